@@ -1,0 +1,214 @@
+//! One migratable VFIO device: transport + dialect + data window + session behind one handle.
+//!
+//! May import: window, dialect, transport, error, log. Follows: DESIGN.md sections 2, 5 and 6. Parts: `gate` (who may use
+//! it now), `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes), `save`, `load`.
+
+mod cache;
+mod gate;
+mod load;
+mod pending;
+mod save;
+mod session;
+mod transition;
+
+use crate::dialect::probe::{Reason, probe};
+use crate::dialect::{Dialect, Kind, State};
+use crate::error::{Error, Result};
+use crate::log::log;
+use crate::transport::Transport;
+use crate::window::data_fd::{DEFAULT_BUFFER, DataWindow, MAX_BUFFER, MIN_BUFFER};
+use cache::Cache;
+pub use cache::{UNKNOWN, cap};
+use gate::{Denied, Gate, Pass};
+pub use pending::Pending;
+use session::Session;
+use std::sync::atomic::Ordering;
+pub use transition::OnFailure;
+
+/// Longest name in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// How a device is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// For messages, and unique within a migration.
+    pub name: String,
+    /// The only dialect to look for; `None` looks for all.
+    pub dialect: Option<Kind>,
+    /// Staging buffer in bytes, 4 KiB to 1 GiB; `None` is 1 MiB.
+    pub buffer_size: Option<usize>,
+}
+
+/// What is known of a device without asking it.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// `None`: not migratable, `reason` says why.
+    pub dialect: Option<Kind>,
+    /// [`cap`] bits.
+    pub caps: u32,
+    /// Last known state.
+    pub state: State,
+    /// A data fd is open.
+    pub data_open: bool,
+    /// Sessions opened so far by this handle; the number of the current or last one.
+    pub session: u64,
+    /// Bytes consumed in the current or last save session.
+    pub saved_bytes: u64,
+    /// Bytes that the device took in the current or last load session.
+    pub loaded_bytes: u64,
+    /// Why it cannot be migrated.
+    pub reason: Option<Reason>,
+}
+
+/// One device.
+///
+/// Methods named *whole* in their documentation wait for the call in progress and go before later ones; those named
+/// *device* never wait and answer BUSY where they meet another call; the rest read cached values without a lock.
+pub struct Device {
+    name: String,
+    cache: Cache,
+    gate: Gate<Inner>,
+}
+
+/// What a call has for itself while it is in progress.
+struct Inner {
+    transport: Box<dyn Transport>,
+    dialect: std::result::Result<Box<dyn Dialect>, Reason>,
+    window: DataWindow,
+    session: Option<Session>,
+    /// A save session ended before its END was reached: what the caller sent of it is void (DESIGN.md section 2).
+    stream_void: bool,
+    /// The chunk or room that is out belongs to a session that has ended.
+    lent_is_stale: bool,
+}
+
+impl Device {
+    /// Probes the device behind `transport`, in whatever state it is, and changes nothing but the REINIT opt-in (C8).
+    ///
+    /// A device that cannot be migrated is no error: [`Info::reason`] says why.
+    pub fn new(transport: Box<dyn Transport>, options: Options) -> Result<Device> {
+        if options.name.len() > MAX_NAME {
+            let len = options.name.len();
+            return Err(Error::argument(format!("name: {len} bytes, longer than {MAX_NAME}")));
+        }
+        let size = options.buffer_size.unwrap_or(DEFAULT_BUFFER);
+        if !(MIN_BUFFER..=MAX_BUFFER).contains(&size) {
+            return Err(Error::argument(format!("buffer_size: {size} is not within {MIN_BUFFER} to {MAX_BUFFER}")));
+        }
+        let cache = Cache::new();
+        let found = probe(&*transport, options.dialect).map_err(|error| error.context(&options.name))?;
+        cache.set_found(&found);
+        if let Ok(dialect) = &found.dialect {
+            cache.set_state(dialect.read_state(&*transport).map_err(|error| error.context(&options.name))?);
+        }
+        let inner = Inner {
+            transport,
+            dialect: found.dialect,
+            window: DataWindow::new(size),
+            session: None,
+            stream_void: false,
+            lent_is_stale: false,
+        };
+        let device = Device { name: options.name, cache, gate: Gate::new(inner) };
+        log!(Info, "{}: {}", device.name, device.summary());
+        Ok(device)
+    }
+
+    fn summary(&self) -> String {
+        let info = self.info();
+        match (info.dialect, info.reason) {
+            (Some(kind), _) => format!("dialect {}, state {}, caps {:#x}", kind.name(), info.state, info.caps),
+            (None, Some(reason)) => format!("not migratable: {reason}"),
+            (None, None) => "not migratable".to_string(),
+        }
+    }
+
+    /// The name given in the options.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Last known state.
+    pub fn state(&self) -> State {
+        self.cache.state()
+    }
+
+    /// Everything that is known without asking the device.
+    pub fn info(&self) -> Info {
+        Info {
+            dialect: (self.cache.dialect.load(Ordering::Relaxed) == Kind::V2 as u32).then_some(Kind::V2),
+            caps: self.cache.caps.load(Ordering::Relaxed),
+            state: self.cache.state(),
+            data_open: self.cache.data_open.load(Ordering::Relaxed),
+            session: self.cache.session.load(Ordering::Relaxed),
+            saved_bytes: self.cache.saved_bytes.load(Ordering::Relaxed),
+            loaded_bytes: self.cache.loaded_bytes.load(Ordering::Relaxed),
+            reason: self.cache.reason(),
+        }
+    }
+
+    /// Probes again after a reset or a new realisation done by others. *whole.*
+    ///
+    /// The state is read. A session that the device left is over; its stream is void.
+    pub fn reprobe(&self) -> Result<()> {
+        let mut inner = self.enter_whole()?;
+        let found = probe(&*inner.transport, None).map_err(|error| self.named(error))?;
+        let before = self.cache.state();
+        self.cache.set_found(&found);
+        inner.dialect = found.dialect;
+        let now = match &inner.dialect {
+            Ok(dialect) => dialect.read_state(&*inner.transport).map_err(|error| self.named(error))?,
+            Err(_) => State::Error,
+        };
+        self.cache.set_state(now);
+        if now.session() != before.session() {
+            inner.end_session(&self.cache);
+        }
+        Ok(())
+    }
+
+    /// Ends the use of the device: waits for the call in progress, closes the data fd, drops the transport. The device's
+    /// state stays as it is. Later calls answer ENODEV. *whole.*
+    pub fn close(&self) -> Result<()> {
+        let inner = self.gate.close().map_err(|denied| self.denied(denied))?;
+        self.cache.data_open.store(false, Ordering::Relaxed);
+        drop(inner);
+        Ok(())
+    }
+
+    fn enter(&self) -> Result<Pass<'_, Inner>> {
+        self.gate.enter().map_err(|denied| self.denied(denied))
+    }
+
+    fn enter_whole(&self) -> Result<Pass<'_, Inner>> {
+        self.gate.enter_whole().map_err(|denied| self.denied(denied))
+    }
+
+    fn denied(&self, denied: Denied) -> Error {
+        self.named(match denied {
+            Denied::Busy => Error::busy("another call on this device is in progress"),
+            Denied::Reentry => Error::reentry("called from one of the device's own callbacks"),
+            Denied::Closed => Error::gone("the device handle was freed"),
+        })
+    }
+
+    /// Every message begins with the device's name.
+    fn named(&self, error: Error) -> Error {
+        error.context(&self.name)
+    }
+}
+
+impl Inner {
+    fn dialect(&self) -> Result<&dyn Dialect> {
+        match &self.dialect {
+            Ok(dialect) => Ok(&**dialect),
+            Err(reason) => Err(Error::unsupported(format!("the device is not migratable: {reason}"))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").field("name", &self.name).field("info", &self.info()).finish()
+    }
+}

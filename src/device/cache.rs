@@ -1,0 +1,121 @@
+//! Last known values, readable from any thread without a lock.
+
+use crate::dialect::State;
+use crate::dialect::probe::{Found, Reason};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// `VFIOMIG_UNKNOWN`.
+pub const UNKNOWN: u64 = u64::MAX;
+
+/// A size that may be unknown.
+#[derive(Debug)]
+pub(super) struct Figure(AtomicU64);
+
+impl Figure {
+    const fn unknown() -> Self {
+        Figure(AtomicU64::new(UNKNOWN))
+    }
+
+    pub fn set(&self, value: Option<u64>) {
+        self.0.store(value.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&value| value != UNKNOWN)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    state: AtomicU32,
+    pub dialect: AtomicU32,
+    pub caps: AtomicU32,
+    reason_kind: AtomicU32,
+    reason_flags: AtomicU64,
+    pub data_open: AtomicBool,
+    /// Sessions opened so far; the number of the current or last one.
+    pub session: AtomicU64,
+    pub saved_bytes: AtomicU64,
+    pub loaded_bytes: AtomicU64,
+    pub initial_bytes: Figure,
+    pub dirty_bytes: Figure,
+    pub stop_copy_bytes: Figure,
+    pub reinit_count: AtomicU32,
+}
+
+/// Capability bits of `vfiomig_device_info`.
+pub mod cap {
+    /// The device has PRE_COPY.
+    pub const PRE_COPY: u32 = 0x1;
+    /// The device has RUNNING_P2P.
+    pub const P2P: u32 = 0x2;
+    /// The device info says that a reset is possible.
+    pub const RESET: u32 = 0x4;
+    /// Pre-copy info reports REINIT.
+    pub const REINIT: u32 = 0x8;
+}
+
+impl Cache {
+    pub fn new() -> Self {
+        Cache {
+            state: AtomicU32::new(State::Error.number()),
+            dialect: AtomicU32::new(0),
+            caps: AtomicU32::new(0),
+            reason_kind: AtomicU32::new(0),
+            reason_flags: AtomicU64::new(0),
+            data_open: AtomicBool::new(false),
+            session: AtomicU64::new(0),
+            saved_bytes: AtomicU64::new(0),
+            loaded_bytes: AtomicU64::new(0),
+            initial_bytes: Figure::unknown(),
+            dirty_bytes: Figure::unknown(),
+            stop_copy_bytes: Figure::unknown(),
+            reinit_count: AtomicU32::new(0),
+        }
+    }
+
+    pub fn state(&self) -> State {
+        State::from_number(self.state.load(Ordering::Acquire)).unwrap_or(State::Error)
+    }
+
+    pub fn set_state(&self, state: State) {
+        self.state.store(state.number(), Ordering::Release);
+    }
+
+    /// Takes over what a probe found.
+    pub fn set_found(&self, found: &Found) {
+        let (dialect, mut caps) = match &found.dialect {
+            Ok(dialect) => {
+                let caps = dialect.caps();
+                let bits =
+                    [(caps.pre_copy, cap::PRE_COPY), (caps.p2p, cap::P2P), (dialect.reports_reinit(), cap::REINIT)];
+                let bits = bits.iter().filter(|(has, _)| *has).fold(0, |all, (_, bit)| all | bit);
+                (dialect.kind() as u32, bits)
+            }
+            Err(_) => (0, 0),
+        };
+        if found.can_reset {
+            caps |= cap::RESET;
+        }
+        let (kind, flags) = match &found.dialect {
+            Ok(_) => (0, 0),
+            Err(Reason::NoSupport) => (1, 0),
+            Err(Reason::NoStopCopy(flags)) => (2, *flags),
+            Err(Reason::RegionOnly) => (3, 0),
+        };
+        self.reason_flags.store(flags, Ordering::Relaxed);
+        self.reason_kind.store(kind, Ordering::Relaxed);
+        self.dialect.store(dialect, Ordering::Relaxed);
+        self.caps.store(caps, Ordering::Relaxed);
+    }
+
+    /// Why the device cannot be migrated, if it cannot.
+    pub fn reason(&self) -> Option<Reason> {
+        match self.reason_kind.load(Ordering::Relaxed) {
+            1 => Some(Reason::NoSupport),
+            2 => Some(Reason::NoStopCopy(self.reason_flags.load(Ordering::Relaxed))),
+            3 => Some(Reason::RegionOnly),
+            _ => None,
+        }
+    }
+}

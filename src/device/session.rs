@@ -1,0 +1,89 @@
+//! A session: one data fd, one save or load of one device. It has an identity and is never glued to another.
+
+use super::Inner;
+use super::cache::Cache;
+use crate::dialect::{Direction, State};
+use crate::error::{Error, Result};
+use crate::transport::DataFd;
+use std::sync::atomic::Ordering;
+
+pub(super) struct Session {
+    pub direction: Direction,
+    pub data: Box<dyn DataFd>,
+    /// Bytes consumed by the caller (save) or taken by the device (load).
+    pub moved: u64,
+    /// Save: END was reached. Load: `finish` was called with the right count.
+    pub complete: bool,
+    /// The device refused bytes: its resume state is not known, only a reset helps (F6).
+    pub broken: bool,
+    /// Save, pre-copy: the last read found nothing, so pre-copy info comes before the next one (F4).
+    pub ran_empty: bool,
+    /// Bytes of the chunk that is out.
+    pub lent: Option<usize>,
+}
+
+impl Inner {
+    /// Takes the data fd of a session that a state change has opened.
+    pub(super) fn open_session(&mut self, cache: &Cache, direction: Direction, data_fd: Option<i32>) -> Result<()> {
+        let data = self.transport.open_data(data_fd)?;
+        self.window.discard();
+        self.session =
+            Some(Session { direction, data, moved: 0, complete: false, broken: false, ran_empty: false, lent: None });
+        cache.session.fetch_add(1, Ordering::Relaxed);
+        match direction {
+            Direction::Save => cache.saved_bytes.store(0, Ordering::Relaxed),
+            Direction::Load => cache.loaded_bytes.store(0, Ordering::Relaxed),
+        }
+        cache.initial_bytes.set(None);
+        cache.dirty_bytes.set(None);
+        cache.data_open.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Closes the data fd. A save whose END was not reached leaves a void stream behind, if any of it was taken. The
+    /// memory of a lent chunk stays readable.
+    pub(super) fn end_session(&mut self, cache: &Cache) {
+        if let Some(session) = self.session.take() {
+            // What was lent may be on the wire already.
+            let begun = session.moved > 0 || session.lent.is_some();
+            if session.direction == Direction::Save && !session.complete && begun {
+                self.stream_void = true;
+            }
+            self.lent_is_stale |= session.lent.is_some();
+        }
+        self.window.discard();
+        cache.initial_bytes.set(None);
+        cache.dirty_bytes.set(None);
+        cache.data_open.store(false, Ordering::Relaxed);
+    }
+
+    /// Room or chunk that was lent in a session that has ended is not taken back.
+    pub(super) fn check_not_stale(&self) -> Result<()> {
+        if self.lent_is_stale { Err(Error::stale("the session in which it was lent has ended")) } else { Ok(()) }
+    }
+
+    /// The open session of that direction, or why there is none.
+    pub(super) fn session(&mut self, direction: Direction, state: State) -> Result<&mut Session> {
+        if direction == Direction::Save && self.stream_void {
+            return Err(Error::stale(format!(
+                "the save session ended before its stream was complete (now {state}): what was sent is void; \
+                 start_stream begins a new one"
+            )));
+        }
+        self.dialect()?;
+        match &mut self.session {
+            Some(session) if session.direction == direction => Ok(session),
+            _ if state.session() == Some(direction) => {
+                Err(Error::stale(format!("{state}: there is no data fd; its session was opened by others or lost")))
+            }
+            _ => Err(Error::order(format!("not allowed in {state}: {}", needs(direction)))),
+        }
+    }
+}
+
+fn needs(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Save => "saving needs PRE_COPY, PRE_COPY_P2P or STOP_COPY",
+        Direction::Load => "loading needs RESUMING",
+    }
+}

@@ -1,0 +1,305 @@
+//! State changes, what is done after a failed one, and reset.
+//!
+//! Rules: V2-1 (check before the kernel sees it), V2-3 (read the state after a failure), V2-4 and P17 (keep the data fd
+//! unless the state says it is dead), V2-5 (moved without a descriptor), V2-9 (only a reset aborts RESUMING), F7 (never
+//! leave RESUMING with a stream that was not stated complete), 3.7 (reset with retries).
+
+use super::cache::Cache;
+use super::{Device, Inner};
+use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
+use crate::error::{Action, DeviceResult, Errno, Error, Kind, Result};
+use crate::log::log;
+use std::time::{Duration, Instant};
+
+/// How long a reset that answers EAGAIN is tried again (the kernel only tries to lock), and the longest pause between.
+const RESET_PATIENCE: Duration = Duration::from_secs(5);
+const RESET_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// What to do with a device whose state change failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnFailure {
+    /// Leave it where it is found.
+    Keep,
+    /// Ask for this state, if the table allows it from where the device is found.
+    ReturnTo(State),
+    /// Reset it: the device's state is lost.
+    Reset,
+}
+
+/// A failed step: the error, and the state read after it (`None`: not readable).
+struct Failed {
+    error: Error,
+    found: Option<State>,
+}
+
+impl Device {
+    /// Brings the device to `to`. *whole; blocks in the kernel for as long as the device takes.*
+    ///
+    /// `raw` also takes arcs that the table calls never used. Success without a request if the device is there already.
+    /// STALE if the device is found in another state than the last known one: somebody else changed it, nothing was
+    /// requested, and the next call starts from the state found.
+    pub fn set_state(&self, to: State, on_failure: OnFailure, raw: bool) -> Result<()> {
+        let mut inner = self.enter_whole()?;
+        let from = inner.check_request(&self.cache, to, raw).map_err(|error| self.named(error))?;
+        if from == to {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        match inner.request(&self.cache, from, to) {
+            Ok(()) => {
+                log!(Debug, "{}: {from} -> {to} in {:?}", self.name, begun.elapsed());
+                Ok(())
+            }
+            Err(failed) => Err(self.recover(&mut inner, from, to, failed, on_failure, begun)),
+        }
+    }
+
+    /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
+    pub fn reset(&self) -> Result<()> {
+        let mut inner = self.enter_whole()?;
+        inner.reset(&self.cache, &self.name).map(|_| ()).map_err(|error| self.named(error))
+    }
+
+    fn recover(
+        &self,
+        inner: &mut Inner,
+        from: State,
+        to: State,
+        failed: Failed,
+        policy: OnFailure,
+        begun: Instant,
+    ) -> Error {
+        let Failed { error, found } = failed;
+        let (action, found, text) = match (policy, found) {
+            (OnFailure::Reset, found) => match inner.reset(&self.cache, &self.name) {
+                Ok(state) => (Action::Reset, Some(state), format!("; reset, now {state}")),
+                Err(reset_error) => {
+                    let now = self.cache.state();
+                    let found = found.map(|_| now);
+                    (dead_or_none(found), found, format!("; the reset failed too: {reset_error}"))
+                }
+            },
+            (_, None) => (Action::Dead, None, "; its state cannot be read".to_string()),
+            (OnFailure::Keep, Some(found)) => (Action::None, Some(found), format!("; found in {found}")),
+            (OnFailure::ReturnTo(back), Some(found)) => inner.return_to(&self.cache, back, found),
+        };
+        let message = format!("{}: {from} -> {to} failed: {error}{text}", self.name);
+        log!(Error, "{message}");
+        let result = DeviceResult {
+            device: self.name.clone(),
+            errno: error.errno(),
+            from: from.number(),
+            to: to.number(),
+            found: found.unwrap_or(State::Error).number(),
+            action,
+            duration: begun.elapsed(),
+            message: message.clone(),
+        };
+        Error::new(error.kind(), error.errno(), message).with_result(result)
+    }
+}
+
+fn dead_or_none(found: Option<State>) -> Action {
+    if found.is_none() { Action::Dead } else { Action::None }
+}
+
+impl Inner {
+    /// Everything that can be said against a request before the kernel sees it; returns where the device is.
+    fn check_request(&mut self, cache: &Cache, to: State, raw: bool) -> Result<State> {
+        let caps = self.dialect()?.caps();
+        let from = self.read_expected_state(cache)?;
+        match answer(caps, from, to) {
+            Answer::Here => return Ok(from),
+            Answer::Via(_) => {}
+            Answer::NeverUsed(_) if raw => {}
+            Answer::NeverUsed(next) => {
+                return Err(Error::order(format!(
+                    "{from} -> {to} leads through {next} and throws away what the device holds; ask for the steps one by \
+                     one, or use the raw flag"
+                )));
+            }
+            Answer::Refused => return Err(Error::order(refusal(caps.has(to), from, to))),
+        }
+        if from == State::Resuming {
+            self.check_leaving_resuming()?;
+        }
+        Ok(from)
+    }
+
+    /// Reads the state, for the kernel warns (and may panic) at a request from ERROR, and a device that others have reset
+    /// must not be taken for one that was loaded (V2-1, V2-10).
+    fn read_expected_state(&mut self, cache: &Cache) -> Result<State> {
+        let expected = cache.state();
+        let found = self.dialect()?.read_state(&*self.transport)?;
+        if found == expected {
+            return Ok(found);
+        }
+        cache.set_state(found);
+        self.end_session(cache);
+        Err(Error::stale(format!("the device was left in {expected} and is found in {found}: others changed it")))
+    }
+
+    /// F7, and F6 with mtty's trap: after a refused write the driver may count the bytes and accept the stream.
+    fn check_leaving_resuming(&self) -> Result<()> {
+        match &self.session {
+            Some(session) if session.broken => {
+                Err(Error::order("the device refused a part of the stream: only a reset leaves RESUMING"))
+            }
+            Some(session) if session.complete => Ok(()),
+            Some(_) => Err(Error::order("leaving RESUMING needs finish first: the stream may be incomplete")),
+            None => Err(Error::order("RESUMING without a data fd: only a reset leaves it")),
+        }
+    }
+
+    /// Asks the device, and brings session and cache in line with what became of it.
+    fn request(&mut self, cache: &Cache, from: State, to: State) -> std::result::Result<(), Failed> {
+        let unreadable = |error| Failed { error, found: None };
+        let dialect = self.dialect().map_err(unreadable)?;
+        let way = path(dialect.caps(), from, to).unwrap_or_default();
+        match dialect.request_state(&*self.transport, to) {
+            Ok(requested) => self.arrived(cache, from, to, &way, requested.data_fd),
+            Err(errno) => Err(self.not_arrived(cache, from, &way, errno)),
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        cache: &Cache,
+        from: State,
+        to: State,
+        way: &[State],
+        data_fd: Option<i32>,
+    ) -> std::result::Result<(), Failed> {
+        cache.set_state(to);
+        let survives = session_survives(from, way, to);
+        if !survives {
+            self.end_session(cache);
+        }
+        let failed = |error| Failed { error, found: Some(to) };
+        match to.session() {
+            Some(direction) if !survives => self.open_session(cache, direction, data_fd).map_err(failed),
+            // -1 says "same fd" or "none" (V2-4). Another descriptor is one too many.
+            _ => match data_fd {
+                None => Ok(()),
+                Some(fd) => {
+                    self.transport.discard_data(fd);
+                    if self.transport.data_fd_is_real() {
+                        Err(failed(Error::protocol("the device returned a data fd although no session began")))
+                    } else {
+                        Ok(())
+                    }
+                }
+            },
+        }
+    }
+
+    fn not_arrived(&mut self, cache: &Cache, from: State, way: &[State], errno: Errno) -> Failed {
+        let found = self.dialect().and_then(|dialect| dialect.read_state(&*self.transport));
+        let state = match &found {
+            Ok(found) => *found,
+            Err(error) => {
+                log!(Error, "{error}");
+                State::Error
+            }
+        };
+        cache.set_state(state);
+        // EMFILE and its like: the device has moved, but the descriptor is lost (V2-5); not the session of `from` either.
+        if !session_survives(from, way, state) {
+            self.end_session(cache);
+        }
+        let hint = match state {
+            State::Error if found.is_ok() => " (the device is in ERROR: only a reset helps)",
+            _ => "",
+        };
+        Failed { error: Error::device(errno, format!("{errno}{hint}")), found: found.ok() }
+    }
+
+    fn return_to(&mut self, cache: &Cache, back: State, found: State) -> (Action, Option<State>, String) {
+        if back == found {
+            return (Action::None, Some(found), format!("; found in {found}"));
+        }
+        if let Err(error) = self.check_request(cache, back, false) {
+            return (Action::None, Some(found), format!("; found in {found}, not returned to {back}: {error}"));
+        }
+        match self.request(cache, found, back) {
+            Ok(()) => (Action::Recovered, Some(back), format!("; found in {found}, returned to {back}")),
+            Err(Failed { error, found: now }) => {
+                let text = format!("; found in {found}, returning to {back} failed: {error}");
+                (dead_or_none(now), now, text)
+            }
+        }
+    }
+
+    /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
+    fn reset(&mut self, cache: &Cache, name: &str) -> Result<State> {
+        self.try_reset()?;
+        self.end_session(cache);
+        let Ok(dialect) = &self.dialect else { return Ok(State::Running) };
+        let state = dialect.read_state(&*self.transport).inspect_err(|_| cache.set_state(State::Error))?;
+        cache.set_state(state);
+        log!(Info, "{name}: reset, now {state}");
+        if state == State::Running {
+            Ok(state)
+        } else {
+            Err(Error::protocol(format!("after the reset the device is in {state}, not in RUNNING")))
+        }
+    }
+
+    fn try_reset(&self) -> Result<()> {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.transport.reset() {
+                Ok(()) => return Ok(()),
+                Err(errno) if errno.get() == libc::EAGAIN && begun.elapsed() < RESET_PATIENCE => {
+                    std::thread::sleep(pause);
+                    pause = pause.saturating_mul(2).min(RESET_PAUSE_MAX);
+                }
+                Err(errno) if errno.means_absent() => {
+                    return Err(Error::new(
+                        Kind::Unsupported,
+                        errno.get(),
+                        format!("the device has no reset: {errno}"),
+                    ));
+                }
+                Err(errno) => return Err(Error::device(errno, format!("the reset failed: {errno}"))),
+            }
+        }
+    }
+
+    /// After a failed data call: reads the state and ends the session if the device has left it (V2-10).
+    pub(super) fn data_failed(&mut self, cache: &Cache, name: &str, what: &str, errno: Errno) -> Error {
+        let before = cache.state();
+        let found = self.dialect().and_then(|dialect| dialect.read_state(&*self.transport)).ok();
+        let now = found.unwrap_or(State::Error);
+        cache.set_state(now);
+        if now.session() != before.session() {
+            self.end_session(cache);
+        }
+        let message = match found {
+            Some(found) => format!("{name}: {what} failed in {before}: {errno}; found in {found}"),
+            None => format!("{name}: {what} failed in {before}: {errno}; its state cannot be read"),
+        };
+        log!(Error, "{message}");
+        let result = DeviceResult {
+            device: name.to_string(),
+            errno: errno.get(),
+            from: before.number(),
+            to: before.number(),
+            found: now.number(),
+            action: dead_or_none(found),
+            duration: Duration::ZERO,
+            message: message.clone(),
+        };
+        Error::device(errno, message).with_result(result)
+    }
+}
+
+fn refusal(device_has_it: bool, from: State, to: State) -> String {
+    match (from, to) {
+        (State::Error, _) => format!("{from} -> {to} is refused: only a reset leaves ERROR"),
+        (_, State::Error) => format!("{from} -> {to} is refused: ERROR cannot be asked for"),
+        _ if !device_has_it => format!("{from} -> {to} is refused: the device has no {to}"),
+        _ => format!("{from} -> {to} is refused: the kernel blocks this arc, some kernels hang on it"),
+    }
+}

@@ -1,0 +1,114 @@
+//! The state vocabulary of the library, the same for every dialect (DESIGN.md section 2).
+
+use std::fmt;
+
+/// Where a device stands. The numbers are `VFIOMIG_STATE_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+#[allow(missing_docs, reason = "the kernel's own names; DESIGN.md section 2 describes them")]
+pub enum State {
+    Error = 0,
+    Stop = 1,
+    Running = 2,
+    StopCopy = 3,
+    Resuming = 4,
+    RunningP2p = 5,
+    PreCopy = 6,
+    PreCopyP2p = 7,
+}
+
+/// Which way a session's bytes flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Out of the device.
+    Save,
+    /// Into the device.
+    Load,
+}
+
+impl State {
+    /// All states, in the order of their numbers.
+    pub const ALL: [State; 8] = [
+        State::Error,
+        State::Stop,
+        State::Running,
+        State::StopCopy,
+        State::Resuming,
+        State::RunningP2p,
+        State::PreCopy,
+        State::PreCopyP2p,
+    ];
+
+    /// The number in the C API.
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// From the number in the C API.
+    pub fn from_number(number: u32) -> Option<State> {
+        State::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// The name without a prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Error => "ERROR",
+            State::Stop => "STOP",
+            State::Running => "RUNNING",
+            State::StopCopy => "STOP_COPY",
+            State::Resuming => "RESUMING",
+            State::RunningP2p => "RUNNING_P2P",
+            State::PreCopy => "PRE_COPY",
+            State::PreCopyP2p => "PRE_COPY_P2P",
+        }
+    }
+
+    /// The kind of session that is open in this state.
+    pub fn session(self) -> Option<Direction> {
+        match self {
+            State::PreCopy | State::PreCopyP2p | State::StopCopy => Some(Direction::Save),
+            State::Resuming => Some(Direction::Load),
+            State::Error | State::Stop | State::Running | State::RunningP2p => None,
+        }
+    }
+
+    /// PRE_COPY or PRE_COPY_P2P: an end of data is only for now (F3).
+    pub fn is_precopy(self) -> bool {
+        matches!(self, State::PreCopy | State::PreCopyP2p)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The optional states that a device has; STOP_COPY and RESUMING every migratable device has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Caps {
+    /// RUNNING_P2P, and PRE_COPY_P2P together with `pre_copy`.
+    pub p2p: bool,
+    /// PRE_COPY.
+    pub pre_copy: bool,
+}
+
+impl Caps {
+    /// All capability sets; all are real (hisi has PRE_COPY without P2P, pds P2P without PRE_COPY).
+    pub const ALL: [Caps; 4] = [
+        Caps { p2p: false, pre_copy: false },
+        Caps { p2p: true, pre_copy: false },
+        Caps { p2p: false, pre_copy: true },
+        Caps { p2p: true, pre_copy: true },
+    ];
+
+    /// Whether a device with these capabilities can be in `state`.
+    pub fn has(self, state: State) -> bool {
+        match state {
+            State::RunningP2p => self.p2p,
+            State::PreCopy => self.pre_copy,
+            State::PreCopyP2p => self.p2p && self.pre_copy,
+            State::Error | State::Stop | State::Running | State::StopCopy | State::Resuming => true,
+        }
+    }
+}

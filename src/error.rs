@@ -1,0 +1,182 @@
+//! Errors: a kind that decides, an errno, a text for people, and one result per device of the step that failed.
+//!
+//! May import: nothing of the crate but [`State`](crate::dialect::State)'s number, which results carry as `u32`.
+
+use std::fmt;
+
+/// A positive errno value as the kernel or a VMM's function gave it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(i32);
+
+impl Errno {
+    /// From a positive errno. Zero and negative values come only from a broken peer and read as EIO.
+    pub fn new(value: i32) -> Self {
+        if value > 0 && value < 4096 { Errno(value) } else { Errno(libc::EIO) }
+    }
+
+    /// The calling thread's errno.
+    pub fn last() -> Self {
+        Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// The positive number.
+    pub fn get(self) -> i32 {
+        self.0
+    }
+
+    /// ENOTTY and EINVAL on a probe both mean that the thing is absent (DESIGN.md section 4).
+    pub fn means_absent(self) -> bool {
+        matches!(self.0, libc::ENOTTY | libc::EINVAL)
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Errno({})", self.0)
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
+    }
+}
+
+/// What kind of failure it is; callers decide by this, never by the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u32)]
+pub enum Kind {
+    /// A parameter is wrong: nothing was done.
+    Argument = 1,
+    /// Another call is in progress on the handle, or the call came from one of the handle's own callbacks.
+    Busy = 2,
+    /// The call is not allowed in this state or phase: nothing was done.
+    Order = 3,
+    /// The device, its driver or this library cannot do it.
+    Unsupported = 4,
+    /// The device or its driver refused or failed a request; the errno is the kernel's.
+    Device = 5,
+    /// The device broke the protocol.
+    Protocol = 6,
+    /// A descriptor or function of the caller failed (socket, file, memory), not the device.
+    Transport = 7,
+    /// A stream is shorter or longer than its saver said.
+    Incomplete = 8,
+    /// The session to which the call belongs has ended; its stream is void.
+    Stale = 9,
+    /// A cancel was asked for.
+    Canceled = 10,
+    /// A bug in the library was caught; the handle accepts only `_free`.
+    Panic = 11,
+}
+
+/// What was done about a device after a step failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Action {
+    /// Nothing: it stays in the state that `found` names.
+    None = 0,
+    /// It was brought to the state that the caller named for this case.
+    Recovered = 1,
+    /// It was reset: its former state is gone.
+    Reset = 2,
+    /// Its state cannot be read: only `_reset`, `_reprobe` or giving it up are left.
+    Dead = 3,
+}
+
+/// One device's part in a step.
+#[derive(Clone, Debug)]
+pub struct DeviceResult {
+    /// The device's name.
+    pub device: String,
+    /// The device's errno, positive; 0 where the device itself did not fail.
+    pub errno: i32,
+    /// State before the step (`VFIOMIG_STATE_*`).
+    pub from: u32,
+    /// State asked for.
+    pub to: u32,
+    /// State read back after everything that `action` names.
+    pub found: u32,
+    /// What was done.
+    pub action: Action,
+    /// How long the step took on this device.
+    pub duration: std::time::Duration,
+    /// The same in words.
+    pub message: String,
+}
+
+/// The library's error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: Kind,
+    errno: i32,
+    message: String,
+    results: Vec<DeviceResult>,
+}
+
+/// Shorthand of the crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident => $kind:ident, $errno:expr;)*) => {
+        $($(#[$doc])* pub(crate) fn $name(message: impl Into<String>) -> Self { Error::new(Kind::$kind, $errno, message) })*
+    };
+}
+
+impl Error {
+    /// `errno` is positive.
+    pub fn new(kind: Kind, errno: i32, message: impl Into<String>) -> Self {
+        Error { kind, errno, message: message.into(), results: Vec::new() }
+    }
+
+    constructors! {
+        argument => Argument, libc::EINVAL;
+        order => Order, libc::EINVAL;
+        unsupported => Unsupported, libc::EOPNOTSUPP;
+        protocol => Protocol, libc::EPROTO;
+        incomplete => Incomplete, libc::ENODATA;
+        stale => Stale, libc::ESTALE;
+        busy => Busy, libc::EBUSY;
+        /// The call came from a callback of the same handle.
+        reentry => Busy, libc::EDEADLK;
+        /// The handle was freed while something still referred to it.
+        gone => Argument, libc::ENODEV;
+        /// Memory that the caller asked for could not be had.
+        memory => Transport, libc::ENOMEM;
+    }
+
+    pub(crate) fn device(errno: Errno, message: impl Into<String>) -> Self {
+        Error::new(Kind::Device, errno.get(), message)
+    }
+
+    pub(crate) fn transport(errno: Errno, message: impl Into<String>) -> Self {
+        Error::new(Kind::Transport, errno.get(), message)
+    }
+
+    pub(crate) fn with_result(mut self, result: DeviceResult) -> Self {
+        self.results.push(result);
+        self
+    }
+
+    /// Puts `context: ` before the text.
+    pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Positive errno.
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+
+    /// One entry per device of which the error speaks.
+    pub fn results(&self) -> &[DeviceResult] {
+        &self.results
+    }
+}

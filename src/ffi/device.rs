@@ -1,0 +1,447 @@
+//! Device handles: make, describe, change state, free.
+
+use super::error::vfiomig_error;
+use super::guard::guard;
+pub use super::handle::vfiomig_device;
+use super::handle::{free, new, on_device, value_of};
+use super::sized::{Sized, check_out, copy_in, copy_out};
+use super::{VFIOMIG_UNKNOWN, library};
+use crate::device::{Device, OnFailure, Options, cap};
+use crate::dialect::{Kind, State};
+use crate::error::{Error, Result};
+use crate::transport::Transport;
+use crate::transport::kernel::Kernel;
+use crate::transport::ops::{Ops, OpsTransport};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// As dialect option: look for every dialect. As information: not migratable, `reason` says why.
+pub const VFIOMIG_DIALECT_AUTO: u32 = 0;
+/// Device feature + data fd, Linux 5.18. (1 and 2 are the draft and v1, which this version does not speak.)
+pub const VFIOMIG_DIALECT_V2: u32 = 3;
+
+const _: () = assert!(Kind::V2 as u32 == VFIOMIG_DIALECT_V2);
+
+/// The device has PRE_COPY.
+pub const VFIOMIG_CAP_PRE_COPY: u32 = 0x1;
+/// The device has RUNNING_P2P, and PRE_COPY_P2P if it has PRE_COPY.
+pub const VFIOMIG_CAP_P2P: u32 = 0x2;
+/// The device information says that a reset is possible. (mtty can be reset although it does not say so.)
+pub const VFIOMIG_CAP_RESET: u32 = 0x4;
+/// The device reports when it begins again with initial data; reinit_count counts it.
+pub const VFIOMIG_CAP_REINIT: u32 = 0x8;
+
+const _: () = assert!(cap::PRE_COPY == VFIOMIG_CAP_PRE_COPY && cap::P2P == VFIOMIG_CAP_P2P);
+const _: () = assert!(cap::RESET == VFIOMIG_CAP_RESET && cap::REINIT == VFIOMIG_CAP_REINIT);
+
+/// The ops may be called from threads of the library, for different devices at once. This version makes no threads.
+pub const VFIOMIG_OPS_F_ANY_THREAD: u32 = 0x1;
+
+/// After a failed state change, leave the device where it is found.
+pub const VFIOMIG_ON_FAILURE_KEEP: u32 = 0;
+/// After a failed state change, reset the device: its state is lost.
+pub const VFIOMIG_ON_FAILURE_RESET: u32 = 1;
+
+/// VFIOMIG_ON_FAILURE_RETURN_TO(state) is this plus the state.
+const RETURN_TO: u32 = 0x100;
+
+/// Also take arcs that are legal for the kernel but throw away what the device holds (docs/states.md).
+pub const VFIOMIG_SET_STATE_RAW: u32 = 0x1;
+
+/// Ask the device; without it the last known figures are given.
+pub const VFIOMIG_PENDING_EXACT: u32 = 0x1;
+
+/// Bytes of `reason`, with its end.
+pub const VFIOMIG_REASON_SIZE: usize = 128;
+
+/// How a device is made. VFIOMIG_INIT first; NULL in its place is all defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_device_options {
+    /// Size of this struct, set by VFIOMIG_INIT.
+    pub argsz: u32,
+    /// 0.
+    pub flags: u32,
+    /// For messages, at most 255 bytes, copied; unique within a migration. NULL: "device".
+    pub name: *const c_char,
+    /// Staging buffer in bytes, 4096 to 1 GiB; 0: 1 MiB.
+    pub buffer_size: u64,
+    /// VFIOMIG_DIALECT_*.
+    pub dialect: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_device_options {
+    const NAME: &'static str = "vfiomig_device_options";
+    const FLAGS: u32 = 0;
+}
+
+// SAFETY: repr(C) with argsz and flags first, then pointers without padding; zeros are NULL pointers.
+unsafe impl Sized for Ops {
+    const NAME: &'static str = "vfiomig_device_ops";
+    const FLAGS: u32 = VFIOMIG_OPS_F_ANY_THREAD;
+}
+
+/// What is known of a device without asking it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_device_info {
+    /// Size of this struct, set by VFIOMIG_INIT; left as it is.
+    pub argsz: u32,
+    /// 0.
+    pub flags: u32,
+    /// VFIOMIG_DIALECT_*; 0: not migratable, `reason` says why.
+    pub dialect: u32,
+    /// VFIOMIG_CAP_*.
+    pub caps: u32,
+    /// VFIOMIG_STATE_*, last known; VFIOMIG_STATE_ERROR for a device that is not migratable.
+    pub state: u32,
+    /// 1 while a data fd is open, else 0.
+    pub data_open: u32,
+    /// Sessions opened so far by this handle; the number of the current or last one.
+    pub session: u64,
+    /// Bytes consumed in the current or last save session; the stream's length once END was seen.
+    pub saved_bytes: u64,
+    /// Bytes that the device took in the current or last load session.
+    pub loaded_bytes: u64,
+    /// Why the device is not migratable, in words; empty if it is.
+    pub reason: [c_char; VFIOMIG_REASON_SIZE],
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_device_info {
+    const NAME: &'static str = "vfiomig_device_info";
+    const FLAGS: u32 = 0;
+}
+
+/// What is left to be saved. All sizes are estimates in bytes; VFIOMIG_UNKNOWN is never zero.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_pending {
+    /// Size of this struct, set by VFIOMIG_INIT; left as it is.
+    pub argsz: u32,
+    /// 0.
+    pub flags: u32,
+    /// Initial data left; going to STOP_COPY before it is 0 costs downtime. Known only in PRE_COPY states.
+    pub initial_bytes: u64,
+    /// Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states.
+    pub dirty_bytes: u64,
+    /// What STOP_COPY will bring.
+    pub stop_copy_bytes: u64,
+    /// How often the device began again with initial data.
+    pub reinit_count: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_pending {
+    const NAME: &'static str = "vfiomig_pending";
+    const FLAGS: u32 = 0;
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<vfiomig_device_options>() == 32 && size_of::<Ops>() == 8 + 12 * 8);
+    assert!(std::mem::offset_of!(vfiomig_device_options, buffer_size) == 16);
+};
+const _: () =
+    assert!(size_of::<vfiomig_device_info>() == 48 + VFIOMIG_REASON_SIZE && size_of::<vfiomig_pending>() == 40);
+const _: () = assert!(std::mem::offset_of!(vfiomig_device_info, reason) == 48);
+const _: () = assert!(std::mem::offset_of!(vfiomig_pending, reinit_count) == 32);
+
+/// # Safety
+/// `o` is NULL or readable for its argsz, and its `name` is NULL or a C string.
+unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
+    // SAFETY: the contract of this function.
+    let given = unsafe { copy_in(o) }?;
+    let mut options = Options { name: "device".to_string(), ..Options::default() };
+    let Some(given) = given else { return Ok(options) };
+    if !given.name.is_null() {
+        // SAFETY: a C string by the contract of this function.
+        options.name = unsafe { CStr::from_ptr(given.name) }.to_string_lossy().into_owned();
+    }
+    options.dialect = match given.dialect {
+        VFIOMIG_DIALECT_AUTO => None,
+        VFIOMIG_DIALECT_V2 => Some(Kind::V2),
+        other => return Err(Error::unsupported(format!("dialect: {other} is not spoken by this version"))),
+    };
+    if given.buffer_size != 0 {
+        options.buffer_size = Some(usize::try_from(given.buffer_size).unwrap_or(usize::MAX));
+    }
+    if given.reserved != 0 {
+        return Err(Error::argument("struct vfiomig_device_options: reserved is not 0"));
+    }
+    Ok(options)
+}
+
+/// # Safety
+/// `out` is NULL or points to room for one pointer; the rest as for [`read_options`].
+unsafe fn make(
+    o: *const vfiomig_device_options,
+    out: *mut *mut vfiomig_device,
+    transport: impl FnOnce() -> Result<Box<dyn Transport>>,
+) -> Result<()> {
+    if out.is_null() {
+        return Err(Error::argument("out is NULL"));
+    }
+    // SAFETY: the contract of this function.
+    let options = unsafe { read_options(o) }?;
+    let device = Device::new(transport()?, options)?;
+    // SAFETY: not NULL, so writable by the contract of this function.
+    unsafe { out.write(new(device)) };
+    Ok(())
+}
+
+/// A descriptor of the caller. `BorrowedFd` must not hold -1, so that is told here.
+///
+/// # Safety
+/// If `fd` is not negative it stays open as long as the result is used.
+pub(super) unsafe fn borrow_fd(what: &str, fd: RawFd) -> Result<BorrowedFd<'static>> {
+    if fd < 0 {
+        return Err(Error::new(crate::error::Kind::Argument, libc::EBADF, format!("{what}: {fd} is not a descriptor")));
+    }
+    // SAFETY: not -1; open by the contract of this function.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed until
+/// vfiomig_device_free() and never closed. The device may be in any state, and stays in it. A device that cannot be
+/// migrated is a device too: vfiomig_device_get_info() says why.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
+/// fd, or a request failed), PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in the kernel.
+/// Since: 0.1
+///
+/// # Safety
+/// `device_fd` stays open until the handle is freed; pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_new_kernel(
+    device_fd: c_int,
+    o: *const vfiomig_device_options,
+    out: *mut *mut vfiomig_device,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = || {
+        let transport = || {
+            // SAFETY: the contract of this function.
+            let fd = unsafe { borrow_fd("device_fd", device_fd) }?;
+            Ok(Box::new(Kernel::new(fd)) as Box<dyn Transport>)
+        };
+        // SAFETY: the contract of this function.
+        unsafe { make(o, out, transport) }
+    };
+    // SAFETY: the contract of this function.
+    unsafe { guard("vfiomig_device_new_kernel", errp, || (), body) }
+}
+
+/// Makes a device from functions of the VMM. The table is copied; `opaque` is handed to each function and never touched.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), UNSUPPORTED (dialect), DEVICE (a function failed),
+/// PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in your callbacks. Since: 0.1
+///
+/// # Safety
+/// Until the handle is freed each function may be called as `struct vfiomig_device_ops` describes; pointers are NULL or
+/// valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_new_ops(
+    ops: *const Ops,
+    opaque: *mut c_void,
+    o: *const vfiomig_device_options,
+    out: *mut *mut vfiomig_device,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = || {
+        let transport = || {
+            // SAFETY: the contract of this function.
+            let ops = unsafe { copy_in(ops) }?.ok_or_else(|| Error::argument("ops is NULL"))?;
+            // SAFETY: the contract of this function.
+            Ok(Box::new(unsafe { OpsTransport::new(ops, opaque) }?) as Box<dyn Transport>)
+        };
+        // SAFETY: the contract of this function.
+        unsafe { make(o, out, transport) }
+    };
+    // SAFETY: the contract of this function.
+    unsafe { guard("vfiomig_device_new_ops", errp, || (), body) }
+}
+
+/// Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and leaves the device in its
+/// state. Afterwards the library never touches the device fd, the ops or their opaque pointer again. Called from one of the
+/// handle's own callbacks it frees nothing and logs an error.
+///
+/// States: any. Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress
+/// returns. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_free(d: *mut vfiomig_device) {
+    // SAFETY: the contract of this function.
+    unsafe { free("vfiomig_device_free", d) };
+}
+
+/// What is known of a device without asking it.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT. States: any. Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `info` is NULL or valid for its argsz; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_get_info(
+    d: *const vfiomig_device,
+    info: *mut vfiomig_device_info,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |device: &Device| {
+        // SAFETY: the contract of this function.
+        let size = unsafe { check_out(info) }?;
+        let known = device.info();
+        let mut ours = vfiomig_device_info {
+            argsz: 0,
+            flags: 0,
+            dialect: known.dialect.map_or(VFIOMIG_DIALECT_AUTO, |kind| kind as u32),
+            caps: known.caps,
+            state: known.state.number(),
+            data_open: u32::from(known.data_open),
+            session: known.session,
+            saved_bytes: known.saved_bytes,
+            loaded_bytes: known.loaded_bytes,
+            reason: [0; VFIOMIG_REASON_SIZE],
+        };
+        let reason = known.reason.map(|reason| reason.to_string()).unwrap_or_default();
+        for (to, from) in ours.reason.iter_mut().zip(reason.bytes().take(VFIOMIG_REASON_SIZE.saturating_sub(1))) {
+            *to = c_char::from_ne_bytes([from]);
+        }
+        // SAFETY: `size` is what check_out returned for `info`.
+        unsafe { copy_out(info, size, &ours) };
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_get_info", d, errp, body) }
+}
+
+/// The last known state.
+///
+/// Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable. States: any.
+/// Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u32 {
+    // SAFETY: the contract of this function.
+    unsafe { value_of("vfiomig_device_get_state", d, library::VFIOMIG_STATE_ERROR, |device| device.state().number()) }
+}
+
+/// Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
+/// request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
+/// VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
+/// says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
+/// changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
+/// kernel's errno), PROTOCOL (no data fd came, or one too many). States: as the table says. Threads: whole. Blocks: in the
+/// kernel, for seconds on some devices. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_set_state(
+    d: *mut vfiomig_device,
+    state: u32,
+    on_failure: u32,
+    flags: u32,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |device: &Device| {
+        let to = State::from_number(state).ok_or_else(|| Error::argument(format!("state: {state} is no state")))?;
+        let on_failure = read_on_failure(on_failure)?;
+        if flags & !VFIOMIG_SET_STATE_RAW != 0 {
+            return Err(Error::argument(format!("flags: {flags:#x} has unknown bits")));
+        }
+        device.set_state(to, on_failure, flags & VFIOMIG_SET_STATE_RAW != 0)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_set_state", d, errp, body) }
+}
+
+fn read_on_failure(value: u32) -> Result<OnFailure> {
+    match value {
+        VFIOMIG_ON_FAILURE_KEEP => Ok(OnFailure::Keep),
+        VFIOMIG_ON_FAILURE_RESET => Ok(OnFailure::Reset),
+        _ => value
+            .checked_sub(RETURN_TO)
+            .and_then(State::from_number)
+            .filter(|&state| state != State::Error)
+            .map(OnFailure::ReturnTo)
+            .ok_or_else(|| Error::argument(format!("on_failure: {value:#x} is none of VFIOMIG_ON_FAILURE_*"))),
+    }
+}
+
+/// Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
+/// RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
+///
+/// Returns: 0 or -errno. Errors: UNSUPPORTED (no reset), DEVICE (the kernel's errno), PROTOCOL (not RUNNING afterwards).
+/// States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_reset", d, errp, Device::reset) }
+}
+
+/// Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
+///
+/// Returns: 0 or -errno. Errors: DEVICE, PROTOCOL. States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_reprobe", d, errp, Device::reprobe) }
+}
+
+/// How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
+/// device is asked, which on some devices makes the next data.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, UNSUPPORTED, DEVICE. States: any; what is not known in a
+/// state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_get_pending(
+    d: *mut vfiomig_device,
+    flags: u32,
+    out: *mut vfiomig_pending,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |device: &Device| {
+        // SAFETY: the contract of this function.
+        let size = unsafe { check_out(out) }?;
+        let pending = match flags {
+            0 => device.pending(),
+            VFIOMIG_PENDING_EXACT => device.pending_exact()?,
+            _ => return Err(Error::argument(format!("flags: {flags:#x} has unknown bits"))),
+        };
+        let ours = vfiomig_pending {
+            argsz: 0,
+            flags: 0,
+            initial_bytes: pending.initial_bytes.unwrap_or(VFIOMIG_UNKNOWN),
+            dirty_bytes: pending.dirty_bytes.unwrap_or(VFIOMIG_UNKNOWN),
+            stop_copy_bytes: pending.stop_copy_bytes.unwrap_or(VFIOMIG_UNKNOWN),
+            reinit_count: pending.reinit_count,
+            reserved: 0,
+        };
+        // SAFETY: `size` is what check_out returned for `out`.
+        unsafe { copy_out(out, size, &ours) };
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_get_pending", d, errp, body) }
+}

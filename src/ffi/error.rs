@@ -1,0 +1,213 @@
+//! Error objects.
+
+use super::guard::guard_value;
+use crate::error::{Error, Kind};
+use std::ffi::{CString, c_char, c_int};
+
+/// A parameter is wrong; nothing was done.
+pub const VFIOMIG_ERR_ARGUMENT: u32 = 1;
+/// Another call is in progress on the handle (-EBUSY), or the call came from one of its callbacks (-EDEADLK).
+pub const VFIOMIG_ERR_BUSY: u32 = 2;
+/// Not allowed in this state; nothing was done.
+pub const VFIOMIG_ERR_ORDER: u32 = 3;
+/// The device, its driver or this library cannot do it.
+pub const VFIOMIG_ERR_UNSUPPORTED: u32 = 4;
+/// The device or its driver refused or failed a request; the errno is the kernel's.
+pub const VFIOMIG_ERR_DEVICE: u32 = 5;
+/// The device broke the protocol.
+pub const VFIOMIG_ERR_PROTOCOL: u32 = 6;
+/// A descriptor of the caller, or memory, failed; the errno is the kernel's.
+pub const VFIOMIG_ERR_TRANSPORT: u32 = 7;
+/// A stream is shorter or longer than its saver said.
+pub const VFIOMIG_ERR_INCOMPLETE: u32 = 8;
+/// The session to which the call belongs has ended, or others changed the device.
+pub const VFIOMIG_ERR_STALE: u32 = 9;
+/// A cancel was asked for. Not returned by this version.
+pub const VFIOMIG_ERR_CANCELED: u32 = 10;
+/// A bug in the library was caught; the handle accepts only _free.
+pub const VFIOMIG_ERR_PANIC: u32 = 11;
+
+/// The device stays in the state that `found` names.
+pub const VFIOMIG_ACTION_NONE: u32 = 0;
+/// The device was brought to the state that the caller named for this case.
+pub const VFIOMIG_ACTION_RECOVERED: u32 = 1;
+/// The device was reset: its former state is gone.
+pub const VFIOMIG_ACTION_RESET: u32 = 2;
+/// The state of the device cannot be read: only vfiomig_device_reset(), vfiomig_device_reprobe() or giving it up are left.
+pub const VFIOMIG_ACTION_DEAD: u32 = 3;
+
+const _: () = assert!(Kind::Argument as u32 == VFIOMIG_ERR_ARGUMENT && Kind::Busy as u32 == VFIOMIG_ERR_BUSY);
+const _: () = assert!(Kind::Order as u32 == VFIOMIG_ERR_ORDER && Kind::Unsupported as u32 == VFIOMIG_ERR_UNSUPPORTED);
+const _: () = assert!(Kind::Device as u32 == VFIOMIG_ERR_DEVICE && Kind::Protocol as u32 == VFIOMIG_ERR_PROTOCOL);
+const _: () = assert!(Kind::Transport as u32 == VFIOMIG_ERR_TRANSPORT && Kind::Stale as u32 == VFIOMIG_ERR_STALE);
+const _: () = assert!(Kind::Incomplete as u32 == VFIOMIG_ERR_INCOMPLETE && Kind::Panic as u32 == VFIOMIG_ERR_PANIC);
+const _: () = assert!(Kind::Canceled as u32 == VFIOMIG_ERR_CANCELED);
+
+/// One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_result {
+    /// The device's name.
+    pub device: *const c_char,
+    /// What happened to it, in words.
+    pub message: *const c_char,
+    /// How long the step took on this device.
+    pub duration_ns: u64,
+    /// The device's errno, positive; 0 where the device itself did not fail.
+    pub saved_errno: i32,
+    /// VFIOMIG_STATE_* before the step.
+    pub from: u32,
+    /// VFIOMIG_STATE_* asked for.
+    pub to: u32,
+    /// VFIOMIG_STATE_* read back after everything that `action` names; VFIOMIG_STATE_ERROR with VFIOMIG_ACTION_DEAD.
+    pub found: u32,
+    /// VFIOMIG_ACTION_*.
+    pub action: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<vfiomig_result>() == 2 * size_of::<*const c_char>() + 32);
+
+/// An error. Made by the library, freed by vfiomig_error_free().
+pub struct vfiomig_error {
+    kind: Kind,
+    errno: c_int,
+    message: CString,
+    results: Vec<vfiomig_result>,
+    /// What the pointers in `results` point to.
+    _texts: Vec<CString>,
+}
+
+fn c_text(text: &str) -> CString {
+    CString::new(text.replace('\0', "?")).unwrap_or_default()
+}
+
+impl vfiomig_error {
+    fn new(error: &Error) -> Self {
+        let mut texts = Vec::new();
+        let mut keep = |text: &str| {
+            let text = c_text(text);
+            // The heap memory of a CString stays where it is when the CString moves into the vector.
+            let pointer = text.as_ptr();
+            texts.push(text);
+            pointer
+        };
+        let results = error.results().iter().map(|result| vfiomig_result {
+            device: keep(&result.device),
+            message: keep(&result.message),
+            duration_ns: u64::try_from(result.duration.as_nanos()).unwrap_or(super::VFIOMIG_UNKNOWN),
+            saved_errno: result.errno,
+            from: result.from,
+            to: result.to,
+            found: result.found,
+            action: result.action as u32,
+            reserved: 0,
+        });
+        let results = results.collect();
+        let errno = error.errno().checked_neg().unwrap_or(-libc::EIO);
+        vfiomig_error { kind: error.kind(), errno, message: c_text(&error.to_string()), results, _texts: texts }
+    }
+}
+
+/// # Safety
+/// `errp` is NULL or points to room for one pointer.
+pub(super) unsafe fn set_error(errp: *mut *mut vfiomig_error, error: Error) {
+    if !errp.is_null() {
+        let object = Box::into_raw(Box::new(vfiomig_error::new(&error)));
+        // SAFETY: not NULL, so writable by the contract of this function. What was there is never read.
+        unsafe { errp.write(object) };
+    }
+}
+
+/// # Safety
+/// `e` is NULL or a live error object.
+unsafe fn read<T>(
+    name: &'static str,
+    e: *const vfiomig_error,
+    none: T,
+    body: impl FnOnce(&'static vfiomig_error) -> T,
+) -> T {
+    // SAFETY: NULL or live by the contract of this function; what `body` returns is documented to live until _free.
+    match unsafe { e.as_ref() } {
+        Some(error) => guard_value(name, none, || body(error)),
+        None => none,
+    }
+}
+
+/// What kind of error it is; callers decide by this.
+///
+/// Returns: VFIOMIG_ERR_*; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `e` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_error_code(e: *const vfiomig_error) -> u32 {
+    // SAFETY: the contract of this function.
+    unsafe { read("vfiomig_error_code", e, 0, |error| error.kind as u32) }
+}
+
+/// The value that the failed call returned.
+///
+/// Returns: -errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `e` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_error_errno(e: *const vfiomig_error) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { read("vfiomig_error_errno", e, 0, |error| error.errno) }
+}
+
+/// One line for people: device, states, errno. Its words may change at any time.
+///
+/// Returns: a text that lives until vfiomig_error_free(); "no error" for NULL. Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `e` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_error_message(e: *const vfiomig_error) -> *const c_char {
+    // SAFETY: the contract of this function.
+    unsafe { read("vfiomig_error_message", e, c"no error".as_ptr(), |error| error.message.as_ptr()) }
+}
+
+/// How many devices the error speaks of.
+///
+/// Returns: a count; 0 for NULL and for errors that no device caused. Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `e` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_error_result_count(e: *const vfiomig_error) -> usize {
+    // SAFETY: the contract of this function.
+    unsafe { read("vfiomig_error_result_count", e, 0, |error| error.results.len()) }
+}
+
+/// The result of one device.
+///
+/// Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `e` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_error_result(e: *const vfiomig_error, index: usize) -> *const vfiomig_result {
+    let result = |error: &'static vfiomig_error| error.results.get(index).map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the contract of this function.
+    unsafe { read("vfiomig_error_result", e, std::ptr::null(), result) }
+}
+
+/// Frees an error and everything that was borrowed from it. NULL is legal.
+///
+/// Threads: any, once. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `e` is NULL or a live error object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_error_free(e: *mut vfiomig_error) {
+    if !e.is_null() {
+        guard_value("vfiomig_error_free", (), || {
+            // SAFETY: made by Box::into_raw in `set_error`, and freed only here, once, by the contract of this function.
+            drop(unsafe { Box::from_raw(e) });
+        });
+    }
+}

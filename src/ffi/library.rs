@@ -1,0 +1,115 @@
+//! The library as a whole: version, features, names.
+
+use super::guard::guard_value;
+use crate::dialect::State;
+use std::ffi::c_char;
+use std::ffi::c_int;
+
+/// Device fds of the kernel: vfiomig_device_new_kernel().
+pub const VFIOMIG_FEATURE_TRANSPORT_KERNEL: u64 = 1;
+/// Functions of the VMM: vfiomig_device_new_ops().
+pub const VFIOMIG_FEATURE_TRANSPORT_OPS: u64 = 2;
+/// The v2 protocol.
+pub const VFIOMIG_FEATURE_DIALECT_V2: u64 = 3;
+
+/// Reset only; not known to be quiet.
+pub const VFIOMIG_STATE_ERROR: u32 = 0;
+/// Stopped; no session.
+pub const VFIOMIG_STATE_STOP: u32 = 1;
+/// Runs.
+pub const VFIOMIG_STATE_RUNNING: u32 = 2;
+/// Stopped; a save session is open.
+pub const VFIOMIG_STATE_STOP_COPY: u32 = 3;
+/// Stopped, state undefined; a load session is open.
+pub const VFIOMIG_STATE_RESUMING: u32 = 4;
+/// Runs, starts no peer-to-peer DMA, may still write RAM; must not be touched by the VMM.
+pub const VFIOMIG_STATE_RUNNING_P2P: u32 = 5;
+/// Runs and logs its own changes; a save session is open.
+pub const VFIOMIG_STATE_PRE_COPY: u32 = 6;
+/// As RUNNING_P2P, and logs; a save session is open.
+pub const VFIOMIG_STATE_PRE_COPY_P2P: u32 = 7;
+
+const _: () = assert!(State::Error as u32 == VFIOMIG_STATE_ERROR && State::Stop as u32 == VFIOMIG_STATE_STOP);
+const _: () = assert!(State::Running as u32 == VFIOMIG_STATE_RUNNING);
+const _: () = assert!(State::StopCopy as u32 == VFIOMIG_STATE_STOP_COPY);
+const _: () = assert!(State::Resuming as u32 == VFIOMIG_STATE_RESUMING);
+const _: () = assert!(State::RunningP2p as u32 == VFIOMIG_STATE_RUNNING_P2P);
+const _: () = assert!(State::PreCopy as u32 == VFIOMIG_STATE_PRE_COPY);
+const _: () = assert!(State::PreCopyP2p as u32 == VFIOMIG_STATE_PRE_COPY_P2P);
+
+/// A part of the version that cargo gives as text.
+const fn number(text: &str) -> u32 {
+    let bytes = text.as_bytes();
+    let mut value: u32 = 0;
+    let mut i = 0;
+    while i < bytes.len() {
+        #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
+        {
+            value = value * 10 + (bytes[i] - b'0') as u32;
+            i += 1;
+        }
+    }
+    value
+}
+
+#[allow(clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
+const VERSION: u32 = (number(env!("CARGO_PKG_VERSION_MAJOR")) << 16)
+    | (number(env!("CARGO_PKG_VERSION_MINOR")) << 8)
+    | number(env!("CARGO_PKG_VERSION_PATCH"));
+
+/// The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
+///
+/// Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
+#[unsafe(no_mangle)]
+pub extern "C" fn vfiomig_version() -> u32 {
+    guard_value("vfiomig_version", 0, || VERSION)
+}
+
+/// Whether the library that runs has a feature.
+///
+/// Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
+#[unsafe(no_mangle)]
+pub extern "C" fn vfiomig_has_feature(feature: u64) -> c_int {
+    guard_value("vfiomig_has_feature", 0, || {
+        c_int::from(matches!(
+            feature,
+            VFIOMIG_FEATURE_TRANSPORT_KERNEL | VFIOMIG_FEATURE_TRANSPORT_OPS | VFIOMIG_FEATURE_DIALECT_V2
+        ))
+    })
+}
+
+/// The name of a VFIOMIG_STATE_*, without the prefix.
+///
+/// Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
+#[unsafe(no_mangle)]
+pub extern "C" fn vfiomig_state_name(state: u32) -> *const c_char {
+    guard_value("vfiomig_state_name", c"?".as_ptr(), || {
+        let name = match State::from_number(state) {
+            Some(State::Error) => c"ERROR",
+            Some(State::Stop) => c"STOP",
+            Some(State::Running) => c"RUNNING",
+            Some(State::StopCopy) => c"STOP_COPY",
+            Some(State::Resuming) => c"RESUMING",
+            Some(State::RunningP2p) => c"RUNNING_P2P",
+            Some(State::PreCopy) => c"PRE_COPY",
+            Some(State::PreCopyP2p) => c"PRE_COPY_P2P",
+            None => c"?",
+        };
+        name.as_ptr()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+
+    #[test]
+    fn both_state_name_tables_agree() {
+        for state in State::ALL {
+            // SAFETY: a constant C string.
+            let name = unsafe { CStr::from_ptr(vfiomig_state_name(state.number())) };
+            assert_eq!(name.to_str().unwrap(), state.name());
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! State bytes into a device.
+
+use super::VFIOMIG_UNKNOWN;
+use super::device::borrow_fd;
+use super::error::vfiomig_error;
+use super::handle::{on_device, vfiomig_device};
+use super::save::check_len;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use std::ffi::{c_int, c_void};
+
+/// v2 has no segments, so no flag means anything to it.
+fn no_flags(flags: u32) -> Result<()> {
+    if flags != 0 {
+        return Err(Error::argument(format!("flags: {flags:#x} has unknown bits")));
+    }
+    Ok(())
+}
+
+/// Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
+/// rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
+/// dead), TRANSPORT (no memory). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `ptr`, `len` and `errp` are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_reserve(
+    d: *mut vfiomig_device,
+    segment_left: u64,
+    ptr: *mut *mut c_void,
+    len: *mut usize,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |device: &Device| {
+        if ptr.is_null() || len.is_null() {
+            return Err(Error::argument("ptr or len is NULL"));
+        }
+        let room = device.reserve(segment_left)?;
+        // SAFETY: not NULL, so writable by the contract of this function.
+        unsafe { ptr.write(room.data.cast()) };
+        // SAFETY: as above.
+        unsafe { len.write(room.len) };
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_reserve", d, errp, body) }
+}
+
+/// Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0. After a failure the
+/// session is dead and only a reset leaves RESUMING: the device may have taken a part.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
+/// or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_commit(
+    d: *mut vfiomig_device,
+    len: usize,
+    flags: u32,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |device: &Device| no_flags(flags).and_then(|()| device.commit(len));
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_commit", d, errp, body) }
+}
+
+/// Hands `len` bytes to the device, all of them, without a copy in the library. `flags` is 0. After a failure the session
+/// is dead, as with vfiomig_device_commit().
+///
+/// Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
+/// is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `buf` is NULL or readable for `len`; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_write(
+    d: *mut vfiomig_device,
+    buf: *const c_void,
+    len: usize,
+    flags: u32,
+    errp: *mut *mut vfiomig_error,
+) -> i64 {
+    let body = |device: &Device| {
+        no_flags(flags)?;
+        if buf.is_null() {
+            return Err(Error::argument("buf is NULL"));
+        }
+        check_len(len)?;
+        // SAFETY: not NULL, not longer than isize::MAX, and readable for `len` by the contract of this function.
+        let bytes = unsafe { std::slice::from_raw_parts(buf.cast::<u8>(), len) };
+        device.write(bytes).map(|()| len)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_write", d, errp, body) }
+}
+
+/// Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
+/// 0 is the end of `fd`. `flags` is 0.
+///
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
+/// RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `fd` is -1 or open; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_receive(
+    d: *mut vfiomig_device,
+    fd: c_int,
+    len: usize,
+    flags: u32,
+    errp: *mut *mut vfiomig_error,
+) -> i64 {
+    let body = |device: &Device| {
+        no_flags(flags)?;
+        // SAFETY: the contract of this function.
+        let fd = unsafe { borrow_fd("fd", fd) }?;
+        device.receive(fd, len)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_receive", d, errp, body) }
+}
+
+/// Says how many bytes the stream has. Only then may the device leave RESUMING: some drivers accept a truncated stream
+/// silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
+/// and finish be called again.
+///
+/// Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), INCOMPLETE (both counts are in the
+/// message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_finish(
+    d: *mut vfiomig_device,
+    total: u64,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let total = (total != VFIOMIG_UNKNOWN).then_some(total);
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_finish", d, errp, |device| device.finish(total)) }
+}

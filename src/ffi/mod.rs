@@ -1,0 +1,20 @@
+//! The C ABI: the only room with `no_mangle`. No logic: check, guard, call, convert.
+//!
+//! May import: every room. One file per handle, plus `guard` (panics), `handle` (lifetime), `sized` (structs that grow).
+//! The doc comments of this room are the C header's reference: write them for C readers. tests/header.rs keeps
+//! include/vfiomig.h equal to them.
+
+#![allow(non_camel_case_types, reason = "the names are those of the C API")]
+
+pub mod device;
+pub mod error;
+mod guard;
+mod handle;
+pub mod library;
+pub mod load;
+pub mod log;
+pub mod save;
+mod sized;
+
+/// Any size, time or rate that is not known; never stands for zero.
+pub const VFIOMIG_UNKNOWN: u64 = 0xffff_ffff_ffff_ffff;

@@ -1,0 +1,174 @@
+//! State bytes out of a device.
+
+use super::device::borrow_fd;
+use super::error::vfiomig_error;
+use super::handle::{on_device, vfiomig_device};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::window;
+use std::ffi::{c_int, c_void};
+
+/// Nothing now; only in PRE_COPY and PRE_COPY_P2P.
+pub const VFIOMIG_CHUNK_EMPTY: u32 = 0x1;
+/// The stream is complete; only in STOP_COPY.
+pub const VFIOMIG_CHUNK_END: u32 = 0x2;
+
+const _: () = assert!(window::EMPTY == VFIOMIG_CHUNK_EMPTY && window::END == VFIOMIG_CHUNK_END);
+
+/// A run of a stream's bytes, lent. Fixed layout, never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_chunk {
+    /// First byte; NULL where `len` is 0.
+    pub data: *const c_void,
+    /// Bytes lent.
+    pub len: usize,
+    /// Bytes from `data` to the end of its segment; VFIOMIG_UNKNOWN on v2, which has none.
+    pub segment_left: u64,
+    /// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END, only with `len` 0; else 0.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() + size_of::<usize>() + 16);
+
+/// The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
+/// ended before its END (abort, pause and resume, reset), before which save calls answer -ESTALE; legal at any other time.
+///
+/// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
+/// device. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_start_stream", d, errp, Device::start_stream) }
+}
+
+/// Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
+/// When the session ends its memory stays readable until the next peek, reserve, read, receive or free, and
+/// vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
+/// DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `out` and `errp` are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_peek(
+    d: *mut vfiomig_device,
+    max: usize,
+    out: *mut vfiomig_chunk,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |device: &Device| {
+        if out.is_null() {
+            return Err(Error::argument("out is NULL"));
+        }
+        let chunk = device.peek(max)?;
+        let ours = vfiomig_chunk {
+            data: chunk.data.cast(),
+            len: chunk.len,
+            segment_left: chunk.segment_left,
+            flags: chunk.flags,
+            reserved: 0,
+        };
+        // SAFETY: not NULL, so writable by the contract of this function.
+        unsafe { out.write(ours) };
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_peek", d, errp, body) }
+}
+
+/// Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
+/// ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_consume(
+    d: *mut vfiomig_device,
+    len: usize,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_consume", d, errp, |device| device.consume(len)) }
+}
+
+/// Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`. 0 comes with
+/// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0.
+///
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
+/// in the kernel. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `buf` is NULL or writable for `len`; `flags` and `errp` are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_read(
+    d: *mut vfiomig_device,
+    buf: *mut c_void,
+    len: usize,
+    flags: *mut u32,
+    errp: *mut *mut vfiomig_error,
+) -> i64 {
+    let body = |device: &Device| {
+        if buf.is_null() || flags.is_null() {
+            return Err(Error::argument("buf or flags is NULL"));
+        }
+        check_len(len)?;
+        // SAFETY: not NULL, not longer than isize::MAX, and writable for `len` by the contract of this function. It is only
+        // written; what the caller left in it is never looked at.
+        let buf = unsafe { std::slice::from_raw_parts_mut(buf.cast::<u8>(), len) };
+        let (moved, said) = device.read(buf)?;
+        // SAFETY: not NULL, so writable by the contract of this function.
+        unsafe { flags.write(said) };
+        Ok(moved)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_read", d, errp, body) }
+}
+
+/// Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
+/// buffer a call. What `fd` does not take stays in the stream. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in
+/// `*flags`; else `*flags` is 0. A reader that is gone is -EPIPE, never SIGPIPE.
+///
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
+/// States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+///
+/// # Safety
+/// `d` is NULL or a live handle; `fd` is -1 or open; `flags` and `errp` are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_device_send(
+    d: *mut vfiomig_device,
+    fd: c_int,
+    max: usize,
+    flags: *mut u32,
+    errp: *mut *mut vfiomig_error,
+) -> i64 {
+    let body = |device: &Device| {
+        if flags.is_null() {
+            return Err(Error::argument("flags is NULL"));
+        }
+        // SAFETY: the contract of this function.
+        let fd = unsafe { borrow_fd("fd", fd) }?;
+        let (moved, said) = device.send(fd, max)?;
+        // SAFETY: not NULL, so writable by the contract of this function.
+        unsafe { flags.write(said) };
+        Ok(moved)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on_device("vfiomig_device_send", d, errp, body) }
+}
+
+/// A length for which a slice can be made.
+pub(super) fn check_len(len: usize) -> Result<()> {
+    if isize::try_from(len).is_err() {
+        return Err(Error::argument(format!("len: {len} is longer than any buffer")));
+    }
+    Ok(())
+}

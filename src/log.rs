@@ -1,0 +1,50 @@
+//! The log sink of the process: silent unless the VMM set one. Levels are those of syslog.
+
+use parking_lot::RwLock;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// syslog's numbers; a sink gets messages up to the level it asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(i32)]
+pub enum Level {
+    /// Something failed that the library could not mend.
+    Error = 3,
+    /// Something is odd and was handled.
+    Warning = 4,
+    /// One line per step that matters to an operator.
+    Info = 6,
+    /// One line per request to the device.
+    Debug = 7,
+}
+
+/// Receives one line without line end; called on the thread that called the library.
+pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+const SILENT: i32 = -1;
+static MAX_LEVEL: AtomicI32 = AtomicI32::new(SILENT);
+static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+
+/// Sets or removes the sink. A call of the old sink may still be in progress in another thread.
+pub fn set_sink(sink: Option<Sink>, max_level: i32) {
+    let level = if sink.is_some() { max_level } else { SILENT };
+    *SINK.write() = sink;
+    MAX_LEVEL.store(level, Ordering::Release);
+}
+
+pub(crate) fn write(level: Level, text: fmt::Arguments<'_>) {
+    if level as i32 > MAX_LEVEL.load(Ordering::Acquire) {
+        return;
+    }
+    // The lock is given back before the sink runs, so that a sink may call set_sink.
+    let sink = SINK.read().clone();
+    if let Some(sink) = sink {
+        sink(level, &text.to_string());
+    }
+}
+
+macro_rules! log {
+    ($level:ident, $($arg:tt)*) => { $crate::log::write($crate::log::Level::$level, format_args!($($arg)*)) };
+}
+pub(crate) use log;

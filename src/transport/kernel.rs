@@ -1,0 +1,188 @@
+//! A VFIO device fd that the VMM opened, by group or by cdev. The library neither opens groups nor maps memory.
+
+use super::signals::{Blocked, NoSigpipe};
+use super::{DataFd, Feature, PrecopyInfo, Transport};
+use crate::error::{Errno, Error};
+use crate::uapi::ioctl as io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ptr};
+
+/// Longest single read or write: the kernel's MAX_RW_COUNT (P20).
+const MAX_RW: usize = 0x7fff_f000;
+const WAIT_MS: libc::c_int = 100;
+
+/// The kernel transport over `fd`, which is borrowed for the transport's whole life and never closed by it.
+pub struct Kernel<F> {
+    fd: F,
+}
+
+impl<F: AsFd + Send + Sync> Kernel<F> {
+    /// `fd` is a VFIO device fd; a cdev must be bound already.
+    pub fn new(fd: F) -> Self {
+        Kernel { fd }
+    }
+
+    fn raw(&self) -> RawFd {
+        self.fd.as_fd().as_raw_fd()
+    }
+
+    /// `argument` must be of the size that its own argsz says and that the request takes.
+    fn request(&self, number: libc::c_ulong, argument: &mut [u8]) -> Result<(), Errno> {
+        // SAFETY: `argument` is writable for its whole length, and each caller passes the struct of `number` whose first
+        // field, argsz, is that length: the kernel writes no further.
+        check(unsafe { ioctl_with_mut_ptr(&self.raw(), number, argument.as_mut_ptr()) })
+    }
+}
+
+impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
+    fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        self.request(io::VFIO_DEVICE_GET_INFO(), info)
+    }
+
+    fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
+        let _blocked = Blocked::new();
+        self.request(io::VFIO_DEVICE_FEATURE(), feature.bytes_mut())
+    }
+
+    fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        self.request(io::VFIO_DEVICE_GET_REGION_INFO(), info)
+    }
+
+    fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let at = self.position(index, offset, buf.len())?;
+        // SAFETY: `buf` is writable for the length given.
+        retry(|| unsafe { libc::pread64(self.raw(), buf.as_mut_ptr().cast(), buf.len().min(MAX_RW), at) })
+    }
+
+    fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+        let at = self.position(index, offset, buf.len())?;
+        // SAFETY: `buf` is readable for the length given.
+        retry(|| unsafe { libc::pwrite64(self.raw(), buf.as_ptr().cast(), buf.len().min(MAX_RW), at) })
+    }
+
+    fn reset(&self) -> Result<(), Errno> {
+        let _blocked = Blocked::new();
+        // SAFETY: the request takes no argument.
+        check(unsafe { ioctl(&self.raw(), io::VFIO_DEVICE_RESET()) })
+    }
+
+    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+        KernelData::open(data_fd)
+    }
+
+    fn discard_data(&self, data_fd: i32) {
+        close_unexpected(data_fd);
+    }
+}
+
+impl<F: AsFd + Send + Sync> Kernel<F> {
+    /// The place on the device fd, checked against the region as the kernel describes it now.
+    fn position(&self, index: u32, offset: u64, len: usize) -> Result<libc::off64_t, Errno> {
+        let region = super::region_info(self, index).map_err(|error| Errno::new(error.errno()))?;
+        let end = offset.checked_add(len as u64).filter(|&end| end <= region.size);
+        let at = end.and_then(|_| region.offset.checked_add(offset)).and_then(|at| i64::try_from(at).ok());
+        at.ok_or(Errno::new(libc::EINVAL))
+    }
+}
+
+/// A data fd that the kernel, or an `ops` function, handed out; closed when dropped.
+pub(super) struct KernelData {
+    fd: OwnedFd,
+}
+
+impl KernelData {
+    /// Takes the number, which belongs to the library from here on.
+    pub(super) fn open(data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+        let Some(raw) = data_fd.filter(|&fd| fd >= 0) else {
+            return Err(Error::protocol("the state change opened a session but returned no data fd"));
+        };
+        // SAFETY: the uAPI gives the new descriptor to the caller, and nobody else was told its number (V2-5).
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        // SAFETY: `fd` is open. The kernel sets CLOEXEC itself; a VMM's function may have forgotten to. A failure (EBADF)
+        // shows at the first read.
+        unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        Ok(Box::new(KernelData { fd }))
+    }
+}
+
+impl DataFd for KernelData {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
+        let _blocked = Blocked::new();
+        // SAFETY: `buf` is writable for the length given.
+        retry(|| unsafe { libc::read(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len().min(MAX_RW)) })
+    }
+
+    fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
+        let _blocked = Blocked::new();
+        // SAFETY: `buf` is readable for the length given.
+        retry(|| unsafe { libc::write(self.fd.as_raw_fd(), buf.as_ptr().cast(), buf.len().min(MAX_RW)) })
+    }
+
+    fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
+        let _blocked = Blocked::new();
+        let argument = info.bytes_mut().as_mut_ptr();
+        // SAFETY: `info` is a whole vfio_precopy_info whose argsz is its size.
+        check(unsafe { ioctl_with_mut_ptr(&self.fd, io::VFIO_MIG_GET_PRECOPY_INFO(), argument) })
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+}
+
+/// Closes a descriptor that a device returned although no session began.
+pub(super) fn close_unexpected(data_fd: i32) {
+    drop(KernelData::open(Some(data_fd)));
+}
+
+fn check(result: libc::c_int) -> Result<(), Errno> {
+    if result < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// EINTR is tried again: nothing was moved, and signals are blocked, so it is rare (P1).
+fn retry(mut call: impl FnMut() -> libc::ssize_t) -> Result<usize, Errno> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(moved) => return Ok(moved),
+            Err(_) => match Errno::last() {
+                errno if errno.get() == libc::EINTR => {}
+                errno => return Err(errno),
+            },
+        }
+    }
+}
+
+pub(super) fn write_to(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    let len = bytes.len().min(MAX_RW);
+    // SAFETY: `bytes` is readable for `len`.
+    let sent = retry(|| unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), len, libc::MSG_NOSIGNAL) });
+    match sent {
+        Err(errno) if errno.get() == libc::ENOTSOCK => {
+            let _no_sigpipe = NoSigpipe::new();
+            // SAFETY: as above.
+            retry(|| unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), len) })
+        }
+        other => other,
+    }
+}
+
+pub(super) fn read_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: `buf` is writable for the length given.
+    retry(|| unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len().min(MAX_RW)) })
+}
+
+pub(super) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {
+    let Some(fd) = fd else {
+        std::thread::sleep(Duration::from_millis(1));
+        return;
+    };
+    let events = if for_write { libc::POLLOUT } else { libc::POLLIN };
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry, which lives through the call.
+    let ready = unsafe { libc::poll(&mut entry, 1, WAIT_MS) };
+    if ready > 0 && entry.revents & events == 0 {
+        // POLLERR and the like: do not spin.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,104 @@
+//! How requests reach a device. A dialect knows only the [`Transport`] trait; it is shaped like the interfaces that VMMs
+//! have already (QEMU's VFIODeviceIOOps).
+//!
+//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs and signals.rs.
+
+pub(crate) mod caps;
+mod feature;
+pub mod kernel;
+pub mod ops;
+mod region;
+mod signals;
+
+use crate::error::{Errno, Error};
+use std::os::fd::BorrowedFd;
+
+pub use feature::{Feature, PrecopyInfo};
+pub use region::RegionInfo;
+pub(crate) use region::{device_info, region_info};
+
+/// Requests to one device. All of them may block for as long as the device takes. Functions have default bodies that say
+/// "absent" (ENOTTY), so a transport implements what its device has.
+pub trait Transport: Send + Sync {
+    /// `VFIO_DEVICE_GET_INFO`: fills `struct vfio_device_info`; `info` starts with argsz.
+    fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        let _ = info;
+        Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// Whether `device_info` must answer; a table of the VMM's functions may lack it, a kernel's device fd cannot.
+    fn has_device_info(&self) -> bool {
+        true
+    }
+
+    /// `VFIO_DEVICE_FEATURE`: the kernel's buffer, in and out.
+    fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
+        let _ = feature;
+        Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// `VFIO_DEVICE_GET_REGION_INFO`: fills `struct vfio_region_info` and its capabilities; `info` starts with argsz,
+    /// flags, index. A device that needs more room says so in argsz.
+    fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        let _ = info;
+        Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// Reads from a region; returns bytes moved, fewer than asked for are legal. 4- and 8-byte accesses are never split.
+    fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let _ = (index, offset, buf);
+        Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// Writes to a region; as `region_read`.
+    fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+        let _ = (index, offset, buf);
+        Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// `VFIO_DEVICE_RESET`, once; retries are the caller's.
+    fn reset(&self) -> Result<(), Errno> {
+        Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// Takes the data fd that a state change returned. `None`: the change opened a session but brought no descriptor.
+    /// The number belongs to the transport from here on; a transport with data functions of its own ignores it.
+    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error>;
+
+    /// Whether the data fd in the feature is a real descriptor; with data functions the number has no meaning.
+    fn data_fd_is_real(&self) -> bool {
+        true
+    }
+
+    /// A descriptor came although no session began: it is the library's, so it is closed.
+    fn discard_data(&self, data_fd: i32) {
+        let _ = data_fd;
+    }
+}
+
+/// The data fd of one session. Dropping it closes it.
+pub trait DataFd: Send {
+    /// `read()`; 0 is the end for now or for good (F3).
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno>;
+    /// `write()`; fewer bytes than asked for are legal (F6).
+    fn write(&mut self, buf: &[u8]) -> Result<usize, Errno>;
+    /// `VFIO_MIG_GET_PRECOPY_INFO`, in and out.
+    fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno>;
+    /// The real descriptor if there is one, to wait on it when it answers EAGAIN.
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// One `write()` of `bytes` to a descriptor of the caller. A reader that is gone is EPIPE, never SIGPIPE.
+pub(crate) fn write_to(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    kernel::write_to(fd, bytes)
+}
+
+/// One `read()` from a descriptor of the caller; 0 is its end.
+pub(crate) fn read_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
+    kernel::read_from(fd, buf)
+}
+
+/// Waits until `fd` is ready or about 100 ms have gone by; without a descriptor it sleeps 1 ms.
+pub(crate) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {
+    kernel::wait_ready(fd, for_write);
+}

@@ -1,0 +1,227 @@
+//! A device behind functions of the VMM: QEMU's io_ops, a vfio-user client, a software device.
+
+use super::kernel::KernelData;
+use super::signals::Blocked;
+use super::{DataFd, Feature, PrecopyInfo, Transport};
+use crate::error::{Errno, Error};
+use std::ffi::{c_int, c_void};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+/// Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
+/// Copied when a device is made from it. Called on the thread that called the library, one call at a time per device,
+/// with asynchronous signals blocked; they may block. A function must not call back into the same device (-EDEADLK).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Ops {
+    /// Size of this struct, set by VFIOMIG_INIT.
+    pub argsz: u32,
+    /// VFIOMIG_OPS_F_*.
+    pub flags: u32,
+    /// VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes.
+    pub device_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
+    /// VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes. -ENOTTY or -EINVAL: absent. Needed for v2.
+    pub device_feature: Option<unsafe extern "C" fn(opaque: *mut c_void, feature: *mut c_void, argsz: u32) -> c_int>,
+    /// VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes.
+    pub region_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
+    /// Read from a region; fewer bytes than asked for are legal, 4- and 8-byte accesses must not be split.
+    pub region_read:
+        Option<unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, buf: *mut c_void, len: usize) -> i64>,
+    /// Write to a region; as region_read.
+    pub region_write: Option<
+        unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, buf: *const c_void, len: usize) -> i64,
+    >,
+    /// Map a part of a region. Together with region_unmap or not at all. Not called by this version.
+    pub region_map: Option<
+        unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, len: usize, ptr: *mut *mut c_void) -> c_int,
+    >,
+    /// Undo region_map. Not called by this version.
+    pub region_unmap: Option<unsafe extern "C" fn(opaque: *mut c_void, index: u32, ptr: *mut c_void, len: usize)>,
+    /// VFIO_DEVICE_RESET, once; -EAGAIN is tried again. NULL: a needed reset is reported, not done.
+    pub reset: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
+    /// read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
+    /// descriptor and becomes the library's; or all set, then that number is ignored.
+    pub data_read: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *mut c_void, len: usize) -> i64>,
+    /// write() of the data fd.
+    pub data_write: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *const c_void, len: usize) -> i64>,
+    /// VFIO_MIG_GET_PRECOPY_INFO: struct vfio_precopy_info in place. NULL: sizes in pre-copy are unknown.
+    pub data_precopy_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
+    /// The session is over. The result is ignored.
+    pub data_close: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
+}
+
+/// The table and what its functions are called with.
+struct Table {
+    ops: Ops,
+    opaque: *mut c_void,
+}
+
+// SAFETY: `opaque` is never dereferenced here, only handed to the VMM's functions; `OpsTransport::new`'s contract makes the
+// VMM answer for calls from different threads (one at a time per device, by the gate in `device`).
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+/// The `ops` transport.
+pub struct OpsTransport {
+    table: Arc<Table>,
+    data_functions: bool,
+}
+
+impl OpsTransport {
+    /// Checks and takes a copy of the table.
+    ///
+    /// # Safety
+    /// Until the transport is dropped each function may be called with `opaque`, from the threads that use the device,
+    /// one call at a time, and must stay within the buffers that it is given.
+    pub unsafe fn new(ops: Ops, opaque: *mut c_void) -> Result<Self, Error> {
+        let any_request = ops.device_feature.is_some() || ops.region_info.is_some();
+        if !any_request {
+            return Err(Error::argument(
+                "ops: device_feature and region_info are both NULL: no way to reach the device",
+            ));
+        }
+        let data = [ops.data_read.is_some(), ops.data_write.is_some(), ops.data_close.is_some()];
+        let data_functions = data.contains(&true);
+        if data_functions && data.contains(&false) {
+            return Err(Error::argument("ops: data_read, data_write and data_close must be all NULL or all set"));
+        }
+        if ops.data_precopy_info.is_some() && !data_functions {
+            return Err(Error::argument(
+                "ops: data_precopy_info is set, but data_read, data_write and data_close are NULL",
+            ));
+        }
+        if ops.region_map.is_some() != ops.region_unmap.is_some() {
+            return Err(Error::argument("ops: region_map and region_unmap must be both NULL or both set"));
+        }
+        Ok(OpsTransport { table: Arc::new(Table { ops, opaque }), data_functions })
+    }
+}
+
+/// ENOTTY: what a kernel answers for a request that it does not know.
+fn absent() -> Errno {
+    Errno::new(libc::ENOTTY)
+}
+
+fn status(result: c_int) -> Result<(), Errno> {
+    if result < 0 { Err(Errno::new(result.checked_neg().unwrap_or(libc::EIO))) } else { Ok(()) }
+}
+
+/// A count from a function of the VMM: one beyond what was asked for is a bug of the function, not a length.
+fn count(result: i64, asked: usize) -> Result<usize, Errno> {
+    match usize::try_from(result) {
+        Ok(moved) if moved <= asked => Ok(moved),
+        Ok(_) => Err(Errno::new(libc::EPROTO)),
+        Err(_) => Err(Errno::new(result.checked_neg().and_then(|e| i32::try_from(e).ok()).unwrap_or(libc::EIO))),
+    }
+}
+
+fn argsz(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+impl Transport for OpsTransport {
+    fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        let function = self.table.ops.device_info.ok_or_else(absent)?;
+        // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
+        status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
+    }
+
+    fn has_device_info(&self) -> bool {
+        self.table.ops.device_info.is_some()
+    }
+
+    fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
+        let function = self.table.ops.device_feature.ok_or_else(absent)?;
+        let bytes = feature.bytes_mut();
+        let _blocked = Blocked::new();
+        // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `new`'s contract.
+        status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
+    }
+
+    fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        let function = self.table.ops.region_info.ok_or_else(absent)?;
+        // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
+        status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
+    }
+
+    fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let function = self.table.ops.region_read.ok_or_else(absent)?;
+        // SAFETY: `buf` is writable for its length; the rest is `new`'s contract.
+        let result = unsafe { function(self.table.opaque, index, offset, buf.as_mut_ptr().cast(), buf.len()) };
+        count(result, buf.len())
+    }
+
+    fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+        let function = self.table.ops.region_write.ok_or_else(absent)?;
+        // SAFETY: `buf` is readable for its length; the rest is `new`'s contract.
+        let result = unsafe { function(self.table.opaque, index, offset, buf.as_ptr().cast(), buf.len()) };
+        count(result, buf.len())
+    }
+
+    fn reset(&self) -> Result<(), Errno> {
+        let function = self.table.ops.reset.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
+        // SAFETY: `new`'s contract.
+        status(unsafe { function(self.table.opaque) })
+    }
+
+    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+        if self.data_functions {
+            return Ok(Box::new(OpsData { table: Arc::clone(&self.table) }));
+        }
+        KernelData::open(data_fd)
+    }
+
+    fn data_fd_is_real(&self) -> bool {
+        !self.data_functions
+    }
+
+    fn discard_data(&self, data_fd: i32) {
+        if !self.data_functions {
+            super::kernel::close_unexpected(data_fd);
+        }
+    }
+}
+
+/// A session served by the data functions.
+struct OpsData {
+    table: Arc<Table>,
+}
+
+impl DataFd for OpsData {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
+        let function = self.table.ops.data_read.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
+        // SAFETY: `buf` is writable for its length; the rest is `OpsTransport::new`'s contract.
+        count(unsafe { function(self.table.opaque, buf.as_mut_ptr().cast(), buf.len()) }, buf.len())
+    }
+
+    fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
+        let function = self.table.ops.data_write.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
+        // SAFETY: `buf` is readable for its length; the rest is `OpsTransport::new`'s contract.
+        count(unsafe { function(self.table.opaque, buf.as_ptr().cast(), buf.len()) }, buf.len())
+    }
+
+    fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
+        let function = self.table.ops.data_precopy_info.ok_or_else(absent)?;
+        let bytes = info.bytes_mut();
+        let _blocked = Blocked::new();
+        // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `OpsTransport::new`'s contract.
+        status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+impl Drop for OpsData {
+    fn drop(&mut self) {
+        if let Some(function) = self.table.ops.data_close {
+            // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session is over either way.
+            unsafe { function(self.table.opaque) };
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `struct vfio_region_info` {u32 argsz, flags, index, cap_offset; u64 size, offset} and its capability chain.
+
+use std::mem::{offset_of, size_of};
+use vfio_bindings::bindings::vfio as b;
+
+pub(crate) const INFO_SIZE: usize = 32;
+pub(crate) const INFO_FLAGS: usize = 4;
+pub(crate) const INFO_INDEX: usize = 8;
+pub(crate) const INFO_CAP_OFFSET: usize = 12;
+pub(crate) const INFO_REGION_SIZE: usize = 16;
+pub(crate) const INFO_REGION_OFFSET: usize = 24;
+pub(crate) const FLAG_CAPS: u32 = b::VFIO_REGION_INFO_FLAG_CAPS;
+
+/// {u16 id, u16 version, u32 next}; `next` counts from the start of the info struct, 0 ends the chain.
+pub(crate) const CAP_HEADER_SIZE: usize = 8;
+pub(crate) const CAP_VERSION: usize = 2;
+pub(crate) const CAP_NEXT: usize = 4;
+
+/// Payload {u32 type, u32 subtype} after the header.
+pub(crate) const CAP_TYPE: u16 = b::VFIO_REGION_INFO_CAP_TYPE as u16;
+pub(crate) const CAP_TYPE_TYPE: usize = 8;
+pub(crate) const CAP_TYPE_SUBTYPE: usize = 12;
+
+/// Region id of the v1 migration region (and of the later drafts).
+pub(crate) const TYPE_MIGRATION: (u32, u32) =
+    (b::VFIO_REGION_TYPE_MIGRATION_DEPRECATED, b::VFIO_REGION_SUBTYPE_MIGRATION_DEPRECATED);
+
+const _: () = assert!(size_of::<b::vfio_region_info>() == INFO_SIZE);
+const _: () = assert!(offset_of!(b::vfio_region_info, flags) == INFO_FLAGS);
+const _: () = assert!(offset_of!(b::vfio_region_info, index) == INFO_INDEX);
+const _: () = assert!(offset_of!(b::vfio_region_info, cap_offset) == INFO_CAP_OFFSET);
+const _: () = assert!(offset_of!(b::vfio_region_info, size) == INFO_REGION_SIZE);
+const _: () = assert!(offset_of!(b::vfio_region_info, offset) == INFO_REGION_OFFSET);
+const _: () = assert!(size_of::<b::vfio_info_cap_header>() == CAP_HEADER_SIZE);
+const _: () = assert!(offset_of!(b::vfio_info_cap_header, version) == CAP_VERSION);
+const _: () = assert!(offset_of!(b::vfio_info_cap_header, next) == CAP_NEXT);
+const _: () = assert!(offset_of!(b::vfio_region_info_cap_type, type_) == CAP_TYPE_TYPE);
+const _: () = assert!(offset_of!(b::vfio_region_info_cap_type, subtype) == CAP_TYPE_SUBTYPE);
