@@ -1,0 +1,132 @@
+# The one door of the project. `make help` lists what there is.
+#
+# cargo makes the static archive; this file links the shared library from it with the project's own version script, the only
+# way that gives versioned symbols with every linker. No build script, no second build route: two routes are two ABIs.
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)
+ABI     := 0
+
+prefix       ?= $(or $(PREFIX),/usr/local)
+exec_prefix  ?= $(prefix)
+libdir       ?= $(exec_prefix)/lib
+includedir   ?= $(prefix)/include
+pkgconfigdir ?= $(libdir)/pkgconfig
+INSTALL      ?= install
+CARGO        ?= cargo
+CARGOFLAGS   ?= --locked
+ENABLE_STATIC ?= 1
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+TARGET := $(abspath $(CARGO_TARGET_DIR))
+OUT  := $(TARGET)/$(if $(RUST_TARGET),$(RUST_TARGET)/)release
+A    := $(OUT)/libvfiomig.a
+SO   := $(OUT)/libvfiomig.so.$(VERSION)
+MAP  := abi/libvfiomig.map
+NODE := VFIOMIG_0.1
+SYMS := $(shell sed -n 's/^[[:space:]]*\(vfiomig_[a-z0-9_]*\);/\1/p' $(MAP))
+SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+# What `rustc --print native-static-libs` names; tests/abi.rs compares.
+NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+
+.PHONY: all install uninstall demo check check-rust check-c check-race check-kernel lab header abi bench lint clean help
+
+all: $(SO)  ## Build the shared and the static library
+
+# Real prerequisites, so that a later `sudo make install` runs no cargo.
+$(A): $(SRC)
+	$(CARGO) rustc --lib --release $(CARGOFLAGS) $(if $(RUST_TARGET),--target $(RUST_TARGET)) --crate-type staticlib
+	touch $@
+
+# $(1): archive, $(2): result. -u pulls each function out of the archive; --no-undefined-version refuses a stale map entry.
+define link
+	$(CC) $(CFLAGS) -shared -o $(2) -Wl,-soname,libvfiomig.so.$(ABI) \
+	  -Wl,--version-script=$(MAP) -Wl,--no-undefined-version $(foreach s,$(SYMS),-Wl,-u,$(s)) $(1) \
+	  -Wl,--gc-sections -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete -Wl,--as-needed $(LDFLAGS) $(NATIVE)
+endef
+
+$(SO): $(A) $(MAP)
+	$(call link,$(A),$@)
+
+install: all  ## Install library, header and vfiomig.pc (DESTDIR, prefix, libdir, includedir, pkgconfigdir)
+	$(INSTALL) -d '$(DESTDIR)$(includedir)' '$(DESTDIR)$(libdir)' '$(DESTDIR)$(pkgconfigdir)'
+	$(INSTALL) -m 644 include/vfiomig.h '$(DESTDIR)$(includedir)/vfiomig.h'
+	$(INSTALL) -m 755 $(SO) '$(DESTDIR)$(libdir)/libvfiomig.so.$(VERSION)'
+	ln -sf libvfiomig.so.$(VERSION) '$(DESTDIR)$(libdir)/libvfiomig.so.$(ABI)'
+	ln -sf libvfiomig.so.$(ABI) '$(DESTDIR)$(libdir)/libvfiomig.so'
+ifeq ($(ENABLE_STATIC),1)
+	$(INSTALL) -m 644 $(A) '$(DESTDIR)$(libdir)/libvfiomig.a'
+endif
+	sed -e 's|@prefix@|$(prefix)|;s|@exec_prefix@|$(exec_prefix)|;s|@libdir@|$(libdir)|;s|@includedir@|$(includedir)|' \
+	    -e 's|@version@|$(VERSION)|;s|@native_static_libs@|$(NATIVE)|' \
+	    pkgconfig/vfiomig.pc.in > '$(DESTDIR)$(pkgconfigdir)/vfiomig.pc'
+
+uninstall:  ## Remove what install put there
+	rm -f '$(DESTDIR)$(includedir)/vfiomig.h' '$(DESTDIR)$(pkgconfigdir)/vfiomig.pc' '$(DESTDIR)$(libdir)/libvfiomig.a' \
+	  '$(DESTDIR)$(libdir)/libvfiomig.so' '$(DESTDIR)$(libdir)/libvfiomig.so.$(ABI)' \
+	  '$(DESTDIR)$(libdir)/libvfiomig.so.$(VERSION)'
+
+header:  ## Write include/vfiomig.h anew from src/ffi
+	VFIOMIG_BLESS=1 $(CARGO) test $(CARGOFLAGS) --test header
+
+# The stage is an installation like any other: everything in C is built against it, only through pkg-config.
+STAGE := $(OUT)/stage
+$(STAGE)/.done: $(SO) include/vfiomig.h pkgconfig/vfiomig.pc.in Makefile
+	rm -rf $(STAGE)
+	$(MAKE) --no-print-directory install CARGO=false DESTDIR= prefix=$(STAGE) exec_prefix=$(STAGE) libdir=$(STAGE)/lib \
+	  includedir=$(STAGE)/include pkgconfigdir=$(STAGE)/lib/pkgconfig ENABLE_STATIC=1
+	touch $@
+
+# A build whose functions panic when the environment says so; it is never installed.
+PANIC := $(TARGET)/inject-panic
+$(PANIC)/lib/libvfiomig.so.$(ABI): $(SRC) $(MAP)
+	CARGO_TARGET_DIR=$(PANIC) $(CARGO) rustc --lib --release $(CARGOFLAGS) --features inject-panic --crate-type staticlib \
+	  --config profile.release.lto=false --config profile.release.codegen-units=16
+	mkdir -p $(PANIC)/lib
+	$(call link,$(PANIC)/release/libvfiomig.a,$@)
+
+abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struct layouts
+	abi/check.sh '$(STAGE)' '$(MAP)' '$(NODE)' '$(CC)'
+
+check: check-rust abi check-c  ## All tests that need neither root nor a VM
+
+check-rust:
+	$(CARGO) test $(CARGOFLAGS)
+
+check-c: $(STAGE)/.done $(PANIC)/lib/libvfiomig.so.$(ABI)
+	CC='$(CC)' c-tests/run.sh '$(STAGE)' '$(PANIC)/lib' '$(OUT)/c-tests'
+
+# parking_lot is compiled with the crate, so the checker sees every lock; std's own code is not needed for that.
+check-race:  ## The thread tests under ThreadSanitizer
+	c-tests/race.sh '$(CARGO)' '$(TARGET)/tsan'
+
+check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migratable devices, in a VM
+	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
+	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
+
+LAB_KERNEL ?= stock
+lab: $(STAGE)/.done  ## Run any program in the lab VM: make lab RUN="prog args" [LAB_KERNEL=stock|iommufd|path]
+	@test -n '$(RUN)' || { echo 'make lab RUN="prog args"' >&2; exit 2; }
+	c-tests/kernel/lab-setup.sh
+	c-tests/kernel/lab-run.sh -k '$(LAB_KERNEL)' -- $(RUN)
+
+demo: $(STAGE)/.done  ## Migrate a small virtual machine between two processes
+	CC='$(CC)' examples/build.sh '$(STAGE)' '$(OUT)/examples'
+	$(OUT)/examples/live-migrate $(DEMO_ARGS)
+
+bench: all  ## Measure; figures and their meaning: docs/performance.md
+	$(CARGO) bench $(CARGOFLAGS)
+	@cp $(SO) $(OUT)/stripped.so && strip $(OUT)/stripped.so && stat -c 'stripped library: %s bytes' $(OUT)/stripped.so
+
+lint:  ## Formatting, clippy, documentation, shell scripts
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy $(CARGOFLAGS) --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --no-deps --document-private-items
+	shellcheck -x $$(git ls-files '*.sh' .ci/run)
+
+clean:  ## Remove everything that was built
+	$(CARGO) clean
+	rm -rf $(TARGET)/inject-panic $(TARGET)/tsan
+
+help:  ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16

@@ -1,0 +1,64 @@
+/* Sizes and offsets of every struct that crosses the ABI, on 64-bit machines. src/ffi asserts the same in Rust. */
+#include <vfiomig.h>
+
+#define SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type)
+#define AT(type, member, offset) _Static_assert(offsetof(struct type, member) == (offset), #type "." #member)
+
+_Static_assert(sizeof(void *) == 8, "64-bit only");
+
+SIZE(vfiomig_device_options, 32);
+AT(vfiomig_device_options, argsz, 0);
+AT(vfiomig_device_options, flags, 4);
+AT(vfiomig_device_options, name, 8);
+AT(vfiomig_device_options, buffer_size, 16);
+AT(vfiomig_device_options, dialect, 24);
+AT(vfiomig_device_options, reserved, 28);
+
+SIZE(vfiomig_device_ops, 104);
+AT(vfiomig_device_ops, device_info, 8);
+AT(vfiomig_device_ops, device_feature, 16);
+AT(vfiomig_device_ops, region_info, 24);
+AT(vfiomig_device_ops, region_read, 32);
+AT(vfiomig_device_ops, region_write, 40);
+AT(vfiomig_device_ops, region_map, 48);
+AT(vfiomig_device_ops, region_unmap, 56);
+AT(vfiomig_device_ops, reset, 64);
+AT(vfiomig_device_ops, data_read, 72);
+AT(vfiomig_device_ops, data_write, 80);
+AT(vfiomig_device_ops, data_precopy_info, 88);
+AT(vfiomig_device_ops, data_close, 96);
+
+SIZE(vfiomig_device_info, 176);
+AT(vfiomig_device_info, dialect, 8);
+AT(vfiomig_device_info, caps, 12);
+AT(vfiomig_device_info, state, 16);
+AT(vfiomig_device_info, data_open, 20);
+AT(vfiomig_device_info, session, 24);
+AT(vfiomig_device_info, saved_bytes, 32);
+AT(vfiomig_device_info, loaded_bytes, 40);
+AT(vfiomig_device_info, reason, 48);
+
+SIZE(vfiomig_pending, 40);
+AT(vfiomig_pending, initial_bytes, 8);
+AT(vfiomig_pending, dirty_bytes, 16);
+AT(vfiomig_pending, stop_copy_bytes, 24);
+AT(vfiomig_pending, reinit_count, 32);
+AT(vfiomig_pending, reserved, 36);
+
+SIZE(vfiomig_chunk, 32);
+AT(vfiomig_chunk, data, 0);
+AT(vfiomig_chunk, len, 8);
+AT(vfiomig_chunk, segment_left, 16);
+AT(vfiomig_chunk, flags, 24);
+AT(vfiomig_chunk, reserved, 28);
+
+SIZE(vfiomig_result, 48);
+AT(vfiomig_result, device, 0);
+AT(vfiomig_result, message, 8);
+AT(vfiomig_result, duration_ns, 16);
+AT(vfiomig_result, saved_errno, 24);
+AT(vfiomig_result, from, 28);
+AT(vfiomig_result, to, 32);
+AT(vfiomig_result, found, 36);
+AT(vfiomig_result, action, 40);
+AT(vfiomig_result, reserved, 44);

@@ -1,0 +1,1152 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Generated from src/ffi by `make header`. Do not edit. */
+
+#ifndef VFIOMIG_H
+#define VFIOMIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/*
+ * libvfiomig: live migration of VFIO devices for virtual machine monitors.
+ *
+ * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
+ *  - The handle comes first, outputs last; they are written only on success.
+ *  - An int is 0 or -errno; an int64_t is a count of bytes or -errno. Decide by vfiomig_error_code(); texts, and errno
+ *    values that are not named here, may change.
+ *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
+ *    vfiomig_error_free(). It may stay as it was when memory is short.
+ *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
+ *  - Threads. any: from any thread, at any time. device: one thread per device at a time; another call that it meets gets
+ *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
+ *    handle gets -EDEADLK.
+ *  - The library makes no threads, installs no signal handler and no panic hook, never exits and never writes to stderr
+ *    (but for the Rust runtime's own line about a bug in the library). A forked child may only exec or exit.
+ */
+
+/** The version of this header. vfiomig_version() tells that of the library that runs. */
+#define VFIOMIG_VERSION_MAJOR 0
+#define VFIOMIG_VERSION_MINOR 1
+#define VFIOMIG_VERSION_PATCH 0
+
+/** Whether this header is of the given version or a later one; works in #if. */
+#define VFIOMIG_CHECK_VERSION(major, minor, patch) \
+  (VFIOMIG_VERSION_MAJOR > (major) || \
+   (VFIOMIG_VERSION_MAJOR == (major) && VFIOMIG_VERSION_MINOR > (minor)) || \
+   (VFIOMIG_VERSION_MAJOR == (major) && VFIOMIG_VERSION_MINOR == (minor) && VFIOMIG_VERSION_PATCH >= (patch)))
+
+/** Zeroes a struct that begins with argsz, and sets argsz. */
+#define VFIOMIG_INIT(p) (memset((p), 0, sizeof *(p)), (void)((p)->argsz = (uint32_t)sizeof *(p)))
+
+/** vfiomig_device_set_state(): after a failure, ask for this state, if the table allows it from where the device is found. */
+#define VFIOMIG_ON_FAILURE_RETURN_TO(state) (0x100u + (uint32_t)(state))
+
+/** One for each function that this header declares. */
+#define VFIOMIG_HAVE_DEVICE_COMMIT 1
+#define VFIOMIG_HAVE_DEVICE_CONSUME 1
+#define VFIOMIG_HAVE_DEVICE_FINISH 1
+#define VFIOMIG_HAVE_DEVICE_FREE 1
+#define VFIOMIG_HAVE_DEVICE_GET_INFO 1
+#define VFIOMIG_HAVE_DEVICE_GET_PENDING 1
+#define VFIOMIG_HAVE_DEVICE_GET_STATE 1
+#define VFIOMIG_HAVE_DEVICE_NEW_KERNEL 1
+#define VFIOMIG_HAVE_DEVICE_NEW_OPS 1
+#define VFIOMIG_HAVE_DEVICE_PEEK 1
+#define VFIOMIG_HAVE_DEVICE_READ 1
+#define VFIOMIG_HAVE_DEVICE_RECEIVE 1
+#define VFIOMIG_HAVE_DEVICE_REPROBE 1
+#define VFIOMIG_HAVE_DEVICE_RESERVE 1
+#define VFIOMIG_HAVE_DEVICE_RESET 1
+#define VFIOMIG_HAVE_DEVICE_SEND 1
+#define VFIOMIG_HAVE_DEVICE_SET_STATE 1
+#define VFIOMIG_HAVE_DEVICE_START_STREAM 1
+#define VFIOMIG_HAVE_DEVICE_WRITE 1
+#define VFIOMIG_HAVE_ERROR_CODE 1
+#define VFIOMIG_HAVE_ERROR_ERRNO 1
+#define VFIOMIG_HAVE_ERROR_FREE 1
+#define VFIOMIG_HAVE_ERROR_MESSAGE 1
+#define VFIOMIG_HAVE_ERROR_RESULT 1
+#define VFIOMIG_HAVE_ERROR_RESULT_COUNT 1
+#define VFIOMIG_HAVE_HAS_FEATURE 1
+#define VFIOMIG_HAVE_SET_LOG 1
+#define VFIOMIG_HAVE_STATE_NAME 1
+#define VFIOMIG_HAVE_VERSION 1
+
+/**
+ * Any size, time or rate that is not known; never stands for zero.
+ */
+#define VFIOMIG_UNKNOWN 18446744073709551615ull
+
+/**
+ * As dialect option: look for every dialect. As information: not migratable, `reason` says why.
+ */
+#define VFIOMIG_DIALECT_AUTO 0
+
+/**
+ * Device feature + data fd, Linux 5.18. (1 and 2 are the draft and v1, which this version does not speak.)
+ */
+#define VFIOMIG_DIALECT_V2 3
+
+/**
+ * The device has PRE_COPY.
+ */
+#define VFIOMIG_CAP_PRE_COPY 1
+
+/**
+ * The device has RUNNING_P2P, and PRE_COPY_P2P if it has PRE_COPY.
+ */
+#define VFIOMIG_CAP_P2P 2
+
+/**
+ * The device information says that a reset is possible. (mtty can be reset although it does not say so.)
+ */
+#define VFIOMIG_CAP_RESET 4
+
+/**
+ * The device reports when it begins again with initial data; reinit_count counts it.
+ */
+#define VFIOMIG_CAP_REINIT 8
+
+/**
+ * The ops may be called from threads of the library, for different devices at once. This version makes no threads.
+ */
+#define VFIOMIG_OPS_F_ANY_THREAD 1
+
+/**
+ * After a failed state change, leave the device where it is found.
+ */
+#define VFIOMIG_ON_FAILURE_KEEP 0
+
+/**
+ * After a failed state change, reset the device: its state is lost.
+ */
+#define VFIOMIG_ON_FAILURE_RESET 1
+
+/**
+ * Also take arcs that are legal for the kernel but throw away what the device holds (docs/states.md).
+ */
+#define VFIOMIG_SET_STATE_RAW 1
+
+/**
+ * Ask the device; without it the last known figures are given.
+ */
+#define VFIOMIG_PENDING_EXACT 1
+
+/**
+ * Bytes of `reason`, with its end.
+ */
+#define VFIOMIG_REASON_SIZE 128
+
+/**
+ * A parameter is wrong; nothing was done.
+ */
+#define VFIOMIG_ERR_ARGUMENT 1
+
+/**
+ * Another call is in progress on the handle (-EBUSY), or the call came from one of its callbacks (-EDEADLK).
+ */
+#define VFIOMIG_ERR_BUSY 2
+
+/**
+ * Not allowed in this state; nothing was done.
+ */
+#define VFIOMIG_ERR_ORDER 3
+
+/**
+ * The device, its driver or this library cannot do it.
+ */
+#define VFIOMIG_ERR_UNSUPPORTED 4
+
+/**
+ * The device or its driver refused or failed a request; the errno is the kernel's.
+ */
+#define VFIOMIG_ERR_DEVICE 5
+
+/**
+ * The device broke the protocol.
+ */
+#define VFIOMIG_ERR_PROTOCOL 6
+
+/**
+ * A descriptor of the caller, or memory, failed; the errno is the kernel's.
+ */
+#define VFIOMIG_ERR_TRANSPORT 7
+
+/**
+ * A stream is shorter or longer than its saver said.
+ */
+#define VFIOMIG_ERR_INCOMPLETE 8
+
+/**
+ * The session to which the call belongs has ended, or others changed the device.
+ */
+#define VFIOMIG_ERR_STALE 9
+
+/**
+ * A cancel was asked for. Not returned by this version.
+ */
+#define VFIOMIG_ERR_CANCELED 10
+
+/**
+ * A bug in the library was caught; the handle accepts only _free.
+ */
+#define VFIOMIG_ERR_PANIC 11
+
+/**
+ * The device stays in the state that `found` names.
+ */
+#define VFIOMIG_ACTION_NONE 0
+
+/**
+ * The device was brought to the state that the caller named for this case.
+ */
+#define VFIOMIG_ACTION_RECOVERED 1
+
+/**
+ * The device was reset: its former state is gone.
+ */
+#define VFIOMIG_ACTION_RESET 2
+
+/**
+ * The state of the device cannot be read: only vfiomig_device_reset(), vfiomig_device_reprobe() or giving it up are left.
+ */
+#define VFIOMIG_ACTION_DEAD 3
+
+/**
+ * Device fds of the kernel: vfiomig_device_new_kernel().
+ */
+#define VFIOMIG_FEATURE_TRANSPORT_KERNEL 1
+
+/**
+ * Functions of the VMM: vfiomig_device_new_ops().
+ */
+#define VFIOMIG_FEATURE_TRANSPORT_OPS 2
+
+/**
+ * The v2 protocol.
+ */
+#define VFIOMIG_FEATURE_DIALECT_V2 3
+
+/**
+ * Reset only; not known to be quiet.
+ */
+#define VFIOMIG_STATE_ERROR 0
+
+/**
+ * Stopped; no session.
+ */
+#define VFIOMIG_STATE_STOP 1
+
+/**
+ * Runs.
+ */
+#define VFIOMIG_STATE_RUNNING 2
+
+/**
+ * Stopped; a save session is open.
+ */
+#define VFIOMIG_STATE_STOP_COPY 3
+
+/**
+ * Stopped, state undefined; a load session is open.
+ */
+#define VFIOMIG_STATE_RESUMING 4
+
+/**
+ * Runs, starts no peer-to-peer DMA, may still write RAM; must not be touched by the VMM.
+ */
+#define VFIOMIG_STATE_RUNNING_P2P 5
+
+/**
+ * Runs and logs its own changes; a save session is open.
+ */
+#define VFIOMIG_STATE_PRE_COPY 6
+
+/**
+ * As RUNNING_P2P, and logs; a save session is open.
+ */
+#define VFIOMIG_STATE_PRE_COPY_P2P 7
+
+/**
+ * Something failed that the library could not mend. Levels are those of syslog.
+ */
+#define VFIOMIG_LOG_ERROR 3
+
+/**
+ * Something is odd and was handled.
+ */
+#define VFIOMIG_LOG_WARNING 4
+
+/**
+ * One line per step that matters to an operator.
+ */
+#define VFIOMIG_LOG_INFO 6
+
+/**
+ * One line per request to a device.
+ */
+#define VFIOMIG_LOG_DEBUG 7
+
+/**
+ * Nothing now; only in PRE_COPY and PRE_COPY_P2P.
+ */
+#define VFIOMIG_CHUNK_EMPTY 1
+
+/**
+ * The stream is complete; only in STOP_COPY.
+ */
+#define VFIOMIG_CHUNK_END 2
+
+/**
+ * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
+ */
+struct vfiomig_device;
+
+/**
+ * An error. Made by the library, freed by vfiomig_error_free().
+ */
+struct vfiomig_error;
+
+/**
+ * How a device is made. VFIOMIG_INIT first; NULL in its place is all defaults.
+ */
+struct vfiomig_device_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * For messages, at most 255 bytes, copied; unique within a migration. NULL: "device".
+   */
+  const char *name;
+  /**
+   * Staging buffer in bytes, 4096 to 1 GiB; 0: 1 MiB.
+   */
+  uint64_t buffer_size;
+  /**
+   * VFIOMIG_DIALECT_*.
+   */
+  uint32_t dialect;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
+ * Copied when a device is made from it. Called on the thread that called the library, one call at a time per device,
+ * with asynchronous signals blocked; they may block. A function must not call back into the same device (-EDEADLK).
+ */
+struct vfiomig_device_ops {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_OPS_F_*.
+   */
+  uint32_t flags;
+  /**
+   * VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes.
+   */
+  int (*device_info)(void *opaque, void *info, uint32_t argsz);
+  /**
+   * VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes. -ENOTTY or -EINVAL: absent. Needed for v2.
+   */
+  int (*device_feature)(void *opaque, void *feature, uint32_t argsz);
+  /**
+   * VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes.
+   */
+  int (*region_info)(void *opaque, void *info, uint32_t argsz);
+  /**
+   * Read from a region; fewer bytes than asked for are legal, 4- and 8-byte accesses must not be split.
+   */
+  int64_t (*region_read)(void *opaque, uint32_t index, uint64_t offset, void *buf, size_t len);
+  /**
+   * Write to a region; as region_read.
+   */
+  int64_t (*region_write)(void *opaque, uint32_t index, uint64_t offset, const void *buf, size_t len);
+  /**
+   * Map a part of a region. Together with region_unmap or not at all. Not called by this version.
+   */
+  int (*region_map)(void *opaque, uint32_t index, uint64_t offset, size_t len, void **ptr);
+  /**
+   * Undo region_map. Not called by this version.
+   */
+  void (*region_unmap)(void *opaque, uint32_t index, void *ptr, size_t len);
+  /**
+   * VFIO_DEVICE_RESET, once; -EAGAIN is tried again. NULL: a needed reset is reported, not done.
+   */
+  int (*reset)(void *opaque);
+  /**
+   * read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
+   * descriptor and becomes the library's; or all set, then that number is ignored.
+   */
+  int64_t (*data_read)(void *opaque, void *buf, size_t len);
+  /**
+   * write() of the data fd.
+   */
+  int64_t (*data_write)(void *opaque, const void *buf, size_t len);
+  /**
+   * VFIO_MIG_GET_PRECOPY_INFO: struct vfio_precopy_info in place. NULL: sizes in pre-copy are unknown.
+   */
+  int (*data_precopy_info)(void *opaque, void *info, uint32_t argsz);
+  /**
+   * The session is over. The result is ignored.
+   */
+  int (*data_close)(void *opaque);
+};
+
+/**
+ * What is known of a device without asking it.
+ */
+struct vfiomig_device_info {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * VFIOMIG_DIALECT_*; 0: not migratable, `reason` says why.
+   */
+  uint32_t dialect;
+  /**
+   * VFIOMIG_CAP_*.
+   */
+  uint32_t caps;
+  /**
+   * VFIOMIG_STATE_*, last known; VFIOMIG_STATE_ERROR for a device that is not migratable.
+   */
+  uint32_t state;
+  /**
+   * 1 while a data fd is open, else 0.
+   */
+  uint32_t data_open;
+  /**
+   * Sessions opened so far by this handle; the number of the current or last one.
+   */
+  uint64_t session;
+  /**
+   * Bytes consumed in the current or last save session; the stream's length once END was seen.
+   */
+  uint64_t saved_bytes;
+  /**
+   * Bytes that the device took in the current or last load session.
+   */
+  uint64_t loaded_bytes;
+  /**
+   * Why the device is not migratable, in words; empty if it is.
+   */
+  char reason[VFIOMIG_REASON_SIZE];
+};
+
+/**
+ * What is left to be saved. All sizes are estimates in bytes; VFIOMIG_UNKNOWN is never zero.
+ */
+struct vfiomig_pending {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * Initial data left; going to STOP_COPY before it is 0 costs downtime. Known only in PRE_COPY states.
+   */
+  uint64_t initial_bytes;
+  /**
+   * Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states.
+   */
+  uint64_t dirty_bytes;
+  /**
+   * What STOP_COPY will bring.
+   */
+  uint64_t stop_copy_bytes;
+  /**
+   * How often the device began again with initial data.
+   */
+  uint32_t reinit_count;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
+ */
+struct vfiomig_result {
+  /**
+   * The device's name.
+   */
+  const char *device;
+  /**
+   * What happened to it, in words.
+   */
+  const char *message;
+  /**
+   * How long the step took on this device.
+   */
+  uint64_t duration_ns;
+  /**
+   * The device's errno, positive; 0 where the device itself did not fail.
+   */
+  int32_t saved_errno;
+  /**
+   * VFIOMIG_STATE_* before the step.
+   */
+  uint32_t from;
+  /**
+   * VFIOMIG_STATE_* asked for.
+   */
+  uint32_t to;
+  /**
+   * VFIOMIG_STATE_* read back after everything that `action` names; VFIOMIG_STATE_ERROR with VFIOMIG_ACTION_DEAD.
+   */
+  uint32_t found;
+  /**
+   * VFIOMIG_ACTION_*.
+   */
+  uint32_t action;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * Receives one line, without line end, valid during the call. `level` is one of VFIOMIG_LOG_*. Called on the thread that
+ * called the library, with no lock held; it may call the library, but not on the device that it is told about.
+ */
+typedef void (*vfiomig_log_fn)(void *opaque, int level, const char *message);
+
+/**
+ * A run of a stream's bytes, lent. Fixed layout, never grows.
+ */
+struct vfiomig_chunk {
+  /**
+   * First byte; NULL where `len` is 0.
+   */
+  const void *data;
+  /**
+   * Bytes lent.
+   */
+  size_t len;
+  /**
+   * Bytes from `data` to the end of its segment; VFIOMIG_UNKNOWN on v2, which has none.
+   */
+  uint64_t segment_left;
+  /**
+   * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END, only with `len` 0; else 0.
+   */
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed until
+ * vfiomig_device_free() and never closed. The device may be in any state, and stays in it. A device that cannot be
+ * migrated is a device too: vfiomig_device_get_info() says why.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
+ * fd, or a request failed), PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in the kernel.
+ * Since: 0.1
+ */
+int vfiomig_device_new_kernel(int device_fd,
+                              const struct vfiomig_device_options *o,
+                              struct vfiomig_device **out,
+                              struct vfiomig_error **errp);
+
+/**
+ * Makes a device from functions of the VMM. The table is copied; `opaque` is handed to each function and never touched.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), UNSUPPORTED (dialect), DEVICE (a function failed),
+ * PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in your callbacks. Since: 0.1
+ */
+int vfiomig_device_new_ops(const struct vfiomig_device_ops *ops,
+                           void *opaque,
+                           const struct vfiomig_device_options *o,
+                           struct vfiomig_device **out,
+                           struct vfiomig_error **errp);
+
+/**
+ * Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and leaves the device in its
+ * state. Afterwards the library never touches the device fd, the ops or their opaque pointer again. Called from one of the
+ * handle's own callbacks it frees nothing and logs an error.
+ *
+ * States: any. Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress
+ * returns. Since: 0.1
+ */
+void vfiomig_device_free(struct vfiomig_device *d);
+
+/**
+ * What is known of a device without asking it.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. States: any. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_get_info(const struct vfiomig_device *d,
+                            struct vfiomig_device_info *info,
+                            struct vfiomig_error **errp);
+
+/**
+ * The last known state.
+ *
+ * Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable. States: any.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
+
+/**
+ * Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
+ * request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
+ * VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
+ * says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
+ * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
+ * kernel's errno), PROTOCOL (no data fd came, or one too many). States: as the table says. Threads: whole. Blocks: in the
+ * kernel, for seconds on some devices. Since: 0.1
+ */
+int vfiomig_device_set_state(struct vfiomig_device *d,
+                             uint32_t state,
+                             uint32_t on_failure,
+                             uint32_t flags,
+                             struct vfiomig_error **errp);
+
+/**
+ * Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
+ * RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
+ *
+ * Returns: 0 or -errno. Errors: UNSUPPORTED (no reset), DEVICE (the kernel's errno), PROTOCOL (not RUNNING afterwards).
+ * States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_reset(struct vfiomig_device *d, struct vfiomig_error **errp);
+
+/**
+ * Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
+ *
+ * Returns: 0 or -errno. Errors: DEVICE, PROTOCOL. States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_reprobe(struct vfiomig_device *d, struct vfiomig_error **errp);
+
+/**
+ * How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
+ * device is asked, which on some devices makes the next data.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, UNSUPPORTED, DEVICE. States: any; what is not known in a
+ * state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
+ */
+int vfiomig_device_get_pending(struct vfiomig_device *d,
+                               uint32_t flags,
+                               struct vfiomig_pending *out,
+                               struct vfiomig_error **errp);
+
+/**
+ * What kind of error it is; callers decide by this.
+ *
+ * Returns: VFIOMIG_ERR_*; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+uint32_t vfiomig_error_code(const struct vfiomig_error *e);
+
+/**
+ * The value that the failed call returned.
+ *
+ * Returns: -errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_error_errno(const struct vfiomig_error *e);
+
+/**
+ * One line for people: device, states, errno. Its words may change at any time.
+ *
+ * Returns: a text that lives until vfiomig_error_free(); "no error" for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+const char *vfiomig_error_message(const struct vfiomig_error *e);
+
+/**
+ * How many devices the error speaks of.
+ *
+ * Returns: a count; 0 for NULL and for errors that no device caused. Threads: any. Blocks: never. Since: 0.1
+ */
+size_t vfiomig_error_result_count(const struct vfiomig_error *e);
+
+/**
+ * The result of one device.
+ *
+ * Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
+ */
+const struct vfiomig_result *vfiomig_error_result(const struct vfiomig_error *e, size_t index);
+
+/**
+ * Frees an error and everything that was borrowed from it. NULL is legal.
+ *
+ * Threads: any, once. Blocks: never. Since: 0.1
+ */
+void vfiomig_error_free(struct vfiomig_error *e);
+
+/**
+ * The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
+ *
+ * Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
+ */
+uint32_t vfiomig_version(void);
+
+/**
+ * Whether the library that runs has a feature.
+ *
+ * Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_has_feature(uint64_t feature);
+
+/**
+ * The name of a VFIOMIG_STATE_*, without the prefix.
+ *
+ * Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
+ */
+const char *vfiomig_state_name(uint32_t state);
+
+/**
+ * Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
+ * rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
+ * dead), TRANSPORT (no memory). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_reserve(struct vfiomig_device *d,
+                           uint64_t segment_left,
+                           void **ptr,
+                           size_t *len,
+                           struct vfiomig_error **errp);
+
+/**
+ * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0. After a failure the
+ * session is dead and only a reset leaves RESUMING: the device may have taken a part.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
+ * or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_commit(struct vfiomig_device *d,
+                          size_t len,
+                          uint32_t flags,
+                          struct vfiomig_error **errp);
+
+/**
+ * Hands `len` bytes to the device, all of them, without a copy in the library. `flags` is 0. After a failure the session
+ * is dead, as with vfiomig_device_commit().
+ *
+ * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
+ * is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ */
+int64_t vfiomig_device_write(struct vfiomig_device *d,
+                             const void *buf,
+                             size_t len,
+                             uint32_t flags,
+                             struct vfiomig_error **errp);
+
+/**
+ * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
+ * 0 is the end of `fd`. `flags` is 0.
+ *
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
+ * RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+ */
+int64_t vfiomig_device_receive(struct vfiomig_device *d,
+                               int fd,
+                               size_t len,
+                               uint32_t flags,
+                               struct vfiomig_error **errp);
+
+/**
+ * Says how many bytes the stream has. Only then may the device leave RESUMING: some drivers accept a truncated stream
+ * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
+ * and finish be called again.
+ *
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), INCOMPLETE (both counts are in the
+ * message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_finish(struct vfiomig_device *d,
+                          uint64_t total,
+                          struct vfiomig_error **errp);
+
+/**
+ * Sets the process's log callback, or removes it (NULL). Messages above `max_level` are not made. Without a callback the
+ * library is silent: it never writes to stderr.
+ *
+ * Threads: any; a call of the old callback may still be in progress in another thread. Blocks: never. Since: 0.1
+ */
+void vfiomig_set_log(vfiomig_log_fn log,
+                     void *opaque,
+                     int max_level);
+
+/**
+ * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
+ * ended before its END (abort, pause and resume, reset), before which save calls answer -ESTALE; legal at any other time.
+ *
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
+ * device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_start_stream(struct vfiomig_device *d,
+                                struct vfiomig_error **errp);
+
+/**
+ * Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
+ * When the session ends its memory stays readable until the next peek, reserve, read, receive or free, and
+ * vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
+ * DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_peek(struct vfiomig_device *d,
+                        size_t max,
+                        struct vfiomig_chunk *out,
+                        struct vfiomig_error **errp);
+
+/**
+ * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
+ * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_consume(struct vfiomig_device *d, size_t len, struct vfiomig_error **errp);
+
+/**
+ * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`. 0 comes with
+ * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0.
+ *
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
+ * in the kernel. Since: 0.1
+ */
+int64_t vfiomig_device_read(struct vfiomig_device *d,
+                            void *buf,
+                            size_t len,
+                            uint32_t *flags,
+                            struct vfiomig_error **errp);
+
+/**
+ * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
+ * buffer a call. What `fd` does not take stays in the stream. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in
+ * `*flags`; else `*flags` is 0. A reader that is gone is -EPIPE, never SIGPIPE.
+ *
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
+ * States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+ */
+int64_t vfiomig_device_send(struct vfiomig_device *d,
+                            int fd,
+                            size_t max,
+                            uint32_t *flags,
+                            struct vfiomig_error **errp);
+
+/**
+ * What kind of error it is; callers decide by this.
+ *
+ * Returns: VFIOMIG_ERR_*; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+uint32_t vfiomig_error_code(const struct vfiomig_error *e);
+
+/**
+ * The value that the failed call returned.
+ *
+ * Returns: -errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_error_errno(const struct vfiomig_error *e);
+
+/**
+ * One line for people: device, states, errno. Its words may change at any time.
+ *
+ * Returns: a text that lives until vfiomig_error_free(); "no error" for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+const char *vfiomig_error_message(const struct vfiomig_error *e);
+
+/**
+ * How many devices the error speaks of.
+ *
+ * Returns: a count; 0 for NULL and for errors that no device caused. Threads: any. Blocks: never. Since: 0.1
+ */
+size_t vfiomig_error_result_count(const struct vfiomig_error *e);
+
+/**
+ * The result of one device.
+ *
+ * Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
+ */
+const struct vfiomig_result *vfiomig_error_result(const struct vfiomig_error *e, size_t index);
+
+/**
+ * Frees an error and everything that was borrowed from it. NULL is legal.
+ *
+ * Threads: any, once. Blocks: never. Since: 0.1
+ */
+void vfiomig_error_free(struct vfiomig_error *e);
+
+/**
+ * The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
+ *
+ * Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
+ */
+uint32_t vfiomig_version(void);
+
+/**
+ * Whether the library that runs has a feature.
+ *
+ * Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_has_feature(uint64_t feature);
+
+/**
+ * The name of a VFIOMIG_STATE_*, without the prefix.
+ *
+ * Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
+ */
+const char *vfiomig_state_name(uint32_t state);
+
+/**
+ * Sets the process's log callback, or removes it (NULL). Messages above `max_level` are not made. Without a callback the
+ * library is silent: it never writes to stderr.
+ *
+ * Threads: any; a call of the old callback may still be in progress in another thread. Blocks: never. Since: 0.1
+ */
+void vfiomig_set_log(vfiomig_log_fn log,
+                     void *opaque,
+                     int max_level);
+
+/**
+ * Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed until
+ * vfiomig_device_free() and never closed. The device may be in any state, and stays in it. A device that cannot be
+ * migrated is a device too: vfiomig_device_get_info() says why.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
+ * fd, or a request failed), PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in the kernel.
+ * Since: 0.1
+ */
+int vfiomig_device_new_kernel(int device_fd,
+                              const struct vfiomig_device_options *o,
+                              struct vfiomig_device **out,
+                              struct vfiomig_error **errp);
+
+/**
+ * Makes a device from functions of the VMM. The table is copied; `opaque` is handed to each function and never touched.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), UNSUPPORTED (dialect), DEVICE (a function failed),
+ * PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in your callbacks. Since: 0.1
+ */
+int vfiomig_device_new_ops(const struct vfiomig_device_ops *ops,
+                           void *opaque,
+                           const struct vfiomig_device_options *o,
+                           struct vfiomig_device **out,
+                           struct vfiomig_error **errp);
+
+/**
+ * Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and leaves the device in its
+ * state. Afterwards the library never touches the device fd, the ops or their opaque pointer again. Called from one of the
+ * handle's own callbacks it frees nothing and logs an error.
+ *
+ * States: any. Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress
+ * returns. Since: 0.1
+ */
+void vfiomig_device_free(struct vfiomig_device *d);
+
+/**
+ * What is known of a device without asking it.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. States: any. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_get_info(const struct vfiomig_device *d,
+                            struct vfiomig_device_info *info,
+                            struct vfiomig_error **errp);
+
+/**
+ * The last known state.
+ *
+ * Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable. States: any.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
+
+/**
+ * Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
+ * request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
+ * VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
+ * says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
+ * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
+ * kernel's errno), PROTOCOL (no data fd came, or one too many). States: as the table says. Threads: whole. Blocks: in the
+ * kernel, for seconds on some devices. Since: 0.1
+ */
+int vfiomig_device_set_state(struct vfiomig_device *d,
+                             uint32_t state,
+                             uint32_t on_failure,
+                             uint32_t flags,
+                             struct vfiomig_error **errp);
+
+/**
+ * Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
+ * RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
+ *
+ * Returns: 0 or -errno. Errors: UNSUPPORTED (no reset), DEVICE (the kernel's errno), PROTOCOL (not RUNNING afterwards).
+ * States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_reset(struct vfiomig_device *d, struct vfiomig_error **errp);
+
+/**
+ * Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
+ *
+ * Returns: 0 or -errno. Errors: DEVICE, PROTOCOL. States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_reprobe(struct vfiomig_device *d, struct vfiomig_error **errp);
+
+/**
+ * How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
+ * device is asked, which on some devices makes the next data.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, UNSUPPORTED, DEVICE. States: any; what is not known in a
+ * state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
+ */
+int vfiomig_device_get_pending(struct vfiomig_device *d,
+                               uint32_t flags,
+                               struct vfiomig_pending *out,
+                               struct vfiomig_error **errp);
+
+/**
+ * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
+ * ended before its END (abort, pause and resume, reset), before which save calls answer -ESTALE; legal at any other time.
+ *
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
+ * device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_start_stream(struct vfiomig_device *d,
+                                struct vfiomig_error **errp);
+
+/**
+ * Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
+ * When the session ends its memory stays readable until the next peek, reserve, read, receive or free, and
+ * vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
+ * DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_peek(struct vfiomig_device *d,
+                        size_t max,
+                        struct vfiomig_chunk *out,
+                        struct vfiomig_error **errp);
+
+/**
+ * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
+ * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_consume(struct vfiomig_device *d, size_t len, struct vfiomig_error **errp);
+
+/**
+ * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`. 0 comes with
+ * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0.
+ *
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
+ * in the kernel. Since: 0.1
+ */
+int64_t vfiomig_device_read(struct vfiomig_device *d,
+                            void *buf,
+                            size_t len,
+                            uint32_t *flags,
+                            struct vfiomig_error **errp);
+
+/**
+ * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
+ * buffer a call. What `fd` does not take stays in the stream. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in
+ * `*flags`; else `*flags` is 0. A reader that is gone is -EPIPE, never SIGPIPE.
+ *
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
+ * States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+ */
+int64_t vfiomig_device_send(struct vfiomig_device *d,
+                            int fd,
+                            size_t max,
+                            uint32_t *flags,
+                            struct vfiomig_error **errp);
+
+/**
+ * Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
+ * rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
+ * dead), TRANSPORT (no memory). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_reserve(struct vfiomig_device *d,
+                           uint64_t segment_left,
+                           void **ptr,
+                           size_t *len,
+                           struct vfiomig_error **errp);
+
+/**
+ * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0. After a failure the
+ * session is dead and only a reset leaves RESUMING: the device may have taken a part.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
+ * or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_device_commit(struct vfiomig_device *d,
+                          size_t len,
+                          uint32_t flags,
+                          struct vfiomig_error **errp);
+
+/**
+ * Hands `len` bytes to the device, all of them, without a copy in the library. `flags` is 0. After a failure the session
+ * is dead, as with vfiomig_device_commit().
+ *
+ * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
+ * is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ */
+int64_t vfiomig_device_write(struct vfiomig_device *d,
+                             const void *buf,
+                             size_t len,
+                             uint32_t flags,
+                             struct vfiomig_error **errp);
+
+/**
+ * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
+ * 0 is the end of `fd`. `flags` is 0.
+ *
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
+ * RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+ */
+int64_t vfiomig_device_receive(struct vfiomig_device *d,
+                               int fd,
+                               size_t len,
+                               uint32_t flags,
+                               struct vfiomig_error **errp);
+
+/**
+ * Says how many bytes the stream has. Only then may the device leave RESUMING: some drivers accept a truncated stream
+ * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
+ * and finish be called again.
+ *
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), INCOMPLETE (both counts are in the
+ * message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ */
+int vfiomig_device_finish(struct vfiomig_device *d,
+                          uint64_t total,
+                          struct vfiomig_error **errp);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* VFIOMIG_H */
