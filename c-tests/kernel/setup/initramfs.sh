@@ -1,0 +1,33 @@
+#!/bin/bash
+# initramfs.sh DIR stock|iommufd|own: packs busybox, guest/init and the
+# kernel's modules into DIR/initramfs. `own` has no modules: it is for kernels
+# given by path.
+set -euo pipefail
+
+out=$1
+kernel=$2
+root=$out/root
+
+mkdir -p "$root"/{bin,sbin,etc,dev,proc,sys,run,ctl,host,rw,new}
+cp "$LAB_VERDIR/busybox/busybox" "$root/bin/"
+cp "$LAB_HOME/guest/init" "$root/init"
+chmod 755 "$root/init"
+
+# The modules that init loads, in this order; their dependencies follow.
+modules=()
+if [[ $kernel != own ]]; then
+    modules=(9pnet_virtio 9p overlay vfio_iommu_type1 vfio-pci mdev mtty)
+    cp -r "$LAB_VERDIR/image/modules/." "$root/"
+    release=$(basename "$root"/lib/modules/*)
+    tree=$root/lib/modules/$release
+    if [[ $kernel == iommufd ]]; then
+        modules=(iommufd "${modules[@]}")
+        rm -r "$tree/kernel/drivers/vfio" # the lab's own builds replace these
+    fi
+    cp -r "$LAB_VERDIR/modules-$kernel/updates" "$tree/"
+    depmod -b "$root" "$release"
+fi
+echo "${modules[*]}" >"$root/etc/lab-modules"
+
+(cd "$root" && find . | cpio -o -H newc -R 0:0 --quiet) | gzip -1 >"$out/initramfs"
+rm -r "$root"
