@@ -40,7 +40,8 @@ $(A): $(SRC)
 
 # $(1): archive, $(2): result. -u pulls each function out of the archive; --no-undefined-version refuses a stale map entry.
 define link
-	$(CC) $(CFLAGS) -shared -o $(2) -Wl,-soname,libvfiomig.so.$(ABI) \
+	@echo "  LINK    $(notdir $(2))"
+	@$(CC) $(CFLAGS) -shared -o $(2) -Wl,-soname,libvfiomig.so.$(ABI) \
 	  -Wl,--version-script=$(MAP) -Wl,--no-undefined-version $(foreach s,$(SYMS),-Wl,-u,$(s)) $(1) \
 	  -Wl,--gc-sections -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete -Wl,--as-needed $(LDFLAGS) $(NATIVE)
 endef
@@ -107,7 +108,6 @@ check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migr
 LAB_KERNEL ?= stock
 lab: $(STAGE)/.done  ## Run any program in the lab VM: make lab RUN="prog args" [LAB_KERNEL=stock|iommufd|path]
 	@test -n '$(RUN)' || { echo 'make lab RUN="prog args"' >&2; exit 2; }
-	c-tests/kernel/lab-setup.sh
 	c-tests/kernel/lab-run.sh -k '$(LAB_KERNEL)' -- $(RUN)
 
 demo: $(STAGE)/.done  ## Migrate a small virtual machine between two processes
@@ -115,7 +115,7 @@ demo: $(STAGE)/.done  ## Migrate a small virtual machine between two processes
 	$(OUT)/examples/live-migrate $(DEMO_ARGS)
 
 bench: all  ## Measure; figures and their meaning: docs/performance.md
-	$(CARGO) bench $(CARGOFLAGS)
+	VFIOMIG_BENCH_SO='$(SO)' $(CARGO) bench $(CARGOFLAGS) --bench calls --bench data_fd
 	@cp $(SO) $(OUT)/stripped.so && strip $(OUT)/stripped.so && stat -c 'stripped library: %s bytes' $(OUT)/stripped.so
 
 lint:  ## Formatting, clippy, documentation, shell scripts
