@@ -128,7 +128,8 @@ fn main() {
     println!("{} MiB from a data fd to a socket, {rounds} rounds, median MiB/s", stream >> 20);
     println!("{:>8} {:>8} {:>8} {:>16} {:>16}", "buffer", "loop", "library", "library / loop", "noise: loop/loop");
     for size in sizes {
-        let source = Box::into_raw(Box::new(Source { file: file.try_clone().unwrap(), state: State::Running.number() }));
+        let source =
+            Box::into_raw(Box::new(Source { file: file.try_clone().unwrap(), state: State::Running.number() }));
         // SAFETY: a table of NULL members but one.
         let mut ops: Ops = unsafe { std::mem::zeroed() };
         ops.device_feature = Some(feature);

@@ -32,6 +32,12 @@ struct Failed {
     found: Option<State>,
 }
 
+/// A reset that did not end in RUNNING; `done`: the device was reset all the same.
+struct ResetFailed {
+    done: bool,
+    error: Error,
+}
+
 impl Device {
     /// Brings the device to `to`. *whole; blocks in the kernel for as long as the device takes.*
     ///
@@ -57,7 +63,7 @@ impl Device {
     /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
     pub fn reset(&self) -> Result<()> {
         let mut inner = self.enter_whole()?;
-        inner.reset(&self.cache, &self.name).map(|_| ()).map_err(|error| self.named(error))
+        inner.reset(&self.cache, &self.name).map(|_| ()).map_err(|failed| self.named(failed.error))
     }
 
     fn recover(
@@ -73,10 +79,11 @@ impl Device {
         let (action, found, text) = match (policy, found) {
             (OnFailure::Reset, found) => match inner.reset(&self.cache, &self.name) {
                 Ok(state) => (Action::Reset, Some(state), format!("; reset, now {state}")),
-                Err(reset_error) => {
-                    let now = self.cache.state();
-                    let found = found.map(|_| now);
-                    (dead_or_none(found), found, format!("; the reset failed too: {reset_error}"))
+                Err(ResetFailed { done: true, error }) => {
+                    (Action::Reset, Some(self.cache.state()), format!("; reset, but {error}"))
+                }
+                Err(ResetFailed { done: false, error }) => {
+                    (dead_or_none(found), found, format!("; the reset failed too: {error}"))
                 }
             },
             (_, None) => (Action::Dead, None, "; its state cannot be read".to_string()),
@@ -231,17 +238,19 @@ impl Inner {
     }
 
     /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
-    fn reset(&mut self, cache: &Cache, name: &str) -> Result<State> {
-        self.try_reset()?;
+    fn reset(&mut self, cache: &Cache, name: &str) -> std::result::Result<State, ResetFailed> {
+        self.try_reset().map_err(|error| ResetFailed { done: false, error })?;
         self.end_session(cache);
         let Ok(dialect) = &self.dialect else { return Ok(State::Running) };
-        let state = dialect.read_state(&*self.transport).inspect_err(|_| cache.set_state(State::Error))?;
+        let done = |error| ResetFailed { done: true, error };
+        let state =
+            dialect.read_state(&*self.transport).inspect_err(|_| cache.set_state(State::Error)).map_err(done)?;
         cache.set_state(state);
         log!(Info, "{name}: reset, now {state}");
         if state == State::Running {
             Ok(state)
         } else {
-            Err(Error::protocol(format!("after the reset the device is in {state}, not in RUNNING")))
+            Err(done(Error::protocol(format!("after the reset the device is in {state}, not in RUNNING"))))
         }
     }
 

@@ -86,7 +86,13 @@ pub(super) unsafe fn value_of<T: Copy>(
 ) -> T {
     // SAFETY: the contract of this function.
     let Ok(handle) = (unsafe { borrow(d) }) else { return fallback };
-    guard_value(name, fallback, || body(&handle.device))
+    if handle.poisoned.load(Ordering::Acquire) {
+        return fallback;
+    }
+    guard_value(name, None, || Some(body(&handle.device))).unwrap_or_else(|| {
+        handle.poisoned.store(true, Ordering::Release);
+        fallback
+    })
 }
 
 /// # Safety

@@ -206,7 +206,7 @@ unsafe extern "C" fn c_device_info(opaque: *mut c_void, info: *mut c_void, argsz
 }
 
 unsafe extern "C" fn c_feature(opaque: *mut c_void, feature: *mut c_void, argsz: u32) -> c_int {
-    assert!((8..=40).contains(&argsz) && feature.addr().is_multiple_of(8));
+    assert!((8..=40).contains(&argsz) && feature.addr() % 8 == 0);
     // SAFETY: the library's own buffer of at least argsz bytes; Feature is what it is made of.
     let feature = unsafe { &mut *feature.cast::<Feature>() };
     // SAFETY: `opaque` is this door's.

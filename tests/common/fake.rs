@@ -126,7 +126,7 @@ impl Model {
                 self.fault_reached = true;
                 // A state change is judged by the state it came in.
                 if matches!((fault, call), (Fault::ToError(_), c) if !matches!(c, Call::SetState(_))) {
-                    self.to_error();
+                    self.go_to_error();
                 }
                 Some(fault)
             }
@@ -134,7 +134,7 @@ impl Model {
         }
     }
 
-    fn to_error(&mut self) {
+    fn go_to_error(&mut self) {
         self.state = State::Error;
         self.end_session();
     }
@@ -165,7 +165,7 @@ impl Model {
         match fault {
             Some(Fault::Errno(errno)) => return Err(errno),
             Some(Fault::ToError(errno)) => {
-                self.to_error();
+                self.go_to_error();
                 return Err(errno);
             }
             _ => {}
