@@ -148,6 +148,18 @@ fn precopy_info_comes_before_reading_on<D: Door>() {
         got += n;
     }
     assert_eq!(got, 100, "F4: the device offers data only after pre-copy info");
+    freed(door, &fake);
+
+    // Once it was asked, reading goes on without asking before each read.
+    let fake = Fake::full(300);
+    fake.model().needs_info = true;
+    fake.model().max_io = 10;
+    let door = D::open(&fake);
+    door.set_state(State::PreCopy).unwrap();
+    while door.info().3 < 100 {
+        door.read(&mut [0; 60]).unwrap();
+    }
+    assert_eq!(fake.model().calls.iter().filter(|&&c| c == Call::PrecopyInfo).count(), 1);
     let calls = fake.model().calls.clone();
     let reads = calls.iter().filter(|&&c| c == Call::Read).count();
     // C5: where the device says 0 and 0, it is not read in vain.

@@ -5,6 +5,7 @@ use super::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::error::{Errno, Error};
 use crate::uapi::ioctl as io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
 use std::time::Duration;
 use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ptr};
 
@@ -59,6 +60,22 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
         let at = self.position(index, offset, buf.len())?;
         // SAFETY: `buf` is readable for the length given.
         retry(|| unsafe { libc::pwrite64(self.raw(), buf.as_ptr().cast(), buf.len().min(MAX_RW), at) })
+    }
+
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+        let at = self.position(index, offset, len)?;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at a place that the kernel chooses touches no memory of the program.
+        let memory = unsafe { libc::mmap64(std::ptr::null_mut(), len, access, libc::MAP_SHARED, self.raw(), at) };
+        if memory == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        NonNull::new(memory.cast()).ok_or(Errno::new(libc::ENOMEM))
+    }
+
+    fn region_unmap(&self, _index: u32, memory: NonNull<u8>, len: usize) {
+        // SAFETY: `memory` and `len` are a mapping of region_map, and the caller has no pointer into it any more.
+        unsafe { libc::munmap(memory.as_ptr().cast(), len) };
     }
 
     fn reset(&self) -> Result<(), Errno> {

@@ -12,6 +12,7 @@ mod signals;
 
 use crate::error::{Errno, Error};
 use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 
 pub use feature::{Feature, PrecopyInfo};
 pub use region::RegionInfo;
@@ -54,6 +55,19 @@ pub trait Transport: Send + Sync {
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let _ = (index, offset, buf);
         Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// Maps `len` bytes of a region, readable and writable, shared with the device. Optional: where it is missing or fails,
+    /// `region_read` and `region_write` are used. The memory stays valid until `region_unmap`, though access to it may
+    /// raise SIGBUS when the device goes away (P26).
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+        let _ = (index, offset, len);
+        Err(Errno::new(libc::ENOTTY))
+    }
+
+    /// Undoes a `region_map` of the same length.
+    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
+        let _ = (index, memory, len);
     }
 
     /// `VFIO_DEVICE_RESET`, once; retries are the caller's.

@@ -6,6 +6,7 @@ use super::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::error::{Errno, Error};
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
@@ -31,11 +32,11 @@ pub struct Ops {
     pub region_write: Option<
         unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, buf: *const c_void, len: usize) -> i64,
     >,
-    /// Map a part of a region. Together with region_unmap or not at all. Not called by this version.
+    /// Map a part of a region, shared with the device. Together with region_unmap or not at all.
     pub region_map: Option<
         unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, len: usize, ptr: *mut *mut c_void) -> c_int,
     >,
-    /// Undo region_map. Not called by this version.
+    /// Undo region_map.
     pub region_unmap: Option<unsafe extern "C" fn(opaque: *mut c_void, index: u32, ptr: *mut c_void, len: usize)>,
     /// VFIO_DEVICE_RESET, once; -EAGAIN is tried again. NULL: a needed reset is reported, not done.
     pub reset: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
@@ -157,6 +158,21 @@ impl Transport for OpsTransport {
         // SAFETY: `buf` is readable for its length; the rest is `new`'s contract.
         let result = unsafe { function(self.table.opaque, index, offset, buf.as_ptr().cast(), buf.len()) };
         count(result, buf.len())
+    }
+
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+        let function = self.table.ops.region_map.ok_or_else(absent)?;
+        let mut memory = std::ptr::null_mut();
+        // SAFETY: `memory` is room for one pointer; the rest is `new`'s contract.
+        status(unsafe { function(self.table.opaque, index, offset, len, &mut memory) })?;
+        NonNull::new(memory.cast()).ok_or(Errno::new(libc::EPROTO))
+    }
+
+    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
+        if let Some(function) = self.table.ops.region_unmap {
+            // SAFETY: `memory` and `len` are a mapping of region_map; the rest is `new`'s contract.
+            unsafe { function(self.table.opaque, index, memory.as_ptr().cast(), len) };
+        }
     }
 
     fn reset(&self) -> Result<(), Errno> {
