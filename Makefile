@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall demo check check-rust check-c check-race check-kernel lab header abi bench lint clean help
+.PHONY: all install uninstall demo check check-rust check-c check-examples check-race check-kernel lab header abi bench lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -89,13 +89,17 @@ $(PANIC)/lib/libvfiomig.so.$(ABI): $(SRC) $(MAP)
 abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struct layouts
 	abi/check.sh '$(STAGE)' '$(MAP)' '$(NODE)' '$(CC)'
 
-check: check-rust abi check-c  ## All tests that need neither root nor a VM
+check: check-rust abi check-c check-examples  ## All tests that need neither root nor a VM
 
 check-rust:
 	$(CARGO) test $(CARGOFLAGS)
 
 check-c: $(STAGE)/.done $(PANIC)/lib/libvfiomig.so.$(ABI)
 	CC='$(CC)' c-tests/run.sh '$(STAGE)' '$(PANIC)/lib' '$(OUT)/c-tests'
+
+EXAMPLES := $(OUT)/examples
+check-examples: $(STAGE)/.done
+	CC='$(CC)' examples/build.sh '$(STAGE)' '$(EXAMPLES)'
 
 # parking_lot is compiled with the crate, so the checker sees every lock; std's own code is not needed for that.
 check-race:  ## The thread tests under ThreadSanitizer
@@ -110,9 +114,8 @@ lab: $(STAGE)/.done  ## Run any program in the lab VM: make lab RUN="prog args" 
 	@test -n '$(RUN)' || { echo 'make lab RUN="prog args"' >&2; exit 2; }
 	c-tests/kernel/lab-run.sh -k '$(LAB_KERNEL)' -- $(RUN)
 
-demo: $(STAGE)/.done  ## Migrate a small virtual machine between two processes
-	CC='$(CC)' examples/build.sh '$(STAGE)' '$(OUT)/examples'
-	$(OUT)/examples/live-migrate $(DEMO_ARGS)
+demo: check-examples  ## Migrate a small virtual machine between two processes (DEMO_ARGS="--help")
+	$(EXAMPLES)/live-migrate $(DEMO_ARGS)
 
 bench: all  ## Measure; figures and their meaning: docs/performance.md
 	VFIOMIG_BENCH_SO='$(SO)' $(CARGO) bench $(CARGOFLAGS) --bench calls --bench data_fd

@@ -269,7 +269,7 @@
 #define VFIOMIG_STATE_PRE_COPY_P2P 7
 
 /**
- * Something failed that the library could not mend. Levels are those of syslog.
+ * A request to a device failed; the caller gets the same as an error object. Levels are those of syslog.
  */
 #define VFIOMIG_LOG_ERROR 3
 
@@ -357,7 +357,8 @@ struct vfiomig_device_ops {
    */
   int (*device_info)(void *opaque, void *info, uint32_t argsz);
   /**
-   * VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes. -ENOTTY or -EINVAL: absent. Needed for v2.
+   * VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes, with the kernel's numbers (linux/vfio.h), not
+   * those of VFIOMIG_STATE_*. -ENOTTY or -EINVAL: absent. Needed for v2.
    */
   int (*device_feature)(void *opaque, void *feature, uint32_t argsz);
   /**
@@ -373,11 +374,11 @@ struct vfiomig_device_ops {
    */
   int64_t (*region_write)(void *opaque, uint32_t index, uint64_t offset, const void *buf, size_t len);
   /**
-   * Map a part of a region. Together with region_unmap or not at all. Not called by this version.
+   * Map a part of a region, shared with the device. Together with region_unmap or not at all.
    */
   int (*region_map)(void *opaque, uint32_t index, uint64_t offset, size_t len, void **ptr);
   /**
-   * Undo region_map. Not called by this version.
+   * Undo region_map.
    */
   void (*region_unmap)(void *opaque, uint32_t index, void *ptr, size_t len);
   /**
@@ -450,7 +451,8 @@ struct vfiomig_device_info {
 };
 
 /**
- * What is left to be saved. All sizes are estimates in bytes; VFIOMIG_UNKNOWN is never zero.
+ * What is left to be saved. All sizes are estimates in bytes. VFIOMIG_UNKNOWN is the largest number: test for it before
+ * adding sizes up.
  */
 struct vfiomig_pending {
   /**
@@ -622,7 +624,8 @@ uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
  * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
- * kernel's errno), PROTOCOL (no data fd came, or one too many). States: as the table says. Threads: whole. Blocks: in the
+ * kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
+ * table says. Threads: whole. Blocks: in the
  * kernel, for seconds on some devices. Since: 0.1
  */
 int vfiomig_device_set_state(struct vfiomig_device *d,
@@ -987,7 +990,8 @@ uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
  * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
- * kernel's errno), PROTOCOL (no data fd came, or one too many). States: as the table says. Threads: whole. Blocks: in the
+ * kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
+ * table says. Threads: whole. Blocks: in the
  * kernel, for seconds on some devices. Since: 0.1
  */
 int vfiomig_device_set_state(struct vfiomig_device *d,

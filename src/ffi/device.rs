@@ -116,7 +116,8 @@ unsafe impl Sized for vfiomig_device_info {
     const FLAGS: u32 = 0;
 }
 
-/// What is left to be saved. All sizes are estimates in bytes; VFIOMIG_UNKNOWN is never zero.
+/// What is left to be saved. All sizes are estimates in bytes. VFIOMIG_UNKNOWN is the largest number: test for it before
+/// adding sizes up.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_pending {
@@ -342,7 +343,8 @@ pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
 /// changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
-/// kernel's errno), PROTOCOL (no data fd came, or one too many). States: as the table says. Threads: whole. Blocks: in the
+/// kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
+/// table says. Threads: whole. Blocks: in the
 /// kernel, for seconds on some devices. Since: 0.1
 ///
 /// # Safety

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// called the library, with no lock held; it may call the library, but not on the device that it is told about.
 pub type vfiomig_log_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, level: c_int, message: *const c_char)>;
 
-/// Something failed that the library could not mend. Levels are those of syslog.
+/// A request to a device failed; the caller gets the same as an error object. Levels are those of syslog.
 pub const VFIOMIG_LOG_ERROR: c_int = 3;
 /// Something is odd and was handled.
 pub const VFIOMIG_LOG_WARNING: c_int = 4;

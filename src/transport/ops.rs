@@ -21,7 +21,8 @@ pub struct Ops {
     pub flags: u32,
     /// VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes.
     pub device_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
-    /// VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes. -ENOTTY or -EINVAL: absent. Needed for v2.
+    /// VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes, with the kernel's numbers (linux/vfio.h), not
+    /// those of VFIOMIG_STATE_*. -ENOTTY or -EINVAL: absent. Needed for v2.
     pub device_feature: Option<unsafe extern "C" fn(opaque: *mut c_void, feature: *mut c_void, argsz: u32) -> c_int>,
     /// VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes.
     pub region_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,

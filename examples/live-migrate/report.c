@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "report.h"
+
+#include "util.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define REFRESH_NS 100000000u
+
+static bool line_is_open;
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+static double ms(uint64_t ns)
+{
+    return (double)ns / 1e6;
+}
+
+void report_progress(const struct report *r, const struct wire *wire, uint64_t dirty_bytes, bool round_is_over)
+{
+    static uint64_t shown_at;
+    const bool terminal = isatty(STDOUT_FILENO);
+    const uint64_t now = now_ns();
+    if (!round_is_over && (!terminal || now - shown_at < REFRESH_NS)) {
+        return;
+    }
+    shown_at = now;
+    double seconds = (double)(now - r->round_at) / 1e9;
+    double rate = seconds > 0 ? mib(wire->sent - r->round_sent) / seconds : 0;
+    printf("%sround %2u   RAM %7.1f MiB sent, %6.1f MiB dirty   device %6.2f MiB   %6.1f MiB/s%s", terminal ? "\r" : "",
+           r->round, mib(r->ram_bytes), mib(dirty_bytes), mib(r->device_bytes), rate, round_is_over ? "\n" : "");
+    line_is_open = !round_is_over;
+    fflush(stdout);
+}
+
+void report_line_end(void)
+{
+    if (line_is_open) {
+        putchar('\n');
+        line_is_open = false;
+    }
+    fflush(stdout);
+}
+
+static void row(const char *what, uint64_t ns, const char *note)
+{
+    printf("  %-36s %9.1f ms%s%s\n", what, ms(ns), note[0] != '\0' ? "   " : "", note);
+}
+
+void report_table(const struct report *r)
+{
+    char note[96];
+    const uint64_t *state = r->state_ns;
+    const struct running *running = &r->running;
+    uint64_t downtime = running->vcpu_at - r->stopped_at - r->compare_ns;
+    uint64_t parts = state[VFIOMIG_STATE_PRE_COPY_P2P] + state[VFIOMIG_STATE_STOP_COPY] + r->last_ram_ns +
+                     r->last_device_ns + r->loaded.stop_ns + running->p2p_ns + running->running_ns;
+
+    putchar('\n');
+    row("total", running->vcpu_at - r->started_at - r->compare_ns, "");
+    snprintf(note, sizeof note, "%u round%s", r->round, r->round == 1 ? "" : "s");
+    row("  pre-copy", r->stopped_at - r->started_at, note);
+    row("  downtime", downtime, "vCPU stopped to vCPU started");
+    row("    -> PRE_COPY_P2P", state[VFIOMIG_STATE_PRE_COPY_P2P], "source");
+    row("    -> STOP_COPY", state[VFIOMIG_STATE_STOP_COPY], "source");
+    snprintf(note, sizeof note, "%.2f MiB", mib(r->last_ram_bytes));
+    row("    last dirty RAM", r->last_ram_ns, note);
+    snprintf(note, sizeof note, "%.2f MiB", mib(r->last_device_bytes));
+    row("    last device state", r->last_device_ns, note);
+    row("    RESUMING -> STOP (validates)", r->loaded.stop_ns, "destination");
+    row("    -> RUNNING_P2P", running->p2p_ns, "destination");
+    row("    -> RUNNING", running->running_ns, "destination");
+    row("    messages, threads, the rest", downtime > parts ? downtime - parts : 0, "");
+    putchar('\n');
+    row("-> PRE_COPY", state[VFIOMIG_STATE_PRE_COPY], "source, while the guest runs");
+    row("STOP_COPY -> STOP", state[VFIOMIG_STATE_STOP], "source, after the switch-over");
+    row("comparison (demo only, not counted)", r->compare_ns, "checksums on both sides");
+    printf("  RAM sent %.1f MiB, device state sent %.2f MiB\n", mib(r->ram_bytes), mib(r->device_bytes));
+}
