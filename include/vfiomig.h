@@ -730,7 +730,7 @@ const char *vfiomig_state_name(uint32_t state);
  * rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
- * dead), TRANSPORT (no memory). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_reserve(struct vfiomig_device *d,
                            uint64_t segment_left,
@@ -781,8 +781,8 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
  * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
  * and finish be called again.
  *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), INCOMPLETE (both counts are in the
- * message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), UNSUPPORTED (not migratable), INCOMPLETE
+ * (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_finish(struct vfiomig_device *d,
                           uint64_t total,
@@ -800,7 +800,8 @@ void vfiomig_set_log(vfiomig_log_fn log,
 
 /**
  * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
- * ended before its END (abort, pause and resume, reset), before which save calls answer -ESTALE; legal at any other time.
+ * of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
+ * -ESTALE. Legal at any other time.
  *
  * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
  * device. Blocks: never. Since: 0.1
@@ -814,7 +815,7 @@ int vfiomig_device_start_stream(struct vfiomig_device *d,
  * vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
- * DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ * UNSUPPORTED (not migratable), DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_peek(struct vfiomig_device *d,
                         size_t max,
@@ -1030,7 +1031,8 @@ int vfiomig_device_get_pending(struct vfiomig_device *d,
 
 /**
  * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
- * ended before its END (abort, pause and resume, reset), before which save calls answer -ESTALE; legal at any other time.
+ * of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
+ * -ESTALE. Legal at any other time.
  *
  * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
  * device. Blocks: never. Since: 0.1
@@ -1044,7 +1046,7 @@ int vfiomig_device_start_stream(struct vfiomig_device *d,
  * vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
- * DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ * UNSUPPORTED (not migratable), DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_peek(struct vfiomig_device *d,
                         size_t max,
@@ -1091,7 +1093,7 @@ int64_t vfiomig_device_send(struct vfiomig_device *d,
  * rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
- * dead), TRANSPORT (no memory). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_reserve(struct vfiomig_device *d,
                            uint64_t segment_left,
@@ -1142,8 +1144,8 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
  * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
  * and finish be called again.
  *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), INCOMPLETE (both counts are in the
- * message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), UNSUPPORTED (not migratable), INCOMPLETE
+ * (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_finish(struct vfiomig_device *d,
                           uint64_t total,

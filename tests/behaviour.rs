@@ -299,6 +299,19 @@ fn finish_decides_whether_resuming_may_be_left<D: Door>() {
     assert_eq!(fake.model().content, data);
     freed(door, &fake);
 
+    // A count that comes after "cannot know" takes its place: the stream is short, and may still be completed.
+    let fake = Fake::full(300);
+    let door = D::open(&fake);
+    door.set_state(State::Resuming).unwrap();
+    door.write(&data[..299]).unwrap();
+    door.finish(None).unwrap();
+    assert!(door.finish(Some(300)).unwrap_err().is(Kind::Incomplete));
+    assert!(door.set_state(State::Stop).unwrap_err().is(Kind::Order), "F7");
+    door.write(&data[299..]).unwrap();
+    door.finish(Some(300)).unwrap();
+    door.set_state(State::Stop).unwrap();
+    freed(door, &fake);
+
     // "Cannot know": the driver's own check is all there is.
     let fake = Fake::full(300);
     let door = D::open(&fake);
@@ -515,6 +528,11 @@ fn reinit_counts_only_after_opt_in<D: Door>() {
         assert_eq!(pending.reinit_count, u32::from(opt_in.is_ok()));
         assert_eq!(pending.initial_bytes, Some(100));
         assert_eq!(door.pending(false).unwrap(), pending, "cached");
+        // What the library has read ahead is still to be sent.
+        door.read(&mut [0; 30]).unwrap();
+        assert_eq!(door.pending(true).unwrap().initial_bytes, Some(70));
+        door.set_state(State::StopCopy).unwrap();
+        assert_eq!(door.pending(false).unwrap().initial_bytes, None, "known only in PRE_COPY states");
         freed(door, &fake);
     }
 }

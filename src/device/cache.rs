@@ -78,7 +78,12 @@ impl Cache {
         State::from_number(self.state.load(Ordering::Acquire)).unwrap_or(State::Error)
     }
 
+    /// Takes over a state; what is known only in pre-copy is forgotten outside.
     pub fn set_state(&self, state: State) {
+        if !state.is_precopy() {
+            self.initial_bytes.set(None);
+            self.dirty_bytes.set(None);
+        }
         self.state.store(state.number(), Ordering::Release);
     }
 

@@ -135,6 +135,8 @@ impl Inner {
                 "the device refused a part of the stream: the session is dead, only a reset remains",
             ));
         }
+        // A count that comes later than "cannot know" takes its place.
+        session.complete = false;
         let moved = session.moved;
         match total {
             Some(total) if total > moved => Err(Error::incomplete(format!(

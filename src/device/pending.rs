@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 /// What is left to be saved; `None` is unknown, never zero. Estimates all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Initial data left; while it is not 0, STOP_COPY costs more than it must (C4).
+    /// Initial data left, with what the library has read ahead; while it is not 0, STOP_COPY costs more than it must (C4).
     pub initial_bytes: Option<u64>,
     /// Data that changed since it was read; never wait for 0 (C5).
     pub dirty_bytes: Option<u64>,
@@ -50,12 +50,14 @@ impl Device {
 impl Inner {
     /// One pre-copy info of the open save session.
     pub(super) fn update_precopy(&mut self, cache: &Cache, name: &str) -> Result<PrecopyFigures> {
-        let Inner { dialect: Ok(dialect), session: Some(session), .. } = self else {
+        let Inner { dialect: Ok(dialect), session: Some(session), window, .. } = self else {
             return Ok(PrecopyFigures::UNKNOWN);
         };
         match dialect.precopy_figures(&mut *session.data) {
             Ok(figures) => {
-                cache.initial_bytes.set(figures.initial_bytes);
+                // What was read ahead and not consumed is left to be sent too; it counts as initial, as in the kernel (C9).
+                let unread = window.unread() as u64;
+                cache.initial_bytes.set(figures.initial_bytes.map(|bytes| bytes.saturating_add(unread)));
                 cache.dirty_bytes.set(figures.dirty_bytes);
                 if figures.reinit {
                     cache.reinit_count.fetch_add(1, Ordering::Relaxed);

@@ -21,7 +21,7 @@ fn no_flags(flags: u32) -> Result<()> {
 /// rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
-/// dead), TRANSPORT (no memory). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+/// dead), TRANSPORT (no memory), UNSUPPORTED (not migratable). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `ptr`, `len` and `errp` are NULL or valid.
@@ -128,8 +128,8 @@ pub unsafe extern "C" fn vfiomig_device_receive(
 /// silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
 /// and finish be called again.
 ///
-/// Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), INCOMPLETE (both counts are in the
-/// message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), UNSUPPORTED (not migratable), INCOMPLETE
+/// (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `errp` is NULL or valid.

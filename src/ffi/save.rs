@@ -34,7 +34,8 @@ pub struct vfiomig_chunk {
 const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() + size_of::<usize>() + 16);
 
 /// The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
-/// ended before its END (abort, pause and resume, reset), before which save calls answer -ESTALE; legal at any other time.
+/// of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
+/// -ESTALE. Legal at any other time.
 ///
 /// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
 /// device. Blocks: never. Since: 0.1
@@ -52,7 +53,7 @@ pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, err
 /// vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
-/// DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+/// UNSUPPORTED (not migratable), DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `out` and `errp` are NULL or valid.
