@@ -101,7 +101,7 @@ EXAMPLES := $(OUT)/examples
 check-examples: $(STAGE)/.done
 	CC='$(CC)' examples/build.sh '$(STAGE)' '$(EXAMPLES)'
 
-# parking_lot is compiled with the crate, so the checker sees every lock; std's own code is not needed for that.
+# The C programs with threads, on an instrumented library: c-tests/race.sh says why not the Rust tests.
 check-race:  ## The thread tests under ThreadSanitizer
 	c-tests/race.sh '$(CARGO)' '$(TARGET)/tsan'
 

@@ -321,7 +321,7 @@ struct vfiomig_device_options {
    */
   uint32_t flags;
   /**
-   * For messages, at most 255 bytes, copied; unique within a migration. NULL: "device".
+   * For messages, at most 255 bytes, copied; unique within a migration. UTF-8; other bytes read as "?". NULL: "device".
    */
   const char *name;
   /**
@@ -781,8 +781,8 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
  * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
  * and finish be called again.
  *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), UNSUPPORTED (not migratable), INCOMPLETE
- * (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno. Errors: BUSY (also: room is out), ORDER (state), STALE (the session is dead), UNSUPPORTED (not
+ * migratable), INCOMPLETE (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_finish(struct vfiomig_device *d,
                           uint64_t total,
@@ -1144,8 +1144,8 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
  * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
  * and finish be called again.
  *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), UNSUPPORTED (not migratable), INCOMPLETE
- * (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno. Errors: BUSY (also: room is out), ORDER (state), STALE (the session is dead), UNSUPPORTED (not
+ * migratable), INCOMPLETE (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_finish(struct vfiomig_device *d,
                           uint64_t total,

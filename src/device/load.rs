@@ -135,6 +135,9 @@ impl Inner {
                 "the device refused a part of the stream: the session is dead, only a reset remains",
             ));
         }
+        if session.lent.is_some() {
+            return Err(Error::busy("room is out: commit comes first"));
+        }
         // A count that comes later than "cannot know" takes its place.
         session.complete = false;
         let moved = session.moved;

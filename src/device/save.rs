@@ -113,7 +113,7 @@ impl Inner {
         self.check_not_stale()?;
         let session = self.session(Direction::Save, cache.state())?;
         let Some(lent) = session.lent else {
-            return if len == 0 { Ok(()) } else { Err(Error::order("no chunk is out: peek comes first")) };
+            return Err(Error::order("no chunk is out: peek comes first"));
         };
         if len > lent {
             return Err(Error::argument(format!("len: {len} bytes of a chunk of {lent}")));

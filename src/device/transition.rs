@@ -9,6 +9,7 @@ use super::{Device, Inner};
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
 use crate::error::{Action, DeviceResult, Errno, Error, Kind, Result};
 use crate::log::log;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// How long a reset that answers EAGAIN is tried again (the kernel only tries to lock), and the longest pause between.
@@ -35,6 +36,8 @@ struct Failed {
 /// A reset that did not end in RUNNING; `done`: the device was reset all the same.
 struct ResetFailed {
     done: bool,
+    /// The state read afterwards; `None`: not reset, or not readable.
+    found: Option<State>,
     error: Error,
 }
 
@@ -79,10 +82,13 @@ impl Device {
         let (action, found, text) = match (policy, found) {
             (OnFailure::Reset, found) => match inner.reset(&self.cache, &self.name) {
                 Ok(state) => (Action::Reset, Some(state), format!("; reset, now {state}")),
-                Err(ResetFailed { done: true, error }) => {
-                    (Action::Reset, Some(self.cache.state()), format!("; reset, but {error}"))
+                Err(ResetFailed { done: true, found: Some(now), error }) => {
+                    (Action::Reset, Some(now), format!("; reset, but {error}"))
                 }
-                Err(ResetFailed { done: false, error }) => {
+                Err(ResetFailed { done: true, found: None, error }) => {
+                    (Action::Dead, None, format!("; reset, but its state cannot be read: {error}"))
+                }
+                Err(ResetFailed { done: false, error, .. }) => {
                     (dead_or_none(found), found, format!("; the reset failed too: {error}"))
                 }
             },
@@ -185,9 +191,10 @@ impl Inner {
         let failed = |error| Failed { error, found: Some(to) };
         match to.session() {
             Some(direction) if !survives => self.open_session(cache, direction, data_fd).map_err(failed),
-            // -1 says "same fd" or "none" (V2-4). Another descriptor is one too many.
+            // -1 says "same fd" or "none" (V2-4). The session's own number says the same. Another one is one too many.
             _ => match data_fd {
                 None => Ok(()),
+                Some(fd) if self.session_fd() == Some(fd) => Ok(()),
                 Some(fd) => {
                     self.transport.discard_data(fd);
                     if self.transport.data_fd_is_real() {
@@ -198,6 +205,10 @@ impl Inner {
                 }
             },
         }
+    }
+
+    fn session_fd(&self) -> Option<i32> {
+        self.session.as_ref().and_then(|session| session.data.wait_fd()).map(|fd| fd.as_raw_fd())
     }
 
     fn not_arrived(&mut self, cache: &Cache, from: State, way: &[State], errno: Errno) -> Failed {
@@ -226,7 +237,8 @@ impl Inner {
             return (Action::None, Some(found), format!("; found in {found}"));
         }
         if let Err(error) = self.check_request(cache, back, false) {
-            return (Action::None, Some(found), format!("; found in {found}, not returned to {back}: {error}"));
+            let text = format!("; found in {found}, not returned to {back}: {error}");
+            return (Action::None, Some(cache.state()), text);
         }
         match self.request(cache, found, back) {
             Ok(()) => (Action::Recovered, Some(back), format!("; found in {found}, returned to {back}")),
@@ -239,18 +251,20 @@ impl Inner {
 
     /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
     fn reset(&mut self, cache: &Cache, name: &str) -> std::result::Result<State, ResetFailed> {
-        self.try_reset().map_err(|error| ResetFailed { done: false, error })?;
+        self.try_reset().map_err(|error| ResetFailed { done: false, found: None, error })?;
         self.end_session(cache);
         let Ok(dialect) = &self.dialect else { return Ok(State::Running) };
-        let done = |error| ResetFailed { done: true, error };
-        let state =
-            dialect.read_state(&*self.transport).inspect_err(|_| cache.set_state(State::Error)).map_err(done)?;
+        let state = dialect.read_state(&*self.transport).map_err(|error| {
+            cache.set_state(State::Error);
+            ResetFailed { done: true, found: None, error }
+        })?;
         cache.set_state(state);
         log!(Info, "{name}: reset, now {state}");
         if state == State::Running {
             Ok(state)
         } else {
-            Err(done(Error::protocol(format!("after the reset the device is in {state}, not in RUNNING"))))
+            let error = Error::protocol(format!("after the reset the device is in {state}, not in RUNNING"));
+            Err(ResetFailed { done: true, found: Some(state), error })
         }
     }
 

@@ -62,7 +62,7 @@ pub struct vfiomig_device_options {
     pub argsz: u32,
     /// 0.
     pub flags: u32,
-    /// For messages, at most 255 bytes, copied; unique within a migration. NULL: "device".
+    /// For messages, at most 255 bytes, copied; unique within a migration. UTF-8; other bytes read as "?". NULL: "device".
     pub name: *const c_char,
     /// Staging buffer in bytes, 4096 to 1 GiB; 0: 1 MiB.
     pub buffer_size: u64,
@@ -162,7 +162,9 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
     let Some(given) = given else { return Ok(options) };
     if !given.name.is_null() {
         // SAFETY: a C string by the contract of this function.
-        options.name = unsafe { CStr::from_ptr(given.name) }.to_string_lossy().into_owned();
+        let name = unsafe { CStr::from_ptr(given.name) }.to_string_lossy();
+        // Bytes that are no UTF-8 become a character of one byte, so that the name's length stays what C counts.
+        options.name = name.replace(char::REPLACEMENT_CHARACTER, "?");
     }
     options.dialect = match given.dialect {
         VFIOMIG_DIALECT_AUTO => None,

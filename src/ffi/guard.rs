@@ -53,8 +53,7 @@ pub(super) unsafe fn guard<T: Returned>(
         Err(payload) => {
             panicked();
             let text = format!("{name}: a bug in the library was caught: {}", panic_text(&*payload));
-            // A payload's own drop may panic again.
-            std::mem::forget(payload);
+            drop_payload(payload);
             Error::new(Kind::Panic, libc::ENOTRECOVERABLE, text)
         }
     };
@@ -67,7 +66,7 @@ pub(super) unsafe fn guard<T: Returned>(
 /// Runs `body` of a function that has no way to fail in C; after a panic it returns `fallback`.
 pub(super) fn guard_value<T>(name: &'static str, fallback: T, body: impl FnOnce() -> T) -> T {
     caught(name, body).unwrap_or_else(|payload| {
-        std::mem::forget(payload);
+        drop_payload(payload);
         fallback
     })
 }
@@ -77,6 +76,13 @@ fn caught<T>(name: &'static str, body: impl FnOnce() -> T) -> std::thread::Resul
         inject_panic(name);
         body()
     }))
+}
+
+/// A payload's own drop may panic; then what it holds is leaked.
+fn drop_payload(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
 }
 
 #[cfg(feature = "inject-panic")]

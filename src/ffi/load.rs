@@ -128,8 +128,8 @@ pub unsafe extern "C" fn vfiomig_device_receive(
 /// silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
 /// and finish be called again.
 ///
-/// Returns: 0 or -errno. Errors: BUSY, ORDER (state), STALE (the session is dead), UNSUPPORTED (not migratable), INCOMPLETE
-/// (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno. Errors: BUSY (also: room is out), ORDER (state), STALE (the session is dead), UNSUPPORTED (not
+/// migratable), INCOMPLETE (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `errp` is NULL or valid.

@@ -125,6 +125,7 @@ fn argsz(bytes: &[u8]) -> u32 {
 impl Transport for OpsTransport {
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.device_info.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
     }
@@ -143,12 +144,14 @@ impl Transport for OpsTransport {
 
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.region_info.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
     }
 
     fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let function = self.table.ops.region_read.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
         // SAFETY: `buf` is writable for its length; the rest is `new`'s contract.
         let result = unsafe { function(self.table.opaque, index, offset, buf.as_mut_ptr().cast(), buf.len()) };
         count(result, buf.len())
@@ -156,6 +159,7 @@ impl Transport for OpsTransport {
 
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let function = self.table.ops.region_write.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
         // SAFETY: `buf` is readable for its length; the rest is `new`'s contract.
         let result = unsafe { function(self.table.opaque, index, offset, buf.as_ptr().cast(), buf.len()) };
         count(result, buf.len())
@@ -163,6 +167,7 @@ impl Transport for OpsTransport {
 
     fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
         let function = self.table.ops.region_map.ok_or_else(absent)?;
+        let _blocked = Blocked::new();
         let mut memory = std::ptr::null_mut();
         // SAFETY: `memory` is room for one pointer; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, index, offset, len, &mut memory) })?;
@@ -171,6 +176,7 @@ impl Transport for OpsTransport {
 
     fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
         if let Some(function) = self.table.ops.region_unmap {
+            let _blocked = Blocked::new();
             // SAFETY: `memory` and `len` are a mapping of region_map; the rest is `new`'s contract.
             unsafe { function(self.table.opaque, index, memory.as_ptr().cast(), len) };
         }
@@ -237,6 +243,7 @@ impl DataFd for OpsData {
 impl Drop for OpsData {
     fn drop(&mut self) {
         if let Some(function) = self.table.ops.data_close {
+            let _blocked = Blocked::new();
             // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session is over either way.
             unsafe { function(self.table.opaque) };
         }

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A bug in the library, in any function: the process lives, the caller is told, the handle accepts only _free.
+ * library: panic
+ * variants: plain asan valgrind
+ */
+#include "fake.h"
+
+static struct fake f;
+static struct vfiomig_device *d;
+static struct vfiomig_error *sample;
+
+static void arm(const char *name)
+{
+	setenv("VFIOMIG_TEST_PANIC", name, 1);
+}
+
+static void disarm(void)
+{
+	unsetenv("VFIOMIG_TEST_PANIC");
+}
+
+/* Each function once. The value is what it returned, as far as it returns one that tells of failure. */
+static int64_t call_device(const char *name, struct vfiomig_error **errp)
+{
+	struct vfiomig_chunk chunk;
+	struct vfiomig_pending pending;
+	struct vfiomig_device_info info;
+	unsigned char buf[10] = {0};
+	uint32_t flags;
+	void *room;
+	size_t fits;
+
+	VFIOMIG_INIT(&pending);
+	VFIOMIG_INIT(&info);
+#define IS(function) if (!strcmp(name, #function))
+	IS(vfiomig_device_commit) return vfiomig_device_commit(d, 0, 0, errp);
+	IS(vfiomig_device_consume) return vfiomig_device_consume(d, 0, errp);
+	IS(vfiomig_device_finish) return vfiomig_device_finish(d, 0, errp);
+	IS(vfiomig_device_get_info) return vfiomig_device_get_info(d, &info, errp);
+	IS(vfiomig_device_get_pending) return vfiomig_device_get_pending(d, 0, &pending, errp);
+	IS(vfiomig_device_peek) return vfiomig_device_peek(d, 0, &chunk, errp);
+	IS(vfiomig_device_read) return vfiomig_device_read(d, buf, sizeof buf, &flags, errp);
+	IS(vfiomig_device_receive) return vfiomig_device_receive(d, 0, 1, 0, errp);
+	IS(vfiomig_device_reprobe) return vfiomig_device_reprobe(d, errp);
+	IS(vfiomig_device_reserve) return vfiomig_device_reserve(d, 0, &room, &fits, errp);
+	IS(vfiomig_device_reset) return vfiomig_device_reset(d, errp);
+	IS(vfiomig_device_send) return vfiomig_device_send(d, 1, 0, &flags, errp);
+	IS(vfiomig_device_set_state) return vfiomig_device_set_state(d, S_STOP, 0, 0, errp);
+	IS(vfiomig_device_start_stream) return vfiomig_device_start_stream(d, errp);
+	IS(vfiomig_device_write) return vfiomig_device_write(d, buf, 1, 0, errp);
+	return 1;
+}
+
+/* The functions that have another way to say it, or none; false if the name is not among them. */
+static bool call_other(const char *name)
+{
+	struct vfiomig_device *made = NULL;
+	struct vfiomig_device_ops ops;
+
+	fake_ops(&f, &ops);
+	arm(name);
+	IS(vfiomig_device_new_ops)
+		FAILS(vfiomig_device_new_ops(&ops, &f, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_device_new_kernel)
+		FAILS(vfiomig_device_new_kernel(0, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_error_code) CHECK_EQ(vfiomig_error_code(sample), 0);
+	else IS(vfiomig_error_errno) CHECK_EQ(vfiomig_error_errno(sample), 0);
+	else IS(vfiomig_error_message) CHECK(!strcmp(vfiomig_error_message(sample), "no error"));
+	else IS(vfiomig_error_result) CHECK(!vfiomig_error_result(sample, 0));
+	else IS(vfiomig_error_result_count) CHECK_EQ(vfiomig_error_result_count(sample), 0);
+	/* Nothing was freed: the test frees it at the end. */
+	else IS(vfiomig_error_free) vfiomig_error_free(sample);
+	else IS(vfiomig_has_feature) CHECK_EQ(vfiomig_has_feature(VFIOMIG_FEATURE_DIALECT_V2), 0);
+	else IS(vfiomig_set_log) vfiomig_set_log(NULL, NULL, 0);
+	else IS(vfiomig_state_name) CHECK(!strcmp(vfiomig_state_name(1), "?"));
+	else IS(vfiomig_version) CHECK_EQ(vfiomig_version(), 0);
+	else {
+		disarm();
+		return false;
+	}
+	disarm();
+	CHECK(!made);
+	return true;
+}
+
+/* After the panic the handle refuses everything, even to look at the device. */
+static void poisoned(void)
+{
+	static const char *const names[] = {
+#define FUNCTION(name) #name,
+#include "functions.inc"
+#undef FUNCTION
+	};
+	unsigned calls = f.calls;
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		int64_t result = call_device(names[i], ERRP);
+
+		if (result != 1)
+			FAILS(result, ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	}
+	CHECK_EQ(f.calls, calls);
+	CHECK(vfiomig_device_get_state(d) < S_COUNT);
+}
+
+static void one(const char *name)
+{
+	int before = atomic_load(&t_failures);
+
+	if (call_other(name))
+		goto out;
+	fake_init(&f);
+	d = fake_device(&f);
+	OK(fake_to(d, S_PRE_COPY));
+	if (!strcmp(name, "vfiomig_device_free")) {
+		arm(name);
+		vfiomig_device_free(d);
+		disarm();
+		/* It said nothing, so nobody can know; if it did free, a second one would be the caller's bug. */
+		if (f.closed) {
+			FAKE_END(&f, NULL);
+			goto out;
+		}
+	} else if (!strcmp(name, "vfiomig_device_get_state")) {
+		arm(name);
+		CHECK_EQ(vfiomig_device_get_state(d), VFIOMIG_STATE_ERROR);
+		disarm();
+		/* It has no way to say so, but the bug was there: the handle is not to be trusted any more. */
+		struct vfiomig_device_info info;
+		VFIOMIG_INIT(&info);
+		FAILS(vfiomig_device_get_info(d, &info, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	} else {
+		unsigned calls = f.calls;
+
+		arm(name);
+		int64_t result = call_device(name, ERRP);
+		disarm();
+		CHECK(result != 1);
+		FAILS(result, ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+		CHECK_HAS(vfiomig_error_message(t_error), name);
+		CHECK_EQ(f.calls, calls);
+		poisoned();
+	}
+	FAKE_END(&f, d);
+out:
+	if (atomic_load(&t_failures) != before)
+		printf("in %s\n", name);
+}
+
+int main(void)
+{
+	t_begin();
+	/* With errp NULL nothing else can tell; and a library without the feature makes this test worthless. */
+	arm("vfiomig_version");
+	if (vfiomig_version()) {
+		puts("this library does not panic on demand");
+		return 77;
+	}
+	disarm();
+	CHECK(vfiomig_version());
+	(void)vfiomig_device_new_kernel(-1, NULL, NULL, &sample);
+#define FUNCTION(name) one(#name);
+#include "functions.inc"
+	fake_init(&f);
+	d = fake_device(&f);
+	arm("vfiomig_device_reset");
+	CHECK_EQ(vfiomig_device_reset(d, NULL), -ENOTRECOVERABLE);
+	disarm();
+	CHECK_EQ(vfiomig_device_reset(d, NULL), -ENOTRECOVERABLE);
+	FAKE_END(&f, d);
+	CHECK_EQ(vfiomig_error_code(sample), VFIOMIG_ERR_ARGUMENT);
+	vfiomig_error_free(sample);
+	return t_end();
+}
