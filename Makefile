@@ -100,6 +100,7 @@ check-c: $(STAGE)/.done $(PANIC)/lib/libvfiomig.so.$(ABI)
 EXAMPLES := $(OUT)/examples
 check-examples: $(STAGE)/.done
 	CC='$(CC)' examples/build.sh '$(STAGE)' '$(EXAMPLES)'
+	CC='$(CC)' c-tests/docs.sh '$(STAGE)'
 
 # The C programs with threads, on an instrumented library: c-tests/race.sh says why not the Rust tests.
 check-race:  ## The thread tests under ThreadSanitizer
