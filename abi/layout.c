@@ -12,7 +12,7 @@ AT(vfiomig_device_options, flags, 4);
 AT(vfiomig_device_options, name, 8);
 AT(vfiomig_device_options, buffer_size, 16);
 AT(vfiomig_device_options, dialect, 24);
-AT(vfiomig_device_options, reserved, 28);
+AT(vfiomig_device_options, draft_cursor, 28);
 
 SIZE(vfiomig_device_ops, 104);
 AT(vfiomig_device_ops, device_info, 8);

@@ -73,7 +73,7 @@ struct fake {
 	/* What it is; set before fake_device(). */
 	unsigned flags;          /* MIG_* */
 	bool absent;             /* no migration feature */
-	bool v1_region;          /* has the migration region of v1 */
+	bool other_region;       /* has a region of its own, which is no migration region */
 	bool real_fd;            /* a descriptor instead of data functions */
 	bool no_reset, no_precopy_info, no_size, optin;
 	uint64_t size;           /* MIG_DATA_SIZE */
@@ -410,7 +410,7 @@ static inline int fake_device_info(void *opaque, void *info, uint32_t argsz)
 	if (fault)
 		return fake_leave(f, -fault->error);
 	x[1] = f->no_reset ? 0 : 1;
-	x[2] = f->v1_region ? 1 : 0;
+	x[2] = f->other_region ? 1 : 0;
 	return fake_leave(f, 0);
 }
 
@@ -431,7 +431,7 @@ static inline int fake_region_info(void *opaque, void *info, uint32_t argsz)
 		x[3] = 32;
 		memcpy(&x[8], cap, sizeof cap);
 		x[10] = 3;
-		x[11] = 1;
+		x[11] = 2; /* 1 would be the migration region */
 	}
 	return fake_leave(f, 0);
 }

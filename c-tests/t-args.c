@@ -229,13 +229,12 @@ static void makers(void)
 	FAILS(vfiomig_device_new_kernel(INT32_MIN, NULL, &made, ERRP), EBADF, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(ops.flags = 2, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(ops.flags = 1u << 31, VFIOMIG_ERR_ARGUMENT);
-	REFUSED(o.flags = 1, VFIOMIG_ERR_ARGUMENT);
-	REFUSED(o.reserved = 1, VFIOMIG_ERR_ARGUMENT);
+	REFUSED(o.flags = 0x10, VFIOMIG_ERR_ARGUMENT);
+	REFUSED(o.draft_cursor = 3, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.buffer_size = 4095, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.buffer_size = (1u << 30) + 1, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.buffer_size = VFIOMIG_UNKNOWN, VFIOMIG_ERR_ARGUMENT);
-	REFUSED(o.dialect = 1, VFIOMIG_ERR_UNSUPPORTED);
-	REFUSED(o.dialect = 2, VFIOMIG_ERR_UNSUPPORTED);
+	REFUSED(o.dialect = 4, VFIOMIG_ERR_UNSUPPORTED);
 	REFUSED(o.dialect = UINT32_MAX, VFIOMIG_ERR_UNSUPPORTED);
 	/* Tables that are neither one thing nor the other. */
 	REFUSED(ops.data_read = NULL, VFIOMIG_ERR_ARGUMENT);
@@ -247,6 +246,10 @@ static void makers(void)
 #define MADE(change) (ops = good, o = o_good, change, OK(make(&ops, &o, &made)), vfiomig_device_free(made), made = mark)
 	MADE((void)0);
 	MADE(o.dialect = VFIOMIG_DIALECT_V2);
+	MADE(o.dialect = VFIOMIG_DIALECT_V1); /* a device that does not speak it is made, and says so */
+	MADE(o.dialect = VFIOMIG_DIALECT_DRAFT);
+	MADE(o.flags = VFIOMIG_DEVICE_F_NO_MMAP | VFIOMIG_DEVICE_F_ZERO_DATA_SIZE | VFIOMIG_DEVICE_F_SPLIT_SEGMENTS |
+		       VFIOMIG_DEVICE_F_ACCESS_8);
 	MADE(o.buffer_size = 4096);
 	MADE(o.buffer_size = 1u << 30); /* taken when it is needed, not before */
 	MADE(ops.flags = VFIOMIG_OPS_F_ANY_THREAD);

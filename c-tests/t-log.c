@@ -34,7 +34,7 @@ static void scenario(const char *name)
 	vfiomig_device_free(d);
 	vfiomig_device_free(NULL);
 	/* An odd one: a device of the older protocols with more regions than anybody has. */
-	f.absent = f.v1_region = true;
+	f.absent = f.other_region = true;
 	if (!vfiomig_device_new_ops(&ops, &f, NULL, &d, NULL))
 		vfiomig_device_free(d);
 	fake_session_over(&f);

@@ -29,7 +29,7 @@ static void found(unsigned flags, uint32_t state, bool optin)
 	CHECK_EQ(f.state, state);
 }
 
-static void not_migratable(bool absent, bool v1, unsigned flags, const char *word)
+static void not_migratable(bool absent, bool region, unsigned flags, const char *word)
 {
 	struct fake f;
 	struct vfiomig_device *d;
@@ -38,7 +38,7 @@ static void not_migratable(bool absent, bool v1, unsigned flags, const char *wor
 
 	fake_init(&f);
 	f.absent = absent;
-	f.v1_region = v1;
+	f.other_region = region;
 	f.flags = flags;
 	d = fake_device(&f);
 	VFIOMIG_INIT(&info);
@@ -130,7 +130,7 @@ int main(void)
 					found(flags | 0x100, state, false);
 			}
 	not_migratable(true, false, 0, "no kernel support");
-	not_migratable(true, true, 0, "v1");
+	not_migratable(true, true, 0, "no kernel support");
 	not_migratable(false, false, 0, "no stop-copy");
 	not_migratable(false, false, MIG_P2P, "no stop-copy");
 	not_migratable(false, false, MIG_PRE_COPY | MIG_P2P, "no stop-copy");

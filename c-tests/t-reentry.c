@@ -67,7 +67,7 @@ int main(void)
 	other = fake_device(&g);
 	fake_init(&f);
 	f.hook = reenter;
-	f.v1_region = f.absent = true;
+	f.other_region = f.absent = true;
 	d = fake_device(&f);
 	armed = true;
 	OK(vfiomig_device_reprobe(d, ERRP));

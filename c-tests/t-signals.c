@@ -72,7 +72,7 @@ int main(void)
 
 	fake_init(&f);
 	f.hook = look;
-	f.v1_region = f.absent = true;
+	f.other_region = f.absent = true;
 	d = fake_device(&f); /* asks for regions */
 	mask_is(&mine);
 	f.absent = false;

@@ -84,9 +84,49 @@
 #define VFIOMIG_DIALECT_AUTO 0
 
 /**
- * Device feature + data fd, Linux 5.18. (1 and 2 are the draft and v1, which this version does not speak.)
+ * The 2019 proposal of the migration region. One with v1's region id is found only if it is named in the options.
+ */
+#define VFIOMIG_DIALECT_DRAFT 1
+
+/**
+ * Migration region, Linux 5.8 to 5.17, with or without NDMA.
+ */
+#define VFIOMIG_DIALECT_V1 2
+
+/**
+ * Device feature + data fd, Linux 5.18.
  */
 #define VFIOMIG_DIALECT_V2 3
+
+/**
+ * draft_cursor: the range is written once, the device remembers how far its bitmap was read. Default for region type 2.
+ */
+#define VFIOMIG_DRAFT_CURSOR_STICKY 1
+
+/**
+ * draft_cursor: the rest of the range is written for each part. Default for region type 3.
+ */
+#define VFIOMIG_DRAFT_CURSOR_REWRITE 2
+
+/**
+ * Never map the migration region: trapped access only, so that no device can raise SIGBUS in the VMM.
+ */
+#define VFIOMIG_DEVICE_F_NO_MMAP 1
+
+/**
+ * For devices whose data_size may read 0: the segment is then min(pending_bytes, the area) long. Seen on a vendor's vGPU.
+ */
+#define VFIOMIG_DEVICE_F_ZERO_DATA_SIZE 2
+
+/**
+ * Load a segment that is larger than the device's window in parts, as QEMU does; the protocol forbids it.
+ */
+#define VFIOMIG_DEVICE_F_SPLIT_SEGMENTS 4
+
+/**
+ * Move trapped data 8 bytes at a time, for drivers that refuse larger accesses.
+ */
+#define VFIOMIG_DEVICE_F_ACCESS_8 8
 
 /**
  * The device has PRE_COPY.
@@ -107,6 +147,16 @@
  * The device reports when it begins again with initial data; reinit_count counts it.
  */
 #define VFIOMIG_CAP_REINIT 8
+
+/**
+ * Chunks are device memory, not copies (v1, draft). Known from the first session on.
+ */
+#define VFIOMIG_CAP_MAPPED 16
+
+/**
+ * vfiomig_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
+ */
+#define VFIOMIG_PENDING_CACHED 1
 
 /**
  * The ops may be called from threads of the library, for different devices at once. This version makes no threads.
@@ -229,6 +279,16 @@
 #define VFIOMIG_FEATURE_DIALECT_V2 3
 
 /**
+ * The v1 protocol.
+ */
+#define VFIOMIG_FEATURE_DIALECT_V1 4
+
+/**
+ * The draft protocol.
+ */
+#define VFIOMIG_FEATURE_DIALECT_DRAFT 5
+
+/**
  * Reset only; not known to be quiet.
  */
 #define VFIOMIG_STATE_ERROR 0
@@ -299,6 +359,16 @@
 #define VFIOMIG_CHUNK_END 2
 
 /**
+ * The last byte ends a segment (v1, draft). Segments must keep their length and order on the way: carry this over the wire.
+ */
+#define VFIOMIG_CHUNK_SEGMENT_END 4
+
+/**
+ * The bytes are device memory: copy them once, never pin them. Reading may raise SIGBUS if the device goes away.
+ */
+#define VFIOMIG_CHUNK_DEVICE_MEM 8
+
+/**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
  */
 struct vfiomig_device;
@@ -317,7 +387,7 @@ struct vfiomig_device_options {
    */
   uint32_t argsz;
   /**
-   * 0.
+   * VFIOMIG_DEVICE_F_*.
    */
   uint32_t flags;
   /**
@@ -333,9 +403,9 @@ struct vfiomig_device_options {
    */
   uint32_t dialect;
   /**
-   * 0.
+   * VFIOMIG_DRAFT_CURSOR_*; 0: by the region's type. The drafts disagree on how a dirty bitmap is read in parts.
    */
-  uint32_t reserved;
+  uint32_t draft_cursor;
 };
 
 /**
@@ -460,7 +530,7 @@ struct vfiomig_pending {
    */
   uint32_t argsz;
   /**
-   * 0.
+   * 0 or VFIOMIG_PENDING_CACHED.
    */
   uint32_t flags;
   /**
@@ -468,11 +538,12 @@ struct vfiomig_pending {
    */
   uint64_t initial_bytes;
   /**
-   * Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states.
+   * Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states. v1 and draft:
+   * pending_bytes.
    */
   uint64_t dirty_bytes;
   /**
-   * What STOP_COPY will bring.
+   * What STOP_COPY will bring. v1 and draft: pending_bytes, known only in STOP_COPY.
    */
   uint64_t stop_copy_bytes;
   /**
@@ -550,7 +621,7 @@ struct vfiomig_chunk {
    */
   uint64_t segment_left;
   /**
-   * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END, only with `len` 0; else 0.
+   * VFIOMIG_CHUNK_*; EMPTY and END only with `len` 0.
    */
   uint32_t flags;
   /**
@@ -727,10 +798,13 @@ const char *vfiomig_state_name(uint32_t state);
 
 /**
  * Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
- * rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
+ * rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
+ * window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
+ * and the draft it may be device memory.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
- * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
+ * Blocks: in the kernel (v1, draft). Since: 0.1
  */
 int vfiomig_device_reserve(struct vfiomig_device *d,
                            uint64_t segment_left,
@@ -739,8 +813,9 @@ int vfiomig_device_reserve(struct vfiomig_device *d,
                            struct vfiomig_error **errp);
 
 /**
- * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0. After a failure the
- * session is dead and only a reset leaves RESUMING: the device may have taken a part.
+ * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
+ * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
+ * segment that has all its bytes goes to the device with or without it. After a refusal by the device the session is dead and only a reset leaves RESUMING: the device may have taken a part.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
  * or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
@@ -751,8 +826,9 @@ int vfiomig_device_commit(struct vfiomig_device *d,
                           struct vfiomig_error **errp);
 
 /**
- * Hands `len` bytes to the device, all of them, without a copy in the library. `flags` is 0. After a failure the session
- * is dead, as with vfiomig_device_commit().
+ * Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
+ * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a refusal by the device the session is dead, as
+ * with vfiomig_device_commit().
  *
  * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
  * is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
@@ -765,7 +841,8 @@ int64_t vfiomig_device_write(struct vfiomig_device *d,
 
 /**
  * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
- * 0 is the end of `fd`. `flags` is 0.
+ * 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
+ * it holds only if all of them came.
  *
  * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
  * RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
@@ -823,16 +900,20 @@ int vfiomig_device_peek(struct vfiomig_device *d,
                         struct vfiomig_error **errp);
 
 /**
- * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek.
+ * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
+ * draft the last byte of a segment acknowledges it to the device; if that fails the next peek says so, and nothing is lost.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
- * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: never. Since: 0.1
+ * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
  */
-int vfiomig_device_consume(struct vfiomig_device *d, size_t len, struct vfiomig_error **errp);
+int vfiomig_device_consume(struct vfiomig_device *d,
+                           size_t len,
+                           struct vfiomig_error **errp);
 
 /**
- * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`. 0 comes with
- * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0.
+ * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`, and never
+ * beyond the end of a segment. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
+ * VFIOMIG_CHUNK_SEGMENT_END.
  *
  * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
  * in the kernel. Since: 0.1
@@ -845,8 +926,8 @@ int64_t vfiomig_device_read(struct vfiomig_device *d,
 
 /**
  * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
- * buffer a call. What `fd` does not take stays in the stream. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in
- * `*flags`; else `*flags` is 0. A reader that is gone is -EPIPE, never SIGPIPE.
+ * buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
+ * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
  *
  * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
  * States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
@@ -1054,16 +1135,20 @@ int vfiomig_device_peek(struct vfiomig_device *d,
                         struct vfiomig_error **errp);
 
 /**
- * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek.
+ * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
+ * draft the last byte of a segment acknowledges it to the device; if that fails the next peek says so, and nothing is lost.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
- * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: never. Since: 0.1
+ * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
  */
-int vfiomig_device_consume(struct vfiomig_device *d, size_t len, struct vfiomig_error **errp);
+int vfiomig_device_consume(struct vfiomig_device *d,
+                           size_t len,
+                           struct vfiomig_error **errp);
 
 /**
- * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`. 0 comes with
- * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0.
+ * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`, and never
+ * beyond the end of a segment. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
+ * VFIOMIG_CHUNK_SEGMENT_END.
  *
  * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
  * in the kernel. Since: 0.1
@@ -1076,8 +1161,8 @@ int64_t vfiomig_device_read(struct vfiomig_device *d,
 
 /**
  * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
- * buffer a call. What `fd` does not take stays in the stream. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in
- * `*flags`; else `*flags` is 0. A reader that is gone is -EPIPE, never SIGPIPE.
+ * buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
+ * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
  *
  * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
  * States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
@@ -1090,10 +1175,13 @@ int64_t vfiomig_device_send(struct vfiomig_device *d,
 
 /**
  * Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
- * rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
+ * rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
+ * window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
+ * and the draft it may be device memory.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
- * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
+ * Blocks: in the kernel (v1, draft). Since: 0.1
  */
 int vfiomig_device_reserve(struct vfiomig_device *d,
                            uint64_t segment_left,
@@ -1102,8 +1190,9 @@ int vfiomig_device_reserve(struct vfiomig_device *d,
                            struct vfiomig_error **errp);
 
 /**
- * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0. After a failure the
- * session is dead and only a reset leaves RESUMING: the device may have taken a part.
+ * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
+ * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
+ * segment that has all its bytes goes to the device with or without it. After a refusal by the device the session is dead and only a reset leaves RESUMING: the device may have taken a part.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
  * or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
@@ -1114,8 +1203,9 @@ int vfiomig_device_commit(struct vfiomig_device *d,
                           struct vfiomig_error **errp);
 
 /**
- * Hands `len` bytes to the device, all of them, without a copy in the library. `flags` is 0. After a failure the session
- * is dead, as with vfiomig_device_commit().
+ * Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
+ * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a refusal by the device the session is dead, as
+ * with vfiomig_device_commit().
  *
  * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
  * is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
@@ -1128,7 +1218,8 @@ int64_t vfiomig_device_write(struct vfiomig_device *d,
 
 /**
  * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
- * 0 is the end of `fd`. `flags` is 0.
+ * 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
+ * it holds only if all of them came.
  *
  * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
  * RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1

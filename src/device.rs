@@ -4,6 +4,7 @@
 //! it now), `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes), `save`, `load`.
 
 mod cache;
+mod dirty;
 mod gate;
 mod load;
 mod pending;
@@ -11,12 +12,14 @@ mod save;
 mod session;
 mod transition;
 
-use crate::dialect::probe::{Reason, probe};
-use crate::dialect::{Dialect, Kind, State};
+use crate::dialect::probe::{Found, Reason, probe};
+use crate::dialect::{Cursor, Dialect, Kind, State};
 use crate::error::{Error, Result};
 use crate::log::log;
 use crate::transport::Transport;
-use crate::window::data_fd::{DEFAULT_BUFFER, DataWindow, MAX_BUFFER, MIN_BUFFER};
+use crate::window::data_fd::FdWindow;
+use crate::window::region::RegionWindow;
+use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
 use cache::Cache;
 pub use cache::{UNKNOWN, cap};
 use gate::{Denied, Gate, Pass};
@@ -33,8 +36,12 @@ pub const MAX_NAME: usize = 255;
 pub struct Options {
     /// For messages, and unique within a migration.
     pub name: String,
-    /// The only dialect to look for; `None` looks for all.
+    /// The only dialect to look for; `None` looks for all. A draft with v1's region id must be named.
     pub dialect: Option<Kind>,
+    /// Draft only: who remembers how far a bitmap was read; `None`: by the region's id.
+    pub draft_cursor: Option<Cursor>,
+    /// For devices that break the protocol.
+    pub quirks: Quirks,
     /// Staging buffer in bytes, 4 KiB to 1 GiB; `None` is 1 MiB.
     pub buffer_size: Option<usize>,
 }
@@ -74,7 +81,11 @@ pub struct Device {
 struct Inner {
     transport: Box<dyn Transport>,
     dialect: std::result::Result<Box<dyn Dialect>, Reason>,
-    window: DataWindow,
+    window: Box<dyn Window>,
+    wanted: Option<Kind>,
+    draft_cursor: Option<Cursor>,
+    buffer_size: usize,
+    quirks: Quirks,
     session: Option<Session>,
     /// A save session ended before its END was reached: what the caller sent of it is void (DESIGN.md section 2).
     stream_void: bool,
@@ -96,15 +107,20 @@ impl Device {
             return Err(Error::argument(format!("buffer_size: {size} is not within {MIN_BUFFER} to {MAX_BUFFER}")));
         }
         let cache = Cache::new();
-        let found = probe(&*transport, options.dialect).map_err(|error| error.context(&options.name))?;
+        let found =
+            probe(&*transport, options.dialect, options.draft_cursor).map_err(|error| error.context(&options.name))?;
         cache.set_found(&found);
         if let Ok(dialect) = &found.dialect {
             cache.set_state(dialect.read_state(&*transport).map_err(|error| error.context(&options.name))?);
         }
         let inner = Inner {
+            window: new_window(&found, size, options.quirks),
+            wanted: options.dialect,
+            draft_cursor: options.draft_cursor,
+            buffer_size: size,
+            quirks: options.quirks,
             transport,
             dialect: found.dialect,
-            window: DataWindow::new(size),
             session: None,
             stream_void: false,
             lent_is_stale: false,
@@ -136,7 +152,7 @@ impl Device {
     /// Everything that is known without asking the device.
     pub fn info(&self) -> Info {
         Info {
-            dialect: (self.cache.dialect.load(Ordering::Relaxed) == Kind::V2 as u32).then_some(Kind::V2),
+            dialect: Kind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
             caps: self.cache.caps.load(Ordering::Relaxed),
             state: self.cache.state(),
             data_open: self.cache.data_open.load(Ordering::Relaxed),
@@ -152,10 +168,10 @@ impl Device {
     /// The state is read. A session that the device left is over; its stream is void.
     pub fn reprobe(&self) -> Result<()> {
         let mut inner = self.enter_whole()?;
-        let found = probe(&*inner.transport, None).map_err(|error| self.named(error))?;
+        let found = probe(&*inner.transport, inner.wanted, inner.draft_cursor).map_err(|error| self.named(error))?;
         let before = self.cache.state();
         self.cache.set_found(&found);
-        inner.dialect = found.dialect;
+        inner.take_dialect(&self.cache, found);
         let now = match &inner.dialect {
             Ok(dialect) => dialect.read_state(&*inner.transport).map_err(|error| self.named(error))?,
             Err(_) => State::Error,
@@ -172,7 +188,8 @@ impl Device {
     pub fn close(&self) -> Result<()> {
         let inner = self.gate.close().map_err(|denied| self.denied(denied))?;
         self.cache.data_open.store(false, Ordering::Relaxed);
-        drop(inner);
+        let Inner { mut window, transport, .. } = *inner;
+        window.close(&*transport);
         Ok(())
     }
 
@@ -198,7 +215,28 @@ impl Device {
     }
 }
 
+/// The window of the dialect that was found.
+fn new_window(found: &Found, buffer_size: usize, quirks: Quirks) -> Box<dyn Window> {
+    match &found.dialect {
+        Ok(dialect) if dialect.registers().is_some() => Box::new(RegionWindow::new(buffer_size, quirks)),
+        _ => Box::new(FdWindow::new(buffer_size)),
+    }
+}
+
 impl Inner {
+    /// Takes over what a new probe found. A window of another kind, or of another region, takes the place of the old one.
+    fn take_dialect(&mut self, cache: &Cache, found: Found) {
+        let region = |dialect: &std::result::Result<Box<dyn Dialect>, Reason>| {
+            dialect.as_ref().ok().and_then(|dialect| dialect.registers().map(|registers| registers.region.clone()))
+        };
+        if region(&self.dialect) != region(&found.dialect) {
+            self.end_session(cache);
+            self.window.close(&*self.transport);
+            self.window = new_window(&found, self.buffer_size, self.quirks);
+        }
+        self.dialect = found.dialect;
+    }
+
     fn dialect(&self) -> Result<&dyn Dialect> {
         match &self.dialect {
             Ok(dialect) => Ok(&**dialect),

@@ -34,7 +34,6 @@ pub mod log;
 pub mod transport;
 #[forbid(unsafe_code)]
 mod uapi;
-#[forbid(unsafe_code)]
 pub mod window;
 
 pub use device::Device;

@@ -472,7 +472,6 @@ fn not_migratable_has_a_reason<D: Door>() {
     for (flags, region, word) in [
         (Err(libc::ENOTTY), None, "no kernel support"),
         (Err(libc::EINVAL), None, "no kernel support"),
-        (Err(libc::ENOTTY), Some((3, 1)), "v1"),
         (Err(libc::ENOTTY), Some((4, 1)), "no kernel support"),
         (Ok(0), None, "no stop-copy"),
         (Ok(6), None, "0x6"),

@@ -41,6 +41,8 @@ pub(super) struct Cache {
     pub dirty_bytes: Figure,
     pub stop_copy_bytes: Figure,
     pub reinit_count: AtomicU32,
+    /// The last exact figures were not asked for, since a segment was under way (P21).
+    pub pending_cached: AtomicBool,
 }
 
 /// Capability bits of `vfiomig_device_info`.
@@ -53,6 +55,8 @@ pub mod cap {
     pub const RESET: u32 = 0x4;
     /// Pre-copy info reports REINIT.
     pub const REINIT: u32 = 0x8;
+    /// Chunks are device memory, not copies; known from the first session on.
+    pub const MAPPED: u32 = 0x10;
 }
 
 impl Cache {
@@ -71,6 +75,7 @@ impl Cache {
             dirty_bytes: Figure::unknown(),
             stop_copy_bytes: Figure::unknown(),
             reinit_count: AtomicU32::new(0),
+            pending_cached: AtomicBool::new(false),
         }
     }
 
@@ -106,7 +111,6 @@ impl Cache {
             Ok(_) => (0, 0),
             Err(Reason::NoSupport) => (1, 0),
             Err(Reason::NoStopCopy(flags)) => (2, *flags),
-            Err(Reason::RegionOnly) => (3, 0),
         };
         self.reason_flags.store(flags, Ordering::Relaxed);
         self.reason_kind.store(kind, Ordering::Relaxed);
@@ -114,12 +118,20 @@ impl Cache {
         self.caps.store(caps, Ordering::Relaxed);
     }
 
+    /// Whether the window is mapped, as the first session found.
+    pub fn set_mapped(&self, mapped: bool) {
+        if mapped {
+            self.caps.fetch_or(cap::MAPPED, Ordering::Relaxed);
+        } else {
+            self.caps.fetch_and(!cap::MAPPED, Ordering::Relaxed);
+        }
+    }
+
     /// Why the device cannot be migrated, if it cannot.
     pub fn reason(&self) -> Option<Reason> {
         match self.reason_kind.load(Ordering::Relaxed) {
             1 => Some(Reason::NoSupport),
             2 => Some(Reason::NoStopCopy(self.reason_flags.load(Ordering::Relaxed))),
-            3 => Some(Reason::RegionOnly),
             _ => None,
         }
     }

@@ -1,60 +1,55 @@
 //! State bytes into the device: reserve and commit, and write and receive on top of them; finish (DESIGN.md section 6).
 //!
-//! Rules: F6 (after a refused write the session is dead), F7 (the byte count decides whether a stream is whole).
+//! Rules: F6 (after a refused write the session is dead), F7 (the byte count decides whether a stream is whole), V1-9 and
+//! V1-10 (segments are handed over as one, with their length).
 
-use super::cache::{Cache, UNKNOWN};
+use super::cache::Cache;
 use super::{Device, Inner};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::window::Room;
-use crate::window::data_fd::write_all;
+use crate::window::{Outcome, Room, Trouble};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
+const DEAD: &str = "the device refused a part of the stream: the session is dead, only a reset remains";
+
 impl Device {
-    /// Lends room for the next bytes of the stream. *device; never blocks.*
+    /// Lends room for the next bytes of the stream. *device; on v1 and the draft it asks the device where they go.*
     ///
-    /// `segment_left` must be 0 on v2, which has no segments.
+    /// `segment_left`: bytes from here to the end of their segment (v1, draft); 0 on v2, which has none. A segment that does
+    /// not fit the device's window is refused here (EMSGSIZE).
     pub fn reserve(&self, segment_left: u64) -> Result<Room> {
         let mut inner = self.enter()?;
-        inner.reserve(&self.cache, segment_left).map_err(|error| self.named(error))
+        inner.reserve(&self.cache, &self.name, segment_left).map_err(|error| self.at_name(error))
     }
 
     /// Hands the first `len` bytes of the room to the device. 0 gives the room back. *device; may block in the kernel.*
     ///
-    /// A failure ends the session: only a reset remains.
-    pub fn commit(&self, len: usize) -> Result<()> {
+    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. A refusal by the
+    /// device ends the session: only a reset remains.
+    pub fn commit(&self, len: usize, segment_end: bool) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.commit(&self.cache, &self.name, len).map_err(|error| self.at_name(error))
+        inner.commit(&self.cache, &self.name, len, segment_end).map_err(|error| self.at_name(error))
     }
 
-    /// Hands `buf` to the device, without a copy in the library. *device; may block in the kernel.*
+    /// Hands `buf` to the device, without a copy in the library's own memory. *device; may block in the kernel.*
     ///
-    /// A failure ends the session: only a reset remains.
-    pub fn write(&self, buf: &[u8]) -> Result<()> {
+    /// `segment_end` as in [`commit`](Self::commit).
+    pub fn write(&self, buf: &[u8], segment_end: bool) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.check_open(&self.cache, "write").map_err(|error| self.named(error))?;
-        inner.push(&self.cache, &self.name, Some(buf), buf.len())
+        inner.write(&self.cache, &self.name, buf, segment_end).map_err(|error| self.at_name(error))
     }
 
     /// Reads up to `len` bytes from `fd` (at most one buffer) and hands them to the device; 0 is the end of `fd`. *device;
     /// may block in the kernel and on `fd`.*
-    pub fn receive(&self, fd: BorrowedFd<'_>, len: usize) -> Result<usize> {
+    ///
+    /// `segment_end` says that a segment ends with the last of `len` bytes; it holds only if all of them came.
+    pub fn receive(&self, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Result<usize> {
         if len == 0 {
             return Err(self.named(Error::argument("len: 0 bytes to receive")));
         }
         let mut inner = self.enter()?;
-        inner.check_open(&self.cache, "receive").map_err(|error| self.named(error))?;
-        let room = inner.window.buffer().map_err(|error| self.named(error))?;
-        let len = len.min(room.len());
-        let room = room.get_mut(..len).unwrap_or_default();
-        let got = crate::transport::read_from(fd, room).map_err(|errno| {
-            self.named(Error::transport(errno, format!("reading the stream from the fd failed: {errno}")))
-        })?;
-        if got > 0 {
-            inner.push(&self.cache, &self.name, None, got)?;
-        }
-        Ok(got)
+        inner.receive(&self.cache, &self.name, fd, len, segment_end).map_err(|error| self.at_name(error))
     }
 
     /// Says how many bytes the stream has; only then may the device leave RESUMING (F7). *device; never blocks.*
@@ -71,9 +66,7 @@ impl Inner {
     fn check_open(&mut self, cache: &Cache, what: &str) -> Result<()> {
         let session = self.session(Direction::Load, cache.state())?;
         if session.broken {
-            return Err(Error::stale(
-                "the device refused a part of the stream: the session is dead, only a reset remains",
-            ));
+            return Err(Error::stale(DEAD));
         }
         if session.complete {
             return Err(Error::order(format!("{what} after finish")));
@@ -84,12 +77,13 @@ impl Inner {
         Ok(())
     }
 
-    fn reserve(&mut self, cache: &Cache, segment_left: u64) -> Result<Room> {
+    fn reserve(&mut self, cache: &Cache, name: &str, segment_left: u64) -> Result<Room> {
         self.check_open(cache, "reserve")?;
-        if segment_left != 0 && segment_left != UNKNOWN {
-            return Err(Error::argument(format!("segment_left: {segment_left}, but v2 has no segments")));
-        }
-        let room = self.window.room()?;
+        let (window, access) = self.access(cache)?;
+        let room = match window.room(&access, segment_left) {
+            Ok(room) => room,
+            Err(trouble) => return Err(self.told(cache, name, "asking for the place of a segment", trouble)),
+        };
         self.lent_is_stale = false;
         if let Some(session) = &mut self.session {
             session.lent = Some(room.len);
@@ -97,7 +91,7 @@ impl Inner {
         Ok(room)
     }
 
-    fn commit(&mut self, cache: &Cache, name: &str, len: usize) -> Result<()> {
+    fn commit(&mut self, cache: &Cache, name: &str, len: usize, segment_end: bool) -> Result<()> {
         self.check_not_stale()?;
         self.check_open(cache, "commit")?;
         let session = self.session(Direction::Load, cache.state())?;
@@ -107,33 +101,65 @@ impl Inner {
         if len > lent {
             return Err(Error::argument(format!("len: {len} bytes of a room of {lent}")));
         }
-        session.lent = None;
-        self.push(cache, name, None, len)
+        if len == 0 && !segment_end {
+            session.lent = None;
+            return Ok(());
+        }
+        let (window, access) = self.access(cache)?;
+        let outcome = window.commit(&access, len, segment_end);
+        // What is refused for its arguments leaves the room out.
+        if !matches!(outcome, Err(Trouble::Told(_))) {
+            if let Some(session) = &mut self.session {
+                session.lent = None;
+            }
+        }
+        self.pushed(cache, name, len, outcome.map(|()| len)).map(|_| ())
     }
 
-    /// Writes `bytes`, or the first `len` bytes of the buffer.
-    fn push(&mut self, cache: &Cache, name: &str, bytes: Option<&[u8]>, len: usize) -> Result<()> {
-        let Inner { session: Some(session), window, .. } = self else {
-            return Err(Error::stale("the session is gone"));
+    fn write(&mut self, cache: &Cache, name: &str, buf: &[u8], segment_end: bool) -> Result<()> {
+        self.check_open(cache, "write")?;
+        let (window, access) = self.access(cache)?;
+        let outcome = window.write(&access, buf, segment_end);
+        self.pushed(cache, name, buf.len(), outcome.map(|()| buf.len())).map(|_| ())
+    }
+
+    fn receive(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        fd: BorrowedFd<'_>,
+        len: usize,
+        segment_end: bool,
+    ) -> Result<usize> {
+        self.check_open(cache, "receive")?;
+        let (window, access) = self.access(cache)?;
+        let outcome = window.receive(&access, fd, len, segment_end);
+        self.pushed(cache, name, len, outcome)
+    }
+
+    /// Counts what the device took; a refusal by the device ends the session (F6).
+    fn pushed(&mut self, cache: &Cache, name: &str, asked: usize, outcome: Outcome<usize>) -> Result<usize> {
+        let taken = match &outcome {
+            Ok(taken) => *taken,
+            Err(Trouble::Device { moved, .. }) => *moved,
+            Err(_) => 0,
         };
-        let bytes = bytes.unwrap_or_else(|| window.room_bytes(len));
-        let outcome = write_all(&mut *session.data, bytes);
-        let taken = outcome.as_ref().map_or_else(|(taken, _)| *taken, |()| bytes.len());
-        session.moved = session.moved.saturating_add(taken as u64);
-        cache.loaded_bytes.store(session.moved, Ordering::Relaxed);
-        session.broken = outcome.is_err();
-        outcome.map_err(|(taken, errno)| {
-            let what = format!("writing the stream ({taken} of {len} bytes taken; only a reset remains)");
-            self.data_failed(cache, name, &what, errno)
+        if let Some(session) = &mut self.session {
+            session.moved = session.moved.saturating_add(taken as u64);
+            cache.loaded_bytes.store(session.moved, Ordering::Relaxed);
+            session.broken = matches!(outcome, Err(Trouble::Device { .. }));
+        }
+        outcome.map_err(|trouble| {
+            let what = format!("writing the stream ({taken} of {asked} bytes taken; only a reset remains)");
+            self.told(cache, name, &what, trouble)
         })
     }
 
     fn finish(&mut self, cache: &Cache, total: Option<u64>) -> Result<()> {
+        let unfinished = self.window.unfinished();
         let session = self.session(Direction::Load, cache.state())?;
         if session.broken {
-            return Err(Error::stale(
-                "the device refused a part of the stream: the session is dead, only a reset remains",
-            ));
+            return Err(Error::stale(DEAD));
         }
         if session.lent.is_some() {
             return Err(Error::busy("room is out: commit comes first"));
@@ -141,12 +167,13 @@ impl Inner {
         // A count that comes later than "cannot know" takes its place.
         session.complete = false;
         let moved = session.moved;
-        match total {
-            Some(total) if total > moved => Err(Error::incomplete(format!(
+        match (total, unfinished) {
+            (_, Some(text)) => Err(Error::incomplete(format!("the stream is cut: {text}"))),
+            (Some(total), _) if total > moved => Err(Error::incomplete(format!(
                 "the stream is short: {moved} of {total} bytes were loaded, {} are missing",
                 total.saturating_sub(moved)
             ))),
-            Some(total) if total < moved => Err(Error::incomplete(format!(
+            (Some(total), _) if total < moved => Err(Error::incomplete(format!(
                 "the stream is too long: {moved} bytes were loaded, its saver sent {total}"
             ))),
             _ => {

@@ -18,6 +18,8 @@ pub struct Pending {
     pub stop_copy_bytes: Option<u64>,
     /// How often the device began again with initial data (C9).
     pub reinit_count: u32,
+    /// v1 and draft: a segment was under way, so the device was not asked: that would have acknowledged it (P21).
+    pub cached: bool,
 }
 
 impl Device {
@@ -28,6 +30,7 @@ impl Device {
             dirty_bytes: self.cache.dirty_bytes.get(),
             stop_copy_bytes: self.cache.stop_copy_bytes.get(),
             reinit_count: self.cache.reinit_count.load(Ordering::Relaxed),
+            cached: self.cache.pending_cached.load(Ordering::Relaxed),
         }
     }
 
@@ -38,35 +41,46 @@ impl Device {
         let stop_copy = dialect
             .stop_copy_bytes(&*inner.transport)
             .map_err(|errno| self.named(Error::device(errno, format!("reading the stop-copy size failed: {errno}"))))?;
-        self.cache.stop_copy_bytes.set(stop_copy);
-        let in_precopy = self.cache.state().is_precopy();
-        if in_precopy && inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save) {
-            inner.update_precopy(&self.cache, &self.name)?;
+        if dialect.registers().is_none() {
+            self.cache.stop_copy_bytes.set(stop_copy);
+        }
+        if inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save) {
+            inner.update_figures(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
         }
         Ok(self.pending())
     }
 }
 
 impl Inner {
-    /// One pre-copy info of the open save session.
-    pub(super) fn update_precopy(&mut self, cache: &Cache, name: &str) -> Result<PrecopyFigures> {
-        let Inner { dialect: Ok(dialect), session: Some(session), window, .. } = self else {
+    /// Sizes of the open save session: pre-copy info on v2, pending_bytes on v1 and the draft.
+    pub(super) fn update_figures(&mut self, cache: &Cache, name: &str) -> Result<PrecopyFigures> {
+        let in_precopy = cache.state().is_precopy();
+        let (window, access) = self.access(cache)?;
+        let has_fd = access.dialect.registers().is_none();
+        if has_fd && !in_precopy {
             return Ok(PrecopyFigures::UNKNOWN);
-        };
-        match dialect.precopy_figures(&mut *session.data) {
-            Ok(figures) => {
-                // What was read ahead and not consumed is left to be sent too; it counts as initial, as in the kernel (C9).
-                let unread = window.unread() as u64;
-                cache.initial_bytes.set(figures.initial_bytes.map(|bytes| bytes.saturating_add(unread)));
-                cache.dirty_bytes.set(figures.dirty_bytes);
-                if figures.reinit {
-                    cache.reinit_count.fetch_add(1, Ordering::Relaxed);
-                    log!(Info, "{name}: new initial data, {:?} bytes", figures.initial_bytes);
-                }
-                session.ran_empty &= figures.says_empty();
-                Ok(figures)
-            }
-            Err(errno) => Err(self.data_failed(cache, name, "pre-copy info", errno)),
         }
+        let figures = match window.figures(&access) {
+            Ok(figures) => figures,
+            Err(trouble) => return Err(self.told(cache, name, "reading sizes", trouble)),
+        };
+        let precopy = figures.precopy;
+        // What was read ahead and not consumed is left to be sent too; it counts as initial, as in the kernel (C9).
+        let unread = if has_fd { window.unread() as u64 } else { 0 };
+        if in_precopy {
+            cache.initial_bytes.set(precopy.initial_bytes.map(|bytes| bytes.saturating_add(unread)));
+            cache.dirty_bytes.set(precopy.dirty_bytes);
+        } else {
+            cache.stop_copy_bytes.set(figures.left);
+        }
+        cache.pending_cached.store(figures.cached, Ordering::Relaxed);
+        if precopy.reinit {
+            cache.reinit_count.fetch_add(1, Ordering::Relaxed);
+            log!(Info, "{name}: new initial data, {:?} bytes", precopy.initial_bytes);
+        }
+        if let Some(session) = &mut self.session {
+            session.ran_empty &= precopy.says_empty();
+        }
+        Ok(precopy)
     }
 }

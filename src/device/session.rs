@@ -4,12 +4,11 @@ use super::Inner;
 use super::cache::Cache;
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
-use crate::transport::DataFd;
+use crate::window::{Access, Trouble, Window};
 use std::sync::atomic::Ordering;
 
 pub(super) struct Session {
     pub direction: Direction,
-    pub data: Box<dyn DataFd>,
     /// Bytes consumed by the caller (save) or taken by the device (load).
     pub moved: u64,
     /// Save: END was reached. Load: `finish` was called with the right count.
@@ -23,12 +22,17 @@ pub(super) struct Session {
 }
 
 impl Inner {
-    /// Takes the data fd of a session that a state change has opened.
+    /// Opens the window for a session that a state change has begun; takes its data fd where the dialect has one.
     pub(super) fn open_session(&mut self, cache: &Cache, direction: Direction, data_fd: Option<i32>) -> Result<()> {
-        let data = self.transport.open_data(data_fd)?;
-        self.window.discard();
+        let Inner { transport, dialect: Ok(dialect), window, .. } = self else {
+            return Err(Error::unsupported("the device is not migratable"));
+        };
+        let has_region = dialect.registers().is_some();
+        let data = if has_region { None } else { Some(transport.open_data(data_fd)?) };
+        window.begin(&Access { transport: &**transport, dialect: &**dialect, in_precopy: true }, direction, data);
+        cache.set_mapped(window.is_mapped());
         self.session =
-            Some(Session { direction, data, moved: 0, complete: false, broken: false, ran_empty: false, lent: None });
+            Some(Session { direction, moved: 0, complete: false, broken: false, ran_empty: false, lent: None });
         cache.session.fetch_add(1, Ordering::Relaxed);
         match direction {
             Direction::Save => cache.saved_bytes.store(0, Ordering::Relaxed),
@@ -36,8 +40,30 @@ impl Inner {
         }
         cache.initial_bytes.set(None);
         cache.dirty_bytes.set(None);
+        cache.pending_cached.store(false, Ordering::Relaxed);
+        if has_region {
+            cache.stop_copy_bytes.set(None);
+        }
         cache.data_open.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The window and what it needs for an access.
+    pub(super) fn access(&mut self, cache: &Cache) -> Result<(&mut dyn Window, Access<'_>)> {
+        let Inner { transport, dialect: Ok(dialect), window, .. } = self else {
+            return Err(Error::unsupported("the device is not migratable"));
+        };
+        let in_precopy = cache.state().is_precopy();
+        Ok((&mut **window, Access { transport: &**transport, dialect: &**dialect, in_precopy }))
+    }
+
+    /// An access that the window could not do, as it is told to the caller.
+    pub(super) fn told(&mut self, cache: &Cache, name: &str, what: &str, trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Device { errno, .. } => self.data_failed(cache, name, what, errno),
+            Trouble::Descriptor(errno) => Error::transport(errno, format!("{what}: the caller's fd failed: {errno}")),
+            Trouble::Told(error) => error,
+        }
     }
 
     /// Closes the data fd. A save whose END was not reached leaves a void stream behind, if any of it was taken. The
@@ -51,7 +77,7 @@ impl Inner {
             }
             self.lent_is_stale |= session.lent.is_some();
         }
-        self.window.discard();
+        self.window.end();
         cache.initial_bytes.set(None);
         cache.dirty_bytes.set(None);
         cache.data_open.store(false, Ordering::Relaxed);

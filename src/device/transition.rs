@@ -6,10 +6,10 @@
 
 use super::cache::Cache;
 use super::{Device, Inner};
+use crate::dialect::registers::Fault;
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
 use crate::error::{Action, DeviceResult, Errno, Error, Kind, Result};
 use crate::log::log;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// How long a reset that answers EAGAIN is tried again (the kernel only tries to lock), and the longest pause between.
@@ -119,9 +119,10 @@ fn dead_or_none(found: Option<State>) -> Action {
 impl Inner {
     /// Everything that can be said against a request before the kernel sees it; returns where the device is.
     fn check_request(&mut self, cache: &Cache, to: State, raw: bool) -> Result<State> {
-        let caps = self.dialect()?.caps();
         let from = self.read_expected_state(cache)?;
-        match answer(caps, from, to) {
+        let dialect = self.dialect()?;
+        let caps = dialect.caps();
+        match answer(dialect.kind(), dialect.caps(), from, to) {
             Answer::Here => return Ok(from),
             Answer::Via(_) => {}
             Answer::NeverUsed(_) if raw => {}
@@ -168,10 +169,10 @@ impl Inner {
     fn request(&mut self, cache: &Cache, from: State, to: State) -> std::result::Result<(), Failed> {
         let unreadable = |error| Failed { error, found: None };
         let dialect = self.dialect().map_err(unreadable)?;
-        let way = path(dialect.caps(), from, to).unwrap_or_default();
+        let way = path(dialect.kind(), dialect.caps(), from, to).unwrap_or_default();
         match dialect.request_state(&*self.transport, to) {
             Ok(requested) => self.arrived(cache, from, to, &way, requested.data_fd),
-            Err(errno) => Err(self.not_arrived(cache, from, &way, errno)),
+            Err(fault) => Err(self.not_arrived(cache, from, &way, fault)),
         }
     }
 
@@ -194,7 +195,7 @@ impl Inner {
             // -1 says "same fd" or "none" (V2-4). The session's own number says the same. Another one is one too many.
             _ => match data_fd {
                 None => Ok(()),
-                Some(fd) if self.session_fd() == Some(fd) => Ok(()),
+                Some(fd) if self.window.data_fd() == Some(fd) => Ok(()),
                 Some(fd) => {
                     self.transport.discard_data(fd);
                     if self.transport.data_fd_is_real() {
@@ -207,11 +208,7 @@ impl Inner {
         }
     }
 
-    fn session_fd(&self) -> Option<i32> {
-        self.session.as_ref().and_then(|session| session.data.wait_fd()).map(|fd| fd.as_raw_fd())
-    }
-
-    fn not_arrived(&mut self, cache: &Cache, from: State, way: &[State], errno: Errno) -> Failed {
+    fn not_arrived(&mut self, cache: &Cache, from: State, way: &[State], fault: Fault) -> Failed {
         let found = self.dialect().and_then(|dialect| dialect.read_state(&*self.transport));
         let state = match &found {
             Ok(found) => *found,
@@ -229,7 +226,11 @@ impl Inner {
             State::Error if found.is_ok() => " (the device is in ERROR: only a reset helps)",
             _ => "",
         };
-        Failed { error: Error::device(errno, format!("{errno}{hint}")), found: found.ok() }
+        let error = match fault {
+            Fault::Errno(errno) => Error::device(errno, format!("{errno}{hint}")),
+            Fault::Nonsense(text) => Error::protocol(format!("{text}{hint}")),
+        };
+        Failed { error, found: found.ok() }
     }
 
     fn return_to(&mut self, cache: &Cache, back: State, found: State) -> (Action, Option<State>, String) {

@@ -5,8 +5,10 @@
 //! on the way. Lower case is *never used*: legal for the kernel, but it throws a session away on the way to something else
 //! or starts a stopped device; only a raw request takes it. `__` is *refused*: the kernel blocks it, or loops on it
 //! (STOP_COPY to PRE_COPY on Linux 6.12, V2-1), or the device lacks the state. `HH` is where the device is already.
-//! Follows: protocol.md section 3.2, Linux's `vfio_mig_get_next_state()`.
+//! Follows: protocol.md section 3.2, Linux's `vfio_mig_get_next_state()`; for the migration region V1-3 and section 2.5, where
+//! each request is one write and leads nowhere in between.
 
+use super::Kind;
 use super::state::{Caps, State};
 
 /// What the table says to a request.
@@ -92,25 +94,64 @@ const BOTH: Grid = [
     /* PRE_COPY_P2P*/[__,   rp,   RP,   SC,   rp,   RP,   PC,   HH],
 ];
 
-/// The table's answer for a v2 device with `caps`.
-pub fn answer(caps: Caps, from: State, to: State) -> Answer {
-    let grid = match (caps.p2p, caps.pre_copy) {
-        (false, false) => &PLAIN,
-        (true, false) => &P2P,
-        (false, true) => &PRE_COPY,
-        (true, true) => &BOTH,
+#[allow(non_upper_case_globals, reason = "lower case marks a trap in the tables")]
+const sc: Answer = Answer::NeverUsed(State::StopCopy);
+#[allow(non_upper_case_globals, reason = "lower case marks a trap in the tables")]
+const re: Answer = Answer::NeverUsed(State::Resuming);
+#[allow(non_upper_case_globals, reason = "lower case marks a trap in the tables")]
+const pc: Answer = Answer::NeverUsed(State::PreCopy);
+#[allow(non_upper_case_globals, reason = "lower case marks a trap in the tables")]
+const pp: Answer = Answer::NeverUsed(State::PreCopyP2p);
+
+/// Draft, and v1 without NDMA. RESUMING is left to RUNNING directly: nothing in V1-3 stops at STOP, and servers refuse it.
+#[rustfmt::skip]
+const REGION: Grid = [
+    /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
+    /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
+    /* STOP       */ [__,   HH,   RU,   SC,   RE,   __,   pc,   __],
+    /* RUNNING    */ [__,   ST,   HH,   SC,   RE,   __,   PC,   __],
+    /* STOP_COPY  */ [__,   ST,   RU,   HH,   re,   __,   __,   __],
+    /* RESUMING   */ [__,   st,   RU,   sc,   HH,   __,   pc,   __],
+    /* RUNNING_P2P*/ [__,   __,   __,   __,   __,   __,   __,   __],
+    /* PRE_COPY   */ [__,   st,   RU,   SC,   re,   __,   HH,   __],
+    /* PRE_COPY_P2P*/[__,   __,   __,   __,   __,   __,   __,   __],
+];
+
+/// v1 with NDMA.
+#[rustfmt::skip]
+const REGION_NDMA: Grid = [
+    /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
+    /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
+    /* STOP       */ [__,   HH,   RU,   SC,   RE,   RP,   pc,   pp],
+    /* RUNNING    */ [__,   ST,   HH,   SC,   RE,   RP,   PC,   PP],
+    /* STOP_COPY  */ [__,   ST,   RU,   HH,   re,   RP,   __,   __],
+    /* RESUMING   */ [__,   st,   RU,   sc,   HH,   RP,   pc,   pp],
+    /* RUNNING_P2P*/ [__,   ST,   RU,   SC,   RE,   HH,   PC,   PP],
+    /* PRE_COPY   */ [__,   st,   RU,   SC,   re,   rp,   HH,   PP],
+    /* PRE_COPY_P2P*/[__,   st,   RU,   SC,   re,   RP,   PC,   HH],
+];
+
+/// The table's answer for a device of that dialect with `caps`.
+pub fn answer(kind: Kind, caps: Caps, from: State, to: State) -> Answer {
+    let grid = match (kind, caps.p2p, caps.pre_copy) {
+        (Kind::V2, false, false) => &PLAIN,
+        (Kind::V2, true, false) => &P2P,
+        (Kind::V2, false, true) => &PRE_COPY,
+        (Kind::V2, true, true) => &BOTH,
+        (Kind::V1 | Kind::Draft, false, _) => &REGION,
+        (Kind::V1 | Kind::Draft, true, _) => &REGION_NDMA,
     };
     let row = grid.get(from.number() as usize);
     row.and_then(|row| row.get(to.number() as usize)).copied().unwrap_or(Answer::Refused)
 }
 
 /// The states that a request leads through, `to` last; empty where the device is there already; nothing if refused.
-pub fn path(caps: Caps, from: State, to: State) -> Option<Vec<State>> {
+pub fn path(kind: Kind, caps: Caps, from: State, to: State) -> Option<Vec<State>> {
     let mut path = Vec::new();
     let mut at = from;
     // No way is longer than the number of states: tests/arcs.rs walks all of them.
     for _ in State::ALL {
-        match answer(caps, at, to) {
+        match answer(kind, caps, at, to) {
             Answer::Here => return Some(path),
             Answer::Via(next) | Answer::NeverUsed(next) => {
                 path.push(next);

@@ -4,19 +4,29 @@
 //! protocols stay here and in uapi.
 
 pub(crate) mod arcs;
+mod bits;
+mod draft;
 pub(crate) mod probe;
+pub(crate) mod registers;
 mod state;
+mod v1;
 mod v2;
 
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, Transport};
 pub use arcs::{Answer, answer, path};
+pub use draft::Cursor;
+use registers::{Fault, Registers};
 pub use state::{Caps, Direction, State};
 
 /// Which protocol a device speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Kind {
+    /// The 2019 proposal of the migration region.
+    Draft = 1,
+    /// Migration region, Linux 5.8.
+    V1 = 2,
     /// Device feature + data fd, Linux 5.18.
     V2 = 3,
 }
@@ -25,8 +35,15 @@ impl Kind {
     /// The name for messages.
     pub fn name(self) -> &'static str {
         match self {
+            Kind::Draft => "draft",
+            Kind::V1 => "v1",
             Kind::V2 => "v2",
         }
+    }
+
+    /// From the number in the C API.
+    pub fn from_number(number: u32) -> Option<Kind> {
+        [Kind::Draft, Kind::V1, Kind::V2].into_iter().find(|kind| *kind as u32 == number)
     }
 }
 
@@ -48,6 +65,38 @@ impl PrecopyFigures {
     }
 }
 
+/// A range of pages, in units of `page_size` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PfnRange {
+    /// First page.
+    pub start: u64,
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// Pages.
+    pub total: u64,
+}
+
+/// What a device says of the pages it wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pfns<'a> {
+    /// Bit n of `bitmap`, in words of the host, is page `first + n`; set means written.
+    Bits {
+        /// First page.
+        first: u64,
+        /// Pages of which it speaks.
+        count: u64,
+        /// Whole words.
+        bitmap: &'a [u8],
+    },
+    /// All of these, or the device could not say.
+    All {
+        /// First page.
+        first: u64,
+        /// Pages.
+        count: u64,
+    },
+}
+
 /// How a state request ended.
 #[derive(Debug)]
 pub(crate) struct Requested {
@@ -60,11 +109,33 @@ pub(crate) trait Dialect: Send {
     fn kind(&self) -> Kind;
     fn caps(&self) -> Caps;
     /// Whether REINIT is reported (C8).
-    fn reports_reinit(&self) -> bool;
+    fn reports_reinit(&self) -> bool {
+        false
+    }
     fn read_state(&self, transport: &dyn Transport) -> Result<State, Error>;
-    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Errno>;
+    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Fault>;
     /// Estimated bytes of STOP_COPY, in any state.
-    fn stop_copy_bytes(&self, transport: &dyn Transport) -> Result<Option<u64>, Errno>;
+    fn stop_copy_bytes(&self, transport: &dyn Transport) -> Result<Option<u64>, Errno> {
+        let _ = transport;
+        Ok(None)
+    }
     /// Pre-copy info; on some devices it makes the next data (F4, C10).
-    fn precopy_figures(&self, data: &mut dyn DataFd) -> Result<PrecopyFigures, Errno>;
+    fn precopy_figures(&self, data: &mut dyn DataFd) -> Result<PrecopyFigures, Errno> {
+        let _ = data;
+        Ok(PrecopyFigures::UNKNOWN)
+    }
+    /// Reads and clears the device's own log of the pages it wrote (draft).
+    fn dirty_pfns(
+        &self,
+        transport: &dyn Transport,
+        range: PfnRange,
+        sink: &mut dyn FnMut(Pfns<'_>),
+    ) -> Result<(), Fault> {
+        let _ = (transport, range, sink);
+        Err(Fault::Errno(Errno::new(libc::EOPNOTSUPP)))
+    }
+    /// Where state bytes appear, for dialects that have a migration region.
+    fn registers(&self) -> Option<&Registers> {
+        None
+    }
 }

@@ -1,11 +1,13 @@
 //! Which dialect a device speaks, or why it cannot be migrated. Probe order: P22.
 
+use super::draft::{Cursor, Draft};
+use super::v1::V1;
 use super::v2::{Probed, V2};
 use super::{Dialect, Kind};
 use crate::error::{Errno, Error, Result};
 use crate::log::log;
-use crate::transport::{Transport, device_info, region_info};
-use crate::uapi::region::TYPE_MIGRATION;
+use crate::transport::{DeviceInfo, Transport, device_info, region_info};
+use crate::uapi::region::{TYPE_DRAFT_V4, TYPE_MIGRATION};
 use std::fmt;
 
 /// Bounds the walk over regions of a device that says nonsense; PCI devices have 9 and a few of their own.
@@ -18,8 +20,6 @@ pub enum Reason {
     NoSupport,
     /// Migration flags without STOP_COPY.
     NoStopCopy(u64),
-    /// Only a migration region was found.
-    RegionOnly,
 }
 
 impl fmt::Display for Reason {
@@ -32,9 +32,6 @@ impl fmt::Display for Reason {
             Reason::NoStopCopy(flags) => {
                 write!(f, "no stop-copy: migration flags {flags:#x} are a combination that no uAPI defines")
             }
-            Reason::RegionOnly => {
-                f.write_str("speaks v1 or a draft of it (migration region); this version of the library speaks v2 only")
-            }
         }
     }
 }
@@ -46,22 +43,25 @@ pub(crate) struct Found {
 }
 
 /// Asks the device. `wanted` limits the search to one dialect.
-pub(crate) fn probe(transport: &dyn Transport, wanted: Option<Kind>) -> Result<Found> {
+pub(crate) fn probe(transport: &dyn Transport, wanted: Option<Kind>, cursor: Option<Cursor>) -> Result<Found> {
     let info = match device_info(transport) {
         Ok(info) => Some(info),
         Err(_) if !transport.has_device_info() => None,
         Err(errno) => return Err(not_a_device(errno)),
     };
     let can_reset = info.is_some_and(|info| info.can_reset);
-    debug_assert!(matches!(wanted, None | Some(Kind::V2)));
-    let dialect = match V2::probe(transport) {
-        Ok(Probed::Device(v2)) => Ok(Box::new(v2) as Box<dyn Dialect>),
-        Ok(Probed::BadFlags(flags)) => Err(Reason::NoStopCopy(flags)),
-        Ok(Probed::Absent) if has_migration_region(transport, info.map_or(0, |info| info.num_regions)) => {
-            Err(Reason::RegionOnly)
+    let mut reason = Reason::NoSupport;
+    if wanted.is_none_or(|kind| kind == Kind::V2) {
+        match V2::probe(transport) {
+            Ok(Probed::Device(v2)) => return Ok(Found { dialect: Ok(Box::new(v2)), can_reset }),
+            Ok(Probed::BadFlags(flags)) => reason = Reason::NoStopCopy(flags),
+            Ok(Probed::Absent) => {}
+            Err(errno) => return Err(Error::device(errno, format!("reading the migration flags failed: {errno}"))),
         }
-        Ok(Probed::Absent) => Err(Reason::NoSupport),
-        Err(errno) => return Err(Error::device(errno, format!("reading the migration flags failed: {errno}"))),
+    }
+    let dialect = match region_dialect(transport, info, wanted, cursor) {
+        Some(dialect) => Ok(dialect),
+        None => Err(reason),
     };
     Ok(Found { dialect, can_reset })
 }
@@ -75,15 +75,62 @@ fn not_a_device(errno: Errno) -> Error {
     Error::device(errno, format!("VFIO_DEVICE_GET_INFO failed: {errno}{hint}"))
 }
 
-fn has_migration_region(transport: &dyn Transport, num_regions: u32) -> bool {
+/// Which dialect a region's id speaks of. Type 3 is v1's and the later drafts': only the caller can know that it is a draft,
+/// and what is not declared one is never touched behind the registers. Type 2 is a draft's, except on channel I/O devices.
+fn region_kind(region_type: (u32, u32), is_ccw: bool, wanted: Option<Kind>) -> Option<Kind> {
+    let kind = match region_type {
+        TYPE_MIGRATION if wanted == Some(Kind::Draft) => Kind::Draft,
+        TYPE_MIGRATION => Kind::V1,
+        TYPE_DRAFT_V4 if !is_ccw => Kind::Draft,
+        _ => return None,
+    };
+    wanted.is_none_or(|wanted| wanted == kind).then_some(kind)
+}
+
+fn region_dialect(
+    transport: &dyn Transport,
+    info: Option<DeviceInfo>,
+    wanted: Option<Kind>,
+    cursor: Option<Cursor>,
+) -> Option<Box<dyn Dialect>> {
+    let num_regions = info.map_or(0, |info| info.num_regions);
+    let is_ccw = info.is_some_and(|info| info.is_ccw);
     if num_regions > MAX_REGIONS {
         log!(Warning, "the device says it has {num_regions} regions; only {MAX_REGIONS} are looked at");
     }
-    (0..num_regions.min(MAX_REGIONS)).any(|index| match region_info(transport, index) {
-        Ok(region) => region.region_type == Some(TYPE_MIGRATION),
+    (0..num_regions.min(MAX_REGIONS)).find_map(|index| match region_info(transport, index) {
+        Ok(region) => match region_kind(region.region_type?, is_ccw, wanted)? {
+            Kind::V1 => Some(Box::new(V1::new(region)) as Box<dyn Dialect>),
+            _ => Some(Box::new(Draft::new(region, cursor)) as Box<dyn Dialect>),
+        },
         Err(error) => {
-            log!(Debug, "{error}");
-            false
+            log!(Warning, "{error}");
+            None
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn region_ids_and_what_they_mean() {
+        let cases = [
+            ((3, 1), false, None, Some(Kind::V1)),
+            ((3, 1), false, Some(Kind::V1), Some(Kind::V1)),
+            ((3, 1), false, Some(Kind::Draft), Some(Kind::Draft)),
+            ((2, 1), false, None, Some(Kind::Draft)),
+            ((2, 1), false, Some(Kind::Draft), Some(Kind::Draft)),
+            ((2, 1), false, Some(Kind::V1), None),
+            ((2, 1), true, None, None),
+            ((2, 1), true, Some(Kind::Draft), None),
+            ((3, 1), false, Some(Kind::V2), None),
+            ((3, 2), false, None, None),
+            ((4, 1), false, None, None),
+        ];
+        for (id, is_ccw, wanted, expected) in cases {
+            assert_eq!(region_kind(id, is_ccw, wanted), expected, "{id:?} ccw={is_ccw} wanted={wanted:?}");
+        }
+    }
 }

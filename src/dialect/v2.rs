@@ -1,6 +1,7 @@
 //! v2: `VFIO_DEVICE_FEATURE` + data fd (Linux 5.18, PRE_COPY 6.2). Follows: `include/uapi/linux/vfio.h`, protocol.md
 //! section 3, seed 003 for PRE_COPY.
 
+use super::registers::Fault;
 use super::{Caps, Dialect, Kind, PrecopyFigures, Requested, State};
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, Feature, PrecopyInfo, Transport};
@@ -98,7 +99,7 @@ impl Dialect for V2 {
         Ok(state)
     }
 
-    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Errno> {
+    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Fault> {
         let mut feature = Feature::new(u::MIG_DEVICE_STATE | u::SET, u::MIG_DEVICE_STATE_SIZE);
         feature.put_u32(u::MIG_STATE, to_kernel(to));
         // V2-5: a failed copy back leaves what was there, which must not look like a descriptor.

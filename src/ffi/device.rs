@@ -7,20 +7,45 @@ use super::handle::{free, new, on_device, value_of};
 use super::sized::{Sized, check_out, copy_in, copy_out};
 use super::{VFIOMIG_UNKNOWN, library};
 use crate::device::{Device, OnFailure, Options, cap};
-use crate::dialect::{Kind, State};
+use crate::dialect::{Cursor, Kind, State};
 use crate::error::{Error, Result};
 use crate::transport::Transport;
 use crate::transport::kernel::Kernel;
 use crate::transport::ops::{Ops, OpsTransport};
+use crate::window::Quirks;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{BorrowedFd, RawFd};
 
 /// As dialect option: look for every dialect. As information: not migratable, `reason` says why.
 pub const VFIOMIG_DIALECT_AUTO: u32 = 0;
-/// Device feature + data fd, Linux 5.18. (1 and 2 are the draft and v1, which this version does not speak.)
+/// The 2019 proposal of the migration region. One with v1's region id is found only if it is named in the options.
+pub const VFIOMIG_DIALECT_DRAFT: u32 = 1;
+/// Migration region, Linux 5.8 to 5.17, with or without NDMA.
+pub const VFIOMIG_DIALECT_V1: u32 = 2;
+/// Device feature + data fd, Linux 5.18.
 pub const VFIOMIG_DIALECT_V2: u32 = 3;
 
+const _: () = assert!(Kind::Draft as u32 == VFIOMIG_DIALECT_DRAFT && Kind::V1 as u32 == VFIOMIG_DIALECT_V1);
 const _: () = assert!(Kind::V2 as u32 == VFIOMIG_DIALECT_V2);
+
+/// draft_cursor: the range is written once, the device remembers how far its bitmap was read. Default for region type 2.
+pub const VFIOMIG_DRAFT_CURSOR_STICKY: u32 = 1;
+/// draft_cursor: the rest of the range is written for each part. Default for region type 3.
+pub const VFIOMIG_DRAFT_CURSOR_REWRITE: u32 = 2;
+
+/// Never map the migration region: trapped access only, so that no device can raise SIGBUS in the VMM.
+pub const VFIOMIG_DEVICE_F_NO_MMAP: u32 = 0x1;
+/// For devices whose data_size may read 0: the segment is then min(pending_bytes, the area) long. Seen on a vendor's vGPU.
+pub const VFIOMIG_DEVICE_F_ZERO_DATA_SIZE: u32 = 0x2;
+/// Load a segment that is larger than the device's window in parts, as QEMU does; the protocol forbids it.
+pub const VFIOMIG_DEVICE_F_SPLIT_SEGMENTS: u32 = 0x4;
+/// Move trapped data 8 bytes at a time, for drivers that refuse larger accesses.
+pub const VFIOMIG_DEVICE_F_ACCESS_8: u32 = 0x8;
+
+const DEVICE_FLAGS: u32 = VFIOMIG_DEVICE_F_NO_MMAP
+    | VFIOMIG_DEVICE_F_ZERO_DATA_SIZE
+    | VFIOMIG_DEVICE_F_SPLIT_SEGMENTS
+    | VFIOMIG_DEVICE_F_ACCESS_8;
 
 /// The device has PRE_COPY.
 pub const VFIOMIG_CAP_PRE_COPY: u32 = 0x1;
@@ -30,9 +55,14 @@ pub const VFIOMIG_CAP_P2P: u32 = 0x2;
 pub const VFIOMIG_CAP_RESET: u32 = 0x4;
 /// The device reports when it begins again with initial data; reinit_count counts it.
 pub const VFIOMIG_CAP_REINIT: u32 = 0x8;
+/// Chunks are device memory, not copies (v1, draft). Known from the first session on.
+pub const VFIOMIG_CAP_MAPPED: u32 = 0x10;
+/// vfiomig_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
+pub const VFIOMIG_PENDING_CACHED: u32 = 0x1;
 
 const _: () = assert!(cap::PRE_COPY == VFIOMIG_CAP_PRE_COPY && cap::P2P == VFIOMIG_CAP_P2P);
 const _: () = assert!(cap::RESET == VFIOMIG_CAP_RESET && cap::REINIT == VFIOMIG_CAP_REINIT);
+const _: () = assert!(cap::MAPPED == VFIOMIG_CAP_MAPPED);
 
 /// The ops may be called from threads of the library, for different devices at once. This version makes no threads.
 pub const VFIOMIG_OPS_F_ANY_THREAD: u32 = 0x1;
@@ -60,7 +90,7 @@ pub const VFIOMIG_REASON_SIZE: usize = 128;
 pub struct vfiomig_device_options {
     /// Size of this struct, set by VFIOMIG_INIT.
     pub argsz: u32,
-    /// 0.
+    /// VFIOMIG_DEVICE_F_*.
     pub flags: u32,
     /// For messages, at most 255 bytes, copied; unique within a migration. UTF-8; other bytes read as "?". NULL: "device".
     pub name: *const c_char,
@@ -68,14 +98,14 @@ pub struct vfiomig_device_options {
     pub buffer_size: u64,
     /// VFIOMIG_DIALECT_*.
     pub dialect: u32,
-    /// 0.
-    pub reserved: u32,
+    /// VFIOMIG_DRAFT_CURSOR_*; 0: by the region's type. The drafts disagree on how a dirty bitmap is read in parts.
+    pub draft_cursor: u32,
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
 unsafe impl Sized for vfiomig_device_options {
     const NAME: &'static str = "vfiomig_device_options";
-    const FLAGS: u32 = 0;
+    const FLAGS: u32 = DEVICE_FLAGS;
 }
 
 // SAFETY: repr(C) with argsz and flags first, then pointers without padding; zeros are NULL pointers.
@@ -123,13 +153,14 @@ unsafe impl Sized for vfiomig_device_info {
 pub struct vfiomig_pending {
     /// Size of this struct, set by VFIOMIG_INIT; left as it is.
     pub argsz: u32,
-    /// 0.
+    /// 0 or VFIOMIG_PENDING_CACHED.
     pub flags: u32,
     /// Initial data left; going to STOP_COPY before it is 0 costs downtime. Known only in PRE_COPY states.
     pub initial_bytes: u64,
-    /// Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states.
+    /// Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states. v1 and draft:
+    /// pending_bytes.
     pub dirty_bytes: u64,
-    /// What STOP_COPY will bring.
+    /// What STOP_COPY will bring. v1 and draft: pending_bytes, known only in STOP_COPY.
     pub stop_copy_bytes: u64,
     /// How often the device began again with initial data.
     pub reinit_count: u32,
@@ -166,17 +197,28 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
         // Bytes that are no UTF-8 become a character of one byte, so that the name's length stays what C counts.
         options.name = name.replace(char::REPLACEMENT_CHARACTER, "?");
     }
-    options.dialect = match given.dialect {
-        VFIOMIG_DIALECT_AUTO => None,
-        VFIOMIG_DIALECT_V2 => Some(Kind::V2),
-        other => return Err(Error::unsupported(format!("dialect: {other} is not spoken by this version"))),
+    let has = |flag| given.flags & flag != 0;
+    options.quirks = Quirks {
+        no_mmap: has(VFIOMIG_DEVICE_F_NO_MMAP),
+        zero_data_size: has(VFIOMIG_DEVICE_F_ZERO_DATA_SIZE),
+        split_segments: has(VFIOMIG_DEVICE_F_SPLIT_SEGMENTS),
+        access_8: has(VFIOMIG_DEVICE_F_ACCESS_8),
+    };
+    options.dialect = match Kind::from_number(given.dialect) {
+        None if given.dialect != VFIOMIG_DIALECT_AUTO => {
+            return Err(Error::unsupported(format!("dialect: {} is not spoken by this version", given.dialect)));
+        }
+        wanted => wanted,
     };
     if given.buffer_size != 0 {
         options.buffer_size = Some(usize::try_from(given.buffer_size).unwrap_or(usize::MAX));
     }
-    if given.reserved != 0 {
-        return Err(Error::argument("struct vfiomig_device_options: reserved is not 0"));
-    }
+    options.draft_cursor = match given.draft_cursor {
+        0 => None,
+        VFIOMIG_DRAFT_CURSOR_STICKY => Some(Cursor::Sticky),
+        VFIOMIG_DRAFT_CURSOR_REWRITE => Some(Cursor::Rewrite),
+        other => return Err(Error::argument(format!("draft_cursor: {other} is none of VFIOMIG_DRAFT_CURSOR_*"))),
+    };
     Ok(options)
 }
 
@@ -435,7 +477,7 @@ pub unsafe extern "C" fn vfiomig_device_get_pending(
         };
         let ours = vfiomig_pending {
             argsz: 0,
-            flags: 0,
+            flags: if pending.cached { VFIOMIG_PENDING_CACHED } else { 0 },
             initial_bytes: pending.initial_bytes.unwrap_or(VFIOMIG_UNKNOWN),
             dirty_bytes: pending.dirty_bytes.unwrap_or(VFIOMIG_UNKNOWN),
             stop_copy_bytes: pending.stop_copy_bytes.unwrap_or(VFIOMIG_UNKNOWN),

@@ -11,6 +11,10 @@ pub const VFIOMIG_FEATURE_TRANSPORT_KERNEL: u64 = 1;
 pub const VFIOMIG_FEATURE_TRANSPORT_OPS: u64 = 2;
 /// The v2 protocol.
 pub const VFIOMIG_FEATURE_DIALECT_V2: u64 = 3;
+/// The v1 protocol.
+pub const VFIOMIG_FEATURE_DIALECT_V1: u64 = 4;
+/// The draft protocol.
+pub const VFIOMIG_FEATURE_DIALECT_DRAFT: u64 = 5;
 
 /// Reset only; not known to be quiet.
 pub const VFIOMIG_STATE_ERROR: u32 = 0;
@@ -73,7 +77,11 @@ pub extern "C" fn vfiomig_has_feature(feature: u64) -> c_int {
     guard_value("vfiomig_has_feature", 0, || {
         c_int::from(matches!(
             feature,
-            VFIOMIG_FEATURE_TRANSPORT_KERNEL | VFIOMIG_FEATURE_TRANSPORT_OPS | VFIOMIG_FEATURE_DIALECT_V2
+            VFIOMIG_FEATURE_TRANSPORT_KERNEL
+                | VFIOMIG_FEATURE_TRANSPORT_OPS
+                | VFIOMIG_FEATURE_DIALECT_V2
+                | VFIOMIG_FEATURE_DIALECT_V1
+                | VFIOMIG_FEATURE_DIALECT_DRAFT
         ))
     })
 }

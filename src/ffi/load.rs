@@ -4,24 +4,27 @@ use super::VFIOMIG_UNKNOWN;
 use super::device::borrow_fd;
 use super::error::vfiomig_error;
 use super::handle::{on_device, vfiomig_device};
-use super::save::check_len;
+use super::save::{VFIOMIG_CHUNK_SEGMENT_END, check_len};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use std::ffi::{c_int, c_void};
 
-/// v2 has no segments, so no flag means anything to it.
-fn no_flags(flags: u32) -> Result<()> {
-    if flags != 0 {
+/// Whether the caller says that a segment ends.
+fn segment_end(flags: u32) -> Result<bool> {
+    if flags & !VFIOMIG_CHUNK_SEGMENT_END != 0 {
         return Err(Error::argument(format!("flags: {flags:#x} has unknown bits")));
     }
-    Ok(())
+    Ok(flags & VFIOMIG_CHUNK_SEGMENT_END != 0)
 }
 
 /// Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
-/// rest of the segment that follows; 0 on v2, which has none. `*len` is how much fits.
+/// rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
+/// window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
+/// and the draft it may be device memory.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
-/// dead), TRANSPORT (no memory), UNSUPPORTED (not migratable). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+/// dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
+/// Blocks: in the kernel (v1, draft). Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `ptr`, `len` and `errp` are NULL or valid.
@@ -48,8 +51,9 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
     unsafe { on_device("vfiomig_device_reserve", d, errp, body) }
 }
 
-/// Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0. After a failure the
-/// session is dead and only a reset leaves RESUMING: the device may have taken a part.
+/// Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
+/// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
+/// segment that has all its bytes goes to the device with or without it. After a refusal by the device the session is dead and only a reset leaves RESUMING: the device may have taken a part.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
 /// or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
@@ -63,13 +67,14 @@ pub unsafe extern "C" fn vfiomig_device_commit(
     flags: u32,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
-    let body = |device: &Device| no_flags(flags).and_then(|()| device.commit(len));
+    let body = |device: &Device| segment_end(flags).and_then(|end| device.commit(len, end));
     // SAFETY: the contract of this function.
     unsafe { on_device("vfiomig_device_commit", d, errp, body) }
 }
 
-/// Hands `len` bytes to the device, all of them, without a copy in the library. `flags` is 0. After a failure the session
-/// is dead, as with vfiomig_device_commit().
+/// Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
+/// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a refusal by the device the session is dead, as
+/// with vfiomig_device_commit().
 ///
 /// Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
 /// is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
@@ -85,21 +90,22 @@ pub unsafe extern "C" fn vfiomig_device_write(
     errp: *mut *mut vfiomig_error,
 ) -> i64 {
     let body = |device: &Device| {
-        no_flags(flags)?;
+        let end = segment_end(flags)?;
         if buf.is_null() {
             return Err(Error::argument("buf is NULL"));
         }
         check_len(len)?;
         // SAFETY: not NULL, not longer than isize::MAX, and readable for `len` by the contract of this function.
         let bytes = unsafe { std::slice::from_raw_parts(buf.cast::<u8>(), len) };
-        device.write(bytes).map(|()| len)
+        device.write(bytes, end).map(|()| len)
     };
     // SAFETY: the contract of this function.
     unsafe { on_device("vfiomig_device_write", d, errp, body) }
 }
 
 /// Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
-/// 0 is the end of `fd`. `flags` is 0.
+/// 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
+/// it holds only if all of them came.
 ///
 /// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
 /// RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
@@ -115,10 +121,10 @@ pub unsafe extern "C" fn vfiomig_device_receive(
     errp: *mut *mut vfiomig_error,
 ) -> i64 {
     let body = |device: &Device| {
-        no_flags(flags)?;
+        let end = segment_end(flags)?;
         // SAFETY: the contract of this function.
         let fd = unsafe { borrow_fd("fd", fd) }?;
-        device.receive(fd, len)
+        device.receive(fd, len, end)
     };
     // SAFETY: the contract of this function.
     unsafe { on_device("vfiomig_device_receive", d, errp, body) }

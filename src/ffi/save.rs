@@ -13,7 +13,14 @@ pub const VFIOMIG_CHUNK_EMPTY: u32 = 0x1;
 /// The stream is complete; only in STOP_COPY.
 pub const VFIOMIG_CHUNK_END: u32 = 0x2;
 
+/// The last byte ends a segment (v1, draft). Segments must keep their length and order on the way: carry this over the wire.
+pub const VFIOMIG_CHUNK_SEGMENT_END: u32 = 0x4;
+/// The bytes are device memory: copy them once, never pin them. Reading may raise SIGBUS if the device goes away.
+pub const VFIOMIG_CHUNK_DEVICE_MEM: u32 = 0x8;
+
 const _: () = assert!(window::EMPTY == VFIOMIG_CHUNK_EMPTY && window::END == VFIOMIG_CHUNK_END);
+const _: () =
+    assert!(window::SEGMENT_END == VFIOMIG_CHUNK_SEGMENT_END && window::DEVICE_MEM == VFIOMIG_CHUNK_DEVICE_MEM);
 
 /// A run of a stream's bytes, lent. Fixed layout, never grows.
 #[repr(C)]
@@ -25,7 +32,7 @@ pub struct vfiomig_chunk {
     pub len: usize,
     /// Bytes from `data` to the end of its segment; VFIOMIG_UNKNOWN on v2, which has none.
     pub segment_left: u64,
-    /// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END, only with `len` 0; else 0.
+    /// VFIOMIG_CHUNK_*; EMPTY and END only with `len` 0.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
@@ -84,10 +91,11 @@ pub unsafe extern "C" fn vfiomig_device_peek(
     unsafe { on_device("vfiomig_device_peek", d, errp, body) }
 }
 
-/// Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek.
+/// Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
+/// draft the last byte of a segment acknowledges it to the device; if that fails the next peek says so, and nothing is lost.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
-/// ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: never. Since: 0.1
+/// ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `errp` is NULL or valid.
@@ -101,8 +109,9 @@ pub unsafe extern "C" fn vfiomig_device_consume(
     unsafe { on_device("vfiomig_device_consume", d, errp, |device| device.consume(len)) }
 }
 
-/// Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`. 0 comes with
-/// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0.
+/// Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`, and never
+/// beyond the end of a segment. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
+/// VFIOMIG_CHUNK_SEGMENT_END.
 ///
 /// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
 /// in the kernel. Since: 0.1
@@ -135,8 +144,8 @@ pub unsafe extern "C" fn vfiomig_device_read(
 }
 
 /// Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
-/// buffer a call. What `fd` does not take stays in the stream. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in
-/// `*flags`; else `*flags` is 0. A reader that is gone is -EPIPE, never SIGPIPE.
+/// buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
+/// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
 ///
 /// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
 /// States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1

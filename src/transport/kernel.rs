@@ -1,9 +1,12 @@
 //! A VFIO device fd that the VMM opened, by group or by cdev. The library neither opens groups nor maps memory.
 
+use super::feature::field;
 use super::signals::{Blocked, NoSigpipe};
 use super::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::error::{Errno, Error};
-use crate::uapi::ioctl as io;
+use crate::uapi::{ioctl as io, region as ur};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -16,12 +19,21 @@ const WAIT_MS: libc::c_int = 100;
 /// The kernel transport over `fd`, which is borrowed for the transport's whole life and never closed by it.
 pub struct Kernel<F> {
     fd: F,
+    /// Where each region lies on the fd, as the last description said; it never changes while the fd is open. Without it each
+    /// access would cost a second system call.
+    places: RwLock<BTreeMap<u32, Place>>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    size: u64,
+    offset: u64,
 }
 
 impl<F: AsFd + Send + Sync> Kernel<F> {
     /// `fd` is a VFIO device fd; a cdev must be bound already.
     pub fn new(fd: F) -> Self {
-        Kernel { fd }
+        Kernel { fd, places: RwLock::default() }
     }
 
     fn raw(&self) -> RawFd {
@@ -47,7 +59,15 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     }
 
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
-        self.request(io::VFIO_DEVICE_GET_REGION_INFO(), info)
+        self.request(io::VFIO_DEVICE_GET_REGION_INFO(), info)?;
+        let number = |at| field(info, at).map(u64::from_ne_bytes);
+        let index = field(info, ur::INFO_INDEX).map(u32::from_ne_bytes);
+        if let (Some(index), Some(size), Some(offset)) =
+            (index, number(ur::INFO_REGION_SIZE), number(ur::INFO_REGION_OFFSET))
+        {
+            self.places.write().insert(index, Place { size, offset });
+        }
+        Ok(())
     }
 
     fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
@@ -94,12 +114,19 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
 }
 
 impl<F: AsFd + Send + Sync> Kernel<F> {
-    /// The place on the device fd, checked against the region as the kernel describes it now.
+    /// The place on the device fd, checked against the region as the kernel described it.
     fn position(&self, index: u32, offset: u64, len: usize) -> Result<libc::off64_t, Errno> {
-        let region = super::region_info(self, index).map_err(|error| Errno::new(error.errno()))?;
-        let end = offset.checked_add(len as u64).filter(|&end| end <= region.size);
-        let at = end.and_then(|_| region.offset.checked_add(offset)).and_then(|at| i64::try_from(at).ok());
-        at.ok_or(Errno::new(libc::EINVAL))
+        let known = self.places.read().get(&index).copied();
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let region = super::region_info(self, index).map_err(|error| Errno::new(error.errno()))?;
+                Place { size: region.size, offset: region.offset }
+            }
+        };
+        let inside = offset.checked_add(len as u64).is_some_and(|end| end <= place.size);
+        let at = place.offset.checked_add(offset).and_then(|at| i64::try_from(at).ok());
+        at.filter(|_| inside).ok_or(Errno::new(libc::EINVAL))
     }
 }
 
@@ -170,23 +197,27 @@ fn retry(mut call: impl FnMut() -> libc::ssize_t) -> Result<usize, Errno> {
     }
 }
 
-pub(super) fn write_to(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    let len = bytes.len().min(MAX_RW);
-    // SAFETY: `bytes` is readable for `len`.
-    let sent = retry(|| unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), len, libc::MSG_NOSIGNAL) });
+/// # Safety
+/// `memory` is readable for `len` bytes.
+pub(super) unsafe fn write_from(fd: BorrowedFd<'_>, memory: *const u8, len: usize) -> Result<usize, Errno> {
+    let len = len.min(MAX_RW);
+    // SAFETY: the contract of this function.
+    let sent = retry(|| unsafe { libc::send(fd.as_raw_fd(), memory.cast(), len, libc::MSG_NOSIGNAL) });
     match sent {
         Err(errno) if errno.get() == libc::ENOTSOCK => {
             let _no_sigpipe = NoSigpipe::new();
             // SAFETY: as above.
-            retry(|| unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), len) })
+            retry(|| unsafe { libc::write(fd.as_raw_fd(), memory.cast(), len) })
         }
         other => other,
     }
 }
 
-pub(super) fn read_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: `buf` is writable for the length given.
-    retry(|| unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len().min(MAX_RW)) })
+/// # Safety
+/// `memory` is writable for `len` bytes.
+pub(super) unsafe fn read_into(fd: BorrowedFd<'_>, memory: *mut u8, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the contract of this function.
+    retry(|| unsafe { libc::read(fd.as_raw_fd(), memory.cast(), len.min(MAX_RW)) })
 }
 
 pub(super) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {

@@ -15,8 +15,8 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 pub use feature::{Feature, PrecopyInfo};
-pub use region::RegionInfo;
-pub(crate) use region::{device_info, region_info};
+pub use region::{Area, RegionInfo};
+pub(crate) use region::{DeviceInfo, device_info, region_info};
 
 /// Requests to one device. All of them may block for as long as the device takes. Functions have default bodies that say
 /// "absent" (ENOTTY), so a transport implements what its device has.
@@ -104,12 +104,32 @@ pub trait DataFd: Send {
 
 /// One `write()` of `bytes` to a descriptor of the caller. A reader that is gone is EPIPE, never SIGPIPE.
 pub(crate) fn write_to(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    kernel::write_to(fd, bytes)
+    // SAFETY: a slice is readable for its length.
+    unsafe { write_from(fd, bytes.as_ptr(), bytes.len()) }
+}
+
+/// As [`write_to`], from memory that no reference may point to.
+///
+/// # Safety
+/// `memory` is readable for `len` bytes.
+pub(crate) unsafe fn write_from(fd: BorrowedFd<'_>, memory: *const u8, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the contract of this function.
+    unsafe { kernel::write_from(fd, memory, len) }
 }
 
 /// One `read()` from a descriptor of the caller; 0 is its end.
 pub(crate) fn read_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
-    kernel::read_from(fd, buf)
+    // SAFETY: a slice is writable for its length.
+    unsafe { read_into(fd, buf.as_mut_ptr(), buf.len()) }
+}
+
+/// As [`read_from`], into memory that no reference may point to.
+///
+/// # Safety
+/// `memory` is writable for `len` bytes.
+pub(crate) unsafe fn read_into(fd: BorrowedFd<'_>, memory: *mut u8, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the contract of this function.
+    unsafe { kernel::read_into(fd, memory, len) }
 }
 
 /// Waits until `fd` is ready or about 100 ms have gone by; without a descriptor it sleeps 1 ms.

@@ -14,13 +14,26 @@ const MAX_TRIES: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeviceInfo {
     pub num_regions: u32,
+    /// A channel I/O device, whose region type 2 is not the draft's.
+    pub is_ccw: bool,
     /// FLAGS_RESET; mtty leaves it unset although its reset works.
     pub can_reset: bool,
 }
 
-/// What the library uses of `struct vfio_region_info`.
+/// A part of a region that can be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// From the start of the region.
+    pub offset: u64,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// What the library uses of `struct vfio_region_info`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionInfo {
+    /// The region's number.
+    pub index: u32,
     /// Length in bytes.
     pub size: u64,
     /// Where the region starts on the device fd.
@@ -29,6 +42,10 @@ pub struct RegionInfo {
     pub flags: u32,
     /// Type and subtype of a device-specific region.
     pub region_type: Option<(u32, u32)>,
+    /// What can be mapped: the sparse areas as the device lists them, or the whole region, or nothing.
+    pub areas: Vec<Area>,
+    /// The NDMA capability is there.
+    pub ndma: bool,
 }
 
 pub(crate) fn device_info(transport: &dyn Transport) -> std::result::Result<DeviceInfo, Errno> {
@@ -36,9 +53,11 @@ pub(crate) fn device_info(transport: &dyn Transport) -> std::result::Result<Devi
     put(&mut info.0, 0, &(ud::INFO_SIZE as u32).to_ne_bytes());
     transport.device_info(&mut info.0)?;
     let u32_at = |offset| field(&info.0, offset).map_or(0, u32::from_ne_bytes);
+    let flags = u32_at(ud::INFO_FLAGS);
     Ok(DeviceInfo {
         num_regions: u32_at(ud::INFO_NUM_REGIONS),
-        can_reset: u32_at(ud::INFO_FLAGS) & ud::FLAG_RESET != 0,
+        is_ccw: flags & ud::FLAG_CCW != 0,
+        can_reset: flags & ud::FLAG_RESET != 0,
     })
 }
 
@@ -56,7 +75,53 @@ pub(crate) fn region_info(transport: &dyn Transport, index: u32) -> Result<Regio
         .iter()
         .filter(|cap| cap.id == ur::CAP_TYPE)
         .find_map(|cap| Some((cap.u32_at(ur::CAP_TYPE_TYPE)?, cap.u32_at(ur::CAP_TYPE_SUBTYPE)?)));
-    Ok(RegionInfo { size: u64_at(ur::INFO_REGION_SIZE), offset: u64_at(ur::INFO_REGION_OFFSET), flags, region_type })
+    let size = u64_at(ur::INFO_REGION_SIZE);
+    let sparse = chain.iter().find(|cap| cap.id == ur::CAP_SPARSE_MMAP);
+    let areas = match sparse {
+        _ if flags & ur::FLAG_MMAP == 0 => Vec::new(),
+        None => vec![Area { offset: 0, size }],
+        Some(cap) => sparse_areas(cap.bytes)
+            .ok_or_else(|| Error::protocol(format!("region {index}: the list of mappable areas is cut")))?,
+    };
+    check_areas(&areas, size).map_err(|text| Error::protocol(format!("region {index}: {text}")))?;
+    Ok(RegionInfo {
+        index,
+        size,
+        offset: u64_at(ur::INFO_REGION_OFFSET),
+        flags,
+        region_type,
+        areas,
+        ndma: chain.iter().any(|cap| cap.id == ur::CAP_NDMA),
+    })
+}
+
+/// The areas of a sparse-mmap capability; `None` if not all that it announces are there.
+fn sparse_areas(cap: &[u8]) -> Option<Vec<Area>> {
+    let count = field(cap, ur::CAP_SPARSE_NR_AREAS).map(u32::from_ne_bytes)? as usize;
+    let list = cap.get(ur::CAP_SPARSE_AREAS..)?;
+    let list = list.get(..count.checked_mul(ur::AREA_SIZE)?)?;
+    let area = |bytes: &[u8]| {
+        let offset = field(bytes, 0).map(u64::from_ne_bytes)?;
+        let size = field(bytes, 8).map(u64::from_ne_bytes)?;
+        Some(Area { offset, size })
+    };
+    list.chunks_exact(ur::AREA_SIZE).map(area).collect()
+}
+
+/// Areas may come in any order, but not overlap or reach beyond the region.
+fn check_areas(areas: &[Area], size: u64) -> std::result::Result<(), String> {
+    let mut sorted = areas.to_vec();
+    sorted.sort_by_key(|area| area.offset);
+    let mut end = 0;
+    for area in sorted {
+        if area.offset < end {
+            return Err(format!("mappable areas overlap at {:#x}", area.offset));
+        }
+        end = area.offset.checked_add(area.size).filter(|&end| end <= size).ok_or_else(|| {
+            format!("mappable area {:#x}+{:#x} is beyond its {size:#x} bytes", area.offset, area.size)
+        })?;
+    }
+    Ok(())
 }
 
 /// Asks until the device's own argsz fits into the buffer; returns the bytes that the device says are valid.

@@ -8,6 +8,7 @@ pub(crate) const INFO_FLAGS: usize = 4;
 pub(crate) const INFO_NUM_REGIONS: usize = 8;
 
 pub(crate) const FLAG_RESET: u32 = b::VFIO_DEVICE_FLAGS_RESET;
+pub(crate) const FLAG_CCW: u32 = b::VFIO_DEVICE_FLAGS_CCW;
 
 const _: () = assert!(size_of::<b::vfio_device_info>() == INFO_SIZE);
 const _: () = assert!(offset_of!(b::vfio_device_info, flags) == INFO_FLAGS);

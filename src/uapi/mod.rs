@@ -5,4 +5,5 @@
 pub(crate) mod device;
 pub(crate) mod feature;
 pub(crate) mod ioctl;
+pub(crate) mod migration_region;
 pub(crate) mod region;

@@ -1,13 +1,11 @@
 //! The data fd behind one pooled buffer: read large, lend parts, take any number of bytes back (F1, P20).
 
-use super::{Chunk, NO_SEGMENT, Room};
-use crate::error::{Errno, Error, Result};
-use crate::transport::{DataFd, wait_ready};
-
-/// Chosen by measurement: docs/performance.md, "size of the buffer".
-pub(crate) const DEFAULT_BUFFER: usize = 1 << 20;
-pub(crate) const MIN_BUFFER: usize = 4 << 10;
-pub(crate) const MAX_BUFFER: usize = 1 << 30;
+use super::staging::Staging;
+use super::{Access, Chunk, Figures, NO_SEGMENT, Outcome, Room, Trouble, Window};
+use crate::dialect::{Direction, PrecopyFigures};
+use crate::error::{Errno, Error};
+use crate::transport::{DataFd, read_from, wait_ready, write_to};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// A descriptor that is not ready is waited for at most this often, about 100 ms each: data calls stay short, so that a
 /// state change never waits long for one.
@@ -17,7 +15,7 @@ const MAX_INTERRUPTS: u32 = 16;
 
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Got {
+enum Got {
     Bytes(usize),
     /// `read()` returned 0.
     Zero,
@@ -28,7 +26,7 @@ pub(crate) enum Got {
 }
 
 /// One read; `wait` says whether EAGAIN is waited for.
-pub(crate) fn read(data: &mut dyn DataFd, buf: &mut [u8], wait: bool) -> std::result::Result<Got, Errno> {
+fn read_data(data: &mut dyn DataFd, buf: &mut [u8], wait: bool) -> std::result::Result<Got, Errno> {
     let mut waits = 0;
     let mut interrupts = 0;
     loop {
@@ -50,7 +48,7 @@ pub(crate) fn read(data: &mut dyn DataFd, buf: &mut [u8], wait: bool) -> std::re
 }
 
 /// Writes all of `buf`. On failure the count of bytes that the device took comes with the errno (F6, P4).
-pub(crate) fn write_all(data: &mut dyn DataFd, buf: &[u8]) -> std::result::Result<(), (usize, Errno)> {
+fn write_all(data: &mut dyn DataFd, buf: &[u8]) -> std::result::Result<(), (usize, Errno)> {
     let mut rest = buf;
     let mut waits = 0;
     let mut interrupts = 0;
@@ -76,86 +74,159 @@ pub(crate) fn write_all(data: &mut dyn DataFd, buf: &[u8]) -> std::result::Resul
     Ok(())
 }
 
-/// The buffer and what of it is unread or lent.
-pub(crate) struct DataWindow {
-    /// Empty until first used; then `size` bytes that stay where they are: lent pointers stay readable.
-    buffer: Vec<u8>,
-    size: usize,
-    unread: std::ops::Range<usize>,
+/// A read into the caller's memory saves the copy through the buffer, unless it is so small that the device would be asked for
+/// crumbs.
+const DIRECT_READ: usize = 64 << 10;
+
+/// The data fd of the open session, and the pooled buffer.
+pub(crate) struct FdWindow {
+    data: Option<Box<dyn DataFd>>,
+    staging: Staging,
 }
 
-impl DataWindow {
-    pub fn new(size: usize) -> Self {
-        DataWindow { buffer: Vec::new(), size, unread: 0..0 }
+impl FdWindow {
+    pub fn new(buffer_size: usize) -> Self {
+        FdWindow { data: None, staging: Staging::new(buffer_size) }
     }
 
-    /// Bytes read from the device that the caller has not consumed.
-    pub fn unread(&self) -> usize {
-        self.unread.len()
-    }
-
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
-    /// The whole buffer, to be filled; nothing may be unread.
-    pub fn buffer(&mut self) -> Result<&mut [u8]> {
-        if self.buffer.is_empty() {
-            self.buffer
-                .try_reserve_exact(self.size)
-                .map_err(|_| Error::memory(format!("no memory for a buffer of {} bytes", self.size)))?;
-            self.buffer.resize(self.size, 0);
+    /// Reads into the buffer, or into `buf` if that is large; `Some(0)`: the bytes are in the buffer.
+    fn fill(&mut self, access: &Access<'_>, direct: Option<&mut [u8]>) -> Outcome<Option<usize>> {
+        let FdWindow { data: Some(data), staging } = self else { return Err(no_session()) };
+        let wait = !access.in_precopy;
+        let into_buffer = direct.is_none();
+        let got = match direct {
+            Some(buf) => read_data(&mut **data, buf, wait),
+            None => read_data(&mut **data, staging.buffer()?, wait),
+        };
+        match got? {
+            Got::Bytes(n) if into_buffer => {
+                staging.filled(n);
+                Ok(Some(0))
+            }
+            Got::Bytes(n) => Ok(Some(n)),
+            Got::Zero => Ok(None),
+            // Legal only while the device runs (F2, F3).
+            Got::NoMessage | Got::NotReady if access.in_precopy => Ok(None),
+            Got::NoMessage => Err(Trouble::Told(Error::protocol(
+                "the device says ENOMSG in STOP_COPY, where only bytes or the end are legal",
+            ))),
+            Got::NotReady => {
+                let errno = Errno::new(libc::EAGAIN);
+                Err(Trouble::Told(Error::device(errno, "the device has data to come but is not ready")))
+            }
         }
-        Ok(&mut self.buffer)
     }
 
-    /// The first `len` bytes of the buffer hold new data.
-    pub fn filled(&mut self, len: usize) {
-        self.unread = 0..len.min(self.buffer.len());
+    /// Writes `bytes`, or the first `len` bytes of the room.
+    fn push(&mut self, bytes: Option<&[u8]>, len: usize) -> Outcome<()> {
+        let FdWindow { data: Some(data), staging } = self else { return Err(no_session()) };
+        let bytes = bytes.unwrap_or_else(|| staging.room_bytes(len));
+        write_all(&mut **data, bytes).map_err(|(moved, errno)| Trouble::Device { errno, moved })
+    }
+}
+
+fn no_session() -> Trouble {
+    Trouble::Told(Error::stale("there is no data fd"))
+}
+
+fn no_segments(segment_left: u64) -> Outcome<()> {
+    match segment_left {
+        0 | NO_SEGMENT => Ok(()),
+        _ => Err(Trouble::Told(Error::argument(format!("segment_left: {segment_left}, but v2 has no segments")))),
+    }
+}
+
+fn no_segment_end(segment_end: bool) -> Outcome<()> {
+    if segment_end {
+        return Err(Trouble::Told(Error::argument("flags: the end of a segment, but v2 has no segments")));
+    }
+    Ok(())
+}
+
+impl Window for FdWindow {
+    fn begin(&mut self, _access: &Access<'_>, _direction: Direction, data: Option<Box<dyn DataFd>>) {
+        self.staging.discard();
+        self.data = data;
     }
 
-    /// Lends up to `max` unread bytes; they stay unread until [`take`](Self::take).
-    pub fn lend(&self, max: usize) -> Chunk {
-        let unread = self.buffer.get(self.unread.clone()).unwrap_or(&[]);
-        Chunk { data: unread.as_ptr(), len: unread.len().min(max), segment_left: NO_SEGMENT, flags: 0 }
+    fn end(&mut self) {
+        self.data = None;
+        self.staging.discard();
     }
 
-    /// Copies up to `buf.len()` unread bytes out and takes them.
-    pub fn copy_out(&mut self, buf: &mut [u8]) -> usize {
-        let unread = self.buffer.get(self.unread.clone()).unwrap_or(&[]);
-        let len = unread.len().min(buf.len());
-        if let (Some(to), Some(from)) = (buf.get_mut(..len), unread.get(..len)) {
-            to.copy_from_slice(from);
+    fn data_fd(&self) -> Option<i32> {
+        self.data.as_ref().and_then(|data| data.wait_fd()).map(|fd| fd.as_raw_fd())
+    }
+
+    fn unread(&self) -> usize {
+        self.staging.unread().len()
+    }
+
+    fn lend(&mut self, access: &Access<'_>, max: usize) -> Outcome<Option<Chunk>> {
+        if self.staging.unread().is_empty() && self.fill(access, None)?.is_none() {
+            return Ok(None);
         }
-        self.take(len);
-        len
+        let unread = self.staging.unread();
+        let len = unread.len().min(max);
+        Ok(Some(Chunk { data: unread.as_ptr(), len, segment_left: NO_SEGMENT, flags: 0 }))
     }
 
-    /// The first `len` unread bytes are the caller's now.
-    pub fn take(&mut self, len: usize) {
-        self.unread.start = self.unread.start.saturating_add(len).min(self.unread.end);
+    fn take(&mut self, _access: &Access<'_>, len: usize) {
+        self.staging.take(len);
     }
 
-    /// Unread bytes of a session that ended are dropped; the memory stays.
-    pub fn discard(&mut self) {
-        self.unread = 0..0;
+    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> Outcome<Option<(usize, u32)>> {
+        if self.staging.unread().is_empty() {
+            let direct = buf.len() >= self.staging.size().min(DIRECT_READ);
+            match self.fill(access, direct.then_some(&mut *buf))? {
+                None => return Ok(None),
+                Some(n) if direct => return Ok(Some((n, 0))),
+                Some(_) => {}
+            }
+        }
+        Ok(Some((self.staging.copy_out(buf), 0)))
     }
 
-    /// Lends the whole buffer as room for a stream.
-    pub fn room(&mut self) -> Result<Room> {
-        self.discard();
-        let buffer = self.buffer()?;
-        Ok(Room { data: buffer.as_mut_ptr(), len: buffer.len() })
+    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> Outcome<Option<(usize, u32)>> {
+        if self.staging.unread().is_empty() && self.fill(access, None)?.is_none() {
+            return Ok(None);
+        }
+        let unread = self.staging.unread();
+        let bytes = unread.get(..max).unwrap_or(unread);
+        let sent = write_to(fd, bytes).map_err(Trouble::Descriptor)?;
+        self.staging.take(sent);
+        Ok(Some((sent, 0)))
     }
 
-    /// The first `len` bytes of the room.
-    pub fn room_bytes(&self, len: usize) -> &[u8] {
-        self.buffer.get(..len).unwrap_or(&[])
+    fn figures(&mut self, access: &Access<'_>) -> Outcome<Figures> {
+        let precopy = match &mut self.data {
+            Some(data) if access.in_precopy => access.dialect.precopy_figures(&mut **data)?,
+            _ => PrecopyFigures::UNKNOWN,
+        };
+        Ok(Figures { precopy, left: None, cached: false })
     }
 
-    /// The first `len` unread bytes.
-    pub fn unread_bytes(&self, len: usize) -> &[u8] {
-        let unread = self.buffer.get(self.unread.clone()).unwrap_or(&[]);
-        unread.get(..len).unwrap_or(unread)
+    fn room(&mut self, _access: &Access<'_>, segment_left: u64) -> Outcome<Room> {
+        no_segments(segment_left)?;
+        Ok(self.staging.room(usize::MAX)?)
+    }
+
+    fn commit(&mut self, _access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()> {
+        no_segment_end(segment_end)?;
+        self.push(None, len)
+    }
+
+    fn write(&mut self, _access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()> {
+        no_segment_end(segment_end)?;
+        self.push(Some(bytes), bytes.len())
+    }
+
+    fn receive(&mut self, _access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize> {
+        no_segment_end(segment_end)?;
+        let room = self.staging.buffer()?;
+        let len = len.min(room.len());
+        let got = read_from(fd, room.get_mut(..len).unwrap_or_default()).map_err(Trouble::Descriptor)?;
+        self.push(None, got)?;
+        Ok(got)
     }
 }

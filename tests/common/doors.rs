@@ -117,10 +117,10 @@ impl Door for RustDoor {
         Ok(fill(room.data, room.len, bytes))
     }
     fn commit(&self, len: usize) -> Outcome<()> {
-        self.0.commit(len).map_err(failure)
+        self.0.commit(len, false).map_err(failure)
     }
     fn write(&self, bytes: &[u8]) -> Outcome<()> {
-        self.0.write(bytes).map_err(failure)
+        self.0.write(bytes, false).map_err(failure)
     }
     fn finish(&self, total: Option<u64>) -> Outcome<()> {
         self.0.finish(total).map_err(failure)
@@ -303,7 +303,7 @@ impl Door for CDoor {
             name: name.as_ptr(),
             buffer_size: buffer_size as u64,
             dialect: 0,
-            reserved: 0,
+            draft_cursor: 0,
         };
         let fake = Box::into_raw(Box::new(fake.clone()));
         let (mut device, mut error) = (null_mut(), null_mut());
@@ -359,6 +359,7 @@ impl Door for CDoor {
             dirty_bytes: known(out.dirty_bytes),
             stop_copy_bytes: known(out.stop_copy_bytes),
             reinit_count: out.reinit_count,
+            cached: out.flags & 1 != 0,
         })
     }
     fn start_stream(&self) -> Outcome<()> {
