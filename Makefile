@@ -92,7 +92,7 @@ abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struc
 check: check-rust abi check-c check-examples  ## All tests that need neither root nor a VM
 
 check-rust:
-	$(CARGO) test $(CARGOFLAGS)
+	$(CARGO) test $(CARGOFLAGS) --workspace
 
 check-c: $(STAGE)/.done $(PANIC)/lib/libvfiomig.so.$(ABI)
 	CC='$(CC)' c-tests/run.sh '$(STAGE)' '$(PANIC)/lib' '$(OUT)/c-tests'
@@ -124,8 +124,8 @@ bench: all  ## Measure; figures and their meaning: docs/performance.md
 
 lint:  ## Formatting, clippy, documentation, shell scripts
 	$(CARGO) fmt --all -- --check
-	$(CARGO) clippy $(CARGOFLAGS) --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --no-deps --document-private-items
+	$(CARGO) clippy $(CARGOFLAGS) --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --workspace --no-deps --document-private-items
 	shellcheck -x $$(git ls-files '*.sh' .ci/run)
 
 clean:  ## Remove everything that was built

@@ -1,0 +1,36 @@
+//! Software devices in every dialect of the VFIO migration protocol: one model, a front for each dialect, a judge of what
+//! a client does, faults on demand. For the tests and examples of libvfiomig; rules are cited by their numbers in its
+//! protocol reference.
+//!
+//! A [`Device`] takes requests as a kernel driver does, through [`Device::transport`], [`Device::ops`] or its own functions,
+//! and shows the test what happened: [`Device::violations`], [`Device::transitions`], [`Device::content`].
+
+#![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
+
+pub mod capi;
+mod config;
+mod content;
+mod device;
+mod dma;
+mod draft;
+mod faults;
+mod info;
+mod judge;
+mod level;
+mod machine;
+mod ranges;
+mod region;
+mod registers;
+mod segment;
+mod transport;
+mod user;
+mod v1;
+mod v2;
+
+pub use config::{BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Precopy, PrecopyEnd, Trapped, Window};
+pub use device::{Device, Runner};
+pub use faults::{Access, Effect, Fault, FaultId};
+pub use info::MIGRATION_REGION;
+pub use judge::Violation;
+pub use level::{Level, register_path, request_path};
+pub use machine::Transition;

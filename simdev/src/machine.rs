@@ -1,0 +1,279 @@
+//! The device behind every front: its level, its state, its sessions, and the steps between levels.
+
+use crate::config::{BadLoad, Config};
+use crate::content::{Content, Form};
+use crate::dma::Dma;
+use crate::faults::{Access, Effect, Faults};
+use crate::judge::Judge;
+use crate::level::Level;
+use crate::region::Region;
+use crate::registers::Registers;
+use crate::v2::Sessions;
+use parking_lot::MutexGuard;
+use std::ops::{Deref, DerefMut};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// One step of a device between two levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Where it was.
+    pub from: Level,
+    /// Where it came to.
+    pub to: Level,
+    /// Nanoseconds on a clock that all devices of the process share.
+    pub begin_ns: u64,
+    /// As `begin_ns`.
+    pub end_ns: u64,
+    /// Steps of one request have one number; 0 are resets, and faults outside a request.
+    pub request: u64,
+}
+
+pub(crate) fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+pub(crate) struct Machine {
+    pub config: Config,
+    pub level: Level,
+    pub content: Content,
+    /// v1 and draft.
+    pub region: Option<Region>,
+    pub registers: Registers,
+    /// v2.
+    pub sessions: Sessions,
+    pub dma: Dma,
+    pub judge: Judge,
+    pub faults: Faults,
+    pub transitions: Vec<Transition>,
+    pub resets: u64,
+    pub touch_refused: u64,
+    requests: u64,
+    pub busy: u32,
+}
+
+impl Machine {
+    pub fn new(config: Config) -> Self {
+        config.check();
+        now();
+        let form = Form {
+            segment: config.segment_size,
+            vary: config.vary_segments,
+            sum: config.judge_content,
+            precopy: config.precopy_len(),
+        };
+        Machine {
+            level: Level(Level::RUNNING),
+            content: Content::new(config.state_size, config.seed, form),
+            region: (!config.is_v2()).then(|| Region::new(&config)),
+            registers: Registers::default(),
+            sessions: Sessions::default(),
+            dma: Dma::default(),
+            judge: Judge::default(),
+            faults: Faults::default(),
+            transitions: Vec::new(),
+            resets: 0,
+            touch_refused: 0,
+            requests: 0,
+            busy: 0,
+            config,
+        }
+    }
+
+    /// N12, W1: a v1 device in NDMA starts no DMA; v2's P2P states stop peer-to-peer DMA only. N14: none in ERROR.
+    pub fn may_dma(&self) -> bool {
+        self.level.running() && (self.config.is_v2() || !self.level.has(Level::NDMA))
+    }
+
+    fn log(&mut self, to: Level, begin_ns: u64, request: u64) {
+        let from = self.level;
+        self.level = to;
+        self.transitions.push(Transition { from, to, begin_ns, end_ns: now(), request });
+    }
+
+    fn close_window(&mut self) {
+        self.content.end();
+        self.registers.close();
+        self.sessions.end();
+        self.dma.draft = None;
+        if let Some(region) = self.region.as_ref().filter(|_| self.config.judge_content) {
+            region.fill(0, region.size);
+        }
+    }
+
+    pub fn go_to_error(&mut self) {
+        self.close_window();
+        if !self.level.is_error() {
+            self.log(Level::ERROR, now(), 0);
+        }
+    }
+
+    /// N16. The device's own state is lost, which a test can see: it is zero.
+    pub fn reset(&mut self) {
+        let begin = now();
+        self.close_window();
+        self.content.wipe();
+        self.resets += 1;
+        if self.level != Level(Level::RUNNING) {
+            self.log(Level(Level::RUNNING), begin, 0);
+        }
+    }
+
+    /// Data that the client has not taken although the device had it (V1-8, F5).
+    fn judge_leftover(&mut self) {
+        if self.config.abort_allowed || self.faults.any_reached() {
+            return;
+        }
+        let rule = if self.config.is_v2() {
+            "F5"
+        } else if self.config.is_draft() {
+            "D3"
+        } else {
+            "V1-8"
+        };
+        if let Some(left) = self.unread() {
+            self.judge.record(rule, format!("SAVING cleared while stopped: {left}"));
+        }
+    }
+
+    fn unread(&self) -> Option<String> {
+        let left = self.content.pending(false);
+        if left > 0 {
+            return Some(format!("{left} bytes left"));
+        }
+        self.sessions.unread().or_else(|| self.staged_unread())
+    }
+
+    /// One step; what it opens and closes.
+    fn step(&mut self, to: Level, begin: u64, request: u64) -> Result<(), i32> {
+        let from = self.level;
+        if from.resuming() && !to.resuming() {
+            self.sessions.take_real_load(&mut self.content, &mut self.judge);
+            let parts = self.sessions.unfinished_record().filter(|_| !self.config.accept_truncated);
+            let result = match parts {
+                Some(text) => Err(text),
+                None => self.content.finish_load(self.config.accept_truncated),
+            };
+            if let Err(text) = result {
+                return Err(self.bad_load("N2", format!("left RESUMING: {text}")));
+            }
+            self.close_window();
+        }
+        if from.saving() && !to.saving() {
+            if !from.running() {
+                self.judge_leftover();
+            }
+            self.close_window();
+        }
+        if !from.saving() && to.saving() {
+            self.close_window();
+            self.content.begin_save();
+            if self.config.is_draft() {
+                self.dma.draft = Some(Default::default());
+            }
+        }
+        if !from.resuming() && to.resuming() {
+            self.close_window();
+            self.content.begin_load();
+        }
+        self.log(to, begin, request);
+        Ok(())
+    }
+
+    /// N11; what the client gets.
+    pub fn bad_load(&mut self, rule: &'static str, text: String) -> i32 {
+        self.judge.record(rule, text);
+        if self.config.bad_load == BadLoad::Error {
+            self.go_to_error();
+        }
+        libc::EINVAL
+    }
+}
+
+/// A request in progress: the lock, given up while the device takes its time.
+pub(crate) struct Busy<'a>(MutexGuard<'a, Machine>);
+
+impl<'a> Busy<'a> {
+    /// Counts the access; `Err` if a fault makes it fail outright.
+    pub fn begin(mut guard: MutexGuard<'a, Machine>, access: Access) -> Result<(Self, Option<Effect>), i32> {
+        if guard.busy > 0 {
+            guard.judge.record("P2", format!("{access:?} while another request is in progress"));
+        }
+        guard.busy += 1;
+        let (effect, delay) = guard.faults.meet(access);
+        let mut busy = Busy(guard);
+        busy.sleep(delay);
+        match effect {
+            Some(Effect::Errno(errno)) => Err(errno),
+            Some(Effect::ErrnoMoved(errno)) if access != Access::StateWrite => Err(errno),
+            Some(Effect::ToError(errno)) => {
+                busy.go_to_error();
+                Err(errno)
+            }
+            other => Ok((busy, other)),
+        }
+    }
+
+    fn sleep(&mut self, delay: Duration) {
+        if !delay.is_zero() {
+            MutexGuard::unlocked(&mut self.0, || std::thread::sleep(delay));
+        }
+    }
+
+    /// Goes the way. A v2 device that fails stays where it came to (V2-3); others where they were, or in ERROR (N6).
+    pub fn go(&mut self, path: &[Level]) -> Result<(), i32> {
+        self.requests += 1;
+        let (request, origin, v2) = (self.requests, self.level, self.config.is_v2());
+        let mut ahead = Vec::new();
+        if !v2 {
+            ahead = path.iter().map(|to| self.faults.meet(Access::Enter(to.state()))).collect();
+            let failed = ahead.iter().find_map(|met| match met.0 {
+                Some(Effect::Errno(errno)) => Some((errno, met.1)),
+                _ => None,
+            });
+            if let Some((errno, delay)) = failed {
+                self.sleep(delay);
+                return Err(errno);
+            }
+        }
+        for (i, &to) in path.iter().enumerate() {
+            let begin = now();
+            let (effect, delay) = ahead.get(i).copied().unwrap_or_else(|| self.faults.meet(Access::Enter(to.state())));
+            self.sleep(delay);
+            match effect {
+                Some(Effect::Errno(errno)) => return Err(errno),
+                Some(Effect::ToError(errno)) => {
+                    self.go_to_error();
+                    return Err(errno);
+                }
+                _ => {}
+            }
+            let result = self.step(to, begin, request);
+            if result.is_err() && !v2 && !self.level.is_error() && self.level != origin {
+                self.log(origin, now(), request);
+            }
+            result?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy -= 1;
+    }
+}
+
+impl Deref for Busy<'_> {
+    type Target = Machine;
+    fn deref(&self) -> &Machine {
+        &self.0
+    }
+}
+
+impl DerefMut for Busy<'_> {
+    fn deref_mut(&mut self) -> &mut Machine {
+        &mut self.0
+    }
+}

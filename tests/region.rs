@@ -1,0 +1,711 @@
+//! The migration region, v1 and draft, against the strict software devices of simdev: every window kind, every way to move
+//! bytes, every register a liar, every access a failure. Rules: protocol.md sections 1 and 2.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use proptest::prelude::*;
+use simdev::{Access, Config, DraftForm, Effect, Fault, Precopy, Trapped, Window};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::dialect::{Kind, PfnRange, Pfns, State};
+use vfiomig::error::{Error, Kind as ErrorKind};
+use vfiomig::window::{DEVICE_MEM, EMPTY, END, Quirks, SEGMENT_END};
+
+/// A draft with v1's region id must be named (protocol.md 1.1); the others are found.
+fn open_as(sim: &simdev::Device, name: &str, draft: bool, quirks: Quirks) -> Result<Device, Error> {
+    let dialect = draft.then_some(Kind::Draft);
+    let options = Options { name: name.into(), dialect, quirks, buffer_size: Some(8192), ..Options::default() };
+    Device::new(sim.transport(), options)
+}
+
+fn open_with(sim: &simdev::Device, name: &str, quirks: Quirks) -> Result<Device, Error> {
+    open_as(sim, name, false, quirks)
+}
+
+fn open(sim: &simdev::Device, name: &str) -> Device {
+    open_with(sim, name, Quirks::default()).unwrap()
+}
+
+fn open_draft(form: DraftForm) -> (simdev::Device, Device) {
+    draft_of(Config::draft(form))
+}
+
+fn draft_of(config: Config) -> (simdev::Device, Device) {
+    let sim = simdev::Device::new(config);
+    let device = open_as(&sim, "vf0", true, Quirks::default()).unwrap();
+    assert_eq!(device.info().dialect, Some(Kind::Draft));
+    (sim, device)
+}
+
+fn set(device: &Device, to: State) -> Result<(), Error> {
+    device.set_state(to, OnFailure::Keep, false)
+}
+
+/// How bytes go from one device to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// read and write with a buffer of that size.
+    Copy(usize),
+    /// peek up to so many bytes, reserve, commit; every third chunk is only partly consumed.
+    Lend(usize),
+    /// send and receive through a socket, each segment with its length before it.
+    Socket,
+}
+
+/// Moves everything that is there now; returns the flags that ended it.
+fn pump(from: &Device, to: &Device, way: Way) -> Result<u32, Error> {
+    match way {
+        Way::Copy(size) => {
+            let mut buf = vec![0; size];
+            loop {
+                let (n, flags) = from.read(&mut buf)?;
+                if n == 0 {
+                    return Ok(flags);
+                }
+                assert_eq!(flags & !SEGMENT_END, 0);
+                to.write(&buf[..n], flags & SEGMENT_END != 0)?;
+            }
+        }
+        Way::Lend(max) => {
+            let mut step = 0;
+            loop {
+                let chunk = from.peek(max)?;
+                if chunk.len == 0 {
+                    assert!(chunk.data.is_null());
+                    return Ok(chunk.flags);
+                }
+                assert_eq!(chunk.flags & SEGMENT_END != 0, chunk.len as u64 == chunk.segment_left);
+                let room = to.reserve(chunk.segment_left)?;
+                step += 1;
+                let mut len = chunk.len.min(room.len);
+                if step % 3 == 0 {
+                    len = len.div_ceil(2);
+                }
+                // SAFETY: the library lends `chunk.len` bytes and `room.len` bytes of room; they are of different devices.
+                unsafe { std::ptr::copy_nonoverlapping(chunk.data, room.data, len) };
+                to.commit(len, len as u64 == chunk.segment_left)?;
+                from.consume(len)?;
+            }
+        }
+        Way::Socket => loop {
+            let chunk = from.peek(0)?;
+            let segment = chunk.segment_left;
+            from.consume(0).or_else(|error| if chunk.len == 0 { Ok(()) } else { Err(error) })?;
+            if chunk.len == 0 {
+                return Ok(chunk.flags);
+            }
+            let (mut near, mut far) = UnixStream::pair().unwrap();
+            near.write_all(&segment.to_ne_bytes()).unwrap();
+            let mut length = [0; 8];
+            far.read_exact(&mut length).unwrap();
+            let mut left = u64::from_ne_bytes(length);
+            while left > 0 {
+                let (n, flags) = from.send(near.as_fd(), 3000)?;
+                let mut rest = n;
+                while rest > 0 {
+                    // The room of the first reserve checks that the segment fits; then the bytes flow.
+                    let got = to.receive(far.as_fd(), rest, left == rest as u64)?;
+                    rest -= got;
+                    left -= got as u64;
+                }
+                assert_eq!(flags & SEGMENT_END != 0, left == 0);
+            }
+        },
+    }
+}
+
+/// A whole live migration; both ends are RUNNING afterwards.
+fn migrate(from: &Device, to: &Device, way: Way, dirty: impl Fn()) -> Result<(), Error> {
+    let ndma = from.info().caps & vfiomig::device::cap::P2P != 0;
+    from.start_stream()?;
+    set(to, State::Resuming)?;
+    set(from, State::PreCopy)?;
+    assert_eq!(pump(from, to, way)?, EMPTY);
+    dirty();
+    pump(from, to, way)?;
+    dirty();
+    if ndma {
+        set(from, State::PreCopyP2p)?;
+    }
+    set(from, State::StopCopy)?;
+    assert_eq!(pump(from, to, way)?, END);
+    assert_eq!(pump(from, to, way)?, END, "END repeats");
+    let total = from.info().saved_bytes;
+    set(from, State::Stop)?;
+    to.finish(Some(total))?;
+    if ndma {
+        set(to, State::RunningP2p)?;
+    }
+    set(to, State::Running)?;
+    set(from, State::Running)
+}
+
+/// A pair of devices of one kind, and the library on both.
+struct Pair {
+    source: simdev::Device,
+    target: simdev::Device,
+    from: Device,
+    to: Device,
+}
+
+impl Pair {
+    fn new(config: &Config, quirks: Quirks) -> Self {
+        let source = simdev::Device::new(config.clone().seeded(7));
+        let target = simdev::Device::new(config.clone());
+        let draft = matches!(config.dialect, simdev::Dialect::Draft { .. });
+        let from = open_as(&source, "source", draft, quirks).unwrap();
+        let to = open_as(&target, "target", draft, quirks).unwrap();
+        Pair { source, target, from, to }
+    }
+
+    fn finish(self) {
+        self.from.close().unwrap();
+        self.to.close().unwrap();
+        assert_eq!((self.source.mappings(), self.target.mappings()), (0, 0), "a mapping is left");
+        self.source.assert_clean();
+        self.target.assert_clean();
+    }
+}
+
+fn kinds(window: Window) -> Vec<Config> {
+    let draft = |form| Config { window: window.clone(), ..Config::draft(form) };
+    vec![
+        Config::v1(window.clone()),
+        Config::v1_ndma(window.clone()),
+        draft(DraftForm::Sticky),
+        draft(DraftForm::Rewrite),
+    ]
+}
+
+const WINDOWS: [Window; 4] = [Window::Trapped, Window::Whole, Window::Area, Window::Gap];
+
+#[test]
+fn every_kind_in_every_window_by_every_way() {
+    for window in WINDOWS {
+        for config in kinds(window) {
+            for way in [Way::Copy(100_000), Way::Copy(777), Way::Lend(0), Way::Lend(1000), Way::Socket] {
+                let config = Config { vary_segments: true, ..config.clone() }.segments(12_000).state_size(100_000);
+                let pair = Pair::new(&config, Quirks::default());
+                let dirty = || pair.source.touch(500, 4000, 99).unwrap();
+                migrate(&pair.from, &pair.to, way, dirty).unwrap_or_else(|e| panic!("{config:?} {way:?}: {e}"));
+                assert!(pair.source.same_content(&pair.target), "{config:?} {way:?}");
+                pair.finish();
+            }
+        }
+    }
+}
+
+fn any_window() -> impl Strategy<Value = Window> {
+    prop_oneof![Just(Window::Trapped), Just(Window::Whole), Just(Window::Area), Just(Window::Gap)]
+}
+
+fn any_way() -> impl Strategy<Value = Way> {
+    prop_oneof![(1usize..20_000).prop_map(Way::Copy), (1usize..20_000).prop_map(Way::Lend), Just(Way::Socket)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn random_sizes_and_layouts(
+        window in any_window(), kind in 0usize..4, way in any_way(), state in 0usize..60_000, segment in 256usize..20_000,
+        skew in 0u64..3000, vary in any::<bool>(), precopy in 0usize..60_000, short in prop::option::of(1usize..5000),
+    ) {
+        let config = kinds(window).swap_remove(kind);
+        let trapped = short.map_or(Trapped::Any, |n| Trapped::Short(n.max(8)));
+        let config = Config { vary_segments: vary, precopy: Precopy::Bytes(precopy), trapped, ..config };
+        let config = config.segments(segment).skewed(skew).state_size(state);
+        let pair = Pair::new(&config, Quirks::default());
+        migrate(&pair.from, &pair.to, way, || ()).unwrap();
+        prop_assert!(pair.source.same_content(&pair.target));
+        pair.finish();
+    }
+
+    /// A device that lies in a register gets an error, or its nonsense into its own stream; it never gets an access outside
+    /// its region, and the library never hangs.
+    #[test]
+    fn liars_reach_nothing(
+        window in any_window(), register in 0usize..4, nth in 0u64..6, forever in any::<bool>(),
+        value in prop_oneof![any::<u64>(), 0u64..0x9000, Just(u64::MAX), Just(1u64 << 63), Just(0x1f)], loading in any::<bool>(),
+    ) {
+        let access = [Access::PendingRead, Access::DataOffsetRead, Access::DataSizeRead, Access::StateRead][register];
+        let pair = Pair::new(&Config::v1(window).state_size(30_000), Quirks::default());
+        let victim = if loading { &pair.target } else { &pair.source };
+        let fault = if forever { Fault::from(access, nth, Effect::Lie(value)) } else { Fault::at(access, nth, Effect::Lie(value)) };
+        victim.inject(fault);
+        // A lie of more data than there is would be believed for as long as it is told.
+        let outcome = bounded_migration(&pair, 200);
+        if let Err(error) = outcome {
+            prop_assert!(matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Device | ErrorKind::Stale | ErrorKind::Order
+                | ErrorKind::Incomplete | ErrorKind::Unsupported), "{error}: {:?}", error.kind());
+        }
+        for violation in victim.violations() {
+            prop_assert!(!violation.text.contains("outside the region"), "{violation}");
+        }
+        pair.from.close().unwrap();
+        pair.to.close().unwrap();
+    }
+}
+
+/// As [`migrate`] from STOP_COPY, with at most so many reads.
+fn bounded_migration(pair: &Pair, most: usize) -> Result<(), Error> {
+    set(&pair.to, State::Resuming)?;
+    set(&pair.from, State::StopCopy)?;
+    let mut buf = vec![0; 9000];
+    for _ in 0..most {
+        let (n, flags) = pair.from.read(&mut buf)?;
+        if flags == END {
+            pair.to.finish(Some(pair.from.info().saved_bytes))?;
+            return set(&pair.to, State::Running);
+        }
+        pair.to.write(&buf[..n], flags & SEGMENT_END != 0)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn four_accesses_save_a_segment_and_three_load_it() {
+    let config =
+        Config { precopy: Precopy::Nothing, ..Config::v1(Window::Trapped) }.segments(8192).state_size(8192 * 20);
+    let pair = Pair::new(&config, Quirks::default());
+    set(&pair.to, State::Resuming).unwrap();
+    set(&pair.from, State::StopCopy).unwrap();
+    let (saved, loaded) = (pair.source.count(Access::Any), pair.target.count(Access::Any));
+    assert_eq!(pump(&pair.from, &pair.to, Way::Copy(8192)).unwrap(), END);
+    let segments = pair.source.count(Access::DataSizeRead);
+    // V1-6: data_offset, data_size, the data, pending_bytes; pending_bytes before the first and at END, and the state at END.
+    assert_eq!(pair.source.count(Access::Any) - saved, 4 * segments + 3);
+    // V1-9: data_offset, the data, data_size.
+    assert_eq!(pair.target.count(Access::Any) - loaded, 3 * segments);
+    pair.source.allow_abort(true);
+    pair.to.reset().unwrap();
+    pair.finish();
+}
+
+#[test]
+fn mapped_chunks_are_device_memory_and_nothing_is_read() {
+    let config = Config { precopy: Precopy::Nothing, ..Config::v1(Window::Area) }.state_size(20_000);
+    let pair = Pair::new(&config, Quirks::default());
+    set(&pair.from, State::StopCopy).unwrap();
+    assert!(pair.from.info().caps & vfiomig::device::cap::MAPPED != 0);
+    let chunk = pair.from.peek(0).unwrap();
+    assert!(chunk.flags & DEVICE_MEM != 0 && chunk.segment_left == chunk.len as u64);
+    assert_eq!(pair.source.count(Access::DataRead), 0, "no copy, no read");
+    // A chunk that is out outlives an abort for reading, and is not taken back.
+    pair.source.allow_abort(true);
+    set(&pair.from, State::Running).unwrap();
+    // SAFETY: the mapping stays until the handle is freed or the next peek.
+    assert_ne!(unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.len(), 0);
+    assert_eq!(pair.from.consume(chunk.len).unwrap_err().errno(), libc::ESTALE);
+    pair.finish();
+}
+
+#[test]
+fn no_mmap_means_none_and_a_mmap_that_fails_is_no_failure() {
+    for (config, quirks, maps) in [
+        (Config::v1(Window::Gap), Quirks { no_mmap: true, ..Quirks::default() }, 0),
+        (Config { map_fails: true, ..Config::v1(Window::Gap) }, Quirks::default(), 2),
+        (Config { map_fails: true, ..Config::v1(Window::Whole) }, Quirks::default(), 1),
+    ] {
+        let pair = Pair::new(&config, quirks);
+        migrate(&pair.from, &pair.to, Way::Lend(0), || ()).unwrap();
+        assert_eq!(pair.source.count(Access::RegionMap), maps);
+        assert!(pair.from.info().caps & vfiomig::device::cap::MAPPED == 0);
+        assert!(pair.source.same_content(&pair.target));
+        pair.finish();
+    }
+}
+
+#[test]
+fn overlapping_areas_are_refused() {
+    let window = Window::Areas(vec![(4096, 8192), (8192, 4096)]);
+    let sim = simdev::Device::new(Config::v1(window));
+    let device = open(&sim, "vf0");
+    assert_eq!(device.info().dialect, None, "a region whose description is broken is none");
+}
+
+#[test]
+fn reserved_bits_are_preserved() {
+    // V1-1: the judge sees a write that clears them.
+    for config in [Config::v1(Window::Trapped), Config::v1_ndma(Window::Trapped)] {
+        let pair = Pair::new(&Config { reserved_bits: 0x8000_0030, ..config }, Quirks::default());
+        migrate(&pair.from, &pair.to, Way::Copy(5000), || ()).unwrap();
+        pair.finish();
+    }
+}
+
+#[test]
+fn asking_for_sizes_never_acknowledges() {
+    let pair = Pair::new(&Config::v1(Window::Trapped).state_size(30_000), Quirks::default());
+    set(&pair.from, State::PreCopy).unwrap();
+    let before = pair.from.pending_exact().unwrap();
+    assert!(!before.cached && before.dirty_bytes.is_some_and(|n| n > 0), "{before:?}");
+    pair.from.read(&mut [0; 100]).unwrap();
+    let asked = pair.source.count(Access::PendingRead);
+    // P21: a segment is under way.
+    let during = pair.from.pending_exact().unwrap();
+    assert!(during.cached && during.dirty_bytes == before.dirty_bytes, "{during:?}");
+    assert_eq!(pair.source.count(Access::PendingRead), asked);
+    while pair.from.read(&mut [0; 5000]).unwrap().1 & SEGMENT_END == 0 {}
+    let after = pair.from.pending_exact().unwrap();
+    assert!(!after.cached && after.dirty_bytes < before.dirty_bytes, "{after:?}");
+    pair.finish();
+}
+
+#[test]
+fn a_segment_that_does_not_fit_is_refused_at_reserve() {
+    let big = Config::v1(Window::Area).segments(40_000).state_size(100_000);
+    let small = Config::v1(Window::Area).segments(4096).state_size(100_000);
+    let small_window = small.window_size;
+    let source = simdev::Device::new(big.seeded(1));
+    let target = simdev::Device::new(small);
+    let (from, to) = (open(&source, "source"), open(&target, "target"));
+    set(&from, State::StopCopy).unwrap();
+    set(&to, State::Resuming).unwrap();
+    let chunk = from.peek(0).unwrap();
+    let refused = to.reserve(chunk.segment_left).unwrap_err();
+    assert_eq!(refused.errno(), libc::EMSGSIZE);
+    for number in [chunk.segment_left.to_string(), small_window.to_string()] {
+        assert!(refused.to_string().contains(&number), "{refused}");
+    }
+    assert_eq!(target.count(Access::DataSizeWrite), 0);
+    assert_eq!(to.write(&vec![0; small_window as usize + 1], true).unwrap_err().errno(), libc::EMSGSIZE);
+    assert_eq!(target.count(Access::DataSizeWrite), 0, "nothing of it reaches the device");
+    target.assert_clean();
+}
+
+#[test]
+fn split_segments_is_a_quirk() {
+    let config = Config { judge_content: false, ..Config::v1(Window::Gap) }.segments(8192).state_size(100);
+    let window = config.window_size as usize;
+    for way in [Way::Lend(0), Way::Copy(50_000)] {
+        let sim = simdev::Device::new(config.clone());
+        let to = open_with(&sim, "vf0", Quirks { split_segments: true, ..Quirks::default() }).unwrap();
+        set(&to, State::Resuming).unwrap();
+        let data = vec![3; 20_000];
+        // What the device says to the parts is its own business; that they come as parts is ours.
+        let outcome = match way {
+            Way::Lend(_) => (|| {
+                let mut left = data.len();
+                while left > 0 {
+                    let room = to.reserve(left as u64)?;
+                    assert!(room.len > 0 && room.len <= window);
+                    to.commit(room.len, room.len == left)?;
+                    left -= room.len;
+                }
+                Ok::<_, Error>(())
+            })(),
+            _ => to.write(&data, true),
+        };
+        let parts = sim.count(Access::DataSizeWrite);
+        assert!(parts >= 1, "{outcome:?}");
+        assert!(outcome.is_err() || parts == 20_000usize.div_ceil(window) as u64, "{outcome:?} {parts}");
+        to.reset().unwrap();
+    }
+}
+
+#[test]
+fn a_cut_segment_is_never_committed() {
+    for way in [Way::Lend(0), Way::Copy(1000)] {
+        let pair = Pair::new(&Config::v1(Window::Trapped), Quirks::default());
+        set(&pair.to, State::Resuming).unwrap();
+        if way == Way::Lend(0) {
+            let room = pair.to.reserve(1000).unwrap();
+            assert!(room.len >= 500);
+            let early = pair.to.commit(500, true).unwrap_err();
+            assert_eq!(early.kind(), ErrorKind::Argument, "{early}");
+            pair.to.commit(500, false).unwrap();
+            assert_eq!(pair.to.reserve(499).unwrap_err().kind(), ErrorKind::Argument, "500 bytes are missing");
+        } else {
+            pair.to.write(&[0; 500], false).unwrap();
+        }
+        let cut = pair.to.finish(Some(500)).unwrap_err();
+        assert!(cut.kind() == ErrorKind::Incomplete && cut.to_string().contains("500"), "{cut}");
+        assert_eq!(pair.to.finish(None).unwrap_err().kind(), ErrorKind::Incomplete);
+        assert_eq!(set(&pair.to, State::Running).unwrap_err().kind(), ErrorKind::Order);
+        assert_eq!(pair.target.count(Access::DataSizeWrite), 0);
+        pair.to.reset().unwrap();
+        pair.finish();
+    }
+}
+
+#[test]
+fn a_segment_may_be_loaded_in_mixed_ways() {
+    let pair = Pair::new(
+        &Config { precopy: Precopy::Nothing, ..Config::v1(Window::Gap) }.segments(12_000).state_size(30_000),
+        Quirks::default(),
+    );
+    set(&pair.to, State::Resuming).unwrap();
+    set(&pair.from, State::StopCopy).unwrap();
+    let mut buf = vec![0; 12_000];
+    loop {
+        let mut len = 0;
+        loop {
+            let (n, flags) = pair.from.read(&mut buf[len..]).unwrap();
+            len += n;
+            if flags != 0 {
+                break;
+            }
+        }
+        if len == 0 {
+            break;
+        }
+        // Half by write, a part by reserve, the rest by write with its end.
+        let (half, most) = (len / 2, len * 3 / 4);
+        pair.to.write(&buf[..half], false).unwrap();
+        let room = pair.to.reserve((len - half) as u64).unwrap();
+        let part = room.len.min(most - half);
+        // SAFETY: the library lends `room.len` bytes.
+        unsafe { std::ptr::copy_nonoverlapping(buf[half..].as_ptr(), room.data, part) };
+        pair.to.commit(part, false).unwrap();
+        pair.to.write(&buf[half + part..len], true).unwrap();
+    }
+    pair.to.finish(Some(pair.from.info().saved_bytes)).unwrap();
+    set(&pair.to, State::Running).unwrap();
+    assert!(pair.source.same_content(&pair.target));
+    pair.finish();
+}
+
+#[test]
+fn data_size_zero() {
+    let stage = |quirk, in_precopy| {
+        let pair = Pair::new(
+            &Config::v1(Window::Trapped).state_size(3000),
+            Quirks { zero_data_size: quirk, ..Quirks::default() },
+        );
+        set(&pair.from, if in_precopy { State::PreCopy } else { State::StopCopy }).unwrap();
+        pair.source.inject(Fault::from(Access::DataSizeRead, 0, Effect::Lie(0)));
+        let outcome = pair.from.read(&mut [0; 9000]);
+        (pair, outcome)
+    };
+    // V1-8: while the device runs there is nothing now; when it is stopped that cannot be.
+    assert_eq!(stage(false, true).1.unwrap(), (0, EMPTY));
+    let (pair, outcome) = stage(false, false);
+    let error = outcome.unwrap_err();
+    assert!(error.kind() == ErrorKind::Protocol && error.to_string().contains("pending_bytes"), "{error}");
+    assert!(pair.source.count(Access::DataSizeRead) > 1, "it was asked again");
+    assert_eq!(pair.source.count(Access::PendingRead), 1, "asking again would acknowledge what is there");
+    let (_, outcome) = stage(true, false);
+    assert!(outcome.unwrap().0 > 0, "the quirk takes pending_bytes for the length");
+}
+
+#[test]
+fn eight_byte_access_is_a_quirk() {
+    for (window, way) in [(Window::Trapped, Way::Copy(5000)), (Window::Gap, Way::Lend(0))] {
+        let config = Config { trapped: Trapped::Word, ..Config::v1(window) }.segments(12_000).state_size(50_000);
+        let pair = Pair::new(&config, Quirks { access_8: true, ..Quirks::default() });
+        migrate(&pair.from, &pair.to, way, || ()).unwrap();
+        assert!(pair.source.same_content(&pair.target) && pair.source.count(Access::DataRead) > 0);
+        pair.finish();
+
+        let pair = Pair::new(&config, Quirks::default());
+        let refused = migrate(&pair.from, &pair.to, way, || ()).unwrap_err();
+        assert!(refused.kind() == ErrorKind::Device && refused.errno() == libc::EINVAL, "{refused}");
+    }
+}
+
+#[test]
+fn a_place_that_is_none_is_never_written() {
+    for value in [0, 0x1f, 1 << 40, u64::MAX] {
+        let pair = Pair::new(&Config::v1(Window::Trapped), Quirks::default());
+        set(&pair.to, State::Resuming).unwrap();
+        pair.target.inject(Fault::from(Access::DataOffsetRead, 0, Effect::Lie(value)));
+        let (state_writes, all) = (pair.target.count(Access::StateWrite), pair.target.count(Access::Any));
+        for outcome in [pair.to.write(&[7; 100], true), pair.to.reserve(100).map(|_| ())] {
+            let error = outcome.unwrap_err();
+            assert!(error.kind() == ErrorKind::Protocol, "V1-13: {error}");
+        }
+        assert_eq!(pair.target.count(Access::StateWrite), state_writes);
+        assert_eq!(pair.target.count(Access::Any), all + 2, "data_offset is read, nothing else is touched");
+    }
+}
+
+#[test]
+fn a_change_that_did_not_happen_is_no_success() {
+    // N6: the write succeeds, but device_state reads otherwise.
+    let pair = Pair::new(&Config::v1(Window::Trapped), Quirks::default());
+    let reads = pair.source.count(Access::StateRead);
+    // Read before the request (compared with the last state), in the read-modify-write, and after it.
+    pair.source.inject(Fault::at(Access::StateRead, reads + 2, Effect::Lie(1)));
+    let error = set(&pair.from, State::PreCopy).unwrap_err();
+    assert!(error.kind() == ErrorKind::Protocol && error.to_string().contains("RUNNING"), "{error}");
+    assert_eq!(error.results()[0].found, State::PreCopy.number(), "it was read once more");
+}
+
+#[test]
+fn both_areas_of_a_window_are_mapped() {
+    let config = Config { precopy: Precopy::Nothing, ..Config::v1(Window::Gap) }.segments(4096).state_size(20_000);
+    let pair = Pair::new(&config, Quirks::default());
+    migrate(&pair.from, &pair.to, Way::Lend(0), || ()).unwrap();
+    // The segments lie in the lower area, which the device lists last.
+    assert_eq!((pair.source.count(Access::DataRead), pair.target.count(Access::DataWrite)), (0, 0));
+    assert!(pair.source.same_content(&pair.target));
+    pair.finish();
+}
+
+#[test]
+fn an_acknowledgement_that_fails_loses_nothing() {
+    let pair = Pair::new(&Config::v1(Window::Area).state_size(30_000), Quirks::default());
+    set(&pair.to, State::Resuming).unwrap();
+    set(&pair.from, State::StopCopy).unwrap();
+    // The second read of pending_bytes acknowledges the first segment.
+    let fault = pair.source.inject(Fault::at(Access::PendingRead, 1, Effect::Errno(libc::EIO)));
+    assert_eq!(pump(&pair.from, &pair.to, Way::Lend(0)).unwrap(), END);
+    assert_eq!(pair.source.fault_reached(fault), 1);
+    pair.to.finish(Some(pair.from.info().saved_bytes)).unwrap();
+    set(&pair.to, State::Running).unwrap();
+    assert!(pair.source.same_content(&pair.target));
+    pair.finish();
+}
+
+/// Which pages of the range are told as written.
+fn dirty_pages(device: &Device, start: u64, total: u64) -> Result<BTreeSet<u64>, (Error, BTreeSet<u64>)> {
+    let mut pages = BTreeSet::new();
+    let outcome = device.dirty_pfns(PfnRange { start, page_size: 4096, total }, &mut |pfns| match pfns {
+        Pfns::All { first, count } => pages.extend(first..first + count),
+        Pfns::Bits { first, count, bitmap } => {
+            assert_eq!(bitmap.len() as u64, count.div_ceil(64) * 8);
+            let bit = |n: u64| bitmap[(n / 8) as usize] & (1 << (n % 8)) != 0;
+            pages.extend((0..count).filter(|&n| bit(n)).map(|n| first + n));
+        }
+    });
+    match outcome {
+        Ok(()) => Ok(pages),
+        Err(error) => Err((error, pages)),
+    }
+}
+
+#[test]
+fn the_draft_tells_which_pages_it_wrote() {
+    for form in [DraftForm::Sticky, DraftForm::Rewrite] {
+        for pfn_buffer in [1, 63, 64, 512, 4096] {
+            let config = Config { pfn_buffer, window_size: 16 << 10, ..Config::draft(form) };
+            let (sim, device) = draft_of(config);
+            assert_eq!(
+                dirty_pages(&device, 0, 10).unwrap_err().0.kind(),
+                ErrorKind::Order,
+                "its log answers only in SAVING"
+            );
+            set(&device, State::PreCopy).unwrap();
+            let written = BTreeSet::from([0, 5, 63, 64, 100, 200, 299]);
+            for &page in &written {
+                sim.dma_write(page).unwrap();
+            }
+            assert_eq!(dirty_pages(&device, 0, 300).unwrap(), written, "{form:?} {pfn_buffer}");
+            assert_eq!(dirty_pages(&device, 0, 300).unwrap(), BTreeSet::new(), "reading clears (D14)");
+            sim.dma_write(250).unwrap();
+            assert_eq!(dirty_pages(&device, 240, 20).unwrap(), BTreeSet::from([250]));
+            // D5: the window shows one thing at a time.
+            device.read(&mut [0; 10]).unwrap();
+            assert_eq!(dirty_pages(&device, 0, 300).unwrap_err().0.errno(), libc::EBUSY);
+            while device.read(&mut [0; 9000]).unwrap().1 & SEGMENT_END == 0 {}
+            sim.dma_write(7).unwrap();
+            assert_eq!(dirty_pages(&device, 0, 300).unwrap(), BTreeSet::from([7]));
+            sim.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_all_dirty() {
+    let all: BTreeSet<u64> = (10..310).collect();
+    let cases = [
+        (Access::CopiedPfnsRead, Effect::Lie(301), ErrorKind::Protocol),
+        (Access::DataOffsetRead, Effect::Lie(0), ErrorKind::Protocol),
+        (Access::DataOffsetRead, Effect::Lie(u64::MAX), ErrorKind::Protocol),
+        (Access::CopiedPfnsRead, Effect::Errno(libc::EIO), ErrorKind::Device),
+        (Access::DataRead, Effect::Errno(libc::EIO), ErrorKind::Device),
+        (Access::PfnWrite, Effect::Errno(libc::EIO), ErrorKind::Device),
+    ];
+    for form in [DraftForm::Sticky, DraftForm::Rewrite] {
+        for (access, effect, kind) in cases {
+            let (sim, device) = open_draft(form);
+            set(&device, State::PreCopy).unwrap();
+            sim.dma_write(20).unwrap();
+            let nth = sim.count(access);
+            sim.inject(Fault::at(access, nth, effect));
+            let (error, pages) = dirty_pages(&device, 10, 300).unwrap_err();
+            assert_eq!((error.kind(), &pages), (kind, &all), "D14, D15: {access:?} {effect:?}: {error}");
+        }
+        // D12: all ones is no error.
+        let (sim, device) = open_draft(form);
+        set(&device, State::PreCopy).unwrap();
+        sim.inject(Fault::at(Access::CopiedPfnsRead, 0, Effect::Lie(u64::MAX)));
+        assert_eq!(dirty_pages(&device, 10, 300).unwrap(), all);
+    }
+}
+
+/// What a VMM does after a failed save: the guest goes on on the source.
+fn back_to_running(device: &Device, sim: &simdev::Device) {
+    sim.allow_abort(true);
+    for _ in 0..3 {
+        let tried = match device.state() {
+            State::Error | State::Resuming => device.reset(),
+            _ => set(device, State::Running),
+        };
+        if tried.is_ok() {
+            break;
+        }
+    }
+    assert_eq!((device.state(), sim.state()), (State::Running, State::Running));
+}
+
+/// A fault at access k of source or target, for every k: a named outcome, both devices can run again, and the next migration
+/// is whole.
+#[test]
+fn a_fault_at_every_access() {
+    let mut reached = 0;
+    for window in [Window::Trapped, Window::Gap] {
+        for config in kinds(window) {
+            let config = Config { precopy: Precopy::Bytes(5000), ..config }.segments(4096).state_size(9000);
+            for on_source in [true, false] {
+                for effect in [
+                    Effect::Errno(libc::EIO),
+                    Effect::Errno(libc::EINVAL),
+                    Effect::ToError(libc::EIO),
+                    Effect::Short(3),
+                ] {
+                    for k in 0.. {
+                        let pair = Pair::new(&config, Quirks::default());
+                        let victim = if on_source { &pair.source } else { &pair.target };
+                        let first = victim.count(Access::Any);
+                        let fault = victim.inject(Fault::at(Access::Any, first + k, effect));
+                        let outcome = migrate(&pair.from, &pair.to, Way::Lend(0), || ());
+                        let what = format!("{:?} source={on_source} {effect:?} at {k}: {outcome:?}", config.dialect);
+                        if victim.fault_reached(fault) == 0 {
+                            outcome.unwrap_or_else(|error| panic!("without a fault: {error}"));
+                            assert!(pair.source.same_content(&pair.target));
+                            break;
+                        }
+                        reached += 1;
+                        victim.clear_faults();
+                        match outcome {
+                            // A short read of data, or a failed acknowledgement, is no failure.
+                            Ok(()) => assert!(pair.source.same_content(&pair.target), "{what}"),
+                            Err(error) => {
+                                assert!(error.errno() > 0 && error.kind() != ErrorKind::Panic, "{what}");
+                                let name = if on_source { "source" } else { "target" };
+                                assert!(error.to_string().contains(name), "{what}");
+                            }
+                        }
+                        // The judge may complain of what the fault did to the order, but not of the migration after it.
+                        back_to_running(&pair.from, &pair.source);
+                        pair.to.reset().unwrap();
+                        for sim in [&pair.source, &pair.target] {
+                            sim.take_violations();
+                            sim.allow_abort(false);
+                        }
+                        migrate(&pair.from, &pair.to, Way::Lend(0), || ())
+                            .unwrap_or_else(|e| panic!("{what}; again: {e}"));
+                        assert!(pair.source.same_content(&pair.target), "{what}");
+                        pair.finish();
+                    }
+                }
+            }
+        }
+    }
+    assert!(reached > 1000, "only {reached} faults were reached");
+}
