@@ -112,6 +112,11 @@ static int load(struct vfiomig_device *device, const char *name, int fd, uint64_
         fprintf(stderr, "load: %s: not migratable: %s\n", name, info.reason);
         return -1;
     }
+    if (info.dialect != VFIOMIG_DIALECT_V2) {
+        /* V1-10: its stream is made of segments whose lengths must survive; this file keeps only bytes. */
+        fprintf(stderr, "load: %s: speaks v1 or the draft; a file of plain bytes cannot hold its segments\n", name);
+        return -1;
+    }
     if (load_stream(device, fd, bytes) < 0) {
         /* V2-9: a reset is the only way out of RESUMING. Tried also where VFIOMIG_CAP_RESET is not set: mtty can. */
         if (vfiomig_device_get_state(device) != VFIOMIG_STATE_RUNNING) {

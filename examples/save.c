@@ -139,6 +139,11 @@ static int save(struct vfiomig_device *device, const char *name, const char *fil
         fprintf(stderr, "save: %s: not migratable: %s\n", name, info.reason);
         return -1;
     }
+    if (info.dialect != VFIOMIG_DIALECT_V2) {
+        /* V1-10: its stream is made of segments whose lengths must survive; this file keeps only bytes. */
+        fprintf(stderr, "save: %s: speaks v1 or the draft; a file of plain bytes cannot hold its segments\n", name);
+        return -1;
+    }
     /* Most devices are RUNNING when they are opened; a device of a paused guest, and mtty after a save, is in STOP. */
     if (info.state != VFIOMIG_STATE_RUNNING && info.state != VFIOMIG_STATE_STOP) {
         fprintf(stderr, "save: %s: found in %s, not in RUNNING or STOP\n", name, vfiomig_state_name(info.state));
