@@ -44,6 +44,90 @@ fn set(device: &Device, to: State) -> Result<(), Error> {
     device.set_state(to, OnFailure::Keep, false)
 }
 
+/// A transport whose mappings lie between guard pages.
+mod guard {
+    use std::collections::HashMap;
+    use std::ptr::NonNull;
+    use std::sync::Mutex;
+    use vfiomig::error::{Errno, Error};
+    use vfiomig::transport::{DataFd, Feature, Transport};
+
+    const PAGE: usize = 4096;
+
+    pub struct Guarded {
+        inner: Box<dyn Transport>,
+        /// Where the library sees a mapping → where the device made it.
+        moved: Mutex<HashMap<usize, usize>>,
+    }
+
+    impl Guarded {
+        pub fn new(inner: Box<dyn Transport>) -> Self {
+            Guarded { inner, moved: Mutex::default() }
+        }
+    }
+
+    fn remap(from: usize, to: usize, len: usize) {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: `from` is a mapping of `len` bytes, `to` is reserved for it.
+        let at = unsafe { libc::mremap(from as *mut _, len, len, flags, to as *mut libc::c_void) };
+        assert_eq!(at as usize, to, "mremap: {}", std::io::Error::last_os_error());
+    }
+
+    fn reserve(len: usize) -> usize {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        at as usize
+    }
+
+    impl Transport for Guarded {
+        fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+            self.inner.device_info(info)
+        }
+        fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
+            self.inner.device_feature(feature)
+        }
+        fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+            self.inner.region_info(info)
+        }
+        fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+            self.inner.region_read(index, offset, buf)
+        }
+        fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+            self.inner.region_write(index, offset, buf)
+        }
+        fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+            let made = self.inner.region_map(index, offset, len)?.as_ptr() as usize;
+            let guarded = reserve(len + 2 * PAGE) + PAGE;
+            remap(made, guarded, len);
+            // Nothing else may take the device's own place, for the mapping goes back there.
+            // SAFETY: the place was left by the line above.
+            let held = unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+                libc::mmap(made as *mut _, len, libc::PROT_NONE, flags, -1, 0)
+            };
+            assert_eq!(held as usize, made);
+            self.moved.lock().unwrap().insert(guarded, made);
+            Ok(NonNull::new(guarded as *mut u8).unwrap())
+        }
+        fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
+            let guarded = memory.as_ptr() as usize;
+            let made = self.moved.lock().unwrap().remove(&guarded).expect("a mapping of this device");
+            remap(guarded, made, len);
+            // SAFETY: the guard pages and what lies between are this transport's reservation.
+            unsafe { libc::munmap((guarded - PAGE) as *mut _, len + 2 * PAGE) };
+            self.inner.region_unmap(index, NonNull::new(made as *mut u8).unwrap(), len);
+        }
+        fn reset(&self) -> Result<(), Errno> {
+            self.inner.reset()
+        }
+        fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+            self.inner.open_data(data_fd)
+        }
+    }
+}
+
 /// How bytes go from one device to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -161,6 +245,18 @@ impl Pair {
         Pair { source, target, from, to }
     }
 
+    /// As new, but every mapping has pages around it that kill the process when they are touched.
+    fn guarded(config: &Config) -> Self {
+        let source = simdev::Device::new(config.clone().seeded(7));
+        let target = simdev::Device::new(config.clone());
+        let open = |sim: &simdev::Device, name: &str| {
+            let options = Options { name: name.into(), buffer_size: Some(8192), ..Options::default() };
+            Device::new(Box::new(guard::Guarded::new(sim.transport())), options).unwrap()
+        };
+        let (from, to) = (open(&source, "source"), open(&target, "target"));
+        Pair { source, target, from, to }
+    }
+
     fn finish(self) {
         self.from.close().unwrap();
         self.to.close().unwrap();
@@ -232,7 +328,7 @@ proptest! {
         value in prop_oneof![any::<u64>(), 0u64..0x9000, Just(u64::MAX), Just(1u64 << 63), Just(0x1f)], loading in any::<bool>(),
     ) {
         let access = [Access::PendingRead, Access::DataOffsetRead, Access::DataSizeRead, Access::StateRead][register];
-        let pair = Pair::new(&Config::v1(window).state_size(30_000), Quirks::default());
+        let pair = Pair::guarded(&Config::v1(window).state_size(30_000));
         let victim = if loading { &pair.target } else { &pair.source };
         let fault = if forever { Fault::from(access, nth, Effect::Lie(value)) } else { Fault::at(access, nth, Effect::Lie(value)) };
         victim.inject(fault);
