@@ -79,6 +79,166 @@
 #define VFIOMIG_UNKNOWN 18446744073709551615ull
 
 /**
+ * Device fds of the kernel: vfiomig_device_new_kernel().
+ */
+#define VFIOMIG_FEATURE_TRANSPORT_KERNEL 1
+
+/**
+ * Functions of the VMM: vfiomig_device_new_ops().
+ */
+#define VFIOMIG_FEATURE_TRANSPORT_OPS 2
+
+/**
+ * The v2 protocol.
+ */
+#define VFIOMIG_FEATURE_DIALECT_V2 3
+
+/**
+ * The v1 protocol.
+ */
+#define VFIOMIG_FEATURE_DIALECT_V1 4
+
+/**
+ * The draft protocol.
+ */
+#define VFIOMIG_FEATURE_DIALECT_DRAFT 5
+
+/**
+ * Reset only; not known to be quiet.
+ */
+#define VFIOMIG_STATE_ERROR 0
+
+/**
+ * Stopped; no session.
+ */
+#define VFIOMIG_STATE_STOP 1
+
+/**
+ * Runs.
+ */
+#define VFIOMIG_STATE_RUNNING 2
+
+/**
+ * Stopped; a save session is open.
+ */
+#define VFIOMIG_STATE_STOP_COPY 3
+
+/**
+ * Stopped, state undefined; a load session is open.
+ */
+#define VFIOMIG_STATE_RESUMING 4
+
+/**
+ * Runs, starts no peer-to-peer DMA, may still write RAM; must not be touched by the VMM.
+ */
+#define VFIOMIG_STATE_RUNNING_P2P 5
+
+/**
+ * Runs and logs its own changes; a save session is open.
+ */
+#define VFIOMIG_STATE_PRE_COPY 6
+
+/**
+ * As RUNNING_P2P, and logs; a save session is open.
+ */
+#define VFIOMIG_STATE_PRE_COPY_P2P 7
+
+/**
+ * A parameter is wrong; nothing was done.
+ */
+#define VFIOMIG_ERR_ARGUMENT 1
+
+/**
+ * Another call is in progress on the handle (-EBUSY), or the call came from one of its callbacks (-EDEADLK).
+ */
+#define VFIOMIG_ERR_BUSY 2
+
+/**
+ * Not allowed in this state; nothing was done.
+ */
+#define VFIOMIG_ERR_ORDER 3
+
+/**
+ * The device, its driver or this library cannot do it.
+ */
+#define VFIOMIG_ERR_UNSUPPORTED 4
+
+/**
+ * The device or its driver refused or failed a request; the errno is the kernel's.
+ */
+#define VFIOMIG_ERR_DEVICE 5
+
+/**
+ * The device broke the protocol.
+ */
+#define VFIOMIG_ERR_PROTOCOL 6
+
+/**
+ * A descriptor of the caller, or memory, failed; the errno is the kernel's.
+ */
+#define VFIOMIG_ERR_TRANSPORT 7
+
+/**
+ * A stream is shorter or longer than its saver said.
+ */
+#define VFIOMIG_ERR_INCOMPLETE 8
+
+/**
+ * The session to which the call belongs has ended, or others changed the device.
+ */
+#define VFIOMIG_ERR_STALE 9
+
+/**
+ * A cancel was asked for. Not returned by this version.
+ */
+#define VFIOMIG_ERR_CANCELED 10
+
+/**
+ * A bug in the library was caught; the handle accepts only _free.
+ */
+#define VFIOMIG_ERR_PANIC 11
+
+/**
+ * The device stays in the state that `found` names.
+ */
+#define VFIOMIG_ACTION_NONE 0
+
+/**
+ * The device was brought to the state that the caller named for this case.
+ */
+#define VFIOMIG_ACTION_RECOVERED 1
+
+/**
+ * The device was reset: its former state is gone.
+ */
+#define VFIOMIG_ACTION_RESET 2
+
+/**
+ * The state of the device cannot be read: only vfiomig_device_reset(), vfiomig_device_reprobe() or giving it up are left.
+ */
+#define VFIOMIG_ACTION_DEAD 3
+
+/**
+ * A request to a device failed; the caller gets the same as an error object. Levels are those of syslog.
+ */
+#define VFIOMIG_LOG_ERROR 3
+
+/**
+ * Something is odd and was handled.
+ */
+#define VFIOMIG_LOG_WARNING 4
+
+/**
+ * One line per step that matters to an operator.
+ */
+#define VFIOMIG_LOG_INFO 6
+
+/**
+ * One line per request to a device.
+ */
+#define VFIOMIG_LOG_DEBUG 7
+
+/**
  * As dialect option: look for every dialect. As information: not migratable, `reason` says why.
  */
 #define VFIOMIG_DIALECT_AUTO 0
@@ -189,166 +349,6 @@
 #define VFIOMIG_REASON_SIZE 128
 
 /**
- * A parameter is wrong; nothing was done.
- */
-#define VFIOMIG_ERR_ARGUMENT 1
-
-/**
- * Another call is in progress on the handle (-EBUSY), or the call came from one of its callbacks (-EDEADLK).
- */
-#define VFIOMIG_ERR_BUSY 2
-
-/**
- * Not allowed in this state; nothing was done.
- */
-#define VFIOMIG_ERR_ORDER 3
-
-/**
- * The device, its driver or this library cannot do it.
- */
-#define VFIOMIG_ERR_UNSUPPORTED 4
-
-/**
- * The device or its driver refused or failed a request; the errno is the kernel's.
- */
-#define VFIOMIG_ERR_DEVICE 5
-
-/**
- * The device broke the protocol.
- */
-#define VFIOMIG_ERR_PROTOCOL 6
-
-/**
- * A descriptor of the caller, or memory, failed; the errno is the kernel's.
- */
-#define VFIOMIG_ERR_TRANSPORT 7
-
-/**
- * A stream is shorter or longer than its saver said.
- */
-#define VFIOMIG_ERR_INCOMPLETE 8
-
-/**
- * The session to which the call belongs has ended, or others changed the device.
- */
-#define VFIOMIG_ERR_STALE 9
-
-/**
- * A cancel was asked for. Not returned by this version.
- */
-#define VFIOMIG_ERR_CANCELED 10
-
-/**
- * A bug in the library was caught; the handle accepts only _free.
- */
-#define VFIOMIG_ERR_PANIC 11
-
-/**
- * The device stays in the state that `found` names.
- */
-#define VFIOMIG_ACTION_NONE 0
-
-/**
- * The device was brought to the state that the caller named for this case.
- */
-#define VFIOMIG_ACTION_RECOVERED 1
-
-/**
- * The device was reset: its former state is gone.
- */
-#define VFIOMIG_ACTION_RESET 2
-
-/**
- * The state of the device cannot be read: only vfiomig_device_reset(), vfiomig_device_reprobe() or giving it up are left.
- */
-#define VFIOMIG_ACTION_DEAD 3
-
-/**
- * Device fds of the kernel: vfiomig_device_new_kernel().
- */
-#define VFIOMIG_FEATURE_TRANSPORT_KERNEL 1
-
-/**
- * Functions of the VMM: vfiomig_device_new_ops().
- */
-#define VFIOMIG_FEATURE_TRANSPORT_OPS 2
-
-/**
- * The v2 protocol.
- */
-#define VFIOMIG_FEATURE_DIALECT_V2 3
-
-/**
- * The v1 protocol.
- */
-#define VFIOMIG_FEATURE_DIALECT_V1 4
-
-/**
- * The draft protocol.
- */
-#define VFIOMIG_FEATURE_DIALECT_DRAFT 5
-
-/**
- * Reset only; not known to be quiet.
- */
-#define VFIOMIG_STATE_ERROR 0
-
-/**
- * Stopped; no session.
- */
-#define VFIOMIG_STATE_STOP 1
-
-/**
- * Runs.
- */
-#define VFIOMIG_STATE_RUNNING 2
-
-/**
- * Stopped; a save session is open.
- */
-#define VFIOMIG_STATE_STOP_COPY 3
-
-/**
- * Stopped, state undefined; a load session is open.
- */
-#define VFIOMIG_STATE_RESUMING 4
-
-/**
- * Runs, starts no peer-to-peer DMA, may still write RAM; must not be touched by the VMM.
- */
-#define VFIOMIG_STATE_RUNNING_P2P 5
-
-/**
- * Runs and logs its own changes; a save session is open.
- */
-#define VFIOMIG_STATE_PRE_COPY 6
-
-/**
- * As RUNNING_P2P, and logs; a save session is open.
- */
-#define VFIOMIG_STATE_PRE_COPY_P2P 7
-
-/**
- * A request to a device failed; the caller gets the same as an error object. Levels are those of syslog.
- */
-#define VFIOMIG_LOG_ERROR 3
-
-/**
- * Something is odd and was handled.
- */
-#define VFIOMIG_LOG_WARNING 4
-
-/**
- * One line per step that matters to an operator.
- */
-#define VFIOMIG_LOG_INFO 6
-
-/**
- * One line per request to a device.
- */
-#define VFIOMIG_LOG_DEBUG 7
-
-/**
  * Nothing now; only in PRE_COPY and PRE_COPY_P2P.
  */
 #define VFIOMIG_CHUNK_EMPTY 1
@@ -377,6 +377,54 @@ struct vfiomig_device;
  * An error. Made by the library, freed by vfiomig_error_free().
  */
 struct vfiomig_error;
+
+/**
+ * One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
+ */
+struct vfiomig_result {
+  /**
+   * The device's name.
+   */
+  const char *device;
+  /**
+   * What happened to it, in words.
+   */
+  const char *message;
+  /**
+   * How long the step took on this device.
+   */
+  uint64_t duration_ns;
+  /**
+   * The device's errno, positive; 0 where the device itself did not fail.
+   */
+  int32_t saved_errno;
+  /**
+   * VFIOMIG_STATE_* before the step.
+   */
+  uint32_t from;
+  /**
+   * VFIOMIG_STATE_* asked for.
+   */
+  uint32_t to;
+  /**
+   * VFIOMIG_STATE_* read back after everything that `action` names; VFIOMIG_STATE_ERROR with VFIOMIG_ACTION_DEAD.
+   */
+  uint32_t found;
+  /**
+   * VFIOMIG_ACTION_*.
+   */
+  uint32_t action;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * Receives one line, without line end, valid during the call. `level` is one of VFIOMIG_LOG_*. Called on the thread that
+ * called the library, with no lock held; it may call the library, but not on the device that it is told about.
+ */
+typedef void (*vfiomig_log_fn)(void *opaque, int level, const char *message);
 
 /**
  * How a device is made. VFIOMIG_INIT first; NULL in its place is all defaults.
@@ -557,54 +605,6 @@ struct vfiomig_pending {
 };
 
 /**
- * One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
- */
-struct vfiomig_result {
-  /**
-   * The device's name.
-   */
-  const char *device;
-  /**
-   * What happened to it, in words.
-   */
-  const char *message;
-  /**
-   * How long the step took on this device.
-   */
-  uint64_t duration_ns;
-  /**
-   * The device's errno, positive; 0 where the device itself did not fail.
-   */
-  int32_t saved_errno;
-  /**
-   * VFIOMIG_STATE_* before the step.
-   */
-  uint32_t from;
-  /**
-   * VFIOMIG_STATE_* asked for.
-   */
-  uint32_t to;
-  /**
-   * VFIOMIG_STATE_* read back after everything that `action` names; VFIOMIG_STATE_ERROR with VFIOMIG_ACTION_DEAD.
-   */
-  uint32_t found;
-  /**
-   * VFIOMIG_ACTION_*.
-   */
-  uint32_t action;
-  /**
-   * 0.
-   */
-  uint32_t reserved;
-};
-
-/**
- * Receives one line, without line end, valid during the call. `level` is one of VFIOMIG_LOG_*. Called on the thread that
- * called the library, with no lock held; it may call the library, but not on the device that it is told about.
- */
-typedef void (*vfiomig_log_fn)(void *opaque, int level, const char *message);
-
-/**
  * A run of a stream's bytes, lent. Fixed layout, never grows.
  */
 struct vfiomig_chunk {
@@ -635,103 +635,25 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed until
- * vfiomig_device_free() and never closed. The device may be in any state, and stays in it. A device that cannot be
- * migrated is a device too: vfiomig_device_get_info() says why.
+ * The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
- * fd, or a request failed), PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in the kernel.
- * Since: 0.1
+ * Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
  */
-int vfiomig_device_new_kernel(int device_fd,
-                              const struct vfiomig_device_options *o,
-                              struct vfiomig_device **out,
-                              struct vfiomig_error **errp);
+uint32_t vfiomig_version(void);
 
 /**
- * Makes a device from functions of the VMM. The table is copied; `opaque` is handed to each function and never touched.
+ * Whether the library that runs has a feature.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), UNSUPPORTED (dialect), DEVICE (a function failed),
- * PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in your callbacks. Since: 0.1
+ * Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
  */
-int vfiomig_device_new_ops(const struct vfiomig_device_ops *ops,
-                           void *opaque,
-                           const struct vfiomig_device_options *o,
-                           struct vfiomig_device **out,
-                           struct vfiomig_error **errp);
+int vfiomig_has_feature(uint64_t feature);
 
 /**
- * Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and leaves the device in its
- * state. Afterwards the library never touches the device fd, the ops or their opaque pointer again. Called from one of the
- * handle's own callbacks it frees nothing and logs an error.
+ * The name of a VFIOMIG_STATE_*, without the prefix.
  *
- * States: any. Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress
- * returns. Since: 0.1
+ * Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
  */
-void vfiomig_device_free(struct vfiomig_device *d);
-
-/**
- * What is known of a device without asking it.
- *
- * Returns: 0 or -errno. Errors: ARGUMENT. States: any. Threads: any. Blocks: never. Since: 0.1
- */
-int vfiomig_device_get_info(const struct vfiomig_device *d,
-                            struct vfiomig_device_info *info,
-                            struct vfiomig_error **errp);
-
-/**
- * The last known state.
- *
- * Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable. States: any.
- * Threads: any. Blocks: never. Since: 0.1
- */
-uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
-
-/**
- * Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
- * request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
- * VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
- * says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first.
- *
- * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
- * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
- * kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
- * table says. Threads: whole. Blocks: in the
- * kernel, for seconds on some devices. Since: 0.1
- */
-int vfiomig_device_set_state(struct vfiomig_device *d,
-                             uint32_t state,
-                             uint32_t on_failure,
-                             uint32_t flags,
-                             struct vfiomig_error **errp);
-
-/**
- * Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
- * RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
- *
- * Returns: 0 or -errno. Errors: UNSUPPORTED (no reset), DEVICE (the kernel's errno), PROTOCOL (not RUNNING afterwards).
- * States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
- */
-int vfiomig_device_reset(struct vfiomig_device *d, struct vfiomig_error **errp);
-
-/**
- * Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
- *
- * Returns: 0 or -errno. Errors: DEVICE, PROTOCOL. States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
- */
-int vfiomig_device_reprobe(struct vfiomig_device *d, struct vfiomig_error **errp);
-
-/**
- * How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
- * device is asked, which on some devices makes the next data.
- *
- * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, UNSUPPORTED, DEVICE. States: any; what is not known in a
- * state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
- */
-int vfiomig_device_get_pending(struct vfiomig_device *d,
-                               uint32_t flags,
-                               struct vfiomig_pending *out,
-                               struct vfiomig_error **errp);
+const char *vfiomig_state_name(uint32_t state);
 
 /**
  * What kind of error it is; callers decide by this.
@@ -774,232 +696,6 @@ const struct vfiomig_result *vfiomig_error_result(const struct vfiomig_error *e,
  * Threads: any, once. Blocks: never. Since: 0.1
  */
 void vfiomig_error_free(struct vfiomig_error *e);
-
-/**
- * The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
- *
- * Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
- */
-uint32_t vfiomig_version(void);
-
-/**
- * Whether the library that runs has a feature.
- *
- * Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
- */
-int vfiomig_has_feature(uint64_t feature);
-
-/**
- * The name of a VFIOMIG_STATE_*, without the prefix.
- *
- * Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
- */
-const char *vfiomig_state_name(uint32_t state);
-
-/**
- * Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
- * rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
- * window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
- * and the draft it may be device memory.
- *
- * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
- * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
- * Blocks: in the kernel (v1, draft). Since: 0.1
- */
-int vfiomig_device_reserve(struct vfiomig_device *d,
-                           uint64_t segment_left,
-                           void **ptr,
-                           size_t *len,
-                           struct vfiomig_error **errp);
-
-/**
- * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
- * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
- * segment that has all its bytes goes to the device with or without it. After a refusal by the device the session is dead and only a reset leaves RESUMING: the device may have taken a part.
- *
- * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
- * or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
- */
-int vfiomig_device_commit(struct vfiomig_device *d,
-                          size_t len,
-                          uint32_t flags,
-                          struct vfiomig_error **errp);
-
-/**
- * Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
- * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a refusal by the device the session is dead, as
- * with vfiomig_device_commit().
- *
- * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
- * is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
- */
-int64_t vfiomig_device_write(struct vfiomig_device *d,
-                             const void *buf,
-                             size_t len,
-                             uint32_t flags,
-                             struct vfiomig_error **errp);
-
-/**
- * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
- * 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
- * it holds only if all of them came.
- *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
- * RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
- */
-int64_t vfiomig_device_receive(struct vfiomig_device *d,
-                               int fd,
-                               size_t len,
-                               uint32_t flags,
-                               struct vfiomig_error **errp);
-
-/**
- * Says how many bytes the stream has. Only then may the device leave RESUMING: some drivers accept a truncated stream
- * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
- * and finish be called again.
- *
- * Returns: 0 or -errno. Errors: BUSY (also: room is out), ORDER (state), STALE (the session is dead), UNSUPPORTED (not
- * migratable), INCOMPLETE (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
- */
-int vfiomig_device_finish(struct vfiomig_device *d,
-                          uint64_t total,
-                          struct vfiomig_error **errp);
-
-/**
- * Sets the process's log callback, or removes it (NULL). Messages above `max_level` are not made. Without a callback the
- * library is silent: it never writes to stderr.
- *
- * Threads: any; a call of the old callback may still be in progress in another thread. Blocks: never. Since: 0.1
- */
-void vfiomig_set_log(vfiomig_log_fn log,
-                     void *opaque,
-                     int max_level);
-
-/**
- * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
- * of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
- * -ESTALE. Legal at any other time.
- *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
- * device. Blocks: never. Since: 0.1
- */
-int vfiomig_device_start_stream(struct vfiomig_device *d,
-                                struct vfiomig_error **errp);
-
-/**
- * Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
- * When the session ends its memory stays readable until the next peek, reserve, read, receive or free, and
- * vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
- *
- * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
- * UNSUPPORTED (not migratable), DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
- */
-int vfiomig_device_peek(struct vfiomig_device *d,
-                        size_t max,
-                        struct vfiomig_chunk *out,
-                        struct vfiomig_error **errp);
-
-/**
- * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
- * draft the last byte of a segment acknowledges it to the device; if that fails the next peek says so, and nothing is lost.
- *
- * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
- * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
- */
-int vfiomig_device_consume(struct vfiomig_device *d,
-                           size_t len,
-                           struct vfiomig_error **errp);
-
-/**
- * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`, and never
- * beyond the end of a segment. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
- * VFIOMIG_CHUNK_SEGMENT_END.
- *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
- * in the kernel. Since: 0.1
- */
-int64_t vfiomig_device_read(struct vfiomig_device *d,
-                            void *buf,
-                            size_t len,
-                            uint32_t *flags,
-                            struct vfiomig_error **errp);
-
-/**
- * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
- * buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
- * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
- *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
- * States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
- */
-int64_t vfiomig_device_send(struct vfiomig_device *d,
-                            int fd,
-                            size_t max,
-                            uint32_t *flags,
-                            struct vfiomig_error **errp);
-
-/**
- * What kind of error it is; callers decide by this.
- *
- * Returns: VFIOMIG_ERR_*; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
- */
-uint32_t vfiomig_error_code(const struct vfiomig_error *e);
-
-/**
- * The value that the failed call returned.
- *
- * Returns: -errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
- */
-int vfiomig_error_errno(const struct vfiomig_error *e);
-
-/**
- * One line for people: device, states, errno. Its words may change at any time.
- *
- * Returns: a text that lives until vfiomig_error_free(); "no error" for NULL. Threads: any. Blocks: never. Since: 0.1
- */
-const char *vfiomig_error_message(const struct vfiomig_error *e);
-
-/**
- * How many devices the error speaks of.
- *
- * Returns: a count; 0 for NULL and for errors that no device caused. Threads: any. Blocks: never. Since: 0.1
- */
-size_t vfiomig_error_result_count(const struct vfiomig_error *e);
-
-/**
- * The result of one device.
- *
- * Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
- */
-const struct vfiomig_result *vfiomig_error_result(const struct vfiomig_error *e, size_t index);
-
-/**
- * Frees an error and everything that was borrowed from it. NULL is legal.
- *
- * Threads: any, once. Blocks: never. Since: 0.1
- */
-void vfiomig_error_free(struct vfiomig_error *e);
-
-/**
- * The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
- *
- * Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
- */
-uint32_t vfiomig_version(void);
-
-/**
- * Whether the library that runs has a feature.
- *
- * Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
- */
-int vfiomig_has_feature(uint64_t feature);
-
-/**
- * The name of a VFIOMIG_STATE_*, without the prefix.
- *
- * Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
- */
-const char *vfiomig_state_name(uint32_t state);
 
 /**
  * Sets the process's log callback, or removes it (NULL). Messages above `max_level` are not made. Without a callback the

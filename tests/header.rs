@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 /// In the order in which a reader wants them.
 const SOURCES: [&str; 8] = [
-    "src/ffi/mod.rs",
-    "src/ffi/error.rs",
     "src/ffi/library.rs",
+    "src/ffi/error.rs",
     "src/ffi/log.rs",
     "src/transport/ops.rs",
+    "src/ffi/handle.rs",
     "src/ffi/device.rs",
     "src/ffi/save.rs",
     "src/ffi/load.rs",
@@ -197,11 +197,14 @@ fn every_function_says_what_the_contract_demands() {
     let header = generate();
     for function in exported() {
         // The prototype, not a mention in a comment: right after the type, at the left margin.
-        let prototype = header.match_indices(&format!("{function}(")).map(|(at, _)| at).find(|&at| {
-            let line = &header[header[..at].rfind('\n').unwrap() + 1..at];
+        let is_prototype = |at: &usize| {
+            let line = &header[header[..*at].rfind('\n').unwrap() + 1..*at];
             !line.starts_with([' ', '*', '#', '/'])
-        });
-        let at = prototype.unwrap_or_else(|| panic!("{function} has no prototype"));
+        };
+        let call = format!("{function}(");
+        let mentions = header.match_indices(&call).map(|(at, _)| at);
+        let prototypes: Vec<_> = mentions.filter(is_prototype).collect();
+        let [at] = prototypes[..] else { panic!("{function} has {} prototypes", prototypes.len()) };
         let end = header[..at].rfind("*/").unwrap();
         let comment = &header[header[..end].rfind("/**").unwrap()..end];
         let returns_nothing = function.ends_with("_free") || function == "vfiomig_set_log";
@@ -222,12 +225,13 @@ fn every_function_says_what_the_contract_demands() {
 #[test]
 fn sources_are_all_of_the_room() {
     let listed: BTreeSet<_> = SOURCES.iter().map(|s| root().join(s)).collect();
-    let private = ["guard.rs", "handle.rs", "sized.rs"];
+    // cbindgen would follow the modules that mod.rs names, and write everything twice.
+    let private = ["guard.rs", "mod.rs", "sized.rs"];
     for entry in std::fs::read_dir(root().join("src/ffi")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
         assert!(listed.contains(&path) || private.contains(&name.as_str()), "{name} is missing in SOURCES");
         let text = std::fs::read_to_string(Path::new(&path)).unwrap();
-        assert!(listed.contains(&path) || !text.contains("no_mangle"), "{name} exports a function");
+        assert!(listed.contains(&path) || !text.contains("#[unsafe(no_mangle)]"), "{name} exports a function");
     }
 }

@@ -4,8 +4,8 @@ use super::error::vfiomig_error;
 use super::guard::guard;
 pub use super::handle::vfiomig_device;
 use super::handle::{free, new, on_device, value_of};
+use super::library::{VFIOMIG_STATE_ERROR, VFIOMIG_UNKNOWN};
 use super::sized::{Sized, check_out, copy_in, copy_out};
-use super::{VFIOMIG_UNKNOWN, library};
 use crate::device::{Device, OnFailure, Options, cap};
 use crate::dialect::{Cursor, Kind, State};
 use crate::error::{Error, Result};
@@ -377,7 +377,7 @@ pub unsafe extern "C" fn vfiomig_device_get_info(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u32 {
     // SAFETY: the contract of this function.
-    unsafe { value_of("vfiomig_device_get_state", d, library::VFIOMIG_STATE_ERROR, |device| device.state().number()) }
+    unsafe { value_of("vfiomig_device_get_state", d, VFIOMIG_STATE_ERROR, |device| device.state().number()) }
 }
 
 /// Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a

@@ -96,7 +96,7 @@ impl vfiomig_error {
         let results = error.results().iter().map(|result| vfiomig_result {
             device: keep(&result.device),
             message: keep(&result.message),
-            duration_ns: u64::try_from(result.duration.as_nanos()).unwrap_or(super::VFIOMIG_UNKNOWN),
+            duration_ns: u64::try_from(result.duration.as_nanos()).unwrap_or(super::library::VFIOMIG_UNKNOWN),
             saved_errno: result.errno,
             from: result.from,
             to: result.to,

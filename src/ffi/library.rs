@@ -5,6 +5,9 @@ use crate::dialect::State;
 use std::ffi::c_char;
 use std::ffi::c_int;
 
+/// Any size, time or rate that is not known; never stands for zero.
+pub const VFIOMIG_UNKNOWN: u64 = 0xffff_ffff_ffff_ffff;
+
 /// Device fds of the kernel: vfiomig_device_new_kernel().
 pub const VFIOMIG_FEATURE_TRANSPORT_KERNEL: u64 = 1;
 /// Functions of the VMM: vfiomig_device_new_ops().

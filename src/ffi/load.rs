@@ -1,9 +1,9 @@
 //! State bytes into a device.
 
-use super::VFIOMIG_UNKNOWN;
 use super::device::borrow_fd;
 use super::error::vfiomig_error;
 use super::handle::{on_device, vfiomig_device};
+use super::library::VFIOMIG_UNKNOWN;
 use super::save::{VFIOMIG_CHUNK_SEGMENT_END, check_len};
 use crate::device::Device;
 use crate::error::{Error, Result};

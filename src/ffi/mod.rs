@@ -15,6 +15,3 @@ pub mod load;
 pub mod log;
 pub mod save;
 mod sized;
-
-/// Any size, time or rate that is not known; never stands for zero.
-pub const VFIOMIG_UNKNOWN: u64 = 0xffff_ffff_ffff_ffff;
