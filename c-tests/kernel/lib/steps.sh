@@ -18,12 +18,15 @@ declare -A STEP_DEPS=(
     [sources]="debs"
     [modules-stock]="headers sources"
     [modules-iommufd]="headers sources"
-    [initramfs-stock]="image modules-stock busybox"
-    [initramfs-iommufd]="image modules-iommufd busybox"
+    [driver-stock]="headers"
+    [driver-iommufd]="headers modules-iommufd"
+    [initramfs-stock]="image modules-stock driver-stock busybox"
+    [initramfs-iommufd]="image modules-iommufd driver-iommufd busybox"
     [initramfs-own]="busybox"
 )
 
-# Files that each step reads, besides what other steps made.
+# Files that each step reads, besides what other steps made; patterns are
+# expanded when they are read.
 declare -A STEP_FILES=(
     [debs]="setup/debs.sh"
     [busybox]="setup/busybox.sh"
@@ -32,14 +35,18 @@ declare -A STEP_FILES=(
     [sources]="setup/sources.sh"
     [modules-stock]="setup/modules-stock.sh lib/kbuild.sh"
     [modules-iommufd]="setup/modules-iommufd.sh lib/kbuild.sh modules/Kbuild modules/drivers/iommu/iommufd/Kbuild"
-    [initramfs-stock]="setup/initramfs.sh guest/init"
-    [initramfs-iommufd]="setup/initramfs.sh guest/init"
-    [initramfs-own]="setup/initramfs.sh guest/init"
+    [driver-stock]="setup/driver.sh lib/kbuild.sh driver/Kbuild driver/*.[ch]"
+    [driver-iommufd]="setup/driver.sh lib/kbuild.sh driver/Kbuild driver/*.[ch]"
+    [initramfs-stock]="setup/initramfs.sh guest/init guest/lab-mdev"
+    [initramfs-iommufd]="setup/initramfs.sh guest/init guest/lab-mdev"
+    [initramfs-own]="setup/initramfs.sh guest/init guest/lab-mdev"
 )
 
-# The script of a step. The initramfs steps differ only in the kernel.
+# The script of a step. The steps of the driver and of the initramfs differ
+# only in the kernel.
 step_script() {
     case $1 in
+    driver-*) echo "$LAB_HOME/setup/driver.sh" ;;
     initramfs-*) echo "$LAB_HOME/setup/initramfs.sh" ;;
     *) echo "$LAB_HOME/setup/$1.sh" ;;
     esac

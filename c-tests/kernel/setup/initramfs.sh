@@ -1,6 +1,6 @@
 #!/bin/bash
-# initramfs.sh DIR stock|iommufd|own: packs busybox, guest/init and the
-# kernel's modules into DIR/initramfs. `own` has no modules: it is for kernels
+# initramfs.sh DIR stock|iommufd|own: packs busybox, guest/init, lab-mdev and
+# the kernel's modules into DIR/initramfs. `own` has no modules: it is for kernels
 # given by path.
 set -euo pipefail
 
@@ -11,12 +11,13 @@ root=$out/root
 mkdir -p "$root"/{bin,sbin,etc,dev,proc,sys,run,ctl,host,rw,new}
 cp "$LAB_VERDIR/busybox/busybox" "$root/bin/"
 cp "$LAB_HOME/guest/init" "$root/init"
-chmod 755 "$root/init"
+cp "$LAB_HOME/guest/lab-mdev" "$root/bin/"
+chmod 755 "$root/init" "$root/bin/lab-mdev"
 
 # The modules that init loads, in this order; their dependencies follow.
 modules=()
 if [[ $kernel != own ]]; then
-    modules=(9pnet_virtio 9p overlay vfio_iommu_type1 vfio-pci mdev mtty)
+    modules=(9pnet_virtio 9p overlay vfio_iommu_type1 vfio-pci mdev mtty vfiomig_test)
     cp -r "$LAB_VERDIR/image/modules/." "$root/"
     release=$(basename "$root"/lib/modules/*)
     tree=$root/lib/modules/$release
@@ -25,6 +26,7 @@ if [[ $kernel != own ]]; then
         rm -r "$tree/kernel/drivers/vfio" # the lab's own builds replace these
     fi
     cp -r "$LAB_VERDIR/modules-$kernel/updates" "$tree/"
+    cp "$LAB_VERDIR/driver-$kernel"/updates/*.ko "$tree/updates/"
     depmod -b "$root" "$release"
 fi
 echo "${modules[*]}" >"$root/etc/lab-modules"
