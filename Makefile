@@ -97,9 +97,16 @@ check-rust:
 check-c: $(STAGE)/.done $(PANIC)/lib/libvfiomig.so.$(ABI)
 	CC='$(CC)' c-tests/run.sh '$(STAGE)' '$(PANIC)/lib' '$(OUT)/c-tests'
 
+# The software devices of the demo. cargo's archive has the Rust library's C functions inside; the one that is linked has not.
+SIMDEV := $(OUT)/simdev/libsimdev.a
+$(SIMDEV): $(SRC) simdev/Cargo.toml simdev/archive.sh $(shell find simdev/src -name '*.rs')
+	$(CARGO) rustc -p simdev --lib --release $(CARGOFLAGS) $(if $(RUST_TARGET),--target $(RUST_TARGET)) --crate-type staticlib
+	mkdir -p $(@D)
+	simdev/archive.sh $(OUT)/libsimdev.a $@
+
 EXAMPLES := $(OUT)/examples
-check-examples: $(STAGE)/.done
-	CC='$(CC)' examples/build.sh '$(STAGE)' '$(EXAMPLES)'
+check-examples: $(STAGE)/.done $(SIMDEV)
+	CC='$(CC)' examples/build.sh '$(STAGE)' '$(SIMDEV)' '$(EXAMPLES)'
 	CC='$(CC)' c-tests/docs.sh '$(STAGE)'
 
 # The C programs with threads, on an instrumented library: c-tests/race.sh says why not the Rust tests.
@@ -108,6 +115,7 @@ check-race:  ## The thread tests under ThreadSanitizer
 
 check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migratable devices, in a VM
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
+	CC='$(CC)' c-tests/kernel/driver/check.sh
 	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
 
 LAB_KERNEL ?= stock

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * live-migrate: a small VMM that migrates a running guest with one device from one process to another.
+ * live-migrate: a small VMM that migrates a running guest with its devices from one process to another.
  *
  * Read in this order:
  *   live-migrate.c              this file: two processes, and whether they did what they should
  *   live-migrate/source.c       the phases of a save, and the way back when one fails
  *   live-migrate/destination.c  the phases of a load
- *   live-migrate/vm.c           the machine: RAM, a vCPU that dirties it, the device handle
+ *   live-migrate/vm.c           the machine: RAM, a vCPU that dirties it, the device handles, the step of all devices
  *   live-migrate/wire.c         the VMM's own stream; the library has no format of its own here
  *   live-migrate/report.c       progress and the table of times
- *   softdev.h                   the device, in software
+ *   live-migrate/hardware.c     the devices, in software: simdev
  */
 #include "live-migrate/destination.h"
 #include "live-migrate/options.h"
@@ -25,25 +25,7 @@
 #include <unistd.h>
 
 #define HARD_LIMIT_SECONDS 60
-
-/* The device takes its time, as hardware does: it finishes what it has begun. */
-static void make_slow(struct softdev *hardware)
-{
-    static const struct {
-        uint32_t from, to;
-        unsigned us;
-    } arcs[] = {
-        {VFIOMIG_STATE_RUNNING, VFIOMIG_STATE_PRE_COPY, 2000},
-        {VFIOMIG_STATE_PRE_COPY, VFIOMIG_STATE_PRE_COPY_P2P, 4000},
-        {VFIOMIG_STATE_PRE_COPY_P2P, VFIOMIG_STATE_STOP_COPY, 8000},
-        {VFIOMIG_STATE_RESUMING, VFIOMIG_STATE_STOP, 10000},
-        {VFIOMIG_STATE_STOP, VFIOMIG_STATE_RUNNING_P2P, 3000},
-        {VFIOMIG_STATE_RUNNING_P2P, VFIOMIG_STATE_RUNNING, 1000},
-    };
-    for (size_t i = 0; i < sizeof arcs / sizeof arcs[0]; i++) {
-        softdev_set_delay(hardware, arcs[i].from, arcs[i].to, arcs[i].us);
-    }
-}
+#define EXIT_VIOLATIONS 3
 
 /* Errors of the library arrive with the failed calls; the log adds what it could mend itself. */
 static void print_log(void *opaque, int level, const char *message)
@@ -65,42 +47,31 @@ static int destination(int fd, const struct options *o)
     struct vm vm;
     struct wire wire = {.fd = fd};
     set_log(o, who);
-    int result = vm_new(&vm, o, who);
+    int result = vm_new(&vm, o, who, true);
     if (result == 0) {
-        make_slow(vm.hardware);
+        for (unsigned i = 0; i < vm.devices; i++) {
+            hardware_make_slow(&vm.device[i].hardware, false);
+        }
         if (o->fail == STEP_LOAD) {
-            softdev_fail_arc(vm.hardware, VFIOMIG_STATE_RESUMING, VFIOMIG_STATE_STOP, EINVAL);
+            hardware_let_fail(&vm.device[0].hardware, o->dialect, o->fail);
         }
         result = destination_run(&vm, &wire);
     }
+    const uint64_t violations = vm_print_violations(&vm, who);
     vm_free(&vm);
     vfiomig_set_log(NULL, NULL, 0);
-    return result == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
-static void let_fail(struct softdev *hardware, enum step step)
-{
-    if (step == STEP_PRECOPY) {
-        softdev_fail_read(hardware, 1 << 20, EIO);
-    } else if (step == STEP_STOP_COPY) {
-        softdev_fail_arc(hardware, VFIOMIG_STATE_PRE_COPY_P2P, VFIOMIG_STATE_STOP_COPY, EBUSY);
-    }
+    return violations > 0 ? EXIT_VIOLATIONS : result == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* Whether it went as the command line wants it. */
 static bool judge(struct vm *vm, const struct options *o, const struct report *report, enum outcome outcome)
 {
-    uint64_t violations = softdev_violations(vm->hardware);
-    if (violations > 0) {
-        printf("FAILED: the device was touched %llu times while it must not be\n", (unsigned long long)violations);
-        return false;
-    }
     switch (outcome) {
     case MIGRATED:
         report_table(report);
-        printf("\nThe guest runs at the destination; RAM and device state were equal.\n");
+        printf("\nThe guest runs at the destination; RAM and the state of every device were equal.\n");
         if (!report->running.alive) {
-            printf("FAILED: but its vCPU or its device stands still\n");
+            printf("FAILED: but its vCPU or one of its devices stands still\n");
             return false;
         }
         if (o->fail != STEP_NONE) {
@@ -110,8 +81,11 @@ static bool judge(struct vm *vm, const struct options *o, const struct report *r
         return true;
     case GOES_ON: {
         bool alive = vm_is_alive(vm);
-        printf("\nThe migration failed; at the source the device is in %s, vCPU and device %s.\n",
-               vfiomig_state_name(vfiomig_device_get_state(vm->device)), alive ? "work on" : "STAND STILL");
+        printf("\nThe migration failed; at the source vCPU and devices %s.\n", alive ? "work on" : "STAND STILL");
+        for (unsigned i = 0; i < vm->devices; i++) {
+            const struct vm_device *d = &vm->device[i];
+            printf("  %s is in %s\n", d->name, vfiomig_state_name(vfiomig_device_get_state(d->handle)));
+        }
         if (report->failed_in != o->fail) {
             printf("FAILED: that was not asked for\n");
             return false;
@@ -125,6 +99,16 @@ static bool judge(struct vm *vm, const struct options *o, const struct report *r
     return false;
 }
 
+static void print_start(const struct options *o)
+{
+    const uint32_t version = vfiomig_version();
+    const bool v2 = o->dialect == SIMDEV_V2;
+    printf("guest with %zu MiB of RAM and %u %s device%s with %zu MiB of state each%s%s%s, library %u.%u.%u\n",
+           o->ram_bytes >> 20, o->devices, o->dialect_name, o->devices == 1 ? "" : "s", o->state_bytes >> 20,
+           v2 ? "" : " in a ", v2 ? "" : o->window_name, v2 ? "" : " window", version >> 16, version >> 8 & 0xff,
+           version & 0xff);
+}
+
 static bool source(int fd, const struct options *o, enum outcome *outcome)
 {
     static char who[] = "source";
@@ -133,18 +117,24 @@ static bool source(int fd, const struct options *o, enum outcome *outcome)
     struct report report = {0};
     set_log(o, who);
     bool good = false;
-    if (vm_new(&vm, o, who) == 0) {
-        make_slow(vm.hardware);
-        let_fail(vm.hardware, o->fail);
+    if (vm_new(&vm, o, who, false) == 0) {
+        for (unsigned i = 0; i < vm.devices; i++) {
+            hardware_make_slow(&vm.device[i].hardware, true);
+        }
+        if (o->fail != STEP_LOAD) {
+            hardware_let_fail(&vm.device[0].hardware, o->dialect, o->fail);
+        }
         vm_boot(&vm);
-        if (vm_start_vcpu(&vm) == 0) {
-            uint32_t version = vfiomig_version();
-            printf("guest with %zu MiB of RAM and a device with %zu MiB of state, library %u.%u.%u\n",
-                   o->ram_bytes >> 20, o->state_bytes >> 20, version >> 16, version >> 8 & 0xff, version & 0xff);
+        if (vm_start_devices(&vm) == 0 && vm_start_vcpu(&vm) == 0) {
+            print_start(o);
             *outcome = source_run(&vm, &wire, o, &report);
             report_line_end();
             good = judge(&vm, o, &report, *outcome);
         }
+    }
+    if (vm_print_violations(&vm, who) > 0) {
+        printf("FAILED: the source's devices were used against the rules\n");
+        good = false;
     }
     vm_free(&vm);
     vfiomig_set_log(NULL, NULL, 0);
@@ -184,6 +174,10 @@ int main(int argc, char **argv)
 
     int status = -1;
     waitpid(child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_VIOLATIONS) {
+        printf("FAILED: the destination's devices were used against the rules\n");
+        return EXIT_FAILURE;
+    }
     bool runs_there = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
     if (runs_there != (outcome == MIGRATED)) {
         fprintf(stderr, "live-migrate: FAILED: source and destination do not agree on where the guest runs\n");

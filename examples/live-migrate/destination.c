@@ -2,10 +2,13 @@
 /*
  * The destination:
  *
- *   RESUMING -> RAM and the device's stream as they come -> trailer: finish, STOP, compare -> ask -> RUNNING_P2P ->
+ *   RESUMING -> RAM and the devices' streams as they come -> trailer: finish, STOP, compare -> ask -> RUNNING_P2P ->
  *   RUNNING -> vCPUs
  *
- * Until it was told to run, every failure ends in a reset of its device, and the source runs on.
+ * Devices of v1 and the draft have no STOP there: they stay in RESUMING, and validate and are compared when they leave
+ * it.
+ *
+ * Until the vCPU runs, every failure ends in a reset of the devices, and the source runs on.
  */
 #include "destination.h"
 
@@ -17,7 +20,9 @@
 struct destination {
     struct vm *vm;
     struct wire *wire;
-    bool let_go;   /* the source will not run again: the guest exists only here */
+    struct end end; /* the trailer */
+    bool compared;
+    bool runs;     /* the vCPU was started: the guest exists only here */
     char why[256]; /* what has failed, for the source */
 };
 
@@ -38,18 +43,13 @@ static int library_failed(struct destination *d, struct vfiomig_error *error)
 }
 
 /*
- * VFIOMIG_ON_FAILURE_RESET while loading: what the device holds is half a copy, the guest's state is at the source.
- * Once the source has let go it is the only copy, hence VFIOMIG_ON_FAILURE_KEEP.
+ * VFIOMIG_ON_FAILURE_RESET: what a device holds here is a copy. The guest's state is at the source, which keeps it
+ * until it hears that the vCPU runs here.
  */
-static int set_state(struct destination *d, uint32_t state, uint32_t on_failure, uint64_t *ns)
+static int all_to(struct destination *d, uint32_t state, struct step_time *time)
 {
     struct vfiomig_error *error = NULL;
-    uint64_t begun = now_ns();
-    if (vfiomig_device_set_state(d->vm->device, state, on_failure, 0, &error) < 0) {
-        return library_failed(d, error);
-    }
-    *ns = now_ns() - begun;
-    return 0;
+    return vm_all_to(d->vm, state, VFIOMIG_ON_FAILURE_RESET, time, &error) < 0 ? library_failed(d, error) : 0;
 }
 
 static int receive_ram(struct destination *d, const struct frame *frame)
@@ -63,70 +63,100 @@ static int receive_ram(struct destination *d, const struct frame *frame)
     return wire_receive(d->wire, to, frame->len) < 0 ? failed(d, "the source is gone") : 0;
 }
 
-static int receive_device(struct destination *d, size_t left)
+static int receive_device(struct destination *d, const struct frame *frame)
 {
     struct vfiomig_error *error = NULL;
+    uint64_t segment_left = frame->arg;
+    size_t left = frame->len;
+    if (frame->device >= d->vm->devices || (frame->flags & ~(uint32_t)VFIOMIG_CHUNK_SEGMENT_END) != 0 ||
+        (segment_left > 0 && segment_left < left)) {
+        return failed(d, "the stream has a piece of a device's state that makes no sense");
+    }
+    struct vfiomig_device *device = d->vm->device[frame->device].handle;
     while (left > 0) {
-        /* The bytes are received where the library wants them. */
+        /* The bytes are received where the library wants them: on v1 with a mapped window, into the device itself. The
+         * room can be smaller than the piece, where the window is mapped in parts that do not lie as the source's. */
         void *room;
         size_t len;
-        if (vfiomig_device_reserve(d->vm->device, 0, &room, &len, &error) < 0) {
+        if (vfiomig_device_reserve(device, segment_left, &room, &len, &error) < 0) {
             return library_failed(d, error);
         }
         len = len < left ? len : left;
         if (wire_receive(d->wire, room, len) < 0) {
-            return failed(d, "the source is gone");
-        }
-        if (vfiomig_device_commit(d->vm->device, len, 0, &error) < 0) {
-            return library_failed(d, error);
+            return failed(d, "the source is gone"); /* the room stays out: nothing of it reaches the device */
         }
         left -= len;
+        segment_left -= segment_left > 0 ? len : 0;
+        if (vfiomig_device_commit(device, len, left == 0 ? frame->flags : 0, &error) < 0) {
+            return library_failed(d, error);
+        }
     }
     return 0;
 }
 
-/* Everything is here, says the source. Is it? */
-static int complete(struct destination *d, struct loaded *loaded)
+static int compare_devices(struct destination *d, uint64_t *ns)
 {
+    const uint64_t begun = now_ns();
+    for (unsigned i = 0; i < d->vm->devices; i++) {
+        if (simdev_checksum(d->vm->device[i].hardware.device) != d->end.device[i].checksum) {
+            return failed(d, "the state of %s is not equal to that of the source", d->vm->device[i].name);
+        }
+    }
+    d->compared = true;
+    *ns += now_ns() - begun;
+    return 0;
+}
+
+/* Everything is here, says the source. Is it? */
+static int complete(struct destination *d, const struct frame *frame, struct loaded *loaded)
+{
+    struct vm *vm = d->vm;
     struct vfiomig_error *error = NULL;
-    struct end end;
-    if (wire_receive(d->wire, &end, sizeof end) < 0) {
+    if (frame->len != sizeof d->end || wire_receive(d->wire, &d->end, sizeof d->end) < 0) {
         return failed(d, "the source is gone");
     }
-    /* F7: only the saver knows how long the stream is; without this word the library refuses to leave RESUMING. */
-    if (vfiomig_device_finish(d->vm->device, end.device_bytes, &error) < 0) {
-        return library_failed(d, error);
+    for (unsigned i = 0; i < vm->devices; i++) {
+        /* F7: only the saver knows how long a stream is; without this word the library refuses to leave RESUMING. */
+        if (vfiomig_device_finish(vm->device[i].handle, d->end.device[i].stream_bytes, &error) < 0) {
+            return library_failed(d, error);
+        }
     }
-    if (set_state(d, VFIOMIG_STATE_STOP, VFIOMIG_ON_FAILURE_RESET, &loaded->stop_ns) < 0) {
+    if (all_to(d, VFIOMIG_STATE_STOP, &loaded->stop) < 0) {
         return -1;
     }
-    uint64_t begun = now_ns();
-    if (vm_ram_checksum(d->vm) != end.ram_checksum) {
+    const uint64_t begun = now_ns();
+    if (vm_ram_checksum(vm) != d->end.ram_checksum) {
         return failed(d, "RAM is not equal to that of the source");
     }
-    if (softdev_checksum(d->vm->hardware) != end.device_checksum) {
-        return failed(d, "the device's state is not equal to that of the source");
-    }
     loaded->compare_ns = now_ns() - begun;
-    d->vm->vcpu = (struct vcpu){.random = end.vcpu_random, .steps = end.vcpu_steps};
-    return 0;
+    vm->vcpu = (struct vcpu){.random = d->end.vcpu_random, .steps = d->end.vcpu_steps};
+    /* As long as a device is in RESUMING, its state is not defined. */
+    return loaded->stop.moved == vm->devices ? compare_devices(d, &loaded->compare_ns) : 0;
 }
 
 static int run(struct destination *d)
 {
     struct running running = {0};
-    d->let_go = true;
-    /* N5: with several devices all of them are in RUNNING_P2P before one goes on, and RUNNING before vCPUs start. */
-    if (set_state(d, VFIOMIG_STATE_RUNNING_P2P, VFIOMIG_ON_FAILURE_KEEP, &running.p2p_ns) < 0 ||
-        set_state(d, VFIOMIG_STATE_RUNNING, VFIOMIG_ON_FAILURE_KEEP, &running.running_ns) < 0) {
+    /* N5: all devices are in RUNNING_P2P before one goes on, and in RUNNING before vCPUs start. N22: without P2P states
+     * a device that is RUNNING already may meet one that is not, and only a device that is alone is safe from it. */
+    if (all_to(d, VFIOMIG_STATE_RUNNING_P2P, &running.p2p) < 0 ||
+        all_to(d, VFIOMIG_STATE_RUNNING, &running.running) < 0) {
         return -1;
+    }
+    if (!d->compared && compare_devices(d, &running.compare_ns) < 0) {
+        return -1;
+    }
+    if (vm_start_devices(d->vm) < 0) {
+        return failed(d, "no thread for the devices");
     }
     running.vcpu_at = now_ns();
     if (vm_start_vcpu(d->vm) < 0) {
         return failed(d, "no thread for the vCPU");
     }
-    running.alive = vm_is_alive(d->vm) && softdev_violations(d->vm->hardware) == 0;
-    if (wire_send(d->wire, FRAME_RUNNING, 0, &running, sizeof running) < 0) {
+    d->runs = true;
+    running.alive = vm_is_alive(d->vm);
+    const struct frame frame = {.type = FRAME_RUNNING, .len = sizeof running};
+    if (wire_send(d->wire, &frame, &running) < 0) {
         return failed(d, "the source is gone"); /* but the guest runs */
     }
     return 0;
@@ -135,20 +165,21 @@ static int run(struct destination *d)
 /* 0 when the guest runs here. */
 static int receive(struct destination *d)
 {
-    uint64_t ns;
+    struct step_time time;
     struct loaded loaded = {0};
+    const struct frame answer = {.type = FRAME_LOADED, .len = sizeof loaded};
     struct frame frame;
-    if (set_state(d, VFIOMIG_STATE_RESUMING, VFIOMIG_ON_FAILURE_RESET, &ns) < 0) {
+    if (all_to(d, VFIOMIG_STATE_RESUMING, &time) < 0) {
         return -1;
     }
     while (wire_receive_frame(d->wire, &frame) == 0) {
         int result = 0;
         switch (frame.type) {
         case FRAME_RAM: result = receive_ram(d, &frame); break;
-        case FRAME_DEVICE: result = receive_device(d, frame.len); break;
+        case FRAME_DEVICE: result = receive_device(d, &frame); break;
         case FRAME_END:
-            result = complete(d, &loaded);
-            if (result == 0 && wire_send(d->wire, FRAME_LOADED, 0, &loaded, sizeof loaded) < 0) {
+            result = complete(d, &frame, &loaded);
+            if (result == 0 && wire_send(d->wire, &answer, &loaded) < 0) {
                 result = failed(d, "the source is gone");
             }
             break;
@@ -166,11 +197,16 @@ static int receive(struct destination *d)
 static void give_up(struct destination *d)
 {
     char rubbish[4096];
-    /* V2-9: only a reset leads out of RESUMING without loading what is there. */
-    if (!d->let_go) {
-        vfiomig_device_reset(d->vm->device, NULL);
+    /* V2-9: only a reset leads out of RESUMING without loading what is there. A device that is RUNNING already is reset
+     * too, so that not two of it are at work when the source goes on. */
+    for (unsigned i = 0; i < d->vm->devices; i++) {
+        struct vfiomig_error *error = NULL;
+        if (vfiomig_device_reset(d->vm->device[i].handle, &error) < 0) {
+            fail("destination", error);
+        }
     }
-    wire_send(d->wire, FRAME_FAILED, 0, d->why, strlen(d->why));
+    const struct frame frame = {.type = FRAME_FAILED, .len = (uint32_t)strlen(d->why)};
+    wire_send(d->wire, &frame, d->why);
     /* The source may be in the middle of a frame, and hears only after it. */
     while (wire_receive_some(d->wire, rubbish, sizeof rubbish) > 0) {
     }
@@ -179,9 +215,9 @@ static void give_up(struct destination *d)
 int destination_run(struct vm *vm, struct wire *wire)
 {
     struct destination d = {.vm = vm, .wire = wire};
-    if (receive(&d) == 0) {
-        return 0;
+    if (receive(&d) < 0 && !d.runs) {
+        give_up(&d);
+        return -1;
     }
-    give_up(&d);
-    return -1;
+    return 0;
 }

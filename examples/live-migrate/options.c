@@ -12,17 +12,21 @@
 
 static const char usage[] =
     "usage: live-migrate [OPTION...]\n"
-    "Migrates a small virtual machine with one device from one process to another.\n"
+    "Migrates a small virtual machine with devices from one process to another.\n"
     "\n"
+    "  --dialect NAME    what the devices speak: draft, v1, v1-ndma or v2 (default v2)\n"
+    "  --devices N       how many there are, 1 to 16 (default 1)\n"
+    "  --window KIND     draft and v1, where state appears: mapped (all of the region), sparse (in two mapped\n"
+    "                    areas with a gap between them) or trapped (default mapped)\n"
+    "  --state-size MIB  state of each device (default 16)\n"
     "  --ram MIB         guest RAM (default 256)\n"
-    "  --state-size MIB  state of the device (default 16)\n"
     "  --rate MIB        RAM that the guest dirties per second (default 64)\n"
     "  --link MIB        bandwidth between the two per second, 0: no limit (default 200)\n"
     "  --rounds N        stop the guest after this many rounds at the latest (default 20)\n"
-    "  --fail STEP       let STEP fail, and show that the source goes on running:\n"
-    "                    precopy    the device's data cannot be read while it runs\n"
-    "                    stop-copy  the device refuses to stop\n"
-    "                    load       the destination's device refuses the state\n"
+    "  --fail STEP       let STEP fail on the first device, and show that the source goes on running:\n"
+    "                    precopy    its data cannot be read while it runs\n"
+    "                    stop-copy  it refuses to stop\n"
+    "                    load       the destination's first device refuses the state\n"
     "  --help\n"
     "\n"
     "Exit status: 0 if what was asked for happened (with --fail: if STEP failed and the source runs again);\n"
@@ -40,39 +44,52 @@ static bool number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
     return true;
 }
 
-static bool fail_step(const char *text, enum step *out)
+struct choice {
+    const char *name;
+    uint32_t value;
+};
+
+static const struct choice *choose(const struct choice *choices, const char *text)
 {
-    static const char *const names[] = {
-        [STEP_PRECOPY] = "precopy", [STEP_STOP_COPY] = "stop-copy", [STEP_LOAD] = "load"};
-    for (enum step step = STEP_PRECOPY; step <= STEP_LOAD; step++) {
-        if (strcmp(text, names[step]) == 0) {
-            *out = step;
-            return true;
-        }
+    while (choices->name != NULL && strcmp(choices->name, text) != 0) {
+        choices++;
     }
-    return false;
+    return choices->name != NULL ? choices : NULL;
 }
+
+static const struct choice dialects[] = {
+    /* Region type 3, which v1 has too: only who says so gets a draft. */
+    {"draft", SIMDEV_DRAFT_REWRITE}, {"v1", SIMDEV_V1}, {"v1-ndma", SIMDEV_V1_NDMA}, {"v2", SIMDEV_V2}, {0}};
+static const struct choice windows[] = {
+    {"mapped", SIMDEV_WHOLE}, {"sparse", SIMDEV_GAP}, {"trapped", SIMDEV_TRAPPED}, {0}};
+static const struct choice steps[] = {
+    {"precopy", STEP_PRECOPY}, {"stop-copy", STEP_STOP_COPY}, {"load", STEP_LOAD}, {0}};
 
 int options_parse(struct options *o, int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"ram", required_argument, NULL, 'm'},  {"state-size", required_argument, NULL, 's'},
+        {"dialect", required_argument, NULL, 'd'}, {"devices", required_argument, NULL, 'c'},
+        {"window", required_argument, NULL, 'w'}, {"state-size", required_argument, NULL, 's'},
+        {"ram", required_argument, NULL, 'm'},
         {"rate", required_argument, NULL, 'r'}, {"link", required_argument, NULL, 'l'},
         {"rounds", required_argument, NULL, 'n'}, {"fail", required_argument, NULL, 'f'},
         {"help", no_argument, NULL, 'h'},       {0},
     };
-    uint64_t ram = 256, state = 16, rate = 64, link = 200, rounds = 20;
-    o->fail = STEP_NONE;
+    uint64_t ram = 256, state = 16, devices = 1, rate = 64, link = 200, rounds = 20;
+    const struct choice *dialect = choose(dialects, "v2"), *window = choose(windows, "mapped"), *step = NULL;
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         bool good = true;
         switch (option) {
         case 'm': good = number(optarg, 1, 65536, &ram); break;
-        case 's': good = number(optarg, 0, 4096, &state); break;
+        case 's': good = number(optarg, 1, 4096, &state); break;
+        case 'c': good = number(optarg, 1, MAX_DEVICES, &devices); break;
+        case 'd': good = (dialect = choose(dialects, optarg)) != NULL; break;
+        case 'w': good = (window = choose(windows, optarg)) != NULL; break;
         case 'r': good = number(optarg, 0, 65536, &rate); break;
         case 'l': good = number(optarg, 0, 65536, &link); break;
         case 'n': good = number(optarg, 1, 10000, &rounds); break;
-        case 'f': good = fail_step(optarg, &o->fail); break;
+        case 'f': good = (step = choose(steps, optarg)) != NULL; break;
         case 'h': fputs(usage, stdout); return 1;
         default: return 3; /* getopt has said why */
         }
@@ -85,6 +102,12 @@ int options_parse(struct options *o, int argc, char **argv)
         fprintf(stderr, "live-migrate: %s: what is this? (see --help)\n", argv[optind]);
         return 3;
     }
+    o->dialect = dialect->value;
+    o->dialect_name = dialect->name;
+    o->window = window->value;
+    o->window_name = window->name;
+    o->devices = (unsigned)devices;
+    o->fail = step != NULL ? (enum step)step->value : STEP_NONE;
     o->ram_bytes = ram * MIB;
     o->state_bytes = state * MIB;
     o->dirty_rate = rate * MIB;

@@ -3,15 +3,22 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
+#include <simdev.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#define MAX_DEVICES 16
 
 /* Where --fail lets something fail. */
 enum step { STEP_NONE, STEP_PRECOPY, STEP_STOP_COPY, STEP_LOAD };
 
 struct options {
     size_t ram_bytes;
-    size_t state_bytes;
+    size_t state_bytes; /* of each device */
+    unsigned devices;
+    uint32_t dialect; /* SIMDEV_V2 ... */
+    uint32_t window;  /* SIMDEV_WHOLE ...; v2 has none */
+    const char *dialect_name, *window_name;
     uint64_t dirty_rate; /* bytes per second */
     uint64_t link_rate;  /* bytes per second, 0: no limit */
     unsigned max_rounds;

@@ -31,8 +31,9 @@ void report_progress(const struct report *r, const struct wire *wire, uint64_t d
     shown_at = now;
     double seconds = (double)(now - r->round_at) / 1e9;
     double rate = seconds > 0 ? mib(wire->sent - r->round_sent) / seconds : 0;
-    printf("%sround %2u   RAM %7.1f MiB sent, %6.1f MiB dirty   device %6.2f MiB   %6.1f MiB/s%s", terminal ? "\r" : "",
-           r->round, mib(r->ram_bytes), mib(dirty_bytes), mib(r->device_bytes), rate, round_is_over ? "\n" : "");
+    printf("%sround %2u   RAM %7.1f MiB sent, %6.1f MiB dirty   devices %7.2f MiB   %6.1f MiB/s%s",
+           terminal ? "\r" : "", r->round, mib(r->ram_bytes), mib(dirty_bytes), mib(r->device_bytes), rate,
+           round_is_over ? "\n" : "");
     line_is_open = !round_is_over;
     fflush(stdout);
 }
@@ -48,36 +49,54 @@ void report_line_end(void)
 
 static void row(const char *what, uint64_t ns, const char *note)
 {
-    printf("  %-36s %9.1f ms%s%s\n", what, ms(ns), note[0] != '\0' ? "   " : "", note);
+    printf("  %-40s %9.1f ms%s%s\n", what, ms(ns), note[0] != '\0' ? "   " : "", note);
+}
+
+/* A step of all devices. One that none of them has is left out. */
+static void step_row(const struct report *r, const char *what, struct step_time time, const char *note)
+{
+    char text[96];
+    if (time.moved == 0) {
+        return;
+    }
+    if (r->devices > 1) {
+        snprintf(text, sizeof text, "%s; slowest %.1f ms", note, ms(time.slowest_ns));
+    }
+    row(what, time.sum_ns, r->devices > 1 ? text : note);
 }
 
 void report_table(const struct report *r)
 {
     char note[96];
-    const uint64_t *state = r->state_ns;
+    const struct step_time *state = r->state;
     const struct running *running = &r->running;
+    const bool validated = r->loaded.stop.moved > 0, p2p = running->p2p.moved > 0;
     uint64_t downtime = running->vcpu_at - r->stopped_at - r->compare_ns;
-    uint64_t parts = state[VFIOMIG_STATE_PRE_COPY_P2P] + state[VFIOMIG_STATE_STOP_COPY] + r->last_ram_ns +
-                     r->last_device_ns + r->loaded.stop_ns + running->p2p_ns + running->running_ns;
+    uint64_t parts = state[VFIOMIG_STATE_PRE_COPY_P2P].sum_ns + state[VFIOMIG_STATE_STOP_COPY].sum_ns +
+                     r->last_ram_ns + r->last_device.sum_ns + r->loaded.stop.sum_ns + running->p2p.sum_ns +
+                     running->running.sum_ns;
 
-    putchar('\n');
+    printf("\n%u device%s\n", r->devices,
+           r->devices == 1 ? "" : "s, one after another; times of steps are their sum");
     row("total", running->vcpu_at - r->started_at - r->compare_ns, "");
     snprintf(note, sizeof note, "%u round%s", r->round, r->round == 1 ? "" : "s");
     row("  pre-copy", r->stopped_at - r->started_at, note);
     row("  downtime", downtime, "vCPU stopped to vCPU started");
-    row("    -> PRE_COPY_P2P", state[VFIOMIG_STATE_PRE_COPY_P2P], "source");
-    row("    -> STOP_COPY", state[VFIOMIG_STATE_STOP_COPY], "source");
+    step_row(r, "    -> PRE_COPY_P2P", state[VFIOMIG_STATE_PRE_COPY_P2P], "source");
+    step_row(r, "    -> STOP_COPY", state[VFIOMIG_STATE_STOP_COPY], "source");
     snprintf(note, sizeof note, "%.2f MiB", mib(r->last_ram_bytes));
     row("    last dirty RAM", r->last_ram_ns, note);
     snprintf(note, sizeof note, "%.2f MiB", mib(r->last_device_bytes));
-    row("    last device state", r->last_device_ns, note);
-    row("    RESUMING -> STOP (validates)", r->loaded.stop_ns, "destination");
-    row("    -> RUNNING_P2P", running->p2p_ns, "destination");
-    row("    -> RUNNING", running->running_ns, "destination");
+    step_row(r, "    last device state", r->last_device, note);
+    step_row(r, "    RESUMING -> STOP (validates)", r->loaded.stop, "destination");
+    step_row(r, validated ? "    -> RUNNING_P2P" : "    RESUMING -> RUNNING_P2P (validates)", running->p2p,
+             "destination");
+    step_row(r, validated || p2p ? "    -> RUNNING" : "    RESUMING -> RUNNING (validates)", running->running,
+             "destination");
     row("    messages, threads, the rest", downtime > parts ? downtime - parts : 0, "");
     putchar('\n');
-    row("-> PRE_COPY", state[VFIOMIG_STATE_PRE_COPY], "source, while the guest runs");
-    row("STOP_COPY -> STOP", state[VFIOMIG_STATE_STOP], "source, after the switch-over");
+    row("-> PRE_COPY", state[VFIOMIG_STATE_PRE_COPY].sum_ns, "source, while the guest runs");
+    row("STOP_COPY -> STOP", state[VFIOMIG_STATE_STOP].sum_ns, "source, after the switch-over");
     row("comparison (demo only, not counted)", r->compare_ns, "checksums on both sides");
     printf("  RAM sent %.1f MiB, device state sent %.2f MiB\n", mib(r->ram_bytes), mib(r->device_bytes));
 }

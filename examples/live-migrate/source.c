@@ -2,12 +2,13 @@
 /*
  * The source, in the order that protects the guest:
  *
- *   log dirty pages -> device in PRE_COPY, all RAM, rounds -> vCPUs stop -> PRE_COPY_P2P -> STOP_COPY ->
- *   last harvest, last RAM, device's stream to its END -> trailer -> the destination agrees -> it runs; here: STOP
+ *   log dirty pages -> devices in PRE_COPY, all RAM, rounds -> vCPUs stop -> PRE_COPY_P2P -> STOP_COPY ->
+ *   last harvest, last RAM, devices' streams to their END -> trailer -> the destination agrees -> it runs; here: STOP
  *
- * Until the destination is told to run, every failure leads back to RUNNING here.
+ * Each state is a barrier: all devices are in it before one goes on (vm_all_to). States that a device has not got are
+ * left out there.
  *
- * This device has PRE_COPY and P2P. With one that has not (VFIOMIG_CAP_*) the steps into these states are left out.
+ * Until the destination's vCPU runs, every failure leads back to RUNNING here.
  */
 #include "source.h"
 
@@ -18,15 +19,18 @@
 
 #define WHO "source"
 #define RUN_PAGES ((size_t)64)          /* pages in one frame */
+#define CHUNK_BYTES ((size_t)1 << 20)   /* most of a device's stream in one frame */
 #define TARGET_DOWNTIME_NS 30000000u    /* for the data; the device's own transitions come on top */
 
 struct source {
     struct vm *vm;
     struct wire *wire;
     struct report *report;
-    bool was_empty; /* the device had nothing more to send, once at least */
-    uint64_t *todo; /* pages to be sent */
-    uint64_t *run;  /* room for RUN_PAGES of them */
+    struct vfiomig_pending pending[MAX_DEVICES];
+    bool was_empty[MAX_DEVICES]; /* the device had nothing more to send, once at least */
+    bool refused;                /* the destination has said that the guest does not and will not run there */
+    uint64_t *todo;              /* pages to be sent */
+    uint64_t *run;               /* room for RUN_PAGES of them */
 };
 
 static int lost_peer(void)
@@ -56,29 +60,28 @@ static int expect(struct source *s, enum frame_type type, void *to, size_t len)
     if (frame.type != FRAME_FAILED || frame.len >= sizeof text || wire_receive(s->wire, text, frame.len) < 0) {
         return lost_peer();
     }
+    s->refused = true;
     report_line_end();
     fprintf(stderr, WHO ": the destination has failed: %s\n", text);
     return -1;
 }
 
-static int send_frame(struct source *s, enum frame_type type, uint64_t arg, const void *payload, size_t len)
+static int send_frame(struct source *s, const struct frame *frame, const void *payload)
 {
     /* It speaks before it is asked only if it has failed. */
     if (wire_has_news(s->wire)) {
         return expect(s, FRAME_FAILED, NULL, SIZE_MAX);
     }
-    return wire_send(s->wire, type, arg, payload, len) < 0 ? lost_peer() : 0;
+    return wire_send(s->wire, frame, payload) < 0 ? lost_peer() : 0;
 }
 
-/* VFIOMIG_ON_FAILURE_KEEP: the device holds the only copy of the guest's state, so no failure may reset it. */
-static int set_state(struct source *s, uint32_t state)
+/* VFIOMIG_ON_FAILURE_KEEP: the devices hold the only copy of the guest's state, so no failure may reset one. */
+static int all_to(struct source *s, uint32_t state)
 {
     struct vfiomig_error *error = NULL;
-    uint64_t begun = now_ns();
-    if (vfiomig_device_set_state(s->vm->device, state, VFIOMIG_ON_FAILURE_KEEP, 0, &error) < 0) {
+    if (vm_all_to(s->vm, state, VFIOMIG_ON_FAILURE_KEEP, &s->report->state[state], &error) < 0) {
         return library_failed(error);
     }
-    s->report->state_ns[state] = now_ns() - begun;
     return 0;
 }
 
@@ -113,7 +116,8 @@ static int send_ram(struct source *s)
             continue;
         }
         vm_copy_pages(s->vm, page, count, s->run);
-        if (send_frame(s, FRAME_RAM, page, s->run, count * PAGE_BYTES) < 0) {
+        const struct frame frame = {.type = FRAME_RAM, .len = (uint32_t)(count * PAGE_BYTES), .arg = page};
+        if (send_frame(s, &frame, s->run) < 0) {
             return -1;
         }
         page += count;
@@ -125,24 +129,32 @@ static int send_ram(struct source *s)
     return 0;
 }
 
-/* --- the device --------------------------------------------------------------------------------------------------- */
+/* --- the devices -------------------------------------------------------------------------------------------------- */
 
-/* Sends the device's stream until there is nothing now (EMPTY, in pre-copy) or it is complete (END, in STOP_COPY). */
-static int send_device(struct source *s, uint64_t max)
+/* Sends a device's stream until there is nothing now (EMPTY, in pre-copy) or it is complete (END, in STOP_COPY). */
+static int send_device(struct source *s, unsigned i, uint64_t max)
 {
-    struct vfiomig_device *device = s->vm->device;
+    struct vfiomig_device *device = s->vm->device[i].handle;
     struct vfiomig_error *error = NULL;
     struct vfiomig_chunk chunk;
     for (uint64_t sent = 0; sent < max; sent += chunk.len) {
-        /* The bytes are sent from where the library read them to. */
-        if (vfiomig_device_peek(device, 0, &chunk, &error) < 0) {
+        /* The bytes are sent from where the library read them to; of a mapped window, from the device's own memory. */
+        if (vfiomig_device_peek(device, CHUNK_BYTES, &chunk, &error) < 0) {
             return library_failed(error);
         }
         if (chunk.len == 0) {
-            s->was_empty |= chunk.flags == VFIOMIG_CHUNK_EMPTY;
+            s->was_empty[i] |= chunk.flags == VFIOMIG_CHUNK_EMPTY;
             return 0;
         }
-        if (send_frame(s, FRAME_DEVICE, 0, chunk.data, chunk.len) < 0) {
+        const struct frame frame = {
+            .type = FRAME_DEVICE,
+            .len = (uint32_t)chunk.len,
+            .device = i,
+            .flags = chunk.flags & VFIOMIG_CHUNK_SEGMENT_END,
+            /* V1-10. The first chunk of a segment says how long all of it is; v2 has no segments. */
+            .arg = chunk.segment_left == VFIOMIG_UNKNOWN ? 0 : chunk.segment_left,
+        };
+        if (send_frame(s, &frame, chunk.data) < 0) {
             return -1; /* the chunk stays out; leaving the session takes it back */
         }
         if (vfiomig_device_consume(device, chunk.len, &error) < 0) {
@@ -153,13 +165,16 @@ static int send_device(struct source *s, uint64_t max)
     return 0;
 }
 
-static int get_pending(struct source *s, struct vfiomig_pending *pending)
+static int get_pending(struct source *s)
 {
-    struct vfiomig_error *error = NULL;
-    VFIOMIG_INIT(pending);
-    /* EXACT asks the device, so it belongs to the thread that moves its data. */
-    if (vfiomig_device_get_pending(s->vm->device, VFIOMIG_PENDING_EXACT, pending, &error) < 0) {
-        return library_failed(error);
+    for (unsigned i = 0; i < s->vm->devices; i++) {
+        struct vfiomig_error *error = NULL;
+        VFIOMIG_INIT(&s->pending[i]);
+        /* EXACT asks the device, so it belongs to the thread that moves its data (P2); on v1 and the draft within a
+         * segment it answers from memory, for asking would acknowledge what was not sent yet (V1-6, P21). */
+        if (vfiomig_device_get_pending(s->vm->device[i].handle, VFIOMIG_PENDING_EXACT, &s->pending[i], &error) < 0) {
+            return library_failed(error);
+        }
     }
     return 0;
 }
@@ -169,7 +184,8 @@ static uint64_t known(uint64_t bytes)
     return bytes == VFIOMIG_UNKNOWN ? 0 : bytes;
 }
 
-/* How much of a device's stream to send in a round. C5: some devices offer data for ever; "until EMPTY" may not end. */
+/* How much of a device's stream to send in a round. C5: some devices offer data for ever; "until EMPTY" may not end.
+ * The bound may fall into a segment: the next round goes on with it. */
 static uint64_t round_budget(const struct vfiomig_pending *pending)
 {
     uint64_t bytes = known(pending->initial_bytes) + known(pending->dirty_bytes);
@@ -179,13 +195,29 @@ static uint64_t round_budget(const struct vfiomig_pending *pending)
 
 /* --- phases ------------------------------------------------------------------------------------------------------- */
 
-static bool converged(const struct source *s, const struct vfiomig_pending *pending)
+/* The devices in turn, so that none waits for another to have nothing left. */
+static int send_devices(struct source *s)
 {
-    /* C4: a device with initial data left is not ready; stopping it now costs more downtime than its size says. */
-    if (pending->initial_bytes == VFIOMIG_UNKNOWN ? !s->was_empty : pending->initial_bytes > 0) {
-        return false;
+    for (unsigned i = 0; i < s->vm->devices; i++) {
+        if (send_device(s, i, round_budget(&s->pending[i])) < 0) {
+            return -1;
+        }
     }
-    uint64_t left = todo_bytes(s) + known(pending->stop_copy_bytes);
+    return 0;
+}
+
+static bool converged(const struct source *s)
+{
+    uint64_t left = todo_bytes(s);
+    for (unsigned i = 0; i < s->vm->devices; i++) {
+        const struct vfiomig_pending *pending = &s->pending[i];
+        /* C4: a device with initial data left is not ready; stopping it now costs more downtime than its size says. */
+        if (pending->initial_bytes == VFIOMIG_UNKNOWN ? !s->was_empty[i] : pending->initial_bytes > 0) {
+            return false;
+        }
+        /* Not what only STOP_COPY brings: that is downtime which no further round can save. */
+        left += known(pending->dirty_bytes);
+    }
     double per_ns = (double)s->wire->sent / (double)(now_ns() - s->report->started_at);
     return (double)left <= per_ns * TARGET_DOWNTIME_NS;
 }
@@ -193,7 +225,6 @@ static bool converged(const struct source *s, const struct vfiomig_pending *pend
 static int pre_copy(struct source *s, unsigned max_rounds)
 {
     struct report *r = s->report;
-    struct vfiomig_pending pending;
 
     /* P14: the log comes first. A page that is written between "sent" and "logged" would be lost. */
     vm_log_start(s->vm);
@@ -202,19 +233,19 @@ static int pre_copy(struct source *s, unsigned max_rounds)
         s->todo[page / 64] &= ~(UINT64_C(1) << (page % 64));
     }
     r->started_at = now_ns();
-    if (set_state(s, VFIOMIG_STATE_PRE_COPY) < 0 || get_pending(s, &pending) < 0) {
+    if (all_to(s, VFIOMIG_STATE_PRE_COPY) < 0 || get_pending(s) < 0) {
         return -1;
     }
     do {
         r->round++;
         r->round_at = now_ns();
         r->round_sent = s->wire->sent;
-        if (send_ram(s) < 0 || send_device(s, round_budget(&pending)) < 0 || get_pending(s, &pending) < 0) {
+        if (send_ram(s) < 0 || send_devices(s) < 0 || get_pending(s) < 0) {
             return -1;
         }
         vm_log_harvest(s->vm, s->todo);
         report_progress(r, s->wire, todo_bytes(s), true);
-    } while (r->round < max_rounds && !converged(s, &pending));
+    } while (r->round < max_rounds && !converged(s));
     return 0;
 }
 
@@ -222,16 +253,16 @@ static int stop_and_copy(struct source *s)
 {
     struct report *r = s->report;
 
-    /* W5: vCPUs before devices. From here to RUNNING nobody may touch the device's registers (V2-8). */
+    /* W5: vCPUs before devices. From here to RUNNING nobody may touch the devices' registers (W1, V2-8). */
     vm_stop_vcpu(s->vm);
     r->stopped_at = now_ns();
 
-    /* V2-6: with several devices all reach P2P before one goes on, for a stopped device does not answer its peers. */
-    if (set_state(s, VFIOMIG_STATE_PRE_COPY_P2P) < 0 || set_state(s, VFIOMIG_STATE_STOP_COPY) < 0) {
+    /* N5, V2-6: all reach P2P before one goes on, for a stopped device does not answer its peers. */
+    if (all_to(s, VFIOMIG_STATE_PRE_COPY_P2P) < 0 || all_to(s, VFIOMIG_STATE_STOP_COPY) < 0) {
         return -1;
     }
 
-    /* P12: only now is the device quiet; in PRE_COPY_P2P it may still write RAM. So this is the last harvest. */
+    /* P12: only now are all devices quiet; in PRE_COPY_P2P v2's may still write RAM. So this is the last harvest. */
     uint64_t begun = now_ns(), before = r->ram_bytes;
     vm_log_harvest(s->vm, s->todo);
     if (send_ram(s) < 0) {
@@ -240,34 +271,40 @@ static int stop_and_copy(struct source *s)
     r->last_ram_ns = now_ns() - begun;
     r->last_ram_bytes = r->ram_bytes - before;
 
-    begun = now_ns(), before = r->device_bytes;
-    if (send_device(s, UINT64_MAX) < 0) {
-        return -1;
+    before = r->device_bytes;
+    for (unsigned i = 0; i < s->vm->devices; i++) {
+        begun = now_ns();
+        if (send_device(s, i, UINT64_MAX) < 0) {
+            return -1;
+        }
+        step_add(&r->last_device, now_ns() - begun);
     }
-    r->last_device_ns = now_ns() - begun;
     r->last_device_bytes = r->device_bytes - before;
     return 0;
 }
 
-/* Says how long the device's stream was, and waits for the destination's word that it has everything. */
+/* Says how long the devices' streams were, and waits for the destination's word that it has everything. */
 static int hand_over(struct source *s)
 {
-    struct vfiomig_error *error = NULL;
-    struct vfiomig_device_info info;
-    VFIOMIG_INIT(&info);
-    if (vfiomig_device_get_info(s->vm->device, &info, &error) < 0) {
-        return library_failed(error);
-    }
-    uint64_t begun = now_ns();
+    const uint64_t begun = now_ns();
     struct end end = {
-        .device_bytes = info.saved_bytes, /* the stream's length, for END was seen */
         .ram_checksum = vm_ram_checksum(s->vm),
-        .device_checksum = softdev_checksum(s->vm->hardware),
         .vcpu_random = s->vm->vcpu.random,
         .vcpu_steps = s->vm->vcpu.steps,
     };
+    for (unsigned i = 0; i < s->vm->devices; i++) {
+        struct vfiomig_error *error = NULL;
+        struct vfiomig_device_info info;
+        VFIOMIG_INIT(&info);
+        if (vfiomig_device_get_info(s->vm->device[i].handle, &info, &error) < 0) {
+            return library_failed(error);
+        }
+        end.device[i].stream_bytes = info.saved_bytes; /* the stream's length, for END was seen */
+        end.device[i].checksum = simdev_checksum(s->vm->device[i].hardware.device);
+    }
     s->report->compare_ns = now_ns() - begun;
-    if (send_frame(s, FRAME_END, 0, &end, sizeof end) < 0 ||
+    const struct frame frame = {.type = FRAME_END, .len = sizeof end};
+    if (send_frame(s, &frame, &end) < 0 ||
         expect(s, FRAME_LOADED, &s->report->loaded, sizeof s->report->loaded) < 0) {
         return -1;
     }
@@ -275,37 +312,40 @@ static int hand_over(struct source *s)
     return 0;
 }
 
-/* The point of no return: once GO may have arrived, the source must never run again. */
+/*
+ * Once GO may have arrived, the source must not run again unless the destination says that it will not. It can say so:
+ * v1 and the draft validate only on the way from RESUMING to RUNNING (W7). So the devices here keep what they have.
+ */
 static enum outcome let_go(struct source *s)
 {
-    if (wire_send(s->wire, FRAME_GO, 0, NULL, 0) < 0) {
+    const struct frame frame = {.type = FRAME_GO};
+    if (wire_send(s->wire, &frame, NULL) < 0) {
         lost_peer();
         return LOST;
     }
-    /* Out of the downtime. The log is stopped while the device still is in STOP_COPY (P12). */
-    vm_log_stop(s->vm);
-    set_state(s, VFIOMIG_STATE_STOP);
+    all_to(s, VFIOMIG_STATE_STOP); /* out of the downtime */
     if (expect(s, FRAME_RUNNING, &s->report->running, sizeof s->report->running) < 0) {
-        return LOST;
+        return s->refused ? GOES_ON : LOST;
     }
+    s->report->compare_ns += s->report->running.compare_ns;
     return MIGRATED;
 }
 
-/* Whatever has failed: the device goes back to RUNNING, then the vCPU runs, and the guest has only lost time. */
+/* Whatever has failed: the devices go back to RUNNING, then the vCPU runs, and the guest has only lost time. */
 static enum outcome go_on(struct source *s)
 {
     struct vm *vm = s->vm;
-    wire_send(s->wire, FRAME_ABORT, 0, NULL, 0); /* it may be gone: no matter */
-    vm_log_stop(vm);
-    /*
-     * V2-9. The pre-copy session ends with PRE_COPY -> RUNNING; from everywhere else the way leads through RUNNING_P2P,
-     * where with several devices all have to meet before one goes on. The state is the one that the library has read
-     * after the failure. What was sent of the stream is void: the next try begins with vfiomig_device_start_stream().
-     */
-    if (vfiomig_device_get_state(vm->device) != VFIOMIG_STATE_PRE_COPY && set_state(s, VFIOMIG_STATE_RUNNING_P2P) < 0) {
-        return LOST;
+    const struct frame frame = {.type = FRAME_ABORT};
+    wire_send(s->wire, &frame, NULL); /* it may be gone: no matter */
+    for (unsigned i = 0; i < vm->devices; i++) {
+        simdev_allow_abort(vm->device[i].hardware.device, 1); /* it judges a stream that is left before its END */
     }
-    if (set_state(s, VFIOMIG_STATE_RUNNING) < 0) {
+    /*
+     * V2-9. From PRE_COPY the way is RUNNING, from everywhere else it leads through RUNNING_P2P, where all have to meet
+     * before one goes on. The state is the one that the library has read after the failure. What was sent of a stream
+     * is void: the next try begins with vfiomig_device_start_stream().
+     */
+    if (all_to(s, VFIOMIG_STATE_RUNNING_P2P) < 0 || all_to(s, VFIOMIG_STATE_RUNNING) < 0) {
         return LOST;
     }
     if (!vm->vcpu_runs && vm_start_vcpu(vm) < 0) {
@@ -319,6 +359,7 @@ enum outcome source_run(struct vm *vm, struct wire *wire, const struct options *
     enum outcome outcome = GOES_ON; /* before the first step the VM is untouched */
     enum step failed_in = STEP_NONE;
     struct source s = {.vm = vm, .wire = wire, .report = report};
+    report->devices = vm->devices;
     s.todo = malloc(vm->bitmap_words * sizeof *s.todo);
     s.run = malloc(RUN_PAGES * PAGE_BYTES);
     if (s.todo == NULL || s.run == NULL) {
@@ -329,8 +370,8 @@ enum outcome source_run(struct vm *vm, struct wire *wire, const struct options *
         failed_in = STEP_STOP_COPY;
     } else if (hand_over(&s) < 0) {
         failed_in = STEP_LOAD;
-    } else {
-        outcome = let_go(&s);
+    } else if ((outcome = let_go(&s)) == GOES_ON) {
+        failed_in = STEP_LOAD;
     }
     if (failed_in != STEP_NONE) {
         report->failed_in = failed_in;

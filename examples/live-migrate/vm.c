@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "vm.h"
 
-#include "../checksum.h"
+#include "checksum.h"
 #include "util.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define DMA_RATE ((uint64_t)8 << 20)
-#define STATE_RATE ((uint64_t)4 << 20)
+/* What each device does in a tick: 8 MiB/s of RAM and 4 MiB/s of its own state change. */
+#define DMA_PAGES 2
+#define DMA_WORDS 8
+#define STATE_BYTES ((uint64_t)4 << 10)
 #define WORKING_SET 4 /* the guest dirties this part of its RAM */
 #define TICK_US 1000
 
@@ -38,55 +40,101 @@ static void *run_vcpu(void *opaque)
             write_page(vm, next_random(&vm->vcpu.random) % working_set);
         }
         vm->vcpu.steps++;
-        softdev_mmio_doorbell(vm->hardware, vm->vcpu.steps);
+        for (unsigned i = 0; i < vm->devices; i++) {
+            hardware_ring(&vm->device[i].hardware, vm->vcpu.steps);
+        }
         atomic_store_explicit(&vm->vcpu_steps, vm->vcpu.steps, memory_order_relaxed);
         sleep_us(TICK_US);
     }
     return NULL;
 }
 
-int vm_new(struct vm *vm, const struct options *o, const char *name)
+/* A device writes RAM where it is allowed to: v1's NDMA stops all DMA (N12), v2's P2P states do not (V2-6). */
+static void write_by_dma(struct vm *vm, const struct vm_device *d, size_t page, uint64_t value)
 {
-    *vm = (struct vm){.ram_bytes = o->ram_bytes, .pages = o->ram_bytes / PAGE_BYTES, .dirty_rate = o->dirty_rate};
-    vm->bitmap_words = (vm->pages + 63) / 64;
-    vm->dirty = calloc(vm->bitmap_words, sizeof *vm->dirty);
-    void *ram = mmap(NULL, vm->ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    vm->ram = ram == MAP_FAILED ? NULL : ram;
-    if (vm->dirty == NULL || vm->ram == NULL) {
-        fprintf(stderr, "%s: no memory for a guest with %zu MiB\n", name, vm->ram_bytes >> 20);
-        return -1;
+    if (simdev_dma_write(d->hardware.device, page) == 0) { /* in the device's log now */
+        for (size_t word = 0; word < DMA_WORDS; word++) {
+            atomic_store_explicit(&vm->ram[page * PAGE_WORDS + word], value + word, memory_order_relaxed);
+        }
     }
-    vm->hardware = softdev_new(&(struct softdev_config){
-        .state_bytes = o->state_bytes,
-        .state_rate = STATE_RATE,
-        .ram = vm->ram,
-        .ram_bytes = vm->ram_bytes,
-        .dma_rate = DMA_RATE,
-    });
-    if (vm->hardware == NULL) {
-        fprintf(stderr, "%s: no memory for the device\n", name);
-        return -1;
-    }
+}
 
-    struct vfiomig_device_ops ops;
-    softdev_get_ops(&ops);
+static void *run_devices(void *opaque)
+{
+    struct vm *vm = opaque;
+    uint64_t random = 2;
+    while (!atomic_load_explicit(&vm->work_stop, memory_order_relaxed)) {
+        pthread_mutex_lock(&vm->dma_lock);
+        for (unsigned i = 0; i < vm->devices; i++) {
+            struct vm_device *d = &vm->device[i];
+            const uint64_t tick = atomic_load_explicit(&d->ticks, memory_order_relaxed) + 1;
+            if (simdev_redirty(d->hardware.device, next_random(&random) % d->state_bytes, STATE_BYTES, tick) < 0) {
+                continue; /* it rests */
+            }
+            for (unsigned n = 0; n < DMA_PAGES; n++) {
+                write_by_dma(vm, d, next_random(&random) % vm->pages, tick);
+            }
+            atomic_store_explicit(&d->ticks, tick, memory_order_relaxed);
+        }
+        pthread_mutex_unlock(&vm->dma_lock);
+        sleep_us(TICK_US);
+    }
+    return NULL;
+}
+
+static int add_device(struct vm *vm, const struct options *o, const char *name, bool fresh)
+{
+    struct vm_device *d = &vm->device[vm->devices];
+    snprintf(d->name, sizeof d->name, "simdev%u", vm->devices);
+    d->state_bytes = o->state_bytes;
+    if (hardware_new(&d->hardware, o, fresh ? 0 : vm->devices + 1) < 0) {
+        fprintf(stderr, "%s: no memory for %s\n", name, d->name);
+        return -1;
+    }
+    vm->devices++; /* from here on vm_free() knows it */
+
     struct vfiomig_device_options options;
     VFIOMIG_INIT(&options);
-    options.name = "softdev0"; /* in every message; unique within a migration */
+    options.name = d->name;
+    /* P22: the draft and v1 have the same region type, and nothing in the device tells them apart. */
+    options.dialect = o->dialect == SIMDEV_DRAFT_REWRITE ? VFIOMIG_DIALECT_DRAFT : VFIOMIG_DIALECT_AUTO;
     struct vfiomig_error *error = NULL;
-    if (vfiomig_device_new_ops(&ops, vm->hardware, &options, &vm->device, &error) < 0) {
+    if (vfiomig_device_new_ops(&d->hardware.ops, d->hardware.opaque, &options, &d->handle, &error) < 0) {
         return fail(name, error);
     }
 
     /* A device that cannot be migrated is no error here: a VMM learns it now and blocks migration with this reason. */
     struct vfiomig_device_info info;
     VFIOMIG_INIT(&info);
-    if (vfiomig_device_get_info(vm->device, &info, &error) < 0) {
+    if (vfiomig_device_get_info(d->handle, &info, &error) < 0) {
         return fail(name, error);
     }
     if (info.dialect == VFIOMIG_DIALECT_AUTO) {
-        fprintf(stderr, "%s: not migratable: %s\n", name, info.reason);
+        fprintf(stderr, "%s: %s: not migratable: %s\n", name, d->name, info.reason);
         return -1;
+    }
+    d->dialect = info.dialect;
+    d->caps = info.caps;
+    return 0;
+}
+
+int vm_new(struct vm *vm, const struct options *o, const char *name, bool fresh)
+{
+    *vm = (struct vm){.ram_bytes = o->ram_bytes, .pages = o->ram_bytes / PAGE_BYTES, .dirty_rate = o->dirty_rate};
+    pthread_mutex_init(&vm->dma_lock, NULL);
+    vm->bitmap_words = (vm->pages + 63) / 64;
+    vm->dirty = calloc(vm->bitmap_words, sizeof *vm->dirty);
+    vm->dma_pages = calloc(vm->pages, sizeof *vm->dma_pages);
+    void *ram = mmap(NULL, vm->ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    vm->ram = ram == MAP_FAILED ? NULL : ram;
+    if (vm->dirty == NULL || vm->dma_pages == NULL || vm->ram == NULL) {
+        fprintf(stderr, "%s: no memory for a guest with %zu MiB\n", name, vm->ram_bytes >> 20);
+        return -1;
+    }
+    while (vm->devices < o->devices) {
+        if (add_device(vm, o, name, fresh) < 0) {
+            return -1;
+        }
     }
     return 0;
 }
@@ -97,7 +145,16 @@ void vm_boot(struct vm *vm)
     for (size_t word = 0; word < vm->pages * PAGE_WORDS; word++) {
         atomic_store_explicit(&vm->ram[word], next_random(&vm->vcpu.random), memory_order_relaxed);
     }
-    softdev_mmio_enable(vm->hardware);
+}
+
+int vm_start_devices(struct vm *vm)
+{
+    vm->works = pthread_create(&vm->work_thread, NULL, run_devices, vm) == 0;
+    if (!vm->works) {
+        fprintf(stderr, "no thread for the devices\n");
+        return -1;
+    }
+    return 0;
 }
 
 int vm_start_vcpu(struct vm *vm)
@@ -123,12 +180,80 @@ void vm_stop_vcpu(struct vm *vm)
 void vm_free(struct vm *vm)
 {
     vm_stop_vcpu(vm);
-    vfiomig_device_free(vm->device); /* before the device itself: after this call the library never touches it again */
-    softdev_free(vm->hardware);
+    if (vm->works) {
+        atomic_store(&vm->work_stop, true);
+        pthread_join(vm->work_thread, NULL);
+    }
+    for (unsigned i = 0; i < vm->devices; i++) {
+        /* Before the device itself: after this call the library never touches it again. */
+        vfiomig_device_free(vm->device[i].handle);
+        hardware_free(&vm->device[i].hardware);
+    }
     if (vm->ram != NULL) {
         munmap((void *)vm->ram, vm->ram_bytes);
     }
     free((void *)vm->dirty);
+    free(vm->dma_pages);
+    pthread_mutex_destroy(&vm->dma_lock);
+}
+
+/* What a device does when all of them are to go to `state`. */
+static uint32_t goal(const struct vm_device *d, uint32_t state)
+{
+    const uint32_t now = vfiomig_device_get_state(d->handle);
+    const bool p2p = (d->caps & VFIOMIG_CAP_P2P) != 0, pre_copy = (d->caps & VFIOMIG_CAP_PRE_COPY) != 0;
+    switch (state) {
+    case VFIOMIG_STATE_PRE_COPY: return pre_copy ? state : now;
+    case VFIOMIG_STATE_PRE_COPY_P2P: return !p2p ? now : pre_copy ? state : VFIOMIG_STATE_RUNNING_P2P;
+    case VFIOMIG_STATE_RUNNING_P2P:
+        /* V2-9: the pre-copy session ends with PRE_COPY -> RUNNING, with no grace state between. */
+        return p2p && now != VFIOMIG_STATE_PRE_COPY && now != VFIOMIG_STATE_RUNNING ? state : now;
+    case VFIOMIG_STATE_STOP:
+        /* V1-3: v1 and the draft know no STOP after RESUMING. They rest in RESUMING, and validate on the way out. */
+        return now == VFIOMIG_STATE_RESUMING && d->dialect != VFIOMIG_DIALECT_V2 ? now : state;
+    default: return state;
+    }
+}
+
+int vm_all_to(struct vm *vm, uint32_t state, uint32_t on_failure, struct step_time *time, struct vfiomig_error **error)
+{
+    int result = 0;
+    *time = (struct step_time){0};
+    for (unsigned i = 0; i < vm->devices; i++) {
+        struct vm_device *d = &vm->device[i];
+        struct vfiomig_error *e = NULL;
+        const uint32_t to = goal(d, state);
+        if (to == vfiomig_device_get_state(d->handle)) {
+            continue;
+        }
+        const uint64_t begun = now_ns();
+        if (vfiomig_device_set_state(d->handle, to, on_failure, 0, &e) < 0) {
+            if (result == 0) {
+                *error = e;
+            } else {
+                vfiomig_error_free(e);
+            }
+            result = -1;
+        }
+        step_add(time, now_ns() - begun);
+    }
+    /* A DMA write that a device was allowed before it stopped is in RAM now. Hardware sees to that by itself (N12). */
+    pthread_mutex_lock(&vm->dma_lock);
+    pthread_mutex_unlock(&vm->dma_lock);
+    return result;
+}
+
+/* With the lock held, so that what is in a device's log is in RAM too, and not written only after it was sent. */
+static void take_dma_logs(struct vm *vm, uint64_t *bitmap)
+{
+    pthread_mutex_lock(&vm->dma_lock);
+    for (unsigned i = 0; i < vm->devices; i++) {
+        size_t count = simdev_take_dma_log(vm->device[i].hardware.device, vm->dma_pages, vm->pages);
+        for (size_t n = 0; n < count && bitmap != NULL; n++) {
+            bitmap[vm->dma_pages[n] / 64] |= UINT64_C(1) << (vm->dma_pages[n] % 64);
+        }
+    }
+    pthread_mutex_unlock(&vm->dma_lock);
 }
 
 void vm_log_start(struct vm *vm)
@@ -136,12 +261,7 @@ void vm_log_start(struct vm *vm)
     for (size_t word = 0; word < vm->bitmap_words; word++) {
         atomic_store_explicit(&vm->dirty[word], 0, memory_order_relaxed);
     }
-    softdev_log_start(vm->hardware);
-}
-
-void vm_log_stop(struct vm *vm)
-{
-    softdev_log_stop(vm->hardware);
+    take_dma_logs(vm, NULL);
 }
 
 void vm_log_harvest(struct vm *vm, uint64_t *bitmap)
@@ -149,7 +269,7 @@ void vm_log_harvest(struct vm *vm, uint64_t *bitmap)
     for (size_t word = 0; word < vm->bitmap_words; word++) {
         bitmap[word] |= atomic_exchange_explicit(&vm->dirty[word], 0, memory_order_acquire);
     }
-    softdev_log_harvest(vm->hardware, bitmap);
+    take_dma_logs(vm, bitmap);
 }
 
 void vm_copy_pages(const struct vm *vm, size_t first, size_t count, uint64_t *to)
@@ -167,8 +287,24 @@ uint64_t vm_ram_checksum(const struct vm *vm)
 
 bool vm_is_alive(struct vm *vm)
 {
-    uint64_t steps = atomic_load(&vm->vcpu_steps);
-    uint64_t ticks = softdev_ticks(vm->hardware);
+    uint64_t ticks[MAX_DEVICES];
+    const uint64_t steps = atomic_load(&vm->vcpu_steps);
+    for (unsigned i = 0; i < vm->devices; i++) {
+        ticks[i] = atomic_load(&vm->device[i].ticks);
+    }
     sleep_us(100000);
-    return atomic_load(&vm->vcpu_steps) > steps && softdev_ticks(vm->hardware) > ticks;
+    bool alive = atomic_load(&vm->vcpu_steps) > steps;
+    for (unsigned i = 0; i < vm->devices; i++) {
+        alive = alive && atomic_load(&vm->device[i].ticks) > ticks[i];
+    }
+    return alive;
+}
+
+uint64_t vm_print_violations(const struct vm *vm, const char *who)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < vm->devices; i++) {
+        count += hardware_print_violations(&vm->device[i].hardware, who, vm->device[i].name);
+    }
+    return count;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A virtual machine, small: RAM, one vCPU, one device. No migration in here. */
+/* A virtual machine, small: RAM, one vCPU, devices. No migration in here, but for the step that all devices take. */
 #ifndef VM_H
 #define VM_H
 
-#include "../softdev.h"
+#include "hardware.h"
 #include "options.h"
+#include "wire.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,6 +20,16 @@ struct vcpu {
     uint64_t steps;
 };
 
+struct vm_device {
+    char name[32];                 /* in every message; unique within a migration */
+    struct hardware hardware;
+    struct vfiomig_device *handle; /* the library's */
+    uint32_t dialect;              /* VFIOMIG_DIALECT_* */
+    uint32_t caps;                 /* VFIOMIG_CAP_* */
+    size_t state_bytes;
+    atomic_uint_fast64_t ticks;    /* how often it has worked; grows only while it runs */
+};
+
 struct vm {
     /* Written by the vCPU and by DMA while the migration reads it; so, all of them use relaxed atomics. */
     _Atomic uint64_t *ram;
@@ -26,9 +37,14 @@ struct vm {
     size_t pages;
     size_t bitmap_words;
     _Atomic uint64_t *dirty; /* pages that the vCPU wrote */
+    uint64_t *dma_pages;     /* room for what the devices' logs say */
 
-    struct softdev *hardware;
-    struct vfiomig_device *device; /* the library's handle for it */
+    unsigned devices;
+    struct vm_device device[MAX_DEVICES];
+    pthread_mutex_t dma_lock; /* held while the devices work */
+    pthread_t work_thread;
+    atomic_bool work_stop;
+    bool works;
 
     struct vcpu vcpu;
     atomic_uint_fast64_t vcpu_steps; /* a copy for other threads */
@@ -38,27 +54,36 @@ struct vm {
     uint64_t dirty_rate;
 };
 
-/* All of these return 0 or -1 and have said why. */
-int vm_new(struct vm *vm, const struct options *o, const char *name);
+/* These return 0 or -1 and have said why. A VM that is fresh is one to be loaded. */
+int vm_new(struct vm *vm, const struct options *o, const char *name, bool fresh);
+int vm_start_devices(struct vm *vm);
 int vm_start_vcpu(struct vm *vm);
 
-/* The guest boots: it fills its RAM and makes the device work. */
-void vm_boot(struct vm *vm);
+void vm_boot(struct vm *vm);      /* the guest fills its RAM */
 void vm_stop_vcpu(struct vm *vm); /* when it returns the vCPU is quiet */
 void vm_free(struct vm *vm);
 
-/* The dirty log: what the vCPU and the device wrote since the last harvest. Harvest sets bits and clears the log. */
+/*
+ * Brings all devices to a state, one after another; it is a barrier: 0 when all of them are there (N5). Devices for
+ * which the state does not exist stay as they are (N22), and so do those whose dialect has another way. After a failure
+ * the devices that follow finish the step too, and the first error is the result.
+ */
+int vm_all_to(struct vm *vm, uint32_t state, uint32_t on_failure, struct step_time *time, struct vfiomig_error **error);
+
+/* The dirty log: what the vCPU and the devices wrote since the last harvest. Harvest sets bits and clears the log. */
 void vm_log_start(struct vm *vm);
-void vm_log_stop(struct vm *vm);
 void vm_log_harvest(struct vm *vm, uint64_t *bitmap);
 
 /* Copies pages out while others write to them. */
 void vm_copy_pages(const struct vm *vm, size_t first, size_t count, uint64_t *to);
 
-/* Of RAM; for a VM whose vCPU and device are stopped. */
+/* Of RAM; for a VM whose vCPU and devices are stopped. */
 uint64_t vm_ram_checksum(const struct vm *vm);
 
-/* Whether vCPU and device get on with their work, seen over a tenth of a second. */
+/* Whether vCPU and all devices get on with their work, seen over a tenth of a second. */
 bool vm_is_alive(struct vm *vm);
+
+/* Prints what the devices have to say against their user; how much it was. */
+uint64_t vm_print_violations(const struct vm *vm, const char *who);
 
 #endif

@@ -25,12 +25,11 @@ static void keep_to_rate(struct wire *wire, size_t len)
     }
 }
 
-int wire_send(struct wire *wire, enum frame_type type, uint64_t arg, const void *payload, size_t len)
+int wire_send(struct wire *wire, const struct frame *frame, const void *payload)
 {
-    struct frame frame = {.type = type, .len = (uint32_t)len, .arg = arg};
-    struct iovec parts[2] = {{&frame, sizeof frame}, {(void *)(uintptr_t)payload, len}};
+    struct iovec parts[2] = {{(void *)(uintptr_t)frame, sizeof *frame}, {(void *)(uintptr_t)payload, frame->len}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    size_t left = sizeof frame + len;
+    size_t left = sizeof *frame + frame->len;
     wire->sent += left;
     keep_to_rate(wire, left);
     while (left > 0) {
