@@ -35,7 +35,7 @@ trap 'rm -rf "$work"' EXIT
 
 flags=(-std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wpedantic -Werror)
 objects=()
-for helper in lab device uart stream; do
+for helper in lab device uart stream testdev migration; do
     "${cc[@]}" "${flags[@]}" "${cflags[@]}" -c -o "$work/$helper.o" "$progs/$helper.c"
     objects+=("$work/$helper.o")
 done

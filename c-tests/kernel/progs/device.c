@@ -164,7 +164,7 @@ static void open_by_group(struct lab_device *device, const char *sysfs)
 	CHECK_EQ(fcntl(device->fd, F_SETFD, FD_CLOEXEC), 0);
 }
 
-static void open_device(struct lab_device *device, const char *bus, const char *name)
+void lab_open_device(struct lab_device *device, const char *bus, const char *name)
 {
 	char sysfs[SYSFS_MAX];
 
@@ -188,14 +188,14 @@ void lab_open_mdev(struct lab_device *device, int number)
 	char name[64];
 
 	mdev_name(name, sizeof(name), number);
-	open_device(device, "mdev", name);
+	lab_open_device(device, "mdev", name);
 	CHECK_EQ(raw_reset(device), 0);
 	RAW_IS(device, VFIOMIG_STATE_RUNNING);
 }
 
 void lab_open_pci(struct lab_device *device, const char *address)
 {
-	open_device(device, "pci", address);
+	lab_open_device(device, "pci", address);
 }
 
 void lab_close(struct lab_device *device)

@@ -82,6 +82,8 @@ bool lab_is_cdev(void);
  */
 void lab_open_mdev(struct lab_device *device, int number);
 void lab_open_pci(struct lab_device *device, const char *address);
+/* Any device, by bus and name in sysfs; it stays as it is found. */
+void lab_open_device(struct lab_device *device, const char *bus, const char *name);
 void lab_close(struct lab_device *device);
 
 /* Opens the cdev of an mdev and does not bind it. */
