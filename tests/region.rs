@@ -448,6 +448,15 @@ fn asking_for_sizes_never_acknowledges() {
     while pair.from.read(&mut [0; 5000]).unwrap().1 & SEGMENT_END == 0 {}
     let after = pair.from.pending_exact().unwrap();
     assert!(!after.cached && after.dirty_bytes < before.dirty_bytes, "{after:?}");
+    // Between segments the device itself is asked, not what the acknowledgement left.
+    let asked = pair.source.count(Access::PendingRead);
+    pair.source.redirty(3).unwrap();
+    let dirtied = pair.from.pending_exact().unwrap();
+    assert!(dirtied.dirty_bytes > after.dirty_bytes, "{after:?} {dirtied:?}");
+    assert_eq!(pair.source.count(Access::PendingRead), asked + 1);
+    pair.source.allow_abort(true);
+    set(&pair.from, State::StopCopy).unwrap();
+    assert!(pair.from.pending_exact().unwrap().stop_copy_bytes >= dirtied.dirty_bytes);
     pair.finish();
 }
 

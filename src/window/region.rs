@@ -401,15 +401,14 @@ impl Window for RegionWindow {
 
     fn figures(&mut self, access: &Access<'_>) -> Outcome<Figures> {
         let cached = self.segment.is_some();
-        let left = match (cached, self.pending) {
-            (true, _) => self.last_pending,
-            (false, Some(pending)) => Some(pending),
-            (false, None) => {
-                let pending = self.ask_pending(access)?;
-                // Read once, it starts the next segment; read twice it would do no harm, but cost.
-                self.pending = (pending > 0).then_some(pending);
-                Some(pending)
-            }
+        let left = if cached {
+            self.last_pending
+        } else {
+            // What an earlier read left may be old: the device has run since, or has stopped. Asked again before a segment
+            // begins, pending_bytes acknowledges nothing (V1-6 a).
+            let pending = self.ask_pending(access)?;
+            self.pending = (pending > 0).then_some(pending);
+            Some(pending)
         };
         let dirty_bytes = left.filter(|_| access.in_precopy);
         Ok(Figures { precopy: PrecopyFigures { dirty_bytes, ..PrecopyFigures::UNKNOWN }, left, cached })
