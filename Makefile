@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall demo check check-rust check-c check-examples check-race check-kernel lab header abi bench lint clean help
+.PHONY: all install uninstall demo check check-rust check-c check-examples check-race check-asan check-kernel lab header abi bench lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -113,6 +113,9 @@ check-examples: $(STAGE)/.done $(SIMDEV)
 check-race:  ## The thread tests under ThreadSanitizer
 	c-tests/race.sh '$(CARGO)' '$(TARGET)/tsan'
 
+check-asan:  ## The tests with lying and failing devices under AddressSanitizer
+	tests/asan.sh '$(CARGO)' '$(TARGET)/asan'
+
 check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migratable devices, in a VM
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
 	CC='$(CC)' c-tests/kernel/driver/check.sh
@@ -138,7 +141,7 @@ lint:  ## Formatting, clippy, documentation, shell scripts
 
 clean:  ## Remove everything that was built
 	$(CARGO) clean
-	rm -rf $(TARGET)/inject-panic $(TARGET)/tsan
+	rm -rf $(TARGET)/inject-panic $(TARGET)/tsan $(TARGET)/asan
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
