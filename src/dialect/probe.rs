@@ -98,15 +98,18 @@ fn region_dialect(
     if num_regions > MAX_REGIONS {
         log!(Warning, "the device says it has {num_regions} regions; only {MAX_REGIONS} are looked at");
     }
-    (0..num_regions.min(MAX_REGIONS)).find_map(|index| match region_info(transport, index) {
-        Ok(region) => match region_kind(region.region_type?, is_ccw, wanted)? {
-            Kind::V1 => Some(Box::new(V1::new(region)) as Box<dyn Dialect>),
-            _ => Some(Box::new(Draft::new(region, cursor)) as Box<dyn Dialect>),
-        },
+    let described = (0..num_regions.min(MAX_REGIONS)).filter_map(|index| match region_info(transport, index) {
+        Ok(region) => Some((region_kind(region.region_type?, is_ccw, wanted)?, region)),
         Err(error) => {
             log!(Warning, "{error}");
             None
         }
+    });
+    // P22: a v1 region before a draft's, whatever their order.
+    let (kind, region) = described.min_by_key(|(kind, _)| *kind != Kind::V1)?;
+    Some(match kind {
+        Kind::V1 => Box::new(V1::new(region)),
+        _ => Box::new(Draft::new(region, cursor)),
     })
 }
 
