@@ -93,7 +93,10 @@ for variant in ${variants:-plain static asan valgrind}; do
 			report SKIP "$variant: there is no valgrind"
 			continue
 		fi
-		[ -e "$T_BUILD/plain/$name" ] || compile plain >"$out" 2>&1 || true
+		if ! [ -e "$T_BUILD/plain/$name" ] && ! compile plain >"$out" 2>&1; then
+			report FAIL "$variant: does not build" "$out"
+			continue
+		fi
 	elif ! compile "$variant" >"$out" 2>&1; then
 		rm -f "$T_BUILD/$variant/$name"
 		report FAIL "$variant: does not build" "$out"
