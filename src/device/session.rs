@@ -29,7 +29,7 @@ impl Inner {
         };
         let has_region = dialect.registers().is_some();
         let data = if has_region { None } else { Some(transport.open_data(data_fd)?) };
-        window.begin(&Access { transport: &**transport, dialect: &**dialect, in_precopy: true }, direction, data);
+        window.begin(&Access { transport: &**transport, dialect: &**dialect, in_precopy: true }, data);
         cache.set_mapped(window.is_mapped());
         self.session =
             Some(Session { direction, moved: 0, complete: false, broken: false, ran_empty: false, lent: None });

@@ -2,7 +2,7 @@
 
 use super::staging::Staging;
 use super::{Access, Chunk, Figures, NO_SEGMENT, Outcome, Room, Trouble, Window};
-use crate::dialect::{Direction, PrecopyFigures};
+use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, read_from, wait_ready, write_to};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -144,7 +144,7 @@ fn no_segment_end(segment_end: bool) -> Outcome<()> {
 }
 
 impl Window for FdWindow {
-    fn begin(&mut self, _access: &Access<'_>, _direction: Direction, data: Option<Box<dyn DataFd>>) {
+    fn begin(&mut self, _access: &Access<'_>, data: Option<Box<dyn DataFd>>) {
         self.staging.discard();
         self.data = data;
     }

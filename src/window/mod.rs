@@ -12,7 +12,7 @@ pub(crate) mod region;
 mod staging;
 
 use crate::dialect::registers::{Fault, Registers};
-use crate::dialect::{Dialect, Direction, PrecopyFigures};
+use crate::dialect::{Dialect, PrecopyFigures};
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, Transport};
 pub(crate) use staging::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER};
@@ -132,7 +132,7 @@ pub(crate) struct Figures {
 /// One device's window. Methods come in the order of a session: begin, then save or load, then end.
 pub(crate) trait Window: Send {
     /// A session begins; `data` is its data fd where the dialect has one.
-    fn begin(&mut self, access: &Access<'_>, direction: Direction, data: Option<Box<dyn DataFd>>);
+    fn begin(&mut self, access: &Access<'_>, data: Option<Box<dyn DataFd>>);
     /// The session is over. Lent memory stays readable.
     fn end(&mut self);
     /// The window is not used again: mappings are given back, and lent device memory is gone.

@@ -7,8 +7,8 @@
 use super::mmap::Mapping;
 use super::staging::Staging;
 use super::{Access, Chunk, DEVICE_MEM, Figures, NO_SEGMENT, Outcome, Quirks, Room, SEGMENT_END, Trouble, Window};
+use crate::dialect::PrecopyFigures;
 use crate::dialect::registers::{Fault, Registers};
-use crate::dialect::{Direction, PrecopyFigures};
 use crate::error::{Error, Kind};
 use crate::log::log;
 use crate::transport::{DataFd, Transport, read_from, write_to};
@@ -298,7 +298,7 @@ fn moved(trouble: Trouble, moved: usize) -> Trouble {
 }
 
 impl Window for RegionWindow {
-    fn begin(&mut self, access: &Access<'_>, _direction: Direction, _data: Option<Box<dyn DataFd>>) {
+    fn begin(&mut self, access: &Access<'_>, _data: Option<Box<dyn DataFd>>) {
         self.end();
         if let Some(registers) = access.dialect.registers() {
             self.map(access.transport, registers);
