@@ -180,7 +180,7 @@ pub(super) fn close_unexpected(data_fd: i32) {
     drop(KernelData::open(Some(data_fd)));
 }
 
-fn check(result: libc::c_int) -> Result<(), Errno> {
+pub(super) fn check(result: libc::c_int) -> Result<(), Errno> {
     if result < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 

@@ -1,14 +1,17 @@
 //! How requests reach a device. A dialect knows only the [`Transport`] trait; it is shaped like the interfaces that VMMs
 //! have already (QEMU's VFIODeviceIOOps).
 //!
-//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs and signals.rs.
+//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, signals.rs, type1.rs and iommufd.rs.
 
 pub(crate) mod caps;
+pub(crate) mod dma_log;
 mod feature;
+pub mod iommufd;
 pub mod kernel;
 pub mod ops;
 mod region;
 mod signals;
+pub mod type1;
 
 use crate::error::{Errno, Error};
 use std::os::fd::BorrowedFd;

@@ -1,9 +1,12 @@
 //! Kernel layouts and numbers: constants from `vfio-bindings`, what it lacks, and asserts that both agree. No code.
 //!
-//! May import: nothing of the crate. Follows: `include/uapi/linux/vfio.h` (Linux 7.2), protocol.md section 0.
+//! May import: nothing of the crate. Follows: `include/uapi/linux/vfio.h` (Linux 7.2) and `iommufd.h`, protocol.md section 0.
 
 pub(crate) mod device;
+pub(crate) mod dma_log;
 pub(crate) mod feature;
 pub(crate) mod ioctl;
+pub(crate) mod iommufd;
 pub(crate) mod migration_region;
 pub(crate) mod region;
+pub(crate) mod type1;

@@ -1,0 +1,61 @@
+//! Requests to a device's own DMA log (L1 to L9).
+
+use super::{Feature, Transport};
+use crate::error::Errno;
+use crate::uapi::dma_log as u;
+use crate::uapi::feature::{GET, SET};
+
+/// Memory in which a kernel may set bits: it sets some past the last one that was asked for, to the end of the page (I6), and
+/// says nothing if it cannot reach the memory (I7). So it must be whole pages.
+pub(super) fn check_bitmap(bitmap: &[u64], bits: u64) -> Result<(), Errno> {
+    const PAGE: usize = 4096;
+    let bytes = size_of_val(bitmap);
+    let whole = bytes > 0 && bytes.is_multiple_of(PAGE) && bitmap.as_ptr().addr().is_multiple_of(PAGE);
+    let enough = (bitmap.len() as u64).saturating_mul(64) >= bits;
+    if whole && enough { Ok(()) } else { Err(Errno::new(libc::EINVAL)) }
+}
+
+/// The address that a request carries. The kernel writes there while the request lasts, and never afterwards.
+pub(super) fn address<T>(memory: *const T) -> u64 {
+    memory.expose_provenance() as u64
+}
+
+/// Whether the device knows how to log.
+pub(crate) fn probe(transport: &dyn Transport) -> bool {
+    let mut feature = Feature::new(u::START | SET | u::PROBE, 0);
+    transport.device_feature(&mut feature).is_ok()
+}
+
+/// Starts to log `ranges` {iova, length}; `page_size` is a hint, the answer is the device's own (L1).
+pub(crate) fn start(transport: &dyn Transport, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
+    let count = u32::try_from(ranges.len()).map_err(|_| Errno::new(libc::E2BIG))?;
+    let mut feature = Feature::new(u::START | SET, u::START_SIZE);
+    feature.put_u64(u::START_PAGE_SIZE, page_size);
+    feature.put_u32(u::START_NUM_RANGES, count);
+    feature.put_u64(u::START_RANGES, address(ranges.as_ptr()));
+    transport.device_feature(&mut feature)?;
+    Ok(feature.u64_at(u::START_PAGE_SIZE))
+}
+
+/// Stops; the log is gone (N26).
+pub(crate) fn stop(transport: &dyn Transport) -> Result<(), Errno> {
+    transport.device_feature(&mut Feature::new(u::STOP | SET, 0))
+}
+
+/// Sets the bits of what was written since the last report, and clears the log (L5). `bitmap` is whole pages.
+pub(crate) fn report(
+    transport: &dyn Transport,
+    iova: u64,
+    length: u64,
+    page_size: u64,
+    bitmap: &mut [u64],
+) -> Result<(), Errno> {
+    let bits = length.checked_div(page_size).ok_or(Errno::new(libc::EINVAL))?.saturating_add(1);
+    check_bitmap(bitmap, bits.saturating_sub(u64::from(length.is_multiple_of(page_size))))?;
+    let mut feature = Feature::new(u::REPORT | GET, u::REPORT_SIZE);
+    feature.put_u64(u::REPORT_IOVA, iova);
+    feature.put_u64(u::REPORT_LENGTH, length);
+    feature.put_u64(u::REPORT_PAGE_SIZE, page_size);
+    feature.put_u64(u::REPORT_BITMAP, address(bitmap.as_mut_ptr().cast_const()));
+    transport.device_feature(&mut feature)
+}
