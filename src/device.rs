@@ -1,11 +1,9 @@
 //! One migratable VFIO device: transport + dialect + data window + session behind one handle.
 //!
-//! May import: window, dialect, transport, error, log. Follows: DESIGN.md sections 2, 5 and 6. Parts: `gate` (who may use
-//! it now), `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes), `save`, `load`.
+//! May import: window, dialect, transport, error, gate, log. Follows: DESIGN.md sections 2, 5 and 6. Parts: `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes), `save`, `load`.
 
 mod cache;
-mod dirty;
-mod gate;
+pub(crate) mod dirty;
 mod load;
 mod pending;
 mod save;
@@ -15,6 +13,7 @@ mod transition;
 use crate::dialect::probe::{Found, Reason, probe};
 use crate::dialect::{Cursor, Dialect, Kind, State};
 use crate::error::{Error, Result};
+use crate::gate::{Denied, Gate, Pass, this_thread};
 use crate::log::log;
 use crate::transport::Transport;
 use crate::window::data_fd::FdWindow;
@@ -22,9 +21,9 @@ use crate::window::region::RegionWindow;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
 use cache::Cache;
 pub use cache::{UNKNOWN, cap};
-use gate::{Denied, Gate, Pass};
 pub use pending::Pending;
 use session::Session;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 pub use transition::OnFailure;
 
@@ -75,11 +74,13 @@ pub struct Device {
     name: String,
     cache: Cache,
     gate: Gate<Inner>,
+    /// Requests to the DMA log go beside data calls and state changes, which may be in progress on another thread.
+    log: Gate<Arc<dyn Transport>>,
 }
 
 /// What a call has for itself while it is in progress.
 struct Inner {
-    transport: Box<dyn Transport>,
+    transport: Arc<dyn Transport>,
     dialect: std::result::Result<Box<dyn Dialect>, Reason>,
     window: Box<dyn Window>,
     wanted: Option<Kind>,
@@ -91,6 +92,8 @@ struct Inner {
     stream_void: bool,
     /// The chunk or room that is out belongs to a session that has ended.
     lent_is_stale: bool,
+    /// The thread of the last *device* call.
+    user: usize,
 }
 
 impl Device {
@@ -107,6 +110,7 @@ impl Device {
             return Err(Error::argument(format!("buffer_size: {size} is not within {MIN_BUFFER} to {MAX_BUFFER}")));
         }
         let cache = Cache::new();
+        let transport: Arc<dyn Transport> = Arc::from(transport);
         let found =
             probe(&*transport, options.dialect, options.draft_cursor).map_err(|error| error.context(&options.name))?;
         cache.set_found(&found);
@@ -124,8 +128,10 @@ impl Device {
             session: None,
             stream_void: false,
             lent_is_stale: false,
+            user: this_thread(),
         };
-        let device = Device { name: options.name, cache, gate: Gate::new(inner) };
+        let log = Gate::new(Arc::clone(&inner.transport));
+        let device = Device { name: options.name, cache, gate: Gate::new(inner), log };
         log!(Info, "{}: {}", device.name, device.summary());
         Ok(device)
     }
@@ -186,15 +192,22 @@ impl Device {
     /// Ends the use of the device: waits for the call in progress, closes the data fd, drops the transport. The device's
     /// state stays as it is. Later calls answer ENODEV. *whole.*
     pub fn close(&self) -> Result<()> {
-        let inner = self.gate.close().map_err(|denied| self.denied(denied))?;
+        // Both before either is closed: a call from a callback of the log frees nothing either.
+        let log = self.log.enter_whole().map_err(|denied| self.denied(denied))?;
+        let inner = self.enter_whole()?.close();
+        drop(log.close());
         self.cache.data_open.store(false, Ordering::Relaxed);
-        let Inner { mut window, transport, .. } = *inner;
-        window.close(&*transport);
+        if let Some(inner) = inner {
+            let Inner { mut window, transport, .. } = *inner;
+            window.close(&*transport);
+        }
         Ok(())
     }
 
     fn enter(&self) -> Result<Pass<'_, Inner>> {
-        self.gate.enter().map_err(|denied| self.denied(denied))
+        let mut pass = self.gate.enter().map_err(|denied| self.denied(denied))?;
+        pass.user = this_thread();
+        Ok(pass)
     }
 
     fn enter_whole(&self) -> Result<Pass<'_, Inner>> {

@@ -30,6 +30,8 @@ pub mod dialect;
 pub mod error;
 pub mod ffi;
 #[forbid(unsafe_code)]
+mod gate;
+#[forbid(unsafe_code)]
 pub mod log;
 pub mod transport;
 #[forbid(unsafe_code)]

@@ -4,6 +4,7 @@ use super::kernel::KernelData;
 use super::signals::Blocked;
 use super::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::error::{Errno, Error};
+use crate::gate::{Gate, Pass};
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -56,6 +57,15 @@ pub struct Ops {
 struct Table {
     ops: Ops,
     opaque: *mut c_void,
+    /// One call at a time: a harvest asks for the DMA log while another thread may read data.
+    turn: Gate<()>,
+}
+
+impl Table {
+    /// The right to call a function; EDEADLK from within one.
+    fn turn(&self) -> Result<Pass<'_, ()>, Errno> {
+        self.turn.enter_whole().map_err(|_| Errno::new(libc::EDEADLK))
+    }
 }
 
 // SAFETY: `opaque` is never dereferenced here, only handed to the VMM's functions; `OpsTransport::new`'s contract makes the
@@ -96,7 +106,7 @@ impl OpsTransport {
         if ops.region_map.is_some() != ops.region_unmap.is_some() {
             return Err(Error::argument("ops: region_map and region_unmap must be both NULL or both set"));
         }
-        Ok(OpsTransport { table: Arc::new(Table { ops, opaque }), data_functions })
+        Ok(OpsTransport { table: Arc::new(Table { ops, opaque, turn: Gate::new(()) }), data_functions })
     }
 }
 
@@ -125,6 +135,7 @@ fn argsz(bytes: &[u8]) -> u32 {
 impl Transport for OpsTransport {
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.device_info.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
@@ -137,6 +148,7 @@ impl Transport for OpsTransport {
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
         let function = self.table.ops.device_feature.ok_or_else(absent)?;
         let bytes = feature.bytes_mut();
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
@@ -144,6 +156,7 @@ impl Transport for OpsTransport {
 
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.region_info.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
@@ -151,6 +164,7 @@ impl Transport for OpsTransport {
 
     fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let function = self.table.ops.region_read.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `buf` is writable for its length; the rest is `new`'s contract.
         let result = unsafe { function(self.table.opaque, index, offset, buf.as_mut_ptr().cast(), buf.len()) };
@@ -159,6 +173,7 @@ impl Transport for OpsTransport {
 
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let function = self.table.ops.region_write.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `buf` is readable for its length; the rest is `new`'s contract.
         let result = unsafe { function(self.table.opaque, index, offset, buf.as_ptr().cast(), buf.len()) };
@@ -167,6 +182,7 @@ impl Transport for OpsTransport {
 
     fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
         let function = self.table.ops.region_map.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         let mut memory = std::ptr::null_mut();
         // SAFETY: `memory` is room for one pointer; the rest is `new`'s contract.
@@ -176,6 +192,7 @@ impl Transport for OpsTransport {
 
     fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
         if let Some(function) = self.table.ops.region_unmap {
+            let _turn = self.table.turn();
             let _blocked = Blocked::new();
             // SAFETY: `memory` and `len` are a mapping of region_map; the rest is `new`'s contract.
             unsafe { function(self.table.opaque, index, memory.as_ptr().cast(), len) };
@@ -184,6 +201,7 @@ impl Transport for OpsTransport {
 
     fn reset(&self) -> Result<(), Errno> {
         let function = self.table.ops.reset.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `new`'s contract.
         status(unsafe { function(self.table.opaque) })
@@ -215,6 +233,7 @@ struct OpsData {
 impl DataFd for OpsData {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
         let function = self.table.ops.data_read.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `buf` is writable for its length; the rest is `OpsTransport::new`'s contract.
         count(unsafe { function(self.table.opaque, buf.as_mut_ptr().cast(), buf.len()) }, buf.len())
@@ -222,6 +241,7 @@ impl DataFd for OpsData {
 
     fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
         let function = self.table.ops.data_write.ok_or_else(absent)?;
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `buf` is readable for its length; the rest is `OpsTransport::new`'s contract.
         count(unsafe { function(self.table.opaque, buf.as_ptr().cast(), buf.len()) }, buf.len())
@@ -230,6 +250,7 @@ impl DataFd for OpsData {
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
         let function = self.table.ops.data_precopy_info.ok_or_else(absent)?;
         let bytes = info.bytes_mut();
+        let _turn = self.table.turn()?;
         let _blocked = Blocked::new();
         // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `OpsTransport::new`'s contract.
         status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
@@ -243,6 +264,7 @@ impl DataFd for OpsData {
 impl Drop for OpsData {
     fn drop(&mut self) {
         if let Some(function) = self.table.ops.data_close {
+            let _turn = self.table.turn();
             let _blocked = Blocked::new();
             // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session is over either way.
             unsafe { function(self.table.opaque) };

@@ -1,5 +1,5 @@
-//! Who may use a device now (DESIGN.md section 5, threads). The value is taken out while a call uses it, so no lock is held
-//! during a callback or a request to the kernel.
+//! Who may use a handle now (DESIGN.md section 5, threads). The value is taken out while a call uses it, so no lock is held
+//! during a callback or a request to the kernel. May import: nothing of the crate.
 
 use parking_lot::{Condvar, Mutex};
 use std::ops::{Deref, DerefMut};
@@ -25,48 +25,71 @@ struct Slot<T> {
     value: Option<Box<T>>,
     /// The thread of the call in progress.
     owner: Option<usize>,
+    /// The call in progress is one that later *device* calls wait for.
+    waited_for: bool,
     whole_waiting: usize,
+    between_waiting: usize,
     closed: bool,
 }
 
+impl<T> Slot<T> {
+    /// The calling thread's mark, unless the call in progress is its own.
+    fn check_not_mine(&self) -> Result<usize, Denied> {
+        let me = this_thread();
+        if self.owner == Some(me) { Err(Denied::Reentry) } else { Ok(me) }
+    }
+}
+
 /// A number that no other living thread has.
-fn this_thread() -> usize {
+pub(crate) fn this_thread() -> usize {
     thread_local!(static MARK: u8 = const { 0 });
     MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 
 impl<T> Gate<T> {
     pub fn new(value: T) -> Self {
-        let slot = Slot { value: Some(Box::new(value)), owner: None, whole_waiting: 0, closed: false };
+        let value = Some(Box::new(value));
+        let slot = Slot { value, owner: None, waited_for: false, whole_waiting: 0, between_waiting: 0, closed: false };
         Gate { slot: Mutex::new(slot), left: Condvar::new() }
     }
 
-    /// Entry of the *device* class: never waits.
+    /// Entry of the *device* class: never waits, but for calls that entered by [`enter_between`](Self::enter_between).
     pub fn enter(&self) -> Result<Pass<'_, T>, Denied> {
         let mut slot = self.slot.lock();
-        let me = this_thread();
-        if slot.owner == Some(me) {
-            return Err(Denied::Reentry);
+        let me = slot.check_not_mine()?;
+        loop {
+            if slot.closed {
+                return Err(Denied::Closed);
+            }
+            if slot.whole_waiting > 0 || (slot.value.is_none() && !slot.waited_for) {
+                return Err(Denied::Busy);
+            }
+            if slot.between_waiting == 0
+                && let Some(value) = slot.value.take()
+            {
+                slot.owner = Some(me);
+                return Ok(Pass { gate: self, value: Some(value) });
+            }
+            self.left.wait(&mut slot);
         }
-        if slot.closed {
-            return Err(Denied::Closed);
-        }
-        if slot.whole_waiting > 0 {
-            return Err(Denied::Busy);
-        }
-        let value = slot.value.take().ok_or(Denied::Busy)?;
-        slot.owner = Some(me);
-        Ok(Pass { gate: self, value: Some(value) })
     }
 
     /// Entry of the *whole* class: waits for the call in progress; no later *device* call overtakes it.
     pub fn enter_whole(&self) -> Result<Pass<'_, T>, Denied> {
+        self.wait_for(|slot| &mut slot.whole_waiting, false)
+    }
+
+    /// Entry of a short call between *device* calls: waits for the one in progress; later ones wait for it, so none of them
+    /// is turned away because of it.
+    pub fn enter_between(&self) -> Result<Pass<'_, T>, Denied> {
+        self.wait_for(|slot| &mut slot.between_waiting, true)
+    }
+
+    fn wait_for(&self, counter: fn(&mut Slot<T>) -> &mut usize, waited_for: bool) -> Result<Pass<'_, T>, Denied> {
         let mut slot = self.slot.lock();
-        let me = this_thread();
-        if slot.owner == Some(me) {
-            return Err(Denied::Reentry);
-        }
-        slot.whole_waiting = slot.whole_waiting.saturating_add(1);
+        let me = slot.check_not_mine()?;
+        let waiting = counter(&mut slot);
+        *waiting = waiting.saturating_add(1);
         let value = loop {
             if slot.closed {
                 break None;
@@ -76,18 +99,12 @@ impl<T> Gate<T> {
             }
             self.left.wait(&mut slot);
         };
-        slot.whole_waiting = slot.whole_waiting.saturating_sub(1);
+        let waiting = counter(&mut slot);
+        *waiting = waiting.saturating_sub(1);
         let value = value.ok_or(Denied::Closed)?;
         slot.owner = Some(me);
+        slot.waited_for = waited_for;
         Ok(Pass { gate: self, value: Some(value) })
-    }
-
-    /// Waits for the call in progress, then takes the value out for good. Later calls, and calls that wait, are denied.
-    pub fn close(&self) -> Result<Box<T>, Denied> {
-        let mut pass = self.enter_whole()?;
-        let value = pass.value.take().ok_or(Denied::Closed)?;
-        self.slot.lock().closed = true;
-        Ok(value)
     }
 }
 
@@ -95,6 +112,14 @@ impl<T> Gate<T> {
 pub(crate) struct Pass<'a, T> {
     gate: &'a Gate<T>,
     value: Option<Box<T>>,
+}
+
+impl<T> Pass<'_, T> {
+    /// Takes the value out for good. Later calls, and calls that wait, are denied.
+    pub fn close(mut self) -> Option<Box<T>> {
+        self.gate.slot.lock().closed = true;
+        self.value.take()
+    }
 }
 
 impl<T> Deref for Pass<'_, T> {
@@ -116,6 +141,7 @@ impl<T> Drop for Pass<'_, T> {
     fn drop(&mut self) {
         let mut slot = self.gate.slot.lock();
         slot.owner = None;
+        slot.waited_for = false;
         slot.value = self.value.take();
         drop(slot);
         self.gate.left.notify_all();
