@@ -319,7 +319,8 @@
 #define VFIOMIG_PENDING_CACHED 1
 
 /**
- * The ops may be called from threads of the library, for different devices at once. This version makes no threads.
+ * The ops may be called from threads that the library makes inside a call, for different devices at once, one call at a
+ * time per device. Without it only from the thread that called the library.
  */
 #define VFIOMIG_OPS_F_ANY_THREAD 1
 
@@ -458,8 +459,9 @@ struct vfiomig_device_options {
 
 /**
  * Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
- * Copied when a device is made from it. Called on the thread that called the library, one call at a time per device,
- * with asynchronous signals blocked; they may block. A function must not call back into the same device (-EDEADLK).
+ * Copied when a device is made from it. Called on the thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on
+ * threads that the library makes inside a call; one call at a time per device, with asynchronous signals blocked; they may
+ * block. A function must not call back into the same device (-EDEADLK).
  */
 struct vfiomig_device_ops {
   /**

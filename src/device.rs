@@ -72,6 +72,7 @@ pub struct Info {
 /// *device* never wait and answer BUSY where they meet another call; the rest read cached values without a lock.
 pub struct Device {
     name: String,
+    any_thread: bool,
     cache: Cache,
     gate: Gate<Inner>,
     /// Requests to the DMA log go beside data calls and state changes, which may be in progress on another thread.
@@ -109,6 +110,7 @@ impl Device {
         if !(MIN_BUFFER..=MAX_BUFFER).contains(&size) {
             return Err(Error::argument(format!("buffer_size: {size} is not within {MIN_BUFFER} to {MAX_BUFFER}")));
         }
+        let any_thread = transport.any_thread();
         let cache = Cache::new();
         let transport: Arc<dyn Transport> = Arc::from(transport);
         let found =
@@ -131,7 +133,7 @@ impl Device {
             user: this_thread(),
         };
         let log = Gate::new(Arc::clone(&inner.transport));
-        let device = Device { name: options.name, cache, gate: Gate::new(inner), log };
+        let device = Device { name: options.name, any_thread, cache, gate: Gate::new(inner), log };
         log!(Info, "{}: {}", device.name, device.summary());
         Ok(device)
     }
@@ -148,6 +150,11 @@ impl Device {
     /// The name given in the options.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether calls may come from threads that the library makes inside a call.
+    pub fn any_thread(&self) -> bool {
+        self.any_thread
     }
 
     /// Last known state.

@@ -4,7 +4,7 @@
 //!
 //! Rooms, each of which imports only from those to its right:
 //!
-//! `ffi` → `device` → `window` → `dialect` → `transport` → `uapi`; `error` and `log` are used by all.
+//! `ffi` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `error` and `log` are used by all.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, improper_ctypes_definitions, rustdoc::broken_intra_doc_links)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, clippy::missing_safety_doc)]
@@ -37,6 +37,9 @@ pub mod transport;
 #[forbid(unsafe_code)]
 mod uapi;
 pub mod window;
+#[doc(hidden)]
+#[forbid(unsafe_code)]
+pub mod workers;
 
 pub use device::Device;
 pub use error::{Error, Result};

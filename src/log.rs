@@ -1,6 +1,7 @@
 //! The log sink of the process: silent unless the VMM set one. Levels are those of syslog.
 
 use parking_lot::RwLock;
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -33,8 +34,41 @@ pub fn set_sink(sink: Option<Sink>, max_level: i32) {
     MAX_LEVEL.store(level, Ordering::Release);
 }
 
+/// Lines kept for the thread that called the library.
+#[derive(Default)]
+pub(crate) struct Lines(Vec<(Level, String)>);
+
+thread_local! {
+    /// Where this thread's lines go instead of the sink.
+    static CAPTURED: RefCell<Option<Lines>> = const { RefCell::new(None) };
+}
+
+/// Runs `job` and keeps what it logs: the sink is called on the thread that called the library, not on a worker.
+pub(crate) fn capture<T>(job: impl FnOnce() -> T) -> (T, Lines) {
+    let before = CAPTURED.replace(Some(Lines::default()));
+    let result = job();
+    (result, CAPTURED.replace(before).unwrap_or_default())
+}
+
+/// Writes what was captured.
+pub(crate) fn replay(lines: Lines) {
+    for (level, text) in lines.0 {
+        write(level, format_args!("{text}"));
+    }
+}
+
 pub(crate) fn write(level: Level, text: fmt::Arguments<'_>) {
     if level as i32 > MAX_LEVEL.load(Ordering::Acquire) {
+        return;
+    }
+    let kept = CAPTURED.with_borrow_mut(|captured| match captured {
+        Some(lines) => {
+            lines.0.push((level, text.to_string()));
+            true
+        }
+        None => false,
+    });
+    if kept {
         return;
     }
     // The lock is given back before the sink runs, so that a sink may call set_sink.

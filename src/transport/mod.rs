@@ -10,7 +10,7 @@ pub mod iommufd;
 pub mod kernel;
 pub mod ops;
 mod region;
-mod signals;
+pub(crate) mod signals;
 pub mod type1;
 
 use crate::error::{Errno, Error};
@@ -32,6 +32,12 @@ pub trait Transport: Send + Sync {
 
     /// Whether `device_info` must answer; a table of the VMM's functions may lack it, a kernel's device fd cannot.
     fn has_device_info(&self) -> bool {
+        true
+    }
+
+    /// Whether requests may come from threads that the library makes inside a call, one at a time per device. Else they come
+    /// only on the thread that called the library.
+    fn any_thread(&self) -> bool {
         true
     }
 

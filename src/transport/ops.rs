@@ -11,8 +11,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
-/// Copied when a device is made from it. Called on the thread that called the library, one call at a time per device,
-/// with asynchronous signals blocked; they may block. A function must not call back into the same device (-EDEADLK).
+/// Copied when a device is made from it. Called on the thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on
+/// threads that the library makes inside a call; one call at a time per device, with asynchronous signals blocked; they may
+/// block. A function must not call back into the same device (-EDEADLK).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ops {
@@ -52,6 +53,9 @@ pub struct Ops {
     /// The session is over. The result is ignored.
     pub data_close: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
 }
+
+/// `VFIOMIG_OPS_F_ANY_THREAD`: the functions may be called from threads of the library.
+pub(crate) const ANY_THREAD: u32 = 0x1;
 
 /// The table and what its functions are called with.
 struct Table {
@@ -139,6 +143,10 @@ impl Transport for OpsTransport {
         let _blocked = Blocked::new();
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
+    }
+
+    fn any_thread(&self) -> bool {
+        self.table.ops.flags & ANY_THREAD != 0
     }
 
     fn has_device_info(&self) -> bool {

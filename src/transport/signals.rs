@@ -78,17 +78,19 @@ impl Drop for NoSigpipe {
     }
 }
 
+/// Whether this thread blocks `signal`.
+#[cfg(test)]
+pub(crate) fn is_blocked(signal: libc::c_int) -> bool {
+    let mut now = MaybeUninit::uninit();
+    // SAFETY: asks for the mask only; `now` is room for it.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: written by the call above.
+    unsafe { libc::sigismember(now.as_ptr(), signal) == 1 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn is_blocked(signal: libc::c_int) -> bool {
-        let mut now = MaybeUninit::uninit();
-        // SAFETY: asks for the mask only; `now` is room for it.
-        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), now.as_mut_ptr()) };
-        // SAFETY: written by the call above.
-        unsafe { libc::sigismember(now.as_ptr(), signal) == 1 }
-    }
 
     #[test]
     fn asynchronous_signals_are_blocked_and_the_mask_comes_back() {

@@ -1,0 +1,325 @@
+//! Short-lived threads inside one call, joined before it returns (DESIGN.md section 5): a step over several devices costs the
+//! slowest of them, not the sum.
+//!
+//! May import: transport, log. All asynchronous signals are blocked in a worker from its first instruction (P1). What a
+//! worker logs is told on the calling thread. A panic in a worker becomes one of the caller, after all were joined.
+
+use crate::log::{self, log};
+use crate::transport::signals::Blocked;
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, scope};
+
+/// Threads of one call where the caller names no number: more would cost more than they save.
+const DEFAULT_MAX: usize = 64;
+
+thread_local! {
+    /// Threads that one call from this thread can get.
+    static AVAILABLE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// For tests: a call from this thread gets no more than `count` threads, as if the system had no more.
+pub fn refuse_threads_beyond(count: usize) {
+    AVAILABLE.set(count);
+}
+
+type Panic = Box<dyn Any + Send>;
+
+/// Items that may run on any thread, each taken once.
+struct Queue {
+    items: Vec<usize>,
+    next: AtomicUsize,
+    /// Something panicked: what has not begun does not begin.
+    stop: AtomicBool,
+}
+
+impl Queue {
+    fn take(&self) -> Option<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.items.get(self.next.fetch_add(1, Ordering::Relaxed)).copied()
+    }
+
+    /// Runs something that may panic; a panic is kept for when all workers were joined.
+    fn attempt<T>(&self, what: impl FnOnce() -> T) -> Result<T, Panic> {
+        // What a broken job leaves behind is the caller's to judge: the panic goes on there.
+        let result = catch_unwind(AssertUnwindSafe(what));
+        if result.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+/// Runs `job(i)` for every index of `any_thread`: where it says `false` on the calling thread, else on workers, at most `max`
+/// of them (0: one per item, within reason; 1: no thread is made). `sink` gets each result on the calling thread, in the
+/// order in which they come. If a thread cannot be made, the calling thread does its work, and the log says so.
+///
+/// # Panics
+/// If a job or the sink does: after every worker was joined, and without beginning anything new.
+pub fn run_each<T: Send>(
+    max: usize,
+    any_thread: &[bool],
+    job: impl Fn(usize) -> T + Sync,
+    mut sink: impl FnMut(usize, T),
+) {
+    let limit = if max == 0 { DEFAULT_MAX } else { max };
+    let items_where = |wanted| any_thread.iter().enumerate().filter(move |(_, any)| **any == wanted).map(|(i, _)| i);
+    let queue = Queue { items: items_where(true).collect(), next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
+    if limit == 1 || any_thread.len() <= 1 || queue.items.is_empty() {
+        (0..any_thread.len()).for_each(|item| sink(item, job(item)));
+        return;
+    }
+    let (sender, results) = channel();
+    let work = |sender: Sender<_>| {
+        while let Some(item) = queue.take() {
+            let (result, lines) = log::capture(|| queue.attempt(|| job(item)));
+            // Without a receiver the sink has panicked, and nobody wants the result.
+            let _ = sender.send((item, result, lines));
+        }
+    };
+    let outcome = scope(|scope| {
+        let spawn = || {
+            let (sender, work) = (sender.clone(), &work);
+            Builder::new().name("vfiomig".into()).spawn_scoped(scope, move || work(sender)).map(|_| ())
+        };
+        let made = make_threads(limit.min(queue.items.len()), spawn);
+        drop(sender);
+        let mut arrived = |(item, result, lines): (usize, Result<T, Panic>, log::Lines)| {
+            log::replay(lines);
+            result.map(|value| sink(item, value))
+        };
+        let here = || {
+            for item in items_where(false) {
+                arrived((item, Ok(job(item)), log::Lines::default()))?;
+                results.try_iter().try_for_each(&mut arrived)?;
+            }
+            if let Err(text) = made {
+                log!(Warning, "{text}: the calling thread does their work too");
+                while let Some(item) = queue.take() {
+                    arrived((item, Ok(job(item)), log::Lines::default()))?;
+                    results.try_iter().try_for_each(&mut arrived)?;
+                }
+            }
+            // Ends when the last worker has dropped its end.
+            results.iter().try_for_each(&mut arrived)
+        };
+        queue.attempt(here)
+    });
+    if let Err(panic) | Ok(Err(panic)) = outcome {
+        resume_unwind(panic);
+    }
+}
+
+/// As [`run_each`], with the results in the order of the items.
+///
+/// # Panics
+/// As `run_each`.
+pub fn run<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let mut results: Vec<Option<T>> = any_thread.iter().map(|_| None).collect();
+    run_each(max, any_thread, job, |item, result| {
+        if let Some(place) = results.get_mut(item) {
+            *place = Some(result);
+        }
+    });
+    // run_each gave one result for each item, or has panicked.
+    results.into_iter().flatten().collect()
+}
+
+/// Makes `count` threads; `Err` says in words how many there are instead.
+fn make_threads(count: usize, spawn: impl Fn() -> std::io::Result<()>) -> Result<(), String> {
+    // A new thread begins with the mask of the one that makes it.
+    let _blocked = Blocked::new();
+    for made in 0..count {
+        let result =
+            if made < AVAILABLE.get() { spawn() } else { Err(std::io::Error::from_raw_os_error(libc::EAGAIN)) };
+        result.map_err(|error| format!("only {made} of {count} threads could be made ({error})"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Level;
+    use std::collections::HashSet;
+    use std::sync::{Arc, Barrier, Mutex};
+    use std::thread::{self, ThreadId};
+    use std::time::{Duration, Instant};
+
+    /// The log and the number of available threads belong to the process or thread: such tests take turns.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    fn with_log<T>(run: impl FnOnce() -> T) -> (T, Vec<(ThreadId, String)>) {
+        let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
+        let sink = move |_: Level, text: &str| kept.lock().unwrap().push((thread::current().id(), text.to_string()));
+        log::set_sink(Some(Arc::new(sink)), Level::Debug as i32);
+        let result = run();
+        log::set_sink(None, 0);
+        let lines = lines.lock().unwrap().clone();
+        (result, lines)
+    }
+
+    fn here() -> ThreadId {
+        thread::current().id()
+    }
+
+    #[test]
+    fn every_item_runs_once_and_results_keep_their_order() {
+        for count in 0..20 {
+            for max in [0, 1, 2, 3, 100] {
+                for pinned in [0b0, 0b1, 0b1010_1010, u32::MAX] {
+                    let any: Vec<bool> = (0..count).map(|i| pinned & (1 << i) == 0).collect();
+                    let results = run(max, &any, |i| (i, here()));
+                    assert_eq!(results.iter().map(|r| r.0).collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+                    let workers: HashSet<_> = results.iter().map(|r| r.1).filter(|&id| id != here()).collect();
+                    assert!(max == 0 || workers.len() <= max, "{} workers of {max}", workers.len());
+                    for (any, (_, id)) in any.iter().zip(&results) {
+                        assert!(*any || *id == here(), "a pinned item ran elsewhere");
+                        assert!(!*any || max == 1 || count == 1 || *id != here(), "a free item ran here");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_item_or_one_worker_makes_no_thread() {
+        assert_eq!(run(0, &[true], |_| here()), [here()]);
+        assert_eq!(run(1, &[true; 3], |_| here()), [here(); 3]);
+        assert!(run(0, &[], |_| ()).is_empty());
+    }
+
+    #[test]
+    fn results_come_on_the_calling_thread_as_they_are_ready() {
+        // Item 1 is not ready before the sink has seen item 0.
+        let seen = Barrier::new(2);
+        let mut order = Vec::new();
+        let caller = here();
+        let job = |i| {
+            if i == 1 {
+                seen.wait();
+            }
+            i
+        };
+        run_each(0, &[true, true], job, |item, result| {
+            assert_eq!((item, here()), (result, caller));
+            order.push(item);
+            if item == 0 {
+                seen.wait();
+            }
+        });
+        assert_eq!(order, [0, 1]);
+    }
+
+    #[test]
+    fn sixteen_items_cost_the_slowest_and_less_than_a_millisecond() {
+        let each = Duration::from_millis(10);
+        let once = || {
+            let begun = Instant::now();
+            run(0, &[true; 16], |_| thread::sleep(each));
+            begun.elapsed()
+        };
+        // Other work of the machine only ever adds time.
+        let best = (0..50).map(|_| once()).min().unwrap();
+        assert!(best < each + Duration::from_millis(1), "{best:?}");
+    }
+
+    #[test]
+    fn lines_are_told_here_and_in_the_order_of_each_job() {
+        let ((), lines) = with_log(|| {
+            run_each(0, &[true, false, true, true], |i| (0..3).for_each(|n| log!(Info, "{i}.{n}")), |_, ()| ());
+        });
+        assert_eq!(lines.len(), 12, "{lines:?}");
+        assert!(lines.iter().all(|(id, _)| *id == here()), "{lines:?}");
+        for i in 0..4 {
+            let own: Vec<_> = lines.iter().map(|(_, text)| text).filter(|t| t.starts_with(&i.to_string())).collect();
+            assert_eq!(own, [&format!("{i}.0"), &format!("{i}.1"), &format!("{i}.2")]);
+        }
+    }
+
+    #[test]
+    fn signals_are_blocked_in_workers_from_the_first_instruction() {
+        let raised = run(0, &[true; 4], |_| crate::transport::signals::is_blocked(libc::SIGUSR2));
+        assert_eq!(raised, [true; 4]);
+        assert!(!crate::transport::signals::is_blocked(libc::SIGUSR2));
+    }
+
+    #[test]
+    fn missing_threads_are_replaced_by_the_calling_one_and_it_is_said() {
+        for available in 0..4 {
+            let (results, lines) = with_log(|| {
+                refuse_threads_beyond(available);
+                let results = run(0, &[true, true, true, false], |i| {
+                    log!(Info, "job {i}");
+                    i
+                });
+                refuse_threads_beyond(usize::MAX);
+                results
+            });
+            assert_eq!(results, [0, 1, 2, 3]);
+            let said: Vec<_> = lines.iter().filter(|(_, text)| text.contains("threads could be made")).collect();
+            assert_eq!(said.len(), usize::from(available < 3), "{lines:?}");
+            assert_eq!(lines.len() - said.len(), 4);
+            assert!(said.iter().all(|(_, text)| text.starts_with(&format!("only {available} of 3"))), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_after_all_were_joined() {
+        for (pinned, available) in [(false, usize::MAX), (false, 0), (true, usize::MAX)] {
+            let (running, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let job = |i: usize| {
+                running.fetch_add(1, Ordering::SeqCst);
+                if i == 1 {
+                    panic!("job {i}");
+                }
+                thread::sleep(Duration::from_millis(20));
+                ended.fetch_add(1, Ordering::SeqCst);
+            };
+            let (outcome, _) = with_log(|| {
+                refuse_threads_beyond(available);
+                let outcome = catch_unwind(AssertUnwindSafe(|| run(0, &[true, !pinned, true], job)));
+                refuse_threads_beyond(usize::MAX);
+                outcome
+            });
+            assert_eq!(outcome.unwrap_err().downcast_ref::<String>().map(String::as_str), Some("job 1"));
+            assert_eq!(running.load(Ordering::SeqCst), ended.load(Ordering::SeqCst) + 1);
+        }
+    }
+
+    #[test]
+    fn after_a_panic_nothing_new_begins() {
+        let begun = AtomicUsize::new(0);
+        let job = |_| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            panic!("at once");
+        };
+        assert!(catch_unwind(AssertUnwindSafe(|| run(2, &[true; 100], job))).is_err());
+        assert!(begun.load(Ordering::SeqCst) < 10);
+    }
+
+    #[test]
+    fn a_panic_of_the_sink_is_told_too() {
+        let ended = AtomicUsize::new(0);
+        let job = |i| {
+            thread::sleep(Duration::from_millis(i as u64 * 10));
+            ended.fetch_add(1, Ordering::SeqCst);
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| run_each(0, &[true; 3], job, |_, ()| panic!("sink"))));
+        assert_eq!(outcome.unwrap_err().downcast_ref::<&str>(), Some(&"sink"));
+        assert_eq!(ended.load(Ordering::SeqCst), 3, "the workers that had begun were joined");
+    }
+
+    #[test]
+    fn a_job_may_have_workers_of_its_own() {
+        let sums = run(0, &[true; 4], |i| run(0, &[true; 4], |j| i * j).into_iter().sum::<usize>());
+        assert_eq!(sums, [0, 6, 12, 18]);
+    }
+}
