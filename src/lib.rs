@@ -4,7 +4,8 @@
 //!
 //! Rooms, each of which imports only from those to its right:
 //!
-//! `ffi` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `error` and `log` are used by all.
+//! `ffi` → `dirty` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `error`, `gate` and `log` are used by
+//! all.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, improper_ctypes_definitions, rustdoc::broken_intra_doc_links)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, clippy::missing_safety_doc)]
@@ -26,6 +27,7 @@ compile_error!("libvfiomig catches its own panics at the C boundary: build it wi
 pub mod device;
 #[forbid(unsafe_code)]
 pub mod dialect;
+pub mod dirty;
 #[forbid(unsafe_code)]
 pub mod error;
 pub mod ffi;

@@ -1,0 +1,192 @@
+//! Bitmaps of pages: moved, merged, counted, cut into runs; at every alignment and between page sizes.
+//!
+//! Bit n is bit n % 64 of word n / 64, in the host's byte order. Bits that a slice does not have are off, and are not turned
+//! on: functions that could lose one that way assert in debug builds that they are not asked to.
+
+use super::bits::{Parts, find, fitting, index, mask, or_bits, page, room, set_bits, take_pieces};
+use super::convert::convert;
+use super::vector;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Where bits go.
+#[derive(Clone, Copy, Debug)]
+pub enum Words<'a> {
+    /// The caller's thread is the only one that touches them.
+    Plain(&'a [Cell<u64>]),
+    /// Other threads may set and clear bits at the same time. What was written to a page before the call is seen by whoever
+    /// takes the page's bit during or after the call and then reads the page.
+    Atomic(&'a [AtomicU64]),
+}
+
+/// What a call turned on, in pages of the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Bits that were off before.
+    pub newly: u64,
+    /// All bits that the call set, on before or not.
+    pub total: u64,
+}
+
+impl Count {
+    #[inline(always)]
+    pub(super) fn add(&mut self, more: Count) {
+        self.newly = self.newly.wrapping_add(more.newly);
+        self.total = self.total.wrapping_add(more.total);
+    }
+}
+
+/// One contiguous move from a log's bitmap to a destination's. Page sizes are powers of two, at most 2^63.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// Bytes per source page, as a power of two.
+    pub src_shift: u32,
+    /// Bytes from the first byte of the source's bit 0 to the first one that is moved.
+    pub skip: u64,
+    /// Bytes that are moved; they may begin and end inside a page.
+    pub len: u64,
+    /// Bytes per destination page, as a power of two.
+    pub dst_shift: u32,
+    /// The bit of the destination page that has the first byte.
+    pub dst_bit: u64,
+    /// How far into that page the first byte is.
+    pub dst_phase: u64,
+}
+
+/// Moves bits: each source page that is dirty sets every destination page that it shares a byte of the move with, and every
+/// source bit that the move touches is off afterwards.
+pub fn drain(src: &mut [u64], dst: Words<'_>, m: &Move) -> Count {
+    match dst {
+        Words::Plain(dst) => convert(dst, src, m),
+        Words::Atomic(dst) => {
+            fence(Ordering::SeqCst);
+            convert(dst, src, m)
+        }
+    }
+}
+
+/// Turns on a run.
+pub fn set_range(dst: Words<'_>, bit: u64, bits: u64) -> Count {
+    match dst {
+        Words::Plain(dst) => set_bits(dst, bit, bits),
+        Words::Atomic(dst) => {
+            fence(Ordering::SeqCst);
+            set_bits(dst, bit, bits)
+        }
+    }
+}
+
+/// Turns on what is on in the source, which stays as it is. Returns how many bits were off before.
+pub fn merge(dst: Words<'_>, dst_bit: u64, src: &[u64], src_bit: u64, bits: u64) -> u64 {
+    let count = match dst {
+        Words::Plain(dst) => or_bits(dst, dst_bit, src, src_bit, bits),
+        Words::Atomic(dst) => {
+            fence(Ordering::SeqCst);
+            or_bits(dst, dst_bit, src, src_bit, bits)
+        }
+    };
+    count.newly
+}
+
+/// Moves bits; those of an atomic source are cleared as they are read, so none that is set meanwhile is lost or taken twice.
+/// Pages whose bits were taken may be read after the call.
+pub fn take(dst: Words<'_>, dst_bit: u64, src: Words<'_>, src_bit: u64, bits: u64) -> Count {
+    let mut count = Count::default();
+    match (dst, src) {
+        (Words::Plain(dst), Words::Plain(src)) => count = or_bits(dst, dst_bit, src, src_bit, bits),
+        (Words::Atomic(dst), Words::Plain(src)) => {
+            fence(Ordering::SeqCst);
+            count = or_bits(dst, dst_bit, src, src_bit, bits);
+        }
+        (Words::Plain(dst), Words::Atomic(src)) => {
+            let bits = fitting(bits, room(dst.len(), dst_bit));
+            take_pieces(src, src_bit, bits, |piece, offset, at, n| {
+                count.add(or_bits(dst, dst_bit.wrapping_add(at), piece, offset, n));
+            });
+        }
+        (Words::Atomic(dst), Words::Atomic(src)) => {
+            let bits = fitting(bits, room(dst.len(), dst_bit));
+            take_pieces(src, src_bit, bits, |piece, offset, at, n| {
+                count.add(or_bits(dst, dst_bit.wrapping_add(at), piece, offset, n));
+            });
+        }
+    }
+    count
+}
+
+/// [`take`] to nowhere. Returns how many bits were on.
+pub fn take_away(src: Words<'_>, bit: u64, bits: u64) -> u64 {
+    let mut sum: u64 = 0;
+    let add = |piece: &[u64], _, _, _| sum = sum.wrapping_add(vector::count(piece));
+    match src {
+        Words::Plain(src) => take_pieces(src, bit, bits, add),
+        Words::Atomic(src) => take_pieces(src, bit, bits, add),
+    }
+    sum
+}
+
+/// Bits that are on.
+pub fn count(src: &[u64], bit: u64, bits: u64) -> u64 {
+    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+    let edge = |(index, mask): (usize, u64)| src.get(index).map_or(0, |word| u64::from((word & mask).count_ones()));
+    let whole = src.get(body).map_or(0, vector::count);
+    whole.wrapping_add(edge(head)).wrapping_add(edge(tail))
+}
+
+/// The next bits that are on, from bit `from` on and before bit `end`: first bit and length.
+pub fn next_run(src: &[u64], from: u64, end: u64) -> Option<(u64, u64)> {
+    let end = end.min(room(src.len(), 0));
+    let start = find(src, from, end, true)?;
+    let stop = find(src, start, end, false).unwrap_or(end);
+    Some((start, stop.saturating_sub(start)))
+}
+
+/// Turns off a run; words that are off are not written.
+pub fn clear_range(src: &mut [u64], bit: u64, bits: u64) {
+    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+    if let Some(body) = src.get_mut(body) {
+        vector::clear(body);
+    }
+    for (index, mask) in [head, tail] {
+        if let Some(word) = src.get_mut(index)
+            && *word & mask != 0
+        {
+            *word &= !mask;
+        }
+    }
+}
+
+/// Whether a bit of a run is on.
+pub fn any(src: &[u64], bit: u64, bits: u64) -> bool {
+    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+    let edge = |(index, mask): (usize, u64)| src.get(index).is_some_and(|word| word & mask != 0);
+    edge(head) || edge(tail) || src.get(body).is_some_and(|body| vector::alike(body, 0) < body.len())
+}
+
+/// Whether a bit is on.
+pub fn get(src: &[u64], bit: u64) -> bool {
+    src.get(index(bit)).is_some_and(|word| word & mask(bit) != 0)
+}
+
+/// Turns off a bit.
+pub fn clear(src: &mut [u64], bit: u64) {
+    if let Some(word) = src.get_mut(index(bit)) {
+        *word &= !mask(bit);
+    }
+}
+
+/// [`merge`] between page sizes, from the first bit of both: a destination page is on if a byte of it is in a source page
+/// that is. Returns how many bits were off before.
+pub fn rescale(dst: Words<'_>, dst_shift: u32, src: &[u64], src_shift: u32, src_bits: u64) -> u64 {
+    let src_bits = src_bits.min(room(src.len(), 0));
+    let len = src_bits.saturating_mul(page(src_shift));
+    let m = Move { src_shift, skip: 0, len, dst_shift, dst_bit: 0, dst_phase: 0 };
+    let count = match dst {
+        Words::Plain(dst) => convert(dst, src, &m),
+        Words::Atomic(dst) => {
+            fence(Ordering::SeqCst);
+            convert(dst, src, &m)
+        }
+    };
+    count.newly
+}

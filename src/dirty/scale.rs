@@ -1,0 +1,93 @@
+//! Whole words from one page size to another: each bit becomes 2^K bits, or 2^K bits become one. As in `loops`, the forms are
+//! those that compilers make vectors of, and `vector` compiles them.
+
+use super::loops::funnel;
+
+/// The largest K of [`fold`]: more bits than a word has come from several of its results.
+pub(super) const MAX_FOLD: u32 = 6;
+/// The largest K of [`expand`]: from there on each bit becomes whole words, which runs do as fast.
+pub(super) const MAX_EXPAND: u32 = 5;
+
+/// Steps that move the halves of groups of bits apart, or together again, for a spacing of 2^K.
+struct Steps<const K: u32>;
+
+impl<const K: u32> Steps<K> {
+    const SPACING: u32 = 1 << K;
+    /// Bits of the coarse side that belong to one word of the fine side.
+    const BITS: u32 = 64 >> K;
+    /// Masks: groups of `1 << i` bits, one every `SPACING << i`.
+    const GROUPS: [u64; 7] = {
+        let mut groups = [0; 7];
+        let mut i: u32 = 0;
+        #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
+        while (1 << i) <= Self::BITS {
+            let mut at = 0;
+            while at < 64 {
+                groups[i as usize] |= ((1 << (1 << i)) - 1) << at;
+                at += Self::SPACING << i;
+            }
+            i += 1;
+        }
+        groups
+    };
+
+    /// How far a step moves a group of `1 << i` bits.
+    #[inline(always)]
+    fn distance(i: u32) -> u32 {
+        Self::SPACING.wrapping_sub(1).wrapping_shl(i)
+    }
+
+    /// The lowest `BITS` bits, each to the lowest place of its lane.
+    #[inline(always)]
+    fn spread(mut bits: u64) -> u64 {
+        bits &= u64::MAX.wrapping_shr(64_u32.wrapping_sub(Self::BITS));
+        for (i, group) in (0..6_u32).zip(Self::GROUPS).rev().skip(K as usize) {
+            bits = (bits | bits.wrapping_shl(Self::distance(i))) & group;
+        }
+        bits
+    }
+
+    /// The way back.
+    #[inline(always)]
+    fn gather(mut bits: u64) -> u64 {
+        for (i, group) in (0..6_u32.wrapping_sub(K)).zip(Self::GROUPS.iter().skip(1)) {
+            bits = (bits | bits.wrapping_shr(Self::distance(i))) & group;
+        }
+        bits
+    }
+
+    /// The lowest bit of each lane that has any bit: what is below the highest bit of a lane carries into it.
+    #[inline(always)]
+    fn lanes(bits: u64) -> u64 {
+        let [lowest, ..] = Self::GROUPS;
+        let highest = lowest.wrapping_shl(Self::SPACING.wrapping_sub(1));
+        (((bits & !highest).wrapping_add(!highest)) | bits).wrapping_shr(Self::SPACING.wrapping_sub(1)) & lowest
+    }
+}
+
+/// Each bit of `src` 2^K times; `out` has 2^K words for each of `src`.
+#[inline(always)]
+pub(super) fn expand<const K: u32>(out: &mut [u64], src: &[u64]) {
+    for (out, word) in out.chunks_exact_mut(1 << K).zip(src) {
+        for (out, piece) in out.iter_mut().zip(0_u32..) {
+            let bits = Steps::<K>::spread(word.wrapping_shr(piece.wrapping_mul(Steps::<K>::BITS)));
+            *out = bits.wrapping_shl(Steps::<K>::SPACING).wrapping_sub(bits);
+        }
+    }
+}
+
+/// One bit for each 2^K bits of `src` from bit `shift` on; `src` has 2^K words for each of `out`, and one more.
+#[inline(always)]
+pub(super) fn fold<const K: u32>(out: &mut [u64], src: &[u64], shift: u32) {
+    let above = src.get(1..).unwrap_or_default();
+    for ((out, low), high) in out.iter_mut().zip(src.chunks_exact(1 << K)).zip(above.chunks_exact(1 << K)) {
+        *out = 0;
+        if low.iter().chain(high.last()).fold(0, |all, word| all | word) == 0 {
+            continue;
+        }
+        for ((low, high), piece) in low.iter().zip(high).zip(0_u32..) {
+            let bits = Steps::<K>::gather(Steps::<K>::lanes(funnel(*low, *high, shift)));
+            *out |= bits.wrapping_shl(piece.wrapping_mul(Steps::<K>::BITS));
+        }
+    }
+}
