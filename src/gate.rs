@@ -64,11 +64,10 @@ impl<T> Gate<T> {
             if slot.whole_waiting > 0 || (slot.value.is_none() && !slot.waited_for) {
                 return Err(Denied::Busy);
             }
-            if slot.between_waiting == 0
-                && let Some(value) = slot.value.take()
-            {
+            let value = if slot.between_waiting == 0 { slot.value.take() } else { None };
+            if value.is_some() {
                 slot.owner = Some(me);
-                return Ok(Pass { gate: self, value: Some(value) });
+                return Ok(Pass { gate: self, value });
             }
             self.left.wait(&mut slot);
         }

@@ -148,9 +148,7 @@ pub fn clear_range(src: &mut [u64], bit: u64, bits: u64) {
         vector::clear(body);
     }
     for (index, mask) in [head, tail] {
-        if let Some(word) = src.get_mut(index)
-            && *word & mask != 0
-        {
+        if let Some(word) = src.get_mut(index).filter(|word| **word & mask != 0) {
             *word &= !mask;
         }
     }

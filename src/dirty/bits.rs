@@ -41,21 +41,16 @@ pub(super) fn or_few<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], src
     // What is wanted, in the place of the word that has it, and how to get it from there to bit 0.
     let low = (src.get(index(src_bit)), wanted.wrapping_shl(shift));
     let high = (src.get(index(src_bit).wrapping_add(1)), wanted.checked_shr(64_u32.wrapping_sub(shift)).unwrap_or(0));
-    if let (Some(word), mask) = low
-        && word.read() & mask != 0
-    {
+    let on = |word: Option<_>, mask: u64| word.filter(|word: &&S| word.read() & mask != 0).map(|word| (word, mask));
+    if let Some((word, mask)) = on(low.0, low.1) {
         found |= (word.read() & mask).wrapping_shr(shift);
         word.write(word.read() & !mask);
     }
-    if let (Some(word), mask) = high
-        && word.read() & mask != 0
-    {
+    if let Some((word, mask)) = on(high.0, high.1) {
         found |= (word.read() & mask).wrapping_shl(64_u32.wrapping_sub(shift));
         word.write(word.read() & !mask);
     }
-    if found != 0
-        && let Some(word) = dst.get(index(dst_bit))
-    {
+    if let Some(word) = dst.get(index(dst_bit)).filter(|_| found != 0) {
         let newly = word.or(found.wrapping_shl(low_bits(dst_bit)));
         count = Count { newly, total: u64::from(found.count_ones()) };
     }

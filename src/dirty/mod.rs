@@ -1,15 +1,58 @@
-//! Which pages devices wrote, from every log there is, into the VMM's own bitmap.
+//! Which guest pages devices wrote: every log that a kernel, a device or a VMM keeps, read into the VMM's own bitmap without
+//! losing a page.
 //!
-//! May import: device, window, dialect, workers, transport, uapi, error, log. `unsafe` lives in vector.rs and scratch.rs only.
+//! May import: device, workers, transport, error, gate, log. Follows: DESIGN.md section 7, protocol.md sections 1.3, 3.8 and 4.
+//! `tracker` is one address space; `choose` picks its log, one file per kind of log; `harvest` reads, `deliver` gives, and
+//! `leftover` keeps what was read but not asked for. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
 
 #[forbid(unsafe_code)]
 pub mod bitmap;
 #[forbid(unsafe_code)]
 mod bits;
 #[forbid(unsafe_code)]
+mod choose;
+#[forbid(unsafe_code)]
 mod convert;
+#[forbid(unsafe_code)]
+mod deliver;
+#[forbid(unsafe_code)]
+mod everything;
+#[forbid(unsafe_code)]
+mod harvest;
+#[forbid(unsafe_code)]
+mod hwpt;
+#[forbid(unsafe_code)]
+mod leftover;
+#[forbid(unsafe_code)]
+mod log;
 #[forbid(unsafe_code)]
 mod loops;
 #[forbid(unsafe_code)]
+mod pfns;
+#[forbid(unsafe_code)]
+mod ranged;
+#[forbid(unsafe_code)]
+mod ranges;
+#[forbid(unsafe_code)]
 mod scale;
+mod scratch;
+#[cfg(test)]
+mod tests;
+#[forbid(unsafe_code)]
+mod tracker;
+#[forbid(unsafe_code)]
+mod type1;
+#[forbid(unsafe_code)]
+mod unmap;
 mod vector;
+
+pub use deliver::{Dest, Request, RunFn, WordsFn};
+pub use harvest::{Harvest, harvest};
+pub use log::Kind;
+pub use ranges::Range;
+pub use tracker::{Info, Mapping, Options, Tracker};
+pub use unmap::{Unmap, UnmapFn};
+
+/// The unit in which a tracker thinks, in bytes: the smallest page of any log.
+pub(crate) const UNIT: u64 = 1 << UNIT_SHIFT;
+pub(crate) const UNIT_SHIFT: u32 = 12;

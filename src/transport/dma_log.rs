@@ -10,7 +10,7 @@ use crate::uapi::feature::{GET, SET};
 pub(super) fn check_bitmap(bitmap: &[u64], bits: u64) -> Result<(), Errno> {
     const PAGE: usize = 4096;
     let bytes = size_of_val(bitmap);
-    let whole = bytes > 0 && bytes.is_multiple_of(PAGE) && bitmap.as_ptr().addr().is_multiple_of(PAGE);
+    let whole = bytes > 0 && bytes % PAGE == 0 && bitmap.as_ptr().addr() % PAGE == 0;
     let enough = (bitmap.len() as u64).saturating_mul(64) >= bits;
     if whole && enough { Ok(()) } else { Err(Errno::new(libc::EINVAL)) }
 }
@@ -50,8 +50,10 @@ pub(crate) fn report(
     page_size: u64,
     bitmap: &mut [u64],
 ) -> Result<(), Errno> {
-    let bits = length.checked_div(page_size).ok_or(Errno::new(libc::EINVAL))?.saturating_add(1);
-    check_bitmap(bitmap, bits.saturating_sub(u64::from(length.is_multiple_of(page_size))))?;
+    if !page_size.is_power_of_two() {
+        return Err(Errno::new(libc::EINVAL));
+    }
+    check_bitmap(bitmap, length.div_ceil(page_size))?;
     let mut feature = Feature::new(u::REPORT | GET, u::REPORT_SIZE);
     feature.put_u64(u::REPORT_IOVA, iova);
     feature.put_u64(u::REPORT_LENGTH, length);

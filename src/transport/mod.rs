@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod ops;
 mod region;
 pub(crate) mod signals;
+pub mod tracker_ops;
 pub mod type1;
 
 use crate::error::{Errno, Error};

@@ -52,8 +52,8 @@ const _: () = {
     use std::mem::offset_of;
     assert!(size_of::<b::vfio_bitmap>() == 24 && offset_of!(b::vfio_bitmap, data) == BITMAP_DATA);
     assert!(offset_of!(b::vfio_bitmap, size) == BITMAP_SIZE);
-    assert!(DIRTY_HEADER_SIZE + size_of::<b::vfio_iommu_type1_dirty_bitmap_get>() == DIRTY_GET_SIZE);
-    assert!(DIRTY_HEADER_SIZE + offset_of!(b::vfio_iommu_type1_dirty_bitmap_get, bitmap) == DIRTY_BITMAP);
+    assert!(size_of::<b::vfio_iommu_type1_dirty_bitmap_get>() == DIRTY_GET_SIZE - DIRTY_HEADER_SIZE);
+    assert!(offset_of!(b::vfio_iommu_type1_dirty_bitmap_get, bitmap) == DIRTY_BITMAP - DIRTY_HEADER_SIZE);
     assert!(offset_of!(b::vfio_iommu_type1_info_cap_migration, pgsize_bitmap) == CAP_PGSIZE_BITMAP);
     assert!(offset_of!(b::vfio_iommu_type1_info_cap_migration, max_dirty_bitmap_size) == CAP_MAX_BITMAP);
 };

@@ -1,0 +1,410 @@
+//! Gives what was read to those who asked: into bitmaps, or to callbacks as aligned words or as runs.
+
+use super::bitmap::{self, Count, Move, Words};
+use super::leftover::{Bits, NotTaken, Taker};
+use super::log::Maps;
+use super::ranges::{Range, Span, SpanSet};
+use super::{UNIT, UNIT_SHIFT};
+use crate::error::{Error, Result};
+use std::cell::Cell;
+
+/// Words that a callback gets at once: 32 KiB, which stay in the first cache.
+const STAGE_WORDS: usize = 4096;
+const STAGE_BITS: u64 = STAGE_WORDS as u64 * 64;
+
+/// Where one piece of IOVA goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Dest<'a> {
+    /// What is asked; whole units of 4096 bytes.
+    pub range: Range,
+    /// Bytes of a page of the destination: a power of two from 4096 on.
+    pub page_size: u64,
+    /// The destination's bit for the page that begins at `range.iova`.
+    pub first_bit: u64,
+    /// The bitmap; `None`: this piece goes to the request's callback.
+    pub bitmap: Option<Words<'a>>,
+    /// Handed to the callback, for its own use.
+    pub token: usize,
+}
+
+/// Gets the destination, the number of the first bit (a multiple of 64) and words; `false` stops, and refuses these words.
+pub type WordsFn<'f> = dyn FnMut(&Dest<'_>, u64, &[u64]) -> bool + 'f;
+/// Gets the cookie of the mapping and a run within it; `false` stops, and refuses this run.
+pub type RunFn<'f> = dyn FnMut(u64, Range) -> bool + 'f;
+
+/// What a harvest shall do.
+#[derive(Default)]
+pub struct Request<'r> {
+    /// Where which piece goes; none may overlap. Empty, with `run`: everything that is mapped, mapping by mapping.
+    pub dests: &'r [Dest<'r>],
+    /// For destinations without a bitmap.
+    pub words: Option<&'r mut WordsFn<'r>>,
+    /// For destinations without a bitmap if there is no `words`.
+    pub run: Option<&'r mut RunFn<'r>>,
+    /// Only what earlier reads left over: no log is read.
+    pub no_read: bool,
+    /// Threads that read side by side; 0: as the tracker was made. 1: none.
+    pub max_workers: usize,
+}
+
+/// Who gets a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// A destination of the request.
+    Dest(usize),
+    /// The run callback, for a mapping with this cookie.
+    Mapping(u64),
+    /// Nobody yet.
+    Keep,
+}
+
+pub(crate) struct Deliverer<'d, 'r> {
+    dests: &'r [Dest<'r>],
+    words: Option<&'d mut WordsFn<'r>>,
+    run: Option<&'d mut RunFn<'r>>,
+    asked: SpanSet,
+    stage: Vec<u64>,
+    /// A run that may go on: cookie, where it lies, bytes of a page.
+    open_run: Option<(u64, Span, u32)>,
+    /// Runs that were open when the callback said stop.
+    refused: Vec<Span>,
+    pub count: Count,
+    /// A callback said stop: the rest is kept.
+    pub stopped: bool,
+}
+
+/// A range of a destination's bits: page size, and the IOVA where bit `first_bit` begins.
+#[derive(Clone, Copy)]
+struct Grid {
+    shift: u32,
+    first_bit: u64,
+    iova: u64,
+}
+
+impl Grid {
+    /// The bit that has `at`, and how far into its page `at` is. `at` is not before the grid.
+    fn place(self, at: u64) -> (u64, u64) {
+        let into = at.saturating_sub(self.iova);
+        let page = into.checked_shr(self.shift).unwrap_or(0);
+        let phase = into & 1u64.checked_shl(self.shift).map_or(u64::MAX, |page| page.wrapping_sub(1));
+        (self.first_bit.saturating_add(page), phase)
+    }
+
+    /// Where bit `bit` begins; beyond the space for the bit behind its last.
+    fn iova_of(self, bit: u64) -> i128 {
+        let pages = i128::from(bit).saturating_sub(i128::from(self.first_bit));
+        i128::from(self.iova).saturating_add(pages.saturating_mul(1i128.checked_shl(self.shift).unwrap_or(i128::MAX)))
+    }
+}
+
+fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
+    let Range { iova, size } = dest.range;
+    let span = Span::of(dest.range).ok_or_else(|| format!("dests[{index}]: {iova:#x} + {size:#x} is no range"))?;
+    if !span.is_aligned(UNIT_SHIFT) {
+        return Err(format!("dests[{index}]: {iova:#x} + {size:#x} is not in units of 4096"));
+    }
+    if !dest.page_size.is_power_of_two() || dest.page_size < UNIT {
+        return Err(format!("dests[{index}]: page_size {:#x} is no power of two from 4096 on", dest.page_size));
+    }
+    let pages = size.div_ceil(dest.page_size);
+    let bits = match dest.bitmap {
+        None => u64::MAX,
+        Some(Words::Plain(words)) => (words.len() as u64).saturating_mul(64),
+        Some(Words::Atomic(words)) => (words.len() as u64).saturating_mul(64),
+    };
+    if dest.first_bit.checked_add(pages).is_none_or(|end| end > bits) {
+        return Err(format!("dests[{index}]: {pages} bits from {} on do not fit into {bits}", dest.first_bit));
+    }
+    Ok(span)
+}
+
+impl<'d, 'r> Deliverer<'d, 'r> {
+    /// Checks the request, before anything is read for it.
+    pub fn new(request: &'d mut Request<'r>) -> Result<Deliverer<'d, 'r>> {
+        let mut asked = SpanSet::default();
+        for (index, dest) in request.dests.iter().enumerate() {
+            let span = check(dest, index).map_err(Error::argument)?;
+            if asked.overlaps(span) {
+                return Err(Error::argument(format!("dests[{index}] overlaps another: a page is given once")));
+            }
+            if dest.bitmap.is_none() && request.words.is_none() && request.run.is_none() {
+                return Err(Error::argument(format!("dests[{index}] has no bitmap, and there is no callback")));
+            }
+            asked.insert(span);
+        }
+        Ok(Deliverer {
+            dests: request.dests,
+            words: request.words.as_deref_mut(),
+            run: request.run.as_deref_mut(),
+            asked,
+            stage: Vec::new(),
+            open_run: None,
+            refused: Vec::new(),
+            count: Count::default(),
+            stopped: false,
+        })
+    }
+
+    /// Nobody asks for anything: all is kept.
+    pub fn nobody() -> Self {
+        Deliverer {
+            dests: &[],
+            words: None,
+            run: None,
+            asked: SpanSet::default(),
+            stage: Vec::new(),
+            open_run: None,
+            refused: Vec::new(),
+            count: Count::default(),
+            stopped: false,
+        }
+    }
+
+    fn wants_everything(&self) -> bool {
+        self.dests.is_empty() && self.run.is_some()
+    }
+
+    /// What is asked of `span`, by whom.
+    pub fn asked(&self, maps: &Maps, span: Span) -> Vec<(Span, Whom)> {
+        if self.wants_everything() {
+            let part = |(whole, cookie): (Span, u64)| Some((whole.intersect(span)?, Whom::Mapping(cookie)));
+            return maps.overlapping(span).filter_map(part).collect();
+        }
+        let part =
+            |(index, dest): (usize, &Dest<'_>)| Some((Span::of(dest.range)?.intersect(span)?, Whom::Dest(index)));
+        self.dests.iter().enumerate().filter_map(part).collect()
+    }
+
+    /// `span` in pieces: what is asked, and what is mapped and not asked.
+    pub fn pieces(&self, maps: &Maps, span: Span) -> Vec<(Span, Whom)> {
+        let mut pieces = self.asked(maps, span);
+        if !self.wants_everything() {
+            for part in maps.mapped.parts(span) {
+                pieces.extend(self.asked.holes(part).into_iter().map(|hole| (hole, Whom::Keep)));
+            }
+        }
+        pieces
+    }
+
+    fn dest(&self, whom: Whom) -> Option<&'r Dest<'r>> {
+        match whom {
+            Whom::Dest(index) => self.dests.get(index),
+            _ => None,
+        }
+    }
+
+    fn grid(&self, whom: Whom, span: Span) -> Grid {
+        match self.dest(whom) {
+            Some(dest) => {
+                Grid { shift: dest.page_size.trailing_zeros(), first_bit: dest.first_bit, iova: dest.range.iova }
+            }
+            None => Grid { shift: UNIT_SHIFT, first_bit: 0, iova: span.first },
+        }
+    }
+
+    /// Moves the bits of `span` to whom they belong, and clears them; says what a callback left.
+    pub fn bits(&mut self, whom: Whom, bits: &mut Bits<'_>, span: Span, maps: &Maps) -> NotTaken {
+        if self.stopped || whom == Whom::Keep {
+            return NotTaken { refused: Vec::new(), rest: Some(span) };
+        }
+        let grid = self.grid(whom, span);
+        if let Some(words) = self.dest(whom).and_then(|dest| dest.bitmap) {
+            let step = step_to(bits, span, grid, 0);
+            self.add(bitmap::drain(bits.words, words, &step));
+            return NotTaken::default();
+        }
+        let mut at = Some(span.first);
+        while !self.stopped {
+            let Some((first, part)) = next_window(&mut at, span, grid) else { break };
+            let (bit, count) = bits.bits_of(part);
+            if bitmap::any(bits.words, bit, count) {
+                let last = bit.saturating_add(count).saturating_sub(1);
+                let goes_on = at
+                    .is_some_and(|next| next <= span.last && bits.bits_of(Span { first: next, last: next }).0 == last);
+                let cut = goes_on && bitmap::get(bits.words, last);
+                let mut stage = self.take_stage();
+                let step = step_to(bits, part, grid, first);
+                bitmap::drain(bits.words, plain(&mut stage), &step);
+                if cut {
+                    // The page reaches into the next window, which looks at the same bit.
+                    bitmap::set_range(plain(bits.words), last, 1);
+                }
+                self.flush_stage(whom, grid, first, part, &mut stage, maps);
+                self.stage = stage;
+            }
+        }
+        let refused = self.close_run();
+        let rest = at.filter(|&first| self.stopped && first <= span.last).map(|first| Span { first, last: span.last });
+        NotTaken { refused, rest }
+    }
+
+    /// Gives a range that is dirty as a whole; returns the part at its end that was not taken.
+    pub fn run(&mut self, whom: Whom, span: Span, maps: &Maps) -> Option<Span> {
+        if self.stopped || whom == Whom::Keep {
+            return Some(span);
+        }
+        let grid = self.grid(whom, span);
+        let dest = self.dest(whom);
+        if let Some(words) = dest.and_then(|dest| dest.bitmap) {
+            let (first, _) = grid.place(span.first);
+            let (last, _) = grid.place(span.last);
+            self.add(bitmap::set_range(words, first, last.saturating_sub(first).saturating_add(1)));
+            return None;
+        }
+        if dest.is_none() || self.words.is_none() {
+            self.each_mapping(whom, span, grid.shift, maps);
+            return self.close_run().first().map(|refused| Span { first: refused.first, last: span.last });
+        }
+        let mut at = Some(span.first);
+        while let Some((first, part)) = next_window(&mut at, span, grid) {
+            let mut stage = self.take_stage();
+            let (from, to) = (grid.place(part.first).0, grid.place(part.last).0);
+            bitmap::set_range(plain(&mut stage), from.saturating_sub(first), to.saturating_sub(from).saturating_add(1));
+            self.flush_stage(whom, grid, first, part, &mut stage, maps);
+            self.stage = stage;
+            if self.stopped {
+                self.refused.clear();
+                return Some(Span { first: part.first, last: span.last });
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, more: Count) {
+        self.count.newly = self.count.newly.saturating_add(more.newly);
+        self.count.total = self.count.total.saturating_add(more.total);
+    }
+
+    /// A callback took so many pages: it cannot say which of them it knew.
+    fn took(&mut self, pages: u64) {
+        self.add(Count { newly: pages, total: pages });
+    }
+
+    fn take_stage(&mut self) -> Vec<u64> {
+        let mut stage = std::mem::take(&mut self.stage);
+        stage.resize(STAGE_WORDS, 0);
+        stage
+    }
+
+    /// Hands a window of bits to the callback; what it refuses is noted. Afterwards the window is zero.
+    fn flush_stage(&mut self, whom: Whom, grid: Grid, first: u64, part: Span, stage: &mut [u64], maps: &Maps) {
+        if let (Some(dest), Some(words)) = (self.dest(whom), self.words.as_deref_mut()) {
+            let begin = stage.iter().position(|&word| word != 0).unwrap_or(0);
+            let end = stage.iter().rposition(|&word| word != 0).map_or(begin, |last| last.saturating_add(1));
+            let full = stage.get_mut(begin..end).unwrap_or(&mut []);
+            let pages = full.iter().map(|word| u64::from(word.count_ones())).fold(0, u64::saturating_add);
+            if pages > 0 && words(dest, first.saturating_add((begin as u64).saturating_mul(64)), full) {
+                full.fill(0);
+                self.took(pages);
+            } else if pages > 0 {
+                self.stopped = true;
+            }
+        }
+        let mut from = 0;
+        while let Some((start, len)) = bitmap::next_run(stage, from, STAGE_BITS) {
+            from = start.saturating_add(len);
+            bitmap::clear_range(stage, start, len);
+            let begin = grid.iova_of(first.saturating_add(start)).max(i128::from(part.first));
+            let end = grid.iova_of(first.saturating_add(from)).saturating_sub(1).min(i128::from(part.last));
+            let (Ok(begin), Ok(end)) = (u64::try_from(begin), u64::try_from(end)) else { continue };
+            self.each_mapping(whom, Span { first: begin, last: end }, grid.shift, maps);
+        }
+    }
+
+    /// A run, cut where mappings meet, for each has a cookie of its own; what is not mapped (any more) has 0.
+    fn each_mapping(&mut self, whom: Whom, span: Span, shift: u32, maps: &Maps) {
+        if self.stopped {
+            return self.refused.push(span);
+        }
+        if let Whom::Mapping(cookie) = whom {
+            return self.extend_run(cookie, span, shift);
+        }
+        let mut at = Some(span.first);
+        while let Some(first) = at.filter(|&first| first <= span.last) {
+            let rest = Span { first, last: span.last };
+            let here = maps.overlapping(rest).find_map(|(whole, cookie)| Some((whole.intersect(rest)?, cookie)));
+            let (part, cookie) = match here {
+                Some((part, cookie)) if part.first == first => (part, cookie),
+                Some((part, _)) => (Span { first, last: part.first.saturating_sub(1) }, 0),
+                None => (rest, 0),
+            };
+            self.extend_run(cookie, part, shift);
+            at = part.last.checked_add(1);
+        }
+    }
+
+    fn extend_run(&mut self, cookie: u64, span: Span, shift: u32) {
+        let goes_on =
+            |(open, whole, _): &(u64, Span, u32)| *open == cookie && whole.last.checked_add(1) == Some(span.first);
+        if let Some((_, whole, _)) = self.open_run.as_mut().filter(|run| goes_on(run)) {
+            whole.last = span.last;
+            return;
+        }
+        let before = self.open_run.take();
+        self.open_run = Some((cookie, span, shift));
+        if let Some((cookie, whole, shift)) = before {
+            self.hand_over(cookie, whole, shift);
+        }
+    }
+
+    fn hand_over(&mut self, cookie: u64, span: Span, shift: u32) {
+        if !self.stopped && self.run.as_deref_mut().is_some_and(|run| run(cookie, span.range())) {
+            self.took(span.pages(shift));
+        } else {
+            self.stopped = true;
+            self.refused.push(span);
+        }
+    }
+
+    /// Hands the open run over; returns what was refused, in order.
+    fn close_run(&mut self) -> Vec<Span> {
+        if let Some((cookie, span, shift)) = self.open_run.take() {
+            self.hand_over(cookie, span, shift);
+        }
+        std::mem::take(&mut self.refused)
+    }
+}
+
+fn plain(words: &mut [u64]) -> Words<'_> {
+    Words::Plain(Cell::from_mut(words).as_slice_of_cells())
+}
+
+/// The move of `span` to its place on the grid, counted from the grid's bit `from`.
+fn step_to(bits: &Bits<'_>, span: Span, grid: Grid, from: u64) -> Move {
+    let (bit, phase) = grid.place(span.first);
+    Move {
+        src_shift: bits.shift,
+        skip: bits.skip(span.first),
+        len: span.bytes(),
+        dst_shift: grid.shift,
+        dst_bit: bit.saturating_sub(from),
+        dst_phase: phase,
+    }
+}
+
+/// The next window of a callback within `span`: the number of its first bit, a multiple of 64, and its part of `span`.
+fn next_window(at: &mut Option<u64>, span: Span, grid: Grid) -> Option<(u64, Span)> {
+    let first = (*at).filter(|&first| first <= span.last)?;
+    let (bit, _) = grid.place(first);
+    let window = bit & !63;
+    let end = grid.iova_of(window.saturating_add(STAGE_BITS)).saturating_sub(1);
+    let last = u64::try_from(end).unwrap_or(u64::MAX).min(span.last);
+    *at = last.checked_add(1);
+    Some((window, Span { first, last }))
+}
+
+/// What is kept goes to one of those who asked.
+pub(crate) struct Offer<'o, 'd, 'r> {
+    pub deliverer: &'o mut Deliverer<'d, 'r>,
+    pub whom: Whom,
+    pub maps: &'o Maps,
+}
+
+impl Taker for Offer<'_, '_, '_> {
+    fn run(&mut self, span: Span) -> Option<Span> {
+        self.deliverer.run(self.whom, span, self.maps)
+    }
+    fn bits(&mut self, bits: &mut Bits<'_>, span: Span) -> NotTaken {
+        self.deliverer.bits(self.whom, bits, span, self.maps)
+    }
+}

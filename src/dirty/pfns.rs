@@ -1,0 +1,74 @@
+//! The draft's own log: the registers of its migration region (D8 to D16). It answers only while the device saves, so a harvest
+//! before that finds everything dirty.
+
+use super::bitmap::{self, Words};
+use super::log::{Log, Maps, READ_SHIFT, Read};
+use super::ranges::Span;
+use crate::device::Device;
+use crate::dialect::{PfnRange, Pfns, State};
+use crate::error::Errno;
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// A draft device.
+pub(crate) struct PfnLog {
+    device: Arc<Device>,
+    shift: u32,
+}
+
+impl PfnLog {
+    pub fn new(device: Arc<Device>) -> Self {
+        PfnLog { device, shift: 12 }
+    }
+}
+
+impl Log for PfnLog {
+    fn describe(&self) -> String {
+        format!("dirty-page registers of {}", self.device.name())
+    }
+
+    fn any_thread(&self) -> bool {
+        Device::any_thread(&self.device)
+    }
+
+    /// The log begins when the device enters SAVING (D8); there is nothing to ask for.
+    fn start(&mut self, _maps: &Maps, page_size: u64) -> Result<(), Errno> {
+        self.shift = page_size.trailing_zeros();
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
+        let all = Span { first: 0, last: u64::MAX };
+        let whole = |span: Span| Read { span: span.aligned_out(self.shift), shift: self.shift };
+        maps.reads(within.unwrap_or(all), READ_SHIFT, false).into_iter().map(whole).collect()
+    }
+
+    fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
+        let start = read.span.first >> self.shift;
+        let range = PfnRange { start, page_size: 1u64.checked_shl(self.shift).unwrap_or(0), total: read.bits() };
+        let cells = Words::Plain(Cell::from_mut(bitmap).as_slice_of_cells());
+        let mut take = |pfns: Pfns<'_>| match pfns {
+            Pfns::All { first, count } => {
+                bitmap::set_range(cells, first.saturating_sub(start), count);
+            }
+            Pfns::Bits { first, count, bitmap: bytes } => {
+                let word = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).map_or(0, u64::from_ne_bytes);
+                let words: Vec<u64> = bytes.chunks_exact(8).map(word).collect();
+                bitmap::merge(cells, first.saturating_sub(start), &words, 0, count);
+            }
+        };
+        self.device.harvest_pfns(range, &mut take)
+    }
+
+    fn readable_at_start(&self) -> bool {
+        false
+    }
+
+    fn is_quiet(&self) -> bool {
+        matches!(self.device.state(), State::Stop | State::StopCopy)
+    }
+}

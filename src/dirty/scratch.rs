@@ -1,0 +1,147 @@
+//! Memory for bitmaps that a kernel fills: whole pages of its own, for it sets bits past the last one (I6), and touched, for it
+//! says nothing if it cannot reach a page (I7). Buffers are pooled; the merge leaves them zero, so no second pass clears them.
+
+use crate::error::Errno;
+use parking_lot::Mutex;
+use std::ptr::NonNull;
+
+/// Buffers that wait to be used again, in bytes; what is beyond is given back to the system.
+const KEPT: usize = 32 << 20;
+/// From here on huge pages pay: one fault instead of 512, and fewer address translations in the merge.
+const HUGE: usize = 2 << 20;
+
+/// Zeroed, touched, page-aligned memory.
+pub(crate) struct Pages {
+    memory: NonNull<u64>,
+    words: usize,
+}
+
+// SAFETY: the memory is this value's alone, and plain numbers.
+unsafe impl Send for Pages {}
+
+fn page_size() -> usize {
+    // SAFETY: asks for a constant of the system.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(65536)
+}
+
+impl Pages {
+    /// Room for `words` words, rounded up to whole pages.
+    pub fn new(words: usize) -> Result<Pages, Errno> {
+        let bytes = words.max(1).checked_mul(8).and_then(|bytes| bytes.checked_next_multiple_of(page_size()));
+        let bytes = bytes.ok_or(Errno::new(libc::ENOMEM))?;
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at a place that the kernel chooses touches no memory of the program.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+        if memory == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let memory = NonNull::new(memory.cast::<u64>()).ok_or(Errno::new(libc::ENOMEM))?;
+        let mut pages = Pages { memory, words: bytes / 8 };
+        if bytes >= HUGE {
+            // SAFETY: the mapping was made above. Advice that is not taken changes nothing.
+            unsafe { libc::madvise(memory.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+        }
+        pages.touch();
+        Ok(pages)
+    }
+
+    /// Writes to each page.
+    fn touch(&mut self) {
+        for word in self.words_mut().iter_mut().step_by(4096 / 8) {
+            // SAFETY: a reference is valid for a write. Volatile, so that it is not left out for writing what is there.
+            unsafe { std::ptr::from_mut(word).write_volatile(0) };
+        }
+    }
+
+    /// The first `words` words, to the end of their last page: what a kernel may touch if it is asked for so much.
+    pub fn room(&mut self, words: usize) -> &mut [u64] {
+        let reach = words.max(1).checked_next_multiple_of(page_size() / 8).unwrap_or(usize::MAX);
+        let all = self.words_mut();
+        let reach = reach.min(all.len());
+        all.get_mut(..reach).unwrap_or(&mut [])
+    }
+
+    pub fn words_mut(&mut self) -> &mut [u64] {
+        // SAFETY: `words` words are mapped, readable and writable, and zero or written since; `self` is borrowed for as long.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made, of this length, to which nothing points any more.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.words.saturating_mul(8)) };
+    }
+}
+
+/// Zeroed buffers that wait to be used again.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<Vec<Pages>>);
+
+impl Pool {
+    /// A zeroed buffer of at least `words` words.
+    pub fn take(&self, words: usize) -> Result<Pages, Errno> {
+        let mut free = self.0.lock();
+        let fits = free.iter().enumerate().filter(|(_, pages)| pages.words >= words);
+        match fits.min_by_key(|(_, pages)| pages.words).map(|(index, _)| index) {
+            Some(index) => Ok(free.swap_remove(index)),
+            None => {
+                drop(free);
+                Pages::new(words)
+            }
+        }
+    }
+
+    /// Takes a buffer back; all of it must be zero.
+    pub fn give(&self, mut pages: Pages) {
+        debug_assert!(pages.words_mut().iter().all(|&word| word == 0), "a buffer came back with bits in it");
+        let mut free = self.0.lock();
+        free.push(pages);
+        let mut sum = free.iter().fold(0usize, |sum, pages| sum.saturating_add(pages.words.saturating_mul(8)));
+        while sum > KEPT && free.len() > 1 {
+            // The oldest ones: what was used last is in the caches.
+            let pages = free.remove(0);
+            sum = sum.saturating_sub(pages.words.saturating_mul(8));
+        }
+    }
+
+    /// Gives everything back to the system.
+    pub fn release(&self) {
+        self.0.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_whole_pages_and_zero() {
+        for words in [0, 1, 511, 512, 513, HUGE / 8 + 1] {
+            let mut pages = Pages::new(words).unwrap();
+            let memory = pages.words_mut();
+            assert!(memory.len() >= words && !memory.is_empty());
+            assert_eq!((memory.as_ptr().addr() % page_size(), memory.len() * 8 % page_size()), (0, 0));
+            assert!(memory.iter().all(|&word| word == 0));
+        }
+        assert!(Pages::new(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn the_pool_gives_the_smallest_that_fits_and_keeps_a_bounded_sum() {
+        let pool = Pool::default();
+        for words in [512, 4096, 1024] {
+            pool.give(Pages::new(words).unwrap());
+        }
+        assert_eq!(pool.take(600).unwrap().words, 1024);
+        assert_eq!(pool.take(600).unwrap().words, 4096);
+        assert_eq!(pool.take(1).unwrap().words, 512);
+        assert!(pool.0.lock().is_empty());
+        for _ in 0..5 {
+            pool.give(Pages::new(KEPT / 8 / 2).unwrap());
+        }
+        assert_eq!(pool.0.lock().len(), 2);
+        pool.release();
+        assert!(pool.0.lock().is_empty());
+    }
+}

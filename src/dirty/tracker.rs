@@ -1,0 +1,452 @@
+//! The dirty log of one address space: what is mapped, which log is read, whether it runs.
+
+use super::choose::{Choice, choices};
+use super::deliver::Deliverer;
+use super::harvest::{Part, Tally, check_reading, mark, read_all, restart};
+use super::leftover::Leftover;
+use super::log::{Kind, Maps};
+use super::ranges::{Range, Span};
+use super::scratch::Pool;
+use super::{UNIT, UNIT_SHIFT};
+use crate::device::Device;
+use crate::error::{Errno, Error, Kind as ErrorKind, Result};
+use crate::gate::{Denied, Gate, Pass};
+use crate::log::log;
+use crate::transport::iommufd::Iommufd;
+use crate::transport::tracker_ops::LogFunctions;
+use crate::transport::type1::Container;
+use crate::workers;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Longest name in bytes.
+const MAX_NAME: usize = 255;
+
+/// How a tracker is made.
+#[derive(Default)]
+pub struct Options {
+    /// For messages.
+    pub name: String,
+    /// Every device behind the address space.
+    pub devices: Vec<Arc<Device>>,
+    /// The container behind which the devices are.
+    pub container: Option<Arc<dyn Container>>,
+    /// The iommufd, and each page table with dirty tracking that a device is attached to.
+    pub hwpts: Option<(Arc<dyn Iommufd>, Vec<u32>)>,
+    /// The IOAS of `hwpts`, for the library to unmap from.
+    pub ioas: Option<u32>,
+    /// A log that the VMM keeps itself; nothing else is looked at then.
+    pub functions: Option<Box<dyn LogFunctions>>,
+    /// Do not use the devices' own logs.
+    pub no_device_log: bool,
+    /// Use no log at all.
+    pub everything: bool,
+    /// Smallest page that the VMM cares about, in bytes: a hint to logs that have a choice. `None`: the finest.
+    pub page_size: Option<u64>,
+    /// Threads that work side by side; 0: one per source within reason. 1: none.
+    pub max_workers: usize,
+}
+
+/// One DMA mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Where it lies.
+    pub range: Range,
+    /// Handed to run callbacks.
+    pub cookie: u64,
+}
+
+/// What is known of a tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The log that is read, or that will be tried first.
+    pub kind: Kind,
+    /// Why this one.
+    pub why: String,
+    /// Starts that were not stopped.
+    pub users: u32,
+    /// Everything is dirty at each harvest, so waiting for less does not help.
+    pub perpetual: bool,
+    /// Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
+    pub failed_sources: u32,
+    /// The largest page of any source while it runs; else what was asked for.
+    pub page_size: u64,
+    /// Mappings, neighbours joined.
+    pub ranges_asked: u64,
+    /// Ranges that the source with the fewest holds; 0 while it does not run.
+    pub ranges_held: u64,
+}
+
+/// What a migration still has to harvest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FinalHarvest {
+    NotOwed,
+    /// STOP_COPY was entered; `read`: every source was read since.
+    Owed {
+        read: bool,
+    },
+}
+
+/// What the merge works on.
+#[derive(Default)]
+pub(crate) struct Book {
+    pub maps: Maps,
+    pub left: Leftover,
+}
+
+pub(crate) struct Inner {
+    pub choices: Vec<Choice>,
+    pub active: usize,
+    pub book: Book,
+    pub pool: Pool,
+    pub page_size: u64,
+    pub max_workers: usize,
+    pub container: Option<Arc<dyn Container>>,
+    pub ioas: Option<(Arc<dyn Iommufd>, u32)>,
+    users: u32,
+    perpetual: bool,
+    final_harvest: FinalHarvest,
+}
+
+/// One tracker. All functions but the getters wait for each other; a call from a callback of the same tracker is EDEADLK.
+pub struct Tracker {
+    name: String,
+    devices: Vec<Arc<Device>>,
+    everything: bool,
+    gate: Gate<Inner>,
+    info: Mutex<Info>,
+}
+
+impl Tracker {
+    /// Picks the log, and says which and why in [`info`](Self::info) and the log. Starts nothing.
+    pub fn new(mut options: Options) -> Result<Tracker> {
+        if options.name.len() > MAX_NAME {
+            return Err(Error::argument(format!("name: {} bytes, longer than {MAX_NAME}", options.name.len())));
+        }
+        let page_size = options.page_size.unwrap_or(UNIT);
+        if !page_size.is_power_of_two() || !(UNIT..=1 << 30).contains(&page_size) {
+            return Err(Error::argument(format!("page_size: {page_size:#x} is no power of two from 4 KiB to 1 GiB")));
+        }
+        if options.hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty()) {
+            return Err(Error::argument("hwpts: an iommufd without page tables"));
+        }
+        let choices = choices(&mut options)?;
+        let ioas = options.hwpts.as_ref().map(|(iommufd, _)| Arc::clone(iommufd)).zip(options.ioas);
+        let inner = Inner {
+            choices,
+            active: 0,
+            book: Book::default(),
+            pool: Pool::default(),
+            page_size,
+            max_workers: options.max_workers,
+            container: options.container,
+            ioas,
+            users: 0,
+            perpetual: false,
+            final_harvest: FinalHarvest::NotOwed,
+        };
+        let info = inner.info();
+        log!(Info, "{}: {:?}: {}", options.name, info.kind, info.why);
+        Ok(Tracker {
+            name: options.name,
+            devices: options.devices,
+            everything: options.everything,
+            gate: Gate::new(inner),
+            info: Mutex::new(info),
+        })
+    }
+
+    /// The name given in the options.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Last known facts. *any.*
+    pub fn info(&self) -> Info {
+        self.info.lock().clone()
+    }
+
+    /// Whether the tracker speaks for a device.
+    pub fn covers(&self, device: &Arc<Device>) -> bool {
+        self.devices.iter().any(|known| Arc::ptr_eq(known, device))
+    }
+
+    /// Whether it was made to use no log: then it speaks for every device.
+    pub fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    /// Tells DMA mappings, after they were mapped. While tracking each counts as dirty once. *tracker.*
+    ///
+    /// A log that must be started anew for them makes everything dirty once, unless its device stands still.
+    pub fn map(&self, mappings: &[Mapping]) -> Result<()> {
+        let mut inner = self.enter()?;
+        let mut spans = Vec::with_capacity(mappings.len());
+        let mut new = Maps::default();
+        for (index, mapping) in mappings.iter().enumerate() {
+            let Range { iova, size } = mapping.range;
+            let span = Span::of(mapping.range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
+                self.named(Error::argument(format!("mappings[{index}]: {iova:#x} + {size:#x} is not in units of 4096")))
+            })?;
+            if inner.book.maps.mapped.overlaps(span) || new.mapped.overlaps(span) {
+                let text = format!("mappings[{index}]: {iova:#x} + {size:#x} overlaps a mapping");
+                return Err(self.named(Error::new(ErrorKind::Argument, libc::EEXIST, text)));
+            }
+            new.insert(span, mapping.cookie);
+            spans.push((span, mapping.cookie));
+        }
+        for &(span, cookie) in &spans {
+            inner.book.maps.insert(span, cookie);
+        }
+        if inner.users > 0 {
+            inner.extend(&self.name, &spans);
+        }
+        self.done(&inner);
+        Ok(())
+    }
+
+    /// Starts to track, before any RAM is sent (P14). Counted: only the first start begins a log, and none is restarted by a
+    /// later one. A log that does not work is found out here, and the next one is taken. *tracker; blocks in the kernel.*
+    pub fn start(&self) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.users = inner.users.checked_add(1).ok_or_else(|| self.named(Error::order("started too often")))?;
+        if inner.users == 1 {
+            inner.start(&self.name);
+        }
+        self.done(&inner);
+        Ok(())
+    }
+
+    /// Takes back one start; the last one stops the log, and what it held is gone. Refused while a migration owes its final
+    /// harvest. *tracker; blocks in the kernel.*
+    pub fn stop(&self) -> Result<()> {
+        let mut inner = self.enter()?;
+        if inner.users == 0 {
+            return Err(self.named(Error::order("stop without start")));
+        }
+        if let Some(text) = inner.final_missing().filter(|_| inner.users == 1) {
+            return Err(self.named(Error::order(format!("the final harvest is owed: {text}"))));
+        }
+        inner.users = inner.users.saturating_sub(1);
+        if inner.users == 0 {
+            inner.stop(&self.name);
+        }
+        self.done(&inner);
+        Ok(())
+    }
+
+    /// STOP_COPY was entered: from now on a final harvest is owed, and [`stop`](Self::stop) waits for it (P12).
+    pub fn begin_final(&self) -> Result<()> {
+        self.enter()?.final_harvest = FinalHarvest::Owed { read: false };
+        Ok(())
+    }
+
+    /// Nothing is owed any more: the migration was aborted, or is over.
+    pub fn end_final(&self) -> Result<()> {
+        self.enter()?.final_harvest = FinalHarvest::NotOwed;
+        Ok(())
+    }
+
+    /// What the final harvest lacks, in words.
+    pub fn final_missing(&self) -> Result<Option<String>> {
+        Ok(self.enter()?.final_missing())
+    }
+
+    /// Ends the use of the tracker: stops what it started. Later calls are ENODEV. *tracker; blocks in the kernel.*
+    pub fn close(&self) -> Result<()> {
+        let mut inner = self.enter()?;
+        if inner.users > 0 {
+            inner.users = 0;
+            inner.stop(&self.name);
+        }
+        self.done(&inner);
+        drop(inner.close());
+        Ok(())
+    }
+
+    pub(super) fn enter(&self) -> Result<Pass<'_, Inner>> {
+        self.gate.enter_whole().map_err(|denied| {
+            self.named(match denied {
+                Denied::Reentry => Error::reentry("called from one of the tracker's own callbacks"),
+                Denied::Closed | Denied::Busy => Error::gone("the tracker was freed"),
+            })
+        })
+    }
+
+    /// The end of a call that may have changed something.
+    pub(super) fn done(&self, inner: &Inner) {
+        *self.info.lock() = inner.info();
+    }
+
+    pub(super) fn named(&self, error: Error) -> Error {
+        error.context(&self.name)
+    }
+}
+
+impl Inner {
+    pub fn is_running(&self) -> bool {
+        self.users > 0
+    }
+
+    pub fn current(&self) -> Option<&Choice> {
+        self.choices.get(self.active)
+    }
+
+    /// The parts of a running tracker that a harvest works with.
+    pub fn part(&mut self) -> Part<'_> {
+        let Inner { choices, active, book, pool, page_size, .. } = self;
+        let sources = choices.get_mut(*active).map_or(&mut [][..], |choice| &mut choice.sources[..]);
+        Part { sources, pool, book, page_size: *page_size }
+    }
+
+    /// Every source was read as a whole.
+    pub fn was_read(&mut self) {
+        if let FinalHarvest::Owed { read } = &mut self.final_harvest {
+            *read = true;
+        }
+    }
+
+    fn final_missing(&self) -> Option<String> {
+        match self.final_harvest {
+            FinalHarvest::NotOwed => None,
+            _ if self.users == 0 => None,
+            FinalHarvest::Owed { read: false } => Some("it was not harvested since STOP_COPY began".to_string()),
+            FinalHarvest::Owed { read: true } => self
+                .book
+                .left
+                .any_in(&self.book.maps.mapped)
+                .then(|| "dirty pages were read that no harvest has asked for".to_string()),
+        }
+    }
+
+    fn info(&self) -> Info {
+        let sources = self.current().map_or(&[][..], |choice| &choice.sources);
+        let holds: Vec<(usize, u64)> = sources.iter().filter_map(|source| source.log.lock().holds()).collect();
+        let kind = self.current().map_or(Kind::Everything, |choice| choice.kind);
+        Info {
+            kind,
+            why: self.current().map(|choice| choice.why.clone()).unwrap_or_default(),
+            users: self.users,
+            perpetual: self.perpetual || kind == Kind::Everything,
+            failed_sources: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
+            page_size: holds.iter().map(|held| held.1).max().unwrap_or(self.page_size),
+            ranges_asked: self.book.maps.mapped.len() as u64,
+            ranges_held: holds.iter().map(|held| held.0 as u64).min().unwrap_or(0),
+        }
+    }
+
+    /// Takes the first choice that works; the last one always does.
+    fn start(&mut self, name: &str) {
+        self.book.left.clear();
+        let mut against = String::new();
+        for active in 0..self.choices.len() {
+            self.active = active;
+            match self.start_choice() {
+                Ok(perpetual) => {
+                    self.perpetual = perpetual;
+                    break;
+                }
+                Err(text) => {
+                    let kind = self.current().map(|choice| choice.kind);
+                    log!(Warning, "{name}: {kind:?} is not used: {text}");
+                    if !against.is_empty() {
+                        against.push_str("; ");
+                    }
+                    against.push_str(&text);
+                }
+            }
+        }
+        if let Some(choice) = self.choices.get_mut(self.active).filter(|_| !against.is_empty()) {
+            choice.why = against;
+        }
+    }
+
+    /// Starts all sources and reads a little of each; stops them again if one does not work. Returns whether everything is
+    /// dirty already, as with devices without pinned scope (T5).
+    fn start_choice(&mut self) -> std::result::Result<bool, String> {
+        let page_size = self.page_size;
+        let max_workers = self.max_workers;
+        let Part { sources, book, pool, .. } = self.part();
+        let any: Vec<bool> = sources.iter().map(|source| source.any_thread).collect();
+        let (maps, left) = (&book.maps, &mut book.left);
+        for source in &mut *sources {
+            source.failed = None;
+        }
+        let shared = &*sources;
+        let outcomes = workers::run(max_workers, &any, |index| {
+            let Some(source) = shared.get(index) else { return Ok(None) };
+            let mut log = source.log.lock();
+            log.start(maps, page_size).map_err(|errno| format!("{}: start: {errno}", log.describe()))?;
+            check_reading(&mut **log, maps, pool)
+                .map_err(|errno| format!("{}: reading: {errno}", log.describe()))
+                .map(Some)
+        });
+        let mut failed = None;
+        let mut full = !sources.is_empty();
+        for outcome in outcomes {
+            match outcome {
+                Ok(Some(found)) => {
+                    full &= found.full;
+                    found.keep(maps, left, pool);
+                }
+                Ok(None) => {}
+                Err(text) => failed = failed.or(Some(text)),
+            }
+        }
+        match failed {
+            None => Ok(full),
+            Some(text) => {
+                left.clear();
+                for source in sources {
+                    // One that was never started has nothing to stop.
+                    let _ = source.log.get_mut().stop();
+                }
+                Err(text)
+            }
+        }
+    }
+
+    /// Stops all sources. A log that a device stopped itself is no error (L8).
+    fn stop(&mut self, name: &str) {
+        let max_workers = self.max_workers;
+        let Part { sources, .. } = self.part();
+        let any: Vec<bool> = sources.iter().map(|source| source.any_thread).collect();
+        let shared = &*sources;
+        let outcomes: Vec<Option<(String, Errno)>> = workers::run(max_workers, &any, |index| {
+            let mut log = shared.get(index)?.log.lock();
+            log.stop().err().map(|errno| (log.describe(), errno))
+        });
+        for (what, errno) in outcomes.into_iter().flatten() {
+            log!(Warning, "{name}: {what}: stop: {errno}");
+        }
+        self.perpetual = false;
+        self.final_harvest = FinalHarvest::NotOwed;
+        self.book.left.clear();
+        self.pool.release();
+    }
+
+    /// New mappings while tracking: dirty once, and logs that do not hold them are started anew (P25).
+    fn extend(&mut self, name: &str, new: &[(Span, u64)]) {
+        for &(span, _) in new {
+            self.book.left.add(span);
+        }
+        let Part { sources, pool, book, page_size } = self.part();
+        for source in sources {
+            let log = source.log.get_mut();
+            if !new.iter().any(|&(span, _)| log.needs_restart_for(span)) {
+                continue;
+            }
+            let quiet = log.is_quiet();
+            if quiet {
+                // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.
+                let mut nobody = Deliverer::nobody();
+                let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
+                read_all(&mut [part], None, false, 1, &mut nobody, &mut Tally::default());
+            }
+            restart(source, book, page_size, name);
+            if !quiet || source.failed.is_some() {
+                mark(book, None);
+            }
+        }
+    }
+}

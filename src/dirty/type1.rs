@@ -1,0 +1,66 @@
+//! The log of a type1 container (T1 to T9).
+
+use super::log::{Log, Maps, READ_SHIFT, Read};
+use super::ranges::Span;
+use crate::error::Errno;
+use crate::transport::type1::{self as requests, Ability, Container};
+use std::sync::Arc;
+
+/// The container and what it can.
+pub(crate) struct Type1 {
+    container: Arc<dyn Container>,
+    ability: Ability,
+    running: bool,
+}
+
+impl Type1 {
+    pub fn new(container: Arc<dyn Container>, ability: Ability) -> Self {
+        Type1 { container, ability, running: false }
+    }
+
+    fn shift(&self) -> u32 {
+        self.ability.page_size.trailing_zeros()
+    }
+
+    /// Mappings are read together up to a size that is good for the caches, and never beyond what one bitmap can hold (T3).
+    fn group_shift(ability: Ability) -> u32 {
+        let pages = ability.max_bitmap.saturating_mul(8);
+        let most = pages.saturating_mul(ability.page_size).max(1);
+        READ_SHIFT.min(most.ilog2())
+    }
+}
+
+/// Mappings within `span` in groups that one bitmap of the container holds.
+pub(crate) fn groups(maps: &Maps, span: Span, ability: Ability) -> Vec<Span> {
+    maps.reads(span, Type1::group_shift(ability), true)
+}
+
+impl Log for Type1 {
+    fn describe(&self) -> String {
+        "log of the type1 container".to_string()
+    }
+
+    fn start(&mut self, _maps: &Maps, _page_size: u64) -> Result<(), Errno> {
+        requests::start(&*self.container)?;
+        self.running = true;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Errno> {
+        if std::mem::take(&mut self.running) { requests::stop(&*self.container) } else { Ok(()) }
+    }
+
+    fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
+        let all = Span { first: 0, last: u64::MAX };
+        let groups = groups(maps, within.unwrap_or(all), self.ability);
+        groups.into_iter().map(|span| Read { span, shift: self.shift() }).collect()
+    }
+
+    fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
+        requests::read(&*self.container, read.span.first, read.span.bytes(), self.ability.page_size, bitmap)
+    }
+
+    fn holds(&self) -> Option<(usize, u64)> {
+        self.running.then_some((1, self.ability.page_size))
+    }
+}

@@ -1,0 +1,178 @@
+//! Unmapping while the log runs, in the order that loses nothing (DESIGN.md section 7, P23).
+
+use super::deliver::{Deliverer, Request};
+use super::harvest::{Harvest, Part, Tally, distribute, give_leftovers, mark, read_all, result};
+use super::log::{Kind, Read, UnmapOrder};
+use super::ranges::{Range, Span};
+use super::tracker::{Inner, Tracker};
+use super::type1::groups;
+use crate::error::{Errno, Error, Result};
+use crate::log::log;
+use crate::transport::iommufd;
+use crate::transport::type1;
+
+/// The VMM's own way to unmap.
+pub type UnmapFn<'f> = dyn FnMut(Range) -> std::result::Result<(), Errno> + 'f;
+
+/// Who unmaps.
+pub enum Unmap<'f> {
+    /// This function, at the right moment.
+    By(&'f mut UnmapFn<'f>),
+    /// The library, by the container or the IOAS that the tracker was made with.
+    Library,
+    /// The VMM has done it already. Logs that must be read before, or together with it, make all of the range dirty.
+    Done,
+}
+
+impl Tracker {
+    /// Unmaps a range and takes what was written to it: to the request's destinations, and what they do not ask for is left
+    /// over under its IOVA. The range may hold any number of whole mappings, and holes. *tracker; blocks in the kernel and in
+    /// callbacks.*
+    ///
+    /// `quiet` states that no device writes to the range while this call lasts; only page tables need to know (I9). If the
+    /// unmapping fails the mappings stay known, and nothing is lost.
+    pub fn unmap(&self, range: Range, unmap: Unmap<'_>, quiet: bool, request: &mut Request<'_>) -> Result<Harvest> {
+        let Range { iova, size } = range;
+        let span = Span::of(range)
+            .ok_or_else(|| self.named(Error::argument(format!("range: {iova:#x} + {size:#x} is no range"))))?;
+        let max_workers = request.max_workers;
+        let mut deliverer = Deliverer::new(request).map_err(|error| self.named(error))?;
+        let mut inner = self.enter()?;
+        if let Some(cut) = inner.book.maps.cut_by(span) {
+            let text = format!("range: {iova:#x} + {size:#x} cuts the mapping {:#x} + {:#x}", cut.first, cut.bytes());
+            return Err(self.named(Error::argument(text)));
+        }
+        if matches!(unmap, Unmap::Library) && inner.container.is_none() && inner.ioas.is_none() {
+            let text = "unmap: the tracker has neither a container nor an IOAS to unmap from";
+            return Err(self.named(Error::argument(text)));
+        }
+        let mut tally = Tally::default();
+        let mut step = Step { span, unmap, quiet, max_workers, deliverer: &mut deliverer, tally: &mut tally };
+        let outcome = step.run(&mut inner);
+        if inner.is_running() {
+            give_leftovers(&mut inner.book, &mut deliverer);
+        }
+        outcome.map_err(|errno| {
+            let text = format!("unmapping {iova:#x} + {size:#x} failed: {errno}; what was written to it is kept");
+            self.named(Error::transport(errno, text))
+        })?;
+        inner.book.maps.remove(span);
+        self.done(&inner);
+        Ok(result(&deliverer, &tally))
+    }
+}
+
+struct Step<'s, 'f, 'd, 'r> {
+    span: Span,
+    unmap: Unmap<'f>,
+    quiet: bool,
+    max_workers: usize,
+    deliverer: &'s mut Deliverer<'d, 'r>,
+    tally: &'s mut Tally,
+}
+
+impl Step<'_, '_, '_, '_> {
+    fn run(&mut self, inner: &mut Inner) -> std::result::Result<(), Errno> {
+        let order = inner.current().filter(|_| inner.is_running()).map(|choice| (choice.unmap_order, choice.kind));
+        match order {
+            None => self.unmap(inner),
+            Some((UnmapOrder::Together, _)) if matches!(self.unmap, Unmap::Library) => self.together(inner),
+            Some((UnmapOrder::Together, _)) => {
+                // Nobody can tell what is written between a read and somebody else's unmapping.
+                mark(&mut inner.book, Some(self.span));
+                self.unmap(inner)
+            }
+            Some((UnmapOrder::ReadThenUnmap, _)) => {
+                let lost = !self.quiet || matches!(self.unmap, Unmap::Done);
+                if !lost {
+                    self.read(inner, true);
+                }
+                self.unmap(inner)?;
+                if lost {
+                    mark(&mut inner.book, Some(self.span));
+                }
+                Ok(())
+            }
+            Some((UnmapOrder::UnmapThenRead, kind)) => {
+                self.unmap(inner)?;
+                if kind == Kind::Everything {
+                    mark(&mut inner.book, Some(self.span));
+                } else {
+                    self.read(inner, false);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&mut self, inner: &mut Inner, keep: bool) {
+        let mut parts = [inner.part()];
+        read_all(&mut parts, Some(self.span), keep, self.max_workers, self.deliverer, self.tally);
+    }
+
+    fn unmap(&mut self, inner: &Inner) -> std::result::Result<(), Errno> {
+        match (&mut self.unmap, &inner.container, &inner.ioas) {
+            (Unmap::By(function), _, _) => function(self.span.range()),
+            (Unmap::Library, Some(container), _) => plain_unmap(&**container, self.span),
+            (Unmap::Library, None, Some((iommufd, ioas))) => {
+                iommufd::unmap(&**iommufd, *ioas, self.span.first, self.span.bytes()).map(|_| ())
+            }
+            (Unmap::Library, None, None) | (Unmap::Done, _, _) => Ok(()),
+        }
+    }
+
+    /// One request of the container reads and unmaps (T7), in groups that its bitmap can hold.
+    fn together(&mut self, inner: &mut Inner) -> std::result::Result<(), Errno> {
+        let Some(container) = inner.container.clone() else { return Err(Errno::new(libc::ENODEV)) };
+        let Ok(Some(ability)) = type1::ability(&*container) else {
+            mark(&mut inner.book, Some(self.span));
+            return plain_unmap(&*container, self.span);
+        };
+        let Part { pool, book, .. } = inner.part();
+        for group in groups(&book.maps, self.span, ability) {
+            let read = Read { span: group, shift: ability.page_size.trailing_zeros() };
+            self.tally.reads = self.tally.reads.saturating_add(1);
+            let outcome = pool.take(read.words()).and_then(|mut pages| {
+                let bitmap = Some((ability.page_size, pages.room(read.words())));
+                match type1::unmap(&*container, group.first, group.bytes(), bitmap) {
+                    Ok(_) => Ok(pages),
+                    Err(errno) => {
+                        pages.words_mut().fill(0);
+                        pool.give(pages);
+                        Err(errno)
+                    }
+                }
+            });
+            match outcome {
+                Ok(mut pages) => {
+                    distribute(book, self.deliverer, pages.room(read.words()), &read);
+                    pool.give(pages);
+                }
+                Err(errno) => {
+                    // Mappings may be gone already, and their dirt with them (T7).
+                    self.tally.fail(errno, mark(book, Some(group)));
+                    log!(Warning, "unmapping {:#x} with its dirty bitmap failed: {errno}", group.first);
+                    plain_unmap(&*container, group)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kernels before 7 refuse a range that ends at 2^64 (T8), so it is tried again without its last page. A mapping that really
+/// ends there cannot go by this request, and the second refusal says so.
+fn plain_unmap(container: &dyn type1::Container, span: Span) -> std::result::Result<(), Errno> {
+    let ends_at_top = span.last == u64::MAX;
+    match type1::unmap(container, span.first, span.bytes(), None) {
+        Err(errno) if ends_at_top && matches!(errno.get(), libc::EINVAL | libc::EOVERFLOW) => {
+            let last_page = Span { first: span.last, last: span.last }.aligned_out(super::UNIT_SHIFT);
+            if span.first < last_page.first {
+                let rest = last_page.first.saturating_sub(span.first);
+                type1::unmap(container, span.first, rest, None)?;
+            }
+            Ok(())
+        }
+        other => other.map(|_| ()),
+    }
+}

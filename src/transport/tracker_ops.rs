@@ -1,0 +1,121 @@
+//! A dirty log that the VMM keeps itself, behind functions of its own.
+
+use super::dma_log::check_bitmap;
+use super::signals::Blocked;
+use crate::error::{Errno, Error};
+use std::ffi::{c_int, c_void};
+
+/// A range of IOVA; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct LogRange {
+    /// First byte.
+    pub iova: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+const _: () = assert!(size_of::<LogRange>() == 16);
+
+/// A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, with
+/// asynchronous signals blocked; the functions may block. A function must not call back into the same tracker (-EDEADLK).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct LogOps {
+    /// Size of this struct, set by VFIOMIG_INIT.
+    pub argsz: u32,
+    /// VFIOMIG_OPS_F_*.
+    pub flags: u32,
+    /// Clear the log of these ranges, then log. `page_size` is a hint and is overwritten with the log's own, a power of two from
+    /// 4096 on. -E2BIG: too many ranges, the library comes again with fewer.
+    pub start: Option<
+        unsafe extern "C" fn(opaque: *mut c_void, ranges: *const LogRange, count: usize, page_size: *mut u64) -> c_int,
+    >,
+    /// Set the bits of the pages of a started range that were written since the last report, and clear them in the log. Bit n is
+    /// word n / 64, bit n % 64; the bitmap is whole memory pages.
+    pub report: Option<
+        unsafe extern "C" fn(opaque: *mut c_void, iova: u64, size: u64, page_size: u64, bitmap: *mut u64) -> c_int,
+    >,
+    /// Stop; the log is gone. NULL: nothing is to be done.
+    pub stop: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
+}
+
+/// The same for Rust callers.
+pub trait LogFunctions: Send + Sync {
+    /// Whether it may be called from any thread.
+    fn any_thread(&self) -> bool {
+        false
+    }
+    /// Clears the log of `ranges` {iova, size}, then logs; answers with its page size.
+    fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno>;
+    /// Sets the bits of what was written, and clears the log.
+    fn report(&self, iova: u64, size: u64, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno>;
+    /// Stops.
+    fn stop(&self) -> Result<(), Errno>;
+}
+
+/// The table and what its functions are called with.
+pub struct OpsLog {
+    ops: LogOps,
+    opaque: *mut c_void,
+    any_thread: bool,
+}
+
+// SAFETY: `opaque` is only handed to the VMM's functions; the contract of `OpsLog::new` makes the VMM answer for the threads
+// that call them, one at a time by the tracker's gate.
+unsafe impl Send for OpsLog {}
+// SAFETY: as above.
+unsafe impl Sync for OpsLog {}
+
+impl OpsLog {
+    /// Checks and takes a copy of the table.
+    ///
+    /// # Safety
+    /// Until this is dropped each function may be called with `opaque`, one call at a time, from the threads that use the
+    /// tracker and, with `any_thread`, from the library's own; it must stay within the memory that it is given.
+    pub unsafe fn new(ops: LogOps, opaque: *mut c_void, any_thread: bool) -> Result<Self, Error> {
+        if ops.start.is_none() || ops.report.is_none() {
+            return Err(Error::argument("ops: start and report must be set"));
+        }
+        Ok(OpsLog { ops, opaque, any_thread })
+    }
+}
+
+fn absent() -> Errno {
+    Errno::new(libc::ENOTTY)
+}
+
+fn status(result: c_int) -> Result<(), Errno> {
+    if result < 0 { Err(Errno::new(result.checked_neg().unwrap_or(libc::EIO))) } else { Ok(()) }
+}
+
+impl LogFunctions for OpsLog {
+    fn any_thread(&self) -> bool {
+        self.any_thread
+    }
+
+    fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
+        let function = self.ops.start.ok_or_else(absent)?;
+        let ranges: Vec<LogRange> = ranges.iter().map(|&[iova, size]| LogRange { iova, size }).collect();
+        let mut page_size = page_size;
+        let _blocked = Blocked::new();
+        // SAFETY: `ranges` is readable for its length, `page_size` is one number; the rest is `new`'s contract.
+        status(unsafe { function(self.opaque, ranges.as_ptr(), ranges.len(), &mut page_size) })?;
+        Ok(page_size)
+    }
+
+    fn report(&self, iova: u64, size: u64, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
+        let function = self.ops.report.ok_or_else(absent)?;
+        check_bitmap(bitmap, size.checked_div(page_size).ok_or(Errno::new(libc::EINVAL))?)?;
+        let _blocked = Blocked::new();
+        // SAFETY: `bitmap` is writable for a bit a page of the range, as was checked; the rest is `new`'s contract.
+        status(unsafe { function(self.opaque, iova, size, page_size, bitmap.as_mut_ptr()) })
+    }
+
+    fn stop(&self) -> Result<(), Errno> {
+        let Some(function) = self.ops.stop else { return Ok(()) };
+        let _blocked = Blocked::new();
+        // SAFETY: `new`'s contract.
+        status(unsafe { function(self.opaque) })
+    }
+}
