@@ -62,3 +62,64 @@ AT(vfiomig_result, to, 32);
 AT(vfiomig_result, found, 36);
 AT(vfiomig_result, action, 40);
 AT(vfiomig_result, reserved, 44);
+
+SIZE(vfiomig_range, 16);
+AT(vfiomig_range, iova, 0);
+AT(vfiomig_range, size, 8);
+
+SIZE(vfiomig_mapping, 24);
+AT(vfiomig_mapping, iova, 0);
+AT(vfiomig_mapping, size, 8);
+AT(vfiomig_mapping, cookie, 16);
+
+SIZE(vfiomig_tracker_ops, 32);
+AT(vfiomig_tracker_ops, start, 8);
+AT(vfiomig_tracker_ops, report, 16);
+AT(vfiomig_tracker_ops, stop, 24);
+
+SIZE(vfiomig_tracker_options, 72);
+AT(vfiomig_tracker_options, name, 8);
+AT(vfiomig_tracker_options, devices, 16);
+AT(vfiomig_tracker_options, device_count, 24);
+AT(vfiomig_tracker_options, hwpts, 32);
+AT(vfiomig_tracker_options, hwpt_count, 40);
+AT(vfiomig_tracker_options, page_size, 48);
+AT(vfiomig_tracker_options, container_fd, 56);
+AT(vfiomig_tracker_options, iommufd, 60);
+AT(vfiomig_tracker_options, ioas, 64);
+AT(vfiomig_tracker_options, max_workers, 68);
+
+SIZE(vfiomig_tracker_info, 304);
+AT(vfiomig_tracker_info, kind, 8);
+AT(vfiomig_tracker_info, users, 12);
+AT(vfiomig_tracker_info, failed_sources, 16);
+AT(vfiomig_tracker_info, page_size, 24);
+AT(vfiomig_tracker_info, ranges_asked, 32);
+AT(vfiomig_tracker_info, ranges_held, 40);
+AT(vfiomig_tracker_info, why, 48);
+
+SIZE(vfiomig_dest, 56);
+AT(vfiomig_dest, iova, 0);
+AT(vfiomig_dest, size, 8);
+AT(vfiomig_dest, first_bit, 16);
+AT(vfiomig_dest, page_size, 24);
+AT(vfiomig_dest, bitmap, 32);
+AT(vfiomig_dest, opaque, 40);
+AT(vfiomig_dest, flags, 48);
+AT(vfiomig_dest, reserved, 52);
+
+SIZE(vfiomig_harvest_request, 56);
+AT(vfiomig_harvest_request, dests, 8);
+AT(vfiomig_harvest_request, dest_count, 16);
+AT(vfiomig_harvest_request, words, 24);
+AT(vfiomig_harvest_request, run, 32);
+AT(vfiomig_harvest_request, opaque, 40);
+AT(vfiomig_harvest_request, max_workers, 48);
+
+SIZE(vfiomig_harvest_result, 48);
+AT(vfiomig_harvest_result, newly_dirty_pages, 8);
+AT(vfiomig_harvest_result, dirty_pages, 16);
+AT(vfiomig_harvest_result, degraded_bytes, 24);
+AT(vfiomig_harvest_result, reads, 32);
+AT(vfiomig_harvest_result, failed_reads, 40);
+AT(vfiomig_harvest_result, first_errno, 44);

@@ -20,7 +20,8 @@
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
  *  - Threads. any: from any thread, at any time. device: one thread per device at a time; another call that it meets gets
  *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
- *    handle gets -EDEADLK.
+ *    handle gets -EDEADLK. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
+ *    device calls.
  *  - The library makes no threads, installs no signal handler and no panic hook, never exits and never writes to stderr
  *    (but for the Rust runtime's own line about a bug in the library). A forked child may only exec or exit.
  */
@@ -71,6 +72,16 @@
 #define VFIOMIG_HAVE_HAS_FEATURE 1
 #define VFIOMIG_HAVE_SET_LOG 1
 #define VFIOMIG_HAVE_STATE_NAME 1
+#define VFIOMIG_HAVE_TRACKER_FREE 1
+#define VFIOMIG_HAVE_TRACKER_GET_INFO 1
+#define VFIOMIG_HAVE_TRACKER_HARVEST 1
+#define VFIOMIG_HAVE_TRACKER_HARVEST_MANY 1
+#define VFIOMIG_HAVE_TRACKER_MAP 1
+#define VFIOMIG_HAVE_TRACKER_NEW 1
+#define VFIOMIG_HAVE_TRACKER_NEW_OPS 1
+#define VFIOMIG_HAVE_TRACKER_START 1
+#define VFIOMIG_HAVE_TRACKER_STOP 1
+#define VFIOMIG_HAVE_TRACKER_UNMAP 1
 #define VFIOMIG_HAVE_VERSION 1
 
 /**
@@ -102,6 +113,11 @@
  * The draft protocol.
  */
 #define VFIOMIG_FEATURE_DIALECT_DRAFT 5
+
+/**
+ * Dirty logs: vfiomig_tracker_new(), over DMA logs of devices, type1 containers, iommufd page tables and the draft's registers.
+ */
+#define VFIOMIG_FEATURE_TRACKER 6
 
 /**
  * Reset only; not known to be quiet.
@@ -370,6 +386,101 @@
 #define VFIOMIG_CHUNK_DEVICE_MEM 8
 
 /**
+ * container_fd is given.
+ */
+#define VFIOMIG_TRACKER_F_TYPE1 1
+
+/**
+ * iommufd and hwpts are given.
+ */
+#define VFIOMIG_TRACKER_F_HWPT 2
+
+/**
+ * ioas is given: the library can unmap from it. Only with VFIOMIG_TRACKER_F_HWPT.
+ */
+#define VFIOMIG_TRACKER_F_IOAS 4
+
+/**
+ * Do not use the devices' own logs.
+ */
+#define VFIOMIG_TRACKER_F_NO_DEVICE_LOG 8
+
+/**
+ * Use no log at all: everything that is mapped is dirty at each harvest.
+ */
+#define VFIOMIG_TRACKER_F_EVERYTHING 16
+
+/**
+ * No log: everything that is mapped is dirty at each harvest.
+ */
+#define VFIOMIG_TRACKER_EVERYTHING 1
+
+/**
+ * The container's log.
+ */
+#define VFIOMIG_TRACKER_TYPE1 2
+
+/**
+ * The DMA log of each device (v2; some may be draft devices).
+ */
+#define VFIOMIG_TRACKER_DMA_LOG 3
+
+/**
+ * Dirty tracking of hardware page tables.
+ */
+#define VFIOMIG_TRACKER_HWPT 4
+
+/**
+ * The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before the first harvest.
+ */
+#define VFIOMIG_TRACKER_DRAFT 5
+
+/**
+ * A log that the VMM keeps itself.
+ */
+#define VFIOMIG_TRACKER_OPS 6
+
+/**
+ * vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help.
+ */
+#define VFIOMIG_TRACKER_PERPETUAL 1
+
+/**
+ * Bytes of `why`, with its end.
+ */
+#define VFIOMIG_WHY_SIZE 256
+
+/**
+ * Other threads set and clear bits of the bitmap at the same time: it is changed by atomic operations.
+ */
+#define VFIOMIG_DEST_ATOMIC 1
+
+/**
+ * Only what earlier reads left over: no log is read.
+ */
+#define VFIOMIG_HARVEST_NO_READ 1
+
+/**
+ * vfiomig_harvest_result: a read failed, and its range counts as dirty.
+ */
+#define VFIOMIG_HARVEST_DEGRADED 1
+
+/**
+ * vfiomig_harvest_result: a callback said stop; what it did not get is left over for the harvest that asks.
+ */
+#define VFIOMIG_HARVEST_STOPPED 2
+
+/**
+ * vfiomig_tracker_unmap(): no device writes to the range while the call lasts.
+ */
+#define VFIOMIG_UNMAP_QUIET 1
+
+/**
+ * vfiomig_tracker_unmap(): the library unmaps, by the container or the IOAS of the options.
+ */
+#define VFIOMIG_UNMAP_LIBRARY 2
+
+/**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
  */
 struct vfiomig_device;
@@ -378,6 +489,11 @@ struct vfiomig_device;
  * An error. Made by the library, freed by vfiomig_error_free().
  */
 struct vfiomig_error;
+
+/**
+ * The dirty log of one address space. Made by `vfiomig_tracker_new*`, freed by vfiomig_tracker_free().
+ */
+struct vfiomig_tracker;
 
 /**
  * One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
@@ -631,6 +747,307 @@ struct vfiomig_chunk {
    */
   uint32_t reserved;
 };
+
+/**
+ * How a tracker is made. VFIOMIG_INIT first. A container fd, an iommufd or an id counts only with its flag.
+ */
+struct vfiomig_tracker_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_TRACKER_F_*.
+   */
+  uint32_t flags;
+  /**
+   * For messages, at most 255 bytes, copied. NULL: "tracker".
+   */
+  const char *name;
+  /**
+   * Every device behind the address space. A log of their own is used only if each of them has one.
+   */
+  struct vfiomig_device *const *devices;
+  /**
+   * How many.
+   */
+  size_t device_count;
+  /**
+   * Ids of the hardware page tables to which the devices are attached, made with dirty tracking.
+   */
+  const uint32_t *hwpts;
+  /**
+   * How many.
+   */
+  size_t hwpt_count;
+  /**
+   * Smallest page that the VMM cares about, a power of two from 4 KiB to 1 GiB: a hint to logs that have a choice. 0: 4 KiB.
+   */
+  uint64_t page_size;
+  /**
+   * A type1 container. Borrowed until vfiomig_tracker_free().
+   */
+  int32_t container_fd;
+  /**
+   * Borrowed until vfiomig_tracker_free().
+   */
+  int32_t iommufd;
+  /**
+   * The IOAS of the page tables.
+   */
+  uint32_t ioas;
+  /**
+   * Threads that work side by side within a call; 0: one per source within reason, 1: none.
+   */
+  uint32_t max_workers;
+};
+
+/**
+ * A range of IOVA; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
+ */
+struct vfiomig_range {
+  /**
+   * First byte.
+   */
+  uint64_t iova;
+  /**
+   * Bytes.
+   */
+  uint64_t size;
+};
+
+/**
+ * A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, with
+ * asynchronous signals blocked; the functions may block. A function must not call back into the same tracker (-EDEADLK).
+ */
+struct vfiomig_tracker_ops {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_OPS_F_*.
+   */
+  uint32_t flags;
+  /**
+   * Clear the log of these ranges, then log. `page_size` is a hint and is overwritten with the log's own, a power of two from
+   * 4096 on. -E2BIG: too many ranges, the library comes again with fewer.
+   */
+  int (*start)(void *opaque, const struct vfiomig_range *ranges, size_t count, uint64_t *page_size);
+  /**
+   * Set the bits of the pages of a started range that were written since the last report, and clear them in the log. Bit n is
+   * word n / 64, bit n % 64; the bitmap is whole memory pages.
+   */
+  int (*report)(void *opaque, uint64_t iova, uint64_t size, uint64_t page_size, uint64_t *bitmap);
+  /**
+   * Stop; the log is gone. NULL: nothing is to be done.
+   */
+  int (*stop)(void *opaque);
+};
+
+/**
+ * What is known of a tracker.
+ */
+struct vfiomig_tracker_info {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * 0 or VFIOMIG_TRACKER_PERPETUAL.
+   */
+  uint32_t flags;
+  /**
+   * VFIOMIG_TRACKER_*: the log that is read, or that will be tried first.
+   */
+  uint32_t kind;
+  /**
+   * Starts that were not stopped.
+   */
+  uint32_t users;
+  /**
+   * Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
+   */
+  uint32_t failed_sources;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * The largest page of any source while it runs, in bytes; else the option.
+   */
+  uint64_t page_size;
+  /**
+   * Mapped ranges, neighbours joined.
+   */
+  uint64_t ranges_asked;
+  /**
+   * Ranges that the source with the fewest holds: less than asked, if it had to fold them; 0 while it does not run.
+   */
+  uint64_t ranges_held;
+  /**
+   * Why this log, in words.
+   */
+  char why[VFIOMIG_WHY_SIZE];
+};
+
+/**
+ * One DMA mapping. Fixed layout, never grows.
+ */
+struct vfiomig_mapping {
+  /**
+   * First byte; a multiple of 4096.
+   */
+  uint64_t iova;
+  /**
+   * Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
+   */
+  uint64_t size;
+  /**
+   * Handed to run callbacks, for the caller's own use.
+   */
+  uint64_t cookie;
+};
+
+/**
+ * Where one piece of IOVA goes. Fixed layout, never grows.
+ */
+struct vfiomig_dest {
+  /**
+   * First byte of what is asked; a multiple of 4096.
+   */
+  uint64_t iova;
+  /**
+   * Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
+   */
+  uint64_t size;
+  /**
+   * The bit of the page that begins at `iova`. Bit n is word n / 64, bit n % 64.
+   */
+  uint64_t first_bit;
+  /**
+   * Bytes of a page of the bitmap: a power of two from 4096 on. The last page may be cut by `size`.
+   */
+  uint64_t page_size;
+  /**
+   * Bits are set in it, and no others are touched; aligned to 8 bytes. NULL: this piece goes to a callback of the request.
+   */
+  uint64_t *bitmap;
+  /**
+   * Handed to the words callback.
+   */
+  void *opaque;
+  /**
+   * VFIOMIG_DEST_*.
+   */
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * Gets words of a destination without a bitmap: `first_bit`, a multiple of 64, is the number of the first word's first bit in the
+ * destination's count. Words without a set bit are left out at both ends. A value other than 0 stops the harvest; these words
+ * were not taken then.
+ */
+typedef int (*vfiomig_words_fn)(void *opaque,
+                                void *dest_opaque,
+                                uint64_t first_bit,
+                                const uint64_t *words,
+                                size_t word_count);
+
+/**
+ * Gets a run of dirty bytes within one mapping, and that mapping's cookie (0: no longer mapped). A value other than 0 stops the
+ * harvest; this run was not taken then.
+ */
+typedef int (*vfiomig_run_fn)(void *opaque, uint64_t cookie, uint64_t iova, uint64_t size);
+
+/**
+ * What a harvest shall do. VFIOMIG_INIT first.
+ */
+struct vfiomig_harvest_request {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_HARVEST_NO_READ or 0.
+   */
+  uint32_t flags;
+  /**
+   * Where which piece goes; none may overlap another.
+   */
+  const struct vfiomig_dest *dests;
+  /**
+   * How many. 0, with `run`: everything that is mapped goes to `run`. 0 without it: everything is read and left over.
+   */
+  size_t dest_count;
+  /**
+   * For destinations without a bitmap.
+   */
+  vfiomig_words_fn words;
+  /**
+   * For destinations without a bitmap, if there is no `words`.
+   */
+  vfiomig_run_fn run;
+  /**
+   * Handed to both.
+   */
+  void *opaque;
+  /**
+   * Threads that read side by side within the call; 0: as the tracker was made, 1: none.
+   */
+  uint32_t max_workers;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * What a harvest brought.
+ */
+struct vfiomig_harvest_result {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_HARVEST_DEGRADED, VFIOMIG_HARVEST_STOPPED.
+   */
+  uint32_t flags;
+  /**
+   * Pages of the destinations that were clean before; of a callback, all that it took.
+   */
+  uint64_t newly_dirty_pages;
+  /**
+   * Pages of the destinations that were told dirty, known before or not. A page of two parts may count twice.
+   */
+  uint64_t dirty_pages;
+  /**
+   * Bytes that are dirty only because a read failed, given or left over.
+   */
+  uint64_t degraded_bytes;
+  /**
+   * Requests to logs.
+   */
+  uint64_t reads;
+  /**
+   * How many of them failed, with sources that keep no log although they should.
+   */
+  uint32_t failed_reads;
+  /**
+   * errno of the first that failed, positive; 0 if none did.
+   */
+  int32_t first_errno;
+};
+
+/**
+ * The function that unmaps; NULL: somebody else does.
+ */
+typedef int (*vfiomig_unmap_fn)(void *opaque, const struct vfiomig_range *range);
 
 #ifdef __cplusplus
 extern "C" {
@@ -938,6 +1355,131 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
  */
 int vfiomig_device_finish(struct vfiomig_device *d,
                           uint64_t total,
+                          struct vfiomig_error **errp);
+
+/**
+ * Makes a tracker for one address space, and picks its log: the devices' own logs if every device has one; else dirty tracking
+ * of the page tables; else the container's log; else everything is dirty. vfiomig_tracker_get_info() says which and why. Starts
+ * nothing. NULL options: everything is dirty.
+ *
+ * The tracker refers to its devices. One that is freed counts as a log that cannot be read.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options). Threads: any. Blocks: in the kernel, and in callbacks of
+ * the devices. Since: 0.1
+ */
+int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
+                        struct vfiomig_tracker **out,
+                        struct vfiomig_error **errp);
+
+/**
+ * Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is handed to each function and never
+ * touched. Of the options name, devices, page_size and max_workers count.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options). Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_tracker_new_ops(const struct vfiomig_tracker_ops *ops,
+                            void *opaque,
+                            const struct vfiomig_tracker_options *o,
+                            struct vfiomig_tracker **out,
+                            struct vfiomig_error **errp);
+
+/**
+ * Frees a tracker; NULL is legal. Waits for the call in progress, and stops the log if it runs. Afterwards the library never
+ * touches its fds, ops or opaque pointers again. Called from one of its own callbacks it frees nothing and logs an error.
+ *
+ * Threads: tracker; no call on the handle may begin during or after it. Blocks: until the call in progress returns, and in the
+ * kernel. Since: 0.1
+ */
+void vfiomig_tracker_free(struct vfiomig_tracker *t);
+
+/**
+ * What is known of a tracker.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_tracker_get_info(const struct vfiomig_tracker *t,
+                             struct vfiomig_tracker_info *info,
+                             struct vfiomig_error **errp);
+
+/**
+ * Tells DMA mappings, each as it was mapped, after it was mapped. All or none are taken. While tracking a new one counts as
+ * dirty once. A log that does not hold it is started anew, and that makes everything dirty once, unless its device stands still.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (not in units of 4096; -EEXIST: overlaps a mapping), BUSY (-EDEADLK: from a callback
+ * of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_tracker_map(struct vfiomig_tracker *t,
+                        const struct vfiomig_mapping *mappings,
+                        size_t count,
+                        struct vfiomig_error **errp);
+
+/**
+ * Starts to track; do so before any RAM is sent. Counted: only the first start begins a log, a later one restarts nothing. A log
+ * that starts but cannot be read is found out here, and the next one is taken; vfiomig_tracker_get_info() says so.
+ *
+ * Returns: 0 or -errno. Errors: BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel.
+ * Since: 0.1
+ */
+int vfiomig_tracker_start(struct vfiomig_tracker *t,
+                          struct vfiomig_error **errp);
+
+/**
+ * Takes back one start; the last one stops the log, and what it held is gone. A log that a device stopped itself is no error.
+ *
+ * Returns: 0 or -errno. Errors: ORDER (not started, or a migration owes its final harvest), BUSY (-EDEADLK: from a callback of
+ * the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_tracker_stop(struct vfiomig_tracker *t,
+                         struct vfiomig_error **errp);
+
+/**
+ * Reads the log, clears it, and gives what was asked for. All of the log is read, for kernels clear more than was asked; what was
+ * read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
+ * fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
+ *
+ * `out` may be NULL. Callbacks come on the calling thread; one must not call back into the same tracker.
+ *
+ * Returns: 0 or -errno. Errors: misuse only, before anything is read: ARGUMENT, ORDER (not started), BUSY (-EDEADLK: from a
+ * callback of the tracker). Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
+ */
+int vfiomig_tracker_harvest(struct vfiomig_tracker *t,
+                            const struct vfiomig_harvest_request *rq,
+                            struct vfiomig_harvest_result *out,
+                            struct vfiomig_error **errp);
+
+/**
+ * As vfiomig_tracker_harvest(), for several address spaces at once, side by side: each destination gets what any of them has for
+ * its range.
+ *
+ * Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); ARGUMENT also if a tracker is named twice. Threads: tracker, for
+ * each of them. Blocks: in the kernel and in your callbacks. Since: 0.1
+ */
+int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
+                                 size_t count,
+                                 const struct vfiomig_harvest_request *rq,
+                                 struct vfiomig_harvest_result *out,
+                                 struct vfiomig_error **errp);
+
+/**
+ * Unmaps a range, and takes what was written to it, in the order that the log needs: a device's log is read after the unmapping,
+ * a page table before, a container does both in one request. The range may hold any number of whole mappings, and holes.
+ *
+ * `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_LIBRARY: the library
+ * unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_QUIET
+ * states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
+ * log is exact only with VFIOMIG_UNMAP_LIBRARY. `rq` may be NULL: what was written is left over under its IOVA.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (the range cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
+ * mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
+ * kernel and in your callbacks. Since: 0.1
+ */
+int vfiomig_tracker_unmap(struct vfiomig_tracker *t,
+                          const struct vfiomig_range *range,
+                          vfiomig_unmap_fn unmap,
+                          void *opaque,
+                          uint32_t flags,
+                          const struct vfiomig_harvest_request *rq,
+                          struct vfiomig_harvest_result *out,
                           struct vfiomig_error **errp);
 
 #ifdef __cplusplus

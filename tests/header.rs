@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// In the order in which a reader wants them.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 11] = [
     "src/ffi/library.rs",
     "src/ffi/error.rs",
     "src/ffi/log.rs",
@@ -17,6 +17,9 @@ const SOURCES: [&str; 8] = [
     "src/ffi/device.rs",
     "src/ffi/save.rs",
     "src/ffi/load.rs",
+    "src/transport/tracker_ops.rs",
+    "src/ffi/tracker.rs",
+    "src/ffi/harvest.rs",
 ];
 
 fn root() -> PathBuf {
@@ -52,7 +55,8 @@ fn prose() -> String {
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
  *  - Threads. any: from any thread, at any time. device: one thread per device at a time; another call that it meets gets
  *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
- *    handle gets -EDEADLK.
+ *    handle gets -EDEADLK. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
+ *    device calls.
  *  - The library makes no threads, installs no signal handler and no panic hook, never exits and never writes to stderr
  *    (but for the Rust runtime's own line about a bug in the library). A forked child may only exec or exit.
  */
@@ -122,7 +126,11 @@ fn generate() -> String {
         ..Config::default()
     };
     config.enumeration.rename_variants = RenameRule::QualifiedScreamingSnakeCase;
-    config.export.rename.insert("Ops".into(), "vfiomig_device_ops".into());
+    for (ours, theirs) in
+        [("Ops", "vfiomig_device_ops"), ("LogOps", "vfiomig_tracker_ops"), ("LogRange", "vfiomig_range")]
+    {
+        config.export.rename.insert(ours.into(), theirs.into());
+    }
     let mut builder = Builder::new().with_config(config);
     for source in SOURCES {
         builder = builder.with_src(root().join(source));

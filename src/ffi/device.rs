@@ -3,7 +3,7 @@
 use super::error::vfiomig_error;
 use super::guard::guard;
 pub use super::handle::vfiomig_device;
-use super::handle::{free, new, on_device, value_of};
+use super::handle::{free, new, on, value_of};
 use super::library::{VFIOMIG_STATE_ERROR, VFIOMIG_UNKNOWN};
 use super::sized::{Sized, check_out, copy_in, copy_out};
 use crate::device::{Device, OnFailure, Options, cap};
@@ -187,6 +187,11 @@ const _: () =
 const _: () = assert!(std::mem::offset_of!(vfiomig_device_info, reason) == 48);
 const _: () = assert!(std::mem::offset_of!(vfiomig_pending, reinit_count) == 32);
 
+/// A name. Bytes that are no UTF-8 become a character of one byte, so that its length stays what C counts.
+pub(super) fn text_of(text: &CStr) -> String {
+    text.to_string_lossy().replace(char::REPLACEMENT_CHARACTER, "?")
+}
+
 /// # Safety
 /// `o` is NULL or readable for its argsz, and its `name` is NULL or a C string.
 unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
@@ -196,9 +201,7 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
     let Some(given) = given else { return Ok(options) };
     if !given.name.is_null() {
         // SAFETY: a C string by the contract of this function.
-        let name = unsafe { CStr::from_ptr(given.name) }.to_string_lossy();
-        // Bytes that are no UTF-8 become a character of one byte, so that the name's length stays what C counts.
-        options.name = name.replace(char::REPLACEMENT_CHARACTER, "?");
+        options.name = text_of(unsafe { CStr::from_ptr(given.name) });
     }
     let has = |flag| given.flags & flag != 0;
     options.quirks = Quirks {
@@ -367,7 +370,7 @@ pub unsafe extern "C" fn vfiomig_device_get_info(
         Ok(())
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_get_info", d, errp, body) }
+    unsafe { on("vfiomig_device_get_info", d, errp, body) }
 }
 
 /// The last known state.
@@ -413,7 +416,7 @@ pub unsafe extern "C" fn vfiomig_device_set_state(
         device.set_state(to, on_failure, flags & VFIOMIG_SET_STATE_RAW != 0)
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_set_state", d, errp, body) }
+    unsafe { on("vfiomig_device_set_state", d, errp, body) }
 }
 
 fn read_on_failure(value: u32) -> Result<OnFailure> {
@@ -440,7 +443,7 @@ fn read_on_failure(value: u32) -> Result<OnFailure> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_reset", d, errp, Device::reset) }
+    unsafe { on("vfiomig_device_reset", d, errp, Device::reset) }
 }
 
 /// Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
@@ -452,7 +455,7 @@ pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_reprobe", d, errp, Device::reprobe) }
+    unsafe { on("vfiomig_device_reprobe", d, errp, Device::reprobe) }
 }
 
 /// How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
@@ -492,5 +495,5 @@ pub unsafe extern "C" fn vfiomig_device_get_pending(
         Ok(())
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_get_pending", d, errp, body) }
+    unsafe { on("vfiomig_device_get_pending", d, errp, body) }
 }

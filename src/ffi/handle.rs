@@ -1,111 +1,181 @@
-//! Lifetime of a device handle: counted, so that a call in progress outlives `_free`; marked, so that misuse is told.
+//! Lifetime of handles: counted, so that a call in progress outlives `_free`; marked, so that misuse is told.
 
 use super::error::vfiomig_error;
 use super::guard::{Returned, guard, guard_value};
 use crate::device::Device;
+use crate::dirty::Tracker;
 use crate::error::{Error, Kind, Result};
 use crate::log::log;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-const LIVE: u32 = 0x7666_6d64;
 const FREED: u32 = 0x6465_6164;
+
+/// What a handle of C stands for.
+pub(super) trait Object: Sized {
+    /// Of a live handle; no two kinds of handle share one.
+    const MARK: u32;
+    /// For messages.
+    const WHAT: &'static str;
+    /// For messages.
+    const FREE: &'static str;
+    /// The end of its use.
+    fn close(&self) -> Result<()>;
+}
+
+/// What is behind every pointer that C holds.
+pub(super) struct Handle<T> {
+    marker: AtomicU32,
+    poisoned: AtomicBool,
+    object: Arc<T>,
+}
+
+/// A type that C knows by name only.
+pub(super) trait Opaque {
+    type Object: Object;
+    fn wrap(handle: Handle<Self::Object>) -> Self;
+    fn handle(&self) -> &Handle<Self::Object>;
+}
+
+macro_rules! opaque {
+    ($name:ident, $object:ident, $mark:expr, $what:expr, $free:expr) => {
+        impl Object for $object {
+            const MARK: u32 = $mark;
+            const WHAT: &'static str = $what;
+            const FREE: &'static str = $free;
+            fn close(&self) -> Result<()> {
+                $object::close(self)
+            }
+        }
+        impl Opaque for $name {
+            type Object = $object;
+            fn wrap(handle: Handle<$object>) -> Self {
+                $name { handle }
+            }
+            fn handle(&self) -> &Handle<$object> {
+                &self.handle
+            }
+        }
+    };
+}
 
 /// One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
 pub struct vfiomig_device {
-    marker: AtomicU32,
-    poisoned: AtomicBool,
-    device: Device,
+    handle: Handle<Device>,
 }
+opaque!(vfiomig_device, Device, 0x7666_6d64, "device", "vfiomig_device_free");
 
-pub(super) fn new(device: Device) -> *mut vfiomig_device {
-    let handle = vfiomig_device { marker: AtomicU32::new(LIVE), poisoned: AtomicBool::new(false), device };
-    Arc::into_raw(Arc::new(handle)).cast_mut()
+/// The dirty log of one address space. Made by `vfiomig_tracker_new*`, freed by vfiomig_tracker_free().
+pub struct vfiomig_tracker {
+    handle: Handle<Tracker>,
+}
+opaque!(vfiomig_tracker, Tracker, 0x7666_6d74, "tracker", "vfiomig_tracker_free");
+
+pub(super) fn new<H: Opaque>(object: H::Object) -> *mut H {
+    let handle =
+        Handle { marker: AtomicU32::new(H::Object::MARK), poisoned: AtomicBool::new(false), object: Arc::new(object) };
+    Arc::into_raw(Arc::new(H::wrap(handle))).cast_mut()
 }
 
 /// The handle, kept alive for the length of a call.
 ///
 /// # Safety
-/// `d` is NULL or came from [`new`] and was not freed.
-unsafe fn borrow(d: *const vfiomig_device) -> Result<Arc<vfiomig_device>> {
-    if d.is_null() {
-        return Err(Error::argument("the device handle is NULL"));
+/// `h` is NULL or came from [`new`] and was not freed.
+unsafe fn borrow<H: Opaque>(h: *const H) -> Result<Arc<H>> {
+    let what = H::Object::WHAT;
+    if h.is_null() {
+        return Err(Error::argument(format!("the {what} handle is NULL")));
     }
-    // SAFETY: not NULL, so by the contract it points to a live handle. The marker only makes a breach of the contract likely
-    // to be told.
-    let marker = unsafe { (*d).marker.load(Ordering::Acquire) };
-    if marker != LIVE {
-        return Err(Error::argument("not a live device handle"));
+    // SAFETY: not NULL, so by the contract it points to a live handle.
+    let marker = unsafe { &*h }.handle().marker.load(Ordering::Acquire);
+    // The marker only makes a breach of the contract likely to be told.
+    if marker != H::Object::MARK {
+        return Err(Error::argument(format!("not a live {what} handle")));
     }
     // SAFETY: made by Arc::into_raw and not freed, so its count is at least one.
-    unsafe { Arc::increment_strong_count(d) };
+    unsafe { Arc::increment_strong_count(h) };
     // SAFETY: takes over the count of the line above.
-    Ok(unsafe { Arc::from_raw(d) })
+    Ok(unsafe { Arc::from_raw(h) })
 }
 
-/// Runs `body` on a device, behind the guard.
+fn check_not_poisoned<T: Object>(name: &str, handle: &Handle<T>) -> Result<()> {
+    if !handle.poisoned.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let text = format!("{name}: an earlier call hit a bug in the library; the handle accepts only {}", T::FREE);
+    Err(Error::new(Kind::Panic, libc::ENOTRECOVERABLE, text))
+}
+
+/// What a handle that is a parameter among others stands for.
 ///
 /// # Safety
-/// `d` as for [`borrow`], `errp` as for [`guard`].
-pub(super) unsafe fn on_device<T: Returned>(
+/// `h` as for [`borrow`].
+pub(super) unsafe fn object_of<H: Opaque>(name: &str, h: *const H) -> Result<Arc<H::Object>> {
+    // SAFETY: the contract of this function.
+    let handle = unsafe { borrow(h) }?;
+    check_not_poisoned(name, handle.handle())?;
+    Ok(Arc::clone(&handle.handle().object))
+}
+
+/// Runs `body` on what the handle stands for, behind the guard.
+///
+/// # Safety
+/// `h` as for [`borrow`], `errp` as for [`guard`].
+pub(super) unsafe fn on<H: Opaque, T: Returned>(
     name: &'static str,
-    d: *const vfiomig_device,
+    h: *const H,
     errp: *mut *mut vfiomig_error,
-    body: impl FnOnce(&Device) -> Result<T>,
+    body: impl FnOnce(&H::Object) -> Result<T>,
 ) -> T::C {
     // SAFETY: the contract of this function.
-    let handle = unsafe { borrow(d) };
+    let handle = unsafe { borrow(h) };
     let poison = || {
         if let Ok(handle) = &handle {
-            handle.poisoned.store(true, Ordering::Release);
+            handle.handle().poisoned.store(true, Ordering::Release);
         }
     };
     let run = || {
         let handle = handle.as_ref().map_err(|error| Error::argument(format!("{name}: {error}")))?;
-        if handle.poisoned.load(Ordering::Acquire) {
-            let text = format!(
-                "{name}: an earlier call hit a bug in the library; the handle accepts only vfiomig_device_free"
-            );
-            return Err(Error::new(Kind::Panic, libc::ENOTRECOVERABLE, text));
-        }
-        body(&handle.device)
+        check_not_poisoned(name, handle.handle())?;
+        body(&handle.handle().object)
     };
     // SAFETY: the contract of this function.
     unsafe { guard(name, errp, poison, run) }
 }
 
-/// Reads a value that never fails; `fallback` for a handle that is no device.
+/// Reads a value that never fails; `fallback` for a handle that is none.
 ///
 /// # Safety
-/// `d` as for [`borrow`].
-pub(super) unsafe fn value_of<T: Copy>(
+/// `h` as for [`borrow`].
+pub(super) unsafe fn value_of<H: Opaque, T: Copy>(
     name: &'static str,
-    d: *const vfiomig_device,
+    h: *const H,
     fallback: T,
-    body: impl FnOnce(&Device) -> T,
+    body: impl FnOnce(&H::Object) -> T,
 ) -> T {
     // SAFETY: the contract of this function.
-    let Ok(handle) = (unsafe { borrow(d) }) else { return fallback };
+    let Ok(handle) = (unsafe { borrow(h) }) else { return fallback };
+    let handle = handle.handle();
     if handle.poisoned.load(Ordering::Acquire) {
         return fallback;
     }
-    guard_value(name, None, || Some(body(&handle.device))).unwrap_or_else(|| {
+    guard_value(name, None, || Some(body(&handle.object))).unwrap_or_else(|| {
         handle.poisoned.store(true, Ordering::Release);
         fallback
     })
 }
 
 /// # Safety
-/// `d` as for [`borrow`]; no call may begin on it afterwards.
-pub(super) unsafe fn free(name: &'static str, d: *mut vfiomig_device) {
+/// `h` as for [`borrow`]; no call may begin on it afterwards.
+pub(super) unsafe fn free<H: Opaque>(name: &'static str, h: *mut H) {
     // SAFETY: the contract of this function.
-    let Ok(handle) = (unsafe { borrow(d) }) else {
-        if !d.is_null() {
-            log!(Error, "{name}: not a live device handle: nothing is freed");
+    let Ok(handle) = (unsafe { borrow(h) }) else {
+        if !h.is_null() {
+            log!(Error, "{name}: not a live {} handle: nothing is freed", H::Object::WHAT);
         }
         return;
     };
-    let closed = guard_value(name, false, || match handle.device.close() {
+    let closed = guard_value(name, false, || match handle.handle().object.close() {
         Ok(()) => true,
         Err(error) => {
             log!(Error, "{name}: nothing is freed: {error}");
@@ -113,8 +183,8 @@ pub(super) unsafe fn free(name: &'static str, d: *mut vfiomig_device) {
         }
     });
     if closed {
-        handle.marker.store(FREED, Ordering::Release);
+        handle.handle().marker.store(FREED, Ordering::Release);
         // SAFETY: gives back the count that `new` handed to C.
-        unsafe { Arc::decrement_strong_count(d.cast_const()) };
+        unsafe { Arc::decrement_strong_count(h.cast_const()) };
     }
 }

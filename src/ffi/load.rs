@@ -2,7 +2,7 @@
 
 use super::device::borrow_fd;
 use super::error::vfiomig_error;
-use super::handle::{on_device, vfiomig_device};
+use super::handle::{on, vfiomig_device};
 use super::library::VFIOMIG_UNKNOWN;
 use super::save::{VFIOMIG_CHUNK_SEGMENT_END, check_len};
 use crate::device::Device;
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
         Ok(())
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_reserve", d, errp, body) }
+    unsafe { on("vfiomig_device_reserve", d, errp, body) }
 }
 
 /// Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn vfiomig_device_commit(
 ) -> c_int {
     let body = |device: &Device| segment_end(flags).and_then(|end| device.commit(len, end));
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_commit", d, errp, body) }
+    unsafe { on("vfiomig_device_commit", d, errp, body) }
 }
 
 /// Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn vfiomig_device_write(
         device.write(bytes, end).map(|()| len)
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_write", d, errp, body) }
+    unsafe { on("vfiomig_device_write", d, errp, body) }
 }
 
 /// Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn vfiomig_device_receive(
         device.receive(fd, len, end)
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_receive", d, errp, body) }
+    unsafe { on("vfiomig_device_receive", d, errp, body) }
 }
 
 /// Says how many bytes the stream has. Only then may the device leave RESUMING: some drivers accept a truncated stream
@@ -147,5 +147,5 @@ pub unsafe extern "C" fn vfiomig_device_finish(
 ) -> c_int {
     let total = (total != VFIOMIG_UNKNOWN).then_some(total);
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_finish", d, errp, |device| device.finish(total)) }
+    unsafe { on("vfiomig_device_finish", d, errp, |device| device.finish(total)) }
 }

@@ -2,7 +2,7 @@
 
 use super::device::borrow_fd;
 use super::error::vfiomig_error;
-use super::handle::{on_device, vfiomig_device};
+use super::handle::{on, vfiomig_device};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::window;
@@ -52,7 +52,7 @@ const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() +
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_start_stream", d, errp, Device::start_stream) }
+    unsafe { on("vfiomig_device_start_stream", d, errp, Device::start_stream) }
 }
 
 /// Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn vfiomig_device_peek(
         Ok(())
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_peek", d, errp, body) }
+    unsafe { on("vfiomig_device_peek", d, errp, body) }
 }
 
 /// Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn vfiomig_device_consume(
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_consume", d, errp, |device| device.consume(len)) }
+    unsafe { on("vfiomig_device_consume", d, errp, |device| device.consume(len)) }
 }
 
 /// Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`, and never
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn vfiomig_device_read(
         Ok(moved)
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_read", d, errp, body) }
+    unsafe { on("vfiomig_device_read", d, errp, body) }
 }
 
 /// Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn vfiomig_device_send(
         Ok(moved)
     };
     // SAFETY: the contract of this function.
-    unsafe { on_device("vfiomig_device_send", d, errp, body) }
+    unsafe { on("vfiomig_device_send", d, errp, body) }
 }
 
 /// A length for which a slice can be made.

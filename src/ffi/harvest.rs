@@ -1,0 +1,351 @@
+//! Harvests: read logs, give what was written to the VMM.
+
+use super::error::vfiomig_error;
+use super::guard::guard;
+use super::handle::{object_of, on, vfiomig_tracker};
+use super::sized::{Sized, check_out, copy_in, copy_out};
+use super::tracker::slice;
+use crate::dirty::bitmap::Words;
+use crate::dirty::{Dest, Harvest, Range, Request, Tracker, Unmap, harvest};
+use crate::error::{Errno, Error, Result};
+use crate::transport::tracker_ops::LogRange;
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Other threads set and clear bits of the bitmap at the same time: it is changed by atomic operations.
+pub const VFIOMIG_DEST_ATOMIC: u32 = 0x1;
+/// Only what earlier reads left over: no log is read.
+pub const VFIOMIG_HARVEST_NO_READ: u32 = 0x1;
+/// vfiomig_harvest_result: a read failed, and its range counts as dirty.
+pub const VFIOMIG_HARVEST_DEGRADED: u32 = 0x1;
+/// vfiomig_harvest_result: a callback said stop; what it did not get is left over for the harvest that asks.
+pub const VFIOMIG_HARVEST_STOPPED: u32 = 0x2;
+/// vfiomig_tracker_unmap(): no device writes to the range while the call lasts.
+pub const VFIOMIG_UNMAP_QUIET: u32 = 0x1;
+/// vfiomig_tracker_unmap(): the library unmaps, by the container or the IOAS of the options.
+pub const VFIOMIG_UNMAP_LIBRARY: u32 = 0x2;
+
+/// Where one piece of IOVA goes. Fixed layout, never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_dest {
+    /// First byte of what is asked; a multiple of 4096.
+    pub iova: u64,
+    /// Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
+    pub size: u64,
+    /// The bit of the page that begins at `iova`. Bit n is word n / 64, bit n % 64.
+    pub first_bit: u64,
+    /// Bytes of a page of the bitmap: a power of two from 4096 on. The last page may be cut by `size`.
+    pub page_size: u64,
+    /// Bits are set in it, and no others are touched; aligned to 8 bytes. NULL: this piece goes to a callback of the request.
+    pub bitmap: *mut u64,
+    /// Handed to the words callback.
+    pub opaque: *mut c_void,
+    /// VFIOMIG_DEST_*.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<vfiomig_dest>() == 40 + 2 * size_of::<usize>());
+
+/// Gets words of a destination without a bitmap: `first_bit`, a multiple of 64, is the number of the first word's first bit in the
+/// destination's count. Words without a set bit are left out at both ends. A value other than 0 stops the harvest; these words
+/// were not taken then.
+pub type vfiomig_words_fn = Option<
+    unsafe extern "C" fn(
+        opaque: *mut c_void,
+        dest_opaque: *mut c_void,
+        first_bit: u64,
+        words: *const u64,
+        word_count: usize,
+    ) -> c_int,
+>;
+
+/// Gets a run of dirty bytes within one mapping, and that mapping's cookie (0: no longer mapped). A value other than 0 stops the
+/// harvest; this run was not taken then.
+pub type vfiomig_run_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, cookie: u64, iova: u64, size: u64) -> c_int>;
+
+/// What a harvest shall do. VFIOMIG_INIT first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_harvest_request {
+    /// Size of this struct, set by VFIOMIG_INIT.
+    pub argsz: u32,
+    /// VFIOMIG_HARVEST_NO_READ or 0.
+    pub flags: u32,
+    /// Where which piece goes; none may overlap another.
+    pub dests: *const vfiomig_dest,
+    /// How many. 0, with `run`: everything that is mapped goes to `run`. 0 without it: everything is read and left over.
+    pub dest_count: usize,
+    /// For destinations without a bitmap.
+    pub words: vfiomig_words_fn,
+    /// For destinations without a bitmap, if there is no `words`.
+    pub run: vfiomig_run_fn,
+    /// Handed to both.
+    pub opaque: *mut c_void,
+    /// Threads that read side by side within the call; 0: as the tracker was made, 1: none.
+    pub max_workers: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_harvest_request {
+    const NAME: &'static str = "vfiomig_harvest_request";
+    const FLAGS: u32 = VFIOMIG_HARVEST_NO_READ;
+}
+
+const _: () = assert!(size_of::<vfiomig_harvest_request>() == 16 + 5 * size_of::<usize>());
+
+/// What a harvest brought.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_harvest_result {
+    /// Size of this struct, set by VFIOMIG_INIT; left as it is.
+    pub argsz: u32,
+    /// VFIOMIG_HARVEST_DEGRADED, VFIOMIG_HARVEST_STOPPED.
+    pub flags: u32,
+    /// Pages of the destinations that were clean before; of a callback, all that it took.
+    pub newly_dirty_pages: u64,
+    /// Pages of the destinations that were told dirty, known before or not. A page of two parts may count twice.
+    pub dirty_pages: u64,
+    /// Bytes that are dirty only because a read failed, given or left over.
+    pub degraded_bytes: u64,
+    /// Requests to logs.
+    pub reads: u64,
+    /// How many of them failed, with sources that keep no log although they should.
+    pub failed_reads: u32,
+    /// errno of the first that failed, positive; 0 if none did.
+    pub first_errno: i32,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_harvest_result {
+    const NAME: &'static str = "vfiomig_harvest_result";
+    const FLAGS: u32 = 0;
+}
+
+const _: () = assert!(size_of::<vfiomig_harvest_result>() == 48);
+
+/// The function that unmaps; NULL: somebody else does.
+pub type vfiomig_unmap_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, range: *const LogRange) -> c_int>;
+
+/// # Safety
+/// The bitmap of `dest` is NULL or valid for the bits that it names, for as long as the result is used; without ATOMIC nobody
+/// else uses it meanwhile.
+unsafe fn read_dest<'a>(index: usize, dest: &vfiomig_dest) -> Result<Dest<'a>> {
+    if dest.flags & !VFIOMIG_DEST_ATOMIC != 0 || dest.reserved != 0 {
+        return Err(Error::argument(format!("dests[{index}]: flags {:#x} or reserved are not known", dest.flags)));
+    }
+    let range = Range { iova: dest.iova, size: dest.size };
+    if !dest.page_size.is_power_of_two() {
+        return Err(Error::argument(format!("dests[{index}]: page_size {:#x} is no power of two", dest.page_size)));
+    }
+    let bits = dest.first_bit.checked_add(dest.size.div_ceil(dest.page_size));
+    let words =
+        bits.and_then(|bits| usize::try_from(bits.div_ceil(64)).ok()).filter(|&words| words <= isize::MAX as usize / 8);
+    let bitmap = match words {
+        _ if dest.bitmap.is_null() => None,
+        None => return Err(Error::argument(format!("dests[{index}]: no bitmap has so many bits"))),
+        Some(_) if !dest.bitmap.is_aligned() => {
+            return Err(Error::argument(format!("dests[{index}]: the bitmap is not aligned to 8 bytes")));
+        }
+        Some(words) if dest.flags & VFIOMIG_DEST_ATOMIC != 0 => {
+            // SAFETY: not NULL, aligned, and valid for these words by the contract of this function; others change them by
+            // atomic operations only.
+            Some(Words::Atomic(unsafe { std::slice::from_raw_parts(dest.bitmap.cast::<AtomicU64>(), words) }))
+        }
+        Some(words) => {
+            // SAFETY: as above, and this thread is the only one that uses them. Cells may be reached by several destinations.
+            Some(Words::Plain(unsafe { std::slice::from_raw_parts(dest.bitmap.cast::<Cell<u64>>(), words) }))
+        }
+    };
+    Ok(Dest {
+        range,
+        page_size: dest.page_size,
+        first_bit: dest.first_bit,
+        bitmap,
+        token: dest.opaque.expose_provenance(),
+    })
+}
+
+/// Runs `body` with the request as Rust knows it, and writes the result.
+///
+/// # Safety
+/// `rq` is NULL or readable for its argsz, and what it names valid as its fields say; `out` is NULL or valid for its argsz.
+unsafe fn with_request(
+    rq: *const vfiomig_harvest_request,
+    out: *mut vfiomig_harvest_result,
+    body: impl FnOnce(&mut Request<'_>) -> Result<Harvest>,
+) -> Result<()> {
+    // SAFETY: the contract of this function.
+    let size = if out.is_null() { None } else { Some(unsafe { check_out(out) }?) };
+    // SAFETY: the contract of this function.
+    let given = unsafe { copy_in(rq) }?;
+    let mut dests = Vec::new();
+    let mut request = Request::default();
+    let (mut words, mut run);
+    if let Some(given) = given {
+        if given.reserved != 0 {
+            return Err(Error::argument("request: reserved is not 0"));
+        }
+        // SAFETY: the contract of this function.
+        for (index, dest) in unsafe { slice("dests", given.dests, given.dest_count) }?.iter().enumerate() {
+            // SAFETY: the contract of this function.
+            dests.push(unsafe { read_dest(index, dest) }?);
+        }
+        request.dests = &dests;
+        request.no_read = given.flags & VFIOMIG_HARVEST_NO_READ != 0;
+        request.max_workers = given.max_workers as usize;
+        if let Some(function) = given.words {
+            words = move |dest: &Dest<'_>, first_bit: u64, words: &[u64]| {
+                let token = std::ptr::with_exposed_provenance_mut(dest.token);
+                // SAFETY: `words` is readable for its length; the rest is the caller's contract for its function.
+                unsafe { function(given.opaque, token, first_bit, words.as_ptr(), words.len()) == 0 }
+            };
+            request.words = Some(&mut words);
+        }
+        if let Some(function) = given.run {
+            run = move |cookie: u64, range: Range| {
+                // SAFETY: the caller's contract for its function.
+                unsafe { function(given.opaque, cookie, range.iova, range.size) == 0 }
+            };
+            request.run = Some(&mut run);
+        }
+    }
+    let harvest = body(&mut request)?;
+    let (degraded, stopped) = (harvest.failed_reads > 0, harvest.stopped);
+    let ours = vfiomig_harvest_result {
+        argsz: 0,
+        flags: (if degraded { VFIOMIG_HARVEST_DEGRADED } else { 0 })
+            | (if stopped { VFIOMIG_HARVEST_STOPPED } else { 0 }),
+        newly_dirty_pages: harvest.newly,
+        dirty_pages: harvest.total,
+        degraded_bytes: harvest.degraded_bytes,
+        reads: harvest.reads,
+        failed_reads: harvest.failed_reads,
+        first_errno: harvest.first_errno.map_or(0, Errno::get),
+    };
+    if let Some(size) = size {
+        // SAFETY: `size` is what check_out returned for `out`.
+        unsafe { copy_out(out, size, &ours) };
+    }
+    Ok(())
+}
+
+/// Reads the log, clears it, and gives what was asked for. All of the log is read, for kernels clear more than was asked; what was
+/// read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
+/// fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
+///
+/// `out` may be NULL. Callbacks come on the calling thread; one must not call back into the same tracker.
+///
+/// Returns: 0 or -errno. Errors: misuse only, before anything is read: ARGUMENT, ORDER (not started), BUSY (-EDEADLK: from a
+/// callback of the tracker). Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
+///
+/// # Safety
+/// `t` is NULL or a live handle; `rq`, `out` and `errp` are NULL or valid, as is everything that the request names.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_harvest(
+    t: *mut vfiomig_tracker,
+    rq: *const vfiomig_harvest_request,
+    out: *mut vfiomig_harvest_result,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    // SAFETY: the contract of this function.
+    let body = |tracker: &Tracker| unsafe { with_request(rq, out, |request| tracker.harvest(request)) };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_tracker_harvest", t, errp, body) }
+}
+
+/// As vfiomig_tracker_harvest(), for several address spaces at once, side by side: each destination gets what any of them has for
+/// its range.
+///
+/// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); ARGUMENT also if a tracker is named twice. Threads: tracker, for
+/// each of them. Blocks: in the kernel and in your callbacks. Since: 0.1
+///
+/// # Safety
+/// `trackers` is readable for `count` live handles; the rest as for vfiomig_tracker_harvest().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
+    trackers: *const *mut vfiomig_tracker,
+    count: usize,
+    rq: *const vfiomig_harvest_request,
+    out: *mut vfiomig_harvest_result,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    const NAME: &str = "vfiomig_tracker_harvest_many";
+    let body = || {
+        let mut all: Vec<Arc<Tracker>> = Vec::new();
+        // SAFETY: the contract of this function.
+        for &tracker in unsafe { slice("trackers", trackers, count) }? {
+            // SAFETY: the contract of this function.
+            all.push(unsafe { object_of(NAME, tracker.cast_const()) }?);
+        }
+        let all: Vec<&Tracker> = all.iter().map(|tracker| &**tracker).collect();
+        // SAFETY: the contract of this function.
+        unsafe { with_request(rq, out, |request| harvest(&all, request)) }
+    };
+    // SAFETY: the contract of this function.
+    unsafe { guard(NAME, errp, || (), body) }
+}
+
+/// Unmaps a range, and takes what was written to it, in the order that the log needs: a device's log is read after the unmapping,
+/// a page table before, a container does both in one request. The range may hold any number of whole mappings, and holes.
+///
+/// `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_LIBRARY: the library
+/// unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_QUIET
+/// states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
+/// log is exact only with VFIOMIG_UNMAP_LIBRARY. `rq` may be NULL: what was written is left over under its IOVA.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (the range cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
+/// mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
+/// kernel and in your callbacks. Since: 0.1
+///
+/// # Safety
+/// `t` is NULL or a live handle; `range` is NULL or valid; `unmap` may be called once with `opaque`; the rest as for
+/// vfiomig_tracker_harvest().
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments, reason = "one call does it all, so that no order can be wrong")]
+pub unsafe extern "C" fn vfiomig_tracker_unmap(
+    t: *mut vfiomig_tracker,
+    range: *const LogRange,
+    unmap: vfiomig_unmap_fn,
+    opaque: *mut c_void,
+    flags: u32,
+    rq: *const vfiomig_harvest_request,
+    out: *mut vfiomig_harvest_result,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |tracker: &Tracker| {
+        if flags & !(VFIOMIG_UNMAP_QUIET | VFIOMIG_UNMAP_LIBRARY) != 0 {
+            return Err(Error::argument(format!("flags: {flags:#x} has unknown bits")));
+        }
+        // SAFETY: the contract of this function.
+        let range = unsafe { range.as_ref() }.ok_or_else(|| Error::argument("range is NULL"))?;
+        let range = Range { iova: range.iova, size: range.size };
+        let by_library = flags & VFIOMIG_UNMAP_LIBRARY != 0;
+        let mut by = |range: Range| {
+            let range = LogRange { iova: range.iova, size: range.size };
+            let Some(function) = unmap else { return Ok(()) };
+            // SAFETY: the contract of this function.
+            match unsafe { function(opaque, &range) } {
+                0 => Ok(()),
+                errno => Err(Errno::new(errno.checked_neg().unwrap_or(libc::EIO))),
+            }
+        };
+        let how = match unmap {
+            Some(_) if by_library => return Err(Error::argument("unmap is given, and VFIOMIG_UNMAP_LIBRARY too")),
+            Some(_) => Unmap::By(&mut by),
+            None if by_library => Unmap::Library,
+            None => Unmap::Done,
+        };
+        let quiet = flags & VFIOMIG_UNMAP_QUIET != 0;
+        // SAFETY: the contract of this function.
+        unsafe { with_request(rq, out, |request| tracker.unmap(range, how, quiet, request)) }
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_tracker_unmap", t, errp, body) }
+}
