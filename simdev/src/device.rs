@@ -6,6 +6,7 @@ use crate::info::{BAR, BAR_SIZE, MIGRATION_REGION};
 use crate::judge::Violation;
 use crate::level::Level;
 use crate::machine::{Busy, Machine, Transition};
+use crate::space::Space;
 use crate::{registers, v2};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,9 +220,14 @@ impl Device {
         self.touch(0, usize::MAX, value)
     }
 
-    /// Writes one page of guest RAM. EBUSY, counted, in states without DMA.
+    /// Its DMA goes through `space` from here on.
+    pub fn attach(&self, space: &Space) {
+        self.0.machine.lock().dma.space = Some(space.clone());
+    }
+
+    /// Writes one page of guest RAM. EBUSY, counted, in states without DMA; EFAULT where its address space maps nothing.
     pub fn dma_write(&self, page: u64) -> Result<(), i32> {
-        if page >= u64::MAX / crate::dma::PAGE {
+        if page > u64::MAX / crate::dma::PAGE {
             return Err(libc::EINVAL);
         }
         let mut m = self.0.machine.lock();
@@ -229,8 +235,7 @@ impl Device {
             m.dma.refused += 1;
             return Err(libc::EBUSY);
         }
-        m.dma.write(page);
-        Ok(())
+        m.dma.write(page)
     }
 
     /// The device is configured anew in pre-copy: all of its state is initial data again, and REINIT is told (C9).
@@ -385,7 +390,7 @@ impl Device {
         std::mem::take(&mut self.0.machine.lock().dma.exact)
     }
 
-    /// Guest RAM: page → how often it was written.
+    /// Guest RAM: page → how often this device wrote it.
     pub fn ram(&self) -> BTreeMap<u64, u64> {
         self.0.machine.lock().dma.ram.clone()
     }

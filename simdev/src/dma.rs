@@ -1,7 +1,9 @@
 //! DMA into guest RAM, its exact log, and the logs a device offers: v2 DMA logging, the draft's dirty pfns.
 
+use crate::bytes::{u32_at, u64_at};
 use crate::config::DmaLog;
 use crate::judge::Judge;
+use crate::space::Space;
 use crate::user;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +12,15 @@ pub(crate) const PAGE: u64 = 4096;
 /// Longest bitmap of one REPORT.
 const MOST_BITS: u64 = 1 << 31;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Dma {
     /// Page number → how often it was written.
     pub ram: BTreeMap<u64, u64>,
     /// Pages written since it was taken.
     pub exact: BTreeSet<u64>,
     pub refused: u64,
+    /// What its writes go through; without one they go to RAM of its own.
+    pub space: Option<Space>,
     /// The draft's own log, while SAVING.
     pub draft: Option<BTreeSet<u64>>,
     pub tracker: Option<Tracker>,
@@ -32,7 +36,10 @@ pub(crate) struct Tracker {
 }
 
 impl Dma {
-    pub fn write(&mut self, page: u64) {
+    pub fn write(&mut self, page: u64) -> Result<(), i32> {
+        if let Some(space) = &self.space {
+            space.write(page)?;
+        }
         *self.ram.entry(page).or_insert(0) += 1;
         self.exact.insert(page);
         if let Some(log) = &mut self.draft {
@@ -40,21 +47,12 @@ impl Dma {
         }
         if let Some(t) = &mut self.tracker {
             let iova = page * PAGE;
-            if t.ranges.iter().any(|&(start, end)| iova < end && iova + PAGE > start) {
+            if t.ranges.iter().any(|&(start, end)| iova < end && iova + (PAGE - 1) >= start) {
                 t.dirty.insert(iova / t.page_size);
             }
         }
+        Ok(())
     }
-}
-
-const fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut out = [0; 8];
-    let mut i = 0;
-    while i < 8 {
-        out[i] = bytes[at + i];
-        i += 1;
-    }
-    u64::from_ne_bytes(out)
 }
 
 /// DMA_LOGGING_START, payload {u64 page_size, u32 num_ranges, u32 reserved, u64 ranges*} (L1, L2).
@@ -70,7 +68,7 @@ pub(crate) fn start(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload: 
         return refuse("L1", "START while started".into(), libc::EINVAL);
     }
     let hint = u64_at(payload, 0);
-    let count = u32::from_ne_bytes(payload[8..12].try_into().expect("4 bytes"));
+    let count = u32_at(payload, 8);
     if !hint.is_power_of_two() {
         return refuse("L2", format!("START with a page size of {hint}"), libc::EINVAL);
     }

@@ -3,10 +3,12 @@
 //! protocol reference.
 //!
 //! A [`Device`] takes requests as a kernel driver does, through [`Device::transport`], [`Device::ops`] or its own functions,
-//! and shows the test what happened: [`Device::violations`], [`Device::transitions`], [`Device::content`].
+//! and shows the test what happened: [`Device::violations`], [`Device::transitions`], [`Device::content`]. For the logs of
+//! written pages there are [`Ram`] with its copy at the destination, [`Space`] and [`Writers`].
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
+mod bytes;
 pub mod capi;
 mod config;
 mod content;
@@ -18,14 +20,17 @@ mod info;
 mod judge;
 mod level;
 mod machine;
+mod ram;
 mod ranges;
 mod region;
 mod registers;
 mod segment;
+mod space;
 mod transport;
 mod user;
 mod v1;
 mod v2;
+mod writers;
 
 pub use config::{BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Precopy, PrecopyEnd, Trapped, Window};
 pub use device::{Device, Runner};
@@ -34,3 +39,6 @@ pub use info::MIGRATION_REGION;
 pub use judge::Violation;
 pub use level::{Level, register_path, request_path};
 pub use machine::Transition;
+pub use ram::Ram;
+pub use space::{Mapping, Space};
+pub use writers::Writers;

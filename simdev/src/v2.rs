@@ -1,5 +1,6 @@
 //! v2: VFIO_DEVICE_FEATURE and the data fd.
 
+use crate::bytes::{put, u32_at};
 use crate::config::{DataPath, Dialect, PrecopyEnd};
 use crate::content::Content;
 use crate::device::Shared;
@@ -104,16 +105,6 @@ fn parse(bytes: &mut Vec<u8>, content: &mut Content) -> Result<(), String> {
     }
     bytes.drain(..at);
     result
-}
-
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    if let Some(place) = bytes.get_mut(at..at + value.len()) {
-        place.copy_from_slice(value);
-    }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
 }
 
 fn caps(m: &Machine) -> (bool, bool) {
