@@ -113,7 +113,7 @@ fn config(o: &Options) -> Option<Config> {
         opt_in: has(OPT_IN),
         accept_truncated: has(ACCEPT_TRUNCATED),
         max_io: or(o.max_io, usize::MAX)?,
-        dma_log: (pages != 0).then_some(DmaLog { page_size: pages, max_ranges: 256, report }),
+        dma_log: (pages != 0).then_some(DmaLog { page_size: pages, report, ..DmaLog::default() }),
         ..base
     };
     Some(config.state_size(or(o.state_size, 64 << 10)?).segments(segment))

@@ -111,6 +111,28 @@ pub struct DmaLog {
     pub max_ranges: u32,
     /// Whether REPORT works; else EOPNOTSUPP.
     pub report: bool,
+    /// START of fewer bytes, rounded up to a power of two, is EOPNOTSUPP (L3).
+    pub min_total: u64,
+    /// As `min_total`, of more.
+    pub max_total: u64,
+    /// REPORT is right only from whole words of a range's bitmap on (L7: pds).
+    pub whole_words: bool,
+    /// Logging ends when the device leaves STOP_COPY for STOP (L8: pds).
+    pub stops_itself: bool,
+}
+
+impl Default for DmaLog {
+    fn default() -> Self {
+        DmaLog {
+            page_size: 4096,
+            max_ranges: 256,
+            report: true,
+            min_total: 0,
+            max_total: u64::MAX,
+            whole_words: false,
+            stops_itself: false,
+        }
+    }
 }
 
 /// A device. Sizes are bytes.

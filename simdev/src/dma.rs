@@ -2,6 +2,8 @@
 
 use crate::bytes::{u32_at, u64_at};
 use crate::config::DmaLog;
+use crate::faults::Effect;
+use crate::iova_bitmap::IovaBitmap;
 use crate::judge::Judge;
 use crate::space::Space;
 use crate::user;
@@ -24,6 +26,8 @@ pub(crate) struct Dma {
     /// The draft's own log, while SAVING.
     pub draft: Option<BTreeSet<u64>>,
     pub tracker: Option<Tracker>,
+    /// L8: the client need not know.
+    pub stopped_itself: bool,
 }
 
 /// Device DMA logging, started.
@@ -52,6 +56,11 @@ impl Dma {
             }
         }
         Ok(())
+    }
+
+    /// pds, when the device leaves STOP_COPY (L8).
+    pub fn stop_itself(&mut self) {
+        self.stopped_itself |= self.tracker.take().is_some();
     }
 }
 
@@ -94,14 +103,28 @@ pub(crate) fn start(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload: 
         }
         ranges.push((iova, end));
     }
+    // L3: firmware has sizes of log, in powers of two.
+    let total = ranges.iter().map(|(start, end)| u128::from(end - start)).sum::<u128>().next_power_of_two();
+    if total < u128::from(config.min_total) || total > u128::from(config.max_total) {
+        return Err(libc::EOPNOTSUPP);
+    }
     let page_size = config.page_size.max(hint);
     payload[0..8].copy_from_slice(&page_size.to_ne_bytes());
+    dma.stopped_itself = false;
     dma.tracker = Some(Tracker { page_size, ranges, dirty: BTreeSet::new() });
     Ok(())
 }
 
 /// DMA_LOGGING_REPORT, payload {u64 iova, length, page_size, bitmap*} (L4, L5, L7). Sets bits, clears the log.
-pub(crate) fn report(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload: &[u8]) -> Result<(), i32> {
+pub(crate) fn report(
+    dma: &mut Dma,
+    judge: &mut Judge,
+    config: &DmaLog,
+    payload: &[u8],
+    effect: Option<Effect>,
+) -> Result<(), i32> {
+    // L6: an error after the log was cleared.
+    let moved = if let Some(Effect::ErrnoMoved(errno)) = effect { Some(errno) } else { None };
     let mut refuse = |rule, text: String, errno| {
         judge.record(rule, text);
         Err(errno)
@@ -110,6 +133,9 @@ pub(crate) fn report(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload:
         return refuse("P6", format!("DMA_LOGGING_REPORT of {} bytes", payload.len()), libc::EINVAL);
     }
     let (iova, len, page, bitmap) = (u64_at(payload, 0), u64_at(payload, 8), u64_at(payload, 16), u64_at(payload, 24));
+    if dma.stopped_itself {
+        return Err(libc::EINVAL);
+    }
     let Some(tracker) = &mut dma.tracker else {
         return refuse("L5", "REPORT although nothing was started".into(), libc::EINVAL);
     };
@@ -129,26 +155,34 @@ pub(crate) fn report(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload:
     if !exact && !aligned {
         return refuse("L7", format!("REPORT of {iova:#x} + {len:#x} is no started range"), libc::EINVAL);
     }
-    let bits = len.div_ceil(page);
-    if bits > MOST_BITS {
+    if len.div_ceil(page) > MOST_BITS {
         return Err(libc::ENOMEM);
     }
-    let mut words = vec![0u8; bits.div_ceil(64) as usize * 8];
-    user::read(bitmap, &mut words)?;
-    let found: Vec<u64> = tracker.dirty.range(iova / size..end.div_ceil(size)).copied().collect();
-    for &tracked in &found {
-        // P9: one coarse bit is several fine ones; several fine records are one coarse bit.
-        let (from, to) = ((tracked * size).max(iova), tracked.saturating_add(1).saturating_mul(size).min(end));
-        for bit in (from - iova) / page..(to - iova).div_ceil(page) {
-            words[bit as usize / 8] |= 1 << (bit % 8);
+    let Some(&(start, _)) = tracker.ranges.iter().find(|(from, to)| iova >= *from && iova < *to) else {
+        return Err(libc::EINVAL);
+    };
+    // pds finds the first bit by whole words: in the middle of one it starts at the next, and reports that under this address.
+    let skipped =
+        if config.whole_words { ((iova - start) / size).next_multiple_of(64) - (iova - start) / size } else { 0 };
+    if skipped > 0 {
+        judge.record("L7", format!("REPORT from {iova:#x} is in the middle of a word of the range's bitmap"));
+    }
+    let found: Vec<u64> = tracker.dirty.range(iova / size..=(end - 1) / size).copied().collect();
+    let mut told = IovaBitmap::new(iova, end - 1, page, bitmap);
+    let half = if moved.is_some() { found.len() / 2 } else { found.len() };
+    for &tracked in &found[..half] {
+        let Some(at) = tracked.checked_sub(skipped) else { continue };
+        let (first, last) = (at * size, at * size + (size - 1));
+        if !told.record(first, last) {
+            judge.record("L7", format!("a record at {first:#x} begins below the REPORT from {iova:#x}: lost"));
+        }
+        if tracker.ranges.iter().any(|&(from, to)| from <= last && to > end && last >= end) {
+            judge.record("L7", format!("a record at {first:#x} reaches into the next range: lost there"));
         }
     }
-    if cfg!(target_endian = "big") {
-        words.chunks_exact_mut(8).for_each(<[u8]>::reverse);
-    }
-    user::write(bitmap, &words)?;
+    told.write(judge)?;
     for tracked in found {
         tracker.dirty.remove(&tracked);
     }
-    Ok(())
+    moved.map_or(Ok(()), Err)
 }

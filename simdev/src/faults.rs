@@ -50,7 +50,8 @@ pub enum Access {
 pub enum Effect {
     /// Fails and does nothing.
     Errno(i32),
-    /// A state change fails after the device has moved (V2-5: EMFILE); elsewhere as `Errno`.
+    /// A state change fails after the device has moved (V2-5: EMFILE). Reading a log fails after the log was cleared, with
+    /// half of it told (L6, T6); an unmap, with half of the mappings gone (T7). Elsewhere as `Errno`.
     ErrnoMoved(i32),
     /// Fails, and the device is in ERROR.
     ToError(i32),
@@ -96,6 +97,19 @@ impl Fault {
 /// Names a fault that was injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FaultId(pub usize);
+
+impl Access {
+    /// Requests of which `Effect::ErrnoMoved` does a part.
+    pub(crate) fn moves(self) -> bool {
+        matches!(self, Access::StateWrite | Access::DmaLogReport)
+    }
+
+    /// P2 is about one session: a vCPU may touch the BAR while the VMM waits for a state change, and a harvest may read
+    /// the device's log while the device's thread reads its state.
+    pub(crate) fn beside_others(self) -> bool {
+        matches!(self, Access::BarAccess | Access::DmaLogStart | Access::DmaLogStop | Access::DmaLogReport)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Faults {

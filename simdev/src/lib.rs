@@ -17,6 +17,7 @@ mod dma;
 mod draft;
 mod faults;
 mod info;
+mod iova_bitmap;
 mod judge;
 mod level;
 mod machine;

@@ -164,6 +164,9 @@ impl Machine {
             if !from.running() {
                 self.judge_leftover();
             }
+            if !from.running() && !to.running() && self.config.dma_log.is_some_and(|log| log.stops_itself) {
+                self.dma.stop_itself();
+            }
             self.close_window();
         }
         if !from.saving() && to.saving() {
@@ -192,22 +195,26 @@ impl Machine {
 }
 
 /// A request in progress: the lock, given up while the device takes its time.
-pub(crate) struct Busy<'a>(MutexGuard<'a, Machine>);
+pub(crate) struct Busy<'a> {
+    guard: MutexGuard<'a, Machine>,
+    /// Whether another request beside it is an offence.
+    counted: bool,
+}
 
 impl<'a> Busy<'a> {
     /// Counts the access; `Err` if a fault makes it fail outright.
     pub fn begin(mut guard: MutexGuard<'a, Machine>, access: Access) -> Result<(Self, Option<Effect>), i32> {
-        // P2 is about one session; a vCPU may touch the BAR while the VMM waits for a state change.
-        if guard.busy > 0 && access != Access::BarAccess {
+        let counted = !access.beside_others();
+        if guard.busy > 0 && counted {
             guard.judge.record("P2", format!("{access:?} while another request is in progress"));
         }
-        guard.busy += 1;
+        guard.busy += u32::from(counted);
         let (effect, delay) = guard.faults.meet(access);
-        let mut busy = Busy(guard);
+        let mut busy = Busy { guard, counted };
         busy.sleep(delay);
         match effect {
             Some(Effect::Errno(errno)) => Err(errno),
-            Some(Effect::ErrnoMoved(errno)) if access != Access::StateWrite => Err(errno),
+            Some(Effect::ErrnoMoved(errno)) if !access.moves() => Err(errno),
             Some(Effect::ToError(errno)) => {
                 busy.go_to_error();
                 Err(errno)
@@ -218,7 +225,7 @@ impl<'a> Busy<'a> {
 
     fn sleep(&mut self, delay: Duration) {
         if !delay.is_zero() {
-            MutexGuard::unlocked(&mut self.0, || std::thread::sleep(delay));
+            MutexGuard::unlocked(&mut self.guard, || std::thread::sleep(delay));
         }
     }
 
@@ -262,19 +269,19 @@ impl<'a> Busy<'a> {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.busy -= 1;
+        self.guard.busy -= u32::from(self.counted);
     }
 }
 
 impl Deref for Busy<'_> {
     type Target = Machine;
     fn deref(&self) -> &Machine {
-        &self.0
+        &self.guard
     }
 }
 
 impl DerefMut for Busy<'_> {
     fn deref_mut(&mut self) -> &mut Machine {
-        &mut self.0
+        &mut self.guard
     }
 }

@@ -21,3 +21,19 @@ pub(crate) fn write(address: u64, bytes: &[u8]) -> Result<(), i32> {
 fn moved(result: libc::ssize_t, wanted: usize) -> Result<(), i32> {
     if result == wanted as libc::ssize_t { Ok(()) } else { Err(libc::EFAULT) }
 }
+
+/// As `read`, for bitmaps.
+pub(crate) fn read_words(address: u64, words: &mut [u64]) -> Result<(), i32> {
+    let mut bytes = vec![0; words.len() * 8];
+    read(address, &mut bytes)?;
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
+    }
+    Ok(())
+}
+
+/// As `write`, for bitmaps.
+pub(crate) fn write_words(address: u64, words: &[u64]) -> Result<(), i32> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    write(address, &bytes)
+}

@@ -1,6 +1,6 @@
 //! v2: VFIO_DEVICE_FEATURE and the data fd.
 
-use crate::bytes::{put, u32_at};
+use crate::bytes::{put, u32_at, u64_at};
 use crate::config::{DataPath, Dialect, PrecopyEnd};
 use crate::content::Content;
 use crate::device::Shared;
@@ -183,14 +183,16 @@ pub(crate) fn feature(device: &Shared, bytes: &mut [u8]) -> Result<(), i32> {
         }
         Access::OptIn if !pre_copy => return Err(libc::EINVAL),
         Access::OptIn => m.sessions.opted_in = true,
-        Access::DmaLogStop => m.dma.tracker = None,
+        Access::DmaLogStop => (m.dma.tracker, m.dma.stopped_itself) = (None, false),
         _ => {
             let Some(log) = m.config.dma_log else { return Err(libc::ENOTTY) };
             let Machine { dma, judge, .. }: &mut Machine = &mut m;
             if access == Access::DmaLogStart {
                 dma::start(dma, judge, &log, &mut bytes[8..])?;
+                let page_size = u64_at(bytes, 8);
+                put(bytes, 8, &lie(effect, page_size).to_ne_bytes());
             } else {
-                dma::report(dma, judge, &log, &bytes[8..])?;
+                dma::report(dma, judge, &log, &bytes[8..], effect)?;
             }
         }
     }

@@ -6,10 +6,7 @@ use vfiomig::dialect::Caps;
 
 fn device(kind: usize) -> Device {
     let config = match kind {
-        0 => Config {
-            dma_log: Some(DmaLog { page_size: 4096, max_ranges: 9, report: true }),
-            ..Config::v2(Caps::ALL[3])
-        },
+        0 => Config { dma_log: Some(DmaLog { max_ranges: 9, ..DmaLog::default() }), ..Config::v2(Caps::ALL[3]) },
         1 => Config::v1(Window::Gap),
         2 => Config::v1_ndma(Window::Trapped),
         3 => Config::draft(DraftForm::Sticky),

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, NDMA, RESUMING, RUNNING, SAVING, v2};
-use simdev::{BadLoad, Config, DataPath, Device, DmaLog, DraftForm, MIGRATION_REGION as R, Precopy, Trapped, Window};
+use simdev::{BadLoad, Config, DataPath, Device, DraftForm, MIGRATION_REGION as R, Precopy, Trapped, Window};
 use vfiomig::dialect::State;
 
 fn device(config: Config) -> Device {
@@ -566,98 +566,6 @@ fn trapped_limits() {
     assert_eq!(read(&c, at + 4, 8), Err(libc::EINVAL));
     assert_eq!(read(&c, at, 8), Ok(8));
     d.assert_clean();
-}
-
-/// {u64 page_size, u32 num_ranges, u32 reserved, u64 ranges*}
-fn start(d: &Device, page: u64, ranges: &[(u64, u64)]) -> Result<u64, i32> {
-    let flat: Vec<u64> = ranges.iter().flat_map(|r| [r.0, r.1]).collect();
-    let mut p = [0; 24];
-    p[..8].copy_from_slice(&page.to_ne_bytes());
-    p[8..12].copy_from_slice(&(ranges.len() as u32).to_ne_bytes());
-    p[16..].copy_from_slice(&(flat.as_ptr() as u64).to_ne_bytes());
-    v2::feature(d, 6 | v2::SET, &mut p).map(|()| u64::from_ne_bytes(p[..8].try_into().unwrap()))
-}
-
-fn report(d: &Device, iova: u64, len: u64, page: u64, bitmap: &mut [u64]) -> Result<(), i32> {
-    let fields = [iova, len, page, bitmap.as_mut_ptr() as u64];
-    let mut p: Vec<u8> = fields.iter().flat_map(|v| v.to_ne_bytes()).collect();
-    v2::feature(d, 8 | v2::GET, &mut p)
-}
-
-#[test]
-fn dma_logging() {
-    const P: u64 = 4096;
-    let log =
-        |page_size, report| Config { dma_log: Some(DmaLog { page_size, max_ranges: 4, report }), ..Config::default() };
-    let d = device(log(P, true));
-    assert_eq!(start(&d, P, &[(0, 64 * P), (1 << 32, 128 * P)]), Ok(P));
-    for page in [0, 63, 64, 1 << 20, (1 << 20) + 127] {
-        d.dma_write(page).unwrap();
-    }
-    let mut bits = [1u64 << 5, 0];
-    report(&d, 0, 64 * P, P, &mut bits[..1]).unwrap();
-    assert_eq!(bits[0], 1 | 1 << 5 | 1 << 63, "L5: sets, never clears");
-    let mut bits = [0; 2];
-    report(&d, 1 << 32, 128 * P, P, &mut bits).unwrap();
-    assert_eq!(bits, [1, 1 << 63]);
-    report(&d, 1 << 32, 128 * P, P, &mut bits).unwrap();
-    assert_eq!(bits, [1, 1 << 63], "reporting cleared the log");
-    assert_eq!(d.take_dma_log().into_iter().collect::<Vec<_>>(), [0, 63, 64, 1 << 20, (1 << 20) + 127]);
-    d.reset().unwrap();
-    assert!(d.dma_logging(), "L9: survives a reset");
-    assert_eq!(report(&d, 0, 64 * P, P, &mut []), Err(libc::EFAULT), "an address that is not one");
-    v2::feature(&d, 7 | v2::SET, &mut []).unwrap();
-    d.assert_clean();
-    // coarse tracking pages: one is several bits; a coarse report: several are one
-    let d = device(log(4 * P, true));
-    assert_eq!(start(&d, P, &[(0, 64 * P)]), Ok(4 * P));
-    d.dma_write(5).unwrap();
-    let mut bits = [0];
-    report(&d, 0, 64 * P, P, &mut bits).unwrap();
-    assert_eq!(bits, [0xf0], "P9");
-    d.dma_write(5).unwrap();
-    report(&d, 0, 64 * P, 8 * P, &mut bits).unwrap();
-    assert_eq!(bits, [0xf1]);
-    d.assert_clean();
-    let d = device(log(P, false));
-    start(&d, P, &[(0, 64 * P)]).unwrap();
-    assert_eq!(report(&d, 0, 64 * P, P, &mut [0]), Err(libc::EOPNOTSUPP));
-    d.assert_clean();
-    assert_eq!(
-        start(&device(log(P, true)), P, &[(0, P), (P, P), (2 * P, P), (3 * P, P), (4 * P, P)]),
-        Err(libc::E2BIG)
-    );
-
-    let started = |d: &Device| start(d, P, &[(0, 64 * P)]).unwrap();
-    v2_both("L1", log(P, true), started, |d| (started(d), assert_eq!(start(d, P, &[(0, P)]), Err(libc::EINVAL))));
-    v2_both("L1", log(P, true), started, |d| assert_eq!(start(d, P, &[]), Err(libc::EINVAL)));
-    for (page, ranges) in [
-        (0, vec![(0, P)]),
-        (3, vec![(0, P)]),
-        (P, vec![(1, P)]),
-        (P, vec![(0, 1)]),
-        (P, vec![(0, 0)]),
-        (P, vec![(0, 2 * P), (P, P)]),
-    ] {
-        v2_both("L2", log(P, true), started, |d| assert_eq!(start(d, page, &ranges), Err(libc::EINVAL)));
-    }
-    v2_both("L2", log(P, true), started, |d| assert_eq!(start(d, P, &[(u64::MAX - P + 1, P)]), Err(libc::EOVERFLOW)));
-    let clean = |d: &Device| {
-        started(d);
-        report(d, 0, 64 * P, P, &mut [0]).unwrap();
-        report(d, P, P, P, &mut [0]).unwrap();
-    };
-    v2_both("L5", log(P, true), clean, |d| assert_eq!(report(d, 0, P, P, &mut [0]), Err(libc::EINVAL)));
-    v2_both("L4", log(P, true), clean, |d| (started(d), assert_eq!(report(d, 0, P, 512, &mut [0]), Err(libc::EINVAL))));
-    v2_both("L4", log(P, true), clean, |d| {
-        (started(d), assert_eq!(report(d, 0, 0, P, &mut [0]), Err(libc::EOVERFLOW)))
-    });
-    v2_both("L7", log(P, true), clean, |d| {
-        (started(d), assert_eq!(report(d, 0, 65 * P, P, &mut [0; 2]), Err(libc::EINVAL)))
-    });
-    v2_both("L7", log(P, true), clean, |d| {
-        (started(d), assert_eq!(report(d, 1, P, P, &mut [0; 2]), Err(libc::EINVAL)))
-    });
 }
 
 #[test]

@@ -308,3 +308,22 @@ pub mod v2 {
         Ok(())
     }
 }
+
+/// Two whole pages of zeroes, for bitmaps (I6).
+#[repr(C, align(4096))]
+pub struct Words(pub [u64; 1024]);
+
+impl Words {
+    pub fn new() -> Box<Words> {
+        Box::new(Words([0; 1024]))
+    }
+
+    pub fn address(&mut self) -> u64 {
+        self.0.as_mut_ptr() as u64
+    }
+
+    /// Bits that are set.
+    pub fn bits(&self) -> Vec<u64> {
+        (0..1024 * 64).filter(|bit| self.0[bit / 64] >> (bit % 64) & 1 != 0).map(|bit| bit as u64).collect()
+    }
+}
