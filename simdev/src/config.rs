@@ -102,6 +102,15 @@ pub enum BadLoad {
     Keep,
 }
 
+/// Which kernel a container or an iommufd is of, where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Linux 6.12.
+    V6_12,
+    /// Linux 7.3.
+    V7_3,
+}
+
 /// Device DMA logging (features 6, 7, 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaLog {

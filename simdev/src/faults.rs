@@ -29,7 +29,7 @@ pub enum Access {
     /// Draft: start_pfn, page_size, total_pfns.
     PfnWrite,
     CopiedPfnsRead,
-    /// An access to the region that is none of the above.
+    /// An access to the region that is none of the above; DIRTY_PAGES with flags that are none of those below.
     OddAccess,
     /// BAR 0.
     BarAccess,
@@ -43,6 +43,12 @@ pub enum Access {
     DmaLogReport,
     /// PROBE, or a feature that the device does not have.
     OtherFeature,
+    Type1Info,
+    Type1Start,
+    Type1Stop,
+    /// DIRTY_PAGES, GET_BITMAP.
+    Type1Get,
+    Type1Unmap,
 }
 
 /// What goes wrong. An effect that means nothing to an access counts as met and does nothing.
@@ -101,7 +107,7 @@ pub struct FaultId(pub usize);
 impl Access {
     /// Requests of which `Effect::ErrnoMoved` does a part.
     pub(crate) fn moves(self) -> bool {
-        matches!(self, Access::StateWrite | Access::DmaLogReport)
+        matches!(self, Access::StateWrite | Access::DmaLogReport | Access::Type1Get | Access::Type1Unmap)
     }
 
     /// P2 is about one session: a vCPU may touch the BAR while the VMM waits for a state change, and a harvest may read

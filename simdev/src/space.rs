@@ -2,6 +2,7 @@
 
 use crate::dma::PAGE;
 use crate::ram::Ram;
+use crate::type1;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(crate) struct Tables {
     maps: BTreeMap<u64, Piece>,
     written: BTreeSet<u64>,
     refused: u64,
+    pub type1: type1::Log,
 }
 
 /// A mapping, in pages; its first is the key.
@@ -116,6 +118,7 @@ impl Space {
         };
         self.0.ram.write(ram);
         tables.written.insert(page);
+        tables.type1.write(page);
         Ok(())
     }
 }
@@ -146,8 +149,9 @@ impl Tables {
     /// Whole mappings, with what logs know of them. Returns the bytes.
     pub fn remove(&mut self, first: u64, last: u64) -> u64 {
         let gone: Vec<(u64, Piece)> = self.pieces(first, last).collect();
-        for (at, _) in &gone {
+        for (at, piece) in &gone {
             self.maps.remove(at);
+            self.type1.remove(*at, at + (piece.pages - 1));
         }
         gone.iter().map(|(_, piece)| piece.pages * PAGE).sum()
     }
