@@ -222,7 +222,11 @@ impl Device {
 
     /// Its DMA goes through `space` from here on.
     pub fn attach(&self, space: &Space) {
-        self.0.machine.lock().dma.space = Some(space.clone());
+        self.attach_through(space.clone(), None);
+    }
+
+    pub(crate) fn attach_through(&self, space: Space, hwpt: Option<u32>) {
+        self.0.machine.lock().dma.space = Some((space, hwpt));
     }
 
     /// Writes one page of guest RAM. EBUSY, counted, in states without DMA; EFAULT where its address space maps nothing.

@@ -21,8 +21,8 @@ pub(crate) struct Dma {
     /// Pages written since it was taken.
     pub exact: BTreeSet<u64>,
     pub refused: u64,
-    /// What its writes go through; without one they go to RAM of its own.
-    pub space: Option<Space>,
+    /// What its writes go through, and the page table if there is one; without they go to RAM of its own.
+    pub space: Option<(Space, Option<u32>)>,
     /// The draft's own log, while SAVING.
     pub draft: Option<BTreeSet<u64>>,
     pub tracker: Option<Tracker>,
@@ -41,8 +41,8 @@ pub(crate) struct Tracker {
 
 impl Dma {
     pub fn write(&mut self, page: u64) -> Result<(), i32> {
-        if let Some(space) = &self.space {
-            space.write(page)?;
+        if let Some((space, hwpt)) = &self.space {
+            space.write(page, *hwpt)?;
         }
         *self.ram.entry(page).or_insert(0) += 1;
         self.exact.insert(page);

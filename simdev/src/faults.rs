@@ -49,6 +49,9 @@ pub enum Access {
     /// DIRTY_PAGES, GET_BITMAP.
     Type1Get,
     Type1Unmap,
+    HwptSetDirty,
+    HwptGetDirty,
+    IoasUnmap,
 }
 
 /// What goes wrong. An effect that means nothing to an access counts as met and does nothing.
@@ -107,7 +110,8 @@ pub struct FaultId(pub usize);
 impl Access {
     /// Requests of which `Effect::ErrnoMoved` does a part.
     pub(crate) fn moves(self) -> bool {
-        matches!(self, Access::StateWrite | Access::DmaLogReport | Access::Type1Get | Access::Type1Unmap)
+        use Access::{DmaLogReport, HwptGetDirty, IoasUnmap, StateWrite, Type1Get, Type1Unmap};
+        matches!(self, StateWrite | DmaLogReport | Type1Get | Type1Unmap | HwptGetDirty | IoasUnmap)
     }
 
     /// P2 is about one session: a vCPU may touch the BAR while the VMM waits for a state change, and a harvest may read

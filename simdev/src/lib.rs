@@ -4,7 +4,7 @@
 //!
 //! A [`Device`] takes requests as a kernel driver does, through [`Device::transport`], [`Device::ops`] or its own functions,
 //! and shows the test what happened: [`Device::violations`], [`Device::transitions`], [`Device::content`]. For the logs of
-//! written pages there are [`Ram`] with its copy at the destination, [`Space`] and [`Writers`].
+//! written pages there are [`Ram`] with its copy at the destination, [`Space`], [`Type1`], [`Iommufd`] and [`Writers`].
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
@@ -17,6 +17,7 @@ mod dma;
 mod draft;
 mod faults;
 mod info;
+mod iommufd;
 mod iova_bitmap;
 mod judge;
 mod level;
@@ -39,6 +40,7 @@ pub use config::{BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Kernel, 
 pub use device::{Device, Runner};
 pub use faults::{Access, Effect, Fault, FaultId};
 pub use info::MIGRATION_REGION;
+pub use iommufd::{Iommufd, IommufdConfig};
 pub use judge::Violation;
 pub use level::{Level, register_path, request_path};
 pub use machine::Transition;

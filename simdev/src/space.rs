@@ -1,6 +1,7 @@
 //! One address space: what is mapped where, the devices' writes that go through it, and the logs that see them.
 
 use crate::dma::PAGE;
+use crate::iommufd::Hwpt;
 use crate::ram::Ram;
 use crate::type1;
 use parking_lot::{Mutex, MutexGuard};
@@ -34,6 +35,7 @@ pub(crate) struct Tables {
     written: BTreeSet<u64>,
     refused: u64,
     pub type1: type1::Log,
+    pub hwpts: BTreeMap<u32, Hwpt>,
 }
 
 /// A mapping, in pages; its first is the key.
@@ -109,17 +111,26 @@ impl Space {
         self.tables().refused
     }
 
-    /// A device's write.
-    pub(crate) fn write(&self, page: u64) -> Result<(), i32> {
+    /// A device's write, through a page table of the iommufd or without.
+    pub(crate) fn write(&self, page: u64, hwpt: Option<u32>) -> Result<(), i32> {
         let mut tables = self.tables();
-        let Some(ram) = tables.ram_page(page) else {
+        let Some(piece) = tables.piece(page) else {
             tables.refused += 1;
             return Err(libc::EFAULT);
         };
-        self.0.ram.write(ram);
+        self.0.ram.write(piece.1.ram_page(piece.0, page));
         tables.written.insert(page);
         tables.type1.write(page);
+        if let Some(table) = hwpt.and_then(|id| tables.hwpts.get_mut(&id)) {
+            table.write(page, piece);
+        }
         Ok(())
+    }
+}
+
+impl Piece {
+    fn ram_page(&self, first: u64, page: u64) -> u64 {
+        self.ram + (page - first)
     }
 }
 
@@ -146,17 +157,31 @@ impl Tables {
         self.pieces(first, last).any(|(at, piece)| at < first || at + piece.pages - 1 > last)
     }
 
+    /// The first page of the range that is not mapped.
+    pub fn hole(&self, first: u64, last: u64) -> Option<u64> {
+        let mut next = first;
+        for (at, piece) in self.pieces(first, last) {
+            if at > next {
+                break;
+            }
+            next = at + piece.pages;
+        }
+        (next <= last).then_some(next)
+    }
+
     /// Whole mappings, with what logs know of them. Returns the bytes.
     pub fn remove(&mut self, first: u64, last: u64) -> u64 {
         let gone: Vec<(u64, Piece)> = self.pieces(first, last).collect();
         for (at, piece) in &gone {
             self.maps.remove(at);
-            self.type1.remove(*at, at + (piece.pages - 1));
+            let last = at + (piece.pages - 1);
+            self.type1.remove(*at, last);
+            self.hwpts.values_mut().for_each(|table| table.remove(*at, last));
         }
         gone.iter().map(|(_, piece)| piece.pages * PAGE).sum()
     }
 
     fn ram_page(&self, page: u64) -> Option<u64> {
-        self.piece(page).map(|(at, piece)| piece.ram + (page - at))
+        self.piece(page).map(|(at, piece)| piece.ram_page(at, page))
     }
 }

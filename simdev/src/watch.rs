@@ -37,6 +37,11 @@ impl Watch {
         Err(errno)
     }
 
+    /// What was judged while a request was served.
+    pub(crate) fn add(&self, judge: Judge) {
+        judge.list.into_iter().for_each(|violation| self.record(violation.rule, violation.text));
+    }
+
     /// What the client did wrong (at most the first 1000); afterwards there is nothing.
     pub fn take_violations(&self) -> Vec<Violation> {
         std::mem::take(&mut self.0.lock().judge).list
