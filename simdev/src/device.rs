@@ -8,7 +8,7 @@ use crate::level::Level;
 use crate::machine::{Busy, Machine, Transition};
 use crate::space::Space;
 use crate::{registers, v2};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -239,7 +239,10 @@ impl Device {
             m.dma.refused += 1;
             return Err(libc::EBUSY);
         }
-        m.dma.write(page)
+        let result = m.dma.write(page);
+        // A device that never rests would keep requests waiting.
+        MutexGuard::unlock_fair(m);
+        result
     }
 
     /// The device is configured anew in pre-copy: all of its state is initial data again, and REINIT is told (C9).
@@ -402,6 +405,11 @@ impl Device {
     /// Whether DMA logging is on.
     pub fn dma_logging(&self) -> bool {
         self.0.machine.lock().dma.tracker.is_some()
+    }
+
+    /// The ranges {iova, size} that DMA logging was started for.
+    pub fn dma_ranges(&self) -> Vec<(u64, u64)> {
+        self.0.machine.lock().dma.tracker.as_ref().map_or_else(Vec::new, |tracker| tracker.ranges())
     }
 
     /// Something goes wrong.

@@ -39,6 +39,12 @@ pub(crate) struct Tracker {
     dirty: BTreeSet<u64>,
 }
 
+impl Tracker {
+    pub fn ranges(&self) -> Vec<(u64, u64)> {
+        self.ranges.iter().map(|&(start, end)| (start, end - start)).collect()
+    }
+}
+
 impl Dma {
     pub fn write(&mut self, page: u64) -> Result<(), i32> {
         if let Some((space, hwpt)) = &self.space {

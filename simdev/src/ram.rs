@@ -1,6 +1,6 @@
 //! Guest RAM at both ends of a migration. A page holds how often it was written, so that a copy taken too early shows.
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ impl Ram {
         let mut both = self.0.lock();
         *both.source.entry(page).or_insert(0) += 1;
         both.owed.insert(page);
+        MutexGuard::unlock_fair(both);
     }
 
     /// Page → how often it was written.

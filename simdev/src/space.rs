@@ -124,6 +124,7 @@ impl Space {
         if let Some(table) = hwpt.and_then(|id| tables.hwpts.get_mut(&id)) {
             table.write(page, piece);
         }
+        MutexGuard::unlock_fair(tables);
         Ok(())
     }
 }

@@ -47,6 +47,7 @@ fn rules(d: &Device) -> Vec<&'static str> {
 fn reports_are_exact_and_clear() {
     let d = device(DmaLog::default());
     assert_eq!(start(&d, P, &[(0, 64 * P), (1 << 32, 128 * P)]), Ok(P));
+    assert_eq!(d.dma_ranges(), [(0, 64 * P), (1 << 32, 128 * P)]);
     write(&d, &[0, 63, 64, 1 << 20, (1 << 20) + 127]);
     assert_eq!(report(&d, 0, 64 * P, P), Ok(vec![0, 63]));
     assert_eq!(report(&d, 1 << 32, 128 * P, P), Ok(vec![0, 127]));
@@ -57,7 +58,7 @@ fn reports_are_exact_and_clear() {
     write(&d, &[7]);
     assert_eq!(report_at(&d, 0, 64 * P, P, 8), Err(libc::EFAULT), "an address that is not one");
     assert_eq!(report(&d, 4 * P, 8 * P, P), Ok(vec![3]), "L7: an aligned part of a range");
-    assert_eq!((stop(&d), stop(&d)), (Ok(()), Ok(())), "L9");
+    assert_eq!((stop(&d), stop(&d), d.dma_ranges()), (Ok(()), Ok(()), vec![]), "L9");
     d.assert_clean();
 }
 
