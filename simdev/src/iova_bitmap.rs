@@ -53,7 +53,9 @@ impl IovaBitmap {
         if self.beyond {
             judge.record("I6", "records end past a bitmap that is not whole pages");
         }
-        memory.iter_mut().zip(&self.words).for_each(|(m, word)| *m |= word);
+        for (at, word) in self.words.iter().enumerate().filter(|(_, word)| **word != 0) {
+            memory[at] |= word;
+        }
         user::write_words(self.address, &memory)
     }
 }

@@ -24,16 +24,13 @@ fn moved(result: libc::ssize_t, wanted: usize) -> Result<(), i32> {
 
 /// As `read`, for bitmaps.
 pub(crate) fn read_words(address: u64, words: &mut [u64]) -> Result<(), i32> {
-    let mut bytes = vec![0; words.len() * 8];
-    read(address, &mut bytes)?;
-    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
-    }
-    Ok(())
+    let len = size_of_val(words);
+    // SAFETY: numbers are as many bytes, of any value, borrowed for as long.
+    read(address, unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) })
 }
 
 /// As `write`, for bitmaps.
 pub(crate) fn write_words(address: u64, words: &[u64]) -> Result<(), i32> {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    write(address, &bytes)
+    // SAFETY: numbers are as many bytes, borrowed for as long.
+    write(address, unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) })
 }
