@@ -4,7 +4,9 @@
 # Runs every test program DIR/k-* in the lab's VM: on the stock kernel with
 # the argument `group`, on the iommufd kernel with `group` and with `cdev`,
 # one boot for each kernel. With VFIOMIG_LAB_KERNEL set it runs them on that
-# kernel only. A program exits with 0 (pass), 77 (skip; its last line of
+# kernel only. Every program is run with every argument of its kernel; programs
+# for which that makes no sense go into a directory of their own and are run
+# with LAB_ARGUMENTS. A program exits with 0 (pass), 77 (skip; its last line of
 # output is the reason) or anything else (fail). A warning of the kernel
 # during a program fails it too, unless it prints EXPECT-KERNEL-WARNING on a
 # line of its own.
@@ -14,7 +16,10 @@
 #                      is always passed)
 #   LAB_TEST_TIMEOUT   seconds for one program on one transport (default 60)
 #   LAB_TIMEOUT        seconds for one kernel, boot included (default 900)
-#   LAB_PCI            the PCI device without migration in the VM (default edu)
+#   LAB_ARGUMENTS      what the programs are called with, one run for each word,
+#                      in place of `group` and `cdev`
+#   LAB_PCI            the PCI device without migration in the VM (default edu;
+#                      empty: none, and no IOMMU)
 #   CI=true            a skipped test is a failure
 #
 # Prints a line for each test and `N passed, N failed, N skipped` at the end.
@@ -38,7 +43,8 @@ for program in "$progs"/k-*; do
 done
 ((${#programs[@]} > 0)) || die 240 "no executable k-* in $LAB_PROGS: nothing would be proved"
 
-options=(-t "${LAB_TIMEOUT:-900}" -p "${LAB_PCI:-edu}" --allow-warnings -e LD_LIBRARY_PATH)
+options=(-t "${LAB_TIMEOUT:-900}" --allow-warnings -e LD_LIBRARY_PATH)
+if [[ -n ${LAB_PCI-edu} ]]; then options+=(-p "${LAB_PCI-edu}"); fi
 for name in ${LAB_ENV:-}; do options+=(-e "$name"); done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/vfiomig-check.XXXXXX")
@@ -108,18 +114,18 @@ run_kernel() {
 
 if [[ -n ${VFIOMIG_LAB_KERNEL:-} ]]; then
     case $VFIOMIG_LAB_KERNEL in
-    stock | iommufd) "$LAB_HOME/lab-setup.sh" -k "$VFIOMIG_LAB_KERNEL" || die 240 "no lab" ;;
+    stock | iommufd | mock) "$LAB_HOME/lab-setup.sh" -k "$VFIOMIG_LAB_KERNEL" || die 240 "no lab" ;;
     *) "$LAB_HOME/lab-setup.sh" -k own || die 240 "no lab" ;;
     esac
     case $VFIOMIG_LAB_KERNEL in
-    stock) run_kernel stock "group" ;;
-    iommufd) run_kernel iommufd "group cdev" ;;
-    *) run_kernel own auto "$VFIOMIG_LAB_KERNEL" ;;
+    stock) run_kernel stock "${LAB_ARGUMENTS:-group}" ;;
+    iommufd | mock) run_kernel "$VFIOMIG_LAB_KERNEL" "${LAB_ARGUMENTS:-group cdev}" ;;
+    *) run_kernel own "${LAB_ARGUMENTS:-auto}" "$VFIOMIG_LAB_KERNEL" ;;
     esac
 else
     "$LAB_HOME/lab-setup.sh" || die 240 "no lab"
-    run_kernel stock "group"
-    run_kernel iommufd "group cdev"
+    run_kernel stock "${LAB_ARGUMENTS:-group}"
+    run_kernel iommufd "${LAB_ARGUMENTS:-group cdev}"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

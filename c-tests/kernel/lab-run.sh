@@ -9,6 +9,8 @@
 #
 #   -k, --kernel KERNEL    stock     Debian's kernel: groups and type1 (default)
 #                          iommufd   the same with iommufd and device cdevs
+#                          mock      a kernel of the lab's own with the mock
+#                                    IOMMU domain; ten minutes to make
 #                          PATH      a kernel image; what it must have is in
 #                                    README.md
 #   -e, --env NAME[=VALUE] set NAME in the VM (its value here if none is given)
@@ -105,7 +107,7 @@ kernel=${kernel:-${VFIOMIG_LAB_KERNEL:-stock}}
 
 # The lab, set up now if that was not done yet.
 case $kernel in
-stock | iommufd) setup=$kernel lab=$LAB_CACHE/current ;;
+stock | iommufd | mock) setup=$kernel lab=$LAB_CACHE/current ;;
 *)
     [[ -f $kernel ]] || die $E_USAGE "no kernel image $kernel"
     setup=own lab=$LAB_CACHE/own
@@ -115,8 +117,8 @@ if ! { [[ -d $lab ]] && lab_is_ready "$(readlink -f "$lab")" "$setup"; }; then
     "$LAB_HOME/lab-setup.sh" -k "$setup" || die $E_USAGE "the lab could not be set up"
 fi
 lab=$(readlink -f "$lab")
-image=$lab/image/vmlinuz
-[[ $setup != own ]] || image=$kernel
+image=$kernel
+[[ $setup == own ]] || image=$(lab_image "$lab" "$setup")
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/vfiomig-lab.XXXXXX")
 ctl=$work/ctl

@@ -5,8 +5,10 @@
 # made already is not made again; a run with nothing to do takes less than two
 # seconds and no network.
 #
-#   -k, --kernel KERNEL   only what KERNEL needs to boot: stock, iommufd, or
-#                         own (a kernel given by path: no kernel is fetched)
+#   -k, --kernel KERNEL   only what KERNEL needs to boot: stock, iommufd, mock
+#                         (which is made only when asked for by name: it takes
+#                         ten minutes), or own (a kernel given by path: no
+#                         kernel is fetched)
 #       --keep-packages   do not delete the downloaded packages (270 MB)
 #   -h, --help, --full-help
 #
@@ -44,8 +46,9 @@ done
 case $kernel in
 all) goals=(image initramfs-stock initramfs-iommufd headers sources modules-stock modules-iommufd) ;;
 stock | iommufd) goals=(image "initramfs-$kernel" headers sources "modules-$kernel") ;;
+mock) goals=(kernel-mock initramfs-mock) ;;
 own) goals=(initramfs-own) ;;
-*) die 1 "no kernel $kernel; there are stock, iommufd and own" ;;
+*) die 1 "no kernel $kernel; there are stock, iommufd, mock and own" ;;
 esac
 
 started=$SECONDS
@@ -65,7 +68,7 @@ if command -v flock >/dev/null; then
     }
 fi
 
-mapfile -t missing < <(missing_packages)
+mapfile -t missing < <(missing_packages "$kernel")
 ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
 
 # Which kernel? When apt knows none any more, the last one built will do.

@@ -9,7 +9,7 @@ set -euo pipefail
 run=$LAB_HOME/lab-run.sh
 work=$(mktemp -d "${TMPDIR:-/tmp}/vfiomig-selftest.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-unset VFIOMIG_LAB_KERNEL VFIOMIG_LAB_QEMU CI LAB_ENV LAB_PROGS LAB_TEST_TIMEOUT LAB_TIMEOUT LAB_PCI
+unset VFIOMIG_LAB_KERNEL VFIOMIG_LAB_QEMU CI LAB_ENV LAB_PROGS LAB_TEST_TIMEOUT LAB_TIMEOUT LAB_PCI LAB_ARGUMENTS
 broken=0
 
 # expect TITLE STATUS [-s TEXT | -S TEXT]... -- COMMAND...
@@ -150,6 +150,14 @@ expect "check.sh: a pass and a skip on both kernels" 0 \
     env LAB_PROGS="$work/good" "$LAB_HOME/check.sh"
 expect "check.sh: with CI=true a skip is a failure" 1 -s "a skipped test is a failure" -- \
     env CI=true LAB_PROGS="$work/good" VFIOMIG_LAB_KERNEL=iommufd "$LAB_HOME/check.sh"
+
+script alone/k-argument <<'END'
+#!/bin/bash
+[[ $1 == mine && -z ${VFIOMIG_LAB_PCI:-} ]]
+END
+expect "check.sh: programs with an argument of their own, in a VM without a PCI device" 0 \
+    -s "PASS k-argument stock mine" -s "1 passed, 0 failed, 0 skipped" -- \
+    env LAB_PROGS="$work/alone" LAB_ARGUMENTS=mine LAB_PCI= VFIOMIG_LAB_KERNEL=stock "$LAB_HOME/check.sh"
 
 script bad/k-1-fails <<'END'
 #!/bin/bash

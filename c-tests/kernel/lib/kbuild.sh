@@ -1,12 +1,16 @@
 # shellcheck shell=bash
-# build_modules HEADERS DIR [VARIABLE=VALUE...]: builds the kernel modules in
-# DIR with Debian's kernel headers, unpacked (not installed) in HEADERS.
+# build_modules KERNEL DIR [VARIABLE=VALUE...]: builds the kernel modules in
+# DIR for a kernel of the lab: with Debian's headers, which are unpacked, not
+# installed, or with what the build of `mock` left.
 #
 # CONFIG_DEBUG_INFO_BTF_MODULES is cleared because the kernel's build would
 # otherwise want pahole; the modules load without BTF.
 build_modules() {
-    local headers=$1 dir=$2 tree
+    local kernel=$1 dir=$2 tree
     shift 2
-    tree=$(echo "$headers"/usr/src/linux-headers-*-amd64)
-    make -C "$tree" M="$dir" -j"$(nproc)" CONFIG_DEBUG_INFO_BTF_MODULES= "$@" modules
+    case $kernel in
+    mock) tree=$LAB_VERDIR/kernel-mock/devel ;;
+    *) tree=$(echo "$LAB_VERDIR"/headers/usr/src/linux-headers-*-amd64) ;;
+    esac
+    make -C "$tree" M="$dir" -j"$(nproc)" CC=gcc-12 CONFIG_DEBUG_INFO_BTF_MODULES= "$@" modules
 }

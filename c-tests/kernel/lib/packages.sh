@@ -18,10 +18,17 @@ HOST_PROGRAMS=(
 )
 # Libraries of the programs in linux-kbuild, which is unpacked, not installed.
 HOST_LIBRARIES=(libelf1 libssl3 zlib1g)
+# For a whole kernel, objtool included.
+KERNEL_PROGRAMS=(flex:flex bison:bison)
+KERNEL_LIBRARIES=(libelf-dev)
 
-# missing_packages: prints the packages that have to be installed.
+# missing_packages KERNEL: prints the packages that have to be installed.
 missing_packages() {
     local entry
+    if [[ $1 == mock ]]; then
+        HOST_PROGRAMS+=("${KERNEL_PROGRAMS[@]}")
+        HOST_LIBRARIES+=("${KERNEL_LIBRARIES[@]}")
+    fi
     for entry in "${HOST_PROGRAMS[@]}"; do
         command -v "${entry%%:*}" >/dev/null || echo "${entry##*:}"
     done

@@ -20,6 +20,9 @@ declare -A STEP_DEPS=(
     [modules-iommufd]="headers sources"
     [driver-stock]="headers"
     [driver-iommufd]="headers modules-iommufd"
+    [kernel-mock]="debs"
+    [driver-mock]="kernel-mock"
+    [initramfs-mock]="kernel-mock driver-mock busybox"
     [initramfs-stock]="image modules-stock driver-stock busybox"
     [initramfs-iommufd]="image modules-iommufd driver-iommufd busybox"
     [initramfs-own]="busybox"
@@ -37,6 +40,9 @@ declare -A STEP_FILES=(
     [modules-iommufd]="setup/modules-iommufd.sh lib/kbuild.sh modules/Kbuild modules/drivers/iommu/iommufd/Kbuild"
     [driver-stock]="setup/driver.sh lib/kbuild.sh driver/Kbuild driver/*.[ch]"
     [driver-iommufd]="setup/driver.sh lib/kbuild.sh driver/Kbuild driver/*.[ch]"
+    [kernel-mock]="setup/kernel-mock.sh setup/kernel-mock.config"
+    [driver-mock]="setup/driver.sh lib/kbuild.sh driver/Kbuild driver/*.[ch]"
+    [initramfs-mock]="setup/initramfs.sh guest/init guest/lab-mdev"
     [initramfs-stock]="setup/initramfs.sh guest/init guest/lab-mdev"
     [initramfs-iommufd]="setup/initramfs.sh guest/init guest/lab-mdev"
     [initramfs-own]="setup/initramfs.sh guest/init guest/lab-mdev"
@@ -82,6 +88,7 @@ step_is_done() {
 steps_to_boot() {
     case $1 in
     stock | iommufd) echo "image initramfs-$1" ;;
+    mock) echo "kernel-mock initramfs-mock" ;;
     *) echo "initramfs-own" ;;
     esac
 }
@@ -92,4 +99,12 @@ lab_is_ready() {
     for step in $(steps_to_boot "$2"); do
         step_is_done "$1" "$step" || return 1
     done
+}
+
+# lab_image DIR KERNEL: the image of a kernel that the lab has made.
+lab_image() {
+    case $2 in
+    mock) echo "$1/kernel-mock/bzImage" ;;
+    *) echo "$1/image/vmlinuz" ;;
+    esac
 }

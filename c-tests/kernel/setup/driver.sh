@@ -1,5 +1,5 @@
 #!/bin/bash
-# driver.sh DIR stock|iommufd: builds vfiomig_test.ko, the project's own test
+# driver.sh DIR stock|iommufd|mock: builds vfiomig_test.ko, the project's own test
 # device, for one of the lab's kernels.
 set -euo pipefail
 # shellcheck source=../lib/kbuild.sh
@@ -16,7 +16,7 @@ variables=()
 if [[ $kernel == iommufd ]]; then
     variables=(CONFIG_IOMMUFD=m "KBUILD_EXTRA_SYMBOLS=$LAB_VERDIR/modules-iommufd/Module.symvers")
 fi
-build_modules "$LAB_VERDIR/headers" "$out/build" "${variables[@]}"
+build_modules "$kernel" "$out/build" "${variables[@]}"
 
 mkdir "$out/updates"
 cp "$out/build/vfiomig_test.ko" "$out/updates/"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# initramfs.sh DIR stock|iommufd|own: packs busybox, guest/init, lab-mdev and
-# the kernel's modules into DIR/initramfs. `own` has no modules: it is for kernels
-# given by path.
+# initramfs.sh DIR stock|iommufd|mock|own: packs busybox, guest/init, lab-mdev
+# and the kernel's modules into DIR/initramfs. `mock` has the test driver and no
+# other; `own`, for kernels given by path, has none.
 set -euo pipefail
 
 out=$1
@@ -16,7 +16,8 @@ chmod 755 "$root/init" "$root/bin/lab-mdev"
 
 # The modules that init loads, in this order; their dependencies follow.
 modules=()
-if [[ $kernel != own ]]; then
+case $kernel in
+stock | iommufd)
     modules=(9pnet_virtio 9p overlay vfio_iommu_type1 vfio-pci mdev mtty vfiomig_test)
     cp -r "$LAB_VERDIR/image/modules/." "$root/"
     release=$(basename "$root"/lib/modules/*)
@@ -26,6 +27,17 @@ if [[ $kernel != own ]]; then
         rm -r "$tree/kernel/drivers/vfio" # the lab's own builds replace these
     fi
     cp -r "$LAB_VERDIR/modules-$kernel/updates" "$tree/"
+    ;;
+mock)
+    modules=(vfiomig_test)
+    release=$(<"$LAB_VERDIR/kernel-mock/devel/include/config/kernel.release")
+    tree=$root/lib/modules/$release
+    mkdir -p "$tree/updates"
+    : >"$tree/modules.order"
+    : >"$tree/modules.builtin"
+    ;;
+esac
+if ((${#modules[@]} > 0)); then
     cp "$LAB_VERDIR/driver-$kernel"/updates/*.ko "$tree/updates/"
     depmod -b "$root" "$release"
 fi

@@ -26,7 +26,7 @@ cp -r "$LAB_HOME/modules/." "$build/"
 
 # Variant drivers of real cards need hardware, and parts of the kernel that
 # are not exported to modules like these.
-build_modules "$LAB_VERDIR/headers" "$build" \
+build_modules iommufd "$build" \
     CONFIG_IOMMUFD=m CONFIG_VFIO_DEVICE_CDEV=y CONFIG_SAMPLE_VFIO_MDEV_MTTY=m \
     CONFIG_VFIO_PLATFORM_BASE= CONFIG_MLX5_VFIO_PCI= CONFIG_HISI_ACC_VFIO_PCI= CONFIG_PDS_VFIO_PCI= \
     CONFIG_VIRTIO_VFIO_PCI= CONFIG_QAT_VFIO_PCI= CONFIG_NVGRACE_GPU_VFIO_PCI=

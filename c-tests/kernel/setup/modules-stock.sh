@@ -7,7 +7,7 @@ set -euo pipefail
 
 out=$1
 cp -r "$LAB_VERDIR/sources/samples" "$out/build"
-build_modules "$LAB_VERDIR/headers" "$out/build/vfio-mdev" CONFIG_SAMPLE_VFIO_MDEV_MTTY=m
+build_modules stock "$out/build/vfio-mdev" CONFIG_SAMPLE_VFIO_MDEV_MTTY=m
 
 mkdir "$out/updates"
 cp "$out/build/vfio-mdev/mtty.ko" "$out/updates/"
