@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall demo check check-rust check-c check-examples check-race check-asan check-kernel lab header abi bench lint clean help
+.PHONY: all install uninstall demo check check-rust check-c check-examples check-race check-asan check-kernel check-kernel-full lab header abi bench lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -121,8 +121,17 @@ check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migr
 	CC='$(CC)' c-tests/kernel/driver/check.sh
 	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
 
+# On a kernel that has to be built first, or on the image that VFIOMIG_LAB_KERNEL names.
+check-kernel-full: export VFIOMIG_LAB_KERNEL := $(or $(VFIOMIG_LAB_KERNEL),mock)
+check-kernel-full: $(STAGE)/.done  ## The same on a kernel with a mock IOMMU, and dirty tracking by that
+	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
+	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel-mock' mock
+	CC='$(CC)' c-tests/kernel/driver/check.sh
+	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
+	LAB_PROGS='$(OUT)/kernel-mock' LAB_ARGUMENTS=mock LAB_PCI= c-tests/kernel/check.sh
+
 LAB_KERNEL ?= stock
-lab: $(STAGE)/.done  ## Run any program in the lab VM: make lab RUN="prog args" [LAB_KERNEL=stock|iommufd|path]
+lab: $(STAGE)/.done  ## Run any program in the lab VM: make lab RUN="prog args" [LAB_KERNEL=stock|iommufd|mock|path]
 	@test -n '$(RUN)' || { echo 'make lab RUN="prog args"' >&2; exit 2; }
 	c-tests/kernel/lab-run.sh -k '$(LAB_KERNEL)' -- $(RUN)
 
