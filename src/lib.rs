@@ -4,8 +4,8 @@
 //!
 //! Rooms, each of which imports only from those to its right:
 //!
-//! `ffi` → `dirty` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `error`, `gate` and `log` are used by
-//! all.
+//! `ffi` → `migration` → `group` → `dirty` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `error`, `gate`
+//! and `log` are used by all.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, improper_ctypes_definitions, rustdoc::broken_intra_doc_links)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, clippy::missing_safety_doc)]
@@ -34,7 +34,11 @@ pub mod ffi;
 #[forbid(unsafe_code)]
 mod gate;
 #[forbid(unsafe_code)]
+pub mod group;
+#[forbid(unsafe_code)]
 pub mod log;
+#[forbid(unsafe_code)]
+pub mod migration;
 pub mod transport;
 #[forbid(unsafe_code)]
 mod uapi;

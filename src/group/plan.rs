@@ -1,0 +1,189 @@
+//! How a device comes to rest or runs again, in steps with a barrier behind each (N5): data, and no device in sight.
+//!
+//! Grace comes first (N5, N18, N19): no device stops while one that could be told to start no peer-to-peer DMA has not been
+//! told, and none starts while one that could answer is still stopped. Where a device lacks the P2P states, what would be done
+//! in them is done at the next step (N22).
+
+use crate::dialect::{Caps, State};
+
+/// Where a device is to be brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rest {
+    /// RUNNING; an open session ends.
+    Running,
+    /// STOP; an open session ends.
+    Stop,
+    /// Stopped with its session: STOP_COPY where a save session is open, else STOP.
+    Hold,
+}
+
+/// Barriers of a plan. In the first, sessions end where they can end nowhere else; the second is grace; the third the rest.
+pub(crate) const STEPS: usize = 3;
+
+/// What a device is asked for in each step.
+pub(crate) type Way = [Option<State>; STEPS];
+
+const NOTHING: Way = [None; STEPS];
+
+const fn last(to: State) -> Way {
+    [None, None, Some(to)]
+}
+
+const fn grace(first: State, then: State) -> Way {
+    [None, Some(first), Some(then)]
+}
+
+const fn early(first: State, then: State) -> Way {
+    [Some(first), None, Some(then)]
+}
+
+type Row = (State, Way);
+
+use State::{PreCopy as PC, PreCopyP2p as PP, Running as RU, RunningP2p as RP, Stop as ST, StopCopy as SC};
+
+/// Devices with the P2P states. PRE_COPY to STOP leads through grace, for the table has no shorter way that loses nothing.
+const RUNNING_P2P: [Row; 6] =
+    [(RU, NOTHING), (RP, last(RU)), (PC, last(RU)), (PP, grace(RP, RU)), (SC, grace(RP, RU)), (ST, grace(RP, RU))];
+const STOP_P2P: [Row; 6] = [
+    (RU, grace(RP, ST)),
+    (RP, last(ST)),
+    (PC, [Some(PP), Some(RP), Some(ST)]),
+    (PP, grace(RP, ST)),
+    (SC, last(ST)),
+    (ST, NOTHING),
+];
+const HOLD_P2P: [Row; 6] =
+    [(RU, grace(RP, ST)), (RP, last(ST)), (PC, grace(PP, SC)), (PP, last(SC)), (SC, NOTHING), (ST, NOTHING)];
+
+/// Devices without them.
+const RUNNING: [Row; 4] = [(RU, NOTHING), (PC, last(RU)), (SC, last(RU)), (ST, last(RU))];
+const STOP: [Row; 4] = [(RU, last(ST)), (PC, early(RU, ST)), (SC, last(ST)), (ST, NOTHING)];
+const HOLD: [Row; 4] = [(RU, last(ST)), (PC, last(SC)), (SC, NOTHING), (ST, NOTHING)];
+
+/// The way of a device with `caps`; `None`: from there only a reset leads anywhere (ERROR, and RESUMING by V2-9).
+pub(crate) fn way(caps: Caps, from: State, rest: Rest) -> Option<Way> {
+    let rows: &[Row] = match (rest, caps.p2p) {
+        (Rest::Running, true) => &RUNNING_P2P,
+        (Rest::Running, false) => &RUNNING,
+        (Rest::Stop, true) => &STOP_P2P,
+        (Rest::Stop, false) => &STOP,
+        (Rest::Hold, true) => &HOLD_P2P,
+        (Rest::Hold, false) => &HOLD,
+    };
+    rows.iter().find(|(state, _)| *state == from).map(|(_, way)| *way)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::dialect::{Answer, Kind, answer, path};
+
+    /// Every kind of device that there is.
+    pub(crate) const DEVICES: [(Kind, Caps); 7] = [
+        (Kind::V2, Caps { p2p: false, pre_copy: false }),
+        (Kind::V2, Caps { p2p: true, pre_copy: false }),
+        (Kind::V2, Caps { p2p: false, pre_copy: true }),
+        (Kind::V2, Caps { p2p: true, pre_copy: true }),
+        (Kind::V1, Caps { p2p: false, pre_copy: true }),
+        (Kind::V1, Caps { p2p: true, pre_copy: true }),
+        (Kind::Draft, Caps { p2p: false, pre_copy: true }),
+    ];
+
+    const RESTS: [Rest; 3] = [Rest::Running, Rest::Stop, Rest::Hold];
+
+    /// All multisets of up to `max` of `items`.
+    pub(crate) fn mixes<T: Copy>(items: &[T], max: usize, each: &mut impl FnMut(&[T])) {
+        fn grow<T: Copy>(items: &[T], left: usize, chosen: &mut Vec<T>, each: &mut impl FnMut(&[T])) {
+            each(chosen);
+            if left > 0 {
+                for (i, &item) in items.iter().enumerate() {
+                    chosen.push(item);
+                    grow(&items[i..], left - 1, chosen, each);
+                    chosen.pop();
+                }
+            }
+        }
+        grow(items, max, &mut Vec::new(), each);
+    }
+
+    pub(crate) fn quiet(state: State) -> bool {
+        matches!(state, State::RunningP2p | State::PreCopyP2p | State::Stop | State::StopCopy | State::Resuming)
+    }
+
+    pub(crate) fn stopped(state: State) -> bool {
+        matches!(state, State::Stop | State::StopCopy | State::Resuming)
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    struct Dev {
+        kind: Kind,
+        caps: Caps,
+        at: State,
+    }
+
+    #[test]
+    fn every_mix_of_devices_and_states_comes_to_rest_in_order() {
+        let mut devs = Vec::new();
+        for (kind, caps) in DEVICES {
+            for at in [RU, RP, PC, PP, SC, ST] {
+                if caps.has(at) {
+                    devs.push(Dev { kind, caps, at });
+                }
+            }
+        }
+        let mut count = 0;
+        mixes(&devs, 4, &mut |mix| {
+            for rest in RESTS {
+                check(mix, rest);
+                count += 1;
+            }
+        });
+        assert!(count > 100_000, "{count}");
+    }
+
+    fn check(mix: &[Dev], rest: Rest) {
+        let mut now: Vec<State> = mix.iter().map(|dev| dev.at).collect();
+        for step in 0..STEPS {
+            let mut next = now.clone();
+            for (i, dev) in mix.iter().enumerate() {
+                let Some(to) = way(dev.caps, dev.at, rest).unwrap()[step] else { continue };
+                let from = now[i];
+                assert!(
+                    matches!(answer(dev.kind, dev.caps, from, to), Answer::Via(_)),
+                    "{mix:?} {rest:?}: step {step} asks {from} -> {to}"
+                );
+                let way = path(dev.kind, dev.caps, from, to).unwrap();
+                let stops = !stopped(from) && way.iter().any(|&s| stopped(s));
+                let starts = !matches!(from, RU | PC) && way.iter().any(|&s| s == RU);
+                for (other, &state) in mix.iter().zip(&now).filter(|(other, _)| other.caps.p2p) {
+                    assert!(!stops || quiet(state), "{mix:?} {rest:?}: {dev:?} stops while {other:?} is in {state}");
+                    assert!(
+                        !starts || !stopped(state),
+                        "{mix:?} {rest:?}: {dev:?} starts while {other:?} is in {state}"
+                    );
+                }
+                next[i] = to;
+            }
+            now = next;
+        }
+        for (dev, &state) in mix.iter().zip(&now) {
+            let expected = match rest {
+                Rest::Running => RU,
+                Rest::Stop => ST,
+                Rest::Hold if dev.at.session().is_some() => SC,
+                Rest::Hold => ST,
+            };
+            assert_eq!(state, expected, "{mix:?} {rest:?}");
+        }
+    }
+
+    #[test]
+    fn where_only_a_reset_helps_there_is_no_way() {
+        for (_, caps) in DEVICES {
+            for rest in RESTS {
+                assert_eq!(way(caps, State::Error, rest), None);
+                assert_eq!(way(caps, State::Resuming, rest), None);
+            }
+        }
+    }
+}
