@@ -62,6 +62,10 @@ pub struct Info {
     pub saved_bytes: u64,
     /// Bytes that the device took in the current or last load session.
     pub loaded_bytes: u64,
+    /// Of the open session: END was reached (save), or `finish` was called with the right count (load).
+    pub complete: bool,
+    /// The open save session has said once that there is nothing more for now (EMPTY).
+    pub seen_empty: bool,
     /// Why it cannot be migrated.
     pub reason: Option<Reason>,
 }
@@ -172,6 +176,8 @@ impl Device {
             session: self.cache.session.load(Ordering::Relaxed),
             saved_bytes: self.cache.saved_bytes.load(Ordering::Relaxed),
             loaded_bytes: self.cache.loaded_bytes.load(Ordering::Relaxed),
+            seen_empty: self.cache.seen_empty.load(Ordering::Relaxed),
+            complete: self.cache.complete.load(Ordering::Relaxed),
             reason: self.cache.reason(),
         }
     }

@@ -106,7 +106,7 @@ pub struct DeviceResult {
 }
 
 /// The library's error.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: Kind,

@@ -41,6 +41,10 @@ pub(super) struct Cache {
     pub dirty_bytes: Figure,
     pub stop_copy_bytes: Figure,
     pub reinit_count: AtomicU32,
+    /// The open session has said once that it has nothing more for now.
+    pub seen_empty: AtomicBool,
+    /// The open session's stream is whole.
+    pub complete: AtomicBool,
     /// The last exact figures were not asked for, since a segment was under way (P21).
     pub pending_cached: AtomicBool,
 }
@@ -75,6 +79,8 @@ impl Cache {
             dirty_bytes: Figure::unknown(),
             stop_copy_bytes: Figure::unknown(),
             reinit_count: AtomicU32::new(0),
+            seen_empty: AtomicBool::new(false),
+            complete: AtomicBool::new(false),
             pending_cached: AtomicBool::new(false),
         }
     }

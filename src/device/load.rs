@@ -166,6 +166,7 @@ impl Inner {
         }
         // A count that comes later than "cannot know" takes its place.
         session.complete = false;
+        cache.complete.store(false, Ordering::Relaxed);
         let moved = session.moved;
         match (total, unfinished) {
             (_, Some(text)) => Err(Error::incomplete(format!("the stream is cut: {text}"))),
@@ -178,6 +179,7 @@ impl Inner {
             ))),
             _ => {
                 session.complete = true;
+                cache.complete.store(true, Ordering::Relaxed);
                 Ok(())
             }
         }

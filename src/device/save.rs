@@ -162,6 +162,7 @@ impl Inner {
         // F4: mlx5 and virtio offer new data only after pre-copy info was asked for.
         let asks_first = unread == 0 && ran_empty && state.is_precopy();
         if asks_first && self.update_figures(cache, name)?.says_empty() {
+            cache.seen_empty.store(true, Ordering::Relaxed);
             return Ok(Some(EMPTY));
         }
         Ok(None)
@@ -175,6 +176,7 @@ impl Inner {
         if let Some(session) = &mut self.session {
             session.ran_empty = true;
         }
+        cache.seen_empty.store(true, Ordering::Relaxed);
         Ok(EMPTY)
     }
 
@@ -191,6 +193,7 @@ impl Inner {
         if let Some(session) = &mut self.session {
             session.complete = true;
         }
+        cache.complete.store(true, Ordering::Relaxed);
         Ok(END)
     }
 }

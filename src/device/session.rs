@@ -41,6 +41,8 @@ impl Inner {
         cache.initial_bytes.set(None);
         cache.dirty_bytes.set(None);
         cache.pending_cached.store(false, Ordering::Relaxed);
+        cache.seen_empty.store(false, Ordering::Relaxed);
+        cache.complete.store(false, Ordering::Relaxed);
         if has_region {
             cache.stop_copy_bytes.set(None);
         }
@@ -80,6 +82,8 @@ impl Inner {
         self.window.end();
         cache.initial_bytes.set(None);
         cache.dirty_bytes.set(None);
+        cache.seen_empty.store(false, Ordering::Relaxed);
+        cache.complete.store(false, Ordering::Relaxed);
         cache.data_open.store(false, Ordering::Relaxed);
     }
 

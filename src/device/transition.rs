@@ -63,6 +63,19 @@ impl Device {
         }
     }
 
+    /// Reads the state and takes it over; a session that the device has left is over. *whole; one request.*
+    pub fn observe(&self) -> Result<State> {
+        let mut inner = self.enter_whole()?;
+        let found = inner.dialect().and_then(|dialect| dialect.read_state(&*inner.transport));
+        let found = found.map_err(|error| self.named(error))?;
+        let before = self.cache.state();
+        self.cache.set_state(found);
+        if found.session() != before.session() {
+            inner.end_session(&self.cache);
+        }
+        Ok(found)
+    }
+
     /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
     pub fn reset(&self) -> Result<()> {
         let mut inner = self.enter_whole()?;
