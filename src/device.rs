@@ -11,7 +11,7 @@ mod session;
 mod transition;
 
 use crate::dialect::probe::{Found, Reason, probe};
-use crate::dialect::{Cursor, Dialect, Kind, State};
+use crate::dialect::{Caps, Cursor, Dialect, Kind, State};
 use crate::error::{Error, Result};
 use crate::gate::{Denied, Gate, Pass, this_thread};
 use crate::log::log;
@@ -151,6 +151,17 @@ impl Device {
         }
     }
 
+    /// Which protocol it speaks and what it can, or why it cannot be migrated.
+    pub(crate) fn ability(&self) -> Result<(Kind, Caps)> {
+        let info = self.info();
+        let caps = Caps { p2p: info.caps & cap::P2P != 0, pre_copy: info.caps & cap::PRE_COPY != 0 };
+        match (info.dialect, info.reason) {
+            (Some(kind), _) => Ok((kind, caps)),
+            (None, Some(reason)) => Err(self.named(Error::unsupported(format!("not migratable: {reason}")))),
+            (None, None) => Err(self.named(Error::unsupported("not migratable"))),
+        }
+    }
+
     /// The name given in the options.
     pub fn name(&self) -> &str {
         &self.name
@@ -159,6 +170,11 @@ impl Device {
     /// Whether calls may come from threads that the library makes inside a call.
     pub fn any_thread(&self) -> bool {
         self.any_thread
+    }
+
+    /// Whether the handle was freed while something still refers to it.
+    pub fn is_closed(&self) -> bool {
+        self.cache.closed.load(Ordering::Relaxed)
     }
 
     /// Last known state.
@@ -209,6 +225,7 @@ impl Device {
         let log = self.log.enter_whole().map_err(|denied| self.denied(denied))?;
         let inner = self.enter_whole()?.close();
         drop(log.close());
+        self.cache.closed.store(true, Ordering::Relaxed);
         self.cache.data_open.store(false, Ordering::Relaxed);
         if let Some(inner) = inner {
             let Inner { mut window, transport, .. } = *inner;

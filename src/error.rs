@@ -138,6 +138,7 @@ impl Error {
         incomplete => Incomplete, libc::ENODATA;
         stale => Stale, libc::ESTALE;
         busy => Busy, libc::EBUSY;
+        canceled => Canceled, libc::ECANCELED;
         /// The call came from a callback of the same handle.
         reentry => Busy, libc::EDEADLK;
         /// The handle was freed while something still referred to it.
@@ -156,6 +157,11 @@ impl Error {
 
     pub(crate) fn with_result(mut self, result: DeviceResult) -> Self {
         self.results.push(result);
+        self
+    }
+
+    pub(crate) fn with_results(mut self, results: Vec<DeviceResult>) -> Self {
+        self.results = results;
         self
     }
 

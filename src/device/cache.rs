@@ -33,6 +33,7 @@ pub(super) struct Cache {
     reason_kind: AtomicU32,
     reason_flags: AtomicU64,
     pub data_open: AtomicBool,
+    pub closed: AtomicBool,
     /// Sessions opened so far; the number of the current or last one.
     pub session: AtomicU64,
     pub saved_bytes: AtomicU64,
@@ -72,6 +73,7 @@ impl Cache {
             reason_kind: AtomicU32::new(0),
             reason_flags: AtomicU64::new(0),
             data_open: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             session: AtomicU64::new(0),
             saved_bytes: AtomicU64::new(0),
             loaded_bytes: AtomicU64::new(0),

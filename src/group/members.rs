@@ -1,0 +1,163 @@
+//! The group itself: its places, and who may change them.
+
+use super::tracker::Tracker;
+use crate::device::Device;
+use crate::dialect::State;
+use crate::error::{DeviceResult, Error, Result};
+use crate::gate::{Denied, Gate, Pass};
+use crate::log::log;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a group works.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Most threads of one call; 0: one per device, within reason; 1: none, devices are served one after another.
+    pub max_workers: usize,
+    /// Devices of the VM that can start DMA to others and that are not in the group.
+    pub foreign_initiators: u32,
+}
+
+/// The devices and trackers of one VM.
+///
+/// All methods are of the class *whole*: they wait for each other and for the calls in progress on the devices.
+pub struct Group {
+    pub(super) options: Options,
+    gate: Gate<Inner>,
+}
+
+/// What a call has for itself while it is in progress.
+pub(crate) struct Inner {
+    pub members: Vec<Member>,
+    pub trackers: Vec<Arc<dyn Tracker>>,
+    pub max_workers: usize,
+    /// A migration of the group exists: its members stay.
+    pub in_migration: bool,
+    /// Why pause and resume are not allowed now.
+    pub frozen: Option<&'static str>,
+    /// One per member, of the last call that moved devices.
+    pub results: Vec<DeviceResult>,
+}
+
+/// One place of a group.
+pub(crate) struct Member {
+    pub device: Arc<Device>,
+    /// During a migration: where the last step left the device.
+    pub expected: Option<State>,
+    /// How long the last change into each state took, by the state's number.
+    pub times: [Option<Duration>; State::ALL.len()],
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new(options: Options) -> Self {
+        let inner = Inner {
+            members: Vec::new(),
+            trackers: Vec::new(),
+            max_workers: options.max_workers,
+            in_migration: false,
+            frozen: None,
+            results: Vec::new(),
+        };
+        Group { options, gate: Gate::new(inner) }
+    }
+
+    /// Adds a device. Refused for a name that the group has already, and while a migration exists.
+    pub fn add_device(&self, device: Arc<Device>) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.check_no_migration("adding a device")?;
+        let name = device.name();
+        if device.is_closed() {
+            return Err(Error::gone(format!("{name}: the device handle was freed")));
+        }
+        if inner.members.iter().any(|member| member.device.name() == name) {
+            return Err(Error::argument(format!("{name}: the group has a device of that name")));
+        }
+        inner.members.push(Member { device, expected: None, times: Default::default() });
+        Ok(())
+    }
+
+    /// Removes a device; also one whose handle was freed. Refused while a migration exists.
+    pub fn remove_device(&self, device: &Arc<Device>) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.check_no_migration("removing a device")?;
+        let before = inner.members.len();
+        inner.members.retain(|member| !Arc::ptr_eq(&member.device, device));
+        if inner.members.len() == before {
+            return Err(Error::argument(format!("{}: the group has no such device", device.name())));
+        }
+        inner.results.clear();
+        Ok(())
+    }
+
+    /// Adds a tracker. Refused while a migration exists.
+    pub fn add_tracker(&self, tracker: Arc<dyn Tracker>) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.check_no_migration("adding a tracker")?;
+        if inner.trackers.iter().any(|other| Arc::ptr_eq(other, &tracker)) {
+            return Err(Error::argument(format!("{}: the group has this tracker", tracker.name())));
+        }
+        inner.trackers.push(tracker);
+        Ok(())
+    }
+
+    /// Removes a tracker. Refused while a migration exists.
+    pub fn remove_tracker(&self, tracker: &Arc<dyn Tracker>) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.check_no_migration("removing a tracker")?;
+        let before = inner.trackers.len();
+        inner.trackers.retain(|other| !Arc::ptr_eq(other, tracker));
+        if inner.trackers.len() == before {
+            return Err(Error::argument(format!("{}: the group has no such tracker", tracker.name())));
+        }
+        Ok(())
+    }
+
+    /// The devices, in the order in which they were added; results have the same order.
+    pub fn devices(&self) -> Result<Vec<Arc<Device>>> {
+        Ok(self.enter()?.members.iter().map(|member| Arc::clone(&member.device)).collect())
+    }
+
+    /// What the last call that moved devices did, one result per device; empty before the first.
+    pub fn results(&self) -> Result<Vec<DeviceResult>> {
+        Ok(self.enter()?.results.clone())
+    }
+
+    /// Ends the use of the group: waits for the call in progress. Devices and trackers stay as they are. Later calls, also
+    /// those of a migration, answer ENODEV.
+    pub fn close(&self) -> Result<()> {
+        drop(self.enter()?.close());
+        Ok(())
+    }
+
+    pub(crate) fn enter(&self) -> Result<Pass<'_, Inner>> {
+        self.gate.enter_whole().map_err(|denied| match denied {
+            Denied::Busy => Error::busy("another call on this group is in progress"),
+            Denied::Reentry => Error::reentry("called from a callback of a call on the same group"),
+            Denied::Closed => Error::gone("the group handle was freed"),
+        })
+    }
+}
+
+impl Inner {
+    fn check_no_migration(&self, what: &str) -> Result<()> {
+        if self.in_migration {
+            return Err(Error::order(format!("{what} is refused while a migration of the group exists")));
+        }
+        Ok(())
+    }
+
+    /// Keeps the results, and tells the log what failed.
+    pub fn keep(&mut self, what: &str, results: Vec<DeviceResult>) {
+        for result in results.iter().filter(|result| result.errno != 0) {
+            log!(Warning, "{what}: {}", result.message);
+        }
+        self.results = results;
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! Pause and resume of a VM's devices, and the steps to rest that an abort takes too.
+
+use super::members::{Group, Inner, Member};
+use super::plan::{self, Rest, Way};
+use super::step::{Outcome, Step, never, results, verdict};
+use crate::device::OnFailure;
+use crate::dialect::State;
+use crate::error::{Error, Result};
+
+impl Group {
+    /// Stops all devices, by way of their P2P states; those with an open save session are held in STOP_COPY. vCPUs are stopped
+    /// by now. *whole; blocks in the kernel for as long as the slowest device takes.*
+    ///
+    /// If a device fails, none is stopped that was not yet; resume brings them back.
+    pub fn pause(&self) -> Result<()> {
+        self.rest("pause", Rest::Hold)
+    }
+
+    /// Lets all devices run again, by way of their P2P states. A save session that was held ends: what was sent of it is void.
+    /// vCPUs are started after it returns. *whole; blocks as `pause` does.*
+    pub fn resume(&self) -> Result<()> {
+        self.rest("resume", Rest::Running)
+    }
+
+    fn rest(&self, what: &str, rest: Rest) -> Result<()> {
+        let mut inner = self.enter()?;
+        if let Some(why) = inner.frozen {
+            return Err(Error::order(format!("{what} is refused: {why}")));
+        }
+        if let Some(loading) = inner.members.iter().find(|member| member.device.state() == State::Resuming) {
+            return Err(Error::order(format!("{what} is refused: {} is loading", loading.device.name())));
+        }
+        let rests = vec![Some(rest); inner.members.len()];
+        let outcomes = inner.settle(&rests, Barrier::Strict);
+        inner.keep(what, results(&outcomes));
+        verdict(what, &outcomes)
+    }
+}
+
+/// What happens behind a barrier that a device has missed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Barrier {
+    /// Nobody goes on.
+    Strict,
+    /// The device is asked once more; then the others go on without it, for the guest is to run where it can.
+    BringBack,
+}
+
+impl Inner {
+    /// Brings the members to rest, step by step. A device that cannot take part at all, for it is gone or in ERROR, does not
+    /// hold the others up.
+    pub fn settle(&mut self, rests: &[Option<Rest>], barrier: Barrier) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = self.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
+        let mut ways: Vec<Way> = Vec::new();
+        for ((member, rest), outcome) in self.members.iter().zip(rests).zip(&mut outcomes) {
+            let way = match rest {
+                Some(rest) => way_of(member, *rest),
+                None => Ok(Way::default()),
+            };
+            ways.push(way.unwrap_or_else(|error| {
+                *outcome = Outcome::refused(&member.device, rest.map_or(member.device.state(), end_of), error);
+                Way::default()
+            }));
+        }
+        for step in 0..plan::STEPS {
+            let targets: Vec<_> = ways
+                .iter()
+                .zip(&outcomes)
+                .map(|(way, outcome)| way.get(step).copied().flatten().filter(|_| !outcome.failed()))
+                .collect();
+            let mut done = self.ask(&targets);
+            if barrier == Barrier::BringBack && done.iter().any(Outcome::failed) {
+                let again: Vec<_> = targets.iter().zip(&done).map(|(to, done)| to.filter(|_| done.failed())).collect();
+                for (first, second) in done.iter_mut().zip(self.ask(&again)) {
+                    if first.failed() && !second.failed() {
+                        *first = second;
+                    }
+                }
+            }
+            let missed = done.iter().any(Outcome::failed);
+            outcomes = outcomes.into_iter().zip(done).map(|(before, now)| before.then(now)).collect();
+            if missed && barrier == Barrier::Strict {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    fn ask(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {
+        if targets.iter().all(Option::is_none) {
+            return self.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
+        }
+        // P2P is confirmed: what comes behind it counts on it.
+        let confirm = targets.iter().flatten().any(|to| matches!(to, State::RunningP2p | State::PreCopyP2p));
+        self.step(&Step { targets, on_failure: OnFailure::Keep, confirm, canceled: &never })
+    }
+}
+
+/// The state that a rest names where no session is held.
+fn end_of(rest: Rest) -> State {
+    match rest {
+        Rest::Running => State::Running,
+        Rest::Stop | Rest::Hold => State::Stop,
+    }
+}
+
+fn way_of(member: &Member, rest: Rest) -> Result<Way> {
+    let device = &member.device;
+    let (name, at) = (device.name(), device.state());
+    if device.is_closed() {
+        return Err(Error::gone(format!("{name}: the device handle was freed")));
+    }
+    let (_, caps) = device.ability()?;
+    plan::way(caps, at, rest)
+        .ok_or_else(|| Error::order(format!("{name}: only a reset leads out of {at}, which loses its state")))
+}

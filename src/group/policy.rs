@@ -1,0 +1,96 @@
+//! Whether a group can be migrated, and what the VMM may set up for its devices (N19, N20, N22).
+
+use super::members::{Group, Inner};
+use crate::device::{Device, cap};
+use crate::dialect::{Kind, State};
+use crate::error::Result;
+use std::sync::Arc;
+
+/// The answers, and a reason for each no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// A save can begin.
+    pub migratable: bool,
+    /// All devices offer data while they run.
+    pub pre_copy: bool,
+    /// Device memory may be mapped for DMA by other devices (N19).
+    pub p2p: bool,
+    /// Devices may be set up for page requests, which a vCPU has to answer (N20).
+    pub page_requests: bool,
+    /// Why something above is no, in words, a device or tracker each.
+    pub reasons: Vec<String>,
+}
+
+impl Group {
+    /// What can be done with the group as it is. Asks no device. *whole.*
+    pub fn check(&self) -> Result<Policy> {
+        let inner = self.enter()?;
+        Ok(inner.policy(self.options.foreign_initiators))
+    }
+}
+
+impl Inner {
+    pub fn policy(&self, foreign_initiators: u32) -> Policy {
+        let devices: Vec<&Arc<Device>> = self.members.iter().map(|member| &member.device).collect();
+        let obstacles = self.save_obstacles();
+        let lacking = |bit: u32, what: &str| -> Vec<String> {
+            let lacks = devices.iter().filter(|device| device.info().caps & bit == 0);
+            lacks.map(|device| format!("{what}: {} has no such state", device.name())).collect()
+        };
+        let no_precopy = lacking(cap::PRE_COPY, "pre-copy");
+        let initiators = devices.len().saturating_add(foreign_initiators as usize);
+        let mut no_p2p = Vec::new();
+        if initiators > 1 {
+            no_p2p = lacking(cap::P2P, "peer-to-peer mappings");
+            if foreign_initiators > 0 {
+                no_p2p.push(format!("peer-to-peer mappings: {foreign_initiators} DMA initiators are not in the group"));
+            }
+        }
+        // v2's P2P stops peer-to-peer DMA, not page requests.
+        let ndma = |device: &&&Arc<Device>| {
+            let info = device.info();
+            info.dialect == Some(Kind::V1) && info.caps & cap::P2P != 0
+        };
+        let no_requests: Vec<String> = devices
+            .iter()
+            .filter(|device| !ndma(device))
+            .map(|device| format!("page requests: {} has no NDMA", device.name()))
+            .collect();
+        Policy {
+            migratable: obstacles.is_empty(),
+            pre_copy: no_precopy.is_empty(),
+            p2p: no_p2p.is_empty(),
+            page_requests: no_requests.is_empty(),
+            reasons: [obstacles, no_precopy, no_p2p, no_requests].concat(),
+        }
+    }
+
+    /// Why a save cannot begin.
+    pub fn save_obstacles(&self) -> Vec<String> {
+        let mut reasons = self.device_obstacles();
+        for member in &self.members {
+            let device = &member.device;
+            let covered = self.trackers.iter().any(|tracker| tracker.is_everything() || tracker.covers(device));
+            if !covered {
+                reasons.push(format!("{}: no tracker covers its DMA", device.name()));
+            }
+        }
+        reasons
+    }
+
+    /// Why no migration at all can begin.
+    pub fn device_obstacles(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for device in self.members.iter().map(|member| &member.device) {
+            let name = device.name();
+            if device.is_closed() {
+                reasons.push(format!("{name}: the device handle was freed"));
+            } else if let Err(error) = device.ability() {
+                reasons.push(error.to_string());
+            } else if !matches!(device.state(), State::Running | State::Stop) {
+                reasons.push(format!("{name}: it is in {}, not in RUNNING or STOP", device.state()));
+            }
+        }
+        reasons
+    }
+}

@@ -1,0 +1,54 @@
+//! A moment without DMA, for logs that cannot be read and cleared as one (N21).
+
+use super::members::{Group, Inner};
+use super::step::{Outcome, Step, never, results, verdict};
+use crate::device::{Device, OnFailure};
+use crate::dialect::{Kind, State};
+use crate::error::{Error, Result};
+
+impl Group {
+    /// Runs `read` while no device starts DMA: v1 NDMA devices are brought to their P2P states and back, stopped devices stay.
+    /// *whole; blocks in the kernel, and in `read`.*
+    ///
+    /// Refused unless every device is stopped, or a v1 device with NDMA: v2's P2P does not stop DMA to RAM. Stopped devices are
+    /// the caller's word that its vCPUs are stopped too.
+    pub fn without_dma<T>(&self, read: impl FnOnce() -> T) -> Result<T> {
+        const WHAT: &str = "a moment without DMA";
+        let mut inner = self.enter()?;
+        let origin: Vec<State> = inner.members.iter().map(|member| member.device.state()).collect();
+        let mut there = Vec::new();
+        for member in &inner.members {
+            there.push(quiet_state(&member.device).map_err(|error| error.context(WHAT))?);
+        }
+        let mut outcomes = inner.pass(&there);
+        let answer = verdict(WHAT, &outcomes).map(|()| read());
+        // Also after a failure: those that did follow go on as before.
+        let back: Vec<Option<State>> = there.iter().zip(&origin).map(|(to, from)| to.map(|_| *from)).collect();
+        let returned = inner.pass(&back);
+        outcomes = outcomes.into_iter().zip(returned).map(|(there, back)| there.then(back)).collect();
+        inner.keep(WHAT, results(&outcomes));
+        verdict(WHAT, &outcomes)?;
+        answer
+    }
+}
+
+impl Inner {
+    fn pass(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {
+        self.step(&Step { targets, on_failure: OnFailure::Keep, confirm: true, canceled: &never })
+    }
+}
+
+/// Where the device must be brought to start no DMA; `None`: it starts none already.
+fn quiet_state(device: &Device) -> Result<Option<State>> {
+    let (kind, caps) = device.ability()?;
+    let at = device.state();
+    match at {
+        State::Stop | State::StopCopy => return Ok(None),
+        _ if kind != Kind::V1 || !caps.p2p => {}
+        State::Running => return Ok(Some(State::RunningP2p)),
+        State::PreCopy => return Ok(Some(State::PreCopyP2p)),
+        State::RunningP2p | State::PreCopyP2p => return Ok(None),
+        _ => {}
+    }
+    Err(Error::unsupported(format!("{}: {} in {at} may write to RAM at any time", device.name(), kind.name())))
+}
