@@ -1,8 +1,194 @@
-//! One save or one load of a group: phases, and what happens when one of them fails (DESIGN.md section 3).
+//! One save or one load of a group: phases, and what happens when one of them fails (DESIGN.md section 3, docs/faults.md).
 //!
-//! May import: group, dirty, device, dialect, workers, error, log.
+//! May import: group, dirty, device, window, dialect, workers, error, gate, log. Parts: `sequence` (the order, pure),
+//! `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `cancel`, `estimate`, `report`.
 
-#[allow(dead_code, reason = "its users come next")]
+mod abort;
+mod advance;
+mod cancel;
+mod estimate;
+mod load;
+mod report;
+mod save;
 mod sequence;
 
+use crate::device::Device;
+use crate::dialect::{Direction, State};
+use crate::error::{Error, Result};
+use crate::gate::{Denied, Gate, Pass};
+use crate::group::{Group, Inner, Tracker};
+use cancel::Cancel;
+use estimate::Rate;
+use report::Recorder;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use abort::AbortTo;
+pub use estimate::{Estimate, Given, Pending};
+pub use report::{PhaseReport, Report};
 pub use sequence::Phase;
+
+/// One save or one load of a group. While it exists the group's members stay.
+///
+/// [`phase`](Self::phase), [`cancel`](Self::cancel) and [`pending`](Self::pending) are for any thread and never block. All
+/// other methods are of the class *whole*: they wait for each other, for the group's calls and for those in progress on the
+/// devices.
+pub struct Migration {
+    group: Arc<Group>,
+    direction: Direction,
+    /// The phase's number.
+    phase: AtomicU32,
+    cancel: Cancel,
+    run: Gate<Run>,
+    /// The group's members: they stay as long as the migration.
+    devices: Vec<Arc<Device>>,
+}
+
+/// What a call has for itself while it is in progress. The group's gate is always entered first.
+struct Run {
+    /// The last phase that was entered, also when the migration has failed since.
+    entered: Phase,
+    /// A phase that was begun device by device.
+    partial: Option<Partial>,
+    /// The first failure: abort is left.
+    error: Option<Error>,
+    /// Where each device was before anything was begun.
+    origin: Vec<State>,
+    /// Load: something was asked of the device since, so its former state is lost.
+    touched: Vec<bool>,
+    /// Trackers that the migration has started.
+    tracking: Vec<Arc<dyn Tracker>>,
+    recorder: Recorder,
+    rate: Rate,
+}
+
+struct Partial {
+    phase: Phase,
+    /// By member.
+    done: Vec<bool>,
+}
+
+impl Migration {
+    /// A migration in IDLE. Refused while the group has another one, and with every reason if it cannot be migrated.
+    pub fn new(group: Arc<Group>, direction: Direction) -> Result<Migration> {
+        let mut inner = group.enter()?;
+        if inner.in_migration {
+            return Err(Error::order("the group has a migration already"));
+        }
+        let reasons = match direction {
+            Direction::Save => inner.save_obstacles(),
+            Direction::Load => inner.device_obstacles(),
+        };
+        if !reasons.is_empty() {
+            return Err(Error::unsupported(format!("the group cannot be migrated: {}", reasons.join("; "))));
+        }
+        inner.in_migration = true;
+        inner.frozen = frozen(direction, Phase::Idle);
+        let origin: Vec<State> = inner.members.iter().map(|member| member.device.state()).collect();
+        for member in &mut inner.members {
+            member.expected = Some(member.device.state());
+        }
+        let run = Run {
+            entered: Phase::Idle,
+            partial: None,
+            error: None,
+            touched: vec![false; origin.len()],
+            origin,
+            tracking: Vec::new(),
+            recorder: Recorder::new(),
+            rate: Rate::default(),
+        };
+        let devices = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
+        drop(inner);
+        let phase = AtomicU32::new(Phase::Idle.number());
+        Ok(Migration { group, direction, phase, cancel: Cancel::new(), run: Gate::new(run), devices })
+    }
+
+    /// Where the migration stands. *any.*
+    pub fn phase(&self) -> Phase {
+        Phase::from_number(self.phase.load(Ordering::Acquire)).unwrap_or(Phase::Failed)
+    }
+
+    /// Which way the data flow.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Asks the library to begin nothing new; requests in the kernel go on. *any; never fails.* It lasts until abort. No effect
+    /// once HALTED or RUNNING of a load was begun.
+    pub fn cancel(&self) {
+        self.cancel.ask();
+    }
+
+    /// The first failure, which every call but abort and getters returns. *whole.*
+    pub fn error(&self) -> Result<Option<Error>> {
+        Ok(self.enter_run()?.error.clone())
+    }
+
+    /// What was done so far, and how long it took. *whole.*
+    pub fn report(&self) -> Result<Report> {
+        Ok(self.enter_run()?.recorder.report(self.direction))
+    }
+
+    /// Ends the migration: devices stay as they are, trackers that it started are stopped. Later calls answer ENODEV.
+    pub fn close(&self) -> Result<()> {
+        let mut inner = match self.group.enter() {
+            Ok(inner) => Some(inner),
+            Err(error) if error.errno() == libc::ENODEV => None,
+            Err(error) => return Err(error),
+        };
+        let Some(mut run) = self.enter_run()?.close() else { return Ok(()) };
+        run.stop_trackers();
+        if let Some(inner) = &mut inner {
+            inner.in_migration = false;
+            inner.frozen = None;
+            inner.members.iter_mut().for_each(|member| member.expected = None);
+        }
+        Ok(())
+    }
+
+    fn enter_run(&self) -> Result<Pass<'_, Run>> {
+        self.run.enter_whole().map_err(|denied| match denied {
+            Denied::Busy => Error::busy("another call on this migration is in progress"),
+            Denied::Reentry => Error::reentry("called from a callback of a call on the same migration"),
+            Denied::Closed => Error::gone("the migration handle was freed"),
+        })
+    }
+
+    /// Group and migration for one call.
+    fn enter(&self) -> Result<(Pass<'_, Inner>, Pass<'_, Run>)> {
+        let inner = self.group.enter()?;
+        Ok((inner, self.enter_run()?))
+    }
+
+    fn set_phase(&self, inner: &mut Inner, phase: Phase) {
+        self.phase.store(phase.number(), Ordering::Release);
+        inner.frozen = frozen(self.direction, phase);
+    }
+}
+
+impl Drop for Migration {
+    fn drop(&mut self) {
+        // Freed twice, or from a callback of its own group: nothing is left to do, or nothing can be done.
+        let _ = self.close();
+    }
+}
+
+/// Why the group cannot be paused or resumed in this phase.
+fn frozen(direction: Direction, phase: Phase) -> Option<&'static str> {
+    match (direction, phase) {
+        (Direction::Save, Phase::Idle | Phase::SaveTracking | Phase::SavePrecopy) => None,
+        (Direction::Save, Phase::SaveHalted) => Some("the guest may run elsewhere: only an abort lets it run here"),
+        (_, Phase::LoadRunning) => None,
+        (_, Phase::Failed) => Some("the migration has failed: abort it"),
+        (Direction::Save, _) => Some("the migration is past pre-copy: go on, or abort it"),
+        (Direction::Load, _) => Some("the group is being loaded"),
+    }
+}
+
+impl std::fmt::Debug for Migration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Migration { direction, .. } = self;
+        f.debug_struct("Migration").field("direction", direction).field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! The way back from every phase and every failure.
+//!
+//! Rules: V2-9 and protocol.md section 3.10 (a save goes back by way of the P2P states; a load only by resets), N16.
+
+use super::sequence::Phase;
+use super::{Migration, Run};
+use crate::device::Device;
+use crate::dialect::{Direction, State};
+use crate::error::{Action, DeviceResult, Error, Result};
+use crate::group::Inner;
+use crate::group::pause::Barrier;
+use crate::group::plan::Rest;
+use crate::group::step::{Outcome, results, verdict};
+use crate::log::log;
+use crate::workers;
+use std::time::Instant;
+
+/// Where an abort brings the devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AbortTo {
+    /// RUNNING: the guest goes on.
+    Running,
+    /// STOP.
+    Stop,
+    /// Where each was before the migration.
+    AsItWas,
+}
+
+impl Migration {
+    /// Brings the devices back; the migration is IDLE again, and may begin anew. *whole; blocks in the kernel.*
+    ///
+    /// Save: sessions end, what was sent is void. vCPUs stay stopped until it returns. Load: devices that were touched are reset;
+    /// refused once all run. A device that cannot be brought back is named by the error, and abort may be called again, after
+    /// a reset of it by the caller: the library resets no device that holds a guest's state.
+    pub fn abort(&self, to: AbortTo) -> Result<()> {
+        let (mut inner, mut run) = self.enter()?;
+        if self.direction == Direction::Load && self.phase() == Phase::LoadRunning {
+            return Err(Error::order("abort is refused: the devices run, a reset would destroy the guest"));
+        }
+        self.cancel.clear();
+        let begun = Instant::now();
+        let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && run.error.is_none();
+        let lost = match self.direction {
+            Direction::Save => look_again(&mut inner),
+            Direction::Load => reset_touched(&mut inner, &mut run),
+        };
+        let rests = run.rests(to);
+        let mut outcomes = inner.settle(&rests, Barrier::BringBack);
+        for (outcome, lost) in outcomes.iter_mut().zip(lost) {
+            // A device that could not be read or reset explains more than that it was not moved.
+            match lost {
+                Some(lost) if outcome.failed() || lost.failed() => *outcome = lost,
+                Some(lost) => *outcome = lost.then(outcome.clone()),
+                None => {}
+            }
+        }
+        let notes = run.stop_trackers();
+        let told = verdict("abort", &outcomes);
+        if !nothing_begun || told.is_err() {
+            run.recorder.add(Phase::Idle, begun, told.is_err(), results(&outcomes), notes);
+            inner.keep("abort", results(&outcomes));
+        }
+        run.partial = None;
+        run.entered = Phase::Idle;
+        match told {
+            Ok(()) => {
+                run.error = None;
+                run.touched.iter_mut().for_each(|touched| *touched = false);
+                self.set_phase(&mut inner, Phase::Idle);
+                log!(Info, "migration: aborted in {:?}", begun.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                log!(Error, "{error}");
+                run.error.get_or_insert_with(|| error.clone());
+                self.set_phase(&mut inner, Phase::Failed);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Run {
+    fn rests(&self, to: AbortTo) -> Vec<Option<Rest>> {
+        let rest = |origin: &State| match (to, origin) {
+            (AbortTo::Running, _) => Rest::Running,
+            (AbortTo::AsItWas, State::Running) => Rest::Running,
+            (AbortTo::Stop | AbortTo::AsItWas, _) => Rest::Stop,
+        };
+        self.origin.iter().map(|origin| Some(rest(origin))).collect()
+    }
+}
+
+/// Reads where each device is: after a failure, and after what others did to it (V2-3, V2-10).
+fn look_again(inner: &mut Inner) -> Vec<Option<Outcome>> {
+    side_by_side(inner, &vec![true; inner.members.len()], |device| {
+        let error = device.observe().err()?;
+        Some(with_action(Outcome::refused(device, State::Running, error), Action::Dead))
+    })
+}
+
+/// V2-9: only a reset leaves RESUMING, and what was loaded is no state to run from.
+fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
+    let outcomes = side_by_side(inner, &run.touched, |device| {
+        let begun = Instant::now();
+        let from = device.state();
+        Some(match device.reset() {
+            Ok(()) => {
+                let mut outcome = with_action(Outcome::nothing(device), Action::Reset);
+                outcome.result = DeviceResult { from: from.number(), duration: begun.elapsed(), ..outcome.result };
+                outcome
+            }
+            Err(error) => Outcome::refused(device, State::Running, error),
+        })
+    });
+    for (touched, outcome) in run.touched.iter_mut().zip(&outcomes) {
+        *touched &= outcome.as_ref().is_none_or(Outcome::failed);
+    }
+    outcomes
+}
+
+fn with_action(mut outcome: Outcome, action: Action) -> Outcome {
+    outcome.result.action = action;
+    outcome
+}
+
+/// Something of each chosen device, at the same time.
+fn side_by_side(
+    inner: &mut Inner,
+    chosen: &[bool],
+    job: impl Fn(&Device) -> Option<Outcome> + Sync,
+) -> Vec<Option<Outcome>> {
+    let members = &inner.members;
+    let any_thread: Vec<bool> = members.iter().map(|member| member.device.any_thread()).collect();
+    let outcomes = workers::run(inner.max_workers, &any_thread, |i| {
+        let member = members.get(i).filter(|_| chosen.get(i).copied().unwrap_or(false))?;
+        job(&member.device)
+    });
+    for member in &mut inner.members {
+        member.expected = Some(member.device.state());
+    }
+    outcomes
+}

@@ -1,0 +1,259 @@
+//! From phase to phase: what must be true before, what is done, and what is left when it fails.
+
+use super::load::say_not_validated;
+use super::sequence::{self, Part, Phase};
+use super::{Migration, Partial, Run};
+use crate::device::{Device, OnFailure};
+use crate::dialect::{Direction, State};
+use crate::error::{Action, Error, Kind, Result};
+use crate::group::Inner;
+use crate::group::step::{Outcome, Step, results, verdict};
+use crate::log::log;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Phases in which what comes next counts on where the devices stand: the state is read back.
+const CONFIRMED: [Phase; 3] = [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::LoadP2pGrace];
+
+/// The phases after which nothing can be canceled.
+const LAST: [Phase; 2] = [Phase::SaveHalted, Phase::LoadRunning];
+
+impl Migration {
+    /// Brings every device into `to`, through the phases in between, side by side, with a barrier behind each. *whole; blocks in
+    /// the kernel for as long as the slowest device of each phase takes.*
+    ///
+    /// Success without effect if the phase is entered already. A wrong order is refused and changes nothing. If a device
+    /// fails, the others end their step, nobody goes on, and the migration is FAILED.
+    pub fn advance(&self, to: Phase) -> Result<()> {
+        self.advance_with(to, false)
+    }
+
+    /// As [`advance`](Self::advance) to HALTED, without a final harvest: the caller knows that its copy of RAM is whole.
+    pub fn advance_without_harvest(&self) -> Result<()> {
+        self.advance_with(Phase::SaveHalted, true)
+    }
+
+    fn advance_with(&self, to: Phase, waive_harvest: bool) -> Result<()> {
+        let (mut inner, mut run) = self.enter()?;
+        let Some(way) = self.way(&run, to)? else { return Ok(()) };
+        self.check_members(&mut inner, &mut run, way)?;
+        for &phase in way {
+            self.cancel.check()?;
+            let all = vec![true; inner.members.len()];
+            self.enter_phase(&mut inner, &mut run, phase, &all, waive_harvest)?;
+        }
+        Ok(())
+    }
+
+    /// Brings one device into `to`, which must be the next phase; it is entered with the last device. *whole; blocks in the
+    /// kernel.*
+    pub fn advance_device(&self, device: &Arc<Device>, to: Phase) -> Result<()> {
+        let (mut inner, mut run) = self.enter()?;
+        let place = inner.members.iter().position(|member| Arc::ptr_eq(&member.device, device));
+        let Some(place) = place else {
+            return Err(Error::argument(format!("{}: the group has no such device", device.name())));
+        };
+        let Some(way) = self.way(&run, to)? else { return Ok(()) };
+        if way.len() > 1 {
+            let first = way.first().copied().unwrap_or(to);
+            return Err(Error::order(format!("{to} is not next for a single device: {first} comes before it")));
+        }
+        self.check_members(&mut inner, &mut run, way)?;
+        let parts = parts(&inner)?;
+        let resuming = |part: &Part| part.at == State::Resuming;
+        if to == Phase::LoadRunning && parts.iter().any(resuming) && !parts.get(place).is_some_and(resuming) {
+            return Err(Error::order(format!(
+                "{}: others can leave RESUMING only by running: advance them first",
+                device.name()
+            )));
+        }
+        let chosen: Vec<bool> = (0..inner.members.len()).map(|i| i == place).collect();
+        self.enter_phase(&mut inner, &mut run, to, &chosen, false)
+    }
+
+    /// The phases to enter; `None`: `to` is entered already.
+    fn way(&self, run: &Run, to: Phase) -> Result<Option<&'static [Phase]>> {
+        if let Some(error) = &run.error {
+            return Err(error.clone());
+        }
+        if to == run.entered && run.partial.is_none() {
+            return Ok(None);
+        }
+        self.cancel.check()?;
+        let way = sequence::way(self.direction, run.entered, to);
+        let begun = run.partial.as_ref().map(|partial| partial.phase);
+        match way {
+            Some(way) if begun.is_none_or(|begun| way.first() == Some(&begun)) => Ok(Some(way)),
+            _ => {
+                let allowed = match begun {
+                    Some(begun) => vec![begun],
+                    None => sequence::allowed(self.direction, run.entered),
+                };
+                let names: Vec<&str> = allowed.iter().map(|phase| phase.name()).collect();
+                let next = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+                Err(Error::order(format!("{to} does not follow {}; next may be: {next}", run.entered)))
+            }
+        }
+    }
+
+    /// Nobody else has moved a device since the last step, and none is gone or in ERROR: else the migration has failed.
+    fn check_members(&self, inner: &mut Inner, run: &mut Run, way: &[Phase]) -> Result<()> {
+        let look = |member: &crate::group::Member| {
+            let (device, at) = (&member.device, member.device.state());
+            let name = device.name();
+            let expected = member.expected.unwrap_or(at);
+            let error = if device.is_closed() {
+                Error::gone(format!("{name}: the device handle was freed"))
+            } else if at == State::Error {
+                Error::new(Kind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps"))
+            } else if at != expected {
+                Error::stale(format!("{name}: the last phase left it in {expected}, and it is found in {at}"))
+            } else {
+                return Outcome::nothing(device);
+            };
+            Outcome::refused(device, expected, error)
+        };
+        let outcomes: Vec<Outcome> = inner.members.iter().map(look).collect();
+        if outcomes.iter().any(Outcome::failed) {
+            let next = way.first().copied().unwrap_or(run.entered);
+            self.judge(inner, run, next, Instant::now(), outcomes, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// One phase for the chosen members.
+    fn enter_phase(
+        &self,
+        inner: &mut Inner,
+        run: &mut Run,
+        phase: Phase,
+        chosen: &[bool],
+        waive_harvest: bool,
+    ) -> Result<()> {
+        let parts = parts(inner)?;
+        let (begun, first) = (Instant::now(), run.partial.is_none());
+        let done = run.partial.as_ref().map_or_else(|| vec![false; parts.len()], |partial| partial.done.clone());
+        let wanted: Vec<bool> = chosen.iter().zip(&done).map(|(chosen, done)| *chosen && !done).collect();
+        run.check_streams(inner, phase, &wanted)?;
+        if phase == Phase::SaveHalted && first {
+            run.check_harvested(waive_harvest)?;
+        }
+        if LAST.contains(&phase) {
+            self.cancel.close()?;
+        }
+        let mut notes = Vec::new();
+        if first && run.entered == Phase::Idle {
+            run.recorder.restart();
+            run.origin = parts.iter().map(|part| part.at).collect();
+        }
+        if first {
+            match phase {
+                Phase::SaveTracking => run.start_trackers(inner)?,
+                Phase::SaveHalted => notes = run.stop_trackers(),
+                _ => {}
+            }
+        }
+        let mut outcomes: Vec<Outcome> = inner.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
+        for targets in sequence::steps(phase, &parts) {
+            let moved = self.barrier(inner, run, phase, &targets, &wanted);
+            let missed = moved.iter().any(Outcome::failed);
+            outcomes = outcomes.into_iter().zip(moved).map(|(before, now)| before.then(now)).collect();
+            if missed {
+                break;
+            }
+        }
+        say_not_validated(phase, &parts, &mut outcomes);
+        self.judge(inner, run, phase, begun, outcomes, notes)?;
+        let done: Vec<bool> = done.iter().zip(chosen).map(|(done, chosen)| *done || *chosen).collect();
+        run.partial = None;
+        if done.contains(&false) {
+            run.partial = Some(Partial { phase, done });
+            inner.frozen = inner.frozen.or(Some("a phase was begun device by device: end it first"));
+            return Ok(());
+        }
+        if phase == Phase::SaveStopCopy {
+            run.tracking.iter().for_each(|tracker| tracker.begin_final());
+        }
+        run.entered = phase;
+        self.set_phase(inner, phase);
+        log!(Info, "migration: {phase} after {:?}", begun.elapsed());
+        Ok(())
+    }
+
+    /// One step of a phase, for those of the wanted members that it moves.
+    fn barrier(
+        &self,
+        inner: &mut Inner,
+        run: &mut Run,
+        phase: Phase,
+        targets: &[State],
+        wanted: &[bool],
+    ) -> Vec<Outcome> {
+        let confirm = CONFIRMED.contains(&phase);
+        let is_p2p = |state: State| matches!(state, State::RunningP2p | State::PreCopyP2p);
+        let targets: Vec<Option<State>> = inner
+            .members
+            .iter()
+            .zip(targets)
+            .zip(wanted)
+            .map(|((member, &to), &wanted)| {
+                let moves = member.device.state() != to || (confirm && is_p2p(to));
+                (wanted && moves).then_some(to)
+            })
+            .collect();
+        for (touched, target) in run.touched.iter_mut().zip(&targets) {
+            *touched |= target.is_some();
+        }
+        let on_failure = match self.direction {
+            Direction::Save => OnFailure::Keep,
+            // Nothing of the guest is in it that the source does not have.
+            Direction::Load => OnFailure::Reset,
+        };
+        let asked = || self.cancel.asked();
+        let outcomes = inner.step(&Step { targets: &targets, on_failure, confirm, canceled: &asked });
+        for (touched, outcome) in run.touched.iter_mut().zip(&outcomes) {
+            // A device that was reset is fresh again.
+            *touched &= outcome.result.action != Action::Reset || outcome.result.found != State::Running.number();
+        }
+        outcomes
+    }
+
+    /// Keeps results; a failure of a device ends the migration, a cancel does not.
+    fn judge(
+        &self,
+        inner: &mut Inner,
+        run: &mut Run,
+        phase: Phase,
+        begun: Instant,
+        outcomes: Vec<Outcome>,
+        notes: Vec<String>,
+    ) -> Result<()> {
+        let told = verdict(phase.name(), &outcomes);
+        run.recorder.add(phase, begun, told.is_err(), results(&outcomes), notes);
+        inner.keep(phase.name(), results(&outcomes));
+        let Err(error) = told else { return Ok(()) };
+        let canceled = |outcome: &Outcome| outcome.error.as_ref().is_none_or(|error| error.kind() == Kind::Canceled);
+        if !outcomes.iter().all(canceled) {
+            // What decides is the failure, not that others were told to begin nothing.
+            let failed: Vec<Outcome> = outcomes
+                .into_iter()
+                .map(|outcome| if canceled(&outcome) { outcome.without_error() } else { outcome })
+                .collect();
+            let error = verdict(phase.name(), &failed).err().unwrap_or(error);
+            log!(Error, "migration failed: {error}");
+            run.error = Some(error.clone());
+            self.set_phase(inner, Phase::Failed);
+            return Err(error);
+        }
+        Err(error)
+    }
+}
+
+/// What decides about each member's place in a phase.
+fn parts(inner: &Inner) -> Result<Vec<Part>> {
+    let part = |member: &crate::group::Member| {
+        let (kind, caps) = member.device.ability()?;
+        Ok(Part { kind, caps, at: member.device.state() })
+    };
+    inner.members.iter().map(part).collect()
+}

@@ -1,0 +1,110 @@
+//! What was done and how long it took, so that an operator sees where downtime went.
+
+use super::sequence::Phase;
+use crate::dialect::{Direction, State};
+use crate::error::{Action, DeviceResult};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// What a migration did, in order.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which way the data flow.
+    pub direction: Direction,
+    /// One entry per phase that was entered, or tried.
+    pub phases: Vec<PhaseReport>,
+}
+
+/// One phase; IDLE is an abort.
+#[derive(Clone, Debug)]
+pub struct PhaseReport {
+    /// Where it led.
+    pub phase: Phase,
+    /// It was not entered.
+    pub failed: bool,
+    /// When it was begun, counted from when the migration was made.
+    pub begun: Duration,
+    /// How long it took.
+    pub duration: Duration,
+    /// One per device of the group.
+    pub devices: Vec<DeviceResult>,
+    /// What else is to be said, a line each.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for phase in &self.phases {
+            let name = if phase.phase == Phase::Idle { "ABORT" } else { phase.phase.name() };
+            let failed = if phase.failed { "  FAILED" } else { "" };
+            writeln!(f, "{name:<18} at {:>12.3?}  took {:>12.3?}{failed}", phase.begun, phase.duration)?;
+            for device in &phase.devices {
+                write_device(f, device)?;
+            }
+            for note in &phase.notes {
+                writeln!(f, "    {note}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_device(f: &mut fmt::Formatter<'_>, device: &DeviceResult) -> fmt::Result {
+    let state = |number| State::from_number(number).map_or("?", State::name);
+    let DeviceResult { device: name, errno, from, to, found, action, duration, message } = device;
+    if *errno == 0 && from == to {
+        return writeln!(f, "    {name:<16} stays in {}", state(*from));
+    }
+    write!(f, "    {name:<16} {} -> {} in {duration:.3?}", state(*from), state(*to))?;
+    if *errno != 0 {
+        write!(f, ", errno {errno}, found in {}", state(*found))?;
+    }
+    match action {
+        Action::None => {}
+        Action::Recovered => write!(f, ", recovered")?,
+        Action::Reset => write!(f, ", reset")?,
+        Action::Dead => write!(f, ", its state cannot be read")?,
+    }
+    if !message.is_empty() {
+        write!(f, ": {message}")?;
+    }
+    writeln!(f)
+}
+
+/// Collects the entries.
+pub(super) struct Recorder {
+    start: Instant,
+    phases: Vec<PhaseReport>,
+}
+
+impl Recorder {
+    pub fn new() -> Self {
+        Recorder { start: Instant::now(), phases: Vec::new() }
+    }
+
+    /// A new attempt begins: what an earlier one did is forgotten, so that a report never grows without end.
+    pub fn restart(&mut self) {
+        *self = Recorder::new();
+    }
+
+    pub fn add(&mut self, phase: Phase, begun: Instant, failed: bool, devices: Vec<DeviceResult>, notes: Vec<String>) {
+        let (duration, begun) = (begun.elapsed(), begun.saturating_duration_since(self.start));
+        // A phase that is entered device by device is one entry.
+        if let Some(last) = self.phases.last_mut().filter(|last| last.phase == phase && phase != Phase::Idle) {
+            last.failed = failed;
+            last.duration = last.duration.saturating_add(duration);
+            last.notes.extend(notes);
+            for (old, new) in last.devices.iter_mut().zip(devices) {
+                if new.from != new.to || new.errno != 0 {
+                    *old = new;
+                }
+            }
+            return;
+        }
+        self.phases.push(PhaseReport { phase, failed, begun, duration, devices, notes });
+    }
+
+    pub fn report(&self, direction: Direction) -> Report {
+        Report { direction, phases: self.phases.clone() }
+    }
+}

@@ -1,0 +1,69 @@
+//! What only a save has: trackers, and the proof that everything was read before devices leave STOP_COPY (P12).
+
+use super::Run;
+use super::sequence::Phase;
+use crate::error::{Error, Result};
+use crate::group::Inner;
+use crate::log::log;
+use std::sync::Arc;
+
+impl Run {
+    /// Starts every tracker of the group, or none.
+    pub(super) fn start_trackers(&mut self, inner: &Inner) -> Result<()> {
+        for tracker in &inner.trackers {
+            if let Err(error) = tracker.start() {
+                self.stop_trackers();
+                return Err(error.context(format!("{}: {}", Phase::SaveTracking, tracker.name())));
+            }
+            self.tracking.push(Arc::clone(tracker));
+        }
+        Ok(())
+    }
+
+    /// Stops what was started. A tracker that does not stop costs a log, not the migration; what is to be said of it.
+    pub(super) fn stop_trackers(&mut self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for tracker in self.tracking.drain(..) {
+            tracker.end_final();
+            if let Err(error) = tracker.stop() {
+                let note = format!("{}: the tracker did not stop: {error}", tracker.name());
+                log!(Warning, "{note}");
+                notes.push(note);
+            }
+        }
+        notes
+    }
+
+    /// Every log was read over all its ranges since the devices stopped, or the caller does without.
+    pub(super) fn check_harvested(&self, waived: bool) -> Result<()> {
+        if waived {
+            return Ok(());
+        }
+        let missing: Vec<String> = self
+            .tracking
+            .iter()
+            .filter_map(|tracker| tracker.final_missing().map(|text| format!("{}: {text}", tracker.name())))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::order(format!("{}: the final harvest is missing: {}", Phase::SaveHalted, missing.join("; "))))
+    }
+
+    /// Streams are whole where the next phase ends their sessions: F7 on load, V1-8 and F5 on save.
+    pub(super) fn check_streams(&self, inner: &Inner, phase: Phase, wanted: &[bool]) -> Result<()> {
+        let missing = match phase {
+            Phase::SaveHalted => "its END was not consumed",
+            Phase::LoadLoaded => "its stream was not stated complete (finish)",
+            _ => return Ok(()),
+        };
+        let cut: Vec<String> = inner
+            .members
+            .iter()
+            .zip(wanted)
+            .filter(|(member, wanted)| **wanted && !member.device.info().complete)
+            .map(|(member, _)| format!("{}: {missing}", member.device.name()))
+            .collect();
+        if cut.is_empty() { Ok(()) } else { Err(Error::order(format!("{phase}: {}", cut.join("; ")))) }
+    }
+}

@@ -1,0 +1,305 @@
+//! Groups: members, policy, pause and resume, a moment without DMA.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Pinned, Rig, caps, kind, kinds, mixes};
+use simdev::{Access, Config, Effect, Fault, Window};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::dialect::{Caps, Direction, Kind, State};
+use vfiomig::error::Kind as Failure;
+use vfiomig::group::{self, Group};
+use vfiomig::migration::{Migration, Phase};
+
+fn both() -> Config {
+    Config::v2(Caps { p2p: true, pre_copy: true })
+}
+
+#[test]
+fn members_come_and_go_but_not_during_a_migration() {
+    let rig = Rig::source(&[both(), both()], 0);
+    let other = Arc::new(
+        Device::new(simdev::Device::new(both()).transport(), Options { name: "d0".into(), ..Options::default() })
+            .unwrap(),
+    );
+    let failure = rig.group.add_device(Arc::clone(&other)).unwrap_err();
+    assert_eq!(failure.kind(), Failure::Argument, "names are unique");
+    assert_eq!(rig.group.remove_device(&other).unwrap_err().kind(), Failure::Argument);
+    let migration = rig.save();
+    for refused in [
+        rig.group.add_device(Arc::clone(&other)),
+        rig.group.remove_device(&rig.devices[0]),
+        rig.group.add_tracker(rig::Log::new()),
+        Migration::new(Arc::clone(&rig.group), Direction::Save).map(|_| ()),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), Failure::Order);
+    }
+    drop(migration);
+    rig.group.remove_device(&rig.devices[0]).unwrap();
+    rig.group.add_device(other).unwrap();
+    assert_eq!(rig.group.devices().unwrap().len(), 2);
+    rig.group.close().unwrap();
+    assert_eq!(rig.group.pause().unwrap_err().errno(), libc::ENODEV);
+}
+
+#[test]
+fn a_freed_device_leaves_a_place_that_answers_enodev() {
+    let rig = Rig::source(&[both(), both(), both()], 0);
+    rig.devices[1].close().unwrap();
+    let failure = rig.group.pause().unwrap_err();
+    assert_eq!((failure.errno(), failure.results().len()), (libc::ENODEV, 3));
+    assert_eq!(failure.results()[1].errno, libc::ENODEV);
+    assert_eq!(rig.states(), [State::Stop, State::Running, State::Stop], "the others are paused all the same");
+    let policy = rig.group.check().unwrap();
+    assert!(!policy.migratable && policy.reasons.iter().any(|why| why.contains("d1") && why.contains("freed")));
+    rig.group.remove_device(&rig.devices[1]).unwrap();
+    rig.group.resume().unwrap();
+    assert!(rig.group.check().unwrap().migratable);
+}
+
+#[test]
+fn every_mix_of_devices_pauses_and_resumes_behind_barriers() {
+    for mix in mixes(&kinds(), 3) {
+        for max_workers in [1, 0] {
+            let rig = Rig::source(&mix, max_workers);
+            for _ in 0..2 {
+                rig.group.pause().unwrap();
+                assert!(rig.states().iter().all(|&s| s == State::Stop));
+                rig.group.pause().unwrap();
+                rig.group.resume().unwrap();
+                assert!(rig.states().iter().all(|&s| s == State::Running));
+            }
+            rig::assert_barriers(&rig.fakes);
+            rig.assert_clean("pause");
+            // P2P states are entered where they exist, and confirmed.
+            for (fake, config) in rig.fakes.iter().zip(&mix) {
+                let graces = fake.transitions().iter().filter(|t| t.to.state() == State::RunningP2p).count();
+                assert_eq!(graces, if caps(config).p2p { 4 } else { 0 });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pause_costs_the_slowest_device_of_each_step() {
+    let delay = Duration::from_millis(20);
+    let slow = |max_workers| {
+        let rig = Rig::source(&vec![both(); 8], max_workers);
+        for fake in &rig.fakes {
+            fake.inject(Fault::from(Access::StateWrite, 0, Effect::Delay(delay)));
+        }
+        let begun = Instant::now();
+        rig.group.pause().unwrap();
+        begun.elapsed()
+    };
+    let side_by_side = (0..5).map(|_| slow(0)).min().unwrap();
+    assert!(side_by_side < delay * 2 + Duration::from_millis(8), "{side_by_side:?}");
+    let serial = slow(1);
+    assert!(serial >= delay * 16, "{serial:?}");
+}
+
+#[test]
+fn a_device_that_misses_a_barrier_holds_the_others() {
+    for max_workers in [1, 0] {
+        let rig = Rig::source(&[both(), both(), both()], max_workers);
+        let fault = rig.fakes[1].inject(Fault::at(Access::StateWrite, 0, Effect::Errno(libc::EBUSY)));
+        let failure = rig.group.pause().unwrap_err();
+        assert_eq!(rig.fakes[1].fault_reached(fault), 1);
+        assert_eq!((failure.kind(), failure.errno()), (Failure::Device, libc::EBUSY));
+        assert!(failure.to_string().contains("d1"), "{failure}");
+        assert_eq!(rig.states(), [State::RunningP2p, State::Running, State::RunningP2p]);
+        let found: Vec<u32> = failure.results().iter().map(|result| result.found).collect();
+        assert_eq!(found, [State::RunningP2p.number(), State::Running.number(), State::RunningP2p.number()]);
+        assert_eq!(rig.group.results().unwrap()[1].errno, libc::EBUSY);
+        // Both ways lead on.
+        rig.group.resume().unwrap();
+        rig.group.pause().unwrap();
+        assert!(rig.states().iter().all(|&s| s == State::Stop));
+        rig.assert_clean("held");
+    }
+}
+
+#[test]
+fn a_device_in_error_is_named_and_the_others_rest() {
+    let rig = Rig::source(&[both(), both()], 0);
+    rig.fakes[0].inject(Fault::at(Access::StateWrite, 0, Effect::ToError(libc::EIO)));
+    assert!(rig.group.pause().is_err());
+    let failure = rig.group.pause().unwrap_err();
+    assert!(failure.to_string().contains("d0") && failure.to_string().contains("reset"), "{failure}");
+    assert_eq!(rig.states(), [State::Error, State::Stop]);
+    rig.devices[0].reset().unwrap();
+    rig.group.resume().unwrap();
+    assert_eq!(rig.states(), [State::Running, State::Running]);
+}
+
+#[test]
+fn pausing_in_precopy_holds_the_sessions_and_resuming_ends_them() {
+    for max_workers in [1, 0] {
+        let rig = Rig::source(&kinds(), max_workers);
+        rig.allow_abort();
+        let migration = rig.save();
+        migration.advance(Phase::SavePrecopy).unwrap();
+        let mut streams = vec![rig::Stream::default(); rig.devices.len()];
+        rig.drain_all(&mut streams).unwrap();
+        rig.group.pause().unwrap();
+        for (config, state) in rig.configs.iter().zip(rig.states()) {
+            assert_eq!(state, if caps(config).pre_copy { State::StopCopy } else { State::Stop });
+        }
+        assert_eq!(migration.phase(), Phase::SavePrecopy);
+        rig.group.resume().unwrap();
+        assert!(rig.states().iter().all(|&s| s == State::Running));
+        // The migration goes on; streams that were begun are void until the caller says that it begins anew.
+        migration.advance(Phase::SaveStopCopy).unwrap();
+        for (i, device) in rig.devices.iter().enumerate() {
+            if streams[i].len() > 0 {
+                assert_eq!(device.read(&mut [0; 10]).unwrap_err().kind(), Failure::Stale);
+                device.start_stream().unwrap();
+            }
+            streams[i] = rig::Stream::default();
+        }
+        rig.drain_all(&mut streams).unwrap();
+        rig.log.harvest();
+        migration.advance(Phase::SaveHalted).unwrap();
+        rig::assert_barriers(&rig.fakes);
+        let target = Rig::target(&kinds(), max_workers);
+        target.load_all(&target.load(), &streams).unwrap();
+        assert!(target.fakes.iter().zip(&rig.fakes).all(|(a, b)| a.same_content(b)));
+    }
+}
+
+#[test]
+fn a_paused_migration_goes_on_without_a_resume() {
+    let rig = Rig::source(&kinds(), 0);
+    let migration = rig.save();
+    migration.advance(Phase::SavePrecopy).unwrap();
+    let mut streams = vec![rig::Stream::default(); rig.devices.len()];
+    rig.drain_all(&mut streams).unwrap();
+    rig.group.pause().unwrap();
+    migration.advance(Phase::SaveStopCopy).unwrap();
+    rig.drain_all(&mut streams).unwrap();
+    rig.log.harvest();
+    migration.advance(Phase::SaveHalted).unwrap();
+    rig.assert_clean("paused");
+}
+
+#[test]
+fn past_precopy_there_is_no_pause() {
+    let rig = Rig::source(&[both()], 0);
+    rig.allow_abort();
+    let migration = rig.save();
+    for phase in [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
+        migration.advance(phase).unwrap();
+        assert_eq!(rig.group.pause().unwrap_err().kind(), Failure::Order, "{phase}");
+        assert_eq!(rig.group.resume().unwrap_err().kind(), Failure::Order, "{phase}");
+    }
+    let target = Rig::target(&[both()], 0);
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    assert_eq!(target.group.pause().unwrap_err().kind(), Failure::Order);
+}
+
+#[test]
+fn devices_that_want_the_calling_thread_get_it() {
+    let configs: Vec<Config> = kinds().into_iter().chain([both()]).collect();
+    let home = std::thread::current().id();
+    let seeded: Vec<Config> = configs.iter().map(|config| config.clone().seeded(1)).collect();
+    let rig = Rig::new(&seeded, 0, &|device, i| {
+        let inner = device.transport();
+        if i % 2 == 0 { Box::new(Pinned { inner, home }) } else { inner }
+    });
+    rig.group.pause().unwrap();
+    rig.group.resume().unwrap();
+    let migration = rig.save();
+    rig.save_all(&migration).unwrap();
+    rig.assert_clean("pinned");
+}
+
+#[test]
+fn policy_answers_with_every_reason() {
+    let (v1, ndma) = (Config::v1(Window::Trapped), Config::v1_ndma(Window::Trapped));
+    let plain = Config::v2(Caps::default());
+    for (configs, foreign, expected) in [
+        // (precopy, p2p, page requests)
+        (vec![], 0, (true, true, true)),
+        (vec![plain.clone()], 0, (false, true, false)),
+        (vec![plain.clone()], 1, (false, false, false)),
+        (vec![ndma.clone(), ndma.clone()], 0, (true, true, true)),
+        (vec![ndma.clone()], 1, (true, false, true)),
+        (vec![both(), both()], 0, (true, true, false)),
+        (vec![both(), v1.clone()], 0, (true, false, false)),
+        (vec![both(), ndma.clone()], 0, (true, true, false)),
+    ] {
+        let rig = Rig::source(&configs, 0);
+        let group = Group::new(group::Options { foreign_initiators: foreign, ..group::Options::default() });
+        rig.devices.iter().for_each(|device| group.add_device(Arc::clone(device)).unwrap());
+        group.add_tracker(rig.log.clone()).unwrap();
+        let policy = group.check().unwrap();
+        assert!(policy.migratable, "{policy:?}");
+        assert_eq!((policy.pre_copy, policy.p2p, policy.page_requests), expected, "{configs:?} {foreign}: {policy:?}");
+        let noes = [expected.0, expected.1, expected.2].iter().filter(|yes| !**yes).count();
+        assert!(policy.reasons.len() >= noes && (noes > 0 || policy.reasons.is_empty()), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_group_that_cannot_be_migrated_says_why_for_each_device() {
+    let rig = Rig::source(&[both(), both(), both()], 0);
+    rig.log.covers.store(false, Ordering::Relaxed);
+    rig.devices[1].set_state(State::PreCopy, OnFailure::Keep, false).unwrap();
+    rig.devices[2].close().unwrap();
+    let policy = rig.group.check().unwrap();
+    assert!(!policy.migratable);
+    let failure = Migration::new(Arc::clone(&rig.group), Direction::Save).unwrap_err();
+    assert_eq!(failure.kind(), Failure::Unsupported);
+    let text = failure.to_string();
+    for part in ["d0: no tracker covers", "d1: it is in PRE_COPY", "d2: the device handle was freed"] {
+        assert!(text.contains(part), "{text}");
+        assert!(policy.reasons.iter().any(|why| why.contains(part)), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_moment_without_dma_needs_ndma_or_stopped_devices() {
+    let ndma = Config::v1_ndma(Window::Trapped);
+    for max_workers in [1, 0] {
+        let rig = Rig::source(&[ndma.clone(), ndma.clone()], max_workers);
+        let look = || rig.fakes.iter().map(|fake| fake.dma_write(1).is_ok()).collect::<Vec<_>>();
+        assert_eq!(rig.group.without_dma(look).unwrap(), [false, false]);
+        assert_eq!(look(), [true, true], "they go on");
+        let migration = rig.save();
+        migration.advance(Phase::SavePrecopy).unwrap();
+        assert_eq!(rig.group.without_dma(|| rig.states()).unwrap(), [State::PreCopyP2p; 2]);
+        assert_eq!(rig.states(), [State::PreCopy; 2]);
+        drop(migration);
+        rig.allow_abort();
+    }
+    // v2's P2P does not stop DMA to RAM; a v1 device without NDMA stops none.
+    for config in [both(), Config::v1(Window::Trapped)] {
+        let rig = Rig::source(&[ndma.clone(), config.clone()], 0);
+        let failure = rig.group.without_dma(|| ()).unwrap_err();
+        assert_eq!((failure.kind(), rig.states()), (Failure::Unsupported, vec![State::Running; 2]));
+        assert!(failure.to_string().contains("d1"), "{failure}");
+        rig.group.pause().unwrap();
+        assert_eq!(rig.group.without_dma(|| 7).unwrap(), 7, "stopped devices start no DMA");
+        assert_eq!(kind(&rig.configs[0]), Kind::V1);
+    }
+}
+
+#[test]
+fn a_moment_without_dma_that_fails_brings_the_others_back() {
+    let ndma = Config::v1_ndma(Window::Trapped);
+    for (nth, state) in [(0, State::Running), (1, State::RunningP2p)] {
+        let rig = Rig::source(&[ndma.clone(), ndma.clone(), ndma.clone()], 0);
+        let fault = rig.fakes[1].inject(Fault::at(Access::StateWrite, nth, Effect::Errno(libc::EIO)));
+        let mut ran = false;
+        let failure = rig.group.without_dma(|| ran = true).unwrap_err();
+        assert_eq!((rig.fakes[1].fault_reached(fault), ran), (1, nth == 1));
+        assert_eq!(rig.states(), [State::Running, state, State::Running]);
+        assert!(failure.to_string().contains("d1"), "{failure}");
+    }
+}

@@ -1,0 +1,599 @@
+//! Migrations of groups: phases, order, streams, cancel, abort, figures, report. Faults are in group_faults.rs.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Rig, Stream, caps, kind, kinds, mixes};
+use simdev::{Access, Config, Effect, Fault, PrecopyEnd, Window};
+use std::time::{Duration, Instant};
+use vfiomig::dialect::{Caps, Kind, State};
+use vfiomig::error::Kind as Failure;
+use vfiomig::migration::{AbortTo, Given, Migration, Phase};
+
+fn both() -> Config {
+    Config::v2(Caps { p2p: true, pre_copy: true })
+}
+
+fn refused(result: vfiomig::Result<()>, texts: &[&str]) {
+    let failure = result.unwrap_err();
+    assert_eq!(failure.kind(), Failure::Order, "{failure}");
+    assert!(texts.iter().all(|text| failure.to_string().contains(text)), "{failure}");
+}
+
+#[test]
+fn every_mix_of_devices_migrates_behind_barriers() {
+    let pairs = mixes(&kinds(), 2);
+    for mix in pairs.iter().chain([&kinds()]) {
+        for max_workers in [1, 0] {
+            let what = format!("{:?}", mix.iter().map(|config| config.dialect).collect::<Vec<_>>());
+            let source = Rig::source(mix, max_workers);
+            let target = Rig::target(mix, max_workers);
+            let save = source.save();
+            let streams = source.save_all(&save).unwrap();
+            assert_eq!(save.phase(), Phase::SaveHalted);
+            let load = target.load();
+            target.load_all(&load, &streams).unwrap();
+            assert_eq!(load.phase(), Phase::LoadRunning);
+            for (from, to) in source.fakes.iter().zip(&target.fakes) {
+                assert!(from.same_content(to), "{what}");
+            }
+            assert!(
+                source.states().iter().all(|&s| s == State::Stop)
+                    && target.states().iter().all(|&s| s == State::Running)
+            );
+            for rig in [&source, &target] {
+                rig.assert_clean(&what);
+                rig::assert_barriers(&rig.fakes);
+            }
+            assert_eq!(*source.log.calls.lock(), ["start", "begin_final", "harvest", "end_final", "stop"]);
+            assert!(target.log.calls.lock().is_empty());
+            // The target is an ordinary source afterwards.
+            drop(load);
+            let again = target.save();
+            target.save_all(&again).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_paused_vm_migrates_and_its_devices_never_run() {
+    for max_workers in [1, 0] {
+        let source = Rig::source(&kinds(), max_workers);
+        source.group.pause().unwrap();
+        let before: Vec<usize> = source.fakes.iter().map(|fake| fake.transitions().len()).collect();
+        let save = source.save();
+        let streams = source.save_all(&save).unwrap();
+        for (fake, before) in source.fakes.iter().zip(before) {
+            let since: Vec<State> = fake.transitions()[before..].iter().map(|t| t.to.state()).collect();
+            assert_eq!(since, [State::StopCopy, State::Stop]);
+        }
+        save.abort(AbortTo::AsItWas).unwrap();
+        assert!(source.states().iter().all(|&s| s == State::Stop), "it was paused");
+        let target = Rig::target(&kinds(), max_workers);
+        target.load_all(&target.load(), &streams).unwrap();
+        assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+    }
+}
+
+#[test]
+fn advance_passes_through_what_needs_no_hand() {
+    let source = Rig::source(&kinds(), 0);
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    for (fake, config) in source.fakes.iter().zip(kinds()) {
+        let entered: Vec<State> = fake.transitions().iter().map(|t| t.to.state()).collect();
+        let is_draft = kind(&config) == Kind::Draft;
+        assert_eq!(entered.contains(&State::PreCopy), is_draft, "pre-copy is left out, but for the draft's log");
+        assert_eq!(entered.contains(&State::RunningP2p), caps(&config).p2p, "grace is not");
+    }
+    let mut streams = vec![Stream::default(); 7];
+    source.drain_all(&mut streams).unwrap();
+    source.log.harvest();
+    save.advance(Phase::SaveHalted).unwrap();
+    rig::assert_barriers(&source.fakes);
+    let target = Rig::target(&kinds(), 0);
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    target.write_all(&streams).unwrap();
+    load.advance(Phase::LoadRunning).unwrap();
+    assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+    rig::assert_barriers(&target.fakes);
+}
+
+#[test]
+fn v1_devices_alone_hear_of_the_viommu_grace() {
+    let source = Rig::source(&kinds(), 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SaveViommuGrace).unwrap();
+    for (config, state) in kinds().iter().zip(source.states()) {
+        let expected = match (kind(config), caps(config)) {
+            (Kind::V1, Caps { p2p: true, .. }) => State::PreCopyP2p,
+            (_, Caps { pre_copy: true, .. }) => State::PreCopy,
+            _ => State::Running,
+        };
+        assert_eq!(state, expected, "{config:?}");
+    }
+}
+
+#[test]
+fn wrong_order_is_refused_with_what_may_be_next_and_changes_nothing() {
+    let source = Rig::source(&[both(), both()], 0);
+    let save = source.save();
+    let calls = || source.fakes.iter().map(|fake| fake.calls().len()).collect::<Vec<_>>();
+    let before = calls();
+    refused(save.advance(Phase::SaveHalted), &["SAVE_HALTED", "IDLE", "SAVE_TRACKING, SAVE_PRECOPY"]);
+    refused(save.advance(Phase::LoadResuming), &["next may be"]);
+    refused(save.advance(Phase::Failed), &[]);
+    assert_eq!((calls(), save.phase()), (before, Phase::Idle));
+    save.advance(Phase::SavePrecopy).unwrap();
+    let before = calls();
+    save.advance(Phase::SavePrecopy).unwrap();
+    refused(save.advance(Phase::SaveTracking), &["SAVE_TRACKING does not follow SAVE_PRECOPY"]);
+    refused(save.advance(Phase::Idle), &[]);
+    assert_eq!((calls(), save.phase()), (before, Phase::SavePrecopy));
+    let mut streams = vec![Stream::default(); 2];
+    source.drain_all(&mut streams).unwrap();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    // HALTED: each END, then each log.
+    refused(save.advance(Phase::SaveHalted), &["d0: its END was not consumed", "d1: its END"]);
+    streams[0].drain(&source.devices[0]).unwrap();
+    refused(save.advance(Phase::SaveHalted), &["d1: its END"]);
+    streams[1].drain(&source.devices[1]).unwrap();
+    refused(save.advance(Phase::SaveHalted), &["the final harvest is missing", "ram"]);
+    assert_eq!((save.phase(), source.states()), (Phase::SaveStopCopy, vec![State::StopCopy; 2]));
+    save.advance_without_harvest().unwrap();
+    assert_eq!(*source.log.started.lock(), 0);
+    refused(save.advance(Phase::SaveStopCopy), &["next may be: none"]);
+    // LOADED: each finish.
+    let target = Rig::target(&[both(), both()], 0);
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    streams[0].write(&target.devices[0]).unwrap();
+    for phase in [Phase::LoadLoaded, Phase::LoadRunning] {
+        refused(load.advance(phase), &["d1: its stream was not stated complete"]);
+    }
+    assert_eq!((load.phase(), target.states()), (Phase::LoadResuming, vec![State::Resuming; 2]));
+    streams[1].write(&target.devices[1]).unwrap();
+    load.advance(Phase::LoadRunning).unwrap();
+    refused(load.abort(AbortTo::Running), &["would destroy the guest"]);
+    assert_eq!(target.fakes[0].resets(), 0);
+}
+
+#[test]
+fn a_load_rests_in_loaded() {
+    let source = Rig::source(&kinds(), 0);
+    let streams = source.save_all(&source.save()).unwrap();
+    let target = Rig::target(&kinds(), 0);
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    target.write_all(&streams).unwrap();
+    load.advance(Phase::LoadLoaded).unwrap();
+    let results = target.group.results().unwrap();
+    for ((config, state), result) in kinds().iter().zip(target.states()).zip(results) {
+        let v2 = kind(config) == Kind::V2;
+        assert_eq!(state, if v2 { State::Stop } else { State::Resuming });
+        assert_eq!(result.message.contains("not validated"), !v2, "{result:?}");
+    }
+    load.abort(AbortTo::Running).unwrap();
+    assert!(target.fakes.iter().all(|fake| fake.resets() == 1 && fake.state() == State::Running));
+    assert_eq!(load.phase(), Phase::Idle);
+    // And the same migration may begin anew.
+    target.load_all(&load, &streams).unwrap();
+    assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+}
+
+#[test]
+fn aborts_lead_back_from_every_phase() {
+    let phases =
+        [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+    for max_workers in [1, 0] {
+        for (to, expected) in
+            [(AbortTo::Running, State::Running), (AbortTo::Stop, State::Stop), (AbortTo::AsItWas, State::Running)]
+        {
+            let source = Rig::source(&kinds(), max_workers);
+            source.allow_abort();
+            let save = source.save();
+            for phase in phases {
+                if expected == State::Stop {
+                    source.group.resume().unwrap();
+                }
+                save.advance(phase).unwrap();
+                save.abort(to).unwrap();
+                assert_eq!((save.phase(), *source.log.started.lock()), (Phase::Idle, 0), "{phase} {to:?}");
+                assert!(source.states().iter().all(|&s| s == expected), "{phase} {to:?}: {:?}", source.states());
+            }
+            if expected == State::Running {
+                // From HALTED too: only the caller knows that no second guest runs.
+                source.save_all(&save).unwrap();
+                save.abort(to).unwrap();
+                assert!(source.states().iter().all(|&s| s == expected));
+                let streams = source.save_all(&save).unwrap();
+                let target = Rig::target(&kinds(), max_workers);
+                target.load_all(&target.load(), &streams).unwrap();
+                assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+            }
+            assert!(source.fakes.iter().all(|fake| fake.resets() == 0), "a source is never reset");
+            rig::assert_barriers(&source.fakes);
+            source.assert_clean("abort");
+        }
+    }
+}
+
+#[test]
+fn a_load_is_aborted_by_resets_of_what_was_touched() {
+    let source = Rig::source(&kinds(), 0);
+    let streams = source.save_all(&source.save()).unwrap();
+    for last in [Phase::Idle, Phase::LoadResuming, Phase::LoadLoaded, Phase::LoadP2pGrace] {
+        let target = Rig::target(&kinds(), 0);
+        let load = target.load();
+        if last >= Phase::LoadResuming {
+            load.advance(Phase::LoadResuming).unwrap();
+            target.write_all(&streams).unwrap();
+            load.advance(last).unwrap();
+        }
+        load.abort(AbortTo::Stop).unwrap();
+        let resets = u64::from(last != Phase::Idle);
+        assert!(target.fakes.iter().all(|fake| fake.resets() == resets), "{last}");
+        assert!(target.states().iter().all(|&s| s == State::Stop), "{last}");
+    }
+}
+
+#[test]
+fn cancel_lasts_until_abort_and_comes_too_late_in_the_end() {
+    let source = Rig::source(&[both(), both()], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    save.cancel();
+    let before = source.fakes[0].calls().len();
+    for _ in 0..2 {
+        let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
+        assert_eq!((failure.kind(), failure.errno()), (Failure::Canceled, libc::ECANCELED));
+    }
+    assert_eq!((source.fakes[0].calls().len(), save.phase()), (before, Phase::SavePrecopy));
+    save.advance(Phase::SavePrecopy).unwrap();
+    save.abort(AbortTo::Running).unwrap();
+    source.save_all(&save).unwrap();
+    save.cancel();
+    save.advance(Phase::SaveHalted).unwrap();
+    save.abort(AbortTo::Running).unwrap();
+    // Before HALTED is begun it holds that up too.
+    let mut streams = vec![Stream::default(); 2];
+    save.advance(Phase::SaveStopCopy).unwrap();
+    source.drain_all(&mut streams).unwrap();
+    source.log.harvest();
+    save.cancel();
+    assert_eq!(save.advance(Phase::SaveHalted).unwrap_err().kind(), Failure::Canceled);
+    assert_eq!(source.states(), [State::StopCopy; 2]);
+    save.abort(AbortTo::Running).unwrap();
+    assert_eq!(source.states(), [State::Running; 2]);
+}
+
+#[test]
+fn cancel_from_another_thread_begins_nothing_new() {
+    // One after another: the first device is in the kernel when the cancel comes, the second was not begun.
+    let source = Rig::source(&[both(), both()], 1);
+    source.allow_abort();
+    source.fakes[0].inject(Fault::at(Access::StateWrite, 0, Effect::Delay(Duration::from_millis(100))));
+    let save = source.save();
+    let failure = std::thread::scope(|scope| {
+        let call = scope.spawn(|| save.advance(Phase::SavePrecopy));
+        while source.fakes[0].count(Access::StateWrite) == 0 {
+            std::thread::yield_now();
+        }
+        save.cancel();
+        call.join().unwrap().unwrap_err()
+    });
+    assert_eq!(failure.kind(), Failure::Canceled);
+    assert_eq!(source.states(), [State::PreCopy, State::Running]);
+    assert_ne!(save.phase(), Phase::Failed);
+    save.abort(AbortTo::AsItWas).unwrap();
+    assert_eq!(source.states(), [State::Running; 2]);
+}
+
+#[test]
+fn device_by_device_a_phase_is_entered_with_the_last() {
+    let source = Rig::source(&kinds(), 0);
+    let save = source.save();
+    let each = |migration: &Migration, rig: &Rig, phase: Phase, before: Phase| {
+        for device in &rig.devices {
+            assert_eq!(migration.phase(), before);
+            migration.advance_device(device, phase).unwrap();
+            migration.advance_device(device, phase).unwrap();
+        }
+        assert_eq!(migration.phase(), phase);
+    };
+    let device = &source.devices[0];
+    refused(save.advance_device(device, Phase::SaveP2pGrace), &["SAVE_TRACKING comes before it"]);
+    each(&save, &source, Phase::SaveTracking, Phase::Idle);
+    each(&save, &source, Phase::SavePrecopy, Phase::SaveTracking);
+    let mut streams = vec![Stream::default(); 7];
+    source.drain_all(&mut streams).unwrap();
+    save.advance_device(device, Phase::SaveP2pGrace).unwrap();
+    // Nobody goes on before all are there, and nobody is paused in between.
+    refused(save.advance_device(device, Phase::SaveStopCopy), &["SAVE_P2P_GRACE"]);
+    refused(save.advance(Phase::SaveViommuGrace), &["next may be: SAVE_P2P_GRACE"]);
+    refused(source.group.pause(), &["device by device"]);
+    // One call may do the rest, and go on.
+    save.advance(Phase::SaveP2pGrace).unwrap();
+    each(&save, &source, Phase::SaveStopCopy, Phase::SaveP2pGrace);
+    source.drain_all(&mut streams).unwrap();
+    refused(save.advance_device(device, Phase::SaveHalted), &["final harvest"]);
+    source.log.harvest();
+    each(&save, &source, Phase::SaveHalted, Phase::SaveStopCopy);
+    assert_eq!(*source.log.calls.lock(), ["start", "begin_final", "harvest", "end_final", "stop"]);
+    source.assert_clean("by device");
+    rig::assert_barriers(&source.fakes);
+    let report = save.report().unwrap();
+    assert_eq!(report.phases.len(), 5, "{report}");
+    assert!(report.phases.iter().all(|phase| phase.devices.len() == 7));
+
+    let target = Rig::target(&kinds(), 0);
+    let load = target.load();
+    each(&load, &target, Phase::LoadResuming, Phase::Idle);
+    target.write_all(&streams).unwrap();
+    each(&load, &target, Phase::LoadLoaded, Phase::LoadResuming);
+    each(&load, &target, Phase::LoadP2pGrace, Phase::LoadLoaded);
+    // d0 is a v2 device: those that leave RESUMING by running go first.
+    refused(load.advance_device(&target.devices[0], Phase::LoadRunning), &["d0", "RESUMING"]);
+    for i in [4, 6, 0, 1, 2, 3, 5] {
+        load.advance_device(&target.devices[i], Phase::LoadRunning).unwrap();
+    }
+    assert_eq!(load.phase(), Phase::LoadRunning);
+    assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+}
+
+#[test]
+fn a_failed_migration_keeps_its_first_error() {
+    for max_workers in [1, 0] {
+        let source = Rig::source(&[both(), both(), both()], max_workers);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        let nth = source.fakes[1].count(Access::StateWrite);
+        let fault = source.fakes[1].inject(Fault::at(Access::StateWrite, nth, Effect::Errno(libc::ETIMEDOUT)));
+        let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
+        assert_eq!(source.fakes[1].fault_reached(fault), 1);
+        assert_eq!((failure.kind(), failure.errno()), (Failure::Device, libc::ETIMEDOUT));
+        assert_eq!(save.phase(), Phase::Failed);
+        // The others ended their step, and nobody passed the barrier.
+        assert_eq!(source.states(), [State::PreCopyP2p, State::PreCopy, State::PreCopyP2p]);
+        let results: Vec<_> = failure.results().iter().map(|r| (r.errno, r.found)).collect();
+        let (pp, pc) = (State::PreCopyP2p.number(), State::PreCopy.number());
+        assert_eq!(results, [(0, pp), (libc::ETIMEDOUT, pc), (0, pp)]);
+        for again in [save.advance(Phase::SaveStopCopy), save.advance(Phase::SavePrecopy)] {
+            assert_eq!(again.unwrap_err().to_string(), failure.to_string());
+        }
+        assert_eq!(save.error().unwrap().unwrap().errno(), libc::ETIMEDOUT);
+        save.abort(AbortTo::Running).unwrap();
+        assert_eq!((save.phase(), source.states()), (Phase::Idle, vec![State::Running; 3]));
+        assert!(save.error().unwrap().is_none());
+        source.save_all(&save).unwrap();
+    }
+}
+
+#[test]
+fn what_others_do_to_a_device_ends_the_migration() {
+    let source = Rig::source(&[both(), both()], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    source.fakes[1].reset().unwrap();
+    // A data call notices.
+    assert!(source.devices[1].read(&mut [0; 100]).is_err());
+    let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
+    assert_eq!((failure.kind(), save.phase()), (Failure::Stale, Phase::Failed));
+    assert!(failure.to_string().contains("d1"), "{failure}");
+    save.abort(AbortTo::Running).unwrap();
+    // Nothing has noticed: the state is read before it is changed.
+    save.advance(Phase::SavePrecopy).unwrap();
+    source.fakes[0].reset().unwrap();
+    let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
+    assert_eq!((failure.kind(), save.phase()), (Failure::Stale, Phase::Failed));
+    save.abort(AbortTo::Running).unwrap();
+    assert_eq!(source.states(), [State::Running; 2]);
+    // A handle that was freed.
+    save.advance(Phase::SavePrecopy).unwrap();
+    source.devices[0].close().unwrap();
+    assert_eq!(save.advance(Phase::SaveP2pGrace).unwrap_err().errno(), libc::ENODEV);
+    let failure = save.abort(AbortTo::Running).unwrap_err();
+    assert_eq!((failure.errno(), source.states()[1]), (libc::ENODEV, State::Running), "the other one is back");
+}
+
+#[test]
+fn p2p_states_are_read_back() {
+    // The driver says yes and does nothing: the answer to the GET after the SET is another state.
+    let source = Rig::source(&[both(), both()], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let reads = source.fakes[0].count(Access::StateRead);
+    // The first read is the one before the change.
+    let fault = source.fakes[0].inject(Fault::at(Access::StateRead, reads + 1, Effect::Lie(6)));
+    let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
+    assert_eq!(source.fakes[0].fault_reached(fault), 1);
+    assert!(failure.to_string().contains("found in PRE_COPY"), "{failure}");
+    save.abort(AbortTo::Running).unwrap();
+    assert_eq!(source.states(), [State::Running; 2]);
+}
+
+#[test]
+fn a_tracker_that_does_not_start_changes_nothing() {
+    let source = Rig::source(&kinds(), 0);
+    let other = rig::Log::new();
+    source.group.add_tracker(other.clone()).unwrap();
+    *other.fails.lock() = Some("start");
+    let save = source.save();
+    let failure = save.advance(Phase::SavePrecopy).unwrap_err();
+    assert!(failure.to_string().contains("start failed"), "{failure}");
+    assert_eq!((save.phase(), *source.log.started.lock()), (Phase::Idle, 0));
+    assert!(source.states().iter().all(|&s| s == State::Running));
+    *other.fails.lock() = None;
+    let mut streams = vec![Stream::default(); 7];
+    save.advance(Phase::SaveStopCopy).unwrap();
+    source.drain_all(&mut streams).unwrap();
+    source.log.harvest();
+    refused(save.advance(Phase::SaveHalted), &["final harvest"]);
+    other.harvest();
+    // One that does not stop costs a log, not the migration.
+    *other.fails.lock() = Some("stop");
+    save.advance(Phase::SaveHalted).unwrap();
+    assert!(save.report().unwrap().to_string().contains("did not stop"));
+}
+
+#[test]
+fn a_migration_that_is_freed_stops_its_trackers_and_leaves_devices_alone() {
+    let source = Rig::source(&[both()], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    save.close().unwrap();
+    assert_eq!(save.advance(Phase::SaveHalted).unwrap_err().errno(), libc::ENODEV);
+    assert_eq!(*source.log.calls.lock(), ["start", "begin_final", "end_final", "stop"]);
+    assert_eq!(source.states(), [State::StopCopy]);
+    source.group.resume().unwrap();
+    assert_eq!(source.states(), [State::Running]);
+}
+
+#[test]
+fn the_report_tells_phases_devices_and_times() {
+    let source = Rig::source(&[both(), Config::v2(Caps::default())], 0);
+    let delay = Duration::from_millis(15);
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let mut streams = vec![Stream::default(); 2];
+    source.drain_all(&mut streams).unwrap();
+    save.advance(Phase::SaveP2pGrace).unwrap();
+    source.fakes[0].inject(Fault::from(Access::StateWrite, 0, Effect::Delay(delay)));
+    save.advance(Phase::SaveStopCopy).unwrap();
+    let report = save.report().unwrap();
+    let phases: Vec<Phase> = report.phases.iter().map(|phase| phase.phase).collect();
+    assert_eq!(phases, [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy]);
+    let last = &report.phases[3];
+    assert!(last.duration >= delay && last.devices[0].duration >= delay && last.devices[1].duration < last.duration);
+    assert_eq!((last.devices[0].from, last.devices[0].to), (State::PreCopyP2p.number(), State::StopCopy.number()));
+    assert!(report.phases.windows(2).all(|pair| pair[0].begun + pair[0].duration <= pair[1].begun));
+    let text = report.to_string();
+    for part in ["SAVE_STOP_COPY", "d0", "PRE_COPY_P2P -> STOP_COPY", "stays in RUNNING"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn readiness_waits_for_initial_data_and_for_nothing_else() {
+    let configs = [
+        both(),
+        Config { has_precopy_info: false, precopy_end: PrecopyEnd::Zero, ..both() },
+        Config::v2(Caps::default()),
+        Config::v1(Window::Trapped),
+    ];
+    let source = Rig::source(&configs, 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let note = |part: &str| save.pending().notes.iter().any(|note| note.contains(part));
+    save.pending_exact().unwrap();
+    let pending = save.pending();
+    assert!(!pending.ready && note("d0: not ready") && note("d1: not ready") && note("d3: not ready"), "{pending:?}");
+    assert!(!note("d2: not ready"), "without PRE_COPY nothing is waited for");
+    assert_eq!((pending.initial_bytes, pending.sent_bytes), (None, 0));
+    let mut streams = vec![Stream::default(); 4];
+    source.drain_all(&mut streams).unwrap();
+    save.pending_exact().unwrap();
+    let pending = save.pending();
+    assert!(pending.ready, "{pending:?}");
+    assert_eq!(pending.sent_bytes, streams.iter().map(|stream| stream.len() as u64).sum::<u64>());
+    // Dirty data never blocks (C5), new initial data does (C9).
+    source.fakes[0].redirty(9).unwrap();
+    save.pending_exact().unwrap();
+    assert!(save.pending().ready);
+}
+
+#[test]
+fn reinit_arms_readiness_again() {
+    let source = Rig::source(&[Config { opt_in: true, ..both() }], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let mut streams = vec![Stream::default(); 1];
+    source.drain_all(&mut streams).unwrap();
+    assert!(save.pending_exact().unwrap().ready);
+    source.fakes[0].reinit();
+    let pending = save.pending_exact().unwrap();
+    assert!(!pending.ready && pending.reinit_count == 1, "{pending:?}");
+}
+
+#[test]
+fn the_estimate_names_what_it_does_not_know() {
+    let source = Rig::source(&[both(), both()], 0);
+    source.allow_abort();
+    let save = source.save();
+    let nothing = save.estimate(Given::default()).unwrap();
+    assert_eq!((nothing.downtime, nothing.transition, nothing.transfer), (None, None, None));
+    assert!(nothing.notes.iter().any(|note| note.contains("bandwidth")));
+    assert!(nothing.notes.iter().any(|note| note.contains("d0") && note.contains("state changes")));
+    assert!(save.estimate(Given { bytes_per_second: Some(0), ..Given::default() }).is_err());
+    // A pause measures the transitions.
+    let delay = Duration::from_millis(10);
+    let faults: Vec<_> = source
+        .fakes
+        .iter()
+        .map(|fake| fake.inject(Fault { access: Access::StateWrite, nth: 0, times: 4, effect: Effect::Delay(delay) }))
+        .collect();
+    source.group.pause().unwrap();
+    source.group.resume().unwrap();
+    assert!(source.fakes.iter().zip(faults).all(|(fake, fault)| fake.fault_reached(fault) == 4));
+    save.advance(Phase::SavePrecopy).unwrap();
+    let pending = save.pending_exact().unwrap();
+    let bytes = pending.initial_bytes.unwrap() + pending.dirty_bytes.unwrap() + pending.stop_copy_bytes.unwrap();
+    let given = Given { bytes_per_second: Some(1000), other_bytes: 500, ..Given::default() };
+    let estimate = save.estimate(given).unwrap();
+    assert_eq!(estimate.bytes, Some(bytes + 500));
+    assert_eq!(estimate.transfer, Some(Duration::from_millis(bytes + 500)));
+    let transition = estimate.transition.unwrap();
+    assert!(transition >= delay * 2 && transition < delay * 10, "two barriers: {transition:?}");
+    assert_eq!(estimate.downtime, Some(transition + estimate.transfer.unwrap()));
+    assert!(estimate.notes.iter().all(|note| note.contains("not ready")), "{:?}", estimate.notes);
+    let given = Given { transition: Some(Duration::from_secs(1)), ..given };
+    assert_eq!(save.estimate(given).unwrap().transition, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn unknown_is_never_zero() {
+    let source = Rig::source(&[Config { has_data_size: false, ..both() }], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let pending = save.pending_exact().unwrap();
+    assert_eq!(pending.stop_copy_bytes, None);
+    assert!(pending.notes.iter().any(|note| note.contains("d0: stop-copy bytes unknown")));
+    let given = Given { bytes_per_second: Some(1), ..Given::default() };
+    assert_eq!(save.estimate(given).unwrap().transfer, None);
+}
+
+#[test]
+fn a_phase_of_four_slow_devices_costs_one() {
+    let delay = Duration::from_millis(50);
+    let phases = [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+    let measure = |max_workers| {
+        let source = Rig::source(&vec![both(); 4], max_workers);
+        source.allow_abort();
+        source
+            .fakes
+            .iter()
+            .for_each(|fake| drop(fake.inject(Fault::from(Access::StateWrite, 0, Effect::Delay(delay)))));
+        let save = source.save();
+        phases.map(|phase| {
+            let begun = Instant::now();
+            save.advance(phase).unwrap();
+            begun.elapsed()
+        })
+    };
+    let best = (0..5).map(|_| measure(0)).reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].min(b[2])]).unwrap();
+    assert!(best.iter().all(|&took| took >= delay && took < delay + Duration::from_millis(10)), "{best:?}");
+    assert!(measure(1).iter().all(|&took| took >= delay * 4));
+}
