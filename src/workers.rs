@@ -6,11 +6,12 @@
 
 use crate::log::{self, log};
 use crate::transport::signals::Blocked;
+use parking_lot::Mutex;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, scope};
 
 /// Threads of one call where the caller names no number: more would cost more than they save.
@@ -61,25 +62,59 @@ impl Queue {
 ///
 /// # Panics
 /// If a job or the sink does: after every worker was joined, and without beginning anything new.
-pub fn run_each<T: Send>(
+pub fn run_each<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) -> T + Sync, sink: impl FnMut(usize, T)) {
+    run_pieces(max, any_thread, &[], |item, _: Give<'_, ()>| job(item), |_, ()| None, sink);
+}
+
+/// Hands a piece to the calling thread and takes another one; `None`: the calling thread wants no more.
+pub type Give<'a, P> = &'a mut dyn FnMut(P) -> Option<P>;
+
+/// What comes from a worker.
+enum Message<P, T> {
+    Piece(usize, P),
+    Done(usize, Result<T, Panic>, log::Lines),
+}
+
+/// As [`run_each`], with jobs that exchange pieces with the calling thread while they run: `on` gets each piece there, in the
+/// order of its job, and gives another one back. Each job begins with copies of `spare` on the way to it, so that it is
+/// never more than that many pieces ahead of the calling thread.
+///
+/// # Panics
+/// As `run_each`.
+pub fn run_pieces<P: Clone + Send, T: Send>(
     max: usize,
     any_thread: &[bool],
-    job: impl Fn(usize) -> T + Sync,
+    spare: &[P],
+    job: impl Fn(usize, Give<'_, P>) -> T + Sync,
+    mut on: impl FnMut(usize, P) -> Option<P>,
     mut sink: impl FnMut(usize, T),
 ) {
     let limit = if max == 0 { DEFAULT_MAX } else { max };
     let items_where = |wanted| any_thread.iter().enumerate().filter(move |(_, any)| **any == wanted).map(|(i, _)| i);
     let queue = Queue { items: items_where(true).collect(), next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
     if limit == 1 || any_thread.len() <= 1 || queue.items.is_empty() {
-        (0..any_thread.len()).for_each(|item| sink(item, job(item)));
+        for item in 0..any_thread.len() {
+            let result = job(item, &mut |piece| on(item, piece));
+            sink(item, result);
+        }
         return;
     }
-    let (sender, results) = channel();
-    let work = |sender: Sender<_>| {
+    let (sender, arrivals) = channel();
+    let (back, ways_back): (Vec<_>, Vec<_>) = any_thread.iter().map(|_| channel()).unzip();
+    let ways_back: Vec<Mutex<Receiver<Option<P>>>> = ways_back.into_iter().map(Mutex::new).collect();
+    for piece in spare {
+        // The other end is in `ways_back`.
+        back.iter().for_each(|back| drop(back.send(Some(piece.clone()))));
+    }
+    let work = |sender: Sender<Message<P, T>>| {
         while let Some(item) = queue.take() {
-            let (result, lines) = log::capture(|| queue.attempt(|| job(item)));
+            let mut give = |piece| {
+                sender.send(Message::Piece(item, piece)).ok()?;
+                ways_back.get(item)?.lock().recv().ok().flatten()
+            };
+            let (result, lines) = log::capture(|| queue.attempt(|| job(item, &mut give)));
             // Without a receiver the sink has panicked, and nobody wants the result.
-            let _ = sender.send((item, result, lines));
+            let _ = sender.send(Message::Done(item, result, lines));
         }
     };
     let outcome = scope(|scope| {
@@ -89,29 +124,90 @@ pub fn run_each<T: Send>(
         };
         let made = make_threads(limit.min(queue.items.len()), spawn);
         drop(sender);
-        let mut arrived = |(item, result, lines): (usize, Result<T, Panic>, log::Lines)| {
-            log::replay(lines);
-            result.map(|value| sink(item, value))
-        };
-        let here = || {
-            for item in items_where(false) {
-                arrived((item, Ok(job(item)), log::Lines::default()))?;
-                results.try_iter().try_for_each(&mut arrived)?;
-            }
-            if let Err(text) = made {
-                log!(Warning, "{text}: the calling thread does their work too");
-                while let Some(item) = queue.take() {
-                    arrived((item, Ok(job(item)), log::Lines::default()))?;
-                    results.try_iter().try_for_each(&mut arrived)?;
-                }
-            }
-            // Ends when the last worker has dropped its end.
-            results.iter().try_for_each(&mut arrived)
-        };
-        queue.attempt(here)
+        let caller = Caller { job: &job, on, sink, arrivals, back };
+        // It gives up its ends of the channels when it is done or panics, so that no worker waits for it.
+        queue.attempt(|| caller.serve(&queue, items_where(false), made))
     });
     if let Err(panic) | Ok(Err(panic)) = outcome {
         resume_unwind(panic);
+    }
+}
+
+/// The calling thread while workers are at work.
+struct Caller<'a, P, T, J, O, S> {
+    job: &'a J,
+    on: O,
+    sink: S,
+    arrivals: Receiver<Message<P, T>>,
+    /// By item: where its worker waits for a piece.
+    back: Vec<Sender<Option<P>>>,
+}
+
+impl<P, T, J, O, S> Caller<'_, P, T, J, O, S>
+where
+    J: Fn(usize, Give<'_, P>) -> T,
+    O: FnMut(usize, P) -> Option<P>,
+    S: FnMut(usize, T),
+{
+    /// Runs what belongs here, and hears the workers out.
+    fn serve(
+        mut self,
+        queue: &Queue,
+        mut own: impl Iterator<Item = usize>,
+        made: Result<(), String>,
+    ) -> Result<(), Panic> {
+        own.try_for_each(|item| self.run_here(item))?;
+        if let Err(text) = made {
+            log!(Warning, "{text}: the calling thread does their work too");
+            while let Some(item) = queue.take() {
+                self.run_here(item)?;
+            }
+        }
+        // Ends when the last worker has dropped its end.
+        while let Ok(message) = self.arrivals.recv() {
+            self.hear(message)?;
+        }
+        Ok(())
+    }
+
+    /// One job. Workers are served between its pieces, so that they never stand still for it.
+    fn run_here(&mut self, item: usize) -> Result<(), Panic> {
+        let mut failed = Ok(());
+        let job = self.job;
+        let result = job(item, &mut |piece| {
+            let next = (self.on)(item, piece);
+            if failed.is_ok() {
+                failed = self.hear_arrived();
+            }
+            next.filter(|_| failed.is_ok())
+        });
+        failed?;
+        (self.sink)(item, result);
+        self.hear_arrived()
+    }
+
+    fn hear_arrived(&mut self) -> Result<(), Panic> {
+        while let Ok(message) = self.arrivals.try_recv() {
+            self.hear(message)?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: Message<P, T>) -> Result<(), Panic> {
+        match message {
+            Message::Piece(item, piece) => {
+                let next = (self.on)(item, piece);
+                if let Some(back) = self.back.get(item) {
+                    // A worker that has ended wants nothing back.
+                    let _ = back.send(next);
+                }
+            }
+            Message::Done(item, result, lines) => {
+                log::replay(lines);
+                (self.sink)(item, result?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -147,7 +243,7 @@ mod tests {
     use super::*;
     use crate::log::Level;
     use std::collections::HashSet;
-    use std::sync::{Arc, Barrier, Mutex};
+    use std::sync::{Arc, Barrier};
     use std::thread::{self, ThreadId};
     use std::time::{Duration, Instant};
 
@@ -155,14 +251,14 @@ mod tests {
     static TURN: Mutex<()> = Mutex::new(());
 
     fn with_log<T>(run: impl FnOnce() -> T) -> (T, Vec<(ThreadId, String)>) {
-        let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _turn = TURN.lock();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&lines);
-        let sink = move |_: Level, text: &str| kept.lock().unwrap().push((thread::current().id(), text.to_string()));
+        let sink = move |_: Level, text: &str| kept.lock().push((thread::current().id(), text.to_string()));
         log::set_sink(Some(Arc::new(sink)), Level::Debug as i32);
         let result = run();
         log::set_sink(None, 0);
-        let lines = lines.lock().unwrap().clone();
+        let lines = lines.lock().clone();
         (result, lines)
     }
 
@@ -321,5 +417,79 @@ mod tests {
     fn a_job_may_have_workers_of_its_own() {
         let sums = run(0, &[true; 4], |i| run(0, &[true; 4], |j| i * j).into_iter().sum::<usize>());
         assert_eq!(sums, [0, 6, 12, 18]);
+    }
+
+    /// Each job gives `count` pieces; what the caller saw, by item.
+    fn exchange(max: usize, any: &[bool], spare: usize, count: usize, stop_at: Option<usize>) -> Vec<Vec<usize>> {
+        let mut seen = vec![Vec::new(); any.len()];
+        let ahead = AtomicUsize::new(0);
+        let job = |item: usize, give: Give<'_, usize>| {
+            for n in 0..count {
+                ahead.fetch_add(1, Ordering::SeqCst);
+                if give(item * 1000 + n).is_none() {
+                    return n + 1;
+                }
+            }
+            count
+        };
+        let caller = here();
+        let mut given = vec![0; any.len()];
+        let on = |item: usize, piece: usize| {
+            assert_eq!(here(), caller);
+            assert!(ahead.fetch_sub(1, Ordering::SeqCst) <= any.len() * (spare + 1), "too far ahead");
+            seen[item].push(piece);
+            stop_at.is_none_or(|last| piece % 1000 < last).then_some(0)
+        };
+        run_pieces(max, any, &vec![0; spare], job, on, |item, count| given[item] = count);
+        for (seen, given) in seen.iter().zip(given) {
+            assert_eq!(seen.len(), given, "every piece arrives before its job's result");
+        }
+        seen
+    }
+
+    #[test]
+    fn pieces_arrive_in_order_and_no_job_runs_ahead() {
+        for (max, any) in
+            [(1, vec![true; 3]), (0, vec![true; 3]), (2, vec![true; 5]), (0, vec![false, true, false, true])]
+        {
+            for spare in 0..3 {
+                let seen = exchange(max, &any, spare, 50, None);
+                for (item, seen) in seen.iter().enumerate() {
+                    assert_eq!(*seen, (0..50).map(|n| item * 1000 + n).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_caller_that_wants_no_more_ends_the_jobs() {
+        for (max, any) in [(1, vec![true; 3]), (0, vec![true; 3]), (0, vec![false, true, false, true])] {
+            for spare in 0..3 {
+                for seen in exchange(max, &any, spare, 500, Some(5)) {
+                    assert!((6..=6 + spare).contains(&seen.len()), "{spare} {}", seen.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn panics_in_the_middle_of_an_exchange_leave_no_worker_waiting() {
+        for who in ["job", "on"] {
+            for any in [vec![true; 3], vec![false, true, true]] {
+                let job = |item: usize, give: Give<'_, usize>| {
+                    while let Some(n) = give(item) {
+                        assert!(who != "job" || n < 20 || item != 1, "job");
+                    }
+                };
+                let mut count = 0;
+                let on = |_, _| {
+                    count += 1;
+                    assert!(who != "on" || count < 20, "on");
+                    Some(count)
+                };
+                let outcome = catch_unwind(AssertUnwindSafe(|| run_pieces(0, &any, &[0], job, on, |_, ()| ())));
+                assert_eq!(outcome.unwrap_err().downcast_ref::<&str>(), Some(&who));
+            }
+        }
     }
 }
