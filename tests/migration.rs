@@ -582,10 +582,9 @@ fn a_phase_of_four_slow_devices_costs_one() {
     let measure = |max_workers| {
         let source = Rig::source(&vec![both(); 4], max_workers);
         source.allow_abort();
-        source
-            .fakes
-            .iter()
-            .for_each(|fake| drop(fake.inject(Fault::from(Access::StateWrite, 0, Effect::Delay(delay)))));
+        for fake in &source.fakes {
+            fake.inject(Fault::from(Access::StateWrite, 0, Effect::Delay(delay)));
+        }
         let save = source.save();
         phases.map(|phase| {
             let begun = Instant::now();

@@ -154,7 +154,7 @@ pub(crate) mod tests {
                 );
                 let way = path(dev.kind, dev.caps, from, to).unwrap();
                 let stops = !stopped(from) && way.iter().any(|&s| stopped(s));
-                let starts = !matches!(from, RU | PC) && way.iter().any(|&s| s == RU);
+                let starts = !matches!(from, RU | PC) && way.contains(&RU);
                 for (other, &state) in mix.iter().zip(&now).filter(|(other, _)| other.caps.p2p) {
                     assert!(!stops || quiet(state), "{mix:?} {rest:?}: {dev:?} stops while {other:?} is in {state}");
                     assert!(

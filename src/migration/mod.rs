@@ -1,11 +1,13 @@
 //! One save or one load of a group: phases, and what happens when one of them fails (DESIGN.md section 3, docs/faults.md).
 //!
 //! May import: group, dirty, device, window, dialect, workers, error, gate, log. Parts: `sequence` (the order, pure),
-//! `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `cancel`, `estimate`, `report`.
+//! `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `cancel`, `drain` (whole streams),
+//! `estimate`, `report`.
 
 mod abort;
 mod advance;
 mod cancel;
+mod drain;
 mod estimate;
 mod load;
 mod report;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use abort::AbortTo;
+pub use drain::{Budget, Channel, Fed, Piece, Round};
 pub use estimate::{Estimate, Given, Pending};
 pub use report::{PhaseReport, Report};
 pub use sequence::Phase;

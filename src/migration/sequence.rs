@@ -263,12 +263,12 @@ mod tests {
             for other in now.iter().filter(|other| other.caps.p2p) {
                 let stops = !load && !stopped(at) && way.iter().any(|&s| stopped(s));
                 assert!(!stops || quiet(other.at), "{what}: {at} -> {to} beside {other:?}; {now:?}");
-                let starts = way.iter().any(|&s| s == State::Running) && !matches!(at, State::Running | State::PreCopy);
+                let starts = way.contains(&State::Running) && !matches!(at, State::Running | State::PreCopy);
                 let only_way = at == State::Resuming;
                 assert!(!starts || only_way || !stopped(other.at), "{what}: {at} -> {to} beside {other:?}; {now:?}");
             }
             // Nobody runs while another is loading, but for those whose only way out of RESUMING it is.
-            if way.iter().any(|&s| s == State::Running) && load && at != State::Resuming && to != State::Resuming {
+            if way.contains(&State::Running) && load && at != State::Resuming && to != State::Resuming {
                 assert!(now.iter().all(|other| other.at != State::Resuming), "{what}: {now:?}");
             }
             part.at = to;
