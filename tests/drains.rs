@@ -58,7 +58,7 @@ fn save_by_helpers(source: &Rig, save: &Migration) -> vfiomig::Result<(Vec<Strea
     let round = save.save_iterate(PLENTY, &[], &mut keep(&mut streams))?;
     save.advance(Phase::SaveStopCopy)?;
     save.save_complete(&[], &mut keep(&mut streams))?;
-    source.log.harvest();
+    source.harvest();
     save.advance(Phase::SaveHalted)?;
     Ok((streams, round))
 }
@@ -125,7 +125,7 @@ fn descriptors_take_and_bring_streams_of_v2_devices() {
         assert_eq!(round.flags, [END; 3]);
         let sizes: Vec<u64> = files.iter().map(|file| file.metadata().unwrap().len()).collect();
         assert_eq!(round.bytes, sizes);
-        source.log.harvest();
+        source.harvest();
         save.advance(Phase::SaveHalted).unwrap();
         files.iter_mut().for_each(|file| file.rewind().unwrap());
         let target = Rig::target(&configs, max_workers);
@@ -245,7 +245,7 @@ fn a_device_that_fails_ends_the_round_and_the_others_keep_their_bytes() {
         }
         // The session lives, so the stream goes on where it stopped.
         save.save_complete(&[], &mut keep(&mut streams)).unwrap();
-        source.log.harvest();
+        source.harvest();
         save.advance(Phase::SaveHalted).unwrap();
         let target = Rig::target(&configs(), max_workers);
         let load = target.load();

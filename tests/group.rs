@@ -8,10 +8,10 @@ mod rig;
 use rig::{Pinned, Rig, caps, kind, kinds, mixes};
 use simdev::{Access, Config, Effect, Fault, Window};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use vfiomig::device::{Device, OnFailure, Options};
 use vfiomig::dialect::{Caps, Direction, Kind, State};
+use vfiomig::dirty::{self, Tracker};
 use vfiomig::error::Kind as Failure;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{Migration, Phase};
@@ -34,7 +34,9 @@ fn members_come_and_go_but_not_during_a_migration() {
     for refused in [
         rig.group.add_device(Arc::clone(&other)),
         rig.group.remove_device(&rig.devices[0]),
-        rig.group.add_tracker(rig::Log::new()),
+        rig.group.add_tracker(Arc::new(rig::Log::default()).tracker(&[])),
+        rig.group.remove_tracker(&rig.tracker),
+        rig.group.add_tracker(Arc::clone(&rig.tracker)),
         Migration::new(Arc::clone(&rig.group), Direction::Save).map(|_| ()),
     ] {
         assert_eq!(refused.unwrap_err().kind(), Failure::Order);
@@ -163,7 +165,7 @@ fn pausing_in_precopy_holds_the_sessions_and_resuming_ends_them() {
             streams[i] = rig::Stream::default();
         }
         rig.drain_all(&mut streams).unwrap();
-        rig.log.harvest();
+        rig.harvest();
         migration.advance(Phase::SaveHalted).unwrap();
         rig::assert_barriers(&rig.fakes);
         let target = Rig::target(&kinds(), max_workers);
@@ -182,7 +184,7 @@ fn a_paused_migration_goes_on_without_a_resume() {
     rig.group.pause().unwrap();
     migration.advance(Phase::SaveStopCopy).unwrap();
     rig.drain_all(&mut streams).unwrap();
-    rig.log.harvest();
+    rig.harvest();
     migration.advance(Phase::SaveHalted).unwrap();
     rig.assert_clean("paused");
 }
@@ -237,7 +239,7 @@ fn policy_answers_with_every_reason() {
         let rig = Rig::source(&configs, 0);
         let group = Group::new(group::Options { foreign_initiators: foreign, ..group::Options::default() });
         rig.devices.iter().for_each(|device| group.add_device(Arc::clone(device)).unwrap());
-        group.add_tracker(rig.log.clone()).unwrap();
+        group.add_tracker(Arc::clone(&rig.tracker)).unwrap();
         let policy = group.check().unwrap();
         assert!(policy.migratable, "{policy:?}");
         assert_eq!((policy.pre_copy, policy.p2p, policy.page_requests), expected, "{configs:?} {foreign}: {policy:?}");
@@ -249,7 +251,8 @@ fn policy_answers_with_every_reason() {
 #[test]
 fn a_group_that_cannot_be_migrated_says_why_for_each_device() {
     let rig = Rig::source(&[both(), both(), both()], 0);
-    rig.log.covers.store(false, Ordering::Relaxed);
+    rig.group.remove_tracker(&rig.tracker).unwrap();
+    rig.group.add_tracker(Arc::new(rig::Log::default()).tracker(&rig.devices[1..])).unwrap();
     rig.devices[1].set_state(State::PreCopy, OnFailure::Keep, false).unwrap();
     rig.devices[2].close().unwrap();
     let policy = rig.group.check().unwrap();
@@ -288,6 +291,32 @@ fn a_moment_without_dma_needs_ndma_or_stopped_devices() {
         assert_eq!(rig.group.without_dma(|| 7).unwrap(), 7, "stopped devices start no DMA");
         assert_eq!(kind(&rig.configs[0]), Kind::V1);
     }
+}
+
+#[test]
+fn a_tracker_that_calls_everything_dirty_speaks_for_every_device() {
+    let rig = Rig::source(&[both()], 0);
+    rig.group.remove_tracker(&rig.tracker).unwrap();
+    assert!(!rig.group.check().unwrap().migratable);
+    let options = dirty::Options { everything: true, ..dirty::Options::default() };
+    rig.group.add_tracker(Arc::new(Tracker::new(options).unwrap())).unwrap();
+    assert!(rig.group.check().unwrap().migratable);
+}
+
+#[test]
+fn a_harvest_without_dma_reads_in_the_moment() {
+    let ndma = Config::v1_ndma(Window::Trapped);
+    let rig = Rig::source(&[ndma.clone(), ndma], 0);
+    rig.tracker.start().unwrap();
+    rig.log.dirty.lock().push(5);
+    let mut seen = Vec::new();
+    let run = &mut |_: u64, range: dirty::Range| {
+        seen.push((range.iova / 4096, rig.fakes.iter().map(|fake| fake.dma_write(1).is_ok()).collect::<Vec<_>>()));
+        true
+    };
+    rig.group.harvest_without_dma(&mut dirty::Request { run: Some(run), ..dirty::Request::default() }).unwrap();
+    assert_eq!(seen, [(5, vec![false, false])]);
+    assert_eq!(rig.states(), [State::Running; 2]);
 }
 
 #[test]

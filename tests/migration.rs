@@ -7,8 +7,10 @@ mod rig;
 
 use rig::{Rig, Stream, caps, kind, kinds, mixes};
 use simdev::{Access, Config, Effect, Fault, PrecopyEnd, Window};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, Kind, State};
+use vfiomig::dirty;
 use vfiomig::error::Kind as Failure;
 use vfiomig::migration::{AbortTo, Given, Migration, Phase};
 
@@ -47,7 +49,7 @@ fn every_mix_of_devices_migrates_behind_barriers() {
                 rig.assert_clean(&what);
                 rig::assert_barriers(&rig.fakes);
             }
-            assert_eq!(*source.log.calls.lock(), ["start", "begin_final", "harvest", "end_final", "stop"]);
+            assert_eq!(*source.log.calls.lock(), ["start", "report", "report", "stop"]);
             assert!(target.log.calls.lock().is_empty());
             // The target is an ordinary source afterwards.
             drop(load);
@@ -90,7 +92,7 @@ fn advance_passes_through_what_needs_no_hand() {
     }
     let mut streams = vec![Stream::default(); 7];
     source.drain_all(&mut streams).unwrap();
-    source.log.harvest();
+    source.harvest();
     save.advance(Phase::SaveHalted).unwrap();
     rig::assert_barriers(&source.fakes);
     let target = Rig::target(&kinds(), 0);
@@ -265,7 +267,7 @@ fn cancel_lasts_until_abort_and_comes_too_late_in_the_end() {
     let mut streams = vec![Stream::default(); 2];
     save.advance(Phase::SaveStopCopy).unwrap();
     source.drain_all(&mut streams).unwrap();
-    source.log.harvest();
+    source.harvest();
     save.cancel();
     assert_eq!(save.advance(Phase::SaveHalted).unwrap_err().kind(), Failure::Canceled);
     assert_eq!(source.states(), [State::StopCopy; 2]);
@@ -323,9 +325,9 @@ fn device_by_device_a_phase_is_entered_with_the_last() {
     each(&save, &source, Phase::SaveStopCopy, Phase::SaveP2pGrace);
     source.drain_all(&mut streams).unwrap();
     refused(save.advance_device(device, Phase::SaveHalted), &["final harvest"]);
-    source.log.harvest();
+    source.harvest();
     each(&save, &source, Phase::SaveHalted, Phase::SaveStopCopy);
-    assert_eq!(*source.log.calls.lock(), ["start", "begin_final", "harvest", "end_final", "stop"]);
+    assert_eq!(*source.log.calls.lock(), ["start", "report", "report", "stop"]);
     source.assert_clean("by device");
     rig::assert_barriers(&source.fakes);
     let report = save.report().unwrap();
@@ -422,27 +424,97 @@ fn p2p_states_are_read_back() {
 }
 
 #[test]
-fn a_tracker_that_does_not_start_changes_nothing() {
+fn a_tracker_that_is_gone_is_told_before_anything_is_done() {
     let source = Rig::source(&kinds(), 0);
-    let other = rig::Log::new();
-    source.group.add_tracker(other.clone()).unwrap();
-    *other.fails.lock() = Some("start");
+    source.allow_abort();
+    let other = Arc::new(rig::Log::default()).tracker(&[]);
+    source.group.add_tracker(Arc::clone(&other)).unwrap();
     let save = source.save();
-    let failure = save.advance(Phase::SavePrecopy).unwrap_err();
-    assert!(failure.to_string().contains("start failed"), "{failure}");
-    assert_eq!((save.phase(), *source.log.started.lock()), (Phase::Idle, 0));
+    save.advance(Phase::SavePrecopy).unwrap();
+    other.close().unwrap();
+    let before = source.states();
+    let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
+    assert_eq!((failure.errno(), save.phase()), (libc::ENODEV, Phase::SaveP2pGrace), "{failure}");
+    assert!(source.states().iter().all(|&s| s != State::StopCopy), "{before:?}");
+    save.abort(AbortTo::Running).unwrap();
+    assert!(save.report().unwrap().to_string().contains("did not stop"));
+    assert_eq!(*source.log.started.lock(), 0);
     assert!(source.states().iter().all(|&s| s == State::Running));
-    *other.fails.lock() = None;
+    // Gone before the start: the others are not left running.
+    let failure = save.advance(Phase::SavePrecopy).unwrap_err();
+    assert_eq!((failure.errno(), save.phase(), *source.log.started.lock()), (libc::ENODEV, Phase::Idle, 0));
+    // Gone when its final harvest is due: it cannot be had any more.
+    drop(save);
+    source.group.remove_tracker(&other).unwrap();
+    let other = Arc::new(rig::Log::default()).tracker(&[]);
+    source.group.add_tracker(Arc::clone(&other)).unwrap();
+    let save = source.save();
     let mut streams = vec![Stream::default(); 7];
     save.advance(Phase::SaveStopCopy).unwrap();
     source.drain_all(&mut streams).unwrap();
-    source.log.harvest();
-    refused(save.advance(Phase::SaveHalted), &["final harvest"]);
-    other.harvest();
-    // One that does not stop costs a log, not the migration.
-    *other.fails.lock() = Some("stop");
+    source.tracker.harvest(&mut everything()).unwrap();
+    refused(save.advance(Phase::SaveHalted), &["final harvest", "ram"]);
+    other.close().unwrap();
+    refused(save.advance(Phase::SaveHalted), &["final harvest", "freed"]);
+    save.advance_without_harvest().unwrap();
+}
+
+fn everything() -> dirty::Request<'static> {
+    dirty::Request { run: Some(Box::leak(Box::new(|_, _| true))), ..dirty::Request::default() }
+}
+
+#[test]
+fn a_tracker_stays_started_for_others_and_waits_for_its_final_harvest() {
+    let source = Rig::source(&[both()], 0);
+    source.tracker.start().unwrap();
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    let mut streams = vec![Stream::default(); 1];
+    source.drain_all(&mut streams).unwrap();
+    // Somebody else, who only wants to know the dirty rate, may go; the last one may not.
+    source.tracker.stop().unwrap();
+    assert_eq!(source.tracker.stop().unwrap_err().kind(), Failure::Order);
+    source.log.dirty.lock().extend([3, 4, 60]);
+    assert_eq!(source.harvest(), [3, 4, 60]);
     save.advance(Phase::SaveHalted).unwrap();
-    assert!(save.report().unwrap().to_string().contains("did not stop"));
+    assert_eq!(source.tracker.info().users, 0);
+}
+
+#[test]
+fn what_a_final_harvest_left_over_is_still_owed() {
+    let source = Rig::source(&[both()], 0);
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    let mut streams = vec![Stream::default(); 1];
+    source.drain_all(&mut streams).unwrap();
+    source.log.dirty.lock().extend([3, 60]);
+    // Only a part is asked for: the log was read as a whole, and the rest is kept.
+    let words = [std::cell::Cell::new(0u64)];
+    let range = dirty::Range { iova: 0, size: 32 * 4096 };
+    let bitmap = Some(dirty::bitmap::Words::Plain(&words));
+    let dests = [dirty::Dest { range, page_size: 4096, first_bit: 0, bitmap, token: 0 }];
+    source.group.harvest(&mut dirty::Request { dests: &dests, ..dirty::Request::default() }).unwrap();
+    assert_eq!(words[0].get(), 1 << 3);
+    refused(save.advance(Phase::SaveHalted), &["no harvest has asked for"]);
+    assert_eq!(source.harvest(), [60]);
+    save.advance(Phase::SaveHalted).unwrap();
+}
+
+#[test]
+fn harvests_go_beside_drains() {
+    let source = Rig::source(&[both(), both()], 0);
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    source.log.dirty.lock().push(9);
+    let mut pages = Vec::new();
+    save.save_complete(&[], &mut |_| {
+        // The drain is in progress; another thread harvests, and is not held up.
+        pages.extend(std::thread::scope(|scope| scope.spawn(|| source.harvest()).join().unwrap()));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(pages, [9]);
+    save.advance(Phase::SaveHalted).unwrap();
 }
 
 #[test]
@@ -453,7 +525,7 @@ fn a_migration_that_is_freed_stops_its_trackers_and_leaves_devices_alone() {
     save.advance(Phase::SaveStopCopy).unwrap();
     save.close().unwrap();
     assert_eq!(save.advance(Phase::SaveHalted).unwrap_err().errno(), libc::ENODEV);
-    assert_eq!(*source.log.calls.lock(), ["start", "begin_final", "end_final", "stop"]);
+    assert_eq!(*source.log.calls.lock(), ["start", "report", "stop"]);
     assert_eq!(source.states(), [State::StopCopy]);
     source.group.resume().unwrap();
     assert_eq!(source.states(), [State::Running]);

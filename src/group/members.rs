@@ -1,11 +1,12 @@
 //! The group itself: its places, and who may change them.
 
-use super::tracker::Tracker;
 use crate::device::Device;
 use crate::dialect::State;
+use crate::dirty::Tracker;
 use crate::error::{DeviceResult, Error, Result};
 use crate::gate::{Denied, Gate, Pass};
 use crate::log::log;
+use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,16 +21,19 @@ pub struct Options {
 
 /// The devices and trackers of one VM.
 ///
-/// All methods are of the class *whole*: they wait for each other and for the calls in progress on the devices.
+/// Methods are of the class *whole*, they wait for each other and for the calls in progress on the devices; but for
+/// [`harvest`](Self::harvest), which goes beside all of them.
 pub struct Group {
     pub(super) options: Options,
     gate: Gate<Inner>,
+    /// As in `Inner`, for harvests, which go beside everything else.
+    pub(super) trackers: RwLock<Vec<Arc<Tracker>>>,
 }
 
 /// What a call has for itself while it is in progress.
 pub(crate) struct Inner {
     pub members: Vec<Member>,
-    pub trackers: Vec<Arc<dyn Tracker>>,
+    pub trackers: Vec<Arc<Tracker>>,
     pub max_workers: usize,
     /// A migration of the group exists: its members stay.
     pub in_migration: bool,
@@ -59,7 +63,7 @@ impl Group {
             frozen: None,
             results: Vec::new(),
         };
-        Group { options, gate: Gate::new(inner) }
+        Group { options, gate: Gate::new(inner), trackers: RwLock::default() }
     }
 
     /// Adds a device. Refused for a name that the group has already, and while a migration exists.
@@ -91,18 +95,19 @@ impl Group {
     }
 
     /// Adds a tracker. Refused while a migration exists.
-    pub fn add_tracker(&self, tracker: Arc<dyn Tracker>) -> Result<()> {
+    pub fn add_tracker(&self, tracker: Arc<Tracker>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.check_no_migration("adding a tracker")?;
         if inner.trackers.iter().any(|other| Arc::ptr_eq(other, &tracker)) {
             return Err(Error::argument(format!("{}: the group has this tracker", tracker.name())));
         }
         inner.trackers.push(tracker);
+        *self.trackers.write() = inner.trackers.clone();
         Ok(())
     }
 
     /// Removes a tracker. Refused while a migration exists.
-    pub fn remove_tracker(&self, tracker: &Arc<dyn Tracker>) -> Result<()> {
+    pub fn remove_tracker(&self, tracker: &Arc<Tracker>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.check_no_migration("removing a tracker")?;
         let before = inner.trackers.len();
@@ -110,6 +115,7 @@ impl Group {
         if inner.trackers.len() == before {
             return Err(Error::argument(format!("{}: the group has no such tracker", tracker.name())));
         }
+        *self.trackers.write() = inner.trackers.clone();
         Ok(())
     }
 
@@ -127,6 +133,7 @@ impl Group {
     /// those of a migration, answer ENODEV.
     pub fn close(&self) -> Result<()> {
         drop(self.enter()?.close());
+        self.trackers.write().clear();
         Ok(())
     }
 

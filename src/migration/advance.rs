@@ -149,6 +149,7 @@ impl Migration {
         if first {
             match phase {
                 Phase::SaveTracking => run.start_trackers(inner)?,
+                Phase::SaveStopCopy => run.check_trackers()?,
                 Phase::SaveHalted => notes = run.stop_trackers(),
                 _ => {}
             }
@@ -172,7 +173,10 @@ impl Migration {
             return Ok(());
         }
         if phase == Phase::SaveStopCopy {
-            run.tracking.iter().for_each(|tracker| tracker.begin_final());
+            for tracker in &run.tracking {
+                // One that was freed meanwhile has no final harvest, which HALTED will find.
+                let _ = tracker.begin_final();
+            }
         }
         run.entered = phase;
         self.set_phase(inner, phase);

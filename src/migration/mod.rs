@@ -16,9 +16,10 @@ mod sequence;
 
 use crate::device::Device;
 use crate::dialect::{Direction, State};
+use crate::dirty::Tracker;
 use crate::error::{Error, Result};
 use crate::gate::{Denied, Gate, Pass};
-use crate::group::{Group, Inner, Tracker};
+use crate::group::{Group, Inner};
 use cancel::Cancel;
 use estimate::Rate;
 use report::Recorder;
@@ -60,7 +61,7 @@ struct Run {
     /// Load: something was asked of the device since, so its former state is lost.
     touched: Vec<bool>,
     /// Trackers that the migration has started.
-    tracking: Vec<Arc<dyn Tracker>>,
+    tracking: Vec<Arc<Tracker>>,
     recorder: Recorder,
     rate: Rate,
 }

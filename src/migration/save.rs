@@ -24,14 +24,18 @@ impl Run {
     pub(super) fn stop_trackers(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         for tracker in self.tracking.drain(..) {
-            tracker.end_final();
-            if let Err(error) = tracker.stop() {
+            if let Err(error) = tracker.end_final().and_then(|()| tracker.stop()) {
                 let note = format!("{}: the tracker did not stop: {error}", tracker.name());
                 log!(Warning, "{note}");
                 notes.push(note);
             }
         }
         notes
+    }
+
+    /// Before devices stop: every tracker will answer for its final harvest.
+    pub(super) fn check_trackers(&self) -> Result<()> {
+        self.tracking.iter().try_for_each(|tracker| tracker.end_final())
     }
 
     /// Every log was read over all its ranges since the devices stopped, or the caller does without.
@@ -42,7 +46,11 @@ impl Run {
         let missing: Vec<String> = self
             .tracking
             .iter()
-            .filter_map(|tracker| tracker.final_missing().map(|text| format!("{}: {text}", tracker.name())))
+            .filter_map(|tracker| {
+                // A tracker that cannot answer any more has lost what it knew.
+                let missing = tracker.final_missing().unwrap_or_else(|error| Some(error.to_string()));
+                missing.map(|text| format!("{}: {text}", tracker.name()))
+            })
             .collect();
         if missing.is_empty() {
             return Ok(());

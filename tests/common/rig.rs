@@ -6,12 +6,13 @@
 use parking_lot::Mutex;
 use simdev::{Config, DraftForm, Window};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use vfiomig::device::{Device, Options};
 use vfiomig::dialect::{Caps, Direction, Kind, State};
-use vfiomig::error::{Error, Result};
-use vfiomig::group::{self, Group, Tracker};
+use vfiomig::dirty::{self, Tracker};
+use vfiomig::error::{Errno, Result};
+use vfiomig::group::{self, Group};
 use vfiomig::migration::{Migration, Phase};
+use vfiomig::transport::tracker_ops::LogFunctions;
 use vfiomig::transport::{DataFd, Feature, Transport};
 use vfiomig::window::{EMPTY, END, SEGMENT_END};
 
@@ -55,71 +56,49 @@ pub fn kind(config: &Config) -> Kind {
     }
 }
 
-/// A dirty log that only remembers what it was asked.
+/// A dirty log that remembers what it was asked; pages that were written are in `dirty`.
 #[derive(Default)]
 pub struct Log {
     pub calls: Mutex<Vec<&'static str>>,
     pub started: Mutex<i32>,
-    pub owed: AtomicBool,
-    pub fails: Mutex<Option<&'static str>>,
-    pub covers: AtomicBool,
+    pub dirty: Mutex<Vec<u64>>,
+}
+
+struct Functions(Arc<Log>);
+
+impl LogFunctions for Functions {
+    fn start(&self, page_size: u64, _ranges: &[[u64; 2]]) -> std::result::Result<u64, Errno> {
+        self.0.calls.lock().push("start");
+        *self.0.started.lock() += 1;
+        Ok(page_size)
+    }
+    fn report(&self, iova: u64, _size: u64, page_size: u64, bitmap: &mut [u64]) -> std::result::Result<(), Errno> {
+        self.0.calls.lock().push("report");
+        for page in self.0.dirty.lock().drain(..) {
+            let bit = (page * 4096 - iova) / page_size;
+            bitmap[bit as usize / 64] |= 1 << (bit % 64);
+        }
+        Ok(())
+    }
+    fn stop(&self) -> std::result::Result<(), Errno> {
+        self.0.calls.lock().push("stop");
+        *self.0.started.lock() -= 1;
+        Ok(())
+    }
 }
 
 impl Log {
-    pub fn new() -> Arc<Log> {
-        let log = Log::default();
-        log.covers.store(true, Ordering::Relaxed);
-        Arc::new(log)
-    }
-
-    /// The final harvest, as a VMM does it.
-    pub fn harvest(&self) {
-        self.calls.lock().push("harvest");
-        self.owed.store(false, Ordering::Relaxed);
-    }
-
-    fn call(&self, what: &'static str) -> Result<()> {
-        self.calls.lock().push(what);
-        match *self.fails.lock() {
-            Some(fails) if fails == what => {
-                Err(Error::new(vfiomig::error::Kind::Transport, libc::EIO, format!("{what} failed")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Tracker for Log {
-    fn name(&self) -> &str {
-        "ram"
-    }
-    fn covers(&self, _device: &Arc<Device>) -> bool {
-        self.covers.load(Ordering::Relaxed)
-    }
-    fn is_everything(&self) -> bool {
-        false
-    }
-    fn start(&self) -> Result<()> {
-        self.call("start")?;
-        *self.started.lock() += 1;
-        Ok(())
-    }
-    fn stop(&self) -> Result<()> {
-        self.call("stop")?;
-        assert!(!self.owed.load(Ordering::Relaxed), "a log is stopped although its final harvest is owed");
-        *self.started.lock() -= 1;
-        Ok(())
-    }
-    fn begin_final(&self) {
-        let _ = self.call("begin_final");
-        self.owed.store(true, Ordering::Relaxed);
-    }
-    fn end_final(&self) {
-        let _ = self.call("end_final");
-        self.owed.store(false, Ordering::Relaxed);
-    }
-    fn final_missing(&self) -> Option<String> {
-        self.owed.load(Ordering::Relaxed).then(|| "nothing was read yet".to_string())
+    /// A tracker of 64 pages with this log.
+    pub fn tracker(self: &Arc<Self>, devices: &[Arc<Device>]) -> Arc<Tracker> {
+        let options = dirty::Options {
+            name: "ram".into(),
+            devices: devices.to_vec(),
+            functions: Some(Box::new(Functions(Arc::clone(self)))),
+            ..dirty::Options::default()
+        };
+        let tracker = Tracker::new(options).unwrap();
+        tracker.map(&[dirty::Mapping { range: dirty::Range { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
+        Arc::new(tracker)
     }
 }
 
@@ -129,6 +108,7 @@ pub struct Rig {
     pub fakes: Vec<simdev::Device>,
     pub devices: Vec<Arc<Device>>,
     pub log: Arc<Log>,
+    pub tracker: Arc<Tracker>,
     pub group: Arc<Group>,
 }
 
@@ -160,9 +140,10 @@ impl Rig {
             group.add_device(Arc::clone(&device)).unwrap();
             devices.push(device);
         }
-        let log = Log::new();
-        group.add_tracker(log.clone()).unwrap();
-        Rig { configs: configs.to_vec(), fakes, devices, log, group }
+        let log = Arc::new(Log::default());
+        let tracker = log.tracker(&devices);
+        group.add_tracker(Arc::clone(&tracker)).unwrap();
+        Rig { configs: configs.to_vec(), fakes, devices, log, tracker, group }
     }
 
     pub fn save(&self) -> Migration {
@@ -194,6 +175,17 @@ impl Rig {
         self.fakes.iter().for_each(|fake| fake.allow_abort(true));
     }
 
+    /// A harvest as a VMM does it; the dirty pages.
+    pub fn harvest(&self) -> Vec<u64> {
+        let mut pages = Vec::new();
+        let run = &mut |_: u64, range: dirty::Range| {
+            pages.extend(range.iova / 4096..(range.iova + range.size) / 4096);
+            true
+        };
+        self.group.harvest(&mut dirty::Request { run: Some(run), ..dirty::Request::default() }).unwrap();
+        pages
+    }
+
     /// From IDLE to HALTED as a VMM does it; the streams.
     pub fn save_all(&self, migration: &Migration) -> Result<Vec<Stream>> {
         let mut streams = vec![Stream::default(); self.devices.len()];
@@ -203,7 +195,7 @@ impl Rig {
         migration.advance(Phase::SaveP2pGrace)?;
         migration.advance(Phase::SaveStopCopy)?;
         self.drain_all(&mut streams)?;
-        self.log.harvest();
+        self.harvest();
         migration.advance(Phase::SaveHalted)?;
         Ok(streams)
     }
@@ -321,32 +313,27 @@ impl Transport for Pinned {
     fn any_thread(&self) -> bool {
         false
     }
-    fn device_info(&self, info: &mut [u8]) -> std::result::Result<(), vfiomig::error::Errno> {
+    fn device_info(&self, info: &mut [u8]) -> std::result::Result<(), Errno> {
         self.check();
         self.inner.device_info(info)
     }
-    fn device_feature(&self, feature: &mut Feature) -> std::result::Result<(), vfiomig::error::Errno> {
+    fn device_feature(&self, feature: &mut Feature) -> std::result::Result<(), Errno> {
         self.check();
         self.inner.device_feature(feature)
     }
-    fn region_info(&self, info: &mut [u8]) -> std::result::Result<(), vfiomig::error::Errno> {
+    fn region_info(&self, info: &mut [u8]) -> std::result::Result<(), Errno> {
         self.check();
         self.inner.region_info(info)
     }
-    fn region_read(
-        &self,
-        index: u32,
-        offset: u64,
-        buf: &mut [u8],
-    ) -> std::result::Result<usize, vfiomig::error::Errno> {
+    fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Errno> {
         self.check();
         self.inner.region_read(index, offset, buf)
     }
-    fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> std::result::Result<usize, vfiomig::error::Errno> {
+    fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> std::result::Result<usize, Errno> {
         self.check();
         self.inner.region_write(index, offset, buf)
     }
-    fn reset(&self) -> std::result::Result<(), vfiomig::error::Errno> {
+    fn reset(&self) -> std::result::Result<(), Errno> {
         self.check();
         self.inner.reset()
     }

@@ -1,12 +1,27 @@
-//! A moment without DMA, for logs that cannot be read and cleared as one (N21).
+//! Harvests over all trackers, and a moment without DMA for logs that cannot be read and cleared as one (N21).
 
 use super::members::{Group, Inner};
 use super::step::{Outcome, Step, never, results, verdict};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
+use crate::dirty::{Harvest, Request, Tracker, harvest};
 use crate::error::{Error, Result};
 
 impl Group {
+    /// Reads and clears all trackers, as [`crate::dirty::harvest`] does. *tracker: waits for other calls on the trackers, goes
+    /// beside data calls, phases and drains; blocks in the kernel and in callbacks.*
+    pub fn harvest(&self, request: &mut Request<'_>) -> Result<Harvest> {
+        let trackers = self.trackers.read().clone();
+        let trackers: Vec<&Tracker> = trackers.iter().map(|tracker| &**tracker).collect();
+        harvest(&trackers, request)
+    }
+
+    /// As [`harvest`](Self::harvest), in a moment without DMA: what is read and what is cleared are the same pages, also for logs
+    /// that cannot do both as one. *whole.* Refused as [`without_dma`](Self::without_dma) is.
+    pub fn harvest_without_dma(&self, request: &mut Request<'_>) -> Result<Harvest> {
+        self.without_dma(|| self.harvest(request))?
+    }
+
     /// Runs `read` while no device starts DMA: v1 NDMA devices are brought to their P2P states and back, stopped devices stay.
     /// *whole; blocks in the kernel, and in `read`.*
     ///
