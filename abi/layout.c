@@ -123,3 +123,48 @@ AT(vfiomig_harvest_result, degraded_bytes, 24);
 AT(vfiomig_harvest_result, reads, 32);
 AT(vfiomig_harvest_result, failed_reads, 40);
 AT(vfiomig_harvest_result, first_errno, 44);
+
+SIZE(vfiomig_phase_report, 40);
+AT(vfiomig_phase_report, results, 0);
+AT(vfiomig_phase_report, result_count, 8);
+AT(vfiomig_phase_report, begun_ns, 16);
+AT(vfiomig_phase_report, duration_ns, 24);
+AT(vfiomig_phase_report, phase, 32);
+AT(vfiomig_phase_report, failed, 36);
+
+SIZE(vfiomig_group_options, 16);
+AT(vfiomig_group_options, max_workers, 8);
+AT(vfiomig_group_options, foreign_initiators, 12);
+
+SIZE(vfiomig_policy, 16);
+AT(vfiomig_policy, answers, 8);
+AT(vfiomig_policy, reason_count, 12);
+
+SIZE(vfiomig_migration_pending, 48);
+AT(vfiomig_migration_pending, initial_bytes, 8);
+AT(vfiomig_migration_pending, dirty_bytes, 16);
+AT(vfiomig_migration_pending, stop_copy_bytes, 24);
+AT(vfiomig_migration_pending, sent_bytes, 32);
+AT(vfiomig_migration_pending, ready, 40);
+AT(vfiomig_migration_pending, reinit_count, 44);
+
+SIZE(vfiomig_estimate_options, 32);
+AT(vfiomig_estimate_options, bytes_per_second, 8);
+AT(vfiomig_estimate_options, transition_ns, 16);
+AT(vfiomig_estimate_options, other_bytes, 24);
+
+SIZE(vfiomig_estimate, 48);
+AT(vfiomig_estimate, downtime_ns, 8);
+AT(vfiomig_estimate, transition_ns, 16);
+AT(vfiomig_estimate, transfer_ns, 24);
+AT(vfiomig_estimate, bytes, 32);
+AT(vfiomig_estimate, bytes_per_second, 40);
+
+SIZE(vfiomig_channel, 8);
+AT(vfiomig_channel, fd, 0);
+AT(vfiomig_channel, flags, 4);
+
+SIZE(vfiomig_moved, 16);
+AT(vfiomig_moved, bytes, 0);
+AT(vfiomig_moved, flags, 8);
+AT(vfiomig_moved, reserved, 12);

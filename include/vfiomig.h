@@ -69,7 +69,36 @@
 #define VFIOMIG_HAVE_ERROR_MESSAGE 1
 #define VFIOMIG_HAVE_ERROR_RESULT 1
 #define VFIOMIG_HAVE_ERROR_RESULT_COUNT 1
+#define VFIOMIG_HAVE_GROUP_ADD_DEVICE 1
+#define VFIOMIG_HAVE_GROUP_ADD_TRACKER 1
+#define VFIOMIG_HAVE_GROUP_CHECK 1
+#define VFIOMIG_HAVE_GROUP_FREE 1
+#define VFIOMIG_HAVE_GROUP_GET_REPORT 1
+#define VFIOMIG_HAVE_GROUP_HARVEST 1
+#define VFIOMIG_HAVE_GROUP_NEW 1
+#define VFIOMIG_HAVE_GROUP_PAUSE 1
+#define VFIOMIG_HAVE_GROUP_REMOVE_DEVICE 1
+#define VFIOMIG_HAVE_GROUP_REMOVE_TRACKER 1
+#define VFIOMIG_HAVE_GROUP_RESUME 1
 #define VFIOMIG_HAVE_HAS_FEATURE 1
+#define VFIOMIG_HAVE_MIGRATION_ABORT 1
+#define VFIOMIG_HAVE_MIGRATION_ADVANCE 1
+#define VFIOMIG_HAVE_MIGRATION_ADVANCE_DEVICE 1
+#define VFIOMIG_HAVE_MIGRATION_CANCEL 1
+#define VFIOMIG_HAVE_MIGRATION_FREE 1
+#define VFIOMIG_HAVE_MIGRATION_GET_ESTIMATE 1
+#define VFIOMIG_HAVE_MIGRATION_GET_PENDING 1
+#define VFIOMIG_HAVE_MIGRATION_GET_PHASE 1
+#define VFIOMIG_HAVE_MIGRATION_GET_REPORT 1
+#define VFIOMIG_HAVE_MIGRATION_LOAD_COMPLETE 1
+#define VFIOMIG_HAVE_MIGRATION_NEW 1
+#define VFIOMIG_HAVE_MIGRATION_SAVE_COMPLETE 1
+#define VFIOMIG_HAVE_MIGRATION_SAVE_ITERATE 1
+#define VFIOMIG_HAVE_PHASE_NAME 1
+#define VFIOMIG_HAVE_REPORT_FREE 1
+#define VFIOMIG_HAVE_REPORT_PHASE 1
+#define VFIOMIG_HAVE_REPORT_PHASE_COUNT 1
+#define VFIOMIG_HAVE_REPORT_TEXT 1
 #define VFIOMIG_HAVE_SET_LOG 1
 #define VFIOMIG_HAVE_STATE_NAME 1
 #define VFIOMIG_HAVE_TRACKER_FREE 1
@@ -118,6 +147,11 @@
  * Dirty logs: vfiomig_tracker_new(), over DMA logs of devices, type1 containers, iommufd page tables and the draft's registers.
  */
 #define VFIOMIG_FEATURE_TRACKER 6
+
+/**
+ * Groups and migrations: vfiomig_group_new(), vfiomig_migration_new().
+ */
+#define VFIOMIG_FEATURE_GROUP 7
 
 /**
  * Reset only; not known to be quiet.
@@ -205,7 +239,7 @@
 #define VFIOMIG_ERR_STALE 9
 
 /**
- * A cancel was asked for. Not returned by this version.
+ * A cancel was asked for.
  */
 #define VFIOMIG_ERR_CANCELED 10
 
@@ -461,6 +495,11 @@
 #define VFIOMIG_HARVEST_NO_READ 1
 
 /**
+ * vfiomig_group_harvest() only: in a moment without DMA.
+ */
+#define VFIOMIG_HARVEST_WITHOUT_DMA 2
+
+/**
  * vfiomig_harvest_result: a read failed, and its range counts as dirty.
  */
 #define VFIOMIG_HARVEST_DEGRADED 1
@@ -481,6 +520,121 @@
 #define VFIOMIG_UNMAP_LIBRARY 2
 
 /**
+ * vfiomig_policy: a save can begin.
+ */
+#define VFIOMIG_POLICY_MIGRATABLE 1
+
+/**
+ * vfiomig_policy: all devices have PRE_COPY.
+ */
+#define VFIOMIG_POLICY_PRE_COPY 2
+
+/**
+ * vfiomig_policy: device memory may be mapped for DMA by other devices.
+ */
+#define VFIOMIG_POLICY_P2P 4
+
+/**
+ * vfiomig_policy: devices may be set up for page requests, which a vCPU has to answer.
+ */
+#define VFIOMIG_POLICY_PAGE_REQUESTS 8
+
+/**
+ * The group is saved.
+ */
+#define VFIOMIG_DIRECTION_SAVE 1
+
+/**
+ * The group is loaded.
+ */
+#define VFIOMIG_DIRECTION_LOAD 2
+
+/**
+ * Nothing was begun, or everything was aborted.
+ */
+#define VFIOMIG_PHASE_IDLE 0
+
+/**
+ * Every tracker is started; draft devices are in PRE_COPY.
+ */
+#define VFIOMIG_SAVE_TRACKING 1
+
+/**
+ * Devices that can are in PRE_COPY.
+ */
+#define VFIOMIG_SAVE_PRECOPY 2
+
+/**
+ * v1 NDMA devices start no DMA while vCPUs run on to answer page requests. Optional.
+ */
+#define VFIOMIG_SAVE_VIOMMU_GRACE 3
+
+/**
+ * vCPUs are stopped; devices that can are in their P2P state.
+ */
+#define VFIOMIG_SAVE_P2P_GRACE 4
+
+/**
+ * All devices are in STOP_COPY: the final harvest, and the rest of the streams.
+ */
+#define VFIOMIG_SAVE_STOP_COPY 5
+
+/**
+ * Everything was read; trackers are stopped, devices in STOP.
+ */
+#define VFIOMIG_SAVE_HALTED 6
+
+/**
+ * Devices take their streams.
+ */
+#define VFIOMIG_LOAD_RESUMING 17
+
+/**
+ * The streams are complete; v2 devices have validated them. A resting place.
+ */
+#define VFIOMIG_LOAD_LOADED 18
+
+/**
+ * Devices that can are in RUNNING_P2P.
+ */
+#define VFIOMIG_LOAD_P2P_GRACE 19
+
+/**
+ * All devices run. vCPUs are started after this was entered.
+ */
+#define VFIOMIG_LOAD_RUNNING 20
+
+/**
+ * A device failed: abort, getters and free are left.
+ */
+#define VFIOMIG_PHASE_FAILED 32
+
+/**
+ * To HALTED without a final harvest: the caller knows that its copy of RAM is whole.
+ */
+#define VFIOMIG_ADVANCE_NO_HARVEST 1
+
+/**
+ * abort: the guest goes on.
+ */
+#define VFIOMIG_ABORT_TO_RUNNING 0
+
+/**
+ * abort: devices stop.
+ */
+#define VFIOMIG_ABORT_TO_STOP 1
+
+/**
+ * abort: each device to where it was before the migration.
+ */
+#define VFIOMIG_ABORT_TO_AS_IT_WAS 2
+
+/**
+ * The descriptor of a vfiomig_channel is given.
+ */
+#define VFIOMIG_CHANNEL_FD 1
+
+/**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
  */
 struct vfiomig_device;
@@ -489,6 +643,21 @@ struct vfiomig_device;
  * An error. Made by the library, freed by vfiomig_error_free().
  */
 struct vfiomig_error;
+
+/**
+ * The devices and trackers of one VM. Made by vfiomig_group_new(), freed by vfiomig_group_free().
+ */
+struct vfiomig_group;
+
+/**
+ * One save or one load of a group. Made by vfiomig_migration_new(), freed by vfiomig_migration_free().
+ */
+struct vfiomig_migration;
+
+/**
+ * A report. Made by the library, freed by vfiomig_report_free().
+ */
+struct vfiomig_report;
 
 /**
  * The dirty log of one address space. Made by `vfiomig_tracker_new*`, freed by vfiomig_tracker_free().
@@ -973,7 +1142,7 @@ struct vfiomig_harvest_request {
    */
   uint32_t argsz;
   /**
-   * VFIOMIG_HARVEST_NO_READ or 0.
+   * VFIOMIG_HARVEST_NO_READ, VFIOMIG_HARVEST_WITHOUT_DMA.
    */
   uint32_t flags;
   /**
@@ -1048,6 +1217,226 @@ struct vfiomig_harvest_result {
  * The function that unmaps; NULL: somebody else does.
  */
 typedef int (*vfiomig_unmap_fn)(void *opaque, const struct vfiomig_range *range);
+
+/**
+ * One phase of a report. Fixed layout, never grows; borrowed from the report.
+ */
+struct vfiomig_phase_report {
+  /**
+   * One per device of the group, in the order in which they were added; NULL if there is none.
+   */
+  const struct vfiomig_result *results;
+  /**
+   * How many.
+   */
+  size_t result_count;
+  /**
+   * When the phase was begun, in nanoseconds from the beginning of the report.
+   */
+  uint64_t begun_ns;
+  /**
+   * How long it took: the slowest device.
+   */
+  uint64_t duration_ns;
+  /**
+   * VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_IDLE is an abort, or a call on a group.
+   */
+  uint32_t phase;
+  /**
+   * 1 if the phase was not entered, else 0.
+   */
+  uint32_t failed;
+};
+
+/**
+ * How a group works. VFIOMIG_INIT first; NULL in its place is all defaults.
+ */
+struct vfiomig_group_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * Most threads of one call; 0: one per device within reason, 1: none, devices are served one after another.
+   */
+  uint32_t max_workers;
+  /**
+   * Devices of the VM that can start DMA to others and are not in the group.
+   */
+  uint32_t foreign_initiators;
+};
+
+/**
+ * What can be done with a group.
+ */
+struct vfiomig_policy {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * VFIOMIG_POLICY_*.
+   */
+  uint32_t answers;
+  /**
+   * How many reasons there are against what is not in `answers`.
+   */
+  uint32_t reason_count;
+};
+
+/**
+ * What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number.
+ */
+struct vfiomig_migration_pending {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * Initial data, which is to be sent before the guest stops.
+   */
+  uint64_t initial_bytes;
+  /**
+   * Data that changed since it was sent; some devices never bring it to 0.
+   */
+  uint64_t dirty_bytes;
+  /**
+   * What comes once the devices are stopped.
+   */
+  uint64_t stop_copy_bytes;
+  /**
+   * Bytes consumed so far.
+   */
+  uint64_t sent_bytes;
+  /**
+   * 1: no device has a reason to wait. 0: one has initial data left.
+   */
+  uint32_t ready;
+  /**
+   * How often devices began again with initial data.
+   */
+  uint32_t reinit_count;
+};
+
+/**
+ * What the caller of vfiomig_migration_get_estimate() knows better than the library. VFIOMIG_INIT first; NULL: nothing.
+ */
+struct vfiomig_estimate_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * Of the channel; 0: as measured by the library's own drains.
+   */
+  uint64_t bytes_per_second;
+  /**
+   * For all state changes from the guest's stop on; 0: as measured in earlier ones.
+   */
+  uint64_t transition_ns;
+  /**
+   * What else goes over the channel while the guest stands still.
+   */
+  uint64_t other_bytes;
+};
+
+/**
+ * For how long the guest would stand still, by part; VFIOMIG_UNKNOWN where a part is not known.
+ */
+struct vfiomig_estimate {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * All of it.
+   */
+  uint64_t downtime_ns;
+  /**
+   * Devices come to rest: the slowest of each barrier.
+   */
+  uint64_t transition_ns;
+  /**
+   * What is left goes over the channel.
+   */
+  uint64_t transfer_ns;
+  /**
+   * What is left.
+   */
+  uint64_t bytes;
+  /**
+   * The rate it was reckoned with.
+   */
+  uint64_t bytes_per_second;
+};
+
+/**
+ * Where the bytes of one device go to or come from: through the call's function on the calling thread, or, with
+ * VFIOMIG_CHANNEL_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
+ * it is for v2 devices only. Fixed layout, never grows.
+ */
+struct vfiomig_channel {
+  /**
+   * With VFIOMIG_CHANNEL_FD.
+   */
+  int32_t fd;
+  /**
+   * VFIOMIG_CHANNEL_FD or 0.
+   */
+  uint32_t flags;
+};
+
+/**
+ * Takes a run of one device's bytes; `device` counts in the order in which devices were added to the group. `flags`:
+ * VFIOMIG_CHUNK_SEGMENT_END, which the destination must be told. 0, or -errno: then bytes are lost that no device can give again,
+ * and the migration is FAILED.
+ */
+typedef int (*vfiomig_put_fn)(void *opaque, size_t device, const void *data, size_t len, uint32_t flags);
+
+/**
+ * What one device did in a call. Fixed layout, never grows.
+ */
+struct vfiomig_moved {
+  /**
+   * Bytes moved.
+   */
+  uint64_t bytes;
+  /**
+   * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END; 0: there is more, or the device has no open stream.
+   */
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * Brings the next bytes of one device's stream into `buf`. Returns how many, and sets VFIOMIG_CHUNK_SEGMENT_END in `flags` if a
+ * segment ends with them; 0: the stream is over, and `total` is its length as the saver counted it, or stays VFIOMIG_UNKNOWN;
+ * -errno.
+ */
+typedef int64_t (*vfiomig_get_fn)(void *opaque, size_t device, void *buf, size_t len, uint32_t *flags, uint64_t *total);
 
 #ifdef __cplusplus
 extern "C" {
@@ -1481,6 +1870,310 @@ int vfiomig_tracker_unmap(struct vfiomig_tracker *t,
                           const struct vfiomig_harvest_request *rq,
                           struct vfiomig_harvest_result *out,
                           struct vfiomig_error **errp);
+
+/**
+ * The report for people: a line a phase, a line a device. Its words may change at any time.
+ *
+ * Returns: a text that lives until vfiomig_report_free(); "" for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+const char *vfiomig_report_text(const struct vfiomig_report *r);
+
+/**
+ * How many phases the report has.
+ *
+ * Returns: a count; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ */
+size_t vfiomig_report_phase_count(const struct vfiomig_report *r);
+
+/**
+ * One phase of a report, in the order in which they were begun.
+ *
+ * Returns: a struct that lives until vfiomig_report_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
+ */
+const struct vfiomig_phase_report *vfiomig_report_phase(const struct vfiomig_report *r, size_t index);
+
+/**
+ * Frees a report and everything that was borrowed from it. NULL is legal.
+ *
+ * Threads: any, once. Blocks: never. Since: 0.1
+ */
+void vfiomig_report_free(struct vfiomig_report *r);
+
+/**
+ * Makes an empty group, for the lifetime of a VM.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_group_new(const struct vfiomig_group_options *o, struct vfiomig_group **out, struct vfiomig_error **errp);
+
+/**
+ * Frees a group; NULL is legal. Waits for the call in progress. Its devices and trackers stay as they are and are still the
+ * caller's; a migration of the group answers -ENODEV from then on.
+ *
+ * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
+ */
+void vfiomig_group_free(struct vfiomig_group *g);
+
+/**
+ * Adds a device. It stays the caller's: freed while it is in the group, it leaves an empty place that answers -ENODEV.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, a name that the group has already, -ENODEV: freed), ORDER (a migration of the
+ * group exists). Threads: whole. Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_group_add_device(struct vfiomig_group *g,
+                             struct vfiomig_device *d,
+                             struct vfiomig_error **errp);
+
+/**
+ * Removes a device.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
+ * Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_group_remove_device(struct vfiomig_group *g,
+                                struct vfiomig_device *d,
+                                struct vfiomig_error **errp);
+
+/**
+ * Adds a tracker. Every device of the group must be covered by one before it can be saved.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already), ORDER (a migration of the group exists). Threads: whole.
+ * Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_group_add_tracker(struct vfiomig_group *g,
+                              struct vfiomig_tracker *t,
+                              struct vfiomig_error **errp);
+
+/**
+ * Removes a tracker.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
+ * Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_group_remove_tracker(struct vfiomig_group *g,
+                                 struct vfiomig_tracker *t,
+                                 struct vfiomig_error **errp);
+
+/**
+ * What can be done with the group as it is. `reasons` may be NULL; else it receives a report, also if there is nothing to say,
+ * whose text has a line for each reason against what is not in the answers.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress; asks no device. Since: 0.1
+ */
+int vfiomig_group_check(struct vfiomig_group *g,
+                        struct vfiomig_policy *out,
+                        struct vfiomig_report **reasons,
+                        struct vfiomig_error **errp);
+
+/**
+ * Stops all devices, by way of their P2P states and side by side; those with an open save session are held in STOP_COPY. vCPUs
+ * are stopped by now. If a device fails, none is stopped that was not yet; vfiomig_group_resume() brings them back. The error
+ * has one result per device.
+ *
+ * Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, or has failed), DEVICE, PROTOCOL, STALE, ARGUMENT (-ENODEV:
+ * a device was freed). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+ */
+int vfiomig_group_pause(struct vfiomig_group *g,
+                        struct vfiomig_error **errp);
+
+/**
+ * Lets all devices run again, by way of their P2P states and side by side. A save session that was held ends: what was sent of
+ * it is void. vCPUs are started after it returns.
+ *
+ * Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+ * Since: 0.1
+ */
+int vfiomig_group_resume(struct vfiomig_group *g,
+                         struct vfiomig_error **errp);
+
+/**
+ * vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_WITHOUT_DMA in a moment without DMA: v1
+ * NDMA devices are brought to their P2P states and back, stopped devices stay, so what is read and what is cleared are the same
+ * pages, also for logs that cannot do both as one. Refused unless every device is stopped, or a v1 device with NDMA. Stopped
+ * devices are the caller's word that its vCPUs are stopped too.
+ *
+ * Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
+ * PROTOCOL. Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
+ */
+int vfiomig_group_harvest(struct vfiomig_group *g,
+                          const struct vfiomig_harvest_request *rq,
+                          struct vfiomig_harvest_result *out,
+                          struct vfiomig_error **errp);
+
+/**
+ * What the last call that moved the group's devices did to each of them, also after success.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_group_get_report(struct vfiomig_group *g, struct vfiomig_report **out, struct vfiomig_error **errp);
+
+/**
+ * Makes a migration in IDLE. While it exists the group's members stay. A save is refused, with every reason, unless all devices
+ * are migratable, in RUNNING or STOP, and covered by a tracker.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (the group has a migration), UNSUPPORTED (with every reason). Threads: whole, for
+ * the group. Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_migration_new(struct vfiomig_group *g,
+                          uint32_t direction,
+                          struct vfiomig_migration **out,
+                          struct vfiomig_error **errp);
+
+/**
+ * Frees a migration; NULL is legal. Waits for the call in progress, stops the trackers that the migration started, and changes no
+ * device's state: abort first.
+ *
+ * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
+ */
+void vfiomig_migration_free(struct vfiomig_migration *m);
+
+/**
+ * Brings every device into a phase, through the phases in between, side by side, with a barrier behind each. 0 without effect if
+ * it is entered already; never backwards. A wrong order is refused with the phases that may be next, and changes nothing. If a
+ * device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
+ *
+ * To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
+ * VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, ORDER, CANCELED, DEVICE, PROTOCOL, STALE (others changed a device); after a failure the
+ * first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
+ */
+int vfiomig_migration_advance(struct vfiomig_migration *m,
+                              uint32_t phase,
+                              uint32_t flags,
+                              struct vfiomig_error **errp);
+
+/**
+ * Brings one device into the next phase, which is entered with the last device.
+ *
+ * Returns: 0 or -errno. Errors: as vfiomig_migration_advance(); ARGUMENT also for a device that is not in the group. Threads:
+ * whole. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_migration_advance_device(struct vfiomig_migration *m,
+                                     struct vfiomig_device *d,
+                                     uint32_t phase,
+                                     struct vfiomig_error **errp);
+
+/**
+ * Where the migration stands.
+ *
+ * Returns: VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
+ * Since: 0.1
+ */
+uint32_t vfiomig_migration_get_phase(const struct vfiomig_migration *m);
+
+/**
+ * The name of a phase, without VFIOMIG_ or VFIOMIG_PHASE_.
+ *
+ * Returns: a constant text; "?" for numbers that are no phase. Threads: any. Blocks: never. Since: 0.1
+ */
+const char *vfiomig_phase_name(uint32_t phase);
+
+/**
+ * Asks the library to begin nothing new, and ends its own waits; a request in the kernel is never interrupted. It lasts until
+ * abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+ *
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+void vfiomig_migration_cancel(struct vfiomig_migration *m);
+
+/**
+ * Brings the devices back; the migration is IDLE again and may begin anew. Save: sessions end, what was sent is void, vCPUs stay
+ * stopped until it returns. Load: devices that were touched are reset; refused once all run, for a reset would destroy the
+ * guest. `to` is one of VFIOMIG_ABORT_TO_*. A device that cannot be brought back is named by the error, and abort may be called
+ * again after the caller has reset it: the library resets no device that holds a guest's state.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING), DEVICE, PROTOCOL, UNSUPPORTED (no reset). Threads: whole. Blocks:
+ * in the kernel. Since: 0.1
+ */
+int vfiomig_migration_abort(struct vfiomig_migration *m,
+                            uint32_t to,
+                            struct vfiomig_error **errp);
+
+/**
+ * What the migration did and how long it took, phase by phase and device by device, so that an operator sees where downtime went.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_migration_get_report(struct vfiomig_migration *m,
+                                 struct vfiomig_report **out,
+                                 struct vfiomig_error **errp);
+
+/**
+ * How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
+ * devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
+ * EXACT in the kernel. Since: 0.1
+ */
+int vfiomig_migration_get_pending(struct vfiomig_migration *m,
+                                  uint32_t flags,
+                                  struct vfiomig_migration_pending *out,
+                                  struct vfiomig_error **errp);
+
+/**
+ * For how long the guest would stand still if it were stopped now. Asks no device. `notes` may be NULL; else it receives a report,
+ * also if there is nothing to say, whose text has a line for each part that is unknown and each device that is not ready.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+ */
+int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
+                                   const struct vfiomig_estimate_options *o,
+                                   struct vfiomig_estimate *out,
+                                   struct vfiomig_report **notes,
+                                   struct vfiomig_error **errp);
+
+/**
+ * One bounded round over all open streams, side by side and fairly: each device until EMPTY, END or its share of the budget.
+ * `budget_bytes` is shared evenly, no read is begun after `budget_ns`. In pre-copy the sizes are brought up to date behind it.
+ * `channels` has one element per device, in the order in which they were added, or `channel_count` is 0: then `put` gets all
+ * bytes. `moved` is NULL or has room for `moved_count` elements, and gets one per device as far as they go. Each device's bytes
+ * come in their order; one piece per device is read ahead at most.
+ *
+ * Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
+ * descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, on
+ * descriptors and in `put`. Since: 0.1
+ */
+int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
+                                       uint64_t budget_bytes,
+                                       uint64_t budget_ns,
+                                       const struct vfiomig_channel *channels,
+                                       size_t channel_count,
+                                       vfiomig_put_fn put,
+                                       void *opaque,
+                                       struct vfiomig_moved *moved,
+                                       size_t moved_count,
+                                       struct vfiomig_error **errp);
+
+/**
+ * Every stream to its END, side by side. Parameters as of vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY.
+ *
+ * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase. Threads: whole. Blocks: in
+ * the kernel, on descriptors and in `put`. Since: 0.1
+ */
+int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
+                                        const struct vfiomig_channel *channels,
+                                        size_t channel_count,
+                                        vfiomig_put_fn put,
+                                        void *opaque,
+                                        struct vfiomig_moved *moved,
+                                        size_t moved_count,
+                                        struct vfiomig_error **errp);
+
+/**
+ * Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING. A descriptor
+ * is read to its end, and its stream finished with VFIOMIG_UNKNOWN.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, CANCELED, ORDER (another phase), INCOMPLETE (not as long as the saver said), DEVICE,
+ * PROTOCOL, TRANSPORT (`get` or a descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole.
+ * Blocks: in the kernel, on descriptors and in `get`. Since: 0.1
+ */
+int vfiomig_migration_load_complete(struct vfiomig_migration *m,
+                                    const struct vfiomig_channel *channels,
+                                    size_t channel_count,
+                                    vfiomig_get_fn get,
+                                    void *opaque,
+                                    struct vfiomig_error **errp);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,7 +1,7 @@
 //! Error objects.
 
 use super::guard::guard_value;
-use crate::error::{Error, Kind};
+use crate::error::{DeviceResult, Error, Kind};
 use std::ffi::{CString, c_char, c_int};
 
 /// A parameter is wrong; nothing was done.
@@ -22,7 +22,7 @@ pub const VFIOMIG_ERR_TRANSPORT: u32 = 7;
 pub const VFIOMIG_ERR_INCOMPLETE: u32 = 8;
 /// The session to which the call belongs has ended, or others changed the device.
 pub const VFIOMIG_ERR_STALE: u32 = 9;
-/// A cancel was asked for. Not returned by this version.
+/// A cancel was asked for.
 pub const VFIOMIG_ERR_CANCELED: u32 = 10;
 /// A bug in the library was caught; the handle accepts only _free.
 pub const VFIOMIG_ERR_PANIC: u32 = 11;
@@ -79,32 +79,37 @@ pub struct vfiomig_error {
     _texts: Vec<CString>,
 }
 
-fn c_text(text: &str) -> CString {
+pub(super) fn c_text(text: &str) -> CString {
     CString::new(text.replace('\0', "?")).unwrap_or_default()
+}
+
+/// Results as C reads them; `texts` holds what they point to.
+pub(super) fn results_of(results: &[DeviceResult], texts: &mut Vec<CString>) -> Vec<vfiomig_result> {
+    let mut keep = |text: &str| {
+        let text = c_text(text);
+        // The heap memory of a CString stays where it is when the CString moves into the vector.
+        let pointer = text.as_ptr();
+        texts.push(text);
+        pointer
+    };
+    let result = |result: &DeviceResult| vfiomig_result {
+        device: keep(&result.device),
+        message: keep(&result.message),
+        duration_ns: u64::try_from(result.duration.as_nanos()).unwrap_or(super::library::VFIOMIG_UNKNOWN),
+        saved_errno: result.errno,
+        from: result.from,
+        to: result.to,
+        found: result.found,
+        action: result.action as u32,
+        reserved: 0,
+    };
+    results.iter().map(result).collect()
 }
 
 impl vfiomig_error {
     fn new(error: &Error) -> Self {
         let mut texts = Vec::new();
-        let mut keep = |text: &str| {
-            let text = c_text(text);
-            // The heap memory of a CString stays where it is when the CString moves into the vector.
-            let pointer = text.as_ptr();
-            texts.push(text);
-            pointer
-        };
-        let results = error.results().iter().map(|result| vfiomig_result {
-            device: keep(&result.device),
-            message: keep(&result.message),
-            duration_ns: u64::try_from(result.duration.as_nanos()).unwrap_or(super::library::VFIOMIG_UNKNOWN),
-            saved_errno: result.errno,
-            from: result.from,
-            to: result.to,
-            found: result.found,
-            action: result.action as u32,
-            reserved: 0,
-        });
-        let results = results.collect();
+        let results = results_of(error.results(), &mut texts);
         let errno = error.errno().checked_neg().unwrap_or(-libc::EIO);
         vfiomig_error { kind: error.kind(), errno, message: c_text(&error.to_string()), results, _texts: texts }
     }

@@ -5,7 +5,9 @@ use super::guard::{Returned, guard, guard_value};
 use crate::device::Device;
 use crate::dirty::Tracker;
 use crate::error::{Error, Kind, Result};
+use crate::group::Group;
 use crate::log::log;
+use crate::migration::Migration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -70,6 +72,18 @@ pub struct vfiomig_tracker {
     handle: Handle<Tracker>,
 }
 opaque!(vfiomig_tracker, Tracker, 0x7666_6d74, "tracker", "vfiomig_tracker_free");
+
+/// The devices and trackers of one VM. Made by vfiomig_group_new(), freed by vfiomig_group_free().
+pub struct vfiomig_group {
+    handle: Handle<Group>,
+}
+opaque!(vfiomig_group, Group, 0x7666_6d67, "group", "vfiomig_group_free");
+
+/// One save or one load of a group. Made by vfiomig_migration_new(), freed by vfiomig_migration_free().
+pub struct vfiomig_migration {
+    handle: Handle<Migration>,
+}
+opaque!(vfiomig_migration, Migration, 0x7666_6d6d, "migration", "vfiomig_migration_free");
 
 pub(super) fn new<H: Opaque>(object: H::Object) -> *mut H {
     let handle =

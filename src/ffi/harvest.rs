@@ -18,6 +18,8 @@ use std::sync::atomic::AtomicU64;
 pub const VFIOMIG_DEST_ATOMIC: u32 = 0x1;
 /// Only what earlier reads left over: no log is read.
 pub const VFIOMIG_HARVEST_NO_READ: u32 = 0x1;
+/// vfiomig_group_harvest() only: in a moment without DMA.
+pub const VFIOMIG_HARVEST_WITHOUT_DMA: u32 = 0x2;
 /// vfiomig_harvest_result: a read failed, and its range counts as dirty.
 pub const VFIOMIG_HARVEST_DEGRADED: u32 = 0x1;
 /// vfiomig_harvest_result: a callback said stop; what it did not get is left over for the harvest that asks.
@@ -74,7 +76,7 @@ pub type vfiomig_run_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, cooki
 pub struct vfiomig_harvest_request {
     /// Size of this struct, set by VFIOMIG_INIT.
     pub argsz: u32,
-    /// VFIOMIG_HARVEST_NO_READ or 0.
+    /// VFIOMIG_HARVEST_NO_READ, VFIOMIG_HARVEST_WITHOUT_DMA.
     pub flags: u32,
     /// Where which piece goes; none may overlap another.
     pub dests: *const vfiomig_dest,
@@ -95,7 +97,7 @@ pub struct vfiomig_harvest_request {
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
 unsafe impl Sized for vfiomig_harvest_request {
     const NAME: &'static str = "vfiomig_harvest_request";
-    const FLAGS: u32 = VFIOMIG_HARVEST_NO_READ;
+    const FLAGS: u32 = VFIOMIG_HARVEST_NO_READ | VFIOMIG_HARVEST_WITHOUT_DMA;
 }
 
 const _: () = assert!(size_of::<vfiomig_harvest_request>() == 16 + 5 * size_of::<usize>());
@@ -172,14 +174,21 @@ unsafe fn read_dest<'a>(index: usize, dest: &vfiomig_dest) -> Result<Dest<'a>> {
     })
 }
 
-/// Runs `body` with the request as Rust knows it, and writes the result.
+/// What the request asks of the one who serves it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct HarvestFlags {
+    pub without_dma: bool,
+}
+
+/// Runs `body` with the request as Rust knows it, and writes the result. `of_group`: flags of groups are taken.
 ///
 /// # Safety
 /// `rq` is NULL or readable for its argsz, and what it names valid as its fields say; `out` is NULL or valid for its argsz.
-unsafe fn with_request(
+pub(super) unsafe fn with_request(
     rq: *const vfiomig_harvest_request,
     out: *mut vfiomig_harvest_result,
-    body: impl FnOnce(&mut Request<'_>) -> Result<Harvest>,
+    of_group: bool,
+    body: impl FnOnce(&mut Request<'_>, HarvestFlags) -> Result<Harvest>,
 ) -> Result<()> {
     // SAFETY: the contract of this function.
     let size = if out.is_null() { None } else { Some(unsafe { check_out(out) }?) };
@@ -187,10 +196,15 @@ unsafe fn with_request(
     let given = unsafe { copy_in(rq) }?;
     let mut dests = Vec::new();
     let mut request = Request::default();
+    let mut flags = HarvestFlags::default();
     let (mut words, mut run);
     if let Some(given) = given {
         if given.reserved != 0 {
             return Err(Error::argument("request: reserved is not 0"));
+        }
+        flags.without_dma = given.flags & VFIOMIG_HARVEST_WITHOUT_DMA != 0;
+        if flags.without_dma && !of_group {
+            return Err(Error::argument("request: VFIOMIG_HARVEST_WITHOUT_DMA is for groups only"));
         }
         // SAFETY: the contract of this function.
         for (index, dest) in unsafe { slice("dests", given.dests, given.dest_count) }?.iter().enumerate() {
@@ -216,7 +230,7 @@ unsafe fn with_request(
             request.run = Some(&mut run);
         }
     }
-    let harvest = body(&mut request)?;
+    let harvest = body(&mut request, flags)?;
     let (degraded, stopped) = (harvest.failed_reads > 0, harvest.stopped);
     let ours = vfiomig_harvest_result {
         argsz: 0,
@@ -255,7 +269,7 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest(
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     // SAFETY: the contract of this function.
-    let body = |tracker: &Tracker| unsafe { with_request(rq, out, |request| tracker.harvest(request)) };
+    let body = |tracker: &Tracker| unsafe { with_request(rq, out, false, |request, _| tracker.harvest(request)) };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_tracker_harvest", t, errp, body) }
 }
@@ -286,7 +300,7 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
         }
         let all: Vec<&Tracker> = all.iter().map(|tracker| &**tracker).collect();
         // SAFETY: the contract of this function.
-        unsafe { with_request(rq, out, |request| harvest(&all, request)) }
+        unsafe { with_request(rq, out, false, |request, _| harvest(&all, request)) }
     };
     // SAFETY: the contract of this function.
     unsafe { guard(NAME, errp, || (), body) }
@@ -344,7 +358,7 @@ pub unsafe extern "C" fn vfiomig_tracker_unmap(
         };
         let quiet = flags & VFIOMIG_UNMAP_QUIET != 0;
         // SAFETY: the contract of this function.
-        unsafe { with_request(rq, out, |request| tracker.unmap(range, how, quiet, request)) }
+        unsafe { with_request(rq, out, false, |request, _| tracker.unmap(range, how, quiet, request)) }
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_tracker_unmap", t, errp, body) }

@@ -20,6 +20,8 @@ pub const VFIOMIG_FEATURE_DIALECT_V1: u64 = 4;
 pub const VFIOMIG_FEATURE_DIALECT_DRAFT: u64 = 5;
 /// Dirty logs: vfiomig_tracker_new(), over DMA logs of devices, type1 containers, iommufd page tables and the draft's registers.
 pub const VFIOMIG_FEATURE_TRACKER: u64 = 6;
+/// Groups and migrations: vfiomig_group_new(), vfiomig_migration_new().
+pub const VFIOMIG_FEATURE_GROUP: u64 = 7;
 
 /// Reset only; not known to be quiet.
 pub const VFIOMIG_STATE_ERROR: u32 = 0;
@@ -88,6 +90,7 @@ pub extern "C" fn vfiomig_has_feature(feature: u64) -> c_int {
                 | VFIOMIG_FEATURE_DIALECT_V1
                 | VFIOMIG_FEATURE_DIALECT_DRAFT
                 | VFIOMIG_FEATURE_TRACKER
+                | VFIOMIG_FEATURE_GROUP
         ))
     })
 }

@@ -7,13 +7,17 @@
 #![allow(non_camel_case_types, reason = "the names are those of the C API")]
 
 pub mod device;
+pub mod drain;
 pub mod error;
+pub mod group;
 mod guard;
 mod handle;
 pub mod harvest;
 pub mod library;
 pub mod load;
 pub mod log;
+pub mod migration;
+pub mod report;
 pub mod save;
 mod sized;
 pub mod tracker;

@@ -1,0 +1,232 @@
+//! Whole parts of a migration for VMMs without a loop of their own: streams of all devices, side by side.
+
+use super::device::borrow_fd;
+use super::error::vfiomig_error;
+use super::handle::{on, vfiomig_migration};
+use super::library::VFIOMIG_UNKNOWN;
+use super::save::VFIOMIG_CHUNK_SEGMENT_END;
+use super::tracker::slice;
+use crate::error::{Errno, Error, Result};
+use crate::migration::{Budget, Channel, Fed, Migration, Piece, Round};
+use std::ffi::{c_int, c_void};
+use std::time::Duration;
+
+/// The descriptor of a vfiomig_channel is given.
+pub const VFIOMIG_CHANNEL_FD: u32 = 0x1;
+
+/// Where the bytes of one device go to or come from: through the call's function on the calling thread, or, with
+/// VFIOMIG_CHANNEL_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
+/// it is for v2 devices only. Fixed layout, never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_channel {
+    /// With VFIOMIG_CHANNEL_FD.
+    pub fd: i32,
+    /// VFIOMIG_CHANNEL_FD or 0.
+    pub flags: u32,
+}
+
+/// What one device did in a call. Fixed layout, never grows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_moved {
+    /// Bytes moved.
+    pub bytes: u64,
+    /// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END; 0: there is more, or the device has no open stream.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<vfiomig_channel>() == 8 && size_of::<vfiomig_moved>() == 16);
+
+/// Takes a run of one device's bytes; `device` counts in the order in which devices were added to the group. `flags`:
+/// VFIOMIG_CHUNK_SEGMENT_END, which the destination must be told. 0, or -errno: then bytes are lost that no device can give again,
+/// and the migration is FAILED.
+pub type vfiomig_put_fn = Option<
+    unsafe extern "C" fn(opaque: *mut c_void, device: usize, data: *const c_void, len: usize, flags: u32) -> c_int,
+>;
+
+/// Brings the next bytes of one device's stream into `buf`. Returns how many, and sets VFIOMIG_CHUNK_SEGMENT_END in `flags` if a
+/// segment ends with them; 0: the stream is over, and `total` is its length as the saver counted it, or stays VFIOMIG_UNKNOWN;
+/// -errno.
+pub type vfiomig_get_fn = Option<
+    unsafe extern "C" fn(
+        opaque: *mut c_void,
+        device: usize,
+        buf: *mut c_void,
+        len: usize,
+        flags: *mut u32,
+        total: *mut u64,
+    ) -> i64,
+>;
+
+/// # Safety
+/// `channels` is NULL or readable for `count` elements, whose descriptors stay open as long as the result is used.
+unsafe fn read_channels<'a>(channels: *const vfiomig_channel, count: usize) -> Result<Vec<Channel<'a>>> {
+    let mut read = Vec::new();
+    // SAFETY: the contract of this function.
+    for channel in unsafe { slice("channels", channels, count) }? {
+        read.push(match channel.flags {
+            0 => Channel::Call,
+            // SAFETY: the contract of this function.
+            VFIOMIG_CHANNEL_FD => Channel::Fd(unsafe { borrow_fd("channels", channel.fd) }?),
+            other => return Err(Error::argument(format!("channels: flags {other:#x} are not known"))),
+        });
+    }
+    Ok(read)
+}
+
+fn caller_failed(what: &str, result: i64) -> Error {
+    let errno = Errno::new(result.checked_neg().and_then(|errno| i32::try_from(errno).ok()).unwrap_or(libc::EIO));
+    Error::transport(errno, format!("{what} failed: {errno}"))
+}
+
+/// The rest of a save's arguments.
+struct Save {
+    channels: *const vfiomig_channel,
+    channel_count: usize,
+    put: vfiomig_put_fn,
+    opaque: *mut c_void,
+    moved: *mut vfiomig_moved,
+    moved_count: usize,
+}
+
+impl Save {
+    /// # Safety
+    /// As for vfiomig_migration_save_iterate().
+    unsafe fn run(self, migration: &Migration, budget: Option<Budget>) -> Result<usize> {
+        // SAFETY: the contract of this function.
+        let channels = unsafe { read_channels(self.channels, self.channel_count) }?;
+        let needs_put = channels.is_empty() || channels.iter().any(|channel| matches!(channel, Channel::Call));
+        if needs_put && self.put.is_none() {
+            return Err(Error::argument("put is NULL, and not every device has a descriptor"));
+        }
+        let mut put = |piece: Piece<'_>| {
+            let Some(function) = self.put else { return Err(Error::argument("put is NULL")) };
+            let flags = if piece.segment_end { VFIOMIG_CHUNK_SEGMENT_END } else { 0 };
+            let (data, len) = (piece.bytes.as_ptr().cast(), piece.bytes.len());
+            // SAFETY: `data` is readable for `len` bytes; the rest is the caller's contract for its function.
+            match unsafe { function(self.opaque, piece.device, data, len, flags) } {
+                0 => Ok(()),
+                failed => Err(caller_failed("put", i64::from(failed))),
+            }
+        };
+        let Round { bytes, flags } = match budget {
+            Some(budget) => migration.save_iterate(budget, &channels, &mut put)?,
+            None => migration.save_complete(&channels, &mut put)?,
+        };
+        if !self.moved.is_null() {
+            for (index, (&bytes, &flags)) in bytes.iter().zip(&flags).take(self.moved_count).enumerate() {
+                // SAFETY: writable for moved_count elements by the contract of this function.
+                unsafe { self.moved.wrapping_add(index).write(vfiomig_moved { bytes, flags, reserved: 0 }) };
+            }
+        }
+        let sum = bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+        Ok(usize::try_from(sum).unwrap_or(usize::MAX))
+    }
+}
+
+/// One bounded round over all open streams, side by side and fairly: each device until EMPTY, END or its share of the budget.
+/// `budget_bytes` is shared evenly, no read is begun after `budget_ns`. In pre-copy the sizes are brought up to date behind it.
+/// `channels` has one element per device, in the order in which they were added, or `channel_count` is 0: then `put` gets all
+/// bytes. `moved` is NULL or has room for `moved_count` elements, and gets one per device as far as they go. Each device's bytes
+/// come in their order; one piece per device is read ahead at most.
+///
+/// Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
+/// descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, on
+/// descriptors and in `put`. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle; pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments, reason = "each is of one kind; a struct of them would be filled for one call")]
+pub unsafe extern "C" fn vfiomig_migration_save_iterate(
+    m: *mut vfiomig_migration,
+    budget_bytes: u64,
+    budget_ns: u64,
+    channels: *const vfiomig_channel,
+    channel_count: usize,
+    put: vfiomig_put_fn,
+    opaque: *mut c_void,
+    moved: *mut vfiomig_moved,
+    moved_count: usize,
+    errp: *mut *mut vfiomig_error,
+) -> i64 {
+    let save = Save { channels, channel_count, put, opaque, moved, moved_count };
+    let budget = Budget { bytes: budget_bytes, time: Duration::from_nanos(budget_ns) };
+    // SAFETY: the contract of this function.
+    let body = |migration: &Migration| unsafe { save.run(migration, Some(budget)) };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_save_iterate", m, errp, body) }
+}
+
+/// Every stream to its END, side by side. Parameters as of vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY.
+///
+/// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase. Threads: whole. Blocks: in
+/// the kernel, on descriptors and in `put`. Since: 0.1
+///
+/// # Safety
+/// As for vfiomig_migration_save_iterate().
+#[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments, reason = "as vfiomig_migration_save_iterate")]
+pub unsafe extern "C" fn vfiomig_migration_save_complete(
+    m: *mut vfiomig_migration,
+    channels: *const vfiomig_channel,
+    channel_count: usize,
+    put: vfiomig_put_fn,
+    opaque: *mut c_void,
+    moved: *mut vfiomig_moved,
+    moved_count: usize,
+    errp: *mut *mut vfiomig_error,
+) -> i64 {
+    let save = Save { channels, channel_count, put, opaque, moved, moved_count };
+    // SAFETY: the contract of this function.
+    let body = |migration: &Migration| unsafe { save.run(migration, None) };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_save_complete", m, errp, body) }
+}
+
+/// Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING. A descriptor
+/// is read to its end, and its stream finished with VFIOMIG_UNKNOWN.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, CANCELED, ORDER (another phase), INCOMPLETE (not as long as the saver said), DEVICE,
+/// PROTOCOL, TRANSPORT (`get` or a descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole.
+/// Blocks: in the kernel, on descriptors and in `get`. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle; pointers are NULL or valid as described.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_load_complete(
+    m: *mut vfiomig_migration,
+    channels: *const vfiomig_channel,
+    channel_count: usize,
+    get: vfiomig_get_fn,
+    opaque: *mut c_void,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |migration: &Migration| {
+        // SAFETY: the contract of this function.
+        let channels = unsafe { read_channels(channels, channel_count) }?;
+        let needs_get = channels.is_empty() || channels.iter().any(|channel| matches!(channel, Channel::Call));
+        if needs_get && get.is_none() {
+            return Err(Error::argument("get is NULL, and not every device has a descriptor"));
+        }
+        let mut fed = |device: usize, buf: &mut [u8]| {
+            let Some(function) = get else { return Err(Error::argument("get is NULL")) };
+            let (mut flags, mut total) = (0, VFIOMIG_UNKNOWN);
+            let (data, len) = (buf.as_mut_ptr().cast(), buf.len());
+            // SAFETY: `data` is writable for `len` bytes, the others for one number; the rest is the caller's contract.
+            match unsafe { function(opaque, device, data, len, &mut flags, &mut total) } {
+                0 => Ok(Fed::End { total: Some(total).filter(|&total| total != VFIOMIG_UNKNOWN) }),
+                brought => match usize::try_from(brought) {
+                    Ok(len) => Ok(Fed::Bytes { len, segment_end: flags & VFIOMIG_CHUNK_SEGMENT_END != 0 }),
+                    Err(_) => Err(caller_failed("get", brought)),
+                },
+            }
+        };
+        migration.load_complete(&channels, &mut fed)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_load_complete", m, errp, body) }
+}

@@ -1,0 +1,466 @@
+//! Migration handles: one save or one load of a group.
+
+use super::error::vfiomig_error;
+use super::guard::guard;
+use super::handle::{free, new, object_of, on, value_of};
+pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_migration};
+use super::library::VFIOMIG_UNKNOWN;
+use super::report::{give, vfiomig_report};
+use super::sized::{Sized, check_out, copy_in, copy_out};
+use crate::dialect::Direction;
+use crate::error::{Error, Result};
+use crate::migration::{AbortTo, Given, Migration, Phase};
+use std::ffi::{c_char, c_int};
+use std::time::Duration;
+
+/// The group is saved.
+pub const VFIOMIG_DIRECTION_SAVE: u32 = 1;
+/// The group is loaded.
+pub const VFIOMIG_DIRECTION_LOAD: u32 = 2;
+
+/// Nothing was begun, or everything was aborted.
+pub const VFIOMIG_PHASE_IDLE: u32 = 0;
+/// Every tracker is started; draft devices are in PRE_COPY.
+pub const VFIOMIG_SAVE_TRACKING: u32 = 1;
+/// Devices that can are in PRE_COPY.
+pub const VFIOMIG_SAVE_PRECOPY: u32 = 2;
+/// v1 NDMA devices start no DMA while vCPUs run on to answer page requests. Optional.
+pub const VFIOMIG_SAVE_VIOMMU_GRACE: u32 = 3;
+/// vCPUs are stopped; devices that can are in their P2P state.
+pub const VFIOMIG_SAVE_P2P_GRACE: u32 = 4;
+/// All devices are in STOP_COPY: the final harvest, and the rest of the streams.
+pub const VFIOMIG_SAVE_STOP_COPY: u32 = 5;
+/// Everything was read; trackers are stopped, devices in STOP.
+pub const VFIOMIG_SAVE_HALTED: u32 = 6;
+/// Devices take their streams.
+pub const VFIOMIG_LOAD_RESUMING: u32 = 17;
+/// The streams are complete; v2 devices have validated them. A resting place.
+pub const VFIOMIG_LOAD_LOADED: u32 = 18;
+/// Devices that can are in RUNNING_P2P.
+pub const VFIOMIG_LOAD_P2P_GRACE: u32 = 19;
+/// All devices run. vCPUs are started after this was entered.
+pub const VFIOMIG_LOAD_RUNNING: u32 = 20;
+/// A device failed: abort, getters and free are left.
+pub const VFIOMIG_PHASE_FAILED: u32 = 32;
+
+const _: () = assert!(Phase::Idle as u32 == VFIOMIG_PHASE_IDLE && Phase::Failed as u32 == VFIOMIG_PHASE_FAILED);
+const _: () = assert!(Phase::SaveTracking as u32 == VFIOMIG_SAVE_TRACKING);
+const _: () = assert!(Phase::SavePrecopy as u32 == VFIOMIG_SAVE_PRECOPY);
+const _: () = assert!(Phase::SaveViommuGrace as u32 == VFIOMIG_SAVE_VIOMMU_GRACE);
+const _: () = assert!(Phase::SaveP2pGrace as u32 == VFIOMIG_SAVE_P2P_GRACE);
+const _: () = assert!(Phase::SaveStopCopy as u32 == VFIOMIG_SAVE_STOP_COPY);
+const _: () = assert!(Phase::SaveHalted as u32 == VFIOMIG_SAVE_HALTED);
+const _: () = assert!(Phase::LoadResuming as u32 == VFIOMIG_LOAD_RESUMING);
+const _: () = assert!(Phase::LoadLoaded as u32 == VFIOMIG_LOAD_LOADED);
+const _: () = assert!(Phase::LoadP2pGrace as u32 == VFIOMIG_LOAD_P2P_GRACE);
+const _: () = assert!(Phase::LoadRunning as u32 == VFIOMIG_LOAD_RUNNING);
+
+/// To HALTED without a final harvest: the caller knows that its copy of RAM is whole.
+pub const VFIOMIG_ADVANCE_NO_HARVEST: u32 = 0x1;
+
+/// abort: the guest goes on.
+pub const VFIOMIG_ABORT_TO_RUNNING: u32 = 0;
+/// abort: devices stop.
+pub const VFIOMIG_ABORT_TO_STOP: u32 = 1;
+/// abort: each device to where it was before the migration.
+pub const VFIOMIG_ABORT_TO_AS_IT_WAS: u32 = 2;
+
+/// What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_migration_pending {
+    /// Size of this struct, set by VFIOMIG_INIT; left as it is.
+    pub argsz: u32,
+    /// 0.
+    pub flags: u32,
+    /// Initial data, which is to be sent before the guest stops.
+    pub initial_bytes: u64,
+    /// Data that changed since it was sent; some devices never bring it to 0.
+    pub dirty_bytes: u64,
+    /// What comes once the devices are stopped.
+    pub stop_copy_bytes: u64,
+    /// Bytes consumed so far.
+    pub sent_bytes: u64,
+    /// 1: no device has a reason to wait. 0: one has initial data left.
+    pub ready: u32,
+    /// How often devices began again with initial data.
+    pub reinit_count: u32,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_migration_pending {
+    const NAME: &'static str = "vfiomig_migration_pending";
+    const FLAGS: u32 = 0;
+}
+
+/// What the caller of vfiomig_migration_get_estimate() knows better than the library. VFIOMIG_INIT first; NULL: nothing.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_estimate_options {
+    /// Size of this struct, set by VFIOMIG_INIT.
+    pub argsz: u32,
+    /// 0.
+    pub flags: u32,
+    /// Of the channel; 0: as measured by the library's own drains.
+    pub bytes_per_second: u64,
+    /// For all state changes from the guest's stop on; 0: as measured in earlier ones.
+    pub transition_ns: u64,
+    /// What else goes over the channel while the guest stands still.
+    pub other_bytes: u64,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_estimate_options {
+    const NAME: &'static str = "vfiomig_estimate_options";
+    const FLAGS: u32 = 0;
+}
+
+/// For how long the guest would stand still, by part; VFIOMIG_UNKNOWN where a part is not known.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_estimate {
+    /// Size of this struct, set by VFIOMIG_INIT; left as it is.
+    pub argsz: u32,
+    /// 0.
+    pub flags: u32,
+    /// All of it.
+    pub downtime_ns: u64,
+    /// Devices come to rest: the slowest of each barrier.
+    pub transition_ns: u64,
+    /// What is left goes over the channel.
+    pub transfer_ns: u64,
+    /// What is left.
+    pub bytes: u64,
+    /// The rate it was reckoned with.
+    pub bytes_per_second: u64,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl Sized for vfiomig_estimate {
+    const NAME: &'static str = "vfiomig_estimate";
+    const FLAGS: u32 = 0;
+}
+
+const _: () = assert!(size_of::<vfiomig_migration_pending>() == 48 && size_of::<vfiomig_estimate_options>() == 32);
+const _: () = assert!(size_of::<vfiomig_estimate>() == 48);
+
+/// Makes a migration in IDLE. While it exists the group's members stay. A save is refused, with every reason, unless all devices
+/// are migratable, in RUNNING or STOP, and covered by a tracker.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (the group has a migration), UNSUPPORTED (with every reason). Threads: whole, for
+/// the group. Blocks: for calls in progress. Since: 0.1
+///
+/// # Safety
+/// `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_new(
+    g: *mut vfiomig_group,
+    direction: u32,
+    out: *mut *mut vfiomig_migration,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    const NAME: &str = "vfiomig_migration_new";
+    let body = || {
+        if out.is_null() {
+            return Err(Error::argument("out is NULL"));
+        }
+        let direction = match direction {
+            VFIOMIG_DIRECTION_SAVE => Direction::Save,
+            VFIOMIG_DIRECTION_LOAD => Direction::Load,
+            other => return Err(Error::argument(format!("direction: {other} is none of VFIOMIG_DIRECTION_*"))),
+        };
+        // SAFETY: the contract of this function.
+        let group = unsafe { object_of(NAME, g.cast_const()) }?;
+        let migration = Migration::new(group, direction)?;
+        // SAFETY: not NULL, so writable by the contract of this function.
+        unsafe { out.write(new(migration)) };
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { guard(NAME, errp, || (), body) }
+}
+
+/// Frees a migration; NULL is legal. Waits for the call in progress, stops the trackers that the migration started, and changes no
+/// device's state: abort first.
+///
+/// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_free(m: *mut vfiomig_migration) {
+    // SAFETY: the contract of this function.
+    unsafe { free("vfiomig_migration_free", m) };
+}
+
+fn phase_of(number: u32) -> Result<Phase> {
+    let phase = Phase::from_number(number).filter(|phase| *phase != Phase::Failed);
+    phase.ok_or_else(|| Error::argument(format!("phase: {number} is none that can be entered")))
+}
+
+/// Brings every device into a phase, through the phases in between, side by side, with a barrier behind each. 0 without effect if
+/// it is entered already; never backwards. A wrong order is refused with the phases that may be next, and changes nothing. If a
+/// device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
+///
+/// To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
+/// VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER, CANCELED, DEVICE, PROTOCOL, STALE (others changed a device); after a failure the
+/// first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_advance(
+    m: *mut vfiomig_migration,
+    phase: u32,
+    flags: u32,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |migration: &Migration| {
+        let to = phase_of(phase)?;
+        match flags {
+            0 => migration.advance(to),
+            VFIOMIG_ADVANCE_NO_HARVEST if to == Phase::SaveHalted => migration.advance_without_harvest(),
+            _ => Err(Error::argument(format!("flags: {flags:#x} has unknown bits, or does not go with {to}"))),
+        }
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_advance", m, errp, body) }
+}
+
+/// Brings one device into the next phase, which is entered with the last device.
+///
+/// Returns: 0 or -errno. Errors: as vfiomig_migration_advance(); ARGUMENT also for a device that is not in the group. Threads:
+/// whole. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `m` and `d` are NULL or live handles; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_advance_device(
+    m: *mut vfiomig_migration,
+    d: *mut vfiomig_device,
+    phase: u32,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    const NAME: &str = "vfiomig_migration_advance_device";
+    let body = |migration: &Migration| {
+        // SAFETY: the contract of this function.
+        let device = unsafe { object_of(NAME, d.cast_const()) }?;
+        migration.advance_device(&device, phase_of(phase)?)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on(NAME, m, errp, body) }
+}
+
+/// Where the migration stands.
+///
+/// Returns: VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
+/// Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_get_phase(m: *const vfiomig_migration) -> u32 {
+    let phase = |migration: &Migration| migration.phase().number();
+    // SAFETY: the contract of this function.
+    unsafe { value_of("vfiomig_migration_get_phase", m, VFIOMIG_PHASE_FAILED, phase) }
+}
+
+/// The name of a phase, without VFIOMIG_ or VFIOMIG_PHASE_.
+///
+/// Returns: a constant text; "?" for numbers that are no phase. Threads: any. Blocks: never. Since: 0.1
+#[unsafe(no_mangle)]
+pub extern "C" fn vfiomig_phase_name(phase: u32) -> *const c_char {
+    super::guard::guard_value("vfiomig_phase_name", c"?".as_ptr(), || {
+        let name = match phase {
+            VFIOMIG_PHASE_IDLE => c"IDLE",
+            VFIOMIG_SAVE_TRACKING => c"SAVE_TRACKING",
+            VFIOMIG_SAVE_PRECOPY => c"SAVE_PRECOPY",
+            VFIOMIG_SAVE_VIOMMU_GRACE => c"SAVE_VIOMMU_GRACE",
+            VFIOMIG_SAVE_P2P_GRACE => c"SAVE_P2P_GRACE",
+            VFIOMIG_SAVE_STOP_COPY => c"SAVE_STOP_COPY",
+            VFIOMIG_SAVE_HALTED => c"SAVE_HALTED",
+            VFIOMIG_LOAD_RESUMING => c"LOAD_RESUMING",
+            VFIOMIG_LOAD_LOADED => c"LOAD_LOADED",
+            VFIOMIG_LOAD_P2P_GRACE => c"LOAD_P2P_GRACE",
+            VFIOMIG_LOAD_RUNNING => c"LOAD_RUNNING",
+            VFIOMIG_PHASE_FAILED => c"FAILED",
+            _ => c"?",
+        };
+        name.as_ptr()
+    })
+}
+
+/// Asks the library to begin nothing new, and ends its own waits; a request in the kernel is never interrupted. It lasts until
+/// abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+///
+/// Threads: any. Blocks: never. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
+    // SAFETY: the contract of this function.
+    unsafe { value_of("vfiomig_migration_cancel", m.cast_const(), (), Migration::cancel) };
+}
+
+/// Brings the devices back; the migration is IDLE again and may begin anew. Save: sessions end, what was sent is void, vCPUs stay
+/// stopped until it returns. Load: devices that were touched are reset; refused once all run, for a reset would destroy the
+/// guest. `to` is one of VFIOMIG_ABORT_TO_*. A device that cannot be brought back is named by the error, and abort may be called
+/// again after the caller has reset it: the library resets no device that holds a guest's state.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING), DEVICE, PROTOCOL, UNSUPPORTED (no reset). Threads: whole. Blocks:
+/// in the kernel. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_abort(
+    m: *mut vfiomig_migration,
+    to: u32,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |migration: &Migration| {
+        migration.abort(match to {
+            VFIOMIG_ABORT_TO_RUNNING => AbortTo::Running,
+            VFIOMIG_ABORT_TO_STOP => AbortTo::Stop,
+            VFIOMIG_ABORT_TO_AS_IT_WAS => AbortTo::AsItWas,
+            other => return Err(Error::argument(format!("to: {other} is none of VFIOMIG_ABORT_TO_*"))),
+        })
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_abort", m, errp, body) }
+}
+
+/// What the migration did and how long it took, phase by phase and device by device, so that an operator sees where downtime went.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle; `out` and `errp` are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_get_report(
+    m: *mut vfiomig_migration,
+    out: *mut *mut vfiomig_report,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |migration: &Migration| {
+        if out.is_null() {
+            return Err(Error::argument("out is NULL"));
+        }
+        let report = vfiomig_report::of_migration(&migration.report()?);
+        // SAFETY: not NULL, so writable by the contract of this function.
+        unsafe { give(out, report) };
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_get_report", m, errp, body) }
+}
+
+/// How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
+/// devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
+/// EXACT in the kernel. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_get_pending(
+    m: *mut vfiomig_migration,
+    flags: u32,
+    out: *mut vfiomig_migration_pending,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |migration: &Migration| {
+        // SAFETY: the contract of this function.
+        let size = unsafe { check_out(out) }?;
+        let pending = match flags {
+            0 => migration.pending(),
+            super::device::VFIOMIG_PENDING_EXACT => migration.pending_exact()?,
+            _ => return Err(Error::argument(format!("flags: {flags:#x} has unknown bits"))),
+        };
+        let ours = vfiomig_migration_pending {
+            argsz: 0,
+            flags: 0,
+            initial_bytes: pending.initial_bytes.unwrap_or(VFIOMIG_UNKNOWN),
+            dirty_bytes: pending.dirty_bytes.unwrap_or(VFIOMIG_UNKNOWN),
+            stop_copy_bytes: pending.stop_copy_bytes.unwrap_or(VFIOMIG_UNKNOWN),
+            sent_bytes: pending.sent_bytes,
+            ready: u32::from(pending.ready),
+            reinit_count: pending.reinit_count,
+        };
+        // SAFETY: `size` is what check_out returned for `out`.
+        unsafe { copy_out(out, size, &ours) };
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_get_pending", m, errp, body) }
+}
+
+/// For how long the guest would stand still if it were stopped now. Asks no device. `notes` may be NULL; else it receives a report,
+/// also if there is nothing to say, whose text has a line for each part that is unknown and each device that is not ready.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+///
+/// # Safety
+/// `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz; `notes` and `errp`
+/// are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_migration_get_estimate(
+    m: *mut vfiomig_migration,
+    o: *const vfiomig_estimate_options,
+    out: *mut vfiomig_estimate,
+    notes: *mut *mut vfiomig_report,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    let body = |migration: &Migration| {
+        // SAFETY: the contract of this function.
+        let size = unsafe { check_out(out) }?;
+        let mut given = Given::default();
+        // SAFETY: the contract of this function.
+        if let Some(o) = unsafe { copy_in(o) }? {
+            given.bytes_per_second = Some(o.bytes_per_second).filter(|&rate| rate != 0);
+            given.transition = Some(o.transition_ns).filter(|&time| time != 0).map(Duration::from_nanos);
+            given.other_bytes = o.other_bytes;
+        }
+        let estimate = migration.estimate(given)?;
+        let nanos = |time: Option<Duration>| {
+            time.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(VFIOMIG_UNKNOWN)
+        };
+        let ours = vfiomig_estimate {
+            argsz: 0,
+            flags: 0,
+            downtime_ns: nanos(estimate.downtime),
+            transition_ns: nanos(estimate.transition),
+            transfer_ns: nanos(estimate.transfer),
+            bytes: estimate.bytes.unwrap_or(VFIOMIG_UNKNOWN),
+            bytes_per_second: estimate.bytes_per_second.unwrap_or(VFIOMIG_UNKNOWN),
+        };
+        // SAFETY: `size` is what check_out returned for `out`.
+        unsafe { copy_out(out, size, &ours) };
+        if !notes.is_null() {
+            // SAFETY: not NULL, so writable by the contract of this function.
+            unsafe { give(notes, vfiomig_report::of_text(&estimate.notes.join("\n"))) };
+        }
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_migration_get_estimate", m, errp, body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+
+    #[test]
+    fn both_phase_name_tables_agree() {
+        for number in 0..64 {
+            // SAFETY: a constant C string.
+            let name = unsafe { CStr::from_ptr(vfiomig_phase_name(number)) };
+            assert_eq!(name.to_str().unwrap(), Phase::from_number(number).map_or("?", Phase::name));
+        }
+    }
+}
