@@ -8,7 +8,7 @@
 #ifndef FAKE_H
 #define FAKE_H
 
-#include "harness.h"
+#include "fake-log.h"
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,10 +25,14 @@ enum { S_ERROR, S_STOP, S_RUNNING, S_STOP_COPY, S_RESUMING, S_RUNNING_P2P, S_PRE
 
 #define FEATURE_MIGRATION 1u
 #define FEATURE_MIG_DEVICE_STATE 2u
+#define FEATURE_DMA_LOG_START 6u
+#define FEATURE_DMA_LOG_STOP 7u
+#define FEATURE_DMA_LOG_REPORT 8u
 #define FEATURE_MIG_DATA_SIZE 9u
 #define FEATURE_PRECOPY_INFO_V2 12u
 #define FEATURE_GET (1u << 16)
 #define FEATURE_SET (1u << 17)
+#define FEATURE_PROBE (1u << 18)
 
 struct fake_feature {
 	uint32_t argsz, flags;
@@ -38,6 +42,14 @@ struct fake_feature {
 			uint32_t state;
 			int32_t data_fd;
 		} mig;
+		struct {
+			uint64_t page_size;
+			uint32_t count, reserved;
+			uint64_t ranges;
+		} start;
+		struct {
+			uint64_t iova, length, page_size, bitmap;
+		} report;
 	} u;
 };
 
@@ -88,6 +100,7 @@ struct fake {
 	bool missing_fd;         /* a session begins, but -1 comes back */
 	bool extra_fd;           /* a descriptor comes back although no session begins */
 	bool same_fd;            /* the session's own descriptor comes back instead of -1 */
+	struct fake_log *log;    /* its DMA log (features 6 to 8); NULL: it has none */
 	struct fake_fault fault[2];
 	void (*hook)(struct fake *f, enum fake_call call); /* runs in every call, before it is answered */
 	void *user;
@@ -381,12 +394,40 @@ static inline int fake_answer(struct fake *f, struct fake_feature *x, uint32_t a
 	}
 }
 
+/* The DMA log: requests may come beside those of the data fd, and the log judges them itself. */
+static inline int fake_log_feature(struct fake *f, struct fake_feature *x, uint32_t argsz)
+{
+	const uint32_t size = x->flags == (FEATURE_DMA_LOG_START | FEATURE_SET) ? 32 :
+			      x->flags == (FEATURE_DMA_LOG_REPORT | FEATURE_GET) ? 40 : 8;
+
+	if (f->freed)
+		fake_violation(f, "a request to the log after _free: flags %#x", x->flags);
+	if (x->argsz != argsz || argsz != size)
+		fake_violation(f, "argsz %u in the struct, %u beside it: flags %#x", x->argsz, argsz, x->flags);
+	if (!f->log)
+		return -ENOTTY;
+	switch (x->flags) {
+	case FEATURE_DMA_LOG_START | FEATURE_SET | FEATURE_PROBE: return 0;
+	case FEATURE_DMA_LOG_START | FEATURE_SET:
+		return fake_log_start(f->log, (const struct vfiomig_range *)(uintptr_t)x->u.start.ranges,
+				      x->u.start.count, &x->u.start.page_size);
+	case FEATURE_DMA_LOG_REPORT | FEATURE_GET:
+		return fake_log_report(f->log, x->u.report.iova, x->u.report.length, x->u.report.page_size,
+				       (uint64_t *)(uintptr_t)x->u.report.bitmap);
+	case FEATURE_DMA_LOG_STOP | FEATURE_SET: return fake_log_stop(f->log);
+	default: fake_violation(f, "a request that no log knows: flags %#x", x->flags); return -EINVAL;
+	}
+}
+
 static inline int fake_device_feature(void *opaque, void *feature, uint32_t argsz)
 {
 	struct fake *f = opaque;
 	struct fake_feature *x = feature;
 	enum fake_call call = C_COUNT;
+	const uint32_t number = x->flags & 0xffff;
 
+	if (number >= FEATURE_DMA_LOG_START && number <= FEATURE_DMA_LOG_REPORT)
+		return fake_log_feature(f, x, argsz);
 	switch (x->flags) {
 	case FEATURE_MIGRATION | FEATURE_GET: call = C_FLAGS; break;
 	case FEATURE_MIG_DEVICE_STATE | FEATURE_GET: call = C_GET; break;

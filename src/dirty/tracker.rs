@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     pub ioas: Option<(Arc<dyn Iommufd>, u32)>,
     users: u32,
     perpetual: bool,
+    /// Why the choices before the active one did not work, when they were started.
+    against: String,
     final_harvest: FinalHarvest,
 }
 
@@ -143,6 +145,7 @@ impl Tracker {
             ioas,
             users: 0,
             perpetual: false,
+            against: String::new(),
             final_harvest: FinalHarvest::NotOwed,
         };
         let info = inner.info();
@@ -323,9 +326,10 @@ impl Inner {
         let sources = self.current().map_or(&[][..], |choice| &choice.sources);
         let holds: Vec<(usize, u64)> = sources.iter().filter_map(|source| source.log.lock().holds()).collect();
         let kind = self.current().map_or(Kind::Everything, |choice| choice.kind);
+        let why = [self.current().map_or("", |choice| &choice.why), &self.against];
         Info {
             kind,
-            why: self.current().map(|choice| choice.why.clone()).unwrap_or_default(),
+            why: why.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
             users: self.users,
             perpetual: self.perpetual || kind == Kind::Everything,
             failed_sources: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
@@ -338,7 +342,6 @@ impl Inner {
     /// Takes the first choice that works; the last one always does.
     fn start(&mut self, name: &str) {
         self.book.left.clear();
-        let mut against = String::new();
         for active in 0..self.choices.len() {
             self.active = active;
             match self.start_choice() {
@@ -349,15 +352,12 @@ impl Inner {
                 Err(text) => {
                     let kind = self.current().map(|choice| choice.kind);
                     log!(Warning, "{name}: {kind:?} is not used: {text}");
-                    if !against.is_empty() {
-                        against.push_str("; ");
+                    if !self.against.is_empty() {
+                        self.against.push_str("; ");
                     }
-                    against.push_str(&text);
+                    self.against.push_str(&text);
                 }
             }
-        }
-        if let Some(choice) = self.choices.get_mut(self.active).filter(|_| !against.is_empty()) {
-            choice.why = against;
         }
     }
 
@@ -411,6 +411,9 @@ impl Inner {
         let max_workers = self.max_workers;
         let Part { sources, .. } = self.part();
         let any: Vec<bool> = sources.iter().map(|source| source.any_thread).collect();
+        for source in &mut *sources {
+            source.failed = None;
+        }
         let shared = &*sources;
         let outcomes: Vec<Option<(String, Errno)>> = workers::run(max_workers, &any, |index| {
             let mut log = shared.get(index)?.log.lock();
@@ -419,7 +422,9 @@ impl Inner {
         for (what, errno) in outcomes.into_iter().flatten() {
             log!(Warning, "{name}: {what}: stop: {errno}");
         }
-        self.perpetual = false;
+        // The next start tries all of them again.
+        (self.active, self.perpetual) = (0, false);
+        self.against.clear();
         self.final_harvest = FinalHarvest::NotOwed;
         self.book.left.clear();
         self.pool.release();
