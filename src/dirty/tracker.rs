@@ -361,9 +361,10 @@ impl Inner {
         }
     }
 
-    /// Starts all sources and reads a little of each; stops them again if one does not work. Returns whether everything is
-    /// dirty already, as with devices without pinned scope (T5).
+    /// Starts all sources and reads a little of each; stops them again if one does not work. Returns whether it is a container
+    /// that knows nothing, as with devices without pinned scope (T5). Any other log may have a few busy pages.
     fn start_choice(&mut self) -> std::result::Result<bool, String> {
+        let container = self.current().is_some_and(|choice| choice.kind == Kind::Type1);
         let page_size = self.page_size;
         let max_workers = self.max_workers;
         let Part { sources, book, pool, .. } = self.part();
@@ -382,7 +383,7 @@ impl Inner {
                 .map(Some)
         });
         let mut failed = None;
-        let mut full = !sources.is_empty();
+        let mut full = container;
         for outcome in outcomes {
             match outcome {
                 Ok(Some(found)) => {
