@@ -85,8 +85,9 @@ fn absent() -> Errno {
     Errno::new(libc::ENOTTY)
 }
 
+/// A positive answer is a mistake of the function; taken for success it could hide dirt (P13).
 fn status(result: c_int) -> Result<(), Errno> {
-    if result < 0 { Err(Errno::new(result.checked_neg().unwrap_or(libc::EIO))) } else { Ok(()) }
+    if result != 0 { Err(Errno::new(result.checked_neg().unwrap_or(libc::EIO))) } else { Ok(()) }
 }
 
 impl LogFunctions for OpsLog {
