@@ -175,9 +175,14 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         self.dests.iter().enumerate().filter_map(part).collect()
     }
 
-    /// `span` in pieces: what is asked, and what is mapped and not asked.
+    /// `span` in pieces: what is asked of what is mapped, and what is mapped and not asked. Bits of holes belong to nobody,
+    /// whoever asks for them: a type1 container sets some, for it shifts the bits of a mapping to their place in the request and
+    /// later clears them at their place in the mapping.
     pub fn pieces(&self, maps: &Maps, span: Span) -> Vec<(Span, Whom)> {
-        let mut pieces = self.asked(maps, span);
+        let mut pieces = Vec::new();
+        for (part, whom) in self.asked(maps, span) {
+            pieces.extend(maps.mapped.parts(part).map(|piece| (piece, whom)));
+        }
         if !self.wants_everything() {
             for part in maps.mapped.parts(span) {
                 pieces.extend(self.asked.holes(part).into_iter().map(|hole| (hole, Whom::Keep)));

@@ -215,6 +215,21 @@ proptest! {
 }
 
 #[test]
+fn holes_are_never_dirty_whoever_asks() {
+    let log = Shared::new(16 * UNIT);
+    let t = tracker(&log);
+    t.map(&[mapping(5, 5, 0), mapping(12, 20, 0), mapping(100, 1, 0)]).unwrap();
+    t.start().unwrap();
+    log.write(6);
+    log.write(100);
+    let words = vec![Cell::new(0u64); 4];
+    let dests =
+        [Dest { range: range(0, 200), page_size: UNIT, first_bit: 0, bitmap: Some(Words::Plain(&words)), token: 0 }];
+    t.harvest(&mut Request { dests: &dests, ..Request::default() }).unwrap();
+    assert_eq!(units(&words, &dests[0]), (5..10).chain(12..16).chain([100]).collect());
+}
+
+#[test]
 fn a_failed_read_is_all_dirty_and_the_log_is_started_anew() {
     let log = Shared::new(UNIT);
     let t = tracker(&log);
