@@ -290,7 +290,7 @@ pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, wor
             book.left.absorb(&mut bits, rest);
         }
     }
-    // What is neither mapped nor asked for: nobody can have written there, so a bit is the log's coarseness.
+    // What is not mapped: nobody can have written there, so a bit is the log's coarseness.
     let covered: SpanSet = pieces.iter().map(|&(span, _)| span).collect();
     for hole in covered.holes(read.span) {
         let (first, count) = bits.bits_of(hole);
@@ -347,7 +347,7 @@ pub(crate) fn give_leftovers(book: &mut Book, deliverer: &mut Deliverer<'_, '_>)
 
 /// What the first read after a start found.
 pub(crate) struct Found {
-    /// Every page was dirty.
+    /// Every mapped page was dirty.
     pub full: bool,
     bits: Option<(Read, Pages)>,
 }
@@ -376,6 +376,50 @@ pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &Pool) -> std:
     };
     let mut pages = pool.take(read.words())?;
     log.read(&read, false, pages.room(read.words()))?;
-    let full = bitmap::count(pages.words_mut(), 0, read.bits()) == read.bits();
+    let bits = Bits { words: pages.words_mut(), shift: read.shift, origin: i128::from(read.span.first) };
+    // A read may go over holes, of which nobody says that they are dirty.
+    let full = maps.mapped.parts(read.span).all(|part| {
+        let (first, count) = bits.bits_of(part);
+        bitmap::count(bits.words, first, count) == count
+    });
     Ok(Found { full, bits: Some((read, pages)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dirty::ranges::Range;
+
+    /// A log of two mappings that is read in one piece.
+    struct OverHole(Vec<u64>);
+
+    impl Log for OverHole {
+        fn describe(&self) -> String {
+            "two mappings".into()
+        }
+        fn start(&mut self, _: &Maps, _: u64) -> std::result::Result<(), Errno> {
+            Ok(())
+        }
+        fn stop(&mut self) -> std::result::Result<(), Errno> {
+            Ok(())
+        }
+        fn reads(&self, _: &Maps, _: Option<Span>) -> Vec<Read> {
+            vec![Read { span: Span { first: 0, last: 0xffff }, shift: UNIT_SHIFT }]
+        }
+        fn read(&mut self, _: &Read, _: bool, bitmap: &mut [u64]) -> std::result::Result<(), Errno> {
+            self.0.iter().for_each(|bit| bitmap[0] |= 1 << bit);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn all_that_is_mapped_is_full_whatever_lies_between() {
+        let mut maps = Maps::default();
+        for iova in [0, 0xf000] {
+            maps.insert(Span::of(Range { iova, size: 0x1000 }).unwrap(), 0);
+        }
+        let full = |bits: &[u64]| check_reading(&mut OverHole(bits.to_vec()), &maps, &Pool::default()).unwrap().full;
+        assert!(full(&[0, 15]) && full(&[0, 7, 15]));
+        assert!(!full(&[0]) && !full(&[15]) && !full(&[7]));
+    }
 }
