@@ -37,7 +37,7 @@ trap 'rm -rf "$work"' EXIT
 
 flags=(-std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wpedantic -Werror -pthread -I "$home/progs")
 helpers=("$home"/progs/{lab,device,uart,stream,testdev,migration}.c)
-if [[ $kind == mock ]]; then helpers+=("$home/mock/mock.c"); fi
+if [[ $kind == mock ]]; then helpers+=("$home"/mock/{mock,guest}.c); fi
 objects=()
 for helper in "${helpers[@]}"; do
     object=$work/$(basename "$helper" .c).o
