@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Error, Kind};
-use vfiomig::migration::{AbortTo, Budget, Channel, Fed, Given, Migration, Phase, Piece, Round};
+use vfiomig::migration::{AbortTo, Budget, Fed, Given, Inlet, Migration, Outlet, Phase, Piece, Round};
 use vfiomig::window::{EMPTY, END};
 use vfiomig::workers::refuse_threads_beyond;
 
@@ -120,7 +120,7 @@ fn descriptors_take_and_bring_streams_of_v2_devices() {
         let save = source.save();
         save.advance(Phase::SaveStopCopy).unwrap();
         let mut files: Vec<_> = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();
-        let channels: Vec<_> = files.iter().map(|file| Channel::Fd(file.as_fd())).collect();
+        let channels: Vec<_> = files.iter().map(|file| Outlet::Fd(file.as_fd())).collect();
         let round = save.save_complete(&channels, &mut |_| panic!("everything goes to descriptors")).unwrap();
         assert_eq!(round.flags, [END; 3]);
         let sizes: Vec<u64> = files.iter().map(|file| file.metadata().unwrap().len()).collect();
@@ -131,8 +131,18 @@ fn descriptors_take_and_bring_streams_of_v2_devices() {
         let target = Rig::target(&configs, max_workers);
         let load = target.load();
         load.advance(Phase::LoadResuming).unwrap();
-        let channels: Vec<_> = files.iter().map(|file| Channel::Fd(file.as_fd())).collect();
-        load.load_complete(&channels, &mut |_, _| panic!("everything comes from descriptors")).unwrap();
+        let inlets = |total: fn(u64) -> Option<u64>| -> Vec<Inlet<'_>> {
+            files.iter().zip(&sizes).map(|(file, &size)| Inlet::Fd { fd: file.as_fd(), total: total(size) }).collect()
+        };
+        let get = &mut |_: usize, _: &mut [u8]| panic!("everything comes from descriptors");
+        // A count that the descriptor does not keep is a stream that was cut (F7).
+        let failure = load.load_complete(&inlets(|size| Some(size + 1)), get).unwrap_err();
+        assert_eq!(failure.kind(), Kind::Incomplete, "{failure}");
+        load.abort(AbortTo::Running).unwrap();
+        (&files[0]).rewind().and((&files[1]).rewind()).and((&files[2]).rewind()).unwrap();
+        load.advance(Phase::LoadResuming).unwrap();
+        load.load_complete(&inlets(Some), get).unwrap();
+        load.load_complete(&inlets(Some), get).unwrap();
         load.advance(Phase::LoadRunning).unwrap();
         assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
     }
@@ -142,9 +152,9 @@ fn descriptors_take_and_bring_streams_of_v2_devices() {
     let save = source.save();
     save.advance(Phase::SaveStopCopy).unwrap();
     let file = tempfile::tempfile().unwrap();
-    let refused = save.save_complete(&[Channel::Fd(file.as_fd())], &mut |_| Ok(())).unwrap_err();
+    let refused = save.save_complete(&[Outlet::Fd(file.as_fd())], &mut |_| Ok(())).unwrap_err();
     assert_eq!(refused.kind(), Kind::Unsupported);
-    assert_eq!(save.save_complete(&[Channel::Call; 2], &mut |_| Ok(())).unwrap_err().kind(), Kind::Argument);
+    assert_eq!(save.save_complete(&[Outlet::Call; 2], &mut |_| Ok(())).unwrap_err().kind(), Kind::Argument);
 }
 
 #[test]
@@ -369,14 +379,14 @@ fn a_pipe_that_is_full_or_gone_costs_no_bytes() {
     save.advance(Phase::SaveStopCopy).unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let failure = save.save_complete(&[Channel::Fd(writer.as_fd())], &mut |_| Ok(())).unwrap_err();
+    let failure = save.save_complete(&[Outlet::Fd(writer.as_fd())], &mut |_| Ok(())).unwrap_err();
     assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::EPIPE));
     let (mut reader, writer) = std::io::pipe().unwrap();
     let all = std::thread::spawn(move || {
         let mut all = Vec::new();
         reader.read_to_end(&mut all).map(|_| all.len())
     });
-    let round = save.save_complete(&[Channel::Fd(writer.as_fd())], &mut |_| Ok(())).unwrap();
+    let round = save.save_complete(&[Outlet::Fd(writer.as_fd())], &mut |_| Ok(())).unwrap();
     (&writer).write_all(&[]).unwrap();
     drop(writer);
     assert_eq!(all.join().unwrap().unwrap() as u64, round.bytes[0]);

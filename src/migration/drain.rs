@@ -28,13 +28,28 @@ pub struct Budget {
     pub time: Duration,
 }
 
-/// Where the bytes of one device go to, or come from.
+/// Where the bytes of one device go.
 #[derive(Clone, Copy, Debug)]
-pub enum Channel<'a> {
-    /// Through the caller's function, on the calling thread.
+pub enum Outlet<'a> {
+    /// To the caller's function, on the calling thread.
     Call,
-    /// Through this descriptor, on whichever thread serves the device. Only v2: a descriptor keeps no segments.
+    /// To this descriptor, on whichever thread serves the device. Only v2: a descriptor keeps no segments.
     Fd(BorrowedFd<'a>),
+}
+
+/// Where the bytes of one device come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Inlet<'a> {
+    /// From the caller's function, on the calling thread.
+    Call,
+    /// From this descriptor, on whichever thread serves the device. Only v2: a descriptor keeps no segments.
+    Fd {
+        /// Read to `total`, or to its end.
+        fd: BorrowedFd<'a>,
+        /// The length of the stream as its saver counted it. `None` is the caller's word that it cannot know: then a
+        /// connection that broke looks like an end (F7).
+        total: Option<u64>,
+    },
 }
 
 /// A run of one device's bytes.
@@ -102,47 +117,44 @@ impl Migration {
     /// One bounded round over all open streams, side by side: each device until EMPTY, END or its share of the budget. In
     /// pre-copy the sizes are brought up to date behind it. *whole; blocks in the kernel, on descriptors and in `put`.*
     ///
-    /// `channels`: one per device, or empty: `Call` for all. If `put` fails, bytes are lost that no device can give again: the
+    /// `outlets`: one per device, or empty: `Call` for all. If `put` fails, bytes are lost that no device can give again: the
     /// migration is FAILED.
     pub fn save_iterate(
         &self,
         budget: Budget,
-        channels: &[Channel<'_>],
+        outlets: &[Outlet<'_>],
         put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
-        self.save_round(&mut inner, &mut run, Some(budget), channels, put)
+        self.save_round(&mut inner, &mut run, Some(budget), outlets, put)
     }
 
     /// Every stream to its END. Needs STOP_COPY. *whole; blocks as `save_iterate` does.*
-    pub fn save_complete(
-        &self,
-        channels: &[Channel<'_>],
-        put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
-    ) -> Result<Round> {
+    pub fn save_complete(&self, outlets: &[Outlet<'_>], put: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
         run.check_entered("save_complete", Phase::SaveStopCopy)?;
-        self.save_round(&mut inner, &mut run, None, channels, put)
+        self.save_round(&mut inner, &mut run, None, outlets, put)
     }
 
-    /// Every stream into its device, and `finish`. Needs RESUMING of a load. *whole; blocks in the kernel, on descriptors and
-    /// in `get`.* `channels` as in [`save_iterate`](Self::save_iterate); a descriptor is read to its end.
+    /// Every stream into its device, and `finish`. Needs RESUMING of a load; called again, it goes on with what is not
+    /// finished. *whole; blocks in the kernel, on descriptors and in `get`.* `inlets`: one per device, or empty: `Call` for all.
     pub fn load_complete(
         &self,
-        channels: &[Channel<'_>],
+        inlets: &[Inlet<'_>],
         get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
     ) -> Result<()> {
         let (inner, run) = self.enter()?;
         run.check_entered("load_complete", Phase::LoadResuming)?;
         self.cancel.check()?;
-        let channels = self.check_channels(channels)?;
+        let with_fd: Vec<bool> = inlets.iter().map(|inlet| matches!(inlet, Inlet::Fd { .. })).collect();
+        self.check_channels(&with_fd)?;
         let stop = AtomicBool::new(false);
         let mut told = Ok(());
         let job = |i: usize, give: Give<'_, Parcel>| {
-            let (Some(device), Some(channel)) = (self.devices.get(i), channels.get(i)) else { return Ok(()) };
-            let result = match channel {
-                Channel::Fd(fd) => self.receive(device, *fd, &stop),
-                Channel::Call => self.take(device, give, &stop),
+            let Some(device) = self.devices.get(i).filter(|device| !device.info().complete) else { return Ok(()) };
+            let result = match inlets.get(i) {
+                Some(Inlet::Fd { fd, total }) => self.receive(device, *fd, *total, &stop),
+                Some(Inlet::Call) | None => self.take(device, give, &stop),
             };
             stop.fetch_or(result.is_err(), Ordering::Relaxed);
             result
@@ -178,14 +190,15 @@ impl Migration {
         inner: &mut Inner,
         run: &mut Run,
         budget: Option<Budget>,
-        channels: &[Channel<'_>],
+        outlets: &[Outlet<'_>],
         put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Round> {
         if let Some(error) = &run.error {
             return Err(error.clone());
         }
         self.cancel.check()?;
-        let channels = self.check_channels(channels)?;
+        let with_fd: Vec<bool> = outlets.iter().map(|outlet| matches!(outlet, Outlet::Fd(_))).collect();
+        self.check_channels(&with_fd)?;
         let (begun, stop) = (Instant::now(), AtomicBool::new(false));
         let open = self.devices.iter().filter(|device| device.info().data_open).count();
         let limit = Limit {
@@ -193,13 +206,10 @@ impl Migration {
             until: budget.and_then(|budget| begun.checked_add(budget.time)),
         };
         let job = |i: usize, give: Give<'_, Parcel>| {
-            let (Some(device), Some(channel)) = (self.devices.get(i), channels.get(i)) else { return Ok((0, 0)) };
-            if !device.info().data_open {
-                return Ok((0, 0));
-            }
-            let result = match channel {
-                Channel::Fd(fd) => self.send(device, *fd, limit, &stop),
-                Channel::Call => self.give(device, give, limit, &stop),
+            let Some(device) = self.devices.get(i).filter(|device| device.info().data_open) else { return Ok((0, 0)) };
+            let result = match outlets.get(i) {
+                Some(Outlet::Fd(fd)) => self.send(device, *fd, limit, &stop),
+                Some(Outlet::Call) | None => self.give(device, give, limit, &stop),
             };
             stop.fetch_or(result.is_err(), Ordering::Relaxed);
             if result.is_ok() && device.state().is_precopy() {
@@ -287,11 +297,13 @@ impl Migration {
         Ok(())
     }
 
-    fn receive(&self, device: &Device, fd: BorrowedFd<'_>, stop: &AtomicBool) -> Result<()> {
+    fn receive(&self, device: &Device, fd: BorrowedFd<'_>, total: Option<u64>, stop: &AtomicBool) -> Result<()> {
         while !stop.load(Ordering::Relaxed) {
             self.cancel.check()?;
-            if device.receive(fd, PIECE, false)? == 0 {
-                return device.finish(None);
+            let left = total.map_or(u64::MAX, |total| total.saturating_sub(device.info().loaded_bytes));
+            let max = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            if max == 0 || device.receive(fd, max, false)? == 0 {
+                return device.finish(total);
             }
         }
         Ok(())
@@ -301,24 +313,20 @@ impl Migration {
         self.devices.iter().map(|device| device.any_thread()).collect()
     }
 
-    /// One channel per device.
-    fn check_channels<'a>(&self, given: &[Channel<'a>]) -> Result<Vec<Channel<'a>>> {
-        if given.is_empty() {
-            return Ok(vec![Channel::Call; self.devices.len()]);
+    /// One per device or none at all, and descriptors only where no segments would be lost.
+    fn check_channels(&self, with_fd: &[bool]) -> Result<()> {
+        if !with_fd.is_empty() && with_fd.len() != self.devices.len() {
+            let (given, count) = (with_fd.len(), self.devices.len());
+            return Err(Error::argument(format!("{given} outlets or inlets for {count} devices")));
         }
-        if given.len() != self.devices.len() {
-            return Err(Error::argument(format!("channels: {} for {} devices", given.len(), self.devices.len())));
+        let segments = |device: &Device| device.info().dialect != Some(Kind::V2);
+        match self.devices.iter().zip(with_fd).find(|(device, with_fd)| **with_fd && segments(device)) {
+            Some((device, _)) => Err(Error::unsupported(format!(
+                "{}: its stream has segments, which a descriptor does not keep",
+                device.name()
+            ))),
+            None => Ok(()),
         }
-        for (device, channel) in self.devices.iter().zip(given) {
-            let segments = device.info().dialect != Some(Kind::V2);
-            if segments && matches!(channel, Channel::Fd(_)) {
-                return Err(Error::unsupported(format!(
-                    "{}: its stream has segments, which a descriptor does not keep",
-                    device.name()
-                )));
-            }
-        }
-        Ok(given.to_vec())
     }
 }
 

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use abort::AbortTo;
-pub use drain::{Budget, Channel, Fed, Piece, Round};
+pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
 pub use estimate::{Estimate, Given, Pending};
 pub use report::{PhaseReport, Report};
 pub use sequence::Phase;
