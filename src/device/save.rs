@@ -182,7 +182,14 @@ impl Inner {
 
     /// P3, V1-8: it is the end only if the device really is in STOP_COPY.
     fn at_end(&mut self, cache: &Cache) -> Result<u32> {
-        let found = self.dialect()?.read_state(&*self.transport)?;
+        let found = match self.dialect()?.read_state(&*self.transport) {
+            Ok(found) => found,
+            Err(error) => {
+                // As after every failed access; a device that has only missed this one question goes on.
+                let _ = self.look(cache);
+                return Err(error);
+            }
+        };
         if found != State::StopCopy {
             cache.set_state(found);
             self.end_session(cache);

@@ -63,17 +63,11 @@ impl Device {
         }
     }
 
-    /// Reads the state and takes it over; a session that the device has left is over. *whole; one request.*
+    /// Reads the state and takes it over; a session that the device has left is over. A device whose state cannot be read
+    /// is known as one in ERROR from here on. *whole; one request.*
     pub fn observe(&self) -> Result<State> {
         let mut inner = self.enter_whole()?;
-        let found = inner.dialect().and_then(|dialect| dialect.read_state(&*inner.transport));
-        let found = found.map_err(|error| self.named(error))?;
-        let before = self.cache.state();
-        self.cache.set_state(found);
-        if found.session() != before.session() {
-            inner.end_session(&self.cache);
-        }
-        Ok(found)
+        inner.look(&self.cache).map_err(|error| self.named(error))
     }
 
     /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
@@ -304,15 +298,23 @@ impl Inner {
         }
     }
 
-    /// After a failed data call: reads the state and ends the session if the device has left it (V2-10).
-    pub(super) fn data_failed(&mut self, cache: &Cache, name: &str, what: &str, errno: Errno) -> Error {
+    /// Reads the state and takes it over; a session that the device has left is over.
+    pub(super) fn look(&mut self, cache: &Cache) -> Result<State> {
         let before = cache.state();
-        let found = self.dialect().and_then(|dialect| dialect.read_state(&*self.transport)).ok();
-        let now = found.unwrap_or(State::Error);
+        let found = self.dialect().and_then(|dialect| dialect.read_state(&*self.transport));
+        let now = found.as_ref().copied().unwrap_or(State::Error);
         cache.set_state(now);
         if now.session() != before.session() {
             self.end_session(cache);
         }
+        found
+    }
+
+    /// After a failed data call: reads the state and ends the session if the device has left it (V2-10).
+    pub(super) fn data_failed(&mut self, cache: &Cache, name: &str, what: &str, errno: Errno) -> Error {
+        let before = cache.state();
+        let found = self.look(cache).ok();
+        let now = found.unwrap_or(State::Error);
         let message = match found {
             Some(found) => format!("{name}: {what} failed in {before}: {errno}; found in {found}"),
             None => format!("{name}: {what} failed in {before}: {errno}; its state cannot be read"),

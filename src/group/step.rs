@@ -128,7 +128,15 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
     };
     match device.set_state(to, step.on_failure, false).and_then(confirm) {
         Ok(()) => Outcome { result: result(device, from, to, begun.elapsed()), error: None },
-        Err(error) => failure(device, from, to, error, begun.elapsed()),
+        Err(error) => {
+            // A failed request was followed by a look at the device; what failed before one was not.
+            let unread = error.results().is_empty() && device.observe().is_err();
+            let mut outcome = failure(device, from, to, error, begun.elapsed());
+            if unread {
+                outcome.result.action = Action::Dead;
+            }
+            outcome
+        }
     }
 }
 

@@ -44,7 +44,11 @@ impl Migration {
             Direction::Save => look_again(&mut inner),
             Direction::Load => reset_touched(&mut inner, &mut run),
         };
-        let rests = run.rests(to);
+        let mut rests = run.rests(to);
+        for (rest, lost) in rests.iter_mut().zip(&lost) {
+            // What was loaded is no state to run from, and a device that is silent is not asked for more.
+            *rest = rest.filter(|_| !lost.as_ref().is_some_and(Outcome::failed));
+        }
         let mut outcomes = inner.settle(&rests, Barrier::BringBack);
         for (outcome, lost) in outcomes.iter_mut().zip(lost) {
             // A device that could not be read or reset explains more than that it was not moved.
@@ -94,7 +98,8 @@ impl Run {
 /// Reads where each device is: after a failure, and after what others did to it (V2-3, V2-10).
 fn look_again(inner: &mut Inner) -> Vec<Option<Outcome>> {
     side_by_side(inner, &vec![true; inner.members.len()], |device| {
-        let error = device.observe().err()?;
+        // Once more, for what is given up here is a guest's device.
+        let error = device.observe().or_else(|_| device.observe()).err()?;
         Some(with_action(Outcome::refused(device, State::Running, error), Action::Dead))
     })
 }
@@ -110,7 +115,10 @@ fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
                 outcome.result = DeviceResult { from: from.number(), duration: begun.elapsed(), ..outcome.result };
                 outcome
             }
-            Err(error) => Outcome::refused(device, State::Running, error),
+            Err(error) => {
+                let action = if device.observe().is_err() { Action::Dead } else { Action::None };
+                with_action(Outcome::refused(device, State::Running, error), action)
+            }
         })
     });
     for (touched, outcome) in run.touched.iter_mut().zip(&outcomes) {

@@ -13,7 +13,7 @@ use vfiomig::error::{Errno, Result};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{Migration, Phase};
 use vfiomig::transport::tracker_ops::LogFunctions;
-use vfiomig::transport::{DataFd, Feature, Transport};
+use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
 use vfiomig::window::{EMPTY, END, SEGMENT_END};
 
 /// One of every kind of device.
@@ -62,18 +62,28 @@ pub struct Log {
     pub calls: Mutex<Vec<&'static str>>,
     pub started: Mutex<i32>,
     pub dirty: Mutex<Vec<u64>>,
+    /// The call that fails, from 0.
+    pub fails_at: Mutex<Option<usize>>,
+}
+
+impl Log {
+    fn call(&self, what: &'static str) -> Answer<()> {
+        let mut calls = self.calls.lock();
+        calls.push(what);
+        if *self.fails_at.lock() == Some(calls.len() - 1) { Err(Errno::new(libc::EIO)) } else { Ok(()) }
+    }
 }
 
 struct Functions(Arc<Log>);
 
 impl LogFunctions for Functions {
     fn start(&self, page_size: u64, _ranges: &[[u64; 2]]) -> std::result::Result<u64, Errno> {
-        self.0.calls.lock().push("start");
+        self.0.call("start")?;
         *self.0.started.lock() += 1;
         Ok(page_size)
     }
     fn report(&self, iova: u64, _size: u64, page_size: u64, bitmap: &mut [u64]) -> std::result::Result<(), Errno> {
-        self.0.calls.lock().push("report");
+        self.0.call("report")?;
         for page in self.0.dirty.lock().drain(..) {
             let bit = (page * 4096 - iova) / page_size;
             bitmap[bit as usize / 64] |= 1 << (bit % 64);
@@ -81,7 +91,7 @@ impl LogFunctions for Functions {
         Ok(())
     }
     fn stop(&self) -> std::result::Result<(), Errno> {
-        self.0.calls.lock().push("stop");
+        self.0.call("stop")?;
         *self.0.started.lock() -= 1;
         Ok(())
     }
@@ -283,7 +293,10 @@ pub fn assert_barriers(fakes: &[simdev::Device]) {
             if p2p(from) && stopped(&to) && !for_load() {
                 for (j, other) in others() {
                     let now = at(other, t.begin_ns);
-                    assert!(now.iter().all(|s| p2p(*s) || stopped(s)), "d{i} {from} -> {to} while d{j} is in {now:?}");
+                    assert!(
+                        now.iter().all(|s| p2p(*s) || stopped(s) || *s == State::Error),
+                        "d{i} {from} -> {to} while d{j} is in {now:?}"
+                    );
                 }
             }
             // And who begins to run finds no other that could not answer it.
@@ -303,47 +316,91 @@ pub struct Pinned {
     pub home: std::thread::ThreadId,
 }
 
-impl Pinned {
-    fn check(&self) {
-        assert_eq!(std::thread::current().id(), self.home, "a request came on another thread");
-    }
+/// A transport that calls `before` ahead of each request, data calls too.
+pub struct Hooked {
+    pub inner: Box<dyn Transport>,
+    pub before: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Transport for Pinned {
-    fn any_thread(&self) -> bool {
-        false
+struct HookedData {
+    inner: Box<dyn DataFd>,
+    before: Arc<dyn Fn() + Send + Sync>,
+}
+
+type Answer<T> = std::result::Result<T, Errno>;
+
+macro_rules! wrapped {
+    ($type:ty, $self:ident, $before:block, $any:expr, $wrap:expr) => {
+        impl Transport for $type {
+            fn any_thread(&$self) -> bool {
+                $any
+            }
+            fn device_info(&$self, info: &mut [u8]) -> Answer<()> {
+                $before
+                $self.inner.device_info(info)
+            }
+            fn device_feature(&$self, feature: &mut Feature) -> Answer<()> {
+                $before
+                $self.inner.device_feature(feature)
+            }
+            fn region_info(&$self, info: &mut [u8]) -> Answer<()> {
+                $before
+                $self.inner.region_info(info)
+            }
+            fn region_read(&$self, index: u32, offset: u64, buf: &mut [u8]) -> Answer<usize> {
+                $before
+                $self.inner.region_read(index, offset, buf)
+            }
+            fn region_write(&$self, index: u32, offset: u64, buf: &[u8]) -> Answer<usize> {
+                $before
+                $self.inner.region_write(index, offset, buf)
+            }
+            fn reset(&$self) -> Answer<()> {
+                $before
+                $self.inner.reset()
+            }
+            fn open_data(&$self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>> {
+                $self.inner.open_data(data_fd).map($wrap)
+            }
+            fn data_fd_is_real(&$self) -> bool {
+                $self.inner.data_fd_is_real()
+            }
+            fn discard_data(&$self, data_fd: i32) {
+                $self.inner.discard_data(data_fd);
+            }
+        }
+    };
+}
+
+wrapped!(
+    Pinned,
+    self,
+    {
+        assert_eq!(std::thread::current().id(), self.home, "a request came on another thread");
+    },
+    false,
+    |data| data
+);
+
+wrapped!(Hooked, self, { (self.before)() }, true, |inner| Box::new(HookedData {
+    inner,
+    before: Arc::clone(&self.before)
+}) as Box<dyn DataFd>);
+
+impl DataFd for HookedData {
+    fn read(&mut self, buf: &mut [u8]) -> Answer<usize> {
+        (self.before)();
+        self.inner.read(buf)
     }
-    fn device_info(&self, info: &mut [u8]) -> std::result::Result<(), Errno> {
-        self.check();
-        self.inner.device_info(info)
+    fn write(&mut self, buf: &[u8]) -> Answer<usize> {
+        (self.before)();
+        self.inner.write(buf)
     }
-    fn device_feature(&self, feature: &mut Feature) -> std::result::Result<(), Errno> {
-        self.check();
-        self.inner.device_feature(feature)
+    fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Answer<()> {
+        (self.before)();
+        self.inner.precopy_info(info)
     }
-    fn region_info(&self, info: &mut [u8]) -> std::result::Result<(), Errno> {
-        self.check();
-        self.inner.region_info(info)
-    }
-    fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Errno> {
-        self.check();
-        self.inner.region_read(index, offset, buf)
-    }
-    fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> std::result::Result<usize, Errno> {
-        self.check();
-        self.inner.region_write(index, offset, buf)
-    }
-    fn reset(&self) -> std::result::Result<(), Errno> {
-        self.check();
-        self.inner.reset()
-    }
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>> {
-        self.inner.open_data(data_fd)
-    }
-    fn data_fd_is_real(&self) -> bool {
-        self.inner.data_fd_is_real()
-    }
-    fn discard_data(&self, data_fd: i32) {
-        self.inner.discard_data(data_fd);
+    fn wait_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.inner.wait_fd()
     }
 }
