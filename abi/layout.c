@@ -160,9 +160,10 @@ AT(vfiomig_estimate, transfer_ns, 24);
 AT(vfiomig_estimate, bytes, 32);
 AT(vfiomig_estimate, bytes_per_second, 40);
 
-SIZE(vfiomig_channel, 8);
+SIZE(vfiomig_channel, 16);
 AT(vfiomig_channel, fd, 0);
 AT(vfiomig_channel, flags, 4);
+AT(vfiomig_channel, total, 8);
 
 SIZE(vfiomig_moved, 16);
 AT(vfiomig_moved, bytes, 0);

@@ -635,6 +635,11 @@
 #define VFIOMIG_CHANNEL_FD 1
 
 /**
+ * To load, with VFIOMIG_CHANNEL_FD: `total` of a vfiomig_channel is given.
+ */
+#define VFIOMIG_CHANNEL_TOTAL 2
+
+/**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
  */
 struct vfiomig_device;
@@ -1401,9 +1406,14 @@ struct vfiomig_channel {
    */
   int32_t fd;
   /**
-   * VFIOMIG_CHANNEL_FD or 0.
+   * VFIOMIG_CHANNEL_*.
    */
   uint32_t flags;
+  /**
+   * With VFIOMIG_CHANNEL_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
+   * its end, and that the caller cannot know more is its word: a connection that broke looks like an end.
+   */
+  uint64_t total;
 };
 
 /**
@@ -2161,8 +2171,8 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         struct vfiomig_error **errp);
 
 /**
- * Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING. A descriptor
- * is read to its end, and its stream finished with VFIOMIG_UNKNOWN.
+ * Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING; called again,
+ * it goes on with what is not finished.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, CANCELED, ORDER (another phase), INCOMPLETE (not as long as the saver said), DEVICE,
  * PROTOCOL, TRANSPORT (`get` or a descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole.

@@ -7,12 +7,15 @@ use super::library::VFIOMIG_UNKNOWN;
 use super::save::VFIOMIG_CHUNK_SEGMENT_END;
 use super::tracker::slice;
 use crate::error::{Errno, Error, Result};
-use crate::migration::{Budget, Channel, Fed, Migration, Piece, Round};
+use crate::migration::{Budget, Fed, Inlet, Migration, Outlet, Piece, Round};
 use std::ffi::{c_int, c_void};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// The descriptor of a vfiomig_channel is given.
 pub const VFIOMIG_CHANNEL_FD: u32 = 0x1;
+/// To load, with VFIOMIG_CHANNEL_FD: `total` of a vfiomig_channel is given.
+pub const VFIOMIG_CHANNEL_TOTAL: u32 = 0x2;
 
 /// Where the bytes of one device go to or come from: through the call's function on the calling thread, or, with
 /// VFIOMIG_CHANNEL_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
@@ -22,8 +25,11 @@ pub const VFIOMIG_CHANNEL_FD: u32 = 0x1;
 pub struct vfiomig_channel {
     /// With VFIOMIG_CHANNEL_FD.
     pub fd: i32,
-    /// VFIOMIG_CHANNEL_FD or 0.
+    /// VFIOMIG_CHANNEL_*.
     pub flags: u32,
+    /// With VFIOMIG_CHANNEL_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
+    /// its end, and that the caller cannot know more is its word: a connection that broke looks like an end.
+    pub total: u64,
 }
 
 /// What one device did in a call. Fixed layout, never grows.
@@ -38,7 +44,7 @@ pub struct vfiomig_moved {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<vfiomig_channel>() == 8 && size_of::<vfiomig_moved>() == 16);
+const _: () = assert!(size_of::<vfiomig_channel>() == 16 && size_of::<vfiomig_moved>() == 16);
 
 /// Takes a run of one device's bytes; `device` counts in the order in which devices were added to the group. `flags`:
 /// VFIOMIG_CHUNK_SEGMENT_END, which the destination must be told. 0, or -errno: then bytes are lost that no device can give again,
@@ -63,16 +69,27 @@ pub type vfiomig_get_fn = Option<
 
 /// # Safety
 /// `channels` is NULL or readable for `count` elements, whose descriptors stay open as long as the result is used.
-unsafe fn read_channels<'a>(channels: *const vfiomig_channel, count: usize) -> Result<Vec<Channel<'a>>> {
+unsafe fn read_channels<'a>(
+    channels: *const vfiomig_channel,
+    count: usize,
+    function_is_there: bool,
+) -> Result<Vec<Option<(BorrowedFd<'a>, Option<u64>)>>> {
+    const FD_TOTAL: u32 = VFIOMIG_CHANNEL_FD | VFIOMIG_CHANNEL_TOTAL;
     let mut read = Vec::new();
     // SAFETY: the contract of this function.
     for channel in unsafe { slice("channels", channels, count) }? {
         read.push(match channel.flags {
-            0 => Channel::Call,
-            // SAFETY: the contract of this function.
-            VFIOMIG_CHANNEL_FD => Channel::Fd(unsafe { borrow_fd("channels", channel.fd) }?),
+            0 => None,
+            VFIOMIG_CHANNEL_FD | FD_TOTAL => {
+                // SAFETY: the contract of this function.
+                let fd = unsafe { borrow_fd("channels", channel.fd) }?;
+                Some((fd, Some(channel.total).filter(|_| channel.flags == FD_TOTAL)))
+            }
             other => return Err(Error::argument(format!("channels: flags {other:#x} are not known"))),
         });
+    }
+    if !function_is_there && (read.is_empty() || read.iter().any(Option::is_none)) {
+        return Err(Error::argument("the function is NULL, and not every device has a descriptor"));
     }
     Ok(read)
 }
@@ -97,11 +114,9 @@ impl Save {
     /// As for vfiomig_migration_save_iterate().
     unsafe fn run(self, migration: &Migration, budget: Option<Budget>) -> Result<usize> {
         // SAFETY: the contract of this function.
-        let channels = unsafe { read_channels(self.channels, self.channel_count) }?;
-        let needs_put = channels.is_empty() || channels.iter().any(|channel| matches!(channel, Channel::Call));
-        if needs_put && self.put.is_none() {
-            return Err(Error::argument("put is NULL, and not every device has a descriptor"));
-        }
+        let channels = unsafe { read_channels(self.channels, self.channel_count, self.put.is_some()) }?;
+        let outlet = |channel: &Option<(_, _)>| channel.map_or(Outlet::Call, |(fd, _)| Outlet::Fd(fd));
+        let outlets: Vec<Outlet<'_>> = channels.iter().map(outlet).collect();
         let mut put = |piece: Piece<'_>| {
             let Some(function) = self.put else { return Err(Error::argument("put is NULL")) };
             let flags = if piece.segment_end { VFIOMIG_CHUNK_SEGMENT_END } else { 0 };
@@ -113,8 +128,8 @@ impl Save {
             }
         };
         let Round { bytes, flags } = match budget {
-            Some(budget) => migration.save_iterate(budget, &channels, &mut put)?,
-            None => migration.save_complete(&channels, &mut put)?,
+            Some(budget) => migration.save_iterate(budget, &outlets, &mut put)?,
+            None => migration.save_complete(&outlets, &mut put)?,
         };
         if !self.moved.is_null() {
             for (index, (&bytes, &flags)) in bytes.iter().zip(&flags).take(self.moved_count).enumerate() {
@@ -187,8 +202,8 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
     unsafe { on("vfiomig_migration_save_complete", m, errp, body) }
 }
 
-/// Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING. A descriptor
-/// is read to its end, and its stream finished with VFIOMIG_UNKNOWN.
+/// Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING; called again,
+/// it goes on with what is not finished.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, CANCELED, ORDER (another phase), INCOMPLETE (not as long as the saver said), DEVICE,
 /// PROTOCOL, TRANSPORT (`get` or a descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole.
@@ -207,11 +222,9 @@ pub unsafe extern "C" fn vfiomig_migration_load_complete(
 ) -> c_int {
     let body = |migration: &Migration| {
         // SAFETY: the contract of this function.
-        let channels = unsafe { read_channels(channels, channel_count) }?;
-        let needs_get = channels.is_empty() || channels.iter().any(|channel| matches!(channel, Channel::Call));
-        if needs_get && get.is_none() {
-            return Err(Error::argument("get is NULL, and not every device has a descriptor"));
-        }
+        let channels = unsafe { read_channels(channels, channel_count, get.is_some()) }?;
+        let inlet = |channel: &Option<(_, _)>| channel.map_or(Inlet::Call, |(fd, total)| Inlet::Fd { fd, total });
+        let inlets: Vec<Inlet<'_>> = channels.iter().map(inlet).collect();
         let mut fed = |device: usize, buf: &mut [u8]| {
             let Some(function) = get else { return Err(Error::argument("get is NULL")) };
             let (mut flags, mut total) = (0, VFIOMIG_UNKNOWN);
@@ -225,7 +238,7 @@ pub unsafe extern "C" fn vfiomig_migration_load_complete(
                 },
             }
         };
-        migration.load_complete(&channels, &mut fed)
+        migration.load_complete(&inlets, &mut fed)
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_migration_load_complete", m, errp, body) }
