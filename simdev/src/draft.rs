@@ -77,8 +77,9 @@ impl Machine {
         let (size, Some(end)) = (pfn.page_size, pfn.start.checked_add(pfn.total)) else {
             return self.refuse("D8", "the range of pfns is beyond 2^64".into(), libc::EINVAL).map(|_| 0);
         };
-        let Some(limit) = end.checked_mul(size).filter(|_| size >= PAGE && size.is_power_of_two() && pfn.total > 0)
-        else {
+        // The last byte, since a range may end at 2^64.
+        let top = end.checked_sub(1).and_then(|last| last.checked_mul(size)?.checked_add(size.checked_sub(1)?));
+        let Some(top) = top.filter(|_| size >= PAGE && size.is_power_of_two() && pfn.total > 0) else {
             let text = format!("{} pfns of {size} bytes at {:#x}", pfn.total, pfn.start);
             return self.refuse("D8", text, libc::EINVAL).map(|_| 0);
         };
@@ -89,12 +90,12 @@ impl Machine {
         }
         let (first, left) = (pfn.start + pfn.count, pfn.total - pfn.count);
         let log = self.dma.draft.get_or_insert_default();
-        if log.range(first * size / PAGE..limit / PAGE).next().is_none() {
+        if first == end || log.range(first * size / PAGE..=top / PAGE).next().is_none() {
             return Ok(0);
         }
         let copied = left.min(most);
         let mut words = vec![0u64; copied.div_ceil(64) as usize];
-        let pages: Vec<u64> = log.range(first * size / PAGE..(first + copied) * size / PAGE).copied().collect();
+        let pages: Vec<u64> = log.range(first * size / PAGE..(first + copied) * (size / PAGE)).copied().collect();
         for page in pages {
             let bit = page * PAGE / size - first;
             words[bit as usize / 64] |= 1 << (bit % 64);

@@ -405,6 +405,13 @@ fn draft_window() {
             },
         );
     }
+    // a range may end at 2^64
+    let (d, last) = (device(config()), u64::MAX / 4096);
+    let c = Client::open(&d, false, usize::MAX);
+    saving(&c);
+    c.d.dma_write(last).unwrap();
+    assert_eq!(c.dirty(last - 3, 4096, 4, true), [last]);
+    d.assert_clean();
     let again = |c: &Client| {
         saving(c);
         c.d.dma_write(900).unwrap();

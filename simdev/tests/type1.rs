@@ -288,3 +288,11 @@ fn faults_before_and_midway() {
     assert_eq!(ids.map(|id| c.watch().fault_reached(id)), [1; 8]);
     assert_eq!((c.watch().count(Access::Type1Get), c.watch().count(Access::Any)), (4, 11));
 }
+
+/// T8: what a client asks next of an old kernel is no offence, though it cuts a mapping.
+#[test]
+fn a_second_try_at_the_end() {
+    let (c, ..) = plain();
+    assert_eq!(unmap_plain(&c, 0, END, 3 * P), Err(libc::EINVAL));
+    c.watch().assert_clean();
+}
