@@ -194,12 +194,12 @@ pub(crate) fn read_all(
                         pages.words_mut().fill(0);
                         pool.give(pages);
                     }
-                    job.queue.clear();
-                    job.failed = Some(errno);
-                    if !restarts(shared.get(job.part).map_or(&[], |(sources, _)| sources), job.source) {
+                    if restarts(shared.get(job.part).map_or(&[], |(sources, _)| sources), job.source) {
+                        job.queue.clear();
+                        job.failed = Some(errno);
+                    } else {
                         // Only this range is in doubt (T6); others go on.
                         tally.fail(errno, mark(book, Some(read.span)));
-                        job.failed = None;
                     }
                 }
             }
