@@ -87,11 +87,12 @@ impl Step<'_, '_, '_, '_> {
                 if !lost {
                     self.read(inner, true);
                 }
-                self.unmap(inner)?;
+                let outcome = self.unmap(inner);
                 if lost {
+                    // Also after an error: some of the mappings may be gone, and their bits with them.
                     mark(&mut inner.book, Some(self.span));
                 }
-                Ok(())
+                outcome
             }
             Some((UnmapOrder::UnmapThenRead, kind)) => {
                 self.unmap(inner)?;
