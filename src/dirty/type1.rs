@@ -11,11 +11,15 @@ pub(crate) struct Type1 {
     container: Arc<dyn Container>,
     ability: Ability,
     running: bool,
+    /// Kernels before 7 read no range that ends at 2^64 (T3).
+    top_is_blind: bool,
 }
+
+const TOP: Span = Span { first: u64::MAX, last: u64::MAX };
 
 impl Type1 {
     pub fn new(container: Arc<dyn Container>, ability: Ability) -> Self {
-        Type1 { container, ability, running: false }
+        Type1 { container, ability, running: false, top_is_blind: false }
     }
 
     fn shift(&self) -> u32 {
@@ -30,9 +34,17 @@ impl Type1 {
     }
 }
 
-/// Mappings within `span` in groups that one bitmap of the container holds.
+/// Mappings within `span` in groups that one bitmap of the container holds. One that ends at 2^64 is alone: where it is refused
+/// it takes no other with it.
 pub(crate) fn groups(maps: &Maps, span: Span, ability: Ability) -> Vec<Span> {
-    maps.reads(span, Type1::group_shift(ability), true)
+    let shift = Type1::group_shift(ability);
+    let Some((top, _)) = maps.overlapping(TOP).next().filter(|(top, _)| top.intersect(span).is_some()) else {
+        return maps.reads(span, shift, true);
+    };
+    let below = top.first.checked_sub(1).filter(|&last| span.first <= last);
+    let mut groups = below.map_or_else(Vec::new, |last| maps.reads(Span { first: span.first, last }, shift, true));
+    groups.push(top);
+    groups
 }
 
 impl Log for Type1 {
@@ -42,7 +54,7 @@ impl Log for Type1 {
 
     fn start(&mut self, _maps: &Maps, _page_size: u64) -> Result<(), Errno> {
         requests::start(&*self.container)?;
-        self.running = true;
+        (self.running, self.top_is_blind) = (true, false);
         Ok(())
     }
 
@@ -53,11 +65,21 @@ impl Log for Type1 {
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
         let groups = groups(maps, within.unwrap_or(all), self.ability);
-        groups.into_iter().map(|span| Read { span, shift: self.shift() }).collect()
+        let groups = groups.into_iter().filter(|group| group.last != u64::MAX || !self.top_is_blind);
+        groups.map(|span| Read { span, shift: self.shift() }).collect()
     }
 
     fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
-        requests::read(&*self.container, read.span.first, read.span.bytes(), self.ability.page_size, bitmap)
+        let outcome =
+            requests::read(&*self.container, read.span.first, read.span.bytes(), self.ability.page_size, bitmap);
+        let refused = |errno: &Errno| matches!(errno.get(), libc::EINVAL | libc::EOVERFLOW);
+        self.top_is_blind |= read.span.last == u64::MAX && outcome.as_ref().is_err_and(refused);
+        outcome
+    }
+
+    fn blind(&self, maps: &Maps) -> Vec<Span> {
+        let top = maps.overlapping(TOP).map(|(top, _)| top);
+        top.filter(|_| self.top_is_blind).collect()
     }
 
     fn holds(&self) -> Option<(usize, u64)> {
