@@ -251,10 +251,12 @@ fn next_round(jobs: &mut [Job]) -> Vec<(usize, Read)> {
 /// Starts a log anew. If that fails it is failed: everything it should know is dirty until a restart helps.
 pub(crate) fn restart(source: &mut Source, book: &Book, page_size: u64, name: &str) {
     let log = source.log.get_mut();
-    if let Err(errno) = log.stop() {
+    let stopped = log.stop();
+    if let Err(errno) = stopped {
         log!(Debug, "{name}: {}: stop: {errno}", log.describe());
     }
-    source.failed = log.start(&book.maps, page_size).err();
+    // A log that could not be stopped cannot be started either, and why it could not be stopped says more.
+    source.failed = log.start(&book.maps, page_size).err().map(|errno| stopped.err().unwrap_or(errno));
     match source.failed {
         None => log!(Info, "{name}: {}: started anew", log.describe()),
         Some(errno) => log!(Error, "{name}: {}: keeps no log any more: {errno}", log.describe()),

@@ -125,9 +125,14 @@ impl Step<'_, '_, '_, '_> {
     /// One request of the container reads and unmaps (T7), in groups that its bitmap can hold.
     fn together(&mut self, inner: &mut Inner) -> std::result::Result<(), Errno> {
         let Some(container) = inner.container.clone() else { return Err(Errno::new(libc::ENODEV)) };
-        let Ok(Some(ability)) = type1::ability(&*container) else {
-            mark(&mut inner.book, Some(self.span));
-            return plain_unmap(&*container, self.span);
+        let ability = match type1::ability(&*container) {
+            Ok(Some(ability)) => ability,
+            // It had a log when the tracker was made.
+            other => {
+                self.tally
+                    .fail(other.err().unwrap_or(Errno::new(libc::EPROTO)), mark(&mut inner.book, Some(self.span)));
+                return plain_unmap(&*container, self.span);
+            }
         };
         let Part { pool, book, .. } = inner.part();
         for group in groups(&book.maps, self.span, ability) {
