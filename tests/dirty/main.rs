@@ -3,8 +3,10 @@
 
 mod churn;
 mod dests;
+mod faults;
 mod fold;
 mod kinds;
 mod left;
+mod life;
 mod many;
 mod rig;

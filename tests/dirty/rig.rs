@@ -196,6 +196,17 @@ impl Rig {
         self.unmap_as(first, pages, |_, request| self.unmap_into(first, pages, request))
     }
 
+    /// Nothing if it fails; what was told is copied all the same.
+    pub fn try_unmap(&self, first: u64, pages: u64) -> Option<Told> {
+        let mut failed = false;
+        let (told, _) = self.copying(|request| {
+            let outcome = self.unmap_into(first, pages, request);
+            failed = outcome.is_err();
+            outcome.unwrap_or_default()
+        });
+        (!failed).then_some(told)
+    }
+
     pub fn unmap_as(
         &self,
         first: u64,
@@ -203,9 +214,10 @@ impl Rig {
         unmap: impl FnOnce(Range, &mut Request<'_>) -> vfiomig::Result<Harvest>,
     ) -> Told {
         // RAM that nothing else maps.
-        let mut behind: BTreeSet<u64> = (first..first + pages).filter_map(|page| self.space.ram_page(page)).collect();
+        let last = first + (pages - 1);
+        let mut behind: BTreeSet<u64> = (first..=last).filter_map(|page| self.space.ram_page(page)).collect();
         for other in self.space.mappings() {
-            if !(first * P..(first + pages) * P).contains(&other.iova) {
+            if !(first..=last).contains(&(other.iova / P)) {
                 let used = other.ram / P..(other.ram + other.size) / P;
                 behind.retain(|page| !used.contains(page));
             }

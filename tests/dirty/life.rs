@@ -1,0 +1,280 @@
+//! Which log is taken and why, starts and stops, devices that go away, and the ends of the address space.
+
+use crate::rig::{Log, P, Rig};
+use simdev::{Access, Config, DmaLog, Effect, Fault, Iommufd, IommufdConfig, Kernel, Ram, Type1, Type1Config};
+use std::sync::Arc;
+use vfiomig::dialect::State;
+use vfiomig::dirty::{Kind, Options, Request, Tracker};
+use vfiomig::error::Kind as ErrorKind;
+
+const MAPS: [(u64, u64); 2] = [(0, 64), (100, 10)];
+const LAST: u64 = u64::MAX / P;
+
+fn pages(rig: &Rig) -> Vec<u64> {
+    rig.space.mappings().iter().flat_map(|m| (m.iova / P)..=(m.iova / P + m.size / P - 1)).collect()
+}
+
+#[test]
+fn only_the_first_start_begins_a_log_and_the_last_stop_ends_it() {
+    for log in Log::all() {
+        let rig = Rig::new(log, 1);
+        rig.map_all(&MAPS);
+        assert_eq!(rig.tracker.stop().unwrap_err().kind(), ErrorKind::Order);
+        rig.start();
+        rig.write(&[5]);
+        rig.tracker.start().unwrap();
+        rig.tracker.start().unwrap();
+        assert_eq!(rig.tracker.info().users, 3);
+        let told = rig.harvest().list();
+        assert_eq!(told, if log.is_exact() { vec![5] } else { pages(&rig) }, "{log:?}: a second start loses nothing");
+        rig.write(&[6]);
+        rig.tracker.stop().unwrap();
+        rig.tracker.stop().unwrap();
+        assert!(rig.harvest().pages.contains(&6));
+        rig.write(&[7]);
+        rig.tracker.stop().unwrap();
+        assert_eq!(rig.tracker.stop().unwrap_err().kind(), ErrorKind::Order);
+        assert_eq!(rig.tracker.harvest(&mut Request::default()).unwrap_err().kind(), ErrorKind::Order);
+        assert!(!rig.devices[0].dma_logging() && !rig.type1.iter().any(Type1::logging));
+        // What was written before a start is nobody's business (N25), but for a draft, whose log runs with its session.
+        rig.tracker.start().unwrap();
+        rig.ram.copy_all();
+        if log.is_exact() && !matches!(log, Log::Draft(_)) {
+            assert_eq!(rig.take(false).list(), [], "{log:?}");
+        }
+        rig.write(&[8]);
+        assert!(rig.take(false).pages.contains(&8));
+        rig.tracker.close().unwrap();
+        assert!(!rig.devices[0].dma_logging() && !rig.type1.iter().any(Type1::logging));
+        assert_eq!(rig.tracker.start().unwrap_err().errno(), libc::ENODEV);
+        rig.assert_clean();
+    }
+}
+
+/// A log that does not work is found out at start, and the next one is taken, with the reason in words.
+#[test]
+fn logs_that_do_not_work_make_room_for_the_next() {
+    let broken = [
+        (Log::Dma(DmaLog { report: false, ..DmaLog::default() }), "reading", libc::EOPNOTSUPP),
+        (Log::Dma(DmaLog { min_total: 1 << 30, ..DmaLog::default() }), "start", libc::EOPNOTSUPP),
+        (Log::Dma(DmaLog { max_total: 1 << 16, ..DmaLog::default() }), "start", libc::EOPNOTSUPP),
+        (Log::Dma(DmaLog { max_ranges: 0, ..DmaLog::default() }), "start", libc::E2BIG),
+    ];
+    for (log, what, errno) in broken {
+        for next in [true, false] {
+            let (ram, mut container) = (Ram::new(), None);
+            let rig = Rig::with(log, 2, &ram, |options| {
+                assert!(options.container.is_none());
+                if next {
+                    let space = simdev::Space::new(&Ram::new());
+                    let type1 = Type1::new(&space, Type1Config::default());
+                    options.container = Some(Arc::new(type1.clone()));
+                    container = Some(type1);
+                }
+            });
+            rig.map_all(&MAPS);
+            assert_eq!(rig.tracker.info().kind, Kind::DmaLog);
+            rig.tracker.start().unwrap();
+            let info = rig.tracker.info();
+            assert_eq!(info.kind, if next { Kind::Type1 } else { Kind::Everything });
+            let errno = std::io::Error::from_raw_os_error(errno).to_string();
+            assert!(info.why.contains(what) && info.why.contains(errno.split(" (").next().unwrap()), "{}", info.why);
+            assert!(rig.devices.iter().all(|d| !d.dma_logging()), "a log that is not used does not run");
+            if next {
+                assert!(container.unwrap().logging());
+            } else {
+                assert!(info.perpetual);
+                assert_eq!(rig.harvest().list(), pages(&rig));
+            }
+            rig.tracker.stop().unwrap();
+            rig.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn what_can_be_told_at_creation() {
+    let why = |log, edit: &dyn Fn(&mut Options)| {
+        let info = Rig::with(log, 1, &Ram::new(), edit).tracker.info();
+        (info.kind, info.why)
+    };
+    let dma = Log::Dma(DmaLog::default());
+    let (kind, text) = why(dma, &|options| options.no_device_log = true);
+    assert!(kind == Kind::Everything && text.contains("switched off"), "{text}");
+    let (kind, text) = why(dma, &|options| options.devices.clear());
+    assert!(kind == Kind::Everything && text.contains("no device"), "{text}");
+    let (kind, text) = why(Log::Type1(Type1Config { migration: false, ..Type1Config::default() }), &|_| {});
+    assert!(kind == Kind::Everything && text.contains("container"), "T1: {text}");
+    // One device without a log is enough: what it writes no other knows.
+    let mixed = simdev::Device::new(Config::default());
+    let without = vfiomig::Device::new(mixed.transport(), Default::default()).unwrap();
+    let without = Arc::new(without);
+    assert_eq!(why(dma, &|options| options.devices.push(Arc::clone(&without))).0, Kind::Everything);
+}
+
+/// Faults while the tracker is made.
+#[test]
+fn logs_that_cannot_be_asked() {
+    let space = simdev::Space::new(&Ram::new());
+    let d = simdev::Device::new(Config { dma_log: Some(DmaLog::default()), ..Config::default() });
+    let device = Arc::new(vfiomig::Device::new(d.transport(), Default::default()).unwrap());
+    let type1 = Type1::new(&space, Type1Config::default());
+    let errno = Effect::Errno(libc::EIO);
+    let ids = [
+        d.inject(Fault::from(Access::OtherFeature, d.count(Access::OtherFeature), errno)),
+        type1.watch().inject(Fault::at(Access::Type1Info, 0, errno)),
+        type1.watch().inject(Fault::at(Access::Type1Info, 2, errno)),
+    ];
+    for _ in 0..2 {
+        let (devices, container) = (vec![Arc::clone(&device)], Some(Arc::new(type1.clone()) as _));
+        let info = Tracker::new(Options { devices, container, ..Options::default() }).unwrap().info();
+        assert_eq!(info.kind, Kind::Everything);
+        assert!(info.why.contains("no log") && info.why.contains("asking the container failed"), "{}", info.why);
+    }
+    assert_eq!((d.fault_reached(ids[0]), type1.watch().fault_reached(ids[1])), (2, 1));
+    assert_eq!(type1.watch().fault_reached(ids[2]), 1);
+}
+
+/// I1, T2: what page tables and containers say only when they are asked to track.
+#[test]
+fn page_tables_and_containers_that_refuse() {
+    let space = simdev::Space::new(&Ram::new());
+    let fd = Iommufd::new(IommufdConfig::default());
+    let hwpt = fd.hwpt(fd.ioas(&space), P, false);
+    let type1 = Type1::new(&space, Type1Config { v2: false, ..Type1Config::default() });
+    let tracker = Tracker::new(Options {
+        hwpts: Some((Arc::new(fd.clone()), vec![hwpt])),
+        container: Some(Arc::new(type1.clone())),
+        ..Options::default()
+    })
+    .unwrap();
+    assert_eq!(tracker.info().kind, Kind::Hwpt);
+    tracker.start().unwrap();
+    let info = tracker.info();
+    assert_eq!(info.kind, Kind::Everything);
+    assert!(info.why.contains("hwpt") && info.why.contains("container"), "{}", info.why);
+    fd.watch().assert_clean();
+    type1.watch().assert_clean();
+}
+
+/// P15: what a device that was closed wrote until then cannot be known.
+#[test]
+fn a_device_that_goes_away_leaves_everything_dirty() {
+    let rig = Rig::new(Log::Dma(DmaLog::default()), 2);
+    rig.map_all(&MAPS);
+    rig.start();
+    rig.write(&[3]);
+    rig.devices[1].dma_write(60).unwrap();
+    rig.handles[0].close().unwrap();
+    for _ in 0..2 {
+        let told = rig.harvest();
+        assert_eq!(told.list(), pages(&rig));
+        assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::ENODEV));
+        assert!(told.harvest.failed_reads > 0 && told.harvest.degraded_bytes >= 74 * P);
+        assert_eq!(rig.tracker.info().failed_sources, 1);
+    }
+    rig.ram.assert_same();
+    rig.tracker.stop().unwrap();
+}
+
+/// L8: a log that a device stopped itself is no error, and what it no longer knows is dirty.
+#[test]
+fn a_log_that_stopped_itself() {
+    let rig = Rig::new(Log::Dma(DmaLog { stops_itself: true, ..DmaLog::default() }), 1);
+    rig.map_all(&MAPS);
+    rig.start();
+    rig.write(&[3]);
+    rig.set_state(State::StopCopy);
+    assert_eq!(rig.harvest().list(), [3]);
+    rig.set_state(State::Stop);
+    assert!(!rig.devices[0].dma_logging());
+    rig.tracker.stop().unwrap();
+    rig.assert_clean();
+    // Harvested too late.
+    rig.set_state(State::Running);
+    rig.start();
+    rig.write(&[4]);
+    rig.set_state(State::StopCopy);
+    rig.set_state(State::Stop);
+    let told = rig.harvest();
+    assert_eq!((told.list(), told.harvest.failed_reads), (pages(&rig), 1));
+    rig.ram.assert_same();
+    rig.tracker.stop().unwrap();
+    rig.assert_clean();
+}
+
+/// The last page below 2^64: no DMA log can hold it (L2), old containers neither read nor unmap it (T3, T8).
+#[test]
+fn the_end_of_the_address_space() {
+    let type1 = |kernel| Log::Type1(Type1Config { kernel, ..Type1Config::default() });
+    for log in [
+        Log::Dma(DmaLog::default()),
+        Log::Dma(DmaLog { page_size: 16 * P, ..DmaLog::default() }),
+        type1(Kernel::V6_12),
+        type1(Kernel::V7_3),
+        Log::Hwpt(1, Kernel::V6_12),
+        Log::Hwpt(512, Kernel::V7_3),
+        Log::Draft(simdev::DraftForm::Sticky),
+        Log::Draft(simdev::DraftForm::Rewrite),
+        Log::Functions(DmaLog::default()),
+        Log::Everything,
+    ] {
+        let rig = Rig::new(log, 1);
+        rig.map_all(&MAPS);
+        rig.map(LAST - 40, 30, 1000);
+        rig.map(LAST - 3, 4, 2000);
+        rig.start();
+        rig.harvest();
+        rig.write(&[5, LAST - 40, LAST]);
+        let told = rig.harvest();
+        let exact = [5, LAST - 40, LAST];
+        let expected: Option<Vec<u64>> = match log {
+            Log::Dma(DmaLog { page_size: P, .. })
+            | Log::Functions(_)
+            | Log::Hwpt(1, _)
+            | Log::Type1(Type1Config { kernel: Kernel::V7_3, .. }) => Some(exact.into()),
+            Log::Type1(_) => Some([5, LAST - 40].into_iter().chain(LAST - 3..=LAST).collect()),
+            _ => None,
+        };
+        if let Some(expected) = expected {
+            assert_eq!(told.list(), expected, "{log:?}");
+        }
+        rig.write(&[LAST - 1]);
+        assert!(rig.harvest().pages.contains(&(LAST - 1)));
+        rig.write(&[LAST]);
+        if matches!(log, Log::Type1(Type1Config { kernel: Kernel::V6_12, .. })) {
+            let error = rig.unmap_into(LAST - 3, 4, &mut Request::default()).unwrap_err();
+            assert_eq!(error.errno(), libc::EINVAL, "T8");
+            assert_eq!(rig.space.mappings().len(), 4);
+        } else {
+            rig.unmap(LAST - 3, 4);
+        }
+        rig.finish();
+        rig.tracker.stop().unwrap();
+        rig.assert_clean();
+    }
+}
+
+/// A failed restart is tried again at each harvest; until it works everything is dirty.
+#[test]
+fn a_log_that_comes_back() {
+    let rig = Rig::new(Log::Dma(DmaLog::default()), 1);
+    rig.map_all(&MAPS);
+    rig.start();
+    let nth = rig.devices[0].count(Access::DmaLogStart);
+    rig.devices[0].inject(Fault { access: Access::DmaLogStart, nth, times: 2, effect: Effect::Errno(libc::ENOMEM) });
+    rig.map(500, 1, 500);
+    assert_eq!(rig.tracker.info().failed_sources, 1);
+    rig.write(&[5]);
+    for failed in [1, 0] {
+        let told = rig.harvest();
+        assert_eq!(told.list(), pages(&rig));
+        assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::ENOMEM));
+        assert_eq!(rig.tracker.info().failed_sources, failed);
+        rig.write(&[6]);
+    }
+    let told = rig.harvest();
+    assert_eq!((told.list(), told.harvest.failed_reads), (vec![6], 0));
+    rig.finish();
+    rig.assert_clean();
+}
