@@ -1,0 +1,115 @@
+//! A migration and its dirty logs together: whatever a device writes to RAM, in whatever phase, a harvest tells it, and the
+//! final one leaves nothing out (P12).
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Rig, Stream};
+use simdev::{Config, DmaLog, DraftForm};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use vfiomig::dialect::{Caps, State};
+use vfiomig::dirty::{self, Kind, Tracker};
+use vfiomig::migration::{AbortTo, Phase};
+
+const PAGES: u64 = 4096;
+
+/// v2 devices with DMA logs in one address space, drafts with their own window in another.
+fn rig(max_workers: usize) -> (Rig, [Arc<Tracker>; 2]) {
+    let log = DmaLog { page_size: 4096, max_ranges: 16, report: true };
+    let v2 = |caps| Config { dma_log: Some(log), ..Config::v2(caps).state_size(3000) };
+    let configs = [
+        v2(Caps { p2p: true, pre_copy: true }),
+        v2(Caps::default()),
+        Config::draft(DraftForm::Rewrite).state_size(3000),
+        Config::draft(DraftForm::Sticky).state_size(3000),
+    ];
+    let rig = Rig::source(&configs, max_workers);
+    rig.group.remove_tracker(&rig.tracker).unwrap();
+    let trackers = [&rig.devices[..2], &rig.devices[2..]].map(|devices| {
+        let options = dirty::Options { name: "ram".into(), devices: devices.to_vec(), ..dirty::Options::default() };
+        let tracker = Arc::new(Tracker::new(options).unwrap());
+        tracker.map(&[dirty::Mapping { range: dirty::Range { iova: 0, size: PAGES * 4096 }, cookie: 0 }]).unwrap();
+        rig.group.add_tracker(Arc::clone(&tracker)).unwrap();
+        tracker
+    });
+    (rig, trackers)
+}
+
+/// Each device writes a page of its own, where it still can; the pages that were written.
+fn write(rig: &Rig, first: u64) -> BTreeSet<u64> {
+    let written =
+        |(i, fake): (usize, &simdev::Device)| fake.dma_write(first + i as u64).ok().map(|()| first + i as u64);
+    rig.fakes.iter().enumerate().filter_map(written).collect()
+}
+
+#[test]
+fn every_page_that_was_written_is_told() {
+    for max_workers in [1, 0] {
+        let (rig, trackers) = rig(max_workers);
+        let save = rig.save();
+        save.advance(Phase::SaveTracking).unwrap();
+        assert_eq!(trackers.clone().map(|tracker| tracker.info().kind), [Kind::DmaLog, Kind::Draft]);
+        let mut told = BTreeSet::new();
+        let mut written = write(&rig, 0);
+        assert_eq!(written.len(), 4, "tracked from before any RAM is sent");
+        save.advance(Phase::SavePrecopy).unwrap();
+        written.extend(write(&rig, 100));
+        told.extend(rig.harvest());
+        assert_eq!(told, written);
+        let mut streams = vec![Stream::default(); 4];
+        rig.drain_all(&mut streams).unwrap();
+        written.extend(write(&rig, 200));
+        told.extend(rig.harvest());
+        save.advance(Phase::SaveP2pGrace).unwrap();
+        // v2's P2P states, and devices without any, still write to RAM: the final harvest comes after STOP_COPY began.
+        let late = write(&rig, 300);
+        assert_eq!(late.len(), 4);
+        told.extend(rig.harvest());
+        let last = write(&rig, 400);
+        written.extend(late.into_iter().chain(last));
+        save.advance(Phase::SaveStopCopy).unwrap();
+        assert!(write(&rig, 500).is_empty());
+        assert!(save.advance(Phase::SaveHalted).is_err());
+        rig.drain_all(&mut streams).unwrap();
+        told.extend(rig.harvest());
+        save.advance(Phase::SaveHalted).unwrap();
+        assert_eq!(told, written, "not a page less; and these logs are exact");
+        assert!(trackers.iter().all(|tracker| tracker.info().users == 0));
+        assert!(!rig.fakes[0].dma_logging());
+        rig.assert_clean("dirty");
+    }
+}
+
+#[test]
+fn an_abort_stops_the_logs() {
+    let (rig, trackers) = rig(0);
+    rig.allow_abort();
+    let save = rig.save();
+    for phase in [Phase::SavePrecopy, Phase::SaveStopCopy] {
+        save.advance(phase).unwrap();
+        assert!(rig.fakes[0].dma_logging());
+        save.abort(AbortTo::Running).unwrap();
+        assert!(!rig.fakes[0].dma_logging() && trackers.iter().all(|tracker| tracker.info().users == 0));
+        assert!(rig.states().iter().all(|&s| s == State::Running));
+    }
+    rig.assert_clean("abort");
+}
+
+#[test]
+fn a_pause_in_precopy_loses_no_page() {
+    let (rig, _) = rig(0);
+    rig.allow_abort();
+    let save = rig.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let mut written = write(&rig, 0);
+    rig.group.pause().unwrap();
+    assert!(write(&rig, 50).is_empty());
+    rig.group.resume().unwrap();
+    written.extend(write(&rig, 100));
+    let told: BTreeSet<u64> = rig.harvest().into_iter().collect();
+    // A draft's log is lost with its session: then everything may be dirty, and nothing is called clean.
+    assert!(told.is_superset(&written), "{:?}", written.difference(&told).collect::<Vec<_>>());
+}
