@@ -41,7 +41,7 @@ impl Log for Hwpt {
     /// begins before the query is forgotten (I5).
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
-        let areas = maps.reads(within.unwrap_or(all), READ_SHIFT, false);
+        let areas = maps.reads(within.unwrap_or(all), READ_SHIFT, false, 1);
         // A page size by which the area cannot be divided is refused (I3).
         let shift =
             |span: Span| (span.first | span.last.wrapping_add(1)).trailing_zeros().clamp(12, self.shift.max(12));

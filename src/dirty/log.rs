@@ -79,15 +79,16 @@ impl Maps {
     }
 
     /// The mappings within `span`, joined into reads of up to `1 << shift` bytes that cut no mapping; across holes only if
-    /// `over_holes`.
-    pub fn reads(&self, span: Span, shift: u32, over_holes: bool) -> Vec<Span> {
+    /// `over_holes`, and only where a mapping begins a multiple of `step` behind the read.
+    pub fn reads(&self, span: Span, shift: u32, over_holes: bool, step: u64) -> Vec<Span> {
         let most = 1u64.checked_shl(shift).unwrap_or(u64::MAX);
         let mut reads: Vec<Span> = Vec::new();
         for (whole, _) in self.overlapping(span) {
             match reads.last_mut() {
                 Some(before)
                     if (over_holes || before.last.checked_add(1) == Some(whole.first))
-                        && whole.last.saturating_sub(before.first) < most =>
+                        && whole.last.saturating_sub(before.first) < most
+                        && whole.first.saturating_sub(before.first).checked_rem(step) == Some(0) =>
                 {
                     before.last = whole.last;
                 }
@@ -187,12 +188,14 @@ mod tests {
         }
         let all = span(0, 1 << 40);
         let areas = [span(0, 0x4000), span(0x8000, 0x11000), span(0x20000, 0x1000)];
-        assert_eq!(maps.reads(all, 30, false), areas);
-        assert_eq!(maps.reads(all, 30, true), [span(0, 0x21000)]);
+        assert_eq!(maps.reads(all, 30, false, 1), areas);
+        assert_eq!(maps.reads(all, 30, true, 1), [span(0, 0x21000)]);
         // A mapping longer than the limit is read whole; others join up to it.
         let small = [span(0, 0x4000), span(0x8000, 0x1000), span(0x9000, 0x10000), span(0x20000, 0x1000)];
-        assert_eq!(maps.reads(all, 14, true), small);
-        assert_eq!(maps.reads(span(0x2000, 0x1000), 30, false), [span(0x1000, 0x3000)]);
+        assert_eq!(maps.reads(all, 14, true, 1), small);
+        assert_eq!(maps.reads(span(0x2000, 0x1000), 30, false, 1), [span(0x1000, 0x3000)]);
+        let stepped = [span(0, 0x1000), span(0x1000, 0x3000), span(0x8000, 0x1000), span(0x9000, 0x10000)];
+        assert_eq!(maps.reads(span(0, 0x19000), 30, true, 0x10000), stepped);
     }
 
     #[test]

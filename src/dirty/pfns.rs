@@ -44,7 +44,7 @@ impl Log for PfnLog {
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
         let whole = |span: Span| Read { span: span.aligned_out(self.shift), shift: self.shift };
-        maps.reads(within.unwrap_or(all), READ_SHIFT, false).into_iter().map(whole).collect()
+        maps.reads(within.unwrap_or(all), READ_SHIFT, false, 1).into_iter().map(whole).collect()
     }
 
     fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {

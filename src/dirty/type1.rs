@@ -38,11 +38,14 @@ impl Type1 {
 /// it takes no other with it.
 pub(crate) fn groups(maps: &Maps, span: Span, ability: Ability) -> Vec<Span> {
     let shift = Type1::group_shift(ability);
+    // Where a mapping's bits begin within a word of the request Linux shifts them in its own bitmap, and tells strays later.
+    let step = ability.page_size.saturating_mul(64);
     let Some((top, _)) = maps.overlapping(TOP).next().filter(|(top, _)| top.intersect(span).is_some()) else {
-        return maps.reads(span, shift, true);
+        return maps.reads(span, shift, true, step);
     };
     let below = top.first.checked_sub(1).filter(|&last| span.first <= last);
-    let mut groups = below.map_or_else(Vec::new, |last| maps.reads(Span { first: span.first, last }, shift, true));
+    let mut groups =
+        below.map_or_else(Vec::new, |last| maps.reads(Span { first: span.first, last }, shift, true, step));
     groups.push(top);
     groups
 }

@@ -83,11 +83,12 @@ fn the_page_size_that_the_vmm_wants() {
     }
 }
 
-/// T1, T3: no request asks for more bits than a bitmap may have, and none cuts a mapping.
+/// T1, T3: no request asks for more bits than a bitmap may have, and none cuts a mapping. Mappings that do not begin on whole words
+/// of a request's bitmap have requests of their own: Linux shifts their bits in its own bitmap, and tells strays later.
 #[test]
 fn reads_of_a_container_are_split_between_mappings() {
-    let maps: Vec<(u64, u64)> = (0..40).map(|i| (i * 60, 50)).collect();
-    let last = |i: u64| i * 60 + 49;
+    let maps: Vec<(u64, u64)> = (0..40).map(|i| (i * 64, 50)).collect();
+    let last = |i: u64| i * 64 + 49;
     for (max_bitmap, requests) in [(256 << 20, 1), (256, 2), (64, 5), (8, 40)] {
         let rig = Rig::new(Log::Type1(Type1Config { max_bitmap, ..Type1Config::default() }), 1);
         rig.map_all(&maps);
@@ -102,6 +103,14 @@ fn reads_of_a_container_are_split_between_mappings() {
         rig.finish();
         rig.assert_clean();
     }
+    let rig = Rig::new(Log::Type1(Type1Config::default()), 1);
+    rig.map_all(&[(0, 5), (64, 5), (100, 5), (128, 5), (164, 5)]);
+    rig.start();
+    rig.write(&[4, 68, 104, 132, 168]);
+    let told = rig.harvest();
+    assert_eq!((told.list(), told.harvest.reads), (vec![4, 68, 104, 132, 168], 4));
+    rig.finish();
+    rig.assert_clean();
 }
 
 /// T3: a mapping that no bitmap can hold is dirty at each harvest, and the others are exact.
