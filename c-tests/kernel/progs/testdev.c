@@ -108,7 +108,7 @@ void testdev_check_state(const char *file, int line, const struct testdev *t, ui
 
 void testdev_check_violations(const char *file, int line, const struct testdev *t, const char *name)
 {
-	char text[TEXT_MAX], want[64] = "", path[256];
+	char text[TEXT_MAX], want[64] = "";
 	unsigned int total = 0;
 
 	read_attribute(t, "violations", text, sizeof(text));
@@ -118,6 +118,13 @@ void testdev_check_violations(const char *file, int line, const struct testdev *
 	if (total != (name ? 1 : 0) || !strstr(text, want))
 		lab_fail(file, line, "violations of device %d, expected %s:\n%s", t->number,
 			 name ? name : "none", text);
+	testdev_forget_violations(t);
+}
+
+void testdev_forget_violations(const struct testdev *t)
+{
+	char path[256];
+
 	sysfs_path(path, sizeof(path), t->number, "violations");
 	write_file(path, "0");
 }

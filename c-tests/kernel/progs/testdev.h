@@ -88,6 +88,9 @@ void testdev_check_state(const char *file, int line, const struct testdev *t, ui
 void testdev_check_violations(const char *file, int line, const struct testdev *t,
 			      const char *name);
 
+/* Violations that were provoked are taken back, however many. */
+void testdev_forget_violations(const struct testdev *t);
+
 /* ---- migrations ---------------------------------------------------------- */
 
 enum way {
