@@ -18,11 +18,13 @@ const PAGES: u64 = 4096;
 
 /// v2 devices with DMA logs in one address space, drafts with their own window in another.
 fn rig(max_workers: usize) -> (Rig, [Arc<Tracker>; 2]) {
-    let log = DmaLog { page_size: 4096, max_ranges: 16, report: true };
-    let v2 = |caps| Config { dma_log: Some(log), ..Config::v2(caps).state_size(3000) };
+    let v2 = |caps, stops_itself| {
+        let log = DmaLog { stops_itself, ..DmaLog::default() };
+        Config { dma_log: Some(log), ..Config::v2(caps).state_size(3000) }
+    };
     let configs = [
-        v2(Caps { p2p: true, pre_copy: true }),
-        v2(Caps::default()),
+        v2(Caps { p2p: true, pre_copy: true }, false),
+        v2(Caps { p2p: true, pre_copy: false }, true),
         Config::draft(DraftForm::Rewrite).state_size(3000),
         Config::draft(DraftForm::Sticky).state_size(3000),
     ];
