@@ -391,12 +391,17 @@ pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &Pool) -> std:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dirty::ranges::Range;
 
-    /// A log of two mappings that is read in one piece.
-    struct OverHole(Vec<u64>);
+    /// A log of two mappings that is read in one piece, or in two of which the first fails.
+    struct TwoMappings {
+        bits: Vec<u64>,
+        first_fails: bool,
+    }
 
-    impl Log for OverHole {
+    const FIRST: Span = Span { first: 0, last: 0xfff };
+    const SECOND: Span = Span { first: 0xf000, last: 0xffff };
+
+    impl Log for TwoMappings {
         fn describe(&self) -> String {
             "two mappings".into()
         }
@@ -407,22 +412,47 @@ mod tests {
             Ok(())
         }
         fn reads(&self, _: &Maps, _: Option<Span>) -> Vec<Read> {
-            vec![Read { span: Span { first: 0, last: 0xffff }, shift: UNIT_SHIFT }]
+            let both = Span { first: FIRST.first, last: SECOND.last };
+            let spans = if self.first_fails { vec![FIRST, SECOND] } else { vec![both] };
+            spans.into_iter().map(|span| Read { span, shift: UNIT_SHIFT }).collect()
         }
-        fn read(&mut self, _: &Read, _: bool, bitmap: &mut [u64]) -> std::result::Result<(), Errno> {
-            self.0.iter().for_each(|bit| bitmap[0] |= 1 << bit);
+        fn read(&mut self, read: &Read, _: bool, bitmap: &mut [u64]) -> std::result::Result<(), Errno> {
+            if self.first_fails && read.span == FIRST {
+                return Err(Errno::new(libc::EFAULT));
+            }
+            self.bits.iter().for_each(|bit| bitmap[0] |= 1 << bit);
             Ok(())
         }
     }
 
+    fn two_mappings() -> Maps {
+        let mut maps = Maps::default();
+        maps.insert(FIRST, 0);
+        maps.insert(SECOND, 0);
+        maps
+    }
+
     #[test]
     fn all_that_is_mapped_is_full_whatever_lies_between() {
-        let mut maps = Maps::default();
-        for iova in [0, 0xf000] {
-            maps.insert(Span::of(Range { iova, size: 0x1000 }).unwrap(), 0);
-        }
-        let full = |bits: &[u64]| check_reading(&mut OverHole(bits.to_vec()), &maps, &Pool::default()).unwrap().full;
+        let full = |bits: &[u64]| {
+            let mut log = TwoMappings { bits: bits.to_vec(), first_fails: false };
+            check_reading(&mut log, &two_mappings(), &Pool::default()).unwrap().full
+        };
         assert!(full(&[0, 15]) && full(&[0, 7, 15]));
         assert!(!full(&[0]) && !full(&[15]) && !full(&[7]));
+    }
+
+    #[test]
+    fn after_a_read_that_failed_the_others_are_read() {
+        let log: Box<dyn Log> = Box::new(TwoMappings { bits: vec![0], first_fails: true });
+        let mut sources = [Source { log: parking_lot::Mutex::new(log), any_thread: true, failed: None }];
+        let mut book = Book { maps: two_mappings(), ..Book::default() };
+        let pool = Pool::default();
+        let mut tally = Tally::default();
+        let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+        read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut tally);
+        assert_eq!((tally.reads, tally.failed, tally.degraded_bytes), (2, 1, 4096));
+        let left = |span| book.left.any_in(&[span].into_iter().collect());
+        assert!(left(FIRST) && left(SECOND));
     }
 }
