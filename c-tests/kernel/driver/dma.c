@@ -42,7 +42,7 @@ static int mark_range(struct vmt_dev *d, u64 first, u64 last)
 	return 0;
 }
 
-/* Marks what the device's own granule around one written page covers. */
+/* Marks what the device's own granule around one written page covers; with lock of the log. */
 static int log_write(struct vmt_dev *d, u64 pfn)
 {
 	u64 iova = pfn << PAGE_SHIFT, granule = d->config.log_page;
@@ -53,14 +53,12 @@ static int log_write(struct vmt_dev *d, u64 pfn)
 	if (vmt_is_draft(d))
 		return vmt_state_saves(d->state) ? mark_range(d, iova, iova) : 0;
 
-	mutex_lock(&d->log_lock);
 	for (i = 0; d->logging && i < d->log_ranges && !ret; i++) {
 		const struct vmt_log_range *range = &d->log_range[i];
 
 		if (iova >= range->first && iova <= range->last)
 			ret = mark_range(d, max(first, range->first), min(last, range->last));
 	}
-	mutex_unlock(&d->log_lock);
 	return ret;
 }
 
@@ -194,9 +192,12 @@ int vmt_dma_write(struct vmt_dev *d, u32 first)
 	for (pfn = first; pfn < (u64)first + d->dma_pages; pfn++) {
 		u32 data[2] = { pfn, d->dma_value };
 
+		/* A report after the page was unmapped has all that was written to it. */
+		mutex_lock(&d->log_lock);
 		ret = vfio_dma_rw(&d->vdev, pfn << PAGE_SHIFT, data, sizeof(data), true);
 		if (!ret)
 			ret = log_write(d, pfn);
+		mutex_unlock(&d->log_lock);
 		if (ret)
 			return ret;
 	}
