@@ -286,8 +286,9 @@ static u64 read_data_offset(struct vmt_dev *d)
 	}
 	if (!d->staged)
 		vmt_stage_segment(d, next_offset(d));
+	/* How long a bitmap is was told by copied_pfns; data_size need not be read (D13). */
 	if (d->phase < VMT_PHASE_OFFSET || vmt_is_draft(d))
-		d->phase = VMT_PHASE_OFFSET;
+		d->phase = d->staged_bitmap ? VMT_PHASE_SIZE : VMT_PHASE_OFFSET;
 	return d->data_offset;
 }
 
