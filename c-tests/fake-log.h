@@ -153,7 +153,11 @@ static inline int fake_log_start(void *opaque, const struct vfiomig_range *range
 /* Takes the records of a started range, up to `most` of them. */
 static inline void log_take(struct fake_log *l, uint64_t iova, uint64_t size, uint64_t *bitmap, unsigned most)
 {
-	for (size_t word = 0; word < LOG_UNITS / 64; word++) {
+	/* Ranges may begin before the first unit and end behind the last. */
+	size_t from = iova > l->origin ? (size_t)((iova - l->origin) / UNIT / 64) : 0;
+	size_t to = (size_t)((iova - l->origin + size - 1) / UNIT / 64) + 1;
+
+	for (size_t word = from; word < to && word < LOG_UNITS / 64; word++) {
 		uint64_t first = l->origin + word * 64 * UNIT, mask = 0;
 
 		if (!atomic_load(&l->bits[word]))

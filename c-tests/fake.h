@@ -394,16 +394,9 @@ static inline int fake_answer(struct fake *f, struct fake_feature *x, uint32_t a
 	}
 }
 
-/* The DMA log: requests may come beside those of the data fd, and the log judges them itself. */
-static inline int fake_log_feature(struct fake *f, struct fake_feature *x, uint32_t argsz)
+/* The DMA log judges its requests itself; the device takes one call at a time, be it for its log or its data. */
+static inline int fake_log_answer(struct fake *f, struct fake_feature *x)
 {
-	const uint32_t size = x->flags == (FEATURE_DMA_LOG_START | FEATURE_SET) ? 32 :
-			      x->flags == (FEATURE_DMA_LOG_REPORT | FEATURE_GET) ? 40 : 8;
-
-	if (f->freed)
-		fake_violation(f, "a request to the log after _free: flags %#x", x->flags);
-	if (x->argsz != argsz || argsz != size)
-		fake_violation(f, "argsz %u in the struct, %u beside it: flags %#x", x->argsz, argsz, x->flags);
 	if (!f->log)
 		return -ENOTTY;
 	switch (x->flags) {
@@ -417,6 +410,22 @@ static inline int fake_log_feature(struct fake *f, struct fake_feature *x, uint3
 	case FEATURE_DMA_LOG_STOP | FEATURE_SET: return fake_log_stop(f->log);
 	default: fake_violation(f, "a request that no log knows: flags %#x", x->flags); return -EINVAL;
 	}
+}
+
+static inline int fake_log_feature(struct fake *f, struct fake_feature *x, uint32_t argsz)
+{
+	const uint32_t size = x->flags == (FEATURE_DMA_LOG_START | FEATURE_SET) ? 32 :
+			      x->flags == (FEATURE_DMA_LOG_REPORT | FEATURE_GET) ? 40 : 8;
+
+	if (atomic_exchange(&f->busy, true))
+		fake_violation(f, "two calls at once, one to the log: flags %#x", x->flags);
+	if (f->freed)
+		fake_violation(f, "a request to the log after _free: flags %#x", x->flags);
+	if (x->argsz != argsz || argsz != size)
+		fake_violation(f, "argsz %u in the struct, %u beside it: flags %#x", x->argsz, argsz, x->flags);
+	int result = fake_log_answer(f, x);
+	atomic_store(&f->busy, false);
+	return result;
 }
 
 static inline int fake_device_feature(void *opaque, void *feature, uint32_t argsz)

@@ -2,6 +2,7 @@
 //! during a callback or a request to the kernel. May import: nothing of the crate.
 
 use parking_lot::{Condvar, Mutex};
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 /// Why a call was not let in.
@@ -9,7 +10,7 @@ use std::ops::{Deref, DerefMut};
 pub(crate) enum Denied {
     /// Another call is in progress, or a *whole* call waits and goes first.
     Busy,
-    /// The call in progress is this thread's: it came from a callback.
+    /// The call in progress is this thread's, or of one that waits for this thread: it came from a callback.
     Reentry,
     /// The handle was freed.
     Closed,
@@ -36,7 +37,33 @@ impl<T> Slot<T> {
     /// The calling thread's mark, unless the call in progress is its own.
     fn check_not_mine(&self) -> Result<usize, Denied> {
         let me = this_thread();
-        if self.owner == Some(me) { Err(Denied::Reentry) } else { Ok(me) }
+        // A thread that ends may have no list any more: then it is no worker either.
+        let waits = |owner| WAITING.try_with(|waiting| waiting.borrow().contains(&owner)).unwrap_or(false);
+        let waits_for_me = |owner| owner == me || waits(owner);
+        if self.owner.is_some_and(waits_for_me) { Err(Denied::Reentry) } else { Ok(me) }
+    }
+}
+
+thread_local! {
+    /// Marks of the threads that wait for this one, which is a worker within a call of theirs.
+    static WAITING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The calling thread and those that wait for it.
+#[derive(Clone)]
+pub(crate) struct Waiting(Vec<usize>);
+
+impl Waiting {
+    pub fn here() -> Self {
+        let mut marks = WAITING.try_with(|waiting| waiting.borrow().clone()).unwrap_or_default();
+        marks.push(this_thread());
+        Waiting(marks)
+    }
+
+    /// For a worker, before its work: a call from one of its callbacks to what the waiting threads hold would never end, so it
+    /// is as much a re-entry as one of their own.
+    pub fn adopt(self) {
+        WAITING.set(self.0);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Short-lived threads inside one call, joined before it returns (DESIGN.md section 5): a step over several devices costs the
 //! slowest of them, not the sum.
 //!
-//! May import: transport, log. All asynchronous signals are blocked in a worker from its first instruction (P1). What a
+//! May import: transport, gate, log. All asynchronous signals are blocked in a worker from its first instruction (P1). What a
 //! worker logs is told on the calling thread. A panic in a worker becomes one of the caller, after all were joined.
 
+use crate::gate::Waiting;
 use crate::log::{self, log};
 use crate::transport::signals::Blocked;
 use parking_lot::Mutex;
@@ -119,8 +120,12 @@ pub fn run_pieces<P: Clone + Send, T: Send>(
     };
     let outcome = scope(|scope| {
         let spawn = || {
-            let (sender, work) = (sender.clone(), &work);
-            Builder::new().name("vfiomig".into()).spawn_scoped(scope, move || work(sender)).map(|_| ())
+            let (sender, work, waiting) = (sender.clone(), &work, Waiting::here());
+            let begin = move || {
+                waiting.adopt();
+                work(sender);
+            };
+            Builder::new().name("vfiomig".into()).spawn_scoped(scope, begin).map(|_| ())
         };
         let made = make_threads(limit.min(queue.items.len()), spawn);
         drop(sender);
@@ -411,6 +416,19 @@ mod tests {
         let outcome = catch_unwind(AssertUnwindSafe(|| run_each(0, &[true; 3], job, |_, ()| panic!("sink"))));
         assert_eq!(outcome.unwrap_err().downcast_ref::<&str>(), Some(&"sink"));
         assert_eq!(ended.load(Ordering::SeqCst), 3, "the workers that had begun were joined");
+    }
+
+    #[test]
+    fn a_worker_that_calls_back_is_told_not_kept_waiting() {
+        let gate = crate::gate::Gate::new(());
+        let pass = gate.enter_whole().unwrap();
+        let denied = |_| gate.enter_whole().err();
+        let denied_below = |_| run(0, &[true; 2], denied);
+        let all: Vec<_> = run(0, &[true; 2], denied_below).into_iter().flatten().collect();
+        assert_eq!(all, [Some(crate::gate::Denied::Reentry); 4]);
+        drop(pass);
+        // What another worker of the same call holds is waited for.
+        assert_eq!(run(0, &[true; 8], denied), [None; 8]);
     }
 
     #[test]
