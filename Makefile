@@ -139,7 +139,7 @@ demo: check-examples  ## Migrate a small virtual machine between two processes (
 	$(EXAMPLES)/live-migrate $(DEMO_ARGS)
 
 bench: all  ## Measure; figures and their meaning: docs/performance.md
-	VFIOMIG_BENCH_SO='$(SO)' $(CARGO) bench $(CARGOFLAGS) --bench calls --bench data_fd --bench region
+	VFIOMIG_BENCH_SO='$(SO)' $(CARGO) bench $(CARGOFLAGS) --bench calls --bench data_fd --bench group --bench region
 	@cp $(SO) $(OUT)/stripped.so && strip $(OUT)/stripped.so && stat -c 'stripped library: %s bytes' $(OUT)/stripped.so
 
 lint:  ## Formatting, clippy, documentation, shell scripts
