@@ -205,16 +205,18 @@ proptest! {
         prop_assert_eq!(bitmap::any(&words, bit, bits), !on.is_empty());
         prop_assert_eq!(bitmap::get(&words, bit), bit < bits_of(&words) && get(&words, bit));
 
-        let mut found = Vec::new();
+        let (mut found, mut runs) = (Vec::new(), Vec::new());
         let mut at = bit;
         while let Some((start, len)) = bitmap::next_run(&words, at, bit + bits) {
             prop_assert!(len > 0 && start >= at);
             // Runs are as long as they can be.
             prop_assert!(start + len == end || !get(&words, start + len));
             found.extend(start..start + len);
+            runs.push((start, len));
             at = start + len;
         }
         prop_assert_eq!(found, on);
+        prop_assert_eq!(bitmap::runs(&words, bit, bit + bits).collect::<Vec<_>>(), runs);
 
         let mut cleared = words.clone();
         bitmap::clear_range(&mut cleared, bit, bits);

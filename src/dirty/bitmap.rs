@@ -3,7 +3,9 @@
 //! Bit n is bit n % 64 of word n / 64, in the host's byte order. Bits that a slice does not have are off, and are not turned
 //! on: functions that could lose one that way assert in debug builds that they are not asked to.
 
-use super::bits::{Parts, find, fitting, index, mask, or_bits, page, room, set_bits, take_pieces};
+use super::bits::{
+    Parts, Runs, any_bits, clear_bits, index, mask, or_bits, page, room, set_bits, take_bits, take_pieces,
+};
 use super::convert::convert;
 use super::vector;
 use std::cell::Cell;
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// Where bits go.
 #[derive(Clone, Copy, Debug)]
 pub enum Words<'a> {
-    /// The caller's thread is the only one that touches them.
+    /// The caller's thread is the only one that touches them. Words may be written that get no bit.
     Plain(&'a [Cell<u64>]),
     /// Other threads may set and clear bits at the same time. What was written to a page before the call is seen by whoever
     /// takes the page's bit during or after the call and then reads the page.
@@ -56,6 +58,7 @@ pub struct Move {
 /// Moves bits: each source page that is dirty sets every destination page that it shares a byte of the move with, and every
 /// source bit that the move touches is off afterwards.
 pub fn drain(src: &mut [u64], dst: Words<'_>, m: &Move) -> Count {
+    let src = Cell::from_mut(src).as_slice_of_cells();
     match dst {
         Words::Plain(dst) => convert(dst, src, m),
         Words::Atomic(dst) => {
@@ -91,27 +94,12 @@ pub fn merge(dst: Words<'_>, dst_bit: u64, src: &[u64], src_bit: u64, bits: u64)
 /// Moves bits; those of an atomic source are cleared as they are read, so none that is set meanwhile is lost or taken twice.
 /// Pages whose bits were taken may be read after the call.
 pub fn take(dst: Words<'_>, dst_bit: u64, src: Words<'_>, src_bit: u64, bits: u64) -> Count {
-    let mut count = Count::default();
     match (dst, src) {
-        (Words::Plain(dst), Words::Plain(src)) => count = or_bits(dst, dst_bit, src, src_bit, bits),
-        (Words::Atomic(dst), Words::Plain(src)) => {
-            fence(Ordering::SeqCst);
-            count = or_bits(dst, dst_bit, src, src_bit, bits);
-        }
-        (Words::Plain(dst), Words::Atomic(src)) => {
-            let bits = fitting(bits, room(dst.len(), dst_bit));
-            take_pieces(src, src_bit, bits, |piece, offset, at, n| {
-                count.add(or_bits(dst, dst_bit.wrapping_add(at), piece, offset, n));
-            });
-        }
-        (Words::Atomic(dst), Words::Atomic(src)) => {
-            let bits = fitting(bits, room(dst.len(), dst_bit));
-            take_pieces(src, src_bit, bits, |piece, offset, at, n| {
-                count.add(or_bits(dst, dst_bit.wrapping_add(at), piece, offset, n));
-            });
-        }
+        (Words::Plain(dst), Words::Plain(src)) => take_bits(dst, dst_bit, src, src_bit, bits),
+        (Words::Plain(dst), Words::Atomic(src)) => take_bits(dst, dst_bit, src, src_bit, bits),
+        (Words::Atomic(dst), Words::Plain(src)) => take_bits(dst, dst_bit, src, src_bit, bits),
+        (Words::Atomic(dst), Words::Atomic(src)) => take_bits(dst, dst_bit, src, src_bit, bits),
     }
-    count
 }
 
 /// [`take`] to nowhere. Returns how many bits were on.
@@ -133,32 +121,25 @@ pub fn count(src: &[u64], bit: u64, bits: u64) -> u64 {
     whole.wrapping_add(edge(head)).wrapping_add(edge(tail))
 }
 
-/// The next bits that are on, from bit `from` on and before bit `end`: first bit and length.
-pub fn next_run(src: &[u64], from: u64, end: u64) -> Option<(u64, u64)> {
-    let end = end.min(room(src.len(), 0));
-    let start = find(src, from, end, true)?;
-    let stop = find(src, start, end, false).unwrap_or(end);
-    Some((start, stop.saturating_sub(start)))
+/// The runs of bits that are on, from bit `from` on and before bit `end`: first bit and length.
+#[inline]
+pub fn runs(src: &[u64], from: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    Runs::new(src, from, end)
 }
 
-/// Turns off a run; words that are off are not written.
+/// The first of these runs.
+pub fn next_run(src: &[u64], from: u64, end: u64) -> Option<(u64, u64)> {
+    runs(src, from, end).next()
+}
+
+/// Turns off a run.
 pub fn clear_range(src: &mut [u64], bit: u64, bits: u64) {
-    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
-    if let Some(body) = src.get_mut(body) {
-        vector::clear(body);
-    }
-    for (index, mask) in [head, tail] {
-        if let Some(word) = src.get_mut(index).filter(|word| **word & mask != 0) {
-            *word &= !mask;
-        }
-    }
+    clear_bits(Cell::from_mut(src).as_slice_of_cells(), bit, bits);
 }
 
 /// Whether a bit of a run is on.
 pub fn any(src: &[u64], bit: u64, bits: u64) -> bool {
-    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
-    let edge = |(index, mask): (usize, u64)| src.get(index).is_some_and(|word| word & mask != 0);
-    edge(head) || edge(tail) || src.get(body).is_some_and(|body| vector::alike(body, 0) < body.len())
+    any_bits(src, bit, bits)
 }
 
 /// Whether a bit is on.

@@ -1,7 +1,7 @@
 //! Runs of bits that begin and end anywhere: the edges here, whole words in `vector`.
 
 use super::bitmap::Count;
-use super::loops::{Sink, Source};
+use super::loops::{Sink, Source, funnel};
 use super::vector;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 pub(super) const WORD: u64 = u64::BITS as u64;
 
 /// Words on the stack between two halves of a job: small enough for the first-level cache with all that it needs.
-pub(super) const BUFFER: usize = 256;
+pub(super) const BUFFER: usize = 1024;
 
 /// Any alignment on both sides. Bits that `src` can clear are off afterwards.
 pub(super) fn or_bits<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
@@ -33,49 +33,64 @@ pub(super) fn or_bits<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], sr
 }
 
 /// Fewer than a word, all in one word of `dst`.
-pub(super) fn or_few<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
-    let mut count = Count::default();
-    let mut found: u64 = 0;
-    let wanted = below(low_bits(bits));
-    let shift = low_bits(src_bit);
-    // What is wanted, in the place of the word that has it, and how to get it from there to bit 0.
-    let low = (src.get(index(src_bit)), wanted.wrapping_shl(shift));
-    let high = (src.get(index(src_bit).wrapping_add(1)), wanted.checked_shr(64_u32.wrapping_sub(shift)).unwrap_or(0));
-    let on = |word: Option<_>, mask: u64| word.filter(|word: &&S| word.read() & mask != 0).map(|word| (word, mask));
-    if let Some((word, mask)) = on(low.0, low.1) {
-        found |= (word.read() & mask).wrapping_shr(shift);
-        word.write(word.read() & !mask);
-    }
-    if let Some((word, mask)) = on(high.0, high.1) {
-        found |= (word.read() & mask).wrapping_shl(64_u32.wrapping_sub(shift));
-        word.write(word.read() & !mask);
-    }
-    if let Some(word) = dst.get(index(dst_bit)).filter(|_| found != 0) {
-        let newly = word.or(found.wrapping_shl(low_bits(dst_bit)));
-        count = Count { newly, total: u64::from(found.count_ones()) };
-    }
-    count
+fn or_few<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
+    let word = |at: usize| src.get(at).map_or(0, Source::read);
+    let (low, high) = (word(index(src_bit)), word(index(src_bit).wrapping_add(1)));
+    let found = funnel(low, high, low_bits(src_bit)) & below(low_bits(bits));
+    let Some(word) = dst.get(index(dst_bit)).filter(|_| found != 0) else { return Count::default() };
+    clear_bits(src, src_bit, bits);
+    Count { newly: word.or(found.wrapping_shl(low_bits(dst_bit))), total: u64::from(found.count_ones()) }
 }
 
 /// Whole words of `dst` from bits of `src` that may begin anywhere.
-pub(super) fn or_whole<D: Sink, S: Source>(dst: &[D], at: usize, src: &[S], src_bit: u64, words: usize) -> Count {
-    let shift = low_bits(src_bit);
-    let Some(dst) = dst.get(at..at.wrapping_add(words)).filter(|dst| !dst.is_empty()) else { return Count::default() };
-    let src = src.get(index(src_bit)..).unwrap_or_default();
-    if shift == 0 {
-        return vector::or_aligned(dst, src.get(..words).unwrap_or_default());
-    }
-    let (Some(first), Some(last)) = (src.first(), src.get(words)) else { return Count::default() };
+fn or_whole<D: Sink, S: Source>(dst: &[D], at: usize, src: &[S], src_bit: u64, words: usize) -> Count {
+    let Some(dst) = dst.get(at..at.wrapping_add(words)) else { return Count::default() };
+    through_words(src, src_bit, words, |src, shift| match shift {
+        0 => vector::or_aligned(dst, src.get(..words).unwrap_or_default()),
+        _ => vector::or_shifted(dst, src.get(..=words).unwrap_or_default(), shift),
+    })
+}
+
+/// Calls `work` for so many words of bits from `bit` on, which clears words whole: what is in the first one before `bit` comes
+/// back, and what is left of the last bits goes.
+pub(super) fn through_words<S: Source, T: Default>(
+    src: &[S],
+    bit: u64,
+    words: usize,
+    work: impl FnOnce(&[S], u32) -> T,
+) -> T {
+    let shift = low_bits(bit);
+    let src = src.get(index(bit)..).unwrap_or_default();
+    let Some(first) = src.first().filter(|_| words != 0) else { return T::default() };
     let before = first.read() & below(shift);
-    let count = vector::or_shifted(dst, src.get(..=words).unwrap_or_default(), shift);
-    // The loop clears whole words: what is before the first bit comes back, and what is left of the last bits goes.
+    let result = work(src, shift);
     if before != 0 {
         first.write(first.read() | before);
     }
-    if last.read() & below(shift) != 0 {
+    if let Some(last) = src.get(words).filter(|last| last.read() & below(shift) != 0) {
         last.write(last.read() & !below(shift));
     }
-    count
+    result
+}
+
+/// Lines of words that are off are not written.
+pub(super) fn clear_bits<S: Source>(src: &[S], bit: u64, bits: u64) {
+    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+    if let Some(body) = src.get(body).filter(|body| !body.is_empty()) {
+        vector::clear(body);
+    }
+    for (index, mask) in [head, tail] {
+        if let Some(word) = src.get(index).filter(|word| word.read() & mask != 0) {
+            word.write(word.read() & !mask);
+        }
+    }
+}
+
+/// Whether one of the bits is on.
+pub(super) fn any_bits<S: Source>(src: &[S], bit: u64, bits: u64) -> bool {
+    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+    let edge = |(index, mask): (usize, u64)| src.get(index).is_some_and(|word| word.read() & mask != 0);
+    edge(head) || edge(tail) || src.get(body).is_some_and(|body| vector::alike(body, 0) < body.len())
 }
 
 pub(super) fn set_bits<D: Sink>(dst: &[D], bit: u64, bits: u64) -> Count {
@@ -109,6 +124,16 @@ impl Taken for AtomicU64 {
             _ => self.fetch_and(!mask, Ordering::AcqRel) & mask,
         }
     }
+}
+
+/// Takes bits of `src` to `dst`.
+pub(super) fn take_bits<D: Sink, S: Taken>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
+    let bits = fitting(bits, room(dst.len(), dst_bit));
+    let mut count = Count::default();
+    take_pieces(src, src_bit, bits, |piece, offset, at, n| {
+        count.add(or_bits(dst, dst_bit.wrapping_add(at), piece, offset, n));
+    });
+    count
 }
 
 /// Takes bits out of `src`, some words at a time, and calls `give` with the words, the offset of the first bit in them, its
@@ -163,26 +188,78 @@ impl Parts {
     }
 }
 
-/// The next bit that is on, or off.
-pub(super) fn find(src: &[u64], from: u64, end: u64, on: bool) -> Option<u64> {
-    let skipped = if on { 0 } else { u64::MAX };
-    let in_word = |word: u64, start: u64| {
-        let found = (word ^ skipped) & !below(low_bits(start));
-        let bit = bits_in(index(start)).wrapping_add(u64::from(found.trailing_zeros()));
-        (found != 0).then_some(bit)
-    };
-    let mut at = from;
-    let mut found = None;
-    if from < end {
-        found = in_word(*src.get(index(from))?, from);
+/// Runs of bits that are on, in order: first bit and length. Goes from edge to edge: a bit that is not as the one before it.
+pub(super) struct Runs<'a, S> {
+    words: &'a [S],
+    end: u64,
+    /// The next word.
+    at: usize,
+    /// The edges that are left of the word before it.
+    edges: u64,
+    /// The last bit of that word, in all places.
+    last: u64,
+}
+
+impl<'a, S: Source> Runs<'a, S> {
+    #[inline]
+    pub fn new(words: &'a [S], from: u64, end: u64) -> Self {
+        let end = end.min(room(words.len(), 0));
+        let words = words.get(..index(end.saturating_add(WORD).wrapping_sub(1))).unwrap_or_default();
+        let at = index(from);
+        let first = words.get(at).map_or(0, |word| word.read() & !below(low_bits(from)));
+        let mut runs = Runs { words, end, at: at.saturating_add(1), edges: 0, last: 0 };
+        runs.look_at(first);
+        runs
     }
-    if found.is_none() {
-        let next = index(from).wrapping_add(1);
-        let rest = src.get(next..index(end.saturating_add(WORD).wrapping_sub(1)))?;
-        at = bits_in(next.wrapping_add(vector::alike(rest, skipped)));
-        found = in_word(*src.get(index(at))?, at);
+
+    #[inline(always)]
+    fn look_at(&mut self, word: u64) {
+        self.edges = word ^ (word.wrapping_shl(1) | self.last & 1);
+        self.last = 0_u64.wrapping_sub(word.wrapping_shr(63));
     }
-    found.filter(|bit| at < end && *bit < end)
+
+    #[inline(always)]
+    fn edge(&mut self) -> Option<u64> {
+        while self.edges == 0 {
+            let word = self.words.get(self.at)?.read();
+            if word == self.last {
+                self.at = self.at.wrapping_add(vector::alike(self.words.get(self.at..)?, word));
+                continue;
+            }
+            self.at = self.at.wrapping_add(1);
+            self.look_at(word);
+        }
+        let bit = bits_in(self.at).wrapping_sub(WORD).wrapping_add(u64::from(self.edges.trailing_zeros()));
+        self.edges &= self.edges.wrapping_sub(1);
+        Some(bit)
+    }
+}
+
+impl<S: Source> Iterator for Runs<'_, S> {
+    type Item = (u64, u64);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let start = self.edge().filter(|start| *start < self.end)?;
+        let stop = self.edge().unwrap_or(self.end).min(self.end);
+        Some((start, stop.wrapping_sub(start)))
+    }
+}
+
+/// The next bit that is not as in `like`, which has all bits on or off.
+pub(super) fn find<S: Source>(src: &[S], from: u64, end: u64, like: u64) -> Option<u64> {
+    if from >= end {
+        return None;
+    }
+    let mut at = index(from);
+    let mut found = (src.get(at)?.read() ^ like) & !below(low_bits(from));
+    if found == 0 {
+        let rest = src.get(at.wrapping_add(1)..index(end.saturating_add(WORD).wrapping_sub(1)))?;
+        at = at.wrapping_add(1).wrapping_add(vector::alike(rest, like));
+        found = src.get(at)?.read() ^ like;
+    }
+    let bit = bits_in(at).wrapping_add(u64::from(found.trailing_zeros()));
+    (bit < end).then_some(bit)
 }
 
 /// How many of the bits fit. More are a mistake of the caller: dirty pages would be lost.

@@ -1,45 +1,12 @@
 //! A move between bitmaps of any two page sizes: what of it is whole pages goes through the words of `scale`, the rest by runs.
 
-use super::bitmap::{Count, Move, any, clear_range, next_run};
-use super::bits::{BUFFER, WORD, bits_in, find, fitting, index, low_bits, or_bits, page, room, set_bits};
-use super::loops::Sink;
+use super::bitmap::{Count, Move};
+use super::bits::{
+    BUFFER, Runs, WORD, any_bits, bits_in, clear_bits, find, fitting, index, low_bits, or_bits, page, room, set_bits,
+    through_words,
+};
+use super::loops::{self, LINE, Sink, Source};
 use super::{scale, vector};
-use std::cell::Cell;
-
-/// Where a converted move takes its bits from.
-pub(super) trait Supply {
-    fn words(&self) -> &[u64];
-    fn clear(&mut self, bit: u64, bits: u64);
-    fn or_into<D: Sink>(&mut self, dst: &[D], dst_bit: u64, bit: u64, bits: u64) -> Count;
-}
-
-/// Stays as it is.
-impl Supply for &[u64] {
-    fn words(&self) -> &[u64] {
-        self
-    }
-
-    fn clear(&mut self, _bit: u64, _bits: u64) {}
-
-    fn or_into<D: Sink>(&mut self, dst: &[D], dst_bit: u64, bit: u64, bits: u64) -> Count {
-        or_bits(dst, dst_bit, self, bit, bits)
-    }
-}
-
-/// Is emptied.
-impl Supply for &mut [u64] {
-    fn words(&self) -> &[u64] {
-        self
-    }
-
-    fn clear(&mut self, bit: u64, bits: u64) {
-        clear_range(self, bit, bits);
-    }
-
-    fn or_into<D: Sink>(&mut self, dst: &[D], dst_bit: u64, bit: u64, bits: u64) -> Count {
-        or_bits(dst, dst_bit, Cell::from_mut(&mut **self).as_slice_of_cells(), bit, bits)
-    }
-}
 
 /// A move that is within both sides. Bytes are counted from the source's bit 0.
 struct Span {
@@ -76,18 +43,18 @@ impl Span {
     }
 }
 
-pub(super) fn convert<D: Sink, P: Supply>(dst: &[D], mut src: P, m: &Move) -> Count {
-    let Some(span) = Span::of(src.words().len(), dst.len(), m) else { return Count::default() };
+pub(super) fn convert<D: Sink, S: Source>(dst: &[D], src: &[S], m: &Move) -> Count {
+    let Some(span) = Span::of(src.len(), dst.len(), m) else { return Count::default() };
     let (coarser, finer) = (span.src_shift.checked_sub(span.dst_shift), span.dst_shift.checked_sub(span.src_shift));
     match (coarser, finer) {
-        _ if !span.is_even() => runs(dst, &mut src, &span),
+        _ if !span.is_even() => runs(dst, src, &span),
         (Some(0), _) => {
             let (first, bits) = touched(span.first, span.last, span.src_shift);
-            src.or_into(dst, span.dst_bit, first, bits)
+            or_bits(dst, span.dst_bit, src, first, bits)
         }
-        (Some(k), _) if k <= scale::MAX_EXPAND => expand(dst, &mut src, &span, k),
-        (Some(_), _) => runs(dst, &mut src, &span),
-        (None, k) => fold(dst, &mut src, &span, k.unwrap_or(0)),
+        (Some(k), _) if k <= scale::MAX_EXPAND => expand(dst, src, &span, k),
+        (Some(_), _) => runs(dst, src, &span),
+        (None, k) => fold(dst, src, &span, k.unwrap_or(0)),
     }
 }
 
@@ -98,18 +65,21 @@ fn touched(first: u64, last: u64, shift: u32) -> (u64, u64) {
 }
 
 /// From coarse to fine: some source words become words of fine bits, which are merged like any others.
-fn expand<D: Sink, P: Supply>(dst: &[D], src: &mut P, span: &Span, k: u32) -> Count {
+fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Count {
     let mut count = Count::default();
     let mut buffer = [0; BUFFER];
     let (fine_first, fine_bits) = touched(span.first, span.last, span.dst_shift);
     let fine_end = fine_first.wrapping_add(fine_bits);
     let end = index(span.last.wrapping_shr(span.src_shift)).wrapping_add(1);
     let mut at = index(span.first.wrapping_shr(span.src_shift));
-    while let Some(words) = src.words().get(at..end).filter(|words| !words.is_empty()) {
+    while let Some(words) = src.get(at..end).filter(|words| !words.is_empty()) {
         let empty = vector::alike(words, 0);
         at = at.wrapping_add(empty);
         let words = words.get(empty..).unwrap_or_default();
         let words = words.get(..BUFFER.wrapping_shr(k)).unwrap_or(words);
+        // To the next line without a bit: it is 2^k lines of the destination.
+        let lines = words.chunks(LINE).take_while(|line| loops::any(line)).count();
+        let words = words.get(..lines.wrapping_mul(LINE)).unwrap_or(words);
         let Some(fine) = buffer.get_mut(..words.len().wrapping_shl(k)) else { break };
         vector::expand(fine, words, k);
         // In fine bits: where the buffer begins, and what of it belongs to the move.
@@ -126,7 +96,7 @@ fn expand<D: Sink, P: Supply>(dst: &[D], src: &mut P, span: &Span, k: u32) -> Co
                 n,
             ));
             let (first, bits) = touched(from, from.wrapping_add(n).wrapping_sub(1), k);
-            src.clear(first, bits);
+            clear_bits(src, first, bits);
         }
     }
     count
@@ -134,7 +104,7 @@ fn expand<D: Sink, P: Supply>(dst: &[D], src: &mut P, span: &Span, k: u32) -> Co
 
 /// From fine to coarse: the groups of source bits that are whole become words of coarse bits; those that the move cuts at
 /// either end are one bit each.
-fn fold<D: Sink, P: Supply>(dst: &[D], src: &mut P, span: &Span, k: u32) -> Count {
+fn fold<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Count {
     let (first, bits) = touched(span.first, span.last, span.src_shift);
     let group = page(k);
     let phase = span.phase.wrapping_shr(span.src_shift);
@@ -151,78 +121,75 @@ fn fold<D: Sink, P: Supply>(dst: &[D], src: &mut P, span: &Span, k: u32) -> Coun
     count
 }
 
-fn fold_one<D: Sink, P: Supply>(dst: &[D], dst_bit: u64, src: &mut P, bit: u64, bits: u64) -> Count {
-    if !any(src.words(), bit, bits) {
+fn fold_one<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], bit: u64, bits: u64) -> Count {
+    if !any_bits(src, bit, bits) {
         return Count::default();
     }
-    src.clear(bit, bits);
+    clear_bits(src, bit, bits);
     set_bits(dst, dst_bit, 1)
 }
 
-fn fold_groups<D: Sink, P: Supply>(dst: &[D], dst_bit: u64, src: &mut P, first: u64, groups: u64, k: u32) -> Count {
+fn fold_groups<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], first: u64, groups: u64, k: u32) -> Count {
     let mut count = Count::default();
     let mut buffer = [0; BUFFER];
     let end = first.wrapping_add(groups.wrapping_shl(k));
     let mut done: u64 = 0;
     while done < groups {
         let bit = first.wrapping_add(done.wrapping_shl(k));
-        let Some(next) = find(src.words(), bit, end, true) else { break };
+        let Some(next) = find(src, bit, end, 0) else { break };
         let bit = bit.wrapping_add(next.wrapping_sub(bit) & !page(k).wrapping_sub(1));
         done = bit.wrapping_sub(first).wrapping_shr(k);
-        let n = fold_some(&mut buffer, src.words(), bit, groups.wrapping_sub(done), k);
+        let n = fold_some(&mut buffer, src, bit, groups.wrapping_sub(done), k);
         count.add(or_bits(dst, dst_bit.wrapping_add(done), buffer.as_slice(), 0, n));
-        src.clear(bit, n.wrapping_shl(k));
         done = done.wrapping_add(n);
     }
     count
 }
 
-/// Source words that are folded before they are cleared: they must still be in the first-level cache.
-const FOLDED: usize = 2048;
-
 /// Folds as many groups as it likes; returns how many.
-fn fold_some(buffer: &mut [u64; BUFFER], src: &[u64], bit: u64, groups: u64, k: u32) -> u64 {
-    let words = src.get(index(bit)..).unwrap_or_default();
-    let shift = low_bits(bit);
-    if k > scale::MAX_FOLD {
-        let [word, ..] = buffer;
-        *word = 0;
-        let starts = std::iter::successors(Some(bit), |bit| Some(bit.wrapping_add(page(k))));
-        for (start, place) in starts.zip(0..groups.min(WORD)) {
-            *word |= u64::from(any(src, start, page(k))).wrapping_shl(low_bits(place));
-        }
-        return groups.min(WORD);
-    }
+fn fold_some<S: Source>(buffer: &mut [u64; BUFFER], src: &[S], bit: u64, groups: u64, k: u32) -> u64 {
+    let words = src.len().saturating_sub(index(bit));
     // Of the words, one more than what is folded must be there.
-    let whole = words.len().saturating_sub(1).min(FOLDED).wrapping_shr(k).min(BUFFER).min(index(groups));
-    if whole != 0 {
-        vector::fold(buffer.get_mut(..whole).unwrap_or_default(), words, shift, k);
+    let whole = words.saturating_sub(1).wrapping_shr(k).min(BUFFER).min(index(groups));
+    if k <= scale::MAX_FOLD && whole != 0 {
+        let out = buffer.get_mut(..whole).unwrap_or_default();
+        through_words(src, bit, whole.wrapping_shl(k), |src, shift| vector::fold(out, src, shift, k));
         return bits_in(whole);
     }
-    let mut padded = [0; (1 << scale::MAX_FOLD) + 1];
-    for (to, from) in padded.iter_mut().zip(words) {
-        *to = *from;
+    let [word, ..] = buffer;
+    let some = groups.min(WORD);
+    if k <= scale::MAX_FOLD {
+        let mut padded = [0; (1 << scale::MAX_FOLD) + 1];
+        for (to, from) in padded.iter_mut().zip(src.get(index(bit)..).unwrap_or_default()) {
+            *to = from.read();
+        }
+        vector::fold(std::slice::from_mut(word), &padded, low_bits(bit), k);
+    } else {
+        *word = 0;
+        let starts = std::iter::successors(Some(bit), |bit| Some(bit.wrapping_add(page(k))));
+        for (start, place) in starts.zip(0..some) {
+            *word |= u64::from(any_bits(src, start, page(k))).wrapping_shl(low_bits(place));
+        }
     }
-    vector::fold(buffer.get_mut(..1).unwrap_or_default(), &padded, shift, k);
-    groups.min(WORD)
+    clear_bits(src, bit, some.wrapping_shl(k));
+    some
 }
 
 /// For pages that lie in each other in no simple way, and for pages so large that each run is many words.
-fn runs<D: Sink, P: Supply>(dst: &[D], src: &mut P, span: &Span) -> Count {
+fn runs<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span) -> Count {
     let mut count = Count::default();
-    let (mut at, bits) = touched(span.first, span.last, span.src_shift);
-    let end = at.wrapping_add(bits);
+    let (first, bits) = touched(span.first, span.last, span.src_shift);
     // Two source pages may touch one destination page, which counts once.
     let mut uncounted = span.dst_bit;
-    while let Some((page, pages)) = next_run(src.words(), at, end) {
-        at = page.wrapping_add(pages);
+    for (page, pages) in Runs::new(src, first, first.wrapping_add(bits)) {
+        let at = page.wrapping_add(pages);
         let first = page.wrapping_shl(span.src_shift).max(span.first);
         let last = at.wrapping_sub(1).wrapping_shl(span.src_shift) | self::page(span.src_shift).wrapping_sub(1);
         let from = span.dst_bit_of(first).max(uncounted);
         let to = span.dst_bit_of(last.min(span.last)).wrapping_add(1);
         count.add(set_bits(dst, from, to.saturating_sub(from)));
         uncounted = to;
-        src.clear(page, pages);
+        clear_bits(src, page, pages);
     }
     count
 }

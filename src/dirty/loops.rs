@@ -1,13 +1,20 @@
-//! The loops over whole words, in a form that compilers make vectors of: blocks of a fixed size, read before anything is
-//! written. `vector` compiles each of them for more than one instruction set; callers take them from there.
+//! The loops over whole words, in a form that compilers make vectors of. `vector` compiles each of them for more than one
+//! instruction set; callers take them from there.
+//!
+//! Logs are empty, full, or have few bits, over long stretches. Where there is nothing, a group costs one test; where there
+//! are few bits, only the cache lines that have some are written; where most lines have some, both sides are read and written
+//! in one loop without a branch, which memory keeps up with best.
 
 use super::bitmap::Count;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Words per step. One cache line: a line without a bit costs one test and no write.
-pub(super) const BLOCK: usize = 8;
-pub(super) type Block = [u64; BLOCK];
+/// Words of a cache line.
+pub(super) const LINE: usize = 8;
+/// Words that are tested at once.
+const GROUP: usize = 8 * LINE;
+/// Words per step where most lines have bits.
+const DENSE: usize = 8 * GROUP;
 
 /// A word that bits come from. Words that are only lent cannot be written and do not clear.
 pub(super) trait Source {
@@ -37,40 +44,28 @@ impl Source for Cell<u64> {
     }
 }
 
-/// A word that bits go to. Both functions return how many were off before.
+/// A word that bits go to.
 pub(super) trait Sink: Sized {
+    /// Whether many words at once cost less each than one.
+    const BY_VECTOR: bool;
+    /// Returns how many were off before.
     fn or(&self, bits: u64) -> u64;
-    fn or_block(words: &[Self; BLOCK], bits: &Block) -> u64;
 }
 
 impl Sink for Cell<u64> {
+    const BY_VECTOR: bool = true;
+
     #[inline(always)]
     fn or(&self, bits: u64) -> u64 {
         let old = self.get();
-        let new = bits & !old;
-        if new != 0 {
-            self.set(old | bits);
-        }
-        ones(new)
-    }
-
-    #[inline(always)]
-    fn or_block(words: &[Self; BLOCK], bits: &Block) -> u64 {
-        let mut new = *bits;
-        for (new, word) in new.iter_mut().zip(words) {
-            *new &= !word.get();
-        }
-        if !any(&new) {
-            return 0;
-        }
-        for (new, word) in new.iter().zip(words) {
-            word.set(word.get() | new);
-        }
-        count_block(&new)
+        self.set(old | bits);
+        ones(bits & !old)
     }
 }
 
 impl Sink for AtomicU64 {
+    const BY_VECTOR: bool = false;
+
     #[inline(always)]
     fn or(&self, bits: u64) -> u64 {
         // Most bits of a busy guest are on already, and a locked operation costs as much as twenty plain ones.
@@ -84,11 +79,6 @@ impl Sink for AtomicU64 {
         }
         0
     }
-
-    #[inline(always)]
-    fn or_block(words: &[Self; BLOCK], bits: &Block) -> u64 {
-        words.iter().zip(bits).fold(0, |sum, (word, bits)| sum.wrapping_add(word.or(*bits)))
-    }
 }
 
 #[inline(always)]
@@ -97,29 +87,8 @@ fn ones(word: u64) -> u64 {
 }
 
 #[inline(always)]
-fn any(block: &Block) -> bool {
-    block.iter().fold(0, |all, word| all | word) != 0
-}
-
-#[inline(always)]
-fn count_block(block: &Block) -> u64 {
-    block.iter().fold(0, |sum, word| sum.wrapping_add(ones(*word)))
-}
-
-#[inline(always)]
-fn read_block<S: Source>(words: &[S; BLOCK]) -> Block {
-    let mut block = [0; BLOCK];
-    for (to, from) in block.iter_mut().zip(words) {
-        *to = from.read();
-    }
-    block
-}
-
-#[inline(always)]
-fn clear_block<S: Source>(words: &[S; BLOCK]) {
-    for word in words {
-        word.write(0);
-    }
+pub(super) fn any<S: Source>(words: &[S]) -> bool {
+    words.iter().fold(0, |all, word| all | word.read()) != 0
 }
 
 /// 64 bits from `shift` on, of which the first 64 - `shift` are in `low`. Two shifts, because one of 64 has no meaning.
@@ -128,107 +97,121 @@ pub(super) fn funnel(low: u64, high: u64, shift: u32) -> u64 {
     low.wrapping_shr(shift) | (high.wrapping_shl(1)).wrapping_shl(63_u32.wrapping_sub(shift))
 }
 
-/// Each word of `dst` gets the word of `src` at the same place, which is cleared.
-#[inline(always)]
-pub(super) fn or_aligned<D: Sink, S: Source>(mut dst: &[D], mut src: &[S]) -> Count {
-    let mut count = Count::default();
-    while let (Some((to, dst_rest)), Some((from, src_rest))) = (dst.split_first_chunk(), src.split_first_chunk()) {
-        (dst, src) = (dst_rest, src_rest);
-        let bits = read_block(from);
-        if any(&bits) {
-            clear_block(from);
-            count.add(Count { newly: D::or_block(to, &bits), total: count_block(&bits) });
-        }
-    }
-    for (to, from) in dst.iter().zip(src) {
-        let bits = from.read();
-        if bits != 0 {
-            from.write(0);
-            count.add(Count { newly: to.or(bits), total: ones(bits) });
-        }
-    }
-    count
+/// What a stretch of words had.
+#[derive(Default)]
+struct Found {
+    newly: u64,
+    total: u64,
+    /// Words that had bits.
+    words: u64,
 }
 
-/// Word i of `dst` gets the 64 bits of `src` from bit 64 * i + `shift` on. `src` has one word more than `dst`; all its words
-/// but the last are cleared, whole: the bits below `shift` of the first are the caller's to put back.
+/// Every word, whether it has bits or not.
 #[inline(always)]
-pub(super) fn or_shifted<D: Sink, S: Source>(mut dst: &[D], mut src: &[S], shift: u32) -> Count {
-    let mut count = Count::default();
-    while let (Some((to, dst_rest)), Some((from, src_rest)), Some((_, above))) =
-        (dst.split_first_chunk(), src.split_first_chunk(), src.split_first())
-    {
-        let Some((above, _)) = above.split_first_chunk() else { break };
-        (dst, src) = (dst_rest, src_rest);
-        let low = read_block(from);
-        let high = read_block(above);
-        let mut bits = [0; BLOCK];
-        for ((bits, low), high) in bits.iter_mut().zip(low).zip(high) {
-            *bits = funnel(low, high, shift);
+fn or_all<D: Sink, S: Source, const SHIFTED: bool>(dst: &[D], src: &[S], shift: u32) -> Found {
+    let mut found = Found::default();
+    let mut or = |to: &D, bits: u64| {
+        found.newly = found.newly.wrapping_add(to.or(bits));
+        found.total = found.total.wrapping_add(ones(bits));
+        found.words = found.words.wrapping_add(u64::from(bits != 0));
+    };
+    if SHIFTED {
+        for ((to, low), high) in dst.iter().zip(src).zip(src.get(1..).unwrap_or_default()) {
+            let bits = funnel(low.read(), high.read(), shift);
+            low.write(0);
+            or(to, bits);
         }
-        if any(&low) {
-            clear_block(from);
-        }
-        if any(&bits) {
-            count.add(Count { newly: D::or_block(to, &bits), total: count_block(&bits) });
-        }
-    }
-    for ((to, from), above) in dst.iter().zip(src).zip(src.iter().skip(1)) {
-        let bits = funnel(from.read(), above.read(), shift);
-        if from.read() != 0 {
+    } else {
+        for (to, from) in dst.iter().zip(src) {
+            let bits = from.read();
             from.write(0);
-        }
-        if bits != 0 {
-            count.add(Count { newly: to.or(bits), total: ones(bits) });
+            or(to, bits);
         }
     }
-    count
+    found
+}
+
+/// Word i of `dst` gets the 64 bits of `src` from bit 64 * i + `shift` on, all in word i if not `SHIFTED`. If it is, `src` has
+/// one word more than `dst`. As many words as `dst` has are cleared, whole.
+#[inline(always)]
+pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(dst: &[D], src: &[S], shift: u32) -> Count {
+    let more = usize::from(SHIFTED);
+    let mut sum = Count::default();
+    let mut add = |found: &Found| sum.add(Count { newly: found.newly, total: found.total });
+    let (mut dst, mut src) = (dst, src);
+    // What was found last tells what to expect.
+    let mut dense = false;
+    while !dst.is_empty() {
+        let len = dst.len().min(if dense { DENSE } else { GROUP });
+        let (Some((to, dst_rest)), Some(from)) = (dst.split_at_checked(len), src.get(..len.wrapping_add(more))) else {
+            break;
+        };
+        if dense || len < GROUP {
+            let found = or_all::<D, S, SHIFTED>(to, from, shift);
+            add(&found);
+            dense = found.words.wrapping_mul(8) >= len as u64;
+        } else if any(from) {
+            let mut lines: usize = 0;
+            for (i, to) in to.chunks_exact(LINE).enumerate() {
+                let at = i.wrapping_mul(LINE);
+                let Some(from) = from.get(at..at.wrapping_add(LINE).wrapping_add(more)) else { break };
+                if any(from) {
+                    add(&or_all::<D, S, SHIFTED>(to, from, shift));
+                    lines = lines.wrapping_add(1);
+                }
+            }
+            dense = D::BY_VECTOR && lines >= 3;
+        }
+        (dst, src) = (dst_rest, src.get(len..).unwrap_or_default());
+    }
+    sum
 }
 
 /// All bits on; returns how many were off.
 #[inline(always)]
-pub(super) fn fill<D: Sink>(mut dst: &[D]) -> u64 {
-    let mut newly: u64 = 0;
-    while let Some((to, rest)) = dst.split_first_chunk() {
-        dst = rest;
-        newly = newly.wrapping_add(D::or_block(to, &[u64::MAX; BLOCK]));
-    }
-    dst.iter().fold(newly, |newly, word| newly.wrapping_add(word.or(u64::MAX)))
+pub(super) fn fill<D: Sink>(dst: &[D]) -> u64 {
+    dst.iter().fold(0, |newly: u64, word| newly.wrapping_add(word.or(u64::MAX)))
 }
 
 /// Bits that are on.
 #[inline(always)]
-pub(super) fn count(mut words: &[u64]) -> u64 {
-    let mut sum: u64 = 0;
-    while let Some((block, rest)) = words.split_first_chunk() {
-        words = rest;
-        sum = sum.wrapping_add(count_block(block));
-    }
-    words.iter().fold(sum, |sum, word| sum.wrapping_add(ones(*word)))
+pub(super) fn count(words: &[u64]) -> u64 {
+    words.iter().fold(0, |sum: u64, word| sum.wrapping_add(ones(*word)))
 }
 
 /// How many words at the beginning are equal to `like`.
 #[inline(always)]
-pub(super) fn alike(words: &[u64], like: u64) -> usize {
-    let mut rest = words;
-    while let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
-        if block.iter().fold(0, |all, word| all | (word ^ like)) != 0 {
-            break;
-        }
-        rest = after;
+pub(super) fn alike<S: Source>(words: &[S], like: u64) -> usize {
+    // Short runs end within some lines, long ones go on for many groups.
+    let mut rest = past::<S, LINE>(words, like, GROUP);
+    if words.len().wrapping_sub(rest.len()) >= GROUP {
+        rest = past::<S, GROUP>(rest, like, usize::MAX);
+        rest = past::<S, LINE>(rest, like, usize::MAX);
     }
-    let more = rest.iter().take_while(|word| **word == like).count();
+    // In the line: without a branch, because nothing tells beforehand which word it is.
+    let differs = |(word, place): (&S, u32)| u32::from(word.read() != like).wrapping_shl(place);
+    let mask = rest.iter().take(LINE).zip(0..).fold(0, |mask, word| mask | differs(word));
+    let more = if mask == 0 { rest.len() } else { mask.trailing_zeros() as usize };
     words.len().wrapping_sub(rest.len()).wrapping_add(more)
 }
 
-/// Zeroes; blocks that are zero are not written.
+/// What follows the first blocks that are `like`, at most so many words of them.
 #[inline(always)]
-pub(super) fn clear(words: &mut [u64]) {
-    let mut blocks = words.chunks_exact_mut(BLOCK);
-    for block in blocks.by_ref() {
-        if block.iter().fold(0, |all, word| all | *word) != 0 {
-            block.fill(0);
+fn past<S: Source, const N: usize>(mut words: &[S], like: u64, at_most: usize) -> &[S] {
+    let end = words.len().saturating_sub(at_most);
+    while let Some((block, after)) = words.split_first_chunk::<N>() {
+        if words.len() <= end || block.iter().fold(0, |all, word| all | (word.read() ^ like)) != 0 {
+            break;
         }
+        words = after;
     }
-    blocks.into_remainder().iter_mut().filter(|word| **word != 0).for_each(|word| *word = 0);
+    words
+}
+
+/// Zeroes; lines that are zero are not written.
+#[inline(always)]
+pub(super) fn clear<S: Source>(words: &[S]) {
+    for line in words.chunks(LINE).filter(|line| any(line)) {
+        line.iter().for_each(|word| word.write(0));
+    }
 }

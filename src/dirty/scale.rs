@@ -1,7 +1,7 @@
 //! Whole words from one page size to another: each bit becomes 2^K bits, or 2^K bits become one. As in `loops`, the forms are
 //! those that compilers make vectors of, and `vector` compiles them.
 
-use super::loops::funnel;
+use super::loops::{Source, any, funnel};
 
 /// The largest K of [`fold`]: more bits than a word has come from several of its results.
 pub(super) const MAX_FOLD: u32 = 6;
@@ -39,21 +39,24 @@ impl<const K: u32> Steps<K> {
 
     /// The lowest `BITS` bits, each to the lowest place of its lane.
     #[inline(always)]
-    fn spread(mut bits: u64) -> u64 {
-        bits &= u64::MAX.wrapping_shr(64_u32.wrapping_sub(Self::BITS));
-        for (i, group) in (0..6_u32).zip(Self::GROUPS).rev().skip(K as usize) {
-            bits = (bits | bits.wrapping_shl(Self::distance(i))) & group;
-        }
-        bits
+    fn spread(bits: u64) -> u64 {
+        let [_, g1, g2, g3, g4, g5, _] = Self::GROUPS;
+        let [g0, ..] = Self::GROUPS;
+        let step = |bits: u64, i: u32, group: u64| {
+            if i.wrapping_add(K) < 6 { (bits | bits.wrapping_shl(Self::distance(i))) & group } else { bits }
+        };
+        let bits = bits & u64::MAX.wrapping_shr(64_u32.wrapping_sub(Self::BITS));
+        step(step(step(step(step(step(bits, 5, g5), 4, g4), 3, g3), 2, g2), 1, g1), 0, g0)
     }
 
     /// The way back.
     #[inline(always)]
-    fn gather(mut bits: u64) -> u64 {
-        for (i, group) in (0..6_u32.wrapping_sub(K)).zip(Self::GROUPS.iter().skip(1)) {
-            bits = (bits | bits.wrapping_shr(Self::distance(i))) & group;
-        }
-        bits
+    fn gather(bits: u64) -> u64 {
+        let [_, g1, g2, g3, g4, g5, g6] = Self::GROUPS;
+        let step = |bits: u64, i: u32, group: u64| {
+            if i.wrapping_add(K) < 6 { (bits | bits.wrapping_shr(Self::distance(i))) & group } else { bits }
+        };
+        step(step(step(step(step(step(bits, 0, g1), 1, g2), 2, g3), 3, g4), 4, g5), 5, g6)
     }
 
     /// The lowest bit of each lane that has any bit: what is below the highest bit of a lane carries into it.
@@ -67,27 +70,29 @@ impl<const K: u32> Steps<K> {
 
 /// Each bit of `src` 2^K times; `out` has 2^K words for each of `src`.
 #[inline(always)]
-pub(super) fn expand<const K: u32>(out: &mut [u64], src: &[u64]) {
+pub(super) fn expand<S: Source, const K: u32>(out: &mut [u64], src: &[S]) {
     for (out, word) in out.chunks_exact_mut(1 << K).zip(src) {
         for (out, piece) in out.iter_mut().zip(0_u32..) {
-            let bits = Steps::<K>::spread(word.wrapping_shr(piece.wrapping_mul(Steps::<K>::BITS)));
+            let bits = Steps::<K>::spread(word.read().wrapping_shr(piece.wrapping_mul(Steps::<K>::BITS)));
             *out = bits.wrapping_shl(Steps::<K>::SPACING).wrapping_sub(bits);
         }
     }
 }
 
-/// One bit for each 2^K bits of `src` from bit `shift` on; `src` has 2^K words for each of `out`, and one more.
+/// One bit for each 2^K bits of `src` from bit `shift` on. `src` has 2^K words for each of `out`, and one more; all but that
+/// one are cleared, whole.
 #[inline(always)]
-pub(super) fn fold<const K: u32>(out: &mut [u64], src: &[u64], shift: u32) {
+pub(super) fn fold<S: Source, const K: u32>(out: &mut [u64], src: &[S], shift: u32) {
     let above = src.get(1..).unwrap_or_default();
     for ((out, low), high) in out.iter_mut().zip(src.chunks_exact(1 << K)).zip(above.chunks_exact(1 << K)) {
         *out = 0;
-        if low.iter().chain(high.last()).fold(0, |all, word| all | word) == 0 {
+        if !any(low) && high.last().is_none_or(|last| last.read() == 0) {
             continue;
         }
         for ((low, high), piece) in low.iter().zip(high).zip(0_u32..) {
-            let bits = Steps::<K>::gather(Steps::<K>::lanes(funnel(*low, *high, shift)));
+            let bits = Steps::<K>::gather(Steps::<K>::lanes(funnel(low.read(), high.read(), shift)));
             *out |= bits.wrapping_shl(piece.wrapping_mul(Steps::<K>::BITS));
         }
+        low.iter().for_each(|word| word.write(0));
     }
 }
