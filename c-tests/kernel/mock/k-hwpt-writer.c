@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WRITES 20000u
+#define WRITES 8000u
 #define HWPTS 2
 
 static struct guest guest;
