@@ -79,7 +79,8 @@ run() { # VARIANT
 		# Reachable at the end is legal: the library keeps its log sink, glibc its own. parking_lot's table is
 		# reachable.
 		wrap=("$T_VALGRIND" -q --fair-sched=try --leak-check=full --show-leak-kinds=all --num-callers=25
-			"--errors-for-leak-kinds=definite,indirect,possible" --error-exitcode=9)
+			"--errors-for-leak-kinds=definite,indirect,possible" "--suppressions=$T_HERE/valgrind.supp"
+			--error-exitcode=9)
 		;;
 	esac
 	T_VARIANT=$1 timeout -k 5 120 "${wrap[@]}" "$program" || result=$?

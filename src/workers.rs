@@ -4,15 +4,16 @@
 //! May import: transport, gate, log. All asynchronous signals are blocked in a worker from its first instruction (P1). What a
 //! worker logs is told on the calling thread. A panic in a worker becomes one of the caller, after all were joined.
 
+mod mailbox;
+
 use crate::gate::Waiting;
 use crate::log::{self, log};
 use crate::transport::signals::Blocked;
-use parking_lot::Mutex;
+use mailbox::Mailbox;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, scope};
 
 /// Threads of one call where the caller names no number: more would cost more than they save.
@@ -100,38 +101,41 @@ pub fn run_pieces<P: Clone + Send, T: Send>(
         }
         return;
     }
-    let (sender, arrivals) = channel();
-    let (back, ways_back): (Vec<_>, Vec<_>) = any_thread.iter().map(|_| channel()).unzip();
-    let ways_back: Vec<Mutex<Receiver<Option<P>>>> = ways_back.into_iter().map(Mutex::new).collect();
-    for piece in spare {
-        // The other end is in `ways_back`.
-        back.iter().for_each(|back| drop(back.send(Some(piece.clone()))));
-    }
-    let work = |sender: Sender<Message<P, T>>| {
+    let arrivals = Mailbox::new(0, []);
+    let back: Vec<Mailbox<Option<P>>> =
+        any_thread.iter().map(|_| Mailbox::new(1, spare.iter().cloned().map(Some))).collect();
+    let work = || {
         while let Some(item) = queue.take() {
             let mut give = |piece| {
-                sender.send(Message::Piece(item, piece)).ok()?;
-                ways_back.get(item)?.lock().recv().ok().flatten()
+                arrivals.send(Message::Piece(item, piece));
+                back.get(item)?.wait().flatten()
             };
             let (result, lines) = log::capture(|| queue.attempt(|| job(item, &mut give)));
-            // Without a receiver the sink has panicked, and nobody wants the result.
-            let _ = sender.send(Message::Done(item, result, lines));
+            arrivals.send(Message::Done(item, result, lines));
         }
     };
     let outcome = scope(|scope| {
+        let mut threads = Vec::new();
         let spawn = || {
-            let (sender, work, waiting) = (sender.clone(), &work, Waiting::here());
-            let begin = move || {
+            let (stay, work, waiting) = (arrivals.enter(), &work, Waiting::here());
+            let thread = Builder::new().name("vfiomig".into()).spawn_scoped(scope, move || {
                 waiting.adopt();
-                work(sender);
-            };
-            Builder::new().name("vfiomig".into()).spawn_scoped(scope, begin).map(|_| ())
+                work();
+                drop(stay);
+            })?;
+            threads.push(thread);
+            Ok(())
         };
         let made = make_threads(limit.min(queue.items.len()), spawn);
-        drop(sender);
-        let caller = Caller { job: &job, on, sink, arrivals, back };
-        // It gives up its ends of the channels when it is done or panics, so that no worker waits for it.
-        queue.attempt(|| caller.serve(&queue, items_where(false), made))
+        let caller = Caller { job: &job, on, sink, arrivals: &arrivals, back: &back };
+        // It leaves when it is done or panics, so that no worker waits for it.
+        let outcome = queue.attempt(|| caller.serve(&queue, items_where(false), made));
+        for thread in threads {
+            // Panics of jobs came as messages; there are no others. Joined here, for the end of a scope is nothing that
+            // ThreadSanitizer sees.
+            let _ = thread.join();
+        }
+        outcome
     });
     if let Err(panic) | Ok(Err(panic)) = outcome {
         resume_unwind(panic);
@@ -143,9 +147,15 @@ struct Caller<'a, P, T, J, O, S> {
     job: &'a J,
     on: O,
     sink: S,
-    arrivals: Receiver<Message<P, T>>,
+    arrivals: &'a Mailbox<Message<P, T>>,
     /// By item: where its worker waits for a piece.
-    back: Vec<Sender<Option<P>>>,
+    back: &'a [Mailbox<Option<P>>],
+}
+
+impl<P, T, J, O, S> Drop for Caller<'_, P, T, J, O, S> {
+    fn drop(&mut self) {
+        self.back.iter().for_each(Mailbox::leave);
+    }
 }
 
 impl<P, T, J, O, S> Caller<'_, P, T, J, O, S>
@@ -168,8 +178,8 @@ where
                 self.run_here(item)?;
             }
         }
-        // Ends when the last worker has dropped its end.
-        while let Ok(message) = self.arrivals.recv() {
+        // Ends when the last worker has left.
+        while let Some(message) = self.arrivals.wait() {
             self.hear(message)?;
         }
         Ok(())
@@ -192,7 +202,7 @@ where
     }
 
     fn hear_arrived(&mut self) -> Result<(), Panic> {
-        while let Ok(message) = self.arrivals.try_recv() {
+        while let Some(message) = self.arrivals.poll() {
             self.hear(message)?;
         }
         Ok(())
@@ -203,8 +213,7 @@ where
             Message::Piece(item, piece) => {
                 let next = (self.on)(item, piece);
                 if let Some(back) = self.back.get(item) {
-                    // A worker that has ended wants nothing back.
-                    let _ = back.send(next);
+                    back.send(next);
                 }
             }
             Message::Done(item, result, lines) => {
@@ -232,7 +241,7 @@ pub fn run<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) -> T + 
 }
 
 /// Makes `count` threads; `Err` says in words how many there are instead.
-fn make_threads(count: usize, spawn: impl Fn() -> std::io::Result<()>) -> Result<(), String> {
+fn make_threads(count: usize, mut spawn: impl FnMut() -> std::io::Result<()>) -> Result<(), String> {
     // A new thread begins with the mask of the one that makes it.
     let _blocked = Blocked::new();
     for made in 0..count {
@@ -247,6 +256,7 @@ fn make_threads(count: usize, spawn: impl Fn() -> std::io::Result<()>) -> Result
 mod tests {
     use super::*;
     use crate::log::Level;
+    use parking_lot::Mutex;
     use std::collections::HashSet;
     use std::sync::{Arc, Barrier};
     use std::thread::{self, ThreadId};
