@@ -159,7 +159,7 @@ fn the_walk_ends_at_a_hole_without_a_word() {
     f.write(&[130, 600]);
     assert_eq!((f.get(0, 128, 901), f.rules()), (Ok(vec![130]), vec!["I4"]));
     assert_eq!((f.get(0, 511, 518), f.rules()), (Ok(vec![]), vec!["I4"]));
-    assert_eq!(f.get(0, 512, 517), Ok(vec![600]));
+    assert_eq!((f.get(0, 512, 517), f.get(0, 0, 64), f.rules()), (Ok(vec![600]), Ok(vec![]), vec![]));
     f.set(f.hwpt, 0).unwrap();
     assert_eq!((f.get(0, 512, 517), f.rules()), (Ok(vec![]), vec!["I4"]), "success while it does not track");
 }
