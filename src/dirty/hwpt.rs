@@ -12,11 +12,13 @@ pub(crate) struct Hwpt {
     id: u32,
     shift: u32,
     running: bool,
+    /// Mappings may be gone that are still known, so that no two may be read together.
+    apart: bool,
 }
 
 impl Hwpt {
     pub fn new(iommufd: Arc<dyn Iommufd>, id: u32) -> Self {
-        Hwpt { iommufd, id, shift: 12, running: false }
+        Hwpt { iommufd, id, shift: 12, running: false, apart: false }
     }
 }
 
@@ -41,7 +43,7 @@ impl Log for Hwpt {
     /// begins before the query is forgotten (I5).
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
-        let areas = maps.reads(within.unwrap_or(all), READ_SHIFT, false, 1);
+        let areas = maps.reads(within.unwrap_or(all), if self.apart { 0 } else { READ_SHIFT }, false, 1);
         // A page size by which the area cannot be divided is refused (I3).
         let shift =
             |span: Span| (span.first | span.last.wrapping_add(1)).trailing_zeros().clamp(12, self.shift.max(12));
@@ -57,6 +59,11 @@ impl Log for Hwpt {
             keep,
         };
         requests::read(&*self.iommufd, query, bitmap)
+    }
+
+    /// A mapping goes as a whole or not at all, so each is read as far as it goes.
+    fn unmapping_failed(&mut self) {
+        self.apart = true;
     }
 
     fn holds(&self) -> Option<(usize, u64)> {

@@ -166,6 +166,9 @@ pub(crate) trait Log: Send {
         false
     }
 
+    /// An unmapping failed: mappings that are still known may be gone.
+    fn unmapping_failed(&mut self) {}
+
     /// How many ranges the log holds, and its page size; `None` before it was started.
     fn holds(&self) -> Option<(usize, u64)> {
         None

@@ -52,6 +52,10 @@ impl Tracker {
         if inner.is_running() {
             give_leftovers(&mut inner.book, &mut deliverer);
         }
+        if outcome.is_err() {
+            let sources = inner.choices.iter_mut().flat_map(|choice| &mut choice.sources);
+            sources.for_each(|source| source.log.get_mut().unmapping_failed());
+        }
         outcome.map_err(|errno| {
             let text = format!("unmapping {iova:#x} + {size:#x} failed: {errno}; what was written to it is kept");
             self.named(Error::transport(errno, text))
