@@ -70,6 +70,7 @@ fn every_kind_in_the_library_s_order() {
     let mut logs = Log::all();
     logs.extend([
         Log::Dma(DmaLog { page_size: 16 * P, max_ranges: 3, ..DmaLog::default() }),
+        Log::Mixed([DmaLog::default(), DmaLog { page_size: 16 * P, ..DmaLog::default() }]),
         Log::Hwpt(32, Kernel::V7_3),
         Log::Type1(Type1Config { max_bitmap: 16, ..Type1Config::default() }),
         Log::Type1(Type1Config { perpetual: true, ..Type1Config::default() }),

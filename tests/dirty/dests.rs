@@ -190,6 +190,41 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// A page of a coarse log that several pieces cut is dirty in each of them, whether they are asked for at once or in turn.
+    #[test]
+    fn coarse_pages_that_pieces_cut(
+        size in prop::sample::select(vec![2u64, 16, 512]),
+        page_tables in any::<bool>(),
+        in_turn in any::<bool>(),
+        pieces in pieces(),
+        pages in written(),
+    ) {
+        let rig = rig(if page_tables { Log::Hwpt(size, Kernel::V7_3) } else { Log::Dma(DmaLog { page_size: size * P, ..DmaLog::default() }) });
+        rig.write(&pages.iter().copied().collect::<Vec<_>>());
+        let may: BTreeSet<u64> = pages.iter().flat_map(|page| page / size * size..(page / size + 1) * size).collect();
+        let mut plain: Vec<Vec<u64>> = vec![vec![0; WORDS]; pieces.len()];
+        let dests: Vec<Dest<'_>> = pieces.iter().zip(plain.iter_mut()).enumerate().map(|(i, (p, plain))| {
+            p.dest(Some(Words::Plain(Cell::from_mut(&mut plain[..]).as_slice_of_cells())), i)
+        }).collect();
+        for (turn, dests) in dests.chunks(if in_turn { 1 } else { dests.len() }).enumerate() {
+            rig.tracker.harvest(&mut Request { dests, no_read: turn > 0, ..Request::default() }).unwrap();
+        }
+        for (piece, words) in pieces.iter().zip(&plain) {
+            let got = set_bits(words);
+            prop_assert!(got.is_superset(&piece.bits(&pages)), "{:?} lost {:?}", piece, &piece.bits(&pages) - &got);
+            prop_assert!(got.is_subset(&piece.bits(&may)), "{:?} invented {:?}", piece, &got - &piece.bits(&may));
+        }
+        let asked = |page: &u64| pieces.iter().any(|p| (p.first..p.first + p.pages).contains(page));
+        let rest: BTreeSet<u64> = pages.iter().copied().filter(|page| !asked(page)).collect();
+        let left = rig.take(true).pages;
+        prop_assert!(left.is_superset(&rest) && left.is_subset(&may));
+        rig.assert_clean();
+    }
+}
+
 /// The cookie of a run is that of the mapping in which it lies, though neighbours are read as one.
 #[test]
 fn runs_stay_within_their_mapping() {

@@ -14,7 +14,7 @@ const DRAFT: [Access; 4] = [Access::PfnWrite, Access::CopiedPfnsRead, Access::Da
 
 fn requests(log: Log) -> &'static [Access] {
     match log {
-        Log::Dma(_) | Log::Functions(_) => &DMA,
+        Log::Dma(_) | Log::Mixed(_) | Log::Functions(_) => &DMA,
         Log::Type1(_) => &TYPE1,
         Log::Hwpt(..) => &HWPT,
         Log::Draft(_) => &DRAFT,

@@ -96,6 +96,24 @@ fn large_entries_of_page_tables() {
     }
 }
 
+/// P9: pages of two sizes in one address space.
+#[test]
+fn devices_with_pages_of_their_own() {
+    let rig = Rig::new(Log::Mixed([DmaLog::default(), DmaLog { page_size: 16 * 4096, ..DmaLog::default() }]), 2);
+    rig.map_all(&MAPS);
+    rig.start();
+    assert_eq!(rig.tracker.info().page_size, 16 * 4096);
+    rig.write(&[3, 100]);
+    assert_eq!(rig.harvest().list(), [3, 100]);
+    rig.devices[1].dma_write(100).unwrap();
+    assert_eq!(rig.harvest().list(), (96..112).collect::<Vec<_>>());
+    rig.write(&[96, 112]);
+    rig.devices[1].dma_write(3).unwrap();
+    assert_eq!(rig.harvest().list(), [0].into_iter().chain(3..16).chain([96, 112]).collect::<Vec<_>>());
+    rig.finish();
+    rig.assert_clean();
+}
+
 /// T5: a physical device makes every mapped page dirty at every read.
 #[test]
 fn a_container_that_knows_nothing_is_perpetual() {
@@ -136,6 +154,7 @@ fn devices_that_never_rest() {
     logs.extend([
         Log::Dma(DmaLog { page_size: 16 * 4096, max_ranges: 2, ..DmaLog::default() }),
         Log::Dma(DmaLog { whole_words: true, stops_itself: true, ..DmaLog::default() }),
+        Log::Mixed([DmaLog::default(), DmaLog { page_size: 64 << 10, max_ranges: 3, ..DmaLog::default() }]),
         Log::Hwpt(512, Kernel::V6_12),
         Log::Hwpt(64, Kernel::V7_3),
         Log::Type1(Type1Config { max_bitmap: 128, ..Type1Config::default() }),

@@ -145,6 +145,36 @@ fn one_tracker_fails_and_the_others_are_exact() {
     assert_eq!(rigs[0].devices[0].fault_reached(id), 1);
 }
 
+/// Each address space keeps what a callback refused of it.
+#[test]
+fn a_callback_that_stops_in_the_middle_of_several_trackers() {
+    for stop_at in 0..8 {
+        let ram = Ram::new();
+        let logs = [Log::Dma(DmaLog::default()), Log::Type1(Type1Config::default()), Log::Hwpt(1, Kernel::V6_12)];
+        let rigs: Vec<Rig> = logs.into_iter().map(|log| Rig::with(log, 1, &ram, |_| {})).collect();
+        for (rig, ram) in rigs.iter().zip(0..) {
+            rig.map(0, 100, ram * 1000);
+            rig.start();
+            rig.write(&[3, 4, 50]);
+        }
+        let trackers: Vec<&Tracker> = rigs.iter().map(|rig| &rig.tracker).collect();
+        let (mut told, mut calls) = (Vec::new(), 0);
+        for no_read in [false, true] {
+            let mut run = |cookie: u64, run: Range| {
+                calls += 1;
+                let first = run.iova.wrapping_add(cookie) / P;
+                if calls != stop_at + 1 {
+                    told.extend(first..first + run.size / P);
+                }
+                calls != stop_at + 1
+            };
+            harvest(&trackers, &mut Request { run: Some(&mut run), no_read, ..Request::default() }).unwrap();
+        }
+        told.sort_unstable();
+        assert_eq!(told, [3, 4, 50, 1003, 1004, 1050, 2003, 2004, 2050], "stop at {stop_at}");
+    }
+}
+
 /// Calls from other threads wait, calls from a callback are refused.
 #[test]
 fn callers_wait_for_each_other() {

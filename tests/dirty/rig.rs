@@ -17,6 +17,8 @@ pub const P: u64 = 4096;
 #[derive(Clone, Copy, Debug)]
 pub enum Log {
     Dma(DmaLog),
+    /// Devices of two kinds in turn.
+    Mixed([DmaLog; 2]),
     Type1(Type1Config),
     /// Most pages of an entry of a page table.
     Hwpt(u64, Kernel),
@@ -43,7 +45,7 @@ impl Log {
     /// Whether it tells what was written and nothing else.
     pub fn is_exact(&self) -> bool {
         match self {
-            Log::Everything => false,
+            Log::Everything | Log::Mixed(_) => false,
             Log::Dma(log) | Log::Functions(log) => log.page_size == P,
             Log::Type1(config) => !config.perpetual,
             Log::Hwpt(entry, _) => *entry == 1,
@@ -81,8 +83,9 @@ pub fn range(first: u64, pages: u64) -> Range {
     Range { iova: first * P, size: pages * P }
 }
 
-fn config(log: Log) -> Config {
+fn config(log: Log, device: usize) -> Config {
     let dma_log = match log {
+        Log::Mixed(logs) => Some(logs[device % 2]),
         Log::Dma(log) | Log::Functions(log) => Some(log),
         _ => None,
     };
@@ -98,7 +101,7 @@ impl Rig {
     /// `edit` has the last word on how the tracker is made.
     pub fn with(log: Log, count: usize, ram: &Ram, edit: impl FnOnce(&mut Options)) -> Rig {
         let space = Space::new(ram);
-        let devices: Vec<simdev::Device> = (0..count).map(|_| simdev::Device::new(config(log))).collect();
+        let devices: Vec<simdev::Device> = (0..count).map(|i| simdev::Device::new(config(log, i))).collect();
         let open = |(i, d): (usize, &simdev::Device)| {
             // A draft with v1's region id must be named.
             let dialect = matches!(log, Log::Draft(_)).then_some(Dialect::Draft);
@@ -129,7 +132,7 @@ impl Rig {
             }
             Log::Functions(_) => options.functions = Some(Box::new(LogOf(devices[0].clone()))),
             Log::Everything => options.everything = true,
-            Log::Dma(_) | Log::Draft(_) => {}
+            Log::Dma(_) | Log::Mixed(_) | Log::Draft(_) => {}
         }
         edit(&mut options);
         let tracker = Tracker::new(options).unwrap();

@@ -1,0 +1,112 @@
+//! Harvests beside the device's own thread, which streams its state at the same time.
+
+use crate::rig::{Log, Rig};
+use simdev::{DmaLog, DraftForm};
+use std::sync::atomic::{AtomicBool, Ordering};
+use vfiomig::device::{Device, OnFailure};
+use vfiomig::dialect::State;
+
+/// Reads what there is, by pieces that end in the middle of a segment.
+fn drain(device: &Device) -> usize {
+    let mut buffer = [0; 700];
+    let mut all = 0;
+    loop {
+        match device.read(&mut buffer) {
+            Ok((0, _)) => return all,
+            Ok((n, _)) => all += n,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Stops a thread.
+struct End<'s>(&'s AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// D5: a draft shows one thing at a time in its window; v2 reports its log beside anything else (P2).
+#[test]
+fn harvests_while_the_state_is_streamed() {
+    for log in [Log::Draft(DraftForm::Sticky), Log::Draft(DraftForm::Rewrite), Log::Dma(DmaLog::default())] {
+        let rig = Rig::new(log, 1);
+        rig.map_all(&[(0, 200), (1000, 40)]);
+        rig.start();
+        rig.set_state(State::PreCopy);
+        let writers = rig.writers(&[0..200, 1000..1040], 5);
+        let (model, device, stop) = (&rig.devices[0], &rig.handles[0], &AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let stream = scope.spawn(move || {
+                let (mut all, mut round) = (0, 0);
+                while !stop.load(Ordering::Relaxed) {
+                    round += 1;
+                    model.redirty(round).unwrap();
+                    all += drain(device);
+                }
+                all
+            });
+            // Also when a harvest panics, or the thread would never end.
+            let end = End(stop);
+            let mut read = 0;
+            for _ in 0..8 {
+                writers.wait(30);
+                let told = rig.harvest();
+                // On a busy machine it may miss the moments between two segments; then all is dirty.
+                let errno = told.harvest.first_errno.map(|e| e.get());
+                assert!(
+                    errno.is_none() || errno == Some(libc::EBUSY) && matches!(log, Log::Draft(_)),
+                    "{log:?}: {errno:?}"
+                );
+                read += u32::from(errno.is_none());
+            }
+            assert!(read > 0, "{log:?}");
+            drop(end);
+            assert!(stream.join().unwrap() > 4096);
+        });
+        device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+        assert!(drain(device) > 0);
+        rig.finish();
+        writers.stop();
+        rig.assert_clean();
+    }
+}
+
+/// A segment that this very thread has lent out would never end by waiting, so what the log knows cannot be had.
+#[test]
+fn a_draft_whose_window_is_in_use_is_dirty() {
+    let rig = Rig::new(Log::Draft(DraftForm::Sticky), 1);
+    rig.map_all(&[(0, 20)]);
+    rig.start();
+    rig.write(&[7]);
+    rig.devices[0].redirty(1).unwrap();
+    let mut buffer = [0; 100];
+    assert!(rig.handles[0].read(&mut buffer).unwrap().0 > 0);
+    let told = rig.harvest();
+    assert_eq!(told.list(), (0..20).collect::<Vec<_>>());
+    assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::EBUSY));
+    drain(&rig.handles[0]);
+    rig.write(&[8]);
+    assert_eq!(rig.harvest().list(), [7, 8], "the log was not touched");
+    rig.finish();
+    rig.assert_clean();
+}
+
+/// D8: a draft logs only while it saves.
+#[test]
+fn a_draft_that_does_not_save_is_dirty() {
+    let rig = Rig::new(Log::Draft(DraftForm::Rewrite), 1);
+    rig.map_all(&[(0, 20)]);
+    rig.tracker.start().unwrap();
+    rig.ram.copy_all();
+    rig.write(&[7]);
+    let told = rig.harvest();
+    assert_eq!((told.list(), told.harvest.failed_reads), ((0..20).collect(), 1));
+    rig.set_state(State::PreCopy);
+    rig.write(&[8]);
+    assert_eq!(rig.harvest().list(), [8]);
+    rig.finish();
+    rig.assert_clean();
+}
