@@ -36,7 +36,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/vfiomig-build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 flags=(-std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wpedantic -Werror -pthread -I "$home/progs")
-helpers=("$home"/progs/{lab,device,uart,stream,testdev,migration,group}.c)
+helpers=("$home"/progs/{lab,device,uart,stream,testdev,migration,group,pages,rawlog}.c)
 if [[ $kind == mock ]]; then helpers+=("$home"/mock/{mock,guest}.c); fi
 objects=()
 for helper in "${helpers[@]}"; do

@@ -130,7 +130,7 @@ static void bind_cdev(struct lab_device *device, const char *sysfs)
 	bind.iommufd = device->iommufd;
 	request(device->fd, DEVICE_BIND, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
 	request(device->iommufd, IOAS_ALLOC, &ioas, "IOMMU_IOAS_ALLOC");
-	attach.pt_id = ioas.out_ioas_id;
+	attach.pt_id = device->ioas = ioas.out_ioas_id;
 	request(device->fd, DEVICE_ATTACH, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static char step[256] = "start";
-static struct vfiomig_error *error;
+static _Thread_local struct vfiomig_error *error;
 
 void lab_step(const char *format, ...)
 {

@@ -70,6 +70,7 @@ struct lab_device {
 	int container; /* group transport; else -1 */
 	int group;
 	int iommufd; /* cdev transport; else -1 */
+	uint32_t ioas; /* the device is attached to it; cdev transport */
 };
 
 /* Reads the first argument, `group` or `cdev`. The first call of main. */

@@ -61,6 +61,12 @@ bool testdev_is_there(const struct testdev *t);
 #define TESTDEV_WORD 0x04
 #define TESTDEV_CRC 0x08
 #define TESTDEV_FILL 0x0c
+#define TESTDEV_DMA 0x1c
+#define TESTDEV_RESULT 0x20
+#define TESTDEV_DMA_PAGES 0x24
+#define TESTDEV_DMA_VALUE 0x28
+#define TESTDEV_PIN 0x2c
+#define TESTDEV_UNPIN 0x30
 #define TESTDEV_CRC_NOW 0x38
 
 uint32_t testdev_get(const struct testdev *t, unsigned int reg);
