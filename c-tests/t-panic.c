@@ -7,7 +7,9 @@
 #include "fake.h"
 
 static struct fake f;
+static struct fake_log l;
 static struct vfiomig_device *d;
+static struct vfiomig_tracker *t;
 static struct vfiomig_error *sample;
 
 static void arm(const char *name)
@@ -52,18 +54,41 @@ static int64_t call_device(const char *name, struct vfiomig_error **errp)
 	return 1;
 }
 
+static int64_t call_tracker(const char *name, struct vfiomig_error **errp)
+{
+	const struct vfiomig_mapping m = {1000 * UNIT, UNIT, 0};
+	const struct vfiomig_range range = {0, 64 * UNIT};
+	struct vfiomig_tracker_info info;
+
+	VFIOMIG_INIT(&info);
+	IS(vfiomig_tracker_get_info) return vfiomig_tracker_get_info(t, &info, errp);
+	IS(vfiomig_tracker_harvest) return vfiomig_tracker_harvest(t, NULL, NULL, errp);
+	IS(vfiomig_tracker_map) return vfiomig_tracker_map(t, &m, 1, errp);
+	IS(vfiomig_tracker_start) return vfiomig_tracker_start(t, errp);
+	IS(vfiomig_tracker_stop) return vfiomig_tracker_stop(t, errp);
+	IS(vfiomig_tracker_unmap) return vfiomig_tracker_unmap(t, &range, NULL, NULL, 0, NULL, NULL, errp);
+	return 1;
+}
+
 /* The functions that have another way to say it, or none; false if the name is not among them. */
 static bool call_other(const char *name)
 {
 	struct vfiomig_device *made = NULL;
 	struct vfiomig_device_ops ops;
+	struct vfiomig_tracker_ops log_ops;
+	struct vfiomig_tracker *made_tracker = NULL;
 
 	fake_ops(&f, &ops);
+	fake_log_ops(&log_ops);
 	arm(name);
 	IS(vfiomig_device_new_ops)
 		FAILS(vfiomig_device_new_ops(&ops, &f, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_device_new_kernel)
 		FAILS(vfiomig_device_new_kernel(0, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_tracker_new)
+		FAILS(vfiomig_tracker_new(NULL, &made_tracker, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_tracker_new_ops)
+		FAILS(vfiomig_tracker_new_ops(&log_ops, &l, NULL, &made_tracker, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_error_code) CHECK_EQ(vfiomig_error_code(sample), 0);
 	else IS(vfiomig_error_errno) CHECK_EQ(vfiomig_error_errno(sample), 0);
 	else IS(vfiomig_error_message) CHECK(!strcmp(vfiomig_error_message(sample), "no error"));
@@ -80,7 +105,7 @@ static bool call_other(const char *name)
 		return false;
 	}
 	disarm();
-	CHECK(!made);
+	CHECK(!made && !made_tracker);
 	return true;
 }
 
@@ -104,12 +129,74 @@ static void poisoned(void)
 	CHECK(vfiomig_device_get_state(d) < S_COUNT);
 }
 
+static void begin_tracker(void)
+{
+	fake_log_init(&l);
+	t = fake_log_tracker(&l);
+	OK(map_units(t, 0, 64, 0));
+	OK(vfiomig_tracker_start(t, ERRP));
+}
+
+static unsigned log_calls(void)
+{
+	return l.calls[L_START] + l.calls[L_REPORT] + l.calls[L_STOP];
+}
+
+/* The same for a tracker: refused by all of its functions, and by one that takes several. _free still stops the log. */
+static void poisoned_tracker(unsigned calls)
+{
+	static const char *const names[] = {
+#define FUNCTION(name) #name,
+#include "functions.inc"
+#undef FUNCTION
+	};
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		int64_t result = call_tracker(names[i], ERRP);
+
+		if (result != 1)
+			FAILS(result, ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	}
+	FAILS(vfiomig_tracker_harvest_many(&t, 1, NULL, NULL, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	CHECK_EQ(log_calls(), calls);
+}
+
+static void one_of_a_tracker(const char *name)
+{
+	unsigned calls;
+
+	begin_tracker();
+	calls = log_calls();
+	arm(name);
+	IS(vfiomig_tracker_free) {
+		/* It said nothing, so nobody can know; if it did free, a second one would be the caller's bug. */
+		vfiomig_tracker_free(t);
+		disarm();
+		LOG_END(&l, l.running ? t : NULL);
+		return;
+	}
+	/* Of several trackers it is not known to which the bug belongs: all are poisoned. */
+	IS(vfiomig_tracker_harvest_many)
+		FAILS(vfiomig_tracker_harvest_many(&t, 1, NULL, NULL, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else
+		FAILS(call_tracker(name, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	disarm();
+	CHECK_HAS(vfiomig_error_message(t_error), name);
+	CHECK_EQ(log_calls(), calls);
+	poisoned_tracker(calls);
+	LOG_END(&l, t);
+}
+
 static void one(const char *name)
 {
 	int before = atomic_load(&t_failures);
 
 	if (call_other(name))
 		goto out;
+	if (!strncmp(name, "vfiomig_tracker_", 16)) {
+		one_of_a_tracker(name);
+		goto out;
+	}
 	fake_init(&f);
 	d = fake_device(&f);
 	OK(fake_to(d, S_PRE_COPY));

@@ -131,6 +131,17 @@ pub(super) unsafe fn object_of<H: Opaque>(name: &str, h: *const H) -> Result<Arc
     Ok(Arc::clone(&handle.handle().object))
 }
 
+/// After a bug the handle accepts only `_free`; one that is none is left alone.
+///
+/// # Safety
+/// `h` as for [`borrow`].
+pub(super) unsafe fn poison<H: Opaque>(h: *const H) {
+    // SAFETY: the contract of this function.
+    if let Ok(handle) = unsafe { borrow(h) } {
+        handle.handle().poisoned.store(true, Ordering::Release);
+    }
+}
+
 /// Runs `body` on what the handle stands for, behind the guard.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 
 use super::error::vfiomig_error;
 use super::guard::guard;
-use super::handle::{object_of, on, vfiomig_tracker};
+use super::handle::{object_of, on, poison, vfiomig_tracker};
 use super::sized::{Sized, check_out, copy_in, copy_out};
 use super::tracker::slice;
 use crate::dirty::bitmap::Words;
@@ -302,8 +302,16 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
         // SAFETY: the contract of this function.
         unsafe { with_request(rq, out, false, |request, _| harvest(&all, request)) }
     };
+    // Which of them the bug belongs to is not known.
+    let poison_all = || {
+        // SAFETY: the contract of this function.
+        for &tracker in unsafe { slice("trackers", trackers, count) }.unwrap_or_default() {
+            // SAFETY: the contract of this function.
+            unsafe { poison(tracker.cast_const()) };
+        }
+    };
     // SAFETY: the contract of this function.
-    unsafe { guard(NAME, errp, || (), body) }
+    unsafe { guard(NAME, errp, poison_all, body) }
 }
 
 /// Unmaps a range, and takes what was written to it, in the order that the log needs: a device's log is read after the unmapping,
