@@ -22,8 +22,9 @@
  *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
  *    handle gets -EDEADLK. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
  *    device calls.
- *  - The library makes no threads, installs no signal handler and no panic hook, never exits and never writes to stderr
- *    (but for the Rust runtime's own line about a bug in the library). A forked child may only exec or exit.
+ *  - The library makes no threads but workers within a call that reads several logs, joined before it returns. It installs
+ *    no signal handler and no panic hook, never exits and never writes to stderr (but for the Rust runtime's own line about
+ *    a bug in the library). A forked child may only exec or exit.
  */
 
 /** The version of this header. vfiomig_version() tells that of the library that runs. */
@@ -369,8 +370,8 @@
 #define VFIOMIG_PENDING_CACHED 1
 
 /**
- * The ops may be called from threads that the library makes inside a call, for different devices at once, one call at a
- * time per device. Without it only from the thread that called the library.
+ * The ops may be called from threads that the library makes inside a call, for different devices or trackers at once, one
+ * call at a time for each. Without it only from the thread that called the library.
  */
 #define VFIOMIG_OPS_F_ANY_THREAD 1
 
@@ -991,8 +992,9 @@ struct vfiomig_range {
 };
 
 /**
- * A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, with
- * asynchronous signals blocked; the functions may block. A function must not call back into the same tracker (-EDEADLK).
+ * A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, on the
+ * thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes inside a call; with
+ * asynchronous signals blocked. They may block. A function must not call back into the same tracker (-EDEADLK).
  */
 struct vfiomig_tracker_ops {
   /**
@@ -1004,13 +1006,16 @@ struct vfiomig_tracker_ops {
    */
   uint32_t flags;
   /**
-   * Clear the log of these ranges, then log. `page_size` is a hint and is overwritten with the log's own, a power of two from
-   * 4096 on. -E2BIG: too many ranges, the library comes again with fewer.
+   * Clear the log of these ranges, which are sorted and do not overlap, then log. `page_size` is a hint, of which the ranges
+   * are whole pages, and is overwritten with the log's own, a power of two from 4096 on. If that does not divide the ranges
+   * the library stops and starts again with ranges that it does. -E2BIG: too many ranges, the library comes again with fewer.
+   * Not called while nothing is mapped, nor twice without stop.
    */
   int (*start)(void *opaque, const struct vfiomig_range *ranges, size_t count, uint64_t *page_size);
   /**
-   * Set the bits of the pages of a started range that were written since the last report, and clear them in the log. Bit n is
-   * word n / 64, bit n % 64; the bitmap is whole memory pages.
+   * Set the bits of the pages of one of the started ranges that were written since the last report, and clear them in the
+   * log. `page_size` is the log's own. Bit n is word n / 64, bit n % 64; the bitmap is whole memory pages, all zero. After a
+   * failure all that is mapped counts as written, and the log is stopped and started again.
    */
   int (*report)(void *opaque, uint64_t iova, uint64_t size, uint64_t page_size, uint64_t *bitmap);
   /**
@@ -1151,7 +1156,7 @@ struct vfiomig_harvest_request {
    */
   uint32_t flags;
   /**
-   * Where which piece goes; none may overlap another.
+   * Where which piece goes; no IOVA may be in two of them. Bitmaps may be shared.
    */
   const struct vfiomig_dest *dests;
   /**
@@ -1197,7 +1202,8 @@ struct vfiomig_harvest_result {
    */
   uint64_t newly_dirty_pages;
   /**
-   * Pages of the destinations that were told dirty, known before or not. A page of two parts may count twice.
+   * Pages of the destinations that were told dirty, known before or not; in runs, of 4096 bytes. A page of two parts may
+   * count twice.
    */
   uint64_t dirty_pages;
   /**
@@ -1772,7 +1778,7 @@ int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
 
 /**
  * Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is handed to each function and never
- * touched. Of the options name, devices, page_size and max_workers count.
+ * touched. Of the options name, devices, page_size and max_workers count; another log beside it is refused.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options). Threads: any. Blocks: never. Since: 0.1
  */
@@ -1848,7 +1854,7 @@ int vfiomig_tracker_harvest(struct vfiomig_tracker *t,
 
 /**
  * As vfiomig_tracker_harvest(), for several address spaces at once, side by side: each destination gets what any of them has for
- * its range.
+ * its range. With `count` 0 nothing is done.
  *
  * Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); ARGUMENT also if a tracker is named twice. Threads: tracker, for
  * each of them. Blocks: in the kernel and in your callbacks. Since: 0.1

@@ -64,8 +64,8 @@ const _: () = assert!(cap::PRE_COPY == VFIOMIG_CAP_PRE_COPY && cap::P2P == VFIOM
 const _: () = assert!(cap::RESET == VFIOMIG_CAP_RESET && cap::REINIT == VFIOMIG_CAP_REINIT);
 const _: () = assert!(cap::MAPPED == VFIOMIG_CAP_MAPPED);
 
-/// The ops may be called from threads that the library makes inside a call, for different devices at once, one call at a
-/// time per device. Without it only from the thread that called the library.
+/// The ops may be called from threads that the library makes inside a call, for different devices or trackers at once, one
+/// call at a time for each. Without it only from the thread that called the library.
 pub const VFIOMIG_OPS_F_ANY_THREAD: u32 = 0x1;
 
 const _: () = assert!(crate::transport::ops::ANY_THREAD == VFIOMIG_OPS_F_ANY_THREAD);

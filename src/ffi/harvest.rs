@@ -78,7 +78,7 @@ pub struct vfiomig_harvest_request {
     pub argsz: u32,
     /// VFIOMIG_HARVEST_NO_READ, VFIOMIG_HARVEST_WITHOUT_DMA.
     pub flags: u32,
-    /// Where which piece goes; none may overlap another.
+    /// Where which piece goes; no IOVA may be in two of them. Bitmaps may be shared.
     pub dests: *const vfiomig_dest,
     /// How many. 0, with `run`: everything that is mapped goes to `run`. 0 without it: everything is read and left over.
     pub dest_count: usize,
@@ -112,7 +112,8 @@ pub struct vfiomig_harvest_result {
     pub flags: u32,
     /// Pages of the destinations that were clean before; of a callback, all that it took.
     pub newly_dirty_pages: u64,
-    /// Pages of the destinations that were told dirty, known before or not. A page of two parts may count twice.
+    /// Pages of the destinations that were told dirty, known before or not; in runs, of 4096 bytes. A page of two parts may
+    /// count twice.
     pub dirty_pages: u64,
     /// Bytes that are dirty only because a read failed, given or left over.
     pub degraded_bytes: u64,
@@ -275,7 +276,7 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest(
 }
 
 /// As vfiomig_tracker_harvest(), for several address spaces at once, side by side: each destination gets what any of them has for
-/// its range.
+/// its range. With `count` 0 nothing is done.
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); ARGUMENT also if a tracker is named twice. Threads: tracker, for
 /// each of them. Blocks: in the kernel and in your callbacks. Since: 0.1

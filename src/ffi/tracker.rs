@@ -246,7 +246,7 @@ pub unsafe extern "C" fn vfiomig_tracker_new(
 }
 
 /// Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is handed to each function and never
-/// touched. Of the options name, devices, page_size and max_workers count.
+/// touched. Of the options name, devices, page_size and max_workers count; another log beside it is refused.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options). Threads: any. Blocks: never. Since: 0.1
 ///

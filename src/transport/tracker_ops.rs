@@ -17,8 +17,9 @@ pub struct LogRange {
 
 const _: () = assert!(size_of::<LogRange>() == 16);
 
-/// A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, with
-/// asynchronous signals blocked; the functions may block. A function must not call back into the same tracker (-EDEADLK).
+/// A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, on the
+/// thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes inside a call; with
+/// asynchronous signals blocked. They may block. A function must not call back into the same tracker (-EDEADLK).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct LogOps {
@@ -26,13 +27,16 @@ pub struct LogOps {
     pub argsz: u32,
     /// VFIOMIG_OPS_F_*.
     pub flags: u32,
-    /// Clear the log of these ranges, then log. `page_size` is a hint and is overwritten with the log's own, a power of two from
-    /// 4096 on. -E2BIG: too many ranges, the library comes again with fewer.
+    /// Clear the log of these ranges, which are sorted and do not overlap, then log. `page_size` is a hint, of which the ranges
+    /// are whole pages, and is overwritten with the log's own, a power of two from 4096 on. If that does not divide the ranges
+    /// the library stops and starts again with ranges that it does. -E2BIG: too many ranges, the library comes again with fewer.
+    /// Not called while nothing is mapped, nor twice without stop.
     pub start: Option<
         unsafe extern "C" fn(opaque: *mut c_void, ranges: *const LogRange, count: usize, page_size: *mut u64) -> c_int,
     >,
-    /// Set the bits of the pages of a started range that were written since the last report, and clear them in the log. Bit n is
-    /// word n / 64, bit n % 64; the bitmap is whole memory pages.
+    /// Set the bits of the pages of one of the started ranges that were written since the last report, and clear them in the
+    /// log. `page_size` is the log's own. Bit n is word n / 64, bit n % 64; the bitmap is whole memory pages, all zero. After a
+    /// failure all that is mapped counts as written, and the log is stopped and started again.
     pub report: Option<
         unsafe extern "C" fn(opaque: *mut c_void, iova: u64, size: u64, page_size: u64, bitmap: *mut u64) -> c_int,
     >,
