@@ -127,6 +127,7 @@ static bool source(int fd, const struct options *o, enum outcome *outcome)
         vm_boot(&vm);
         if (vm_start_devices(&vm) == 0 && vm_start_vcpu(&vm) == 0) {
             print_start(o);
+            vm_print_log(&vm);
             *outcome = source_run(&vm, &wire, o, &report);
             report_line_end();
             good = judge(&vm, o, &report, *outcome);

@@ -8,6 +8,7 @@
 #define BAR0 0
 #define ALWAYS UINT64_MAX
 #define SEGMENT_BYTES ((uint64_t)256 << 10) /* the longest; v1 and draft */
+#define DMA_LOG_PAGE ((uint64_t)4 << 10)
 #define SKEW_BYTES 1000                     /* v1 and draft: data_offset moves, and is no whole page */
 
 int hardware_new(struct hardware *h, const struct options *o, uint64_t seed)
@@ -23,6 +24,7 @@ int hardware_new(struct hardware *h, const struct options *o, uint64_t seed)
         .segment_size = SEGMENT_BYTES,
         .skew = SKEW_BYTES,
         .precopy_bytes = o->state_bytes - o->state_bytes / 8, /* the rest can be had only when it has stopped */
+        .dma_log_page_size = o->dialect == SIMDEV_V2 ? DMA_LOG_PAGE : 0, /* the draft has registers for it, v1 nothing */
     };
     *h = (struct hardware){.device = simdev_new(&options)};
     return h->device == NULL ? -1 : simdev_get_ops(h->device, &h->ops, &h->opaque);

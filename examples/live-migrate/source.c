@@ -3,7 +3,7 @@
  * The source, in the order that protects the guest:
  *
  *   log dirty pages -> devices in PRE_COPY, all RAM, rounds -> vCPUs stop -> PRE_COPY_P2P -> STOP_COPY ->
- *   last harvest, last RAM, devices' streams to their END -> trailer -> the destination agrees -> it runs; here: STOP
+ *   last harvest, log off, last RAM, devices' streams to their END -> trailer -> the destination agrees -> it runs; here: STOP
  *
  * Each state is a barrier: all devices are in it before one goes on (vm_all_to). States that a device has not got are
  * left out there.
@@ -28,6 +28,7 @@ struct source {
     struct report *report;
     struct vfiomig_pending pending[MAX_DEVICES];
     bool was_empty[MAX_DEVICES]; /* the device had nothing more to send, once at least */
+    bool logging;                /* the dirty log runs */
     bool refused;                /* the destination has said that the guest does not and will not run there */
     uint64_t *todo;              /* pages to be sent */
     uint64_t *run;               /* room for RUN_PAGES of them */
@@ -87,6 +88,20 @@ static int all_to(struct source *s, uint32_t state)
 
 /* --- RAM ---------------------------------------------------------------------------------------------------------- */
 
+static int harvest(struct source *s)
+{
+    struct vfiomig_error *error = NULL;
+    return vm_log_harvest(s->vm, s->todo, &error) < 0 ? library_failed(error) : 0;
+}
+
+static int stop_log(struct source *s)
+{
+    struct vfiomig_error *error = NULL;
+    const bool stops = s->logging;
+    s->logging = false;
+    return stops && vm_log_stop(s->vm, &error) < 0 ? library_failed(error) : 0;
+}
+
 static bool is_todo(const struct source *s, size_t page)
 {
     return (s->todo[page / 64] >> (page % 64) & 1) != 0;
@@ -137,7 +152,8 @@ static int send_device(struct source *s, unsigned i, uint64_t max)
     struct vfiomig_device *device = s->vm->device[i].handle;
     struct vfiomig_error *error = NULL;
     struct vfiomig_chunk chunk;
-    for (uint64_t sent = 0; sent < max; sent += chunk.len) {
+    bool within = false; /* a segment (v1, draft): the draft's window shows the dirty log only between two of them (D5) */
+    for (uint64_t sent = 0; sent < max || within; sent += chunk.len) {
         /* The bytes are sent from where the library read them to; of a mapped window, from the device's own memory. */
         if (vfiomig_device_peek(device, CHUNK_BYTES, &chunk, &error) < 0) {
             return library_failed(error);
@@ -160,6 +176,7 @@ static int send_device(struct source *s, unsigned i, uint64_t max)
         if (vfiomig_device_consume(device, chunk.len, &error) < 0) {
             return library_failed(error);
         }
+        within = chunk.segment_left != VFIOMIG_UNKNOWN && (chunk.flags & VFIOMIG_CHUNK_SEGMENT_END) == 0;
         s->report->device_bytes += chunk.len;
     }
     return 0;
@@ -184,8 +201,7 @@ static uint64_t known(uint64_t bytes)
     return bytes == VFIOMIG_UNKNOWN ? 0 : bytes;
 }
 
-/* How much of a device's stream to send in a round. C5: some devices offer data for ever; "until EMPTY" may not end.
- * The bound may fall into a segment: the next round goes on with it. */
+/* How much of a device's stream to send in a round. C5: some devices offer data for ever; "until EMPTY" may not end. */
 static uint64_t round_budget(const struct vfiomig_pending *pending)
 {
     uint64_t bytes = known(pending->initial_bytes) + known(pending->dirty_bytes);
@@ -227,7 +243,11 @@ static int pre_copy(struct source *s, unsigned max_rounds)
     struct report *r = s->report;
 
     /* P14: the log comes first. A page that is written between "sent" and "logged" would be lost. */
-    vm_log_start(s->vm);
+    struct vfiomig_error *error = NULL;
+    if (vm_log_start(s->vm, &error) < 0) {
+        return library_failed(error);
+    }
+    s->logging = true;
     memset(s->todo, 0xff, s->vm->bitmap_words * sizeof *s->todo);
     for (size_t page = s->vm->pages; page < s->vm->bitmap_words * 64; page++) {
         s->todo[page / 64] &= ~(UINT64_C(1) << (page % 64));
@@ -243,7 +263,9 @@ static int pre_copy(struct source *s, unsigned max_rounds)
         if (send_ram(s) < 0 || send_devices(s) < 0 || get_pending(s) < 0) {
             return -1;
         }
-        vm_log_harvest(s->vm, s->todo);
+        if (harvest(s) < 0) {
+            return -1;
+        }
         report_progress(r, s->wire, todo_bytes(s), true);
     } while (r->round < max_rounds && !converged(s));
     return 0;
@@ -264,8 +286,7 @@ static int stop_and_copy(struct source *s)
 
     /* P12: only now are all devices quiet; in PRE_COPY_P2P v2's may still write RAM. So this is the last harvest. */
     uint64_t begun = now_ns(), before = r->ram_bytes;
-    vm_log_harvest(s->vm, s->todo);
-    if (send_ram(s) < 0) {
+    if (harvest(s) < 0 || stop_log(s) < 0 || send_ram(s) < 0) {
         return -1;
     }
     r->last_ram_ns = now_ns() - begun;
@@ -351,7 +372,7 @@ static enum outcome go_on(struct source *s)
     if (!vm->vcpu_runs && vm_start_vcpu(vm) < 0) {
         return LOST;
     }
-    return GOES_ON;
+    return stop_log(s) < 0 ? LOST : GOES_ON;
 }
 
 enum outcome source_run(struct vm *vm, struct wire *wire, const struct options *o, struct report *report)

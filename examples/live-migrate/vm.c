@@ -4,6 +4,7 @@
 #include "checksum.h"
 #include "util.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -118,6 +119,69 @@ static int add_device(struct vm *vm, const struct options *o, const char *name, 
     return 0;
 }
 
+/*
+ * A log of DMA that the VMM keeps itself, for v1 devices, which keep none. A VMM whose devices are all emulated, or behind
+ * a page table of its own, has one; for VFIO devices it names a container or an iommufd in the options instead.
+ */
+static int own_log_start(void *opaque, const struct vfiomig_range *ranges, size_t count, uint64_t *page_size)
+{
+    struct vm *vm = opaque;
+    (void)ranges; /* all RAM: there is no other mapping */
+    (void)count;
+    *page_size = PAGE_BYTES;
+    for (unsigned i = 0; i < vm->devices; i++) {
+        simdev_take_dma_log(vm->device[i].hardware.device, NULL, 0);
+    }
+    return 0;
+}
+
+/* Called within vm_log_harvest(), so with the lock. */
+static int own_log_report(void *opaque, uint64_t iova, uint64_t size, uint64_t page_size, uint64_t *bitmap)
+{
+    struct vm *vm = opaque;
+    if (iova != 0 || size != vm->ram_bytes || page_size != PAGE_BYTES) {
+        return -EINVAL;
+    }
+    for (unsigned i = 0; i < vm->devices; i++) {
+        size_t count = simdev_take_dma_log(vm->device[i].hardware.device, vm->dma_pages, vm->pages);
+        for (size_t n = 0; n < count; n++) {
+            bitmap[vm->dma_pages[n] / 64] |= UINT64_C(1) << (vm->dma_pages[n] % 64);
+        }
+    }
+    return 0;
+}
+
+/* One address space: all devices see RAM at the guest's addresses. */
+static int add_tracker(struct vm *vm, const char *name)
+{
+    struct vfiomig_device *handles[MAX_DEVICES];
+    struct vfiomig_tracker_options options;
+    struct vfiomig_error *error = NULL;
+    const struct vfiomig_mapping ram = {.iova = 0, .size = vm->ram_bytes};
+    for (unsigned i = 0; i < vm->devices; i++) {
+        handles[i] = vm->device[i].handle;
+    }
+    VFIOMIG_INIT(&options);
+    options.name = "guest RAM";
+    options.devices = handles;
+    options.device_count = vm->devices;
+    int result;
+    if (vm->device[0].dialect == VFIOMIG_DIALECT_V1) {
+        struct vfiomig_tracker_ops ops;
+        VFIOMIG_INIT(&ops);
+        ops.start = own_log_start;
+        ops.report = own_log_report;
+        result = vfiomig_tracker_new_ops(&ops, vm, &options, &vm->tracker, &error);
+    } else {
+        result = vfiomig_tracker_new(&options, &vm->tracker, &error);
+    }
+    /* A real VMM does this where it maps memory for DMA, after it was mapped; and says when it unmaps. */
+    if (result == 0) {
+        result = vfiomig_tracker_map(vm->tracker, &ram, 1, &error);
+    }
+    return result < 0 ? fail(name, error) : 0;
+}
+
 int vm_new(struct vm *vm, const struct options *o, const char *name, bool fresh)
 {
     *vm = (struct vm){.ram_bytes = o->ram_bytes, .pages = o->ram_bytes / PAGE_BYTES, .dirty_rate = o->dirty_rate};
@@ -136,7 +200,7 @@ int vm_new(struct vm *vm, const struct options *o, const char *name, bool fresh)
             return -1;
         }
     }
-    return 0;
+    return add_tracker(vm, name);
 }
 
 void vm_boot(struct vm *vm)
@@ -184,6 +248,7 @@ void vm_free(struct vm *vm)
         atomic_store(&vm->work_stop, true);
         pthread_join(vm->work_thread, NULL);
     }
+    vfiomig_tracker_free(vm->tracker); /* before the devices to which it refers */
     for (unsigned i = 0; i < vm->devices; i++) {
         /* Before the device itself: after this call the library never touches it again. */
         vfiomig_device_free(vm->device[i].handle);
@@ -243,33 +308,53 @@ int vm_all_to(struct vm *vm, uint32_t state, uint32_t on_failure, struct step_ti
     return result;
 }
 
-/* With the lock held, so that what is in a device's log is in RAM too, and not written only after it was sent. */
-static void take_dma_logs(struct vm *vm, uint64_t *bitmap)
-{
-    pthread_mutex_lock(&vm->dma_lock);
-    for (unsigned i = 0; i < vm->devices; i++) {
-        size_t count = simdev_take_dma_log(vm->device[i].hardware.device, vm->dma_pages, vm->pages);
-        for (size_t n = 0; n < count && bitmap != NULL; n++) {
-            bitmap[vm->dma_pages[n] / 64] |= UINT64_C(1) << (vm->dma_pages[n] % 64);
-        }
-    }
-    pthread_mutex_unlock(&vm->dma_lock);
-}
-
-void vm_log_start(struct vm *vm)
+int vm_log_start(struct vm *vm, struct vfiomig_error **error)
 {
     for (size_t word = 0; word < vm->bitmap_words; word++) {
         atomic_store_explicit(&vm->dirty[word], 0, memory_order_relaxed);
     }
-    take_dma_logs(vm, NULL);
+    return vfiomig_tracker_start(vm->tracker, error);
 }
 
-void vm_log_harvest(struct vm *vm, uint64_t *bitmap)
+int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error)
 {
+    /* Plain, for only the migration uses this bitmap. One that the vCPU sets bits in takes VFIOMIG_DEST_ATOMIC. */
+    const struct vfiomig_dest dest = {.size = vm->ram_bytes, .page_size = PAGE_BYTES, .bitmap = bitmap};
+    struct vfiomig_harvest_request request;
+    struct vfiomig_harvest_result result;
+    VFIOMIG_INIT(&request);
+    VFIOMIG_INIT(&result);
+    request.dests = &dest;
+    request.dest_count = 1;
+
+    /* With the lock held, so that what is in a device's log is in RAM too, and not written only after it was sent.
+     * Hardware writes first and logs then, and needs no lock. */
+    pthread_mutex_lock(&vm->dma_lock);
+    int status = vfiomig_tracker_harvest(vm->tracker, &request, &result, error);
+    pthread_mutex_unlock(&vm->dma_lock);
+    if (status == 0 && (result.flags & VFIOMIG_HARVEST_DEGRADED) != 0) {
+        /* No failure (P13): the pages in doubt are dirty. Downtime may suffer, the guest does not. */
+        fprintf(stderr, "a log could not be read (errno %d): %llu KiB more are dirty\n", result.first_errno,
+                (unsigned long long)result.degraded_bytes >> 10);
+    }
     for (size_t word = 0; word < vm->bitmap_words; word++) {
         bitmap[word] |= atomic_exchange_explicit(&vm->dirty[word], 0, memory_order_acquire);
     }
-    take_dma_logs(vm, bitmap);
+    return status;
+}
+
+int vm_log_stop(struct vm *vm, struct vfiomig_error **error)
+{
+    return vfiomig_tracker_stop(vm->tracker, error);
+}
+
+void vm_print_log(const struct vm *vm)
+{
+    struct vfiomig_tracker_info info;
+    VFIOMIG_INIT(&info);
+    if (vfiomig_tracker_get_info(vm->tracker, &info, NULL) == 0) {
+        printf("pages written by DMA: %s\n", info.why);
+    }
 }
 
 void vm_copy_pages(const struct vm *vm, size_t first, size_t count, uint64_t *to)

@@ -37,7 +37,8 @@ struct vm {
     size_t pages;
     size_t bitmap_words;
     _Atomic uint64_t *dirty; /* pages that the vCPU wrote */
-    uint64_t *dma_pages;     /* room for what the devices' logs say */
+    struct vfiomig_tracker *tracker; /* pages that the devices wrote */
+    uint64_t *dma_pages;             /* v1: room for what the VM's own log of DMA says */
 
     unsigned devices;
     struct vm_device device[MAX_DEVICES];
@@ -70,9 +71,16 @@ void vm_free(struct vm *vm);
  */
 int vm_all_to(struct vm *vm, uint32_t state, uint32_t on_failure, struct step_time *time, struct vfiomig_error **error);
 
-/* The dirty log: what the vCPU and the devices wrote since the last harvest. Harvest sets bits and clears the log. */
-void vm_log_start(struct vm *vm);
-void vm_log_harvest(struct vm *vm, uint64_t *bitmap);
+/*
+ * The dirty log: what the vCPU and the devices wrote since the last harvest. Harvest sets bits and clears the log. The
+ * devices' part is the library's; what its own threads write a VMM must know itself.
+ */
+int vm_log_start(struct vm *vm, struct vfiomig_error **error);
+int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error);
+int vm_log_stop(struct vm *vm, struct vfiomig_error **error);
+
+/* Which log of the devices' writes it is, and why, in words. */
+void vm_print_log(const struct vm *vm);
 
 /* Copies pages out while others write to them. */
 void vm_copy_pages(const struct vm *vm, size_t first, size_t count, uint64_t *to);
