@@ -6,7 +6,7 @@
  *   live-migrate.c              this file: two processes, and whether they did what they should
  *   live-migrate/source.c       the phases of a save, and the way back when one fails
  *   live-migrate/destination.c  the phases of a load
- *   live-migrate/vm.c           the machine: RAM, a vCPU that dirties it, the device handles, the step of all devices
+ *   live-migrate/vm.c           the machine: RAM, a vCPU that dirties it, the devices, their tracker and group
  *   live-migrate/wire.c         the VMM's own stream; the library has no format of its own here
  *   live-migrate/report.c       progress and the table of times
  *   live-migrate/hardware.c     the devices, in software: simdev
@@ -57,6 +57,10 @@ static int destination(int fd, const struct options *o)
         }
         result = destination_run(&vm, &wire);
     }
+    if (result == 0) {
+        vm_print_phases(&vm, who);
+        fflush(stdout);
+    }
     const uint64_t violations = vm_print_violations(&vm, who);
     vm_free(&vm);
     vfiomig_set_log(NULL, NULL, 0);
@@ -69,6 +73,7 @@ static bool judge(struct vm *vm, const struct options *o, const struct report *r
     switch (outcome) {
     case MIGRATED:
         report_table(report);
+        vm_print_phases(vm, "source");
         printf("\nThe guest runs at the destination; RAM and the state of every device were equal.\n");
         if (!report->running.alive) {
             printf("FAILED: but its vCPU or one of its devices stands still\n");

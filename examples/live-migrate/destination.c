@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The destination:
+ * The destination, phase by phase; docs/vmm-guide.md says what a VMM must do before each of them, and why:
  *
- *   RESUMING -> RAM and the devices' streams as they come -> trailer: finish, STOP, compare -> ask -> RUNNING_P2P ->
+ *   RESUMING: RAM and the devices' streams as they come -> trailer: finish, LOADED, compare -> ask -> P2P_GRACE ->
  *   RUNNING -> vCPUs
  *
- * Devices of v1 and the draft have no STOP there: they stay in RESUMING, and validate and are compared when they leave
+ * Devices of v1 and the draft stay in RESUMING when LOADED is entered, and validate and are compared when they leave
  * it.
  *
  * Until the vCPU runs, every failure ends in a reset of the devices, and the source runs on.
@@ -42,14 +42,12 @@ static int library_failed(struct destination *d, struct vfiomig_error *error)
     return -1;
 }
 
-/*
- * VFIOMIG_ON_FAILURE_RESET: what a device holds here is a copy. The guest's state is at the source, which keeps it
- * until it hears that the vCPU runs here.
- */
-static int all_to(struct destination *d, uint32_t state, struct step_time *time)
+/* What a device holds here is a copy, so the library resets one that fails. The guest's state is at the source, which
+ * keeps it until it hears that the vCPU runs here. */
+static int advance(struct destination *d, uint32_t phase, struct step_time *time)
 {
     struct vfiomig_error *error = NULL;
-    return vm_all_to(d->vm, state, VFIOMIG_ON_FAILURE_RESET, time, &error) < 0 ? library_failed(d, error) : 0;
+    return vm_advance(d->vm, phase, time, &error) < 0 ? library_failed(d, error) : 0;
 }
 
 static int receive_ram(struct destination *d, const struct frame *frame)
@@ -121,7 +119,7 @@ static int complete(struct destination *d, const struct frame *frame, struct loa
             return library_failed(d, error);
         }
     }
-    if (all_to(d, VFIOMIG_STATE_STOP, &loaded->stop) < 0) {
+    if (advance(d, VFIOMIG_LOAD_LOADED, &loaded->stop) < 0) {
         return -1;
     }
     const uint64_t begun = now_ns();
@@ -137,10 +135,12 @@ static int complete(struct destination *d, const struct frame *frame, struct loa
 static int run(struct destination *d)
 {
     struct running running = {0};
-    /* N5: all devices are in RUNNING_P2P before one goes on, and in RUNNING before vCPUs start. N22: without P2P states
+    /* Before this a real VMM has completed RAM, mapped it for DMA, and restored PCI configuration, BARs and interrupts:
+     * devices may write and interrupt as soon as they run.
+     * N5: all devices are in RUNNING_P2P before one goes on, and in RUNNING before vCPUs start. N22: without P2P states
      * a device that is RUNNING already may meet one that is not, and only a device that is alone is safe from it. */
-    if (all_to(d, VFIOMIG_STATE_RUNNING_P2P, &running.p2p) < 0 ||
-        all_to(d, VFIOMIG_STATE_RUNNING, &running.running) < 0) {
+    if (advance(d, VFIOMIG_LOAD_P2P_GRACE, &running.p2p) < 0 ||
+        advance(d, VFIOMIG_LOAD_RUNNING, &running.running) < 0) {
         return -1;
     }
     if (!d->compared && compare_devices(d, &running.compare_ns) < 0) {
@@ -169,7 +169,11 @@ static int receive(struct destination *d)
     struct loaded loaded = {0};
     const struct frame answer = {.type = FRAME_LOADED, .len = sizeof loaded};
     struct frame frame;
-    if (all_to(d, VFIOMIG_STATE_RESUMING, &time) < 0) {
+    struct vfiomig_error *error = NULL;
+    if (vm_begin(d->vm, VFIOMIG_DIRECTION_LOAD, &error) < 0) {
+        return library_failed(d, error);
+    }
+    if (advance(d, VFIOMIG_LOAD_RESUMING, &time) < 0) {
         return -1;
     }
     while (wire_receive_frame(d->wire, &frame) == 0) {
@@ -197,12 +201,22 @@ static int receive(struct destination *d)
 static void give_up(struct destination *d)
 {
     char rubbish[4096];
-    /* V2-9: only a reset leads out of RESUMING without loading what is there. A device that is RUNNING already is reset
-     * too, so that not two of it are at work when the source goes on. */
-    for (unsigned i = 0; i < d->vm->devices; i++) {
-        struct vfiomig_error *error = NULL;
-        if (vfiomig_device_reset(d->vm->device[i].handle, &error) < 0) {
+    struct vfiomig_error *error = NULL;
+    /* V2-9: only a reset leads out of RESUMING without loading what is there, and abort does that. Once all devices run
+     * it is refused, for it would destroy a guest; but here no vCPU was started, and the source is to go on with the
+     * only guest there is. So this VMM resets them itself. */
+    if (d->vm->migration != NULL && vm_abort(d->vm, &error) < 0) {
+        const bool all_run = vfiomig_migration_get_phase(d->vm->migration) == VFIOMIG_LOAD_RUNNING;
+        if (!all_run) {
             fail("destination", error);
+        } else {
+            vfiomig_error_free(error);
+        }
+        for (unsigned i = 0; all_run && i < d->vm->devices; i++) {
+            error = NULL;
+            if (vfiomig_device_reset(d->vm->device[i].handle, &error) < 0) {
+                fail("destination", error);
+            }
         }
     }
     const struct frame frame = {.type = FRAME_FAILED, .len = (uint32_t)strlen(d->why)};

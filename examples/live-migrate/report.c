@@ -52,51 +52,45 @@ static void row(const char *what, uint64_t ns, const char *note)
     printf("  %-40s %9.1f ms%s%s\n", what, ms(ns), note[0] != '\0' ? "   " : "", note);
 }
 
-/* A step of all devices. One that none of them has is left out. */
-static void step_row(const struct report *r, const char *what, struct step_time time, const char *note)
+/* A step of all devices, side by side. One that none of them has is left out. */
+static void step_row(const struct report *r, const char *what, struct step_time time, const char *where)
 {
     char text[96];
     if (time.moved == 0) {
         return;
     }
-    if (r->devices > 1) {
-        snprintf(text, sizeof text, "%s; slowest %.1f ms", note, ms(time.slowest_ns));
-    }
-    row(what, time.sum_ns, r->devices > 1 ? text : note);
+    snprintf(text, sizeof text, "%s; one after another %.1f ms", where, ms(time.sum_ns));
+    row(what, time.phase_ns, r->devices > 1 ? text : where);
 }
 
 void report_table(const struct report *r)
 {
     char note[96];
-    const struct step_time *state = r->state;
+    const struct step_time *phase = r->phase;
     const struct running *running = &r->running;
     const bool validated = r->loaded.stop.moved > 0, p2p = running->p2p.moved > 0;
     uint64_t downtime = running->vcpu_at - r->stopped_at - r->compare_ns;
-    uint64_t parts = state[VFIOMIG_STATE_PRE_COPY_P2P].sum_ns + state[VFIOMIG_STATE_STOP_COPY].sum_ns +
-                     r->last_ram_ns + r->last_device.sum_ns + r->loaded.stop.sum_ns + running->p2p.sum_ns +
-                     running->running.sum_ns;
+    uint64_t parts = phase[VFIOMIG_SAVE_P2P_GRACE].phase_ns + phase[VFIOMIG_SAVE_STOP_COPY].phase_ns + r->last_ram_ns +
+                     r->last_device_ns + r->loaded.stop.phase_ns + running->p2p.phase_ns + running->running.phase_ns;
 
-    printf("\n%u device%s\n", r->devices,
-           r->devices == 1 ? "" : "s, one after another; times of steps are their sum");
+    printf("\n%u device%s\n", r->devices, r->devices == 1 ? "" : "s, side by side");
     row("total", running->vcpu_at - r->started_at - r->compare_ns, "");
     snprintf(note, sizeof note, "%u round%s", r->round, r->round == 1 ? "" : "s");
     row("  pre-copy", r->stopped_at - r->started_at, note);
     row("  downtime", downtime, "vCPU stopped to vCPU started");
-    step_row(r, "    -> PRE_COPY_P2P", state[VFIOMIG_STATE_PRE_COPY_P2P], "source");
-    step_row(r, "    -> STOP_COPY", state[VFIOMIG_STATE_STOP_COPY], "source");
+    step_row(r, "    P2P_GRACE", phase[VFIOMIG_SAVE_P2P_GRACE], "source");
+    step_row(r, "    STOP_COPY", phase[VFIOMIG_SAVE_STOP_COPY], "source");
     snprintf(note, sizeof note, "%.2f MiB", mib(r->last_ram_bytes));
     row("    last dirty RAM", r->last_ram_ns, note);
     snprintf(note, sizeof note, "%.2f MiB", mib(r->last_device_bytes));
-    step_row(r, "    last device state", r->last_device, note);
-    step_row(r, "    RESUMING -> STOP (validates)", r->loaded.stop, "destination");
-    step_row(r, validated ? "    -> RUNNING_P2P" : "    RESUMING -> RUNNING_P2P (validates)", running->p2p,
-             "destination");
-    step_row(r, validated || p2p ? "    -> RUNNING" : "    RESUMING -> RUNNING (validates)", running->running,
-             "destination");
+    row("    last device state", r->last_device_ns, note);
+    step_row(r, "    LOADED (validates)", r->loaded.stop, "destination");
+    step_row(r, validated ? "    P2P_GRACE" : "    P2P_GRACE (validates)", running->p2p, "destination");
+    step_row(r, validated || p2p ? "    RUNNING" : "    RUNNING (validates)", running->running, "destination");
     row("    messages, threads, the rest", downtime > parts ? downtime - parts : 0, "");
     putchar('\n');
-    row("-> PRE_COPY", state[VFIOMIG_STATE_PRE_COPY].sum_ns, "source, while the guest runs");
-    row("STOP_COPY -> STOP", state[VFIOMIG_STATE_STOP].sum_ns, "source, after the switch-over");
+    row("PRECOPY", phase[VFIOMIG_SAVE_PRECOPY].phase_ns, "source, while the guest runs");
+    row("HALTED", phase[VFIOMIG_SAVE_HALTED].phase_ns, "source, after the switch-over");
     row("comparison (demo only, not counted)", r->compare_ns, "checksums on both sides");
     printf("  RAM sent %.1f MiB, device state sent %.2f MiB\n", mib(r->ram_bytes), mib(r->device_bytes));
 }

@@ -10,7 +10,7 @@
 
 struct report {
     uint64_t started_at, stopped_at; /* ns: the first byte, the vCPU stopped */
-    struct step_time state[VFIOMIG_STATE_PRE_COPY_P2P + 1]; /* how the source's devices got to each state */
+    struct step_time phase[VFIOMIG_SAVE_HALTED + 1]; /* how the source's devices got into each phase */
 
     enum step failed_in; /* the phase that failed, if one did */
 
@@ -21,8 +21,8 @@ struct report {
     uint64_t ram_bytes, device_bytes; /* sent so far */
 
     uint64_t last_ram_bytes, last_ram_ns; /* with everything stopped */
-    uint64_t last_device_bytes;
-    struct step_time last_device;
+    uint64_t last_device_bytes, last_device_ns;
+    uint64_t estimate_ns; /* of the downtime, when the guest was stopped; VFIOMIG_UNKNOWN */
     uint64_t compare_ns; /* what the demo adds to a migration: checksums of both sides */
 
     struct loaded loaded; /* from the destination */

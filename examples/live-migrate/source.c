@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The source, in the order that protects the guest:
+ * The source, phase by phase; docs/vmm-guide.md says what a VMM must do before each of them, and why:
  *
- *   log dirty pages -> devices in PRE_COPY, all RAM, rounds -> vCPUs stop -> PRE_COPY_P2P -> STOP_COPY ->
- *   last harvest, log off, last RAM, devices' streams to their END -> trailer -> the destination agrees -> it runs; here: STOP
+ *   TRACKING -> PRECOPY: all RAM, the devices' data, rounds of what became dirty -> vCPUs stop -> P2P_GRACE ->
+ *   STOP_COPY: last harvest, last RAM, the devices' streams to their END -> trailer -> the destination agrees ->
+ *   it runs; here: HALTED
  *
- * Each state is a barrier: all devices are in it before one goes on (vm_all_to). States that a device has not got are
- * left out there.
- *
- * Until the destination's vCPU runs, every failure leads back to RUNNING here.
+ * Each phase is a barrier: all devices are in it before one goes on. Until the destination's vCPU runs, every failure
+ * leads back to RUNNING here.
  */
 #include "source.h"
 
@@ -27,8 +26,6 @@ struct source {
     struct wire *wire;
     struct report *report;
     struct vfiomig_pending pending[MAX_DEVICES];
-    bool was_empty[MAX_DEVICES]; /* the device had nothing more to send, once at least */
-    bool logging;                /* the dirty log runs */
     bool refused;                /* the destination has said that the guest does not and will not run there */
     uint64_t *todo;              /* pages to be sent */
     uint64_t *run;               /* room for RUN_PAGES of them */
@@ -76,14 +73,11 @@ static int send_frame(struct source *s, const struct frame *frame, const void *p
     return wire_send(s->wire, frame, payload) < 0 ? lost_peer() : 0;
 }
 
-/* VFIOMIG_ON_FAILURE_KEEP: the devices hold the only copy of the guest's state, so no failure may reset one. */
-static int all_to(struct source *s, uint32_t state)
+/* The devices hold the only copy of the guest's state, so the library resets none of a save, whatever fails. */
+static int advance(struct source *s, uint32_t phase)
 {
     struct vfiomig_error *error = NULL;
-    if (vm_all_to(s->vm, state, VFIOMIG_ON_FAILURE_KEEP, &s->report->state[state], &error) < 0) {
-        return library_failed(error);
-    }
-    return 0;
+    return vm_advance(s->vm, phase, &s->report->phase[phase], &error) < 0 ? library_failed(error) : 0;
 }
 
 /* --- RAM ---------------------------------------------------------------------------------------------------------- */
@@ -92,14 +86,6 @@ static int harvest(struct source *s)
 {
     struct vfiomig_error *error = NULL;
     return vm_log_harvest(s->vm, s->todo, &error) < 0 ? library_failed(error) : 0;
-}
-
-static int stop_log(struct source *s)
-{
-    struct vfiomig_error *error = NULL;
-    const bool stops = s->logging;
-    s->logging = false;
-    return stops && vm_log_stop(s->vm, &error) < 0 ? library_failed(error) : 0;
 }
 
 static bool is_todo(const struct source *s, size_t page)
@@ -159,7 +145,6 @@ static int send_device(struct source *s, unsigned i, uint64_t max)
             return library_failed(error);
         }
         if (chunk.len == 0) {
-            s->was_empty[i] |= chunk.flags == VFIOMIG_CHUNK_EMPTY;
             return 0;
         }
         const struct frame frame = {
@@ -222,20 +207,30 @@ static int send_devices(struct source *s)
     return 0;
 }
 
-static bool converged(const struct source *s)
+/* Whether it is time to stop the guest; -1: the library has failed. */
+static int converged(const struct source *s)
 {
-    uint64_t left = todo_bytes(s);
-    for (unsigned i = 0; i < s->vm->devices; i++) {
-        const struct vfiomig_pending *pending = &s->pending[i];
-        /* C4: a device with initial data left is not ready; stopping it now costs more downtime than its size says. */
-        if (pending->initial_bytes == VFIOMIG_UNKNOWN ? !s->was_empty[i] : pending->initial_bytes > 0) {
-            return false;
-        }
-        /* Not what only STOP_COPY brings: that is downtime which no further round can save. */
-        left += known(pending->dirty_bytes);
+    struct vfiomig_migration_pending pending;
+    struct vfiomig_estimate_options given;
+    struct vfiomig_estimate estimate;
+    struct vfiomig_error *error = NULL;
+    VFIOMIG_INIT(&pending);
+    VFIOMIG_INIT(&given);
+    VFIOMIG_INIT(&estimate);
+    given.bytes_per_second = (uint64_t)((double)s->wire->sent * 1e9 / (double)(now_ns() - s->report->started_at)) + 1;
+    given.other_bytes = todo_bytes(s);
+    if (vfiomig_migration_get_pending(s->vm->migration, 0, &pending, &error) < 0 ||
+        vfiomig_migration_get_estimate(s->vm->migration, &given, &estimate, NULL, &error) < 0) {
+        return library_failed(error);
     }
-    double per_ns = (double)s->wire->sent / (double)(now_ns() - s->report->started_at);
-    return (double)left <= per_ns * TARGET_DOWNTIME_NS;
+    /* C4: a device with initial data left is not ready; stopping it now costs more downtime than its size says. */
+    if (!pending.ready) {
+        return 0;
+    }
+    /* Not what only STOP_COPY brings: that is downtime which no further round can save. Nor what is ungiven (C5). */
+    const uint64_t left = todo_bytes(s) + (pending.dirty_bytes == VFIOMIG_UNKNOWN ? 0 : pending.dirty_bytes);
+    s->report->estimate_ns = estimate.downtime_ns;
+    return (double)left <= (double)given.bytes_per_second / 1e9 * TARGET_DOWNTIME_NS;
 }
 
 static int pre_copy(struct source *s, unsigned max_rounds)
@@ -243,19 +238,19 @@ static int pre_copy(struct source *s, unsigned max_rounds)
     struct report *r = s->report;
 
     /* P14: the log comes first. A page that is written between "sent" and "logged" would be lost. */
-    struct vfiomig_error *error = NULL;
-    if (vm_log_start(s->vm, &error) < 0) {
-        return library_failed(error);
+    vm_log_clear(s->vm);
+    if (advance(s, VFIOMIG_SAVE_TRACKING) < 0) {
+        return -1;
     }
-    s->logging = true;
     memset(s->todo, 0xff, s->vm->bitmap_words * sizeof *s->todo);
     for (size_t page = s->vm->pages; page < s->vm->bitmap_words * 64; page++) {
         s->todo[page / 64] &= ~(UINT64_C(1) << (page % 64));
     }
     r->started_at = now_ns();
-    if (all_to(s, VFIOMIG_STATE_PRE_COPY) < 0 || get_pending(s) < 0) {
+    if (advance(s, VFIOMIG_SAVE_PRECOPY) < 0 || get_pending(s) < 0) {
         return -1;
     }
+    int done;
     do {
         r->round++;
         r->round_at = now_ns();
@@ -267,39 +262,46 @@ static int pre_copy(struct source *s, unsigned max_rounds)
             return -1;
         }
         report_progress(r, s->wire, todo_bytes(s), true);
-    } while (r->round < max_rounds && !converged(s));
-    return 0;
+        done = converged(s);
+    } while (r->round < max_rounds && done == 0);
+    return done < 0 ? -1 : 0;
 }
 
 static int stop_and_copy(struct source *s)
 {
     struct report *r = s->report;
 
-    /* W5: vCPUs before devices. From here to RUNNING nobody may touch the devices' registers (W1, V2-8). */
+    /* W5, N24: vCPUs before devices, and the VMM's own emulation with them: what writes RAM must be quiet, or in a log.
+     * From here to RUNNING nobody may touch the devices' registers (W1, N18, V2-8). */
     vm_stop_vcpu(s->vm);
     r->stopped_at = now_ns();
 
     /* N5, V2-6: all reach P2P before one goes on, for a stopped device does not answer its peers. */
-    if (all_to(s, VFIOMIG_STATE_PRE_COPY_P2P) < 0 || all_to(s, VFIOMIG_STATE_STOP_COPY) < 0) {
+    if (advance(s, VFIOMIG_SAVE_P2P_GRACE) < 0) {
+        return -1;
+    }
+    /* N17: what belongs to the kernel and not to the device's stream is saved now: PCI configuration, MSI state. The
+     * devices of this demo have none; the vCPU's registers go with the trailer. */
+    if (advance(s, VFIOMIG_SAVE_STOP_COPY) < 0) {
         return -1;
     }
 
     /* P12: only now are all devices quiet; in PRE_COPY_P2P v2's may still write RAM. So this is the last harvest. */
     uint64_t begun = now_ns(), before = r->ram_bytes;
-    if (harvest(s) < 0 || stop_log(s) < 0 || send_ram(s) < 0) {
+    if (harvest(s) < 0 || send_ram(s) < 0) {
         return -1;
     }
     r->last_ram_ns = now_ns() - begun;
     r->last_ram_bytes = r->ram_bytes - before;
 
     before = r->device_bytes;
+    begun = now_ns();
     for (unsigned i = 0; i < s->vm->devices; i++) {
-        begun = now_ns();
         if (send_device(s, i, UINT64_MAX) < 0) {
             return -1;
         }
-        step_add(&r->last_device, now_ns() - begun);
     }
+    r->last_device_ns = now_ns() - begun;
     r->last_device_bytes = r->device_bytes - before;
     return 0;
 }
@@ -344,7 +346,7 @@ static enum outcome let_go(struct source *s)
         lost_peer();
         return LOST;
     }
-    all_to(s, VFIOMIG_STATE_STOP); /* out of the downtime */
+    advance(s, VFIOMIG_SAVE_HALTED); /* out of the downtime */
     if (expect(s, FRAME_RUNNING, &s->report->running, sizeof s->report->running) < 0) {
         return s->refused ? GOES_ON : LOST;
     }
@@ -362,29 +364,34 @@ static enum outcome go_on(struct source *s)
         simdev_allow_abort(vm->device[i].hardware.device, 1); /* it judges a stream that is left before its END */
     }
     /*
-     * V2-9. From PRE_COPY the way is RUNNING, from everywhere else it leads through RUNNING_P2P, where all have to meet
-     * before one goes on. The state is the one that the library has read after the failure. What was sent of a stream
-     * is void: the next try begins with vfiomig_device_start_stream().
+     * V2-9. From PRE_COPY the way is RUNNING, from everywhere else it leads through the P2P states, where all have to
+     * meet before one goes on; the library knows it, and reads where each device is. What was sent of a stream is void:
+     * the next try begins with vfiomig_device_start_stream(). vCPUs stay stopped until it returns.
      */
-    if (all_to(s, VFIOMIG_STATE_RUNNING_P2P) < 0 || all_to(s, VFIOMIG_STATE_RUNNING) < 0) {
+    struct vfiomig_error *error = NULL;
+    if (vm_abort(vm, &error) < 0) {
+        library_failed(error);
         return LOST;
     }
     if (!vm->vcpu_runs && vm_start_vcpu(vm) < 0) {
         return LOST;
     }
-    return stop_log(s) < 0 ? LOST : GOES_ON;
+    return GOES_ON;
 }
 
 enum outcome source_run(struct vm *vm, struct wire *wire, const struct options *o, struct report *report)
 {
     enum outcome outcome = GOES_ON; /* before the first step the VM is untouched */
     enum step failed_in = STEP_NONE;
+    struct vfiomig_error *error = NULL;
     struct source s = {.vm = vm, .wire = wire, .report = report};
     report->devices = vm->devices;
     s.todo = malloc(vm->bitmap_words * sizeof *s.todo);
     s.run = malloc(RUN_PAGES * PAGE_BYTES);
     if (s.todo == NULL || s.run == NULL) {
         fprintf(stderr, WHO ": no memory\n");
+    } else if (vm_begin(vm, VFIOMIG_DIRECTION_SAVE, &error) < 0) {
+        library_failed(error);
     } else if (pre_copy(&s, o->max_rounds) < 0) {
         failed_in = STEP_PRECOPY;
     } else if (stop_and_copy(&s) < 0) {

@@ -94,6 +94,8 @@ static int add_device(struct vm *vm, const struct options *o, const char *name, 
     }
     vm->devices++; /* from here on vm_free() knows it */
 
+    /* These functions take calls from any thread, one at a time: so the library moves the devices side by side. */
+    d->hardware.ops.flags |= VFIOMIG_OPS_F_ANY_THREAD;
     struct vfiomig_device_options options;
     VFIOMIG_INIT(&options);
     options.name = d->name;
@@ -182,6 +184,31 @@ static int add_tracker(struct vm *vm, const char *name)
     return result < 0 ? fail(name, error) : 0;
 }
 
+/* The devices and the tracker of one VM, as long as the VM lives; and whether it can be migrated at all. */
+static int add_group(struct vm *vm, const char *name)
+{
+    struct vfiomig_error *error = NULL;
+    struct vfiomig_report *reasons = NULL;
+    struct vfiomig_policy policy;
+    int result = vfiomig_group_new(NULL, &vm->group, &error);
+    for (unsigned i = 0; result == 0 && i < vm->devices; i++) {
+        result = vfiomig_group_add_device(vm->group, vm->device[i].handle, &error);
+    }
+    VFIOMIG_INIT(&policy);
+    if (result < 0 || vfiomig_group_add_tracker(vm->group, vm->tracker, &error) < 0 ||
+        vfiomig_group_check(vm->group, &policy, &reasons, &error) < 0) {
+        return fail(name, error);
+    }
+    /* A VMM blocks migration with these reasons, and maps device memory for peer-to-peer DMA only with
+     * VFIOMIG_POLICY_P2P (N19). Here nothing is mapped but RAM. */
+    const bool migratable = (policy.answers & VFIOMIG_POLICY_MIGRATABLE) != 0;
+    if (!migratable) {
+        fprintf(stderr, "%s: cannot be migrated: %s\n", name, vfiomig_report_text(reasons));
+    }
+    vfiomig_report_free(reasons);
+    return migratable ? 0 : -1;
+}
+
 int vm_new(struct vm *vm, const struct options *o, const char *name, bool fresh)
 {
     *vm = (struct vm){.ram_bytes = o->ram_bytes, .pages = o->ram_bytes / PAGE_BYTES, .dirty_rate = o->dirty_rate};
@@ -200,7 +227,7 @@ int vm_new(struct vm *vm, const struct options *o, const char *name, bool fresh)
             return -1;
         }
     }
-    return add_tracker(vm, name);
+    return add_tracker(vm, name) < 0 ? -1 : add_group(vm, name);
 }
 
 void vm_boot(struct vm *vm)
@@ -248,7 +275,10 @@ void vm_free(struct vm *vm)
         atomic_store(&vm->work_stop, true);
         pthread_join(vm->work_thread, NULL);
     }
-    vfiomig_tracker_free(vm->tracker); /* before the devices to which it refers */
+    /* Before the devices to which they refer, the last one first. None of them changes a device's state. */
+    vfiomig_migration_free(vm->migration);
+    vfiomig_group_free(vm->group);
+    vfiomig_tracker_free(vm->tracker);
     for (unsigned i = 0; i < vm->devices; i++) {
         /* Before the device itself: after this call the library never touches it again. */
         vfiomig_device_free(vm->device[i].handle);
@@ -262,45 +292,37 @@ void vm_free(struct vm *vm)
     pthread_mutex_destroy(&vm->dma_lock);
 }
 
-/* What a device does when all of them are to go to `state`. */
-static uint32_t goal(const struct vm_device *d, uint32_t state)
+int vm_begin(struct vm *vm, uint32_t direction, struct vfiomig_error **error)
 {
-    const uint32_t now = vfiomig_device_get_state(d->handle);
-    const bool p2p = (d->caps & VFIOMIG_CAP_P2P) != 0, pre_copy = (d->caps & VFIOMIG_CAP_PRE_COPY) != 0;
-    switch (state) {
-    case VFIOMIG_STATE_PRE_COPY: return pre_copy ? state : now;
-    case VFIOMIG_STATE_PRE_COPY_P2P: return !p2p ? now : pre_copy ? state : VFIOMIG_STATE_RUNNING_P2P;
-    case VFIOMIG_STATE_RUNNING_P2P:
-        /* V2-9: the pre-copy session ends with PRE_COPY -> RUNNING, with no grace state between. */
-        return p2p && now != VFIOMIG_STATE_PRE_COPY && now != VFIOMIG_STATE_RUNNING ? state : now;
-    case VFIOMIG_STATE_STOP:
-        /* V1-3: v1 and the draft know no STOP after RESUMING. They rest in RESUMING, and validate on the way out. */
-        return now == VFIOMIG_STATE_RESUMING && d->dialect != VFIOMIG_DIALECT_V2 ? now : state;
-    default: return state;
-    }
+    return vfiomig_migration_new(vm->group, direction, &vm->migration, error);
 }
 
-int vm_all_to(struct vm *vm, uint32_t state, uint32_t on_failure, struct step_time *time, struct vfiomig_error **error)
+/* The last phase of the library's report. */
+static void read_times(const struct vm *vm, struct step_time *time)
 {
-    int result = 0;
+    struct vfiomig_report *report = NULL;
+    if (vfiomig_migration_get_report(vm->migration, &report, NULL) < 0) {
+        return;
+    }
+    const size_t count = vfiomig_report_phase_count(report);
+    const struct vfiomig_phase_report *last = count > 0 ? vfiomig_report_phase(report, count - 1) : NULL;
+    if (last != NULL) {
+        time->phase_ns = last->duration_ns;
+        for (size_t i = 0; i < last->result_count; i++) {
+            const struct vfiomig_result *r = &last->results[i];
+            time->moved += r->from != r->found;
+            time->sum_ns += r->duration_ns;
+        }
+    }
+    vfiomig_report_free(report);
+}
+
+int vm_advance(struct vm *vm, uint32_t phase, struct step_time *time, struct vfiomig_error **error)
+{
     *time = (struct step_time){0};
-    for (unsigned i = 0; i < vm->devices; i++) {
-        struct vm_device *d = &vm->device[i];
-        struct vfiomig_error *e = NULL;
-        const uint32_t to = goal(d, state);
-        if (to == vfiomig_device_get_state(d->handle)) {
-            continue;
-        }
-        const uint64_t begun = now_ns();
-        if (vfiomig_device_set_state(d->handle, to, on_failure, 0, &e) < 0) {
-            if (result == 0) {
-                *error = e;
-            } else {
-                vfiomig_error_free(e);
-            }
-            result = -1;
-        }
-        step_add(time, now_ns() - begun);
+    const int result = vfiomig_migration_advance(vm->migration, phase, 0, error);
+    if (result == 0) {
+        read_times(vm, time);
     }
     /* A DMA write that a device was allowed before it stopped is in RAM now. Hardware sees to that by itself (N12). */
     pthread_mutex_lock(&vm->dma_lock);
@@ -308,12 +330,25 @@ int vm_all_to(struct vm *vm, uint32_t state, uint32_t on_failure, struct step_ti
     return result;
 }
 
-int vm_log_start(struct vm *vm, struct vfiomig_error **error)
+int vm_abort(struct vm *vm, struct vfiomig_error **error)
+{
+    return vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, error);
+}
+
+void vm_print_phases(const struct vm *vm, const char *who)
+{
+    struct vfiomig_report *report = NULL;
+    if (vm->migration != NULL && vfiomig_migration_get_report(vm->migration, &report, NULL) == 0) {
+        printf("\nphases at the %s\n%s", who, vfiomig_report_text(report));
+        vfiomig_report_free(report);
+    }
+}
+
+void vm_log_clear(struct vm *vm)
 {
     for (size_t word = 0; word < vm->bitmap_words; word++) {
         atomic_store_explicit(&vm->dirty[word], 0, memory_order_relaxed);
     }
-    return vfiomig_tracker_start(vm->tracker, error);
 }
 
 int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error)
@@ -330,7 +365,7 @@ int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error
     /* With the lock held, so that what is in a device's log is in RAM too, and not written only after it was sent.
      * Hardware writes first and logs then, and needs no lock. */
     pthread_mutex_lock(&vm->dma_lock);
-    int status = vfiomig_tracker_harvest(vm->tracker, &request, &result, error);
+    int status = vfiomig_group_harvest(vm->group, &request, &result, error);
     pthread_mutex_unlock(&vm->dma_lock);
     if (status == 0 && (result.flags & VFIOMIG_HARVEST_DEGRADED) != 0) {
         /* No failure (P13): the pages in doubt are dirty. Downtime may suffer, the guest does not. */
@@ -341,11 +376,6 @@ int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error
         bitmap[word] |= atomic_exchange_explicit(&vm->dirty[word], 0, memory_order_acquire);
     }
     return status;
-}
-
-int vm_log_stop(struct vm *vm, struct vfiomig_error **error)
-{
-    return vfiomig_tracker_stop(vm->tracker, error);
 }
 
 void vm_print_log(const struct vm *vm)

@@ -38,6 +38,8 @@ struct vm {
     size_t bitmap_words;
     _Atomic uint64_t *dirty; /* pages that the vCPU wrote */
     struct vfiomig_tracker *tracker; /* pages that the devices wrote */
+    struct vfiomig_group *group;     /* all devices, and the tracker */
+    struct vfiomig_migration *migration; /* while there is one */
     uint64_t *dma_pages;             /* v1: room for what the VM's own log of DMA says */
 
     unsigned devices;
@@ -64,20 +66,24 @@ void vm_boot(struct vm *vm);      /* the guest fills its RAM */
 void vm_stop_vcpu(struct vm *vm); /* when it returns the vCPU is quiet */
 void vm_free(struct vm *vm);
 
-/*
- * Brings all devices to a state, one after another; it is a barrier: 0 when all of them are there (N5). Devices for
- * which the state does not exist stay as they are (N22), and so do those whose dialect has another way. After a failure
- * the devices that follow finish the step too, and the first error is the result.
- */
-int vm_all_to(struct vm *vm, uint32_t state, uint32_t on_failure, struct step_time *time, struct vfiomig_error **error);
+/* A migration of the VM's devices: VFIOMIG_DIRECTION_*. Ended by vm_free(). */
+int vm_begin(struct vm *vm, uint32_t direction, struct vfiomig_error **error);
+
+/* Brings all devices into a phase, side by side, with a barrier behind it (N5); how long it took is in `time`. */
+int vm_advance(struct vm *vm, uint32_t phase, struct step_time *time, struct vfiomig_error **error);
+
+/* Brings all devices back; the source's run again, the destination's are reset. */
+int vm_abort(struct vm *vm, struct vfiomig_error **error);
+
+/* What the library did to each device, and how long it took. */
+void vm_print_phases(const struct vm *vm, const char *who);
 
 /*
  * The dirty log: what the vCPU and the devices wrote since the last harvest. Harvest sets bits and clears the log. The
  * devices' part is the library's; what its own threads write a VMM must know itself.
  */
-int vm_log_start(struct vm *vm, struct vfiomig_error **error);
+void vm_log_clear(struct vm *vm); /* the vCPU's part; the devices' begins with VFIOMIG_SAVE_TRACKING */
 int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error);
-int vm_log_stop(struct vm *vm, struct vfiomig_error **error);
 
 /* Which log of the devices' writes it is, and why, in words. */
 void vm_print_log(const struct vm *vm);

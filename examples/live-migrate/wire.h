@@ -49,22 +49,15 @@ struct end {
     } device[MAX_DEVICES];
 };
 
-/* How long a step took on all devices, one after another, and on the slowest of them. */
+/* How long a phase took, and what the devices took for it, added up. */
 struct step_time {
     uint64_t moved; /* how many had something to do */
+    uint64_t phase_ns;
     uint64_t sum_ns;
-    uint64_t slowest_ns;
 };
 
-static inline void step_add(struct step_time *time, uint64_t ns)
-{
-    time->moved++;
-    time->sum_ns += ns;
-    time->slowest_ns = ns > time->slowest_ns ? ns : time->slowest_ns;
-}
-
 struct loaded {
-    struct step_time stop; /* RESUMING -> STOP; 0 where RESUMING is left later */
+    struct step_time stop; /* RESUMING -> STOP; none where RESUMING is left later */
     uint64_t compare_ns;   /* what the demo adds to a migration */
 };
 
