@@ -7,7 +7,7 @@ use crate::faults::{Access, Effect};
 use crate::space::{Piece, Space, Tables, pages_of};
 use crate::user;
 use crate::watch::Watch;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vfiomig::error::Errno;
 use vfiomig::transport::type1::Container;
@@ -66,6 +66,8 @@ pub(crate) struct Log {
     on: bool,
     dirty: BTreeSet<u64>,
     pinned: BTreeSet<u64>,
+    /// By first page of a mapping: bits behind its last, which a shifted read left in its bitmap.
+    strays: BTreeMap<u64, BTreeSet<u64>>,
 }
 
 impl Log {
@@ -78,6 +80,7 @@ impl Log {
     /// A mapping is gone, and what was known of it.
     pub fn remove(&mut self, first: u64, last: u64) {
         self.pinned.retain(|page| !(first..=last).contains(page));
+        self.strays.remove(&first);
         self.clear(first, last);
     }
 
@@ -195,6 +198,7 @@ impl Type1 {
                 let log = &mut self.0.space.tables().type1;
                 log.on = false;
                 log.dirty.clear();
+                log.strays.clear();
                 Ok(())
             }
             Access::Type1Get => self.get_bitmap(argument, effect),
@@ -271,7 +275,7 @@ impl Type1 {
         let told = if moved.is_some() { pieces.len() / 2 } else { pieces.len() };
         for (i, piece) in pieces.iter().enumerate() {
             if i < told {
-                self.copy(&tables, *piece, iova, bitmap.address)?;
+                self.copy(&mut tables, *piece, iova, bitmap.address)?;
             }
             // T6: mapping by mapping, so an error comes after some were cleared.
             tables.type1.clear(piece.0, piece.0 + (piece.1.pages - 1));
@@ -279,20 +283,33 @@ impl Type1 {
         moved.map_or(Ok(()), Err)
     }
 
-    /// T4: whole words are overwritten, but for the bits of the mapping before in the first.
-    fn copy(&self, tables: &Tables, (start, piece): (u64, Piece), iova: u64, address: u64) -> Result<(), i32> {
+    /// T4: whole words are overwritten. Where a mapping begins within a word, Linux shifts the bits in its own bitmap, ORs what the
+    /// client has in that word, and later clears the bits where they were before: those that were shifted past the end stay.
+    fn copy(&self, tables: &mut Tables, (start, piece): (u64, Piece), iova: u64, address: u64) -> Result<(), i32> {
         let page = self.0.config.page_size;
-        let bit_of = |number: u64| (number * PAGE - iova) / page;
-        let (from, to) = (bit_of(start), bit_of(start + (piece.pages - 1)));
-        let mut words = vec![0u64; (to / 64 - from / 64 + 1) as usize];
-        let address = address + from / 64 * 8;
-        user::read_words(address, &mut words[..1])?;
-        words[0] &= (1 << (from % 64)) - 1;
-        let mut set = |bit: u64| words[(bit / 64 - from / 64) as usize] |= 1 << (bit % 64);
-        if self.0.config.perpetual {
-            (from..=to).for_each(&mut set);
+        let bits = (piece.pages * PAGE).div_ceil(page);
+        let at = (start * PAGE - iova) / page;
+        let (address, shift) = (address + at / 64 * 8, at % 64);
+        let mut words = vec![0u64; (bits + shift).div_ceil(64) as usize];
+        if shift > 0 {
+            user::read_words(address, &mut words[..1])?;
         }
-        tables.type1.dirty.range(start..=start + (piece.pages - 1)).for_each(|&number| set(bit_of(number)));
+        let log = &mut tables.type1;
+        let mut set: BTreeSet<u64> = log.strays.remove(&start).unwrap_or_default();
+        set.extend(log.dirty.range(start..=start + (piece.pages - 1)).map(|number| (number - start) * PAGE / page));
+        if self.0.config.perpetual {
+            set.extend(0..bits);
+        }
+        let set: BTreeSet<u64> = set.into_iter().map(|bit| bit + shift).collect();
+        for &bit in &set {
+            if let Some(word) = words.get_mut(bit as usize / 64) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+        let strays: BTreeSet<u64> = set.range(bits..(bits + shift).next_multiple_of(64)).copied().collect();
+        if !strays.is_empty() {
+            log.strays.insert(start, strays);
+        }
         user::write_words(address, &words)
     }
 
@@ -339,7 +356,7 @@ impl Type1 {
         for piece in pieces {
             if get {
                 // The mapping is gone when its bits cannot be told (T7).
-                let told = self.copy(&tables, piece, iova, bitmap.address);
+                let told = self.copy(&mut tables, piece, iova, bitmap.address);
                 unmapped += tables.remove(piece.0, piece.0 + (piece.1.pages - 1));
                 told?;
             } else {
