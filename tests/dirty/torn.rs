@@ -25,10 +25,11 @@ fn half_of_the_mappings_are_gone() {
         rig.start();
         rig.write(&[5, 50, 90]);
         let moved = Effect::ErrnoMoved(libc::EBUSY);
-        rig.type1
-            .iter()
-            .for_each(|c| drop(c.watch().inject(Fault { times: 2, ..Fault::at(Access::Type1Unmap, 0, moved) })));
-        rig.iommufd.iter().for_each(|fd| drop(fd.watch().inject(Fault::at(Access::IoasUnmap, 0, moved))));
+        let twice = Fault { times: 2, ..Fault::at(Access::Type1Unmap, 0, moved) };
+        let watch = rig.type1.as_ref().map(|c| (c.watch(), twice));
+        let other = rig.iommufd.as_ref().map(|fd| (fd.watch(), Fault::at(Access::IoasUnmap, 0, moved)));
+        let (watch, fault) = watch.or(other).unwrap();
+        watch.inject(fault);
         assert!(rig.try_unmap(0, 80).is_none(), "{log:?}");
         assert!(rig.space.mappings().len() < 3, "{log:?}: nothing is gone");
         let left: Vec<u64> = rig.space.mappings().iter().map(|m| m.iova / P).collect();
