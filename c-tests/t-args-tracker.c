@@ -75,12 +75,12 @@ static const struct bad_dest {
 
 static struct vfiomig_dest good[3];
 
-enum { REQUESTS = 12 };
+enum { REQUESTS = 13 };
 static void bad_request(int i, struct vfiomig_harvest_request *rq)
 {
 	*rq = request_for(good, 2);
 	switch (i) {
-	case 0: rq->flags = 2; break;
+	case 0: rq->flags = VFIOMIG_HARVEST_WITHOUT_DMA; break; /* of groups */
 	case 1: rq->flags = UINT32_MAX; break;
 	case 2: rq->reserved = 1; break;
 	case 3: rq->dests = NULL; break;
@@ -91,6 +91,7 @@ static void bad_request(int i, struct vfiomig_harvest_request *rq)
 	case 8: rq->argsz = UINT32_MAX; break;
 	case 9: rq->dest_count = 3; break;     /* the third overlaps the second */
 	case 10: good[1].bitmap = NULL; break; /* and nobody to give it to */
+	case 12: rq->flags = 4; break;
 	case 11: good[1].iova = good[0].iova + good[0].size - UNIT; break;
 	}
 }

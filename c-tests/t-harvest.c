@@ -35,14 +35,13 @@ static bool logged(uint64_t unit, uint64_t log_page)
 	return false;
 }
 
-/* Whether page `n` of a destination is to be told. Behind the last mapping only the coarseness of the log's last page shows. */
+/* Whether page `n` of a destination is to be told. Only what is mapped can be written. */
 static bool wanted(uint64_t unit, uint64_t count, uint64_t per_page, uint64_t n, uint64_t log_page)
 {
 	uint64_t from = unit + n * per_page, to = from + per_page < unit + count ? from + per_page : unit + count;
-	uint64_t end = (END + log_page - 1) / log_page * log_page;
 
 	for (uint64_t u = from; u < to; u++)
-		if (u >= FIRST && u < end && logged(u, log_page))
+		if (u >= FIRST && u < END && logged(u, log_page))
 			return true;
 	return false;
 }

@@ -61,9 +61,9 @@ fn prose() -> String {
  *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
  *    handle gets -EDEADLK. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
  *    device calls.
- *  - The library makes no threads but workers within a call that reads several logs, joined before it returns. It installs
- *    no signal handler and no panic hook, never exits and never writes to stderr (but for the Rust runtime's own line about
- *    a bug in the library). A forked child may only exec or exit.
+ *  - The library makes no threads but workers within a call that serves several devices or logs, joined before it returns.
+ *    It installs no signal handler and no panic hook, never exits and never writes to stderr (but for the Rust runtime's own
+ *    line about a bug in the library). A forked child may only exec or exit.
  */
 
 /** The version of this header. vfiomig_version() tells that of the library that runs. */
