@@ -226,6 +226,34 @@ fn aborts_lead_back_from_every_phase() {
 }
 
 #[test]
+fn an_abort_asks_once_more_before_it_goes_on_without_a_device() {
+    for max_workers in [1, 0] {
+        let source = Rig::source(&[both(), both(), Config::v1(Window::Trapped)], max_workers);
+        source.allow_abort();
+        let save = source.save();
+        for times in [1, 2] {
+            for device in [0, 2] {
+                save.advance(Phase::SaveStopCopy).unwrap();
+                let nth = source.fakes[device].count(Access::StateWrite);
+                let refusal = Fault { access: Access::StateWrite, nth, times, effect: Effect::Errno(libc::EBUSY) };
+                let fault = source.fakes[device].inject(refusal);
+                let aborted = save.abort(AbortTo::Running);
+                assert_eq!((source.fakes[device].fault_reached(fault), aborted.is_ok()), (times, times == 1));
+                for (i, state) in source.states().into_iter().enumerate() {
+                    let stuck = times == 2 && i == device;
+                    assert_eq!(state, if stuck { State::StopCopy } else { State::Running });
+                }
+                if let Err(failure) = aborted {
+                    assert_eq!(failure.results()[device].errno, libc::EBUSY, "{failure}");
+                    save.abort(AbortTo::Running).unwrap();
+                    assert_eq!(source.states(), [State::Running; 3]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_load_is_aborted_by_resets_of_what_was_touched() {
     let source = Rig::source(&kinds(), 0);
     let streams = source.save_all(&source.save()).unwrap();
