@@ -45,6 +45,10 @@ AT(vfiomig_pending, stop_copy_bytes, 24);
 AT(vfiomig_pending, reinit_count, 32);
 AT(vfiomig_pending, reserved, 36);
 
+SIZE(vfiomig_range, 16);
+AT(vfiomig_range, iova, 0);
+AT(vfiomig_range, size, 8);
+
 SIZE(vfiomig_chunk, 32);
 AT(vfiomig_chunk, data, 0);
 AT(vfiomig_chunk, len, 8);
@@ -62,10 +66,6 @@ AT(vfiomig_result, to, 32);
 AT(vfiomig_result, found, 36);
 AT(vfiomig_result, action, 40);
 AT(vfiomig_result, reserved, 44);
-
-SIZE(vfiomig_range, 16);
-AT(vfiomig_range, iova, 0);
-AT(vfiomig_range, size, 8);
 
 SIZE(vfiomig_mapping, 24);
 AT(vfiomig_mapping, iova, 0);

@@ -18,7 +18,7 @@ int main(void)
 
 	t_begin();
 	/* The list is made from the header: an empty one would prove nothing. */
-	CHECK(n >= 39);
+	CHECK(n >= 74);
 	for (size_t i = 0; i < n; i++) {
 		CHECK(functions[i].address);
 		for (size_t k = 0; k < i; k++)

@@ -77,6 +77,8 @@ static bool call_other(const char *name)
 	struct vfiomig_device_ops ops;
 	struct vfiomig_tracker_ops log_ops;
 	struct vfiomig_tracker *made_tracker = NULL;
+	struct vfiomig_range range;
+	uint64_t word = 0, other = 1, next = 7;
 
 	fake_ops(&f, &ops);
 	fake_log_ops(&log_ops);
@@ -89,6 +91,14 @@ static bool call_other(const char *name)
 		FAILS(vfiomig_tracker_new(NULL, &made_tracker, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_tracker_new_ops)
 		FAILS(vfiomig_tracker_new_ops(&log_ops, &l, NULL, &made_tracker, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_bitmap_count) CHECK_EQ(vfiomig_bitmap_count(&word, 0, 1), -ENOTRECOVERABLE);
+	else IS(vfiomig_bitmap_get_ranges)
+		CHECK_EQ(vfiomig_bitmap_get_ranges(&word, 1, 0, 0, 1, &range, 1, &next), -ENOTRECOVERABLE);
+	else IS(vfiomig_bitmap_merge) CHECK_EQ(vfiomig_bitmap_merge(&word, 0, &other, 0, 1, 0), -ENOTRECOVERABLE);
+	else IS(vfiomig_bitmap_next_run)
+		CHECK_EQ(vfiomig_bitmap_next_run(&word, 1, 0, &next, &other), -ENOTRECOVERABLE);
+	else IS(vfiomig_bitmap_rescale) CHECK_EQ(vfiomig_bitmap_rescale(&word, 1, &other, 1, 1, 0), -ENOTRECOVERABLE);
+	else IS(vfiomig_bitmap_take) CHECK_EQ(vfiomig_bitmap_take(&word, 0, &other, 0, 1, 0), -ENOTRECOVERABLE);
 	else IS(vfiomig_error_code) CHECK_EQ(vfiomig_error_code(sample), 0);
 	else IS(vfiomig_error_errno) CHECK_EQ(vfiomig_error_errno(sample), 0);
 	else IS(vfiomig_error_message) CHECK(!strcmp(vfiomig_error_message(sample), "no error"));
@@ -106,6 +116,7 @@ static bool call_other(const char *name)
 	}
 	disarm();
 	CHECK(!made && !made_tracker);
+	CHECK(word == 0 && other == 1 && next == 7);
 	return true;
 }
 

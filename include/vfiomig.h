@@ -13,7 +13,7 @@
  *
  * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
  *  - The handle comes first, outputs last; they are written only on success.
- *  - An int is 0 or -errno; an int64_t is a count of bytes or -errno. Decide by vfiomig_error_code(); texts, and errno
+ *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno
  *    values that are not named here, may change.
  *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
  *    vfiomig_error_free(). It may stay as it was when memory is short.
@@ -45,6 +45,12 @@
 #define VFIOMIG_ON_FAILURE_RETURN_TO(state) (0x100u + (uint32_t)(state))
 
 /** One for each function that this header declares. */
+#define VFIOMIG_HAVE_BITMAP_COUNT 1
+#define VFIOMIG_HAVE_BITMAP_GET_RANGES 1
+#define VFIOMIG_HAVE_BITMAP_MERGE 1
+#define VFIOMIG_HAVE_BITMAP_NEXT_RUN 1
+#define VFIOMIG_HAVE_BITMAP_RESCALE 1
+#define VFIOMIG_HAVE_BITMAP_TAKE 1
 #define VFIOMIG_HAVE_DEVICE_COMMIT 1
 #define VFIOMIG_HAVE_DEVICE_CONSUME 1
 #define VFIOMIG_HAVE_DEVICE_FINISH 1
@@ -419,6 +425,12 @@
  * The bytes are device memory: copy them once, never pin them. Reading may raise SIGBUS if the device goes away.
  */
 #define VFIOMIG_CHUNK_DEVICE_MEM 8
+
+/**
+ * Other threads may change the destination's bits at the same time, with atomic operations of 8 bytes or less; for
+ * vfiomig_bitmap_take() the source's, too.
+ */
+#define VFIOMIG_BITMAP_ATOMIC 1
 
 /**
  * container_fd is given.
@@ -924,6 +936,20 @@ struct vfiomig_chunk {
 };
 
 /**
+ * A range of IOVA, or of other addresses; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
+ */
+struct vfiomig_range {
+  /**
+   * First byte.
+   */
+  uint64_t iova;
+  /**
+   * Bytes.
+   */
+  uint64_t size;
+};
+
+/**
  * How a tracker is made. VFIOMIG_INIT first. A container fd, an iommufd or an id counts only with its flag.
  */
 struct vfiomig_tracker_options {
@@ -975,20 +1001,6 @@ struct vfiomig_tracker_options {
    * Threads that work side by side within a call; 0: one per source within reason, 1: none.
    */
   uint32_t max_workers;
-};
-
-/**
- * A range of IOVA; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
- */
-struct vfiomig_range {
-  /**
-   * First byte.
-   */
-  uint64_t iova;
-  /**
-   * Bytes.
-   */
-  uint64_t size;
 };
 
 /**
@@ -1761,6 +1773,90 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
 int vfiomig_device_finish(struct vfiomig_device *d,
                           uint64_t total,
                           struct vfiomig_error **errp);
+
+/**
+ * Turns on, in `dst` from bit `dst_bit` on, what is on in the `bits` bits of `src` from `src_bit` on. `src` stays as it is,
+ * and no other thread may write it meanwhile. The bits need not be aligned to each other. The words that the two parts are
+ * in must not overlap.
+ *
+ * Returns: how many bits were off before and are on now, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that
+ * overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_ATOMIC the number is exact whatever others do. Threads: any.
+ * Blocks: never. Since: 0.1
+ */
+int64_t vfiomig_bitmap_merge(uint64_t *dst,
+                             uint64_t dst_bit,
+                             const uint64_t *src,
+                             uint64_t src_bit,
+                             uint64_t bits,
+                             uint32_t flags);
+
+/**
+ * Moves bits: what is on in `src` goes off there and on in `dst`. With VFIOMIG_BITMAP_ATOMIC a bit that another thread sets
+ * meanwhile is either moved or stays, and what that thread wrote before is seen by who reads the page after this call. `dst`
+ * NULL: the bits are only counted and cleared. The words that the two parts are in must not overlap.
+ *
+ * Returns: how many bits were taken, or -errno: -EINVAL as vfiomig_bitmap_merge(). Threads: any. Blocks: never. Since: 0.1
+ */
+int64_t vfiomig_bitmap_take(uint64_t *dst,
+                            uint64_t dst_bit,
+                            uint64_t *src,
+                            uint64_t src_bit,
+                            uint64_t bits,
+                            uint32_t flags);
+
+/**
+ * Counts the bits that are on among the `bits` bits from `bit` on. No other thread may write them meanwhile.
+ *
+ * Returns: the number, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that overflows). Threads: any. Blocks:
+ * never. Since: 0.1
+ */
+int64_t vfiomig_bitmap_count(const uint64_t *bitmap, uint64_t bit, uint64_t bits);
+
+/**
+ * Finds the first run of bits that are on, at bit `from` or later, in a bitmap of `bits` bits. No other thread may write it
+ * meanwhile. To find all: go on from `*start + *len`.
+ *
+ * Returns: 1; 0 if there is none, and nothing is written; or -errno: -EINVAL as vfiomig_bitmap_count(). Threads: any.
+ * Blocks: never. Since: 0.1
+ */
+int64_t vfiomig_bitmap_next_run(const uint64_t *bitmap,
+                                uint64_t bits,
+                                uint64_t from,
+                                uint64_t *start,
+                                uint64_t *len);
+
+/**
+ * Writes the runs of bits that are on, at bit `from` or later, as ranges of addresses: bit n of the `bits` bits stands for the
+ * page of `page_size` bytes at `base_address` + n * `page_size`. At most `max` ranges, which is not 0; `*next` is the bit to
+ * go on from, and `bits` when there are no more. No other thread may write the bitmap meanwhile.
+ *
+ * Returns: how many ranges it wrote, or -errno: -EINVAL (as vfiomig_bitmap_count(), `max` 0, `page_size` 0, addresses that do
+ * not fit into 64 bits). Threads: any. Blocks: never. Since: 0.1
+ */
+int64_t vfiomig_bitmap_get_ranges(const uint64_t *bitmap,
+                                  uint64_t bits,
+                                  uint64_t from,
+                                  uint64_t base_address,
+                                  uint64_t page_size,
+                                  struct vfiomig_range *out,
+                                  size_t max,
+                                  uint64_t *next);
+
+/**
+ * Merges a bitmap into one with pages of another size; bit 0 of both stands for the same address. A page of `dst` goes on if
+ * a byte of it is in a page of `src` that is on. `dst` has as many bits as it takes to hold `src_bits` pages of
+ * `src_page_size` bytes; the sizes are powers of two. `src` stays as it is, and no other thread may write it meanwhile. The
+ * two must not overlap.
+ *
+ * Returns: how many bits of `dst` were off before and are on now, or -errno: -EINVAL (as vfiomig_bitmap_merge(), a page size
+ * that is no power of two). Threads: any. Blocks: never. Since: 0.1
+ */
+int64_t vfiomig_bitmap_rescale(uint64_t *dst,
+                               uint64_t dst_page_size,
+                               const uint64_t *src,
+                               uint64_t src_page_size,
+                               uint64_t src_bits,
+                               uint32_t flags);
 
 /**
  * Makes a tracker for one address space, and picks its log: the devices' own logs if every device has one; else dirty tracking

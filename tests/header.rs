@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// In the order in which a reader wants them.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "src/ffi/library.rs",
     "src/ffi/error.rs",
     "src/ffi/log.rs",
@@ -18,6 +18,7 @@ const SOURCES: [&str; 15] = [
     "src/ffi/save.rs",
     "src/ffi/load.rs",
     "src/transport/tracker_ops.rs",
+    "src/ffi/bitmap.rs",
     "src/ffi/tracker.rs",
     "src/ffi/harvest.rs",
     "src/ffi/report.rs",
@@ -52,7 +53,7 @@ fn prose() -> String {
  *
  * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
  *  - The handle comes first, outputs last; they are written only on success.
- *  - An int is 0 or -errno; an int64_t is a count of bytes or -errno. Decide by vfiomig_error_code(); texts, and errno
+ *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno
  *    values that are not named here, may change.
  *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
  *    vfiomig_error_free(). It may stay as it was when memory is short.

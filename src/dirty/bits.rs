@@ -273,10 +273,10 @@ pub(super) fn room(words: usize, bit: u64) -> u64 {
     bits_in(words).saturating_sub(bit)
 }
 
-/// No slice has more than 2^61 words.
+/// No machine has memory for so many words that the number of their bits is too large.
 #[allow(clippy::cast_possible_truncation, reason = "a u64 holds every usize")]
 pub(super) fn bits_in(words: usize) -> u64 {
-    (words as u64).wrapping_mul(WORD)
+    (words as u64).saturating_mul(WORD)
 }
 
 /// The word of a bit; one that no slice has if there is none.

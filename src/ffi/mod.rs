@@ -6,6 +6,7 @@
 
 #![allow(non_camel_case_types, reason = "the names are those of the C API")]
 
+pub mod bitmap;
 pub mod device;
 pub mod drain;
 pub mod error;

@@ -5,8 +5,8 @@ use super::signals::Blocked;
 use crate::error::{Errno, Error};
 use std::ffi::{c_int, c_void};
 
-/// A range of IOVA; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A range of IOVA, or of other addresses; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LogRange {
     /// First byte.
