@@ -355,12 +355,12 @@ int main(void)
 	main_thread = pthread_self();
 	for (int i = 0; i < 4; i++)
 		for (int k = 0; k < 4; k++)
-			for (uint64_t first_bit = 0; first_bit < 140; first_bit += 1 + random_below(20))
+			for (uint64_t first_bit = 0; first_bit < 140; first_bit += 1 + random_below(45))
 				bits(pages[i], pages[k], first_bit, random_below(2) ? VFIOMIG_DEST_ATOMIC : 0);
 	for (int words = 0; words < 2; words++)
 		for (int i = 0; i < 3; i++)
-			stopping(words, false, (uint64_t)i * 33, i == 2 ? UINT32_MAX : words || !i ? 1 : 40);
-	stopping(false, true, 0, 50);
+			stopping(words, false, (uint64_t)i * 33, i == 2 ? UINT32_MAX : words ? 1 : i ? 400 : 60);
+	stopping(false, true, 0, 200);
 	stopping(false, true, 0, UINT32_MAX);
 	shared_page();
 	section_by_section();
