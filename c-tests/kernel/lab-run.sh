@@ -149,9 +149,10 @@ qemu=(
 )
 # loglevel=5 puts warnings, and no more, on the slow serial console; the whole
 # log is read with dmesg. On a busy host the emulated CPUs stand still at
-# times, so the watchdogs of lockups and RCU stalls would bark at nothing.
+# times, so the watchdogs of lockups and RCU stalls would bark at nothing, and
+# behind an IOMMU a timer that is late is a panic at boot.
 boot_words="console=ttyS0 loglevel=5 log_buf_len=4M panic=-1 nokaslr mitigations=off"
-boot_words+=" nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+boot_words+=" nowatchdog rcupdate.rcu_cpu_stall_suppress=1 no_timer_check"
 if [[ -n $pci ]]; then
     qemu+=(-device "intel-iommu,intremap=on,caching-mode=on" -device "$pci,addr=$PCI_SLOT")
     boot_words+=" intel_iommu=on lab.vfiopci=$PCI_ADDRESS"
