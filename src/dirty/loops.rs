@@ -6,6 +6,7 @@
 //! in one loop without a branch, which memory keeps up with best.
 
 use super::bitmap::Count;
+use super::vector::prefetch;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const LINE: usize = 8;
 /// Words that are tested at once.
 const GROUP: usize = 8 * LINE;
-/// Words per step where most lines have bits.
-const DENSE: usize = 8 * GROUP;
+/// Words per step: a bit for each line of them fits into a word.
+const PIECE: usize = 64 * LINE;
 
 /// A word that bits come from. Words that are only lent cannot be written and do not clear.
 pub(super) trait Source {
@@ -131,38 +132,88 @@ fn or_all<D: Sink, S: Source, const SHIFTED: bool>(dst: &[D], src: &[S], shift: 
     found
 }
 
+/// A piece whose lines that have bits are known and on their way to the cache.
+struct Piece<'a, D, S> {
+    dst: &'a [D],
+    /// One word more, if shifted.
+    src: &'a [S],
+    /// One bit per line.
+    dirty: u64,
+}
+
+impl<'a, D: Sink, S: Source> Piece<'a, D, S> {
+    #[inline(always)]
+    fn new<const SHIFTED: bool>(dst: &'a [D], src: &'a [S]) -> Self {
+        let more = usize::from(SHIFTED);
+        let mut dirty: u64 = 0;
+        for (group, place) in dst.chunks(GROUP).zip((0_usize..).step_by(GROUP)) {
+            let from = src.get(place..).unwrap_or_default();
+            let reaches_in = SHIFTED && from.get(GROUP).is_some_and(|word| word.read() != 0);
+            if from.first_chunk::<GROUP>().is_some_and(|from| !any(from)) && !reaches_in {
+                continue;
+            }
+            for (line, at) in group.chunks(LINE).zip((0_usize..).step_by(LINE)) {
+                if any(from.get(at..at.wrapping_add(LINE).wrapping_add(more)).unwrap_or_default()) {
+                    dirty |= 1_u64.wrapping_shl((place.wrapping_add(at) / LINE) as u32);
+                    line.first().map(prefetch);
+                }
+            }
+        }
+        Piece { dst, src, dirty }
+    }
+
+    #[inline(always)]
+    fn is_dense(&self) -> bool {
+        D::BY_VECTOR && (self.dirty.count_ones() as usize).wrapping_mul(3 * LINE) >= self.dst.len()
+    }
+
+    #[inline(always)]
+    fn or<const SHIFTED: bool>(mut self, shift: u32, add: &mut impl FnMut(&Found)) {
+        while self.dirty != 0 {
+            let at = (self.dirty.trailing_zeros() as usize).wrapping_mul(LINE);
+            let end = at.wrapping_add(LINE);
+            self.dirty &= self.dirty.wrapping_sub(1);
+            if let (Some(to), Some(from)) =
+                (self.dst.get(at..end), self.src.get(at..end.wrapping_add(usize::from(SHIFTED))))
+            {
+                add(&or_all::<D, S, SHIFTED>(to, from, shift));
+            }
+        }
+    }
+}
+
 /// Word i of `dst` gets the 64 bits of `src` from bit 64 * i + `shift` on, all in word i if not `SHIFTED`. If it is, `src` has
 /// one word more than `dst`. As many words as `dst` has are cleared, whole.
 #[inline(always)]
-pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(dst: &[D], src: &[S], shift: u32) -> Count {
-    let more = usize::from(SHIFTED);
+pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], mut src: &[S], shift: u32) -> Count {
     let mut sum = Count::default();
     let mut add = |found: &Found| sum.add(Count { newly: found.newly, total: found.total });
-    let (mut dst, mut src) = (dst, src);
     // What was found last tells what to expect.
     let mut dense = false;
+    // The piece before: while the next is looked at, its words come from memory.
+    let mut pending: Option<Piece<'_, D, S>> = None;
     while !dst.is_empty() {
-        let len = dst.len().min(if dense { DENSE } else { GROUP });
-        let (Some((to, dst_rest)), Some(from)) = (dst.split_at_checked(len), src.get(..len.wrapping_add(more))) else {
-            break;
-        };
-        if dense || len < GROUP {
+        let len = if dst.len() < LINE { dst.len() } else { PIECE.min(dst.len() & !LINE.wrapping_sub(1)) };
+        let (to, from) = (dst.get(..len), src.get(..len.wrapping_add(usize::from(SHIFTED))));
+        let (Some(to), Some(from)) = (to, from) else { break };
+        (dst, src) = (dst.get(len..).unwrap_or_default(), src.get(len..).unwrap_or_default());
+        let last = pending.take();
+        if !dense && len >= LINE {
+            let piece = Piece::new::<SHIFTED>(to, from);
+            dense = piece.is_dense();
+            pending = Some(piece);
+        }
+        if let Some(last) = last {
+            last.or::<SHIFTED>(shift, &mut add);
+        }
+        if pending.is_none() {
             let found = or_all::<D, S, SHIFTED>(to, from, shift);
             add(&found);
             dense = found.words.wrapping_mul(8) >= len as u64;
-        } else if any(from) {
-            let mut lines: usize = 0;
-            for (i, to) in to.chunks_exact(LINE).enumerate() {
-                let at = i.wrapping_mul(LINE);
-                let Some(from) = from.get(at..at.wrapping_add(LINE).wrapping_add(more)) else { break };
-                if any(from) {
-                    add(&or_all::<D, S, SHIFTED>(to, from, shift));
-                    lines = lines.wrapping_add(1);
-                }
-            }
-            dense = D::BY_VECTOR && lines >= 3;
         }
-        (dst, src) = (dst_rest, src.get(len..).unwrap_or_default());
+    }
+    if let Some(last) = pending {
+        last.or::<SHIFTED>(shift, &mut add);
     }
     sum
 }

@@ -1,6 +1,7 @@
 //! The loops of `loops` and `scale`, compiled for the machine as it is: x86-64 in general has no instruction that counts bits
-//! and vectors of two words only, while every server since 2013 has both. No code of its own and no intrinsics: only the
-//! choice. docs/performance.md has what it brings.
+//! and vectors of two words only, while nearly every server has more. No algorithm: only the choice, and a hint to the cache.
+//!
+//! Measured (docs/performance.md): 2 to 3 times as fast in the cache, 1.2 to 1.6 times in memory; the hint, 1.3 times.
 
 use super::bitmap::Count;
 use super::loops::{self, Sink, Source};
@@ -34,6 +35,19 @@ variants! {
     clear[S: Source](words: &[S]) = loops::clear(words);
     expand[S: Source](out: &mut [u64], src: &[S], k: u32) = expand_body(out, src, k);
     fold[S: Source](out: &mut [u64], src: &[S], shift: u32, k: u32) = fold_body(out, src, shift, k);
+}
+
+/// Asks for the cache line of a word that will be written.
+#[inline(always)]
+pub(super) fn prefetch<T>(word: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a hint, which has no effect that a program could see, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(std::ptr::from_ref(word).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = word;
 }
 
 #[inline(always)]
