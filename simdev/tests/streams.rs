@@ -165,6 +165,12 @@ fn v2_round(config: &Config, chunk: usize) {
     let (source, sink) = (Device::new(config.clone().seeded(9)), Device::new(config.clone()));
     let flags = v2::flags(&source).unwrap();
     let (p2p, pre_copy) = (flags & 2 != 0, flags & 4 != 0);
+    let offered = match config.precopy {
+        Precopy::Nothing => 0,
+        Precopy::Half => config.state_size / 2,
+        Precopy::Everything => config.state_size,
+        Precopy::Bytes(bytes) => bytes.min(config.state_size),
+    };
     let mut stream = Vec::new();
     if pre_copy {
         assert!(v2::set(&source, v2::PRE_COPY).unwrap() >= 0);
@@ -173,7 +179,8 @@ fn v2_round(config: &Config, chunk: usize) {
             source.touch(round * 50, 70, 4).unwrap();
             let (_, initial, dirty) = v2::info(&source).unwrap();
             assert!(initial == 0 || config.needs_info, "C3");
-            assert!(dirty > 0 || initial > 0 || config.state_size < 500);
+            // What was touched may lie behind what is offered while the device runs.
+            assert!(dirty > 0 || initial > 0 || offered < 200);
         }
     }
     if p2p {
