@@ -104,6 +104,8 @@ static void many_wait(void)
 	pthread_t a, b[6];
 
 	begin();
+	/* A stop may come before the start, and harvests behind both. */
+	OK(vfiomig_tracker_start(t, ERRP));
 	pthread_create(&a, NULL, harvester, NULL);
 	sem_wait(&inside);
 	for (int i = 0; i < 6; i++)

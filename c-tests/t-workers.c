@@ -49,7 +49,7 @@ static struct vfiomig_device *device(struct fake *f, int i)
 	struct vfiomig_device_ops ops;
 	struct vfiomig_device_options options;
 	struct vfiomig_device *d = NULL;
-	char name[8];
+	char name[16];
 
 	fake_init(f);
 	f->hook = where;

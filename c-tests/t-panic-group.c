@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A bug in the library, in any function of groups, migrations and reports: the process lives, the caller is told, the handle accepts
+ * only _free. And each of these functions with NULL for what it needs: refused in words, nothing done.
+ * library: panic
+ * variants: plain asan valgrind
+ */
+#include "fake.h"
+
+static struct fake f;
+static struct vfiomig_device *d;
+static struct vfiomig_tracker *t;
+static struct vfiomig_group *g;
+static struct vfiomig_migration *m;
+static struct vfiomig_report *r;
+
+static void arm(const char *name)
+{
+	setenv("VFIOMIG_TEST_PANIC", name, 1);
+}
+
+static void disarm(void)
+{
+	unsetenv("VFIOMIG_TEST_PANIC");
+}
+
+static int put(void *opaque, size_t device, const void *data, size_t len, uint32_t flags)
+{
+	(void)opaque, (void)device, (void)data, (void)len, (void)flags;
+	return 0;
+}
+
+static int64_t get(void *opaque, size_t device, void *buf, size_t len, uint32_t *flags, uint64_t *total)
+{
+	(void)opaque, (void)device, (void)buf, (void)len, (void)flags, (void)total;
+	return 0;
+}
+
+#define IS(function) if (!strcmp(name, #function))
+
+static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfiomig_error **errp)
+{
+	struct vfiomig_report *report = NULL;
+	struct vfiomig_policy policy;
+
+	VFIOMIG_INIT(&policy);
+	IS(vfiomig_group_add_device) return vfiomig_group_add_device(g, d, errp);
+	IS(vfiomig_group_add_tracker) return vfiomig_group_add_tracker(g, t, errp);
+	IS(vfiomig_group_check) return vfiomig_group_check(g, &policy, NULL, errp);
+	IS(vfiomig_group_get_report) return vfiomig_group_get_report(g, &report, errp);
+	IS(vfiomig_group_harvest) return vfiomig_group_harvest(g, NULL, NULL, errp);
+	IS(vfiomig_group_pause) return vfiomig_group_pause(g, errp);
+	IS(vfiomig_group_remove_device) return vfiomig_group_remove_device(g, d, errp);
+	IS(vfiomig_group_remove_tracker) return vfiomig_group_remove_tracker(g, t, errp);
+	IS(vfiomig_group_resume) return vfiomig_group_resume(g, errp);
+	return 1;
+}
+
+static int64_t call_migration(const char *name, struct vfiomig_migration *m, struct vfiomig_error **errp)
+{
+	struct vfiomig_migration_pending pending;
+	struct vfiomig_estimate estimate;
+	struct vfiomig_report *report = NULL;
+
+	VFIOMIG_INIT(&pending);
+	VFIOMIG_INIT(&estimate);
+	IS(vfiomig_migration_abort) return vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, errp);
+	IS(vfiomig_migration_advance) return vfiomig_migration_advance(m, VFIOMIG_SAVE_TRACKING, 0, errp);
+	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_SAVE_TRACKING, errp);
+	IS(vfiomig_migration_get_estimate) return vfiomig_migration_get_estimate(m, NULL, &estimate, NULL, errp);
+	IS(vfiomig_migration_get_pending) return vfiomig_migration_get_pending(m, 0, &pending, errp);
+	IS(vfiomig_migration_get_report) return vfiomig_migration_get_report(m, &report, errp);
+	IS(vfiomig_migration_load_complete) return vfiomig_migration_load_complete(m, NULL, 0, get, NULL, errp);
+	IS(vfiomig_migration_save_complete)
+		return vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, errp);
+	IS(vfiomig_migration_save_iterate)
+		return vfiomig_migration_save_iterate(m, 1, 1, NULL, 0, put, NULL, NULL, 0, errp);
+	return 1;
+}
+
+static void begin(void)
+{
+	struct vfiomig_tracker_options o;
+
+	fake_init(&f);
+	d = fake_device(&f);
+	VFIOMIG_INIT(&o);
+	o.flags = VFIOMIG_TRACKER_F_EVERYTHING;
+	OK(vfiomig_tracker_new(&o, &t, ERRP));
+	OK(vfiomig_group_new(NULL, &g, ERRP));
+	OK(vfiomig_group_add_device(g, d, ERRP));
+	OK(vfiomig_group_add_tracker(g, t, ERRP));
+	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &m, ERRP));
+	OK(vfiomig_migration_get_report(m, &r, ERRP));
+}
+
+static void end(void)
+{
+	vfiomig_report_free(r);
+	vfiomig_migration_free(m);
+	vfiomig_group_free(g);
+	vfiomig_tracker_free(t);
+	FAKE_END(&f, d);
+}
+
+/* Those that cannot say it with an error; false if the name is not among them. */
+static bool call_other(const char *name)
+{
+	struct vfiomig_group *made_group = NULL;
+	struct vfiomig_migration *made = NULL;
+
+	arm(name);
+	IS(vfiomig_group_new) FAILS(vfiomig_group_new(NULL, &made_group, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_migration_new)
+		FAILS(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_migration_get_phase) CHECK_EQ(vfiomig_migration_get_phase(m), VFIOMIG_PHASE_FAILED);
+	else IS(vfiomig_migration_cancel) vfiomig_migration_cancel(m);
+	else IS(vfiomig_phase_name) CHECK(!strcmp(vfiomig_phase_name(1), "?"));
+	else IS(vfiomig_report_text) CHECK(!strcmp(vfiomig_report_text(r), ""));
+	else IS(vfiomig_report_phase) CHECK(!vfiomig_report_phase(r, 0));
+	else IS(vfiomig_report_phase_count) CHECK_EQ(vfiomig_report_phase_count(r), 0);
+	/* Nothing was freed: end() does it. */
+	else IS(vfiomig_report_free) vfiomig_report_free(r);
+	else IS(vfiomig_migration_free) vfiomig_migration_free(m);
+	else IS(vfiomig_group_free) vfiomig_group_free(g);
+	else {
+		disarm();
+		return false;
+	}
+	disarm();
+	CHECK(!made && !made_group);
+	return true;
+}
+
+/* Every function of a poisoned handle, and none of them touches the device. */
+static void poisoned(bool of_group)
+{
+	static const char *const names[] = {
+#define FUNCTION(name) #name,
+#include "functions.inc"
+#undef FUNCTION
+	};
+	unsigned calls = f.calls;
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		int64_t result = of_group ? call_group(names[i], g, ERRP) : call_migration(names[i], m, ERRP);
+
+		if (result != 1)
+			FAILS(result, ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	}
+	CHECK_EQ(f.calls, calls);
+}
+
+static void one(const char *name)
+{
+	const bool of_group = !strncmp(name, "vfiomig_group_", 14);
+	int before = atomic_load(&t_failures);
+	int64_t result;
+
+	if (!of_group && strncmp(name, "vfiomig_migration_", 18) && strncmp(name, "vfiomig_report_", 15) &&
+	    strcmp(name, "vfiomig_phase_name"))
+		return;
+	begin();
+	if (!call_other(name)) {
+		result = of_group ? call_group(name, NULL, ERRP) : call_migration(name, NULL, ERRP);
+		CHECK(result != 1); /* the tables above have every function */
+		FAILS(result, EINVAL, VFIOMIG_ERR_ARGUMENT);
+		arm(name);
+		result = of_group ? call_group(name, g, ERRP) : call_migration(name, m, ERRP);
+		disarm();
+		FAILS(result, ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+		CHECK_HAS(vfiomig_error_message(t_error), name);
+		poisoned(of_group);
+	}
+	end();
+	if (atomic_load(&t_failures) != before)
+		printf("in %s\n", name);
+}
+
+int main(void)
+{
+	t_begin();
+	arm("vfiomig_version");
+	if (vfiomig_version()) {
+		puts("this library does not panic on demand");
+		return 77;
+	}
+	disarm();
+#define FUNCTION(name) one(#name);
+#include "functions.inc"
+	return t_end();
+}
