@@ -119,7 +119,7 @@ check-asan:  ## The tests with lying and failing devices under AddressSanitizer
 check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migratable devices, in a VM
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
 	CC='$(CC)' c-tests/kernel/driver/check.sh
-	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
+	LAB_TIMEOUT=1500 LAB_TEST_TIMEOUT=240 LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
 
 # On a kernel that has to be built first, or on the image that VFIOMIG_LAB_KERNEL names.
 check-kernel-full: export VFIOMIG_LAB_KERNEL := $(or $(VFIOMIG_LAB_KERNEL),mock)
@@ -127,7 +127,8 @@ check-kernel-full: $(STAGE)/.done  ## The same on a kernel with a mock IOMMU, an
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel-mock' mock
 	CC='$(CC)' c-tests/kernel/driver/check.sh
-	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
+	VFIOMIG_LAB_FULL=1 LAB_ENV=VFIOMIG_LAB_FULL LAB_TIMEOUT=2400 LAB_TEST_TIMEOUT=900 \
+	  LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
 	LAB_PROGS='$(OUT)/kernel-mock' LAB_ARGUMENTS=mock LAB_PCI= c-tests/kernel/check.sh
 
 LAB_KERNEL ?= stock
