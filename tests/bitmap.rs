@@ -141,6 +141,41 @@ fn check_drain(mut case: Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Source, destination, first bit and number of the source's, first bit of the destination's, which of them are atomic.
+type TwoSides = (Vec<u64>, Vec<u64>, (u64, u64), u64, (bool, bool));
+
+fn two_sides(len: usize) -> impl Strategy<Value = TwoSides> {
+    let sides = (words(len), words(len), range(len), near(len as u64 * 64), any::<(bool, bool)>());
+    sides.prop_map(move |(mut src, mut dst, from, to, atomic)| {
+        src.resize(len, 0);
+        dst.resize(len, 0);
+        (src, dst, (from.0, from.1.min(len as u64 * 64 - to)), to, atomic)
+    })
+}
+
+fn check_merge_and_take((src, dst, (bit, bits), to, (from_atomic, to_atomic)): TwoSides) -> Result<(), TestCaseError> {
+    let mut merged = dst.clone();
+    let on_bits: Vec<_> = (0..bits).filter(|i| get(&src, bit + i)).collect();
+    let count = set(&mut merged, on_bits.iter().map(|i| to + i));
+
+    let (result, newly) = on(to_atomic, &dst, |dst| bitmap::merge(dst, to, &src, bit, bits));
+    prop_assert_eq!(&result, &merged);
+    prop_assert_eq!(newly, count.newly);
+
+    let mut left = src.clone();
+    on_bits.iter().for_each(|i| put(&mut left, bit + i, false));
+    let (rest, (result, taken)) =
+        on(from_atomic, &src, |src| on(to_atomic, &dst, |dst| bitmap::take(dst, to, src, bit, bits)));
+    prop_assert_eq!(&result, &merged);
+    prop_assert_eq!(&rest, &left);
+    prop_assert_eq!(taken, count);
+
+    let (rest, taken) = on(from_atomic, &src, |src| bitmap::take_away(src, bit, bits));
+    prop_assert_eq!(rest, left);
+    prop_assert_eq!(taken, count.total);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -164,35 +199,8 @@ proptest! {
     }
 
     #[test]
-    fn merge_and_take_are_the_model(
-        (src, dst) in (words(40), words(40)),
-        (from, to) in (range(40), near(40 * 64)),
-        (from_atomic, to_atomic) in any::<(bool, bool)>(),
-    ) {
-        let (mut src, mut dst) = (src, dst);
-        src.resize(40, 0);
-        dst.resize(40, 0);
-        let (bit, bits) = (from.0, from.1.min(40 * 64 - to));
-        let mut merged = dst.clone();
-        let on_bits: Vec<_> = (0..bits).filter(|i| get(&src, bit + i)).collect();
-        let count = set(&mut merged, on_bits.iter().map(|i| to + i));
-
-        let (result, newly) = on(to_atomic, &dst, |dst| bitmap::merge(dst, to, &src, bit, bits));
-        prop_assert_eq!(&result, &merged);
-        prop_assert_eq!(newly, count.newly);
-
-        let mut left = src.clone();
-        on_bits.iter().for_each(|i| put(&mut left, bit + i, false));
-        let (rest, (result, taken)) = on(from_atomic, &src, |src| {
-            on(to_atomic, &dst, |dst| bitmap::take(dst, to, src, bit, bits))
-        });
-        prop_assert_eq!(&result, &merged);
-        prop_assert_eq!(&rest, &left);
-        prop_assert_eq!(taken, count);
-
-        let (rest, taken) = on(from_atomic, &src, |src| bitmap::take_away(src, bit, bits));
-        prop_assert_eq!(rest, left);
-        prop_assert_eq!(taken, count.total);
+    fn merge_and_take_are_the_model(sides in two_sides(40)) {
+        check_merge_and_take(sides)?;
     }
 
     #[test]
@@ -258,6 +266,11 @@ proptest! {
     #[test]
     fn large_moves_are_the_model(case in case(6000, 5)) {
         check_drain(case)?;
+    }
+
+    #[test]
+    fn large_merges_and_takes_are_the_model(sides in two_sides(4000)) {
+        check_merge_and_take(sides)?;
     }
 }
 
