@@ -133,6 +133,12 @@ static bool source(int fd, const struct options *o, enum outcome *outcome)
         if (vm_start_devices(&vm) == 0 && vm_start_vcpu(&vm) == 0) {
             print_start(o);
             vm_print_log(&vm);
+            /* Stop and go on once, as on a user's request. */
+            if (vm_pause(&vm, who) < 0 || vm_resume(&vm, who) < 0) {
+                printf("FAILED: the guest does not stop and go on\n");
+                vm_free(&vm);
+                return false;
+            }
             *outcome = source_run(&vm, &wire, o, &report);
             report_line_end();
             good = judge(&vm, o, &report, *outcome);

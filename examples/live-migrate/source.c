@@ -271,6 +271,12 @@ static int stop_and_copy(struct source *s)
 {
     struct report *r = s->report;
 
+    /* N20: with page requests there is one more barrier before, in which devices start no DMA, and vCPUs run on to answer
+     * what was asked. A VMM without a vIOMMU goes past it. */
+    if (s->vm->page_requests && advance(s, VFIOMIG_SAVE_VIOMMU_GRACE) < 0) {
+        return -1;
+    }
+
     /* W5, N24: vCPUs before devices, and the VMM's own emulation with them: what writes RAM must be quiet, or in a log.
      * From here to RUNNING nobody may touch the devices' registers (W1, N18, V2-8). */
     vm_stop_vcpu(s->vm);

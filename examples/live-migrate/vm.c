@@ -201,6 +201,7 @@ static int add_group(struct vm *vm, const char *name)
     }
     /* A VMM blocks migration with these reasons, and maps device memory for peer-to-peer DMA only with
      * VFIOMIG_POLICY_P2P (N19). Here nothing is mapped but RAM. */
+    vm->page_requests = (policy.answers & VFIOMIG_POLICY_PAGE_REQUESTS) != 0;
     const bool migratable = (policy.answers & VFIOMIG_POLICY_MIGRATABLE) != 0;
     if (!migratable) {
         fprintf(stderr, "%s: cannot be migrated: %s\n", name, vfiomig_report_text(reasons));
@@ -290,6 +291,22 @@ void vm_free(struct vm *vm)
     free((void *)vm->dirty);
     free(vm->dma_pages);
     pthread_mutex_destroy(&vm->dma_lock);
+}
+
+int vm_pause(struct vm *vm, const char *name)
+{
+    struct vfiomig_error *error = NULL;
+    vm_stop_vcpu(vm); /* W5: before the devices, which nobody may touch then */
+    return vfiomig_group_pause(vm->group, &error) < 0 ? fail(name, error) : 0;
+}
+
+int vm_resume(struct vm *vm, const char *name)
+{
+    struct vfiomig_error *error = NULL;
+    if (vfiomig_group_resume(vm->group, &error) < 0) {
+        return fail(name, error);
+    }
+    return vm_start_vcpu(vm); /* when every device answers again */
 }
 
 int vm_begin(struct vm *vm, uint32_t direction, struct vfiomig_error **error)

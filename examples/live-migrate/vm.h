@@ -40,6 +40,7 @@ struct vm {
     struct vfiomig_tracker *tracker; /* pages that the devices wrote */
     struct vfiomig_group *group;     /* all devices, and the tracker */
     struct vfiomig_migration *migration; /* while there is one */
+    bool page_requests;              /* all devices can be kept from DMA while vCPUs answer for them (N20) */
     uint64_t *dma_pages;             /* v1: room for what the VM's own log of DMA says */
 
     unsigned devices;
@@ -65,6 +66,10 @@ int vm_start_vcpu(struct vm *vm);
 void vm_boot(struct vm *vm);      /* the guest fills its RAM */
 void vm_stop_vcpu(struct vm *vm); /* when it returns the vCPU is quiet */
 void vm_free(struct vm *vm);
+
+/* The guest stops and goes on, with nothing migrated. 0 or -1, and has said why. */
+int vm_pause(struct vm *vm, const char *name);
+int vm_resume(struct vm *vm, const char *name);
 
 /* A migration of the VM's devices: VFIOMIG_DIRECTION_*. Ended by vm_free(). */
 int vm_begin(struct vm *vm, uint32_t direction, struct vfiomig_error **error);
