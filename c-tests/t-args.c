@@ -227,7 +227,7 @@ static void makers(void)
 	FAILS(vfiomig_device_new_kernel(-1, NULL, &made, ERRP), EBADF, VFIOMIG_ERR_ARGUMENT);
 	FAILS(vfiomig_device_new_kernel(-1, NULL, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	FAILS(vfiomig_device_new_kernel(INT32_MIN, NULL, &made, ERRP), EBADF, VFIOMIG_ERR_ARGUMENT);
-	REFUSED(ops.flags = 2, VFIOMIG_ERR_ARGUMENT);
+	REFUSED(ops.flags = 4, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(ops.flags = 1u << 31, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.flags = 0x10, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.draft_cursor = 3, VFIOMIG_ERR_ARGUMENT);
@@ -253,6 +253,7 @@ static void makers(void)
 	MADE(o.buffer_size = 4096);
 	MADE(o.buffer_size = 1u << 30); /* taken when it is needed, not before */
 	MADE(ops.flags = VFIOMIG_OPS_F_ANY_THREAD);
+	MADE(ops.flags = VFIOMIG_OPS_F_ANY_THREAD | VFIOMIG_OPS_F_REPORT_ADDS_BITS);
 	MADE(ops.data_precopy_info = NULL);
 	MADE(ops.device_info = NULL);
 	MADE((ops.region_info = NULL, ops.reset = NULL));

@@ -382,6 +382,13 @@
 #define VFIOMIG_OPS_F_ANY_THREAD 1
 
 /**
+ * vfiomig_device_ops: a report of the DMA log (VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT) only sets bits and leaves the others of
+ * the bitmap as they are. The kernel does that, so set it where device_feature passes the request on to the kernel. Reports
+ * of several devices then go into one buffer. Without it each gets a buffer that is all zero.
+ */
+#define VFIOMIG_OPS_F_REPORT_ADDS_BITS 2
+
+/**
  * After a failed state change, leave the device where it is found.
  */
 #define VFIOMIG_ON_FAILURE_KEEP 0

@@ -77,6 +77,7 @@ pub struct Info {
 pub struct Device {
     name: String,
     any_thread: bool,
+    report_adds_bits: bool,
     cache: Cache,
     gate: Gate<Inner>,
     /// Requests to the DMA log go beside data calls and state changes, which may be in progress on another thread.
@@ -114,7 +115,7 @@ impl Device {
         if !(MIN_BUFFER..=MAX_BUFFER).contains(&size) {
             return Err(Error::argument(format!("buffer_size: {size} is not within {MIN_BUFFER} to {MAX_BUFFER}")));
         }
-        let any_thread = transport.any_thread();
+        let (any_thread, report_adds_bits) = (transport.any_thread(), transport.report_adds_bits());
         let cache = Cache::new();
         let transport: Arc<dyn Transport> = Arc::from(transport);
         let found =
@@ -137,7 +138,7 @@ impl Device {
             user: this_thread(),
         };
         let log = Gate::new(Arc::clone(&inner.transport));
-        let device = Device { name: options.name, any_thread, cache, gate: Gate::new(inner), log };
+        let device = Device { name: options.name, any_thread, report_adds_bits, cache, gate: Gate::new(inner), log };
         log!(Info, "{}: {}", device.name, device.summary());
         Ok(device)
     }
@@ -170,6 +171,11 @@ impl Device {
     /// Whether calls may come from threads that the library makes inside a call.
     pub fn any_thread(&self) -> bool {
         self.any_thread
+    }
+
+    /// Whether reports of its DMA log leave the bits that are on already.
+    pub(crate) fn report_adds_bits(&self) -> bool {
+        self.report_adds_bits
     }
 
     /// Whether the handle was freed while something still refers to it.

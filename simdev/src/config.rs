@@ -128,6 +128,8 @@ pub struct DmaLog {
     pub whole_words: bool,
     /// Logging ends when the device leaves STOP_COPY for STOP (L8: pds).
     pub stops_itself: bool,
+    /// REPORT replaces what is in the bitmap instead of adding to it, so it wants a bitmap of its own (P10).
+    pub overwrites: bool,
 }
 
 impl Default for DmaLog {
@@ -140,6 +142,7 @@ impl Default for DmaLog {
             max_total: u64::MAX,
             whole_words: false,
             stops_itself: false,
+            overwrites: false,
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Shared {
     pub v2: bool,
     pub draft: bool,
     pub real_fd: bool,
+    pub report_adds_bits: bool,
 }
 
 /// A software device; clones are the same device.
@@ -38,6 +39,7 @@ impl Device {
             v2: config.is_v2(),
             draft: config.is_draft(),
             real_fd: config.data == crate::config::DataPath::RealFd,
+            report_adds_bits: config.dma_log.is_some_and(|log| !log.overwrites),
             machine: Mutex::new(Machine::new(config)),
         }))
     }

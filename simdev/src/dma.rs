@@ -3,7 +3,7 @@
 use crate::bytes::{u32_at, u64_at};
 use crate::config::DmaLog;
 use crate::faults::Effect;
-use crate::iova_bitmap::IovaBitmap;
+use crate::iova_bitmap::{IovaBitmap, Report};
 use crate::judge::Judge;
 use crate::space::Space;
 use crate::user;
@@ -186,7 +186,8 @@ pub(crate) fn report(
             judge.record("L7", format!("a record at {first:#x} reaches into the next range: lost there"));
         }
     }
-    told.write(judge)?;
+    let how = if config.overwrites { Report::Overwrites } else { Report::Adds };
+    told.write(how, judge)?;
     for tracked in found {
         tracker.dirty.remove(&tracked);
     }

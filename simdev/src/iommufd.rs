@@ -5,7 +5,7 @@ use crate::config::Kernel;
 use crate::device::Device;
 use crate::dma::PAGE;
 use crate::faults::{Access, Effect};
-use crate::iova_bitmap::IovaBitmap;
+use crate::iova_bitmap::{IovaBitmap, Report};
 use crate::judge::Judge;
 use crate::space::{Piece, Space, Tables};
 use crate::watch::Watch;
@@ -222,7 +222,7 @@ impl Iommufd {
         for record in &found[..told] {
             bitmap.record(record.first * PAGE, (record.first + (record.pages - 1)) * PAGE + (PAGE - 1));
         }
-        if bitmap.write(&mut judge).is_err() {
+        if bitmap.write(Report::Adds, &mut judge).is_err() {
             // I7: no error.
             judge.record("I7", "the bitmap cannot be written: its bits are lost");
         }

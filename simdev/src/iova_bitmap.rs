@@ -3,6 +3,15 @@
 use crate::judge::Judge;
 use crate::user;
 
+/// How a report reaches the client's bitmap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// As the kernel's: what is on stays on (I8, L5), so several can go into one bitmap.
+    Adds,
+    /// As that of a server which sends its bitmap whole: what was there is lost.
+    Overwrites,
+}
+
 /// What the kernel reaches at a time, and all of it: it pins whole pages.
 const PINNED: u64 = 4096;
 
@@ -41,14 +50,15 @@ impl IovaBitmap {
         true
     }
 
-    /// ORs the bits into the client's memory. EFAULT: nothing was written.
-    pub fn write(self, judge: &mut Judge) -> Result<(), i32> {
+    /// Brings the bits into the client's memory. EFAULT: nothing was written.
+    pub fn write(self, how: Report, judge: &mut Judge) -> Result<(), i32> {
         let spilled = self.words.iter().rposition(|&word| word != 0).map_or(0, |at| at + 1);
         let asked = self.asked.div_ceil(64) as usize;
         let mut memory = vec![0; asked.max(spilled)];
         user::read_words(self.address, &mut memory)?;
-        if memory[..asked].iter().any(|&word| word != 0) {
-            judge.record("P10", "the bitmap is not zero before the request");
+        if how == Report::Overwrites && memory[..asked].iter().any(|&word| word != 0) {
+            judge.record("P10", "the bitmap is not zero before the request, and what was in it is lost");
+            memory.fill(0);
         }
         if self.beyond {
             judge.record("I6", "records end past a bitmap that is not whole pages");

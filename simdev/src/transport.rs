@@ -11,6 +11,9 @@ use vfiomig::error::{Errno, Error, Kind};
 use vfiomig::transport::ops::Ops;
 use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
 
+/// `VFIOMIG_OPS_F_REPORT_ADDS_BITS`.
+const REPORT_ADDS_BITS: u32 = 0x2;
+
 impl Device {
     /// A transport to the device. It keeps the device alive.
     pub fn transport(&self) -> Box<dyn Transport> {
@@ -22,7 +25,7 @@ impl Device {
         let real = self.0.real_fd;
         let ops = Ops {
             argsz: size_of::<Ops>() as u32,
-            flags: 0,
+            flags: if self.0.report_adds_bits { REPORT_ADDS_BITS } else { 0 },
             device_info: Some(device_info),
             device_feature: Some(device_feature),
             region_info: Some(region_info),
@@ -47,6 +50,9 @@ fn errno<T>(result: Result<T, i32>) -> Result<T, Errno> {
 }
 
 impl Transport for Direct {
+    fn report_adds_bits(&self) -> bool {
+        self.0.report_adds_bits
+    }
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         errno(self.0.device_info(info))
     }

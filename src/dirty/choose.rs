@@ -14,6 +14,7 @@ use crate::error::{Errno, Result};
 use crate::transport::type1::ability;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// One log with what is known of its health.
 pub(crate) struct Source {
@@ -21,11 +22,14 @@ pub(crate) struct Source {
     pub any_thread: bool,
     /// Why it keeps no log although it should: all that is mapped is dirty until a restart helps.
     pub failed: Option<Errno>,
+    /// Its reads made a thread sleep last time; so it is taken to be before the first.
+    pub waits: AtomicBool,
 }
 
 impl Source {
-    fn new(log: impl Log + 'static) -> Self {
-        Source { any_thread: log.any_thread(), log: Mutex::new(Box::new(log)), failed: None }
+    pub fn new(log: impl Log + 'static) -> Self {
+        let waits = AtomicBool::new(true);
+        Source { any_thread: log.any_thread(), log: Mutex::new(Box::new(log)), failed: None, waits }
     }
 }
 

@@ -9,17 +9,11 @@ use super::deliver::{Deliverer, Offer, Request, Whom};
 use super::leftover::Bits;
 use super::log::{Log, Maps, Read};
 use super::ranges::{Span, SpanSet};
+use super::reading::read_all;
 use super::scratch::{Pages, Pool};
 use super::tracker::{Book, Inner, Tracker};
 use crate::error::{Errno, Error, Result};
 use crate::gate::Pass;
-use crate::log::log;
-use crate::workers;
-use std::collections::VecDeque;
-
-/// Bitmaps that are filled at the same time, in bytes; a single larger one is taken all the same. Together with the leftovers of
-/// a 1 TiB guest (32 MiB) it stays below 80 MiB.
-const AT_ONCE: usize = 32 << 20;
 
 /// What a harvest brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,155 +118,6 @@ impl Tracker {
     pub fn harvest(&self, request: &mut Request<'_>) -> Result<Harvest> {
         harvest(&[self], request)
     }
-}
-
-/// One source's way through its reads.
-struct Job {
-    part: usize,
-    source: usize,
-    any_thread: bool,
-    queue: VecDeque<Read>,
-    failed: Option<Errno>,
-}
-
-/// Reads all sources, or what they hold of `within`, and hands out what comes. Failed logs are started anew (L6).
-pub(crate) fn read_all(
-    parts: &mut [Part<'_>],
-    within: Option<Span>,
-    keep: bool,
-    max_workers: usize,
-    deliverer: &mut Deliverer<'_, '_>,
-    tally: &mut Tally,
-) {
-    let mut jobs = Vec::new();
-    for (number, part) in parts.iter_mut().enumerate() {
-        for (source, state) in part.sources.iter_mut().enumerate() {
-            let log = state.log.get_mut();
-            for span in log.blind(&part.book.maps) {
-                if let Some(span) = within.map_or(Some(span), |within| span.intersect(within)) {
-                    part.book.left.add(span);
-                }
-            }
-            let queue =
-                if state.failed.is_none() { log.reads(&part.book.maps, within).into() } else { VecDeque::new() };
-            jobs.push(Job { part: number, source, any_thread: state.any_thread, queue, failed: state.failed });
-        }
-    }
-    let mut books = Vec::new();
-    let mut shared = Vec::new();
-    for part in parts.iter_mut() {
-        books.push(&mut *part.book);
-        shared.push((&*part.sources, part.pool));
-    }
-    loop {
-        let round = next_round(&mut jobs);
-        if round.is_empty() {
-            break;
-        }
-        let any: Vec<bool> = round.iter().map(|&(job, _)| jobs.get(job).is_some_and(|job| job.any_thread)).collect();
-        let places: Vec<(usize, usize)> =
-            round.iter().map(|&(job, _)| jobs.get(job).map_or((0, 0), |job| (job.part, job.source))).collect();
-        let read_one = |index: usize| {
-            let (_, read) = round.get(index)?;
-            let (part, source) = *places.get(index)?;
-            let (sources, pool) = shared.get(part)?;
-            Some(read_into(sources.get(source)?, pool, read, keep))
-        };
-        let merge = |index: usize, outcome: Option<Outcome>| {
-            let (Some(outcome), Some(&(job, read))) = (outcome, round.get(index)) else { return };
-            let Some(job) = jobs.get_mut(job) else { return };
-            let (Some(book), Some((_, pool))) = (books.get_mut(job.part), shared.get(job.part)) else { return };
-            tally.reads = tally.reads.saturating_add(1);
-            match outcome {
-                Ok(mut pages) => {
-                    distribute(book, deliverer, pages.room(read.words()), &read);
-                    pool.give(pages);
-                }
-                Err((errno, pages)) => {
-                    // Bits that came before the error are covered by what is marked for it.
-                    if let Some(mut pages) = pages {
-                        pages.words_mut().fill(0);
-                        pool.give(pages);
-                    }
-                    if restarts(shared.get(job.part).map_or(&[], |(sources, _)| sources), job.source) {
-                        job.queue.clear();
-                        job.failed = Some(errno);
-                    } else {
-                        // Only this range is in doubt (T6); others go on.
-                        tally.fail(errno, mark(book, Some(read.span)));
-                    }
-                }
-            }
-        };
-        workers::run_each(max_workers, &any, read_one, merge);
-    }
-    for job in jobs.iter().filter(|job| job.failed.is_some()) {
-        let Some(part) = parts.get_mut(job.part) else { continue };
-        let Some(source) = part.sources.get_mut(job.source) else { continue };
-        restart(source, part.book, part.page_size, "harvest");
-        if let Some(errno) = job.failed {
-            // After the restart: what is written from here on is logged again (L6).
-            tally.fail(errno, mark(part.book, None));
-        }
-    }
-}
-
-fn restarts(sources: &[Source], source: usize) -> bool {
-    sources.get(source).is_some_and(|source| source.log.lock().restarts_after_error())
-}
-
-/// A buffer, or why there are no bits in it.
-type Outcome = std::result::Result<Pages, (Errno, Option<Pages>)>;
-
-fn read_into(source: &Source, pool: &Pool, read: &Read, keep: bool) -> Outcome {
-    let mut pages = pool.take(read.words()).map_err(|errno| (errno, None))?;
-    match source.log.lock().read(read, keep, pages.room(read.words())) {
-        Ok(()) => Ok(pages),
-        Err(errno) => Err((errno, Some(pages))),
-    }
-}
-
-/// One read of each source, as many as may be held in memory at once; at least one.
-fn next_round(jobs: &mut [Job]) -> Vec<(usize, Read)> {
-    let mut round = Vec::new();
-    let mut sum = 0usize;
-    for (number, job) in jobs.iter_mut().enumerate() {
-        let Some(read) = job.queue.front().copied() else { continue };
-        let more = sum.saturating_add(read.words().saturating_mul(8));
-        if round.is_empty() || more <= AT_ONCE {
-            job.queue.pop_front();
-            sum = more;
-            round.push((number, read));
-        }
-    }
-    round
-}
-
-/// Starts a log anew. If that fails it is failed: everything it should know is dirty until a restart helps.
-pub(crate) fn restart(source: &mut Source, book: &Book, page_size: u64, name: &str) {
-    let log = source.log.get_mut();
-    let stopped = log.stop();
-    if let Err(errno) = stopped {
-        log!(Debug, "{name}: {}: stop: {errno}", log.describe());
-    }
-    // A log that could not be stopped cannot be started either, and why it could not be stopped says more.
-    source.failed = log.start(&book.maps, page_size).err().map(|errno| stopped.err().unwrap_or(errno));
-    match source.failed {
-        None => log!(Info, "{name}: {}: started anew", log.describe()),
-        Some(errno) => log!(Error, "{name}: {}: keeps no log any more: {errno}", log.describe()),
-    }
-}
-
-/// Marks what is mapped of `span`, or everything that is mapped, as dirty. Returns the bytes.
-pub(crate) fn mark(book: &mut Book, span: Option<Span>) -> u64 {
-    let all = Span { first: 0, last: u64::MAX };
-    let parts: Vec<Span> = book.maps.mapped.parts(span.unwrap_or(all)).collect();
-    let mut sum = 0u64;
-    for part in parts {
-        sum = sum.saturating_add(part.bytes());
-        book.left.add(part);
-    }
-    sum
 }
 
 /// Hands out the bits of one read. Afterwards all of `words` is zero.
@@ -444,8 +289,8 @@ mod tests {
 
     #[test]
     fn after_a_read_that_failed_the_others_are_read() {
-        let log: Box<dyn Log> = Box::new(TwoMappings { bits: vec![0], first_fails: true });
-        let mut sources = [Source { log: parking_lot::Mutex::new(log), any_thread: true, failed: None }];
+        let log = TwoMappings { bits: vec![0], first_fails: true };
+        let mut sources = [Source::new(log)];
         let mut book = Book { maps: two_mappings(), ..Book::default() };
         let pool = Pool::default();
         let mut tally = Tally::default();

@@ -61,6 +61,11 @@ impl Log for Hwpt {
         requests::read(&*self.iommufd, query, bitmap)
     }
 
+    /// The kernel only sets bits (I8).
+    fn adds_bits(&self) -> bool {
+        true
+    }
+
     /// A mapping goes as a whole or not at all, so each is read as far as it goes.
     fn unmapping_failed(&mut self) {
         self.apart = true;

@@ -139,6 +139,11 @@ pub(crate) trait Log: Send {
     /// Sets the bits of what was written and clears the log, unless `keep`.
     fn read(&mut self, read: &Read, keep: bool, bitmap: &mut [u64]) -> Result<(), Errno>;
 
+    /// Whether a read leaves bits of the buffer that are on already, so that several logs can be read into one.
+    fn adds_bits(&self) -> bool {
+        false
+    }
+
     /// Whether it can be read right after it was started, to find out if reading works at all.
     fn readable_at_start(&self) -> bool {
         true

@@ -2,8 +2,9 @@
 //! losing a page.
 //!
 //! May import: device, workers, transport, error, gate, log. Follows: DESIGN.md section 7, protocol.md sections 1.3, 3.8 and 4.
-//! `tracker` is one address space; `choose` picks its log, one file per kind of log; `harvest` reads, `deliver` gives, and
-//! `leftover` keeps what was read but not asked for. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
+//! `tracker` is one address space; `choose` picks its log, one file per kind of log; `harvest` is the call, `reading` reads,
+//! `spot` puts together what several logs say of one range, `deliver` gives, and `leftover` keeps what was read but not asked
+//! for. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
 
 #[forbid(unsafe_code)]
 pub mod bitmap;
@@ -34,8 +35,12 @@ mod ranged;
 #[forbid(unsafe_code)]
 mod ranges;
 #[forbid(unsafe_code)]
+mod reading;
+#[forbid(unsafe_code)]
 mod scale;
 mod scratch;
+#[forbid(unsafe_code)]
+mod spot;
 #[cfg(test)]
 mod tests;
 #[forbid(unsafe_code)]

@@ -22,6 +22,10 @@ pub(crate) trait Keeper: Send {
     fn stop(&self) -> Result<(), Errno>;
     /// It is known that nothing writes now.
     fn is_quiet(&self) -> bool;
+    /// A report leaves bits that are on already.
+    fn adds_bits(&self) -> bool {
+        false
+    }
 }
 
 impl Keeper for Arc<Device> {
@@ -42,6 +46,9 @@ impl Keeper for Arc<Device> {
     }
     fn is_quiet(&self) -> bool {
         matches!(self.state(), State::Stop | State::StopCopy)
+    }
+    fn adds_bits(&self) -> bool {
+        self.report_adds_bits()
     }
 }
 
@@ -182,6 +189,10 @@ impl<K: Keeper> Log for Ranged<K> {
 
     fn is_quiet(&self) -> bool {
         self.keeper.is_quiet()
+    }
+
+    fn adds_bits(&self) -> bool {
+        self.keeper.adds_bits()
     }
 
     fn holds(&self) -> Option<(usize, u64)> {

@@ -2,10 +2,11 @@
 
 use super::choose::{Choice, choices};
 use super::deliver::Deliverer;
-use super::harvest::{Part, Tally, check_reading, mark, read_all, restart};
+use super::harvest::{Part, Tally, check_reading};
 use super::leftover::Leftover;
 use super::log::{Kind, Maps};
 use super::ranges::{Range, Span};
+use super::reading::{mark, read_all, restart};
 use super::scratch::Pool;
 use super::{UNIT, UNIT_SHIFT};
 use crate::device::Device;

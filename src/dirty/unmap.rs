@@ -1,9 +1,10 @@
 //! Unmapping while the log runs, in the order that loses nothing (DESIGN.md section 7, P23).
 
 use super::deliver::{Deliverer, Request};
-use super::harvest::{Harvest, Part, Tally, distribute, give_leftovers, mark, read_all, result};
+use super::harvest::{Harvest, Part, Tally, distribute, give_leftovers, result};
 use super::log::{Kind, Read, UnmapOrder};
 use super::ranges::{Range, Span};
+use super::reading::{mark, read_all};
 use super::tracker::{Inner, Tracker};
 use super::type1::groups;
 use crate::error::{Errno, Error, Result};

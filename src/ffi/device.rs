@@ -68,7 +68,13 @@ const _: () = assert!(cap::MAPPED == VFIOMIG_CAP_MAPPED);
 /// call at a time for each. Without it only from the thread that called the library.
 pub const VFIOMIG_OPS_F_ANY_THREAD: u32 = 0x1;
 
+/// vfiomig_device_ops: a report of the DMA log (VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT) only sets bits and leaves the others of
+/// the bitmap as they are. The kernel does that, so set it where device_feature passes the request on to the kernel. Reports
+/// of several devices then go into one buffer. Without it each gets a buffer that is all zero.
+pub const VFIOMIG_OPS_F_REPORT_ADDS_BITS: u32 = 0x2;
+
 const _: () = assert!(crate::transport::ops::ANY_THREAD == VFIOMIG_OPS_F_ANY_THREAD);
+const _: () = assert!(crate::transport::ops::REPORT_ADDS_BITS == VFIOMIG_OPS_F_REPORT_ADDS_BITS);
 
 /// After a failed state change, leave the device where it is found.
 pub const VFIOMIG_ON_FAILURE_KEEP: u32 = 0;
@@ -114,7 +120,7 @@ unsafe impl Sized for vfiomig_device_options {
 // SAFETY: repr(C) with argsz and flags first, then pointers without padding; zeros are NULL pointers.
 unsafe impl Sized for Ops {
     const NAME: &'static str = "vfiomig_device_ops";
-    const FLAGS: u32 = VFIOMIG_OPS_F_ANY_THREAD;
+    const FLAGS: u32 = VFIOMIG_OPS_F_ANY_THREAD | VFIOMIG_OPS_F_REPORT_ADDS_BITS;
 }
 
 /// What is known of a device without asking it.

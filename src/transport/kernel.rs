@@ -58,6 +58,10 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
         self.request(io::VFIO_DEVICE_FEATURE(), feature.bytes_mut())
     }
 
+    fn report_adds_bits(&self) -> bool {
+        true
+    }
+
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         self.request(io::VFIO_DEVICE_GET_REGION_INFO(), info)?;
         let number = |at| field(info, at).map(u64::from_ne_bytes);

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod ops;
 mod region;
 pub(crate) mod signals;
+pub(crate) mod threads;
 pub mod tracker_ops;
 pub mod type1;
 
@@ -40,6 +41,12 @@ pub trait Transport: Send + Sync {
     /// only on the thread that called the library.
     fn any_thread(&self) -> bool {
         true
+    }
+
+    /// Whether a report of the DMA log only sets bits and leaves the others of the buffer as they are, as the kernel's does
+    /// (L5): then reports of several devices can go into one buffer.
+    fn report_adds_bits(&self) -> bool {
+        false
     }
 
     /// `VFIO_DEVICE_FEATURE`: the kernel's buffer, in and out.

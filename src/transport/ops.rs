@@ -56,6 +56,8 @@ pub struct Ops {
 
 /// `VFIOMIG_OPS_F_ANY_THREAD`: the functions may be called from threads of the library.
 pub(crate) const ANY_THREAD: u32 = 0x1;
+/// `VFIOMIG_OPS_F_REPORT_ADDS_BITS`: a report of the DMA log leaves the bits that are on already.
+pub(crate) const REPORT_ADDS_BITS: u32 = 0x2;
 
 /// The table and what its functions are called with.
 struct Table {
@@ -147,6 +149,10 @@ impl Transport for OpsTransport {
 
     fn any_thread(&self) -> bool {
         self.table.ops.flags & ANY_THREAD != 0
+    }
+
+    fn report_adds_bits(&self) -> bool {
+        self.table.ops.flags & REPORT_ADDS_BITS != 0
     }
 
     fn has_device_info(&self) -> bool {

@@ -335,6 +335,9 @@ macro_rules! wrapped {
             fn any_thread(&$self) -> bool {
                 $any
             }
+            fn report_adds_bits(&$self) -> bool {
+                $self.inner.report_adds_bits()
+            }
             fn device_info(&$self, info: &mut [u8]) -> Answer<()> {
                 $before
                 $self.inner.device_info(info)

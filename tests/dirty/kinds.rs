@@ -46,6 +46,7 @@ fn the_kind_and_why() {
         told,
         [
             (DmaLog, false),
+            (DmaLog, false),
             (Type1, false),
             (Hwpt, false),
             (Draft, false),

@@ -92,6 +92,33 @@ fn workers_change_nothing_but_the_time() {
     }
 }
 
+/// Reports of one range end in one bitmap, whether devices add to what others told or replace it: what each wrote is told, and
+/// a page that several wrote counts once.
+#[test]
+fn what_several_devices_wrote_is_told_together() {
+    let shared = 3;
+    for (overwrites, max_workers) in [(false, 1), (false, 0), (true, 1), (true, 0), (true, 2)] {
+        let rig = Rig::new(Log::Dma(DmaLog { overwrites, ..DmaLog::default() }), 6);
+        rig.map_all(&MAPS);
+        rig.start();
+        for round in 0..20u64 {
+            let mut written = BTreeSet::from([shared]);
+            for (device, number) in rig.devices.iter().zip(0u64..) {
+                let own = [512 + round * 6 + number, 100 + (round + number) % 28];
+                for page in own.into_iter().chain([shared]) {
+                    device.dma_write(page).unwrap();
+                    written.insert(page);
+                }
+            }
+            let (words, told) = into_bitmap(&[&rig.tracker], max_workers);
+            assert_eq!(bits(&words), written, "{overwrites} {max_workers}");
+            let pages = written.len() as u64;
+            assert_eq!((told.newly, told.total, told.reads), (pages, pages, 3 * 6), "{overwrites} {max_workers}");
+        }
+        rig.assert_clean();
+    }
+}
+
 /// Side by side: a harvest costs the slowest device, not the sum.
 #[test]
 fn devices_are_read_side_by_side() {

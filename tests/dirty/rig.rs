@@ -33,6 +33,7 @@ impl Log {
     pub fn all() -> Vec<Log> {
         vec![
             Log::Dma(DmaLog::default()),
+            Log::Dma(DmaLog { overwrites: true, ..DmaLog::default() }),
             Log::Type1(Type1Config::default()),
             Log::Hwpt(1, Kernel::V6_12),
             Log::Draft(DraftForm::Sticky),

@@ -102,6 +102,8 @@ struct devices *devices_new(const struct guest *g, struct kernel *k)
 		VFIOMIG_INIT(&ops);
 		snprintf(name, sizeof name, "device%u", i);
 		options.name = name;
+		/* As the kernel's, and as QEMU expects: its devices report into one buffer. */
+		ops.flags = VFIOMIG_OPS_F_REPORT_ADDS_BITS;
 		ops.device_feature = device_feature;
 		if (vfiomig_device_new_ops(&ops, &d->ones[i], &options, &d->handles[i], &error)) {
 			fprintf(stderr, "bench-qemu: %s: %s\n", name, vfiomig_error_message(error));

@@ -1,0 +1,195 @@
+//! Reads logs side by side and hands what they say to the merge, which is the calling thread's. What several logs say of one
+//! range is put together first (`spot`).
+
+use super::choose::Source;
+use super::deliver::Deliverer;
+use super::harvest::{Part, Tally, distribute};
+use super::ranges::Span;
+use super::scratch::Pool;
+use super::spot::{Round, Spot, Todo, next_round};
+use super::tracker::Book;
+use crate::error::Errno;
+use crate::log::log;
+use crate::transport::threads;
+use crate::workers::{self, Give};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+/// Threads where the caller names no number.
+const DEFAULT_WORKERS: usize = 64;
+
+/// Which source, and why it keeps no log any more.
+struct Job {
+    part: usize,
+    source: usize,
+    any_thread: bool,
+    failed: Option<Errno>,
+}
+
+/// How one source's way through a round ended.
+struct Walked {
+    reads: u64,
+    /// The whole log is in doubt (L6).
+    failed: Option<Errno>,
+    /// Only these spots are (T6).
+    in_doubt: Vec<(usize, Errno)>,
+}
+
+/// Reads all sources, or what they hold of `within`, and hands out what comes. Failed logs are started anew (L6).
+pub(super) fn read_all(
+    parts: &mut [Part<'_>],
+    within: Option<Span>,
+    keep: bool,
+    max_workers: usize,
+    deliverer: &mut Deliverer<'_, '_>,
+    tally: &mut Tally,
+) {
+    let (mut jobs, mut todo) = prepare(parts, within);
+    let mut books = Vec::new();
+    let mut shared: Vec<(&[Source], &Pool)> = Vec::new();
+    for part in parts.iter_mut() {
+        books.push(&mut *part.book);
+        shared.push((&*part.sources, part.pool));
+    }
+    let workers = useful_workers(max_workers, &jobs, &shared);
+    while let Some(round) = next_round(&mut todo, workers) {
+        let any: Vec<bool> = ways(&round, &jobs).map(|(job, _)| job.any_thread).collect();
+        let walk = |index: usize, done: Give<'_, usize>| {
+            let (job, way) = ways(&round, &jobs).nth(index)?;
+            let (sources, pool) = shared.get(job.part)?;
+            Some(walk(sources.get(job.source)?, pool, &round.spots, way, keep, done))
+        };
+        let mut ends: Vec<Option<Walked>> = any.iter().map(|_| None).collect();
+        // Nobody waits for the merge: the round has no more buffers than it may have.
+        let ahead: Vec<usize> = round.spots.iter().map(|_| 0).collect();
+        let merge = |_, spot: usize| {
+            if let Some(spot) = round.spots.get(spot) {
+                let pool = shared.get(spot.part).map(|(_, pool)| *pool);
+                if let (Some(book), Some(pool), Some(mut pages)) = (books.get_mut(spot.part), pool, spot.found()) {
+                    distribute(book, deliverer, pages.room(spot.read.words()), &spot.read);
+                    pool.give(pages);
+                }
+            }
+            Some(0)
+        };
+        workers::run_pieces(round.workers, &any, &ahead, walk, merge, |index, end| {
+            if let Some(place) = ends.get_mut(index) {
+                *place = end;
+            }
+        });
+        for ((source, _), end) in round.ways.iter().zip(ends) {
+            let (Some(job), Some(end)) = (jobs.get_mut(*source), end) else { continue };
+            tally.reads = tally.reads.saturating_add(end.reads);
+            for (spot, errno) in end.in_doubt {
+                let span = round.spots.get(spot).map(|spot| spot.read.span);
+                if let Some(book) = books.get_mut(job.part) {
+                    tally.fail(errno, mark(book, span));
+                }
+            }
+            if end.failed.is_some() {
+                job.failed = end.failed;
+                todo.get_mut(*source).into_iter().for_each(|todo| todo.queue.clear());
+            }
+        }
+    }
+    for job in jobs.iter().filter(|job| job.failed.is_some()) {
+        let Some(part) = parts.get_mut(job.part) else { continue };
+        let Some(source) = part.sources.get_mut(job.source) else { continue };
+        restart(source, part.book, part.page_size, "harvest");
+        if let Some(errno) = job.failed {
+            // After the restart: what is written from here on is logged again (L6).
+            tally.fail(errno, mark(part.book, None));
+        }
+    }
+}
+
+/// What each source has to read; what it can never tell is dirty at once.
+fn prepare(parts: &mut [Part<'_>], within: Option<Span>) -> (Vec<Job>, Vec<Todo>) {
+    let (mut jobs, mut todo) = (Vec::new(), Vec::new());
+    for (part, Part { sources, book, .. }) in parts.iter_mut().enumerate() {
+        for (source, state) in sources.iter_mut().enumerate() {
+            let log = state.log.get_mut();
+            for span in log.blind(&book.maps) {
+                if let Some(span) = within.map_or(Some(span), |within| span.intersect(within)) {
+                    book.left.add(span);
+                }
+            }
+            let queue = if state.failed.is_none() { log.reads(&book.maps, within).into() } else { VecDeque::new() };
+            todo.push(Todo { part, queue });
+            jobs.push(Job { part, source, any_thread: state.any_thread, failed: state.failed });
+        }
+    }
+    (jobs, todo)
+}
+
+fn ways<'a>(round: &'a Round, jobs: &'a [Job]) -> impl Iterator<Item = (&'a Job, &'a [usize])> {
+    round.ways.iter().filter_map(|(source, way)| Some((jobs.get(*source)?, way.as_slice())))
+}
+
+/// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them.
+fn useful_workers(max: usize, jobs: &[Job], shared: &[(&[Source], &Pool)]) -> usize {
+    let max = if max == 0 { DEFAULT_WORKERS } else { max };
+    if max == 1 || jobs.iter().filter(|job| job.any_thread).count() <= 1 {
+        return 1;
+    }
+    let source = |job: &Job| shared.get(job.part).and_then(|(sources, _)| sources.get(job.source));
+    let waits = jobs.iter().filter_map(source).any(|source| source.waits.load(Ordering::Relaxed));
+    if waits { max } else { max.min(threads::processors()) }
+}
+
+/// One source's way through a round. `done` gets each spot that nobody has left to read.
+fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool, done: Give<'_, usize>) -> Walked {
+    let mut walked = Walked { reads: 0, failed: None, in_doubt: Vec::new() };
+    let mut log = source.log.lock();
+    let (adds, restarts) = (log.adds_bits(), log.restarts_after_error());
+    let slept = threads::sleeps();
+    for &number in way {
+        let Some(spot) = spots.get(number) else { continue };
+        let mut pages = None;
+        if walked.failed.is_none() {
+            walked.reads = walked.reads.saturating_add(1);
+            let outcome = spot.take(pool, adds).and_then(|taken| {
+                // Bits that come before an error stay: all of the spot is marked for it.
+                let room = pages.insert(taken).room(spot.read.words());
+                log.read(&spot.read, keep, room)
+            });
+            match outcome {
+                Ok(()) => {}
+                Err(errno) if restarts => walked.failed = Some(errno),
+                Err(errno) => walked.in_doubt.push((number, errno)),
+            }
+        }
+        if spot.put(pages, pool) {
+            let _ = done(number);
+        }
+    }
+    source.waits.store(threads::sleeps() != slept, Ordering::Relaxed);
+    walked
+}
+
+/// Starts a log anew. If that fails it is failed: everything it should know is dirty until a restart helps.
+pub(super) fn restart(source: &mut Source, book: &Book, page_size: u64, name: &str) {
+    let log = source.log.get_mut();
+    let stopped = log.stop();
+    if let Err(errno) = stopped {
+        log!(Debug, "{name}: {}: stop: {errno}", log.describe());
+    }
+    // A log that could not be stopped cannot be started either, and why it could not be stopped says more.
+    source.failed = log.start(&book.maps, page_size).err().map(|errno| stopped.err().unwrap_or(errno));
+    match source.failed {
+        None => log!(Info, "{name}: {}: started anew", log.describe()),
+        Some(errno) => log!(Error, "{name}: {}: keeps no log any more: {errno}", log.describe()),
+    }
+}
+
+/// Marks what is mapped of `span`, or everything that is mapped, as dirty. Returns the bytes.
+pub(super) fn mark(book: &mut Book, span: Option<Span>) -> u64 {
+    let all = Span { first: 0, last: u64::MAX };
+    let parts: Vec<Span> = book.maps.mapped.parts(span.unwrap_or(all)).collect();
+    let mut sum = 0u64;
+    for part in parts {
+        sum = sum.saturating_add(part.bytes());
+        book.left.add(part);
+    }
+    sum
+}
