@@ -1217,7 +1217,8 @@ struct vfiomig_harvest_result {
    */
   uint32_t flags;
   /**
-   * Pages of the destinations that were clean before; of a callback, all that it took.
+   * Pages of the destinations that were clean before; of a callback, all that it took. Where others change an atomic bitmap at
+   * the same time, a word that becomes all ones counts as it was just before.
    */
   uint64_t newly_dirty_pages;
   /**

@@ -393,6 +393,44 @@ fn take_loses_and_invents_nothing_beside_writers() {
     assert_eq!(sum, taken);
 }
 
+/// Whole words of ones beside one who takes words: each bit is there after the call, or was taken since it began.
+#[test]
+fn whole_words_are_never_lost_beside_a_taker() {
+    const WORDS: usize = 3;
+    let shared: [_; WORDS] = std::array::from_fn(|_| AtomicU64::new(0));
+    let taken = std::sync::Mutex::new([0_u64; WORDS]);
+    let stop = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = Random(7);
+            while stop.load(Ordering::Relaxed) == 0 {
+                let at = random.below(WORDS as u64) as usize;
+                let mut taken = taken.lock().unwrap();
+                taken[at] |= shared[at].swap(0, Ordering::AcqRel);
+            }
+        });
+        for round in 0..200_000 {
+            *taken.lock().unwrap() = [0; WORDS];
+            let shared_words = Words::Atomic(&shared);
+            let newly = match round % 3 {
+                0 => bitmap::set_range(shared_words, 0, 64 * WORDS as u64).newly,
+                1 => bitmap::merge(shared_words, 0, &[u64::MAX; WORDS], 0, 64 * WORDS as u64),
+                _ => {
+                    let len = (64 * WORDS as u64) << 12;
+                    let m = Move { src_shift: 18, skip: 0, len, dst_shift: 12, dst_bit: 0, dst_phase: 0 };
+                    bitmap::drain(&mut [u64::MAX], shared_words, &m).newly
+                }
+            };
+            assert!(newly <= 64 * WORDS as u64);
+            let taken = taken.lock().unwrap();
+            for (word, taken) in shared.iter().zip(taken.iter()) {
+                assert_eq!(word.load(Ordering::Acquire) | taken, u64::MAX, "{round}");
+            }
+        }
+        stop.store(1, Ordering::Relaxed);
+    });
+}
+
 /// One thread merges even bits, one takes them, one sets and clears odd bits and looks whether they stay as it left them.
 /// What merging says it turned on is what was taken.
 #[test]

@@ -24,7 +24,7 @@ pub enum Words<'a> {
 /// What a call turned on, in pages of the destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Bits that were off before.
+    /// Bits that were off before. In words that become all ones while others change them, as they were just before.
     pub newly: u64,
     /// All bits that the call set, on before or not.
     pub total: u64,

@@ -45,12 +45,20 @@ impl Source for Cell<u64> {
     }
 }
 
+/// A word with all bits on can be stored over whatever is there, without a lock: nobody's bit is lost, though a count of what was
+/// off before may be wrong if others change the word at that moment. What they wrote before they set their bit must still be
+/// seen by whoever takes it, and reads our store instead of theirs. These processors keep stores to one word in one order for
+/// all who look; the language itself does not promise it.
+const STORES_SUFFICE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
 /// A word that bits go to.
 pub(super) trait Sink: Sized {
     /// Whether many words at once cost less each than one.
     const BY_VECTOR: bool;
     /// Returns how many were off before.
     fn or(&self, bits: u64) -> u64;
+    /// Whether some are off.
+    fn lacks(&self, bits: u64) -> bool;
 }
 
 impl Sink for Cell<u64> {
@@ -62,6 +70,11 @@ impl Sink for Cell<u64> {
         self.set(old | bits);
         ones(bits & !old)
     }
+
+    #[inline(always)]
+    fn lacks(&self, bits: u64) -> bool {
+        bits & !self.get() != 0
+    }
 }
 
 impl Sink for AtomicU64 {
@@ -71,6 +84,10 @@ impl Sink for AtomicU64 {
     fn or(&self, bits: u64) -> u64 {
         // Most bits of a busy guest are on already, and a locked operation costs as much as twenty plain ones.
         let mut old = self.load(Ordering::Relaxed);
+        if STORES_SUFFICE && bits == u64::MAX && old != u64::MAX {
+            self.store(bits, Ordering::Release);
+            return ones(!old);
+        }
         while bits & !old != 0 {
             // Not fetch_or: it would read the word again where the processor has no such instruction that returns a value.
             match self.compare_exchange_weak(old, old | bits, Ordering::Release, Ordering::Relaxed) {
@@ -79,6 +96,11 @@ impl Sink for AtomicU64 {
             }
         }
         0
+    }
+
+    #[inline(always)]
+    fn lacks(&self, bits: u64) -> bool {
+        bits & !self.load(Ordering::Relaxed) != 0
     }
 }
 
@@ -132,6 +154,18 @@ fn or_all<D: Sink, S: Source, const SHIFTED: bool>(dst: &[D], src: &[S], shift: 
     found
 }
 
+/// Words of a piece that lack bits, and these bits.
+struct Wanted {
+    /// The piece before had many words with bits and many without.
+    mixed: bool,
+    places: [u16; PIECE],
+    bits: [u64; PIECE],
+}
+
+impl Wanted {
+    const NONE: Wanted = Wanted { mixed: false, places: [0; PIECE], bits: [0; PIECE] };
+}
+
 /// A piece whose lines that have bits are known and on their way to the cache.
 struct Piece<'a, D, S> {
     dst: &'a [D],
@@ -168,7 +202,14 @@ impl<'a, D: Sink, S: Source> Piece<'a, D, S> {
     }
 
     #[inline(always)]
-    fn or<const SHIFTED: bool>(mut self, shift: u32, add: &mut impl FnMut(&Found)) {
+    fn or<const SHIFTED: bool>(mut self, shift: u32, wanted: &mut Wanted, add: &mut impl FnMut(&Found)) {
+        let lines = u64::from(self.dirty.count_ones());
+        if !D::BY_VECTOR && wanted.mixed {
+            let found = self.or_wanted::<SHIFTED>(shift, wanted);
+            wanted.mixed = is_mixed(found.words, lines);
+            return add(&found);
+        }
+        let mut words: u64 = 0;
         while self.dirty != 0 {
             let at = (self.dirty.trailing_zeros() as usize).wrapping_mul(LINE);
             let end = at.wrapping_add(LINE);
@@ -176,9 +217,51 @@ impl<'a, D: Sink, S: Source> Piece<'a, D, S> {
             if let (Some(to), Some(from)) =
                 (self.dst.get(at..end), self.src.get(at..end.wrapping_add(usize::from(SHIFTED))))
             {
-                add(&or_all::<D, S, SHIFTED>(to, from, shift));
+                let found = or_all::<D, S, SHIFTED>(to, from, shift);
+                words = words.wrapping_add(found.words);
+                add(&found);
             }
         }
+        wanted.mixed = is_mixed(words, lines);
+    }
+}
+
+/// Whether there are many words with bits and many without, so that nothing tells which is next.
+#[inline(always)]
+fn is_mixed(words: u64, lines: u64) -> bool {
+    let all = lines.wrapping_mul(LINE as u64);
+    words.wrapping_mul(16) > all.wrapping_mul(3) && words.wrapping_mul(16) < all.wrapping_mul(14)
+}
+
+impl<D: Sink, S: Source> Piece<'_, D, S> {
+    /// Finds the words that lack bits without a branch, for nothing tells beforehand which of them do, and then visits only
+    /// these: a wrong guess costs nearly as much as a locked operation.
+    #[inline(always)]
+    fn or_wanted<const SHIFTED: bool>(&self, shift: u32, wanted: &mut Wanted) -> Found {
+        let (mut found, mut count, mut dirty) = (Found::default(), 0_usize, self.dirty);
+        while dirty != 0 {
+            let at = (dirty.trailing_zeros() as usize).wrapping_mul(LINE);
+            let end = at.wrapping_add(LINE);
+            dirty &= dirty.wrapping_sub(1);
+            let from = self.src.get(at..end.wrapping_add(usize::from(SHIFTED)));
+            let (Some(to), Some(from)) = (self.dst.get(at..end), from) else { continue };
+            for ((to, low), n) in to.iter().zip(from).zip(0_usize..) {
+                let high = if SHIFTED { from.get(n.wrapping_add(1)).map_or(0, Source::read) } else { 0 };
+                let bits = if SHIFTED { funnel(low.read(), high, shift) } else { low.read() };
+                low.write(0);
+                found.total = found.total.wrapping_add(ones(bits));
+                found.words = found.words.wrapping_add(u64::from(bits != 0));
+                if let (Some(place), Some(room)) = (wanted.places.get_mut(count), wanted.bits.get_mut(count)) {
+                    (*place, *room) = (at.wrapping_add(n) as u16, bits);
+                }
+                count = count.wrapping_add(usize::from(to.lacks(bits)));
+            }
+        }
+        for (place, bits) in wanted.places.iter().zip(&wanted.bits).take(count) {
+            let newly = self.dst.get(usize::from(*place)).map_or(0, |to| to.or(*bits));
+            found.newly = found.newly.wrapping_add(newly);
+        }
+        found
     }
 }
 
@@ -190,6 +273,7 @@ pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], m
     let mut add = |found: &Found| sum.add(Count { newly: found.newly, total: found.total });
     // What was found last tells what to expect.
     let mut dense = false;
+    let mut wanted = Wanted::NONE;
     // The piece before: while the next is looked at, its words come from memory.
     let mut pending: Option<Piece<'_, D, S>> = None;
     while !dst.is_empty() {
@@ -204,7 +288,7 @@ pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], m
             pending = Some(piece);
         }
         if let Some(last) = last {
-            last.or::<SHIFTED>(shift, &mut add);
+            last.or::<SHIFTED>(shift, &mut wanted, &mut add);
         }
         if pending.is_none() {
             let found = or_all::<D, S, SHIFTED>(to, from, shift);
@@ -213,7 +297,7 @@ pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], m
         }
     }
     if let Some(last) = pending {
-        last.or::<SHIFTED>(shift, &mut add);
+        last.or::<SHIFTED>(shift, &mut wanted, &mut add);
     }
     sum
 }

@@ -110,7 +110,8 @@ pub struct vfiomig_harvest_result {
     pub argsz: u32,
     /// VFIOMIG_HARVEST_DEGRADED, VFIOMIG_HARVEST_STOPPED.
     pub flags: u32,
-    /// Pages of the destinations that were clean before; of a callback, all that it took.
+    /// Pages of the destinations that were clean before; of a callback, all that it took. Where others change an atomic bitmap at
+    /// the same time, a word that becomes all ones counts as it was just before.
     pub newly_dirty_pages: u64,
     /// Pages of the destinations that were told dirty, known before or not; in runs, of 4096 bytes. A page of two parts may
     /// count twice.
