@@ -2,8 +2,8 @@
 
 use super::bitmap::{Count, Move};
 use super::bits::{
-    BUFFER, Runs, WORD, any_bits, bits_in, clear_bits, find, fitting, index, low_bits, or_bits, page, room, set_bits,
-    through_words,
+    BUFFER, Runs, WORD, any_bits, below, bits_in, clear_bits, find, fitting, index, low_bits, or_bits, page, room,
+    set_bits, through_words,
 };
 use super::loops::{self, LINE, Sink, Source};
 use super::{scale, vector};
@@ -58,6 +58,9 @@ pub(super) fn convert<D: Sink, S: Source>(dst: &[D], src: &[S], m: &Move) -> Cou
     }
 }
 
+/// What it costs to set one bit by itself, in words of fine bits that are made and merged (docs/performance.md).
+const SCATTERED: u64 = 8;
+
 /// First page and number of pages that have the bytes.
 fn touched(first: u64, last: u64, shift: u32) -> (u64, u64) {
     let page = first.wrapping_shr(shift);
@@ -81,12 +84,16 @@ fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Coun
         let lines = words.chunks(LINE).take_while(|line| loops::any(line)).count();
         let words = words.get(..lines.wrapping_mul(LINE)).unwrap_or(words);
         let Some(fine) = buffer.get_mut(..words.len().wrapping_shl(k)) else { break };
-        vector::expand(fine, words, k);
         // In fine bits: where the buffer begins, and what of it belongs to the move.
         let origin = bits_in(at).wrapping_shl(k);
         let from = origin.max(fine_first);
         let n = origin.saturating_add(bits_in(fine.len())).min(fine_end).saturating_sub(from);
         at = at.wrapping_add(words.len());
+        if n == bits_in(fine.len()) && loops::ones_in(words).wrapping_mul(SCATTERED) <= fine.len() as u64 {
+            count.add(scatter(dst, words, span.dst_bit.wrapping_add(from.wrapping_sub(fine_first)), k));
+            continue;
+        }
+        vector::expand(fine, words, k);
         if n != 0 {
             count.add(or_bits(
                 dst,
@@ -100,6 +107,43 @@ fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Coun
         }
     }
     count
+}
+
+/// Few bits: each is set by itself, and the words in between are not visited. Their places are far apart and nothing foretells
+/// them, so all are asked for first.
+fn scatter<D: Sink, S: Source>(dst: &[D], words: &[S], dst_bit: u64, k: u32) -> Count {
+    for (bit, _) in each_bit(words) {
+        dst.get(index(dst_bit.wrapping_add(bit.wrapping_shl(k)))).into_iter().for_each(vector::prefetch);
+    }
+    let mut count = Count::default();
+    let fine = below(1_u32.wrapping_shl(k));
+    for (bit, word) in each_bit(words) {
+        word.write(0);
+        let at = dst_bit.wrapping_add(bit.wrapping_shl(k));
+        let (place, shift) = (index(at), low_bits(at));
+        let mut or = |place: usize, bits: u64| {
+            if let Some(to) = dst.get(place).filter(|_| bits != 0) {
+                count.newly = count.newly.wrapping_add(to.or(bits));
+            }
+        };
+        or(place, fine.wrapping_shl(shift));
+        or(place.wrapping_add(1), fine.wrapping_shr(1).wrapping_shr(63_u32.wrapping_sub(shift)));
+        count.total = count.total.wrapping_add(page(k));
+    }
+    count
+}
+
+/// The bits that are on, and the words that have them.
+fn each_bit<S: Source>(words: &[S]) -> impl Iterator<Item = (u64, &S)> {
+    words.iter().zip(0_usize..).flat_map(|(word, place)| {
+        let mut rest = word.read();
+        std::iter::from_fn(move || {
+            let bit = bits_in(place).wrapping_add(u64::from(rest.trailing_zeros()));
+            let found = rest != 0;
+            rest &= rest.wrapping_sub(1);
+            found.then_some((bit, word))
+        })
+    })
 }
 
 /// From fine to coarse: the groups of source bits that are whole become words of coarse bits; those that the move cuts at

@@ -314,6 +314,12 @@ pub(super) fn count(words: &[u64]) -> u64 {
     words.iter().fold(0, |sum: u64, word| sum.wrapping_add(ones(*word)))
 }
 
+/// As [`count`], of a few words of any kind.
+#[inline(always)]
+pub(super) fn ones_in<S: Source>(words: &[S]) -> u64 {
+    words.iter().fold(0, |sum: u64, word| sum.wrapping_add(ones(word.read())))
+}
+
 /// How many words at the beginning are equal to `like`.
 #[inline(always)]
 pub(super) fn alike<S: Source>(words: &[S], like: u64) -> usize {
