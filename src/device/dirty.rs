@@ -7,11 +7,34 @@ use crate::dialect::{Direction, Kind, PfnRange, Pfns};
 use crate::error::{Errno, Error, Result};
 use crate::gate::{Denied, this_thread};
 use crate::transport::dma_log;
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long the draft's log waits for another thread to finish the segment that is in the window.
+/// How long one harvest waits, in all, for other threads to finish the segments that are in the windows of drafts.
 const SEGMENT_PATIENCE: Duration = Duration::from_secs(1);
 const SEGMENT_PAUSE: Duration = Duration::from_millis(1);
+
+/// What is left of the time that one harvest waits, whichever of its devices and ranges it waits for.
+pub(crate) struct Patience(Mutex<Duration>);
+
+impl Patience {
+    pub fn new() -> Self {
+        Patience(Mutex::new(SEGMENT_PATIENCE))
+    }
+
+    /// Sleeps for a moment, or says that there has been enough of it. The lock is held meanwhile: those who wait side by side
+    /// spend the same time once.
+    fn pause(&self) -> bool {
+        let mut left = self.0.lock();
+        if left.is_zero() {
+            return false;
+        }
+        let begun = Instant::now();
+        std::thread::sleep(SEGMENT_PAUSE);
+        *left = left.saturating_sub(begun.elapsed());
+        true
+    }
+}
 
 /// A log whose device cannot be asked now, as the errno that a harvest tells.
 fn denied(denied: Denied) -> Errno {
@@ -64,22 +87,22 @@ impl Device {
     }
 
     /// As [`dirty_pfns`](Self::dirty_pfns) for a harvest, which may be on another thread than the one that saves: waits for
-    /// the data call in progress and, for a while, for the segment that is in the window. A segment of this same thread
-    /// would never end by waiting.
+    /// the data call in progress and, as long as its patience lasts, for the segment that is in the window. A segment of
+    /// this same thread would never end by waiting.
     pub(crate) fn harvest_pfns(
         &self,
         range: PfnRange,
+        patience: &Patience,
         sink: &mut dyn FnMut(Pfns<'_>),
     ) -> std::result::Result<(), Errno> {
-        let begun = Instant::now();
+        let mut more = true;
         loop {
             let mut inner = self.gate.enter_between().map_err(denied)?;
-            let wait = inner.window.unread() > 0 && inner.user != this_thread() && begun.elapsed() < SEGMENT_PATIENCE;
-            if !wait {
+            if !more || inner.window.unread() == 0 || inner.user == this_thread() {
                 return self.read_pfns(&mut inner, range, sink).map_err(|error| Errno::new(error.errno()));
             }
             drop(inner);
-            std::thread::sleep(SEGMENT_PAUSE);
+            more = patience.pause();
         }
     }
 

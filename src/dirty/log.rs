@@ -1,8 +1,10 @@
 //! One log: how it is started, read and stopped, and what it needs when mappings come and go. One file per kind implements it.
 
 use super::ranges::{Span, SpanSet};
+use crate::device::dirty::Patience;
 use crate::error::Errno;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Longest range that is read at once where the log leaves the choice: 128 GiB, 4 MiB of bits at 4 KiB a page. The merge then
 /// finds them in the caches, and devices can be read side by side in little memory.
@@ -135,6 +137,11 @@ pub(crate) trait Log: Send {
 
     /// The requests that read the whole log once, or the part of it that holds `within`.
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read>;
+
+    /// A harvest begins: its reads come next, and what they wait for comes out of its patience.
+    fn begin(&mut self, patience: &Arc<Patience>) {
+        let _ = patience;
+    }
 
     /// Sets the bits of what was written and clears the log, unless `keep`.
     fn read(&mut self, read: &Read, keep: bool, bitmap: &mut [u64]) -> Result<(), Errno>;

@@ -5,6 +5,7 @@ use super::bitmap::{self, Words};
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
 use crate::device::Device;
+use crate::device::dirty::Patience;
 use crate::dialect::{PfnRange, Pfns, State};
 use crate::error::Errno;
 use std::cell::Cell;
@@ -14,11 +15,13 @@ use std::sync::Arc;
 pub(crate) struct PfnLog {
     device: Arc<Device>,
     shift: u32,
+    /// Of the harvest in progress.
+    patience: Arc<Patience>,
 }
 
 impl PfnLog {
     pub fn new(device: Arc<Device>) -> Self {
-        PfnLog { device, shift: 12 }
+        PfnLog { device, shift: 12, patience: Arc::new(Patience::new()) }
     }
 }
 
@@ -47,6 +50,10 @@ impl Log for PfnLog {
         maps.reads(within.unwrap_or(all), READ_SHIFT, false, 1).into_iter().map(whole).collect()
     }
 
+    fn begin(&mut self, patience: &Arc<Patience>) {
+        self.patience = Arc::clone(patience);
+    }
+
     fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
         let start = read.span.first >> self.shift;
         let range = PfnRange { start, page_size: 1u64.checked_shl(self.shift).unwrap_or(0), total: read.bits() };
@@ -61,7 +68,7 @@ impl Log for PfnLog {
                 bitmap::merge(cells, first.saturating_sub(start), &words, 0, count);
             }
         };
-        self.device.harvest_pfns(range, &mut take)
+        self.device.harvest_pfns(range, &self.patience, &mut take)
     }
 
     fn readable_at_start(&self) -> bool {

@@ -8,11 +8,13 @@ use super::ranges::Span;
 use super::scratch::Pool;
 use super::spot::{Round, Spot, Todo, next_round};
 use super::tracker::Book;
+use crate::device::dirty::Patience;
 use crate::error::Errno;
 use crate::log::log;
 use crate::transport::threads;
 use crate::workers::{self, Give};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Threads where the caller names no number.
@@ -44,7 +46,7 @@ pub(super) fn read_all(
     deliverer: &mut Deliverer<'_, '_>,
     tally: &mut Tally,
 ) {
-    let (mut jobs, mut todo) = prepare(parts, within);
+    let (mut jobs, mut todo) = prepare(parts, within, &Arc::new(Patience::new()));
     let mut books = Vec::new();
     let mut shared: Vec<(&[Source], &Pool)> = Vec::new();
     for part in parts.iter_mut() {
@@ -104,11 +106,12 @@ pub(super) fn read_all(
 }
 
 /// What each source has to read; what it can never tell is dirty at once.
-fn prepare(parts: &mut [Part<'_>], within: Option<Span>) -> (Vec<Job>, Vec<Todo>) {
+fn prepare(parts: &mut [Part<'_>], within: Option<Span>, patience: &Arc<Patience>) -> (Vec<Job>, Vec<Todo>) {
     let (mut jobs, mut todo) = (Vec::new(), Vec::new());
     for (part, Part { sources, book, .. }) in parts.iter_mut().enumerate() {
         for (source, state) in sources.iter_mut().enumerate() {
             let log = state.log.get_mut();
+            log.begin(patience);
             for span in log.blind(&book.maps) {
                 if let Some(span) = within.map_or(Some(span), |within| span.intersect(within)) {
                     book.left.add(span);

@@ -3,6 +3,7 @@
 use crate::rig::{Log, Rig};
 use simdev::{DmaLog, DraftForm};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use vfiomig::device::{Device, OnFailure};
 use vfiomig::dialect::State;
 
@@ -90,6 +91,35 @@ fn a_draft_whose_window_is_in_use_is_dirty() {
     drain(&rig.handles[0]);
     rig.write(&[8]);
     assert_eq!(rig.harvest().list(), [7, 8], "the log was not touched");
+    rig.finish();
+    rig.assert_clean();
+}
+
+/// The patience with another thread's segment is that of the whole harvest, however many ranges and devices it reads.
+#[test]
+fn a_harvest_waits_once_for_a_segment_that_does_not_end() {
+    let rig = Rig::new(Log::Draft(DraftForm::Sticky), 2);
+    let ranges: Vec<(u64, u64)> = (0..6).map(|i| (i * 100, 20)).collect();
+    rig.map_all(&ranges);
+    rig.start();
+    rig.write(&[7]);
+    let (models, handles) = (&rig.devices, &rig.handles);
+    let begin_segments = move || {
+        for (model, device) in models.iter().zip(handles) {
+            model.redirty(1).unwrap();
+            assert!(device.read(&mut [0; 100]).unwrap().0 > 0);
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(begin_segments).join().unwrap());
+    let begun = Instant::now();
+    let told = rig.harvest();
+    let took = begun.elapsed();
+    assert_eq!((told.harvest.failed_reads, told.harvest.first_errno.map(|e| e.get())), (12, Some(libc::EBUSY)));
+    assert!(took >= Duration::from_millis(900), "{took:?}: it waits for a while");
+    assert!(took < Duration::from_secs(4), "{took:?}: 6 ranges of 2 devices are no reason to wait longer");
+    rig.handles.iter().for_each(|device| assert!(drain(device) > 0));
+    rig.write(&[8]);
+    assert_eq!(rig.harvest().list(), [7, 8], "patience is back, and the log was not touched");
     rig.finish();
     rig.assert_clean();
 }
