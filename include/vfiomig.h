@@ -495,7 +495,8 @@
 #define VFIOMIG_TRACKER_OPS 6
 
 /**
- * vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help.
+ * vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
+ * first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen.
  */
 #define VFIOMIG_TRACKER_PERPETUAL 1
 

@@ -93,7 +93,7 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
         give_leftovers(&mut inner.book, &mut deliverer);
     }
     for (tracker, inner) in sorted.iter().zip(&passes) {
-        if tally.failed > 0 {
+        if tally.failed > 0 || !tracker.is_told(inner) {
             tracker.done(inner);
         }
     }
@@ -183,7 +183,7 @@ fn page_of(bits: &Bits<'_>, bit: u64) -> Option<Span> {
 
 /// Gives what earlier reads left over.
 pub(crate) fn give_leftovers(book: &mut Book, deliverer: &mut Deliverer<'_, '_>) {
-    let Book { maps, left } = book;
+    let Book { maps, left, .. } = book;
     for (span, whom) in deliverer.asked(maps, Span { first: 0, last: u64::MAX }) {
         if deliverer.stopped {
             break;
@@ -194,8 +194,8 @@ pub(crate) fn give_leftovers(book: &mut Book, deliverer: &mut Deliverer<'_, '_>)
 
 /// What the first read after a start found.
 pub(crate) struct Found {
-    /// Every mapped page was dirty.
-    pub full: bool,
+    /// Every mapped page was dirty; `None`: nothing was read.
+    pub full: Option<bool>,
     bits: Option<(Read, Pages)>,
 }
 
@@ -220,17 +220,26 @@ pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &Pool) -> std:
     // One that ends at 2^64 may be refused for that alone (T3).
     let smallest = log.reads(maps, None).into_iter().min_by_key(|read| (read.span.last == u64::MAX, read.bits()));
     let Some(read) = smallest.filter(|_| log.readable_at_start()) else {
-        return Ok(Found { full: false, bits: None });
+        return Ok(Found { full: None, bits: None });
     };
     let mut pages = pool.take(read.words())?;
     log.read(&read, false, pages.room(read.words()))?;
-    let bits = Bits { words: pages.words_mut(), shift: read.shift, origin: i128::from(read.span.first) };
-    // A read may go over holes, of which nobody says that they are dirty.
-    let full = maps.mapped.parts(read.span).all(|part| {
-        let (first, count) = bits.bits_of(part);
-        bitmap::count(bits.words, first, count) == count
-    });
+    let full = full(maps, &read, pages.words_mut());
     Ok(Found { full, bits: Some((read, pages)) })
+}
+
+/// Whether every mapped page of a read is dirty. A read may go over holes, of which nobody says that they are dirty.
+pub(super) fn full(maps: &Maps, read: &Read, words: &mut [u64]) -> Option<bool> {
+    let bits = Bits { words, shift: read.shift, origin: i128::from(read.span.first) };
+    let mut all = None;
+    for part in maps.mapped.parts(read.span) {
+        let (first, count) = bits.bits_of(part);
+        if bitmap::count(bits.words, first, count) != count {
+            return Some(false);
+        }
+        all = Some(true);
+    }
+    all
 }
 
 #[cfg(test)]
@@ -283,8 +292,8 @@ mod tests {
             let mut log = TwoMappings { bits: bits.to_vec(), first_fails: false };
             check_reading(&mut log, &two_mappings(), &Pool::default()).unwrap().full
         };
-        assert!(full(&[0, 15]) && full(&[0, 7, 15]));
-        assert!(!full(&[0]) && !full(&[15]) && !full(&[7]));
+        assert_eq!([full(&[0, 15]), full(&[0, 7, 15])], [Some(true); 2]);
+        assert_eq!([full(&[0]), full(&[15]), full(&[7])], [Some(false); 3]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::choose::Source;
 use super::deliver::Deliverer;
-use super::harvest::{Part, Tally, distribute};
+use super::harvest::{Part, Tally, distribute, full};
 use super::ranges::Span;
 use super::scratch::Pool;
 use super::spot::{Round, Spot, Todo, next_round};
@@ -68,7 +68,11 @@ pub(super) fn read_all(
             if let Some(spot) = round.spots.get(spot) {
                 let pool = shared.get(spot.part).map(|(_, pool)| *pool);
                 if let (Some(book), Some(pool), Some(mut pages)) = (books.get_mut(spot.part), pool, spot.found()) {
-                    distribute(book, deliverer, pages.room(spot.read.words()), &spot.read);
+                    let words = pages.room(spot.read.words());
+                    if book.all_dirty != Some(false) {
+                        book.saw(full(&book.maps, &spot.read, words));
+                    }
+                    distribute(book, deliverer, words, &spot.read);
                     pool.give(pages);
                 }
             }

@@ -93,6 +93,18 @@ enum FinalHarvest {
 pub(crate) struct Book {
     pub maps: Maps,
     pub left: Leftover,
+    /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
+    /// so as long as a device behind it has no pinned scope (T5).
+    pub all_dirty: Option<bool>,
+}
+
+impl Book {
+    /// Bits of a read came. Once a clean page was seen nothing more can be learnt.
+    pub fn saw(&mut self, full: Option<bool>) {
+        if self.all_dirty != Some(false) {
+            self.all_dirty = full.or(self.all_dirty);
+        }
+    }
 }
 
 pub(crate) struct Inner {
@@ -105,7 +117,6 @@ pub(crate) struct Inner {
     pub container: Option<Arc<dyn Container>>,
     pub ioas: Option<(Arc<dyn Iommufd>, u32)>,
     users: u32,
-    perpetual: bool,
     /// Why the choices before the active one did not work, when they were started.
     against: String,
     final_harvest: FinalHarvest,
@@ -145,7 +156,6 @@ impl Tracker {
             container: options.container,
             ioas,
             users: 0,
-            perpetual: false,
             against: String::new(),
             final_harvest: FinalHarvest::NotOwed,
         };
@@ -277,6 +287,11 @@ impl Tracker {
         })
     }
 
+    /// Whether the getters know what the reads of a harvest have shown.
+    pub(super) fn is_told(&self, inner: &Inner) -> bool {
+        self.info.lock().perpetual == inner.is_perpetual()
+    }
+
     /// The end of a call that may have changed something.
     pub(super) fn done(&self, inner: &Inner) {
         *self.info.lock() = inner.info();
@@ -323,6 +338,15 @@ impl Inner {
         }
     }
 
+    /// Any log may find everything dirty for a while; only a container that never told otherwise goes on like that (T5).
+    pub fn is_perpetual(&self) -> bool {
+        match self.current().map(|choice| choice.kind) {
+            None | Some(Kind::Everything) => true,
+            Some(Kind::Type1) => self.book.all_dirty == Some(true),
+            Some(Kind::DmaLog | Kind::Hwpt | Kind::Draft | Kind::Ops) => false,
+        }
+    }
+
     fn info(&self) -> Info {
         let sources = self.current().map_or(&[][..], |choice| &choice.sources);
         let holds: Vec<(usize, u64)> = sources.iter().filter_map(|source| source.log.lock().holds()).collect();
@@ -332,7 +356,7 @@ impl Inner {
             kind,
             why: why.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
             users: self.users,
-            perpetual: self.perpetual || kind == Kind::Everything,
+            perpetual: self.is_perpetual(),
             failed_sources: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
             page_size: holds.iter().map(|held| held.1).max().unwrap_or(self.page_size),
             ranges_asked: self.book.maps.mapped.len() as u64,
@@ -346,10 +370,7 @@ impl Inner {
         for active in 0..self.choices.len() {
             self.active = active;
             match self.start_choice() {
-                Ok(perpetual) => {
-                    self.perpetual = perpetual;
-                    break;
-                }
+                Ok(()) => break,
                 Err(text) => {
                     let kind = self.current().map(|choice| choice.kind);
                     log!(Warning, "{name}: {kind:?} is not used: {text}");
@@ -362,19 +383,19 @@ impl Inner {
         }
     }
 
-    /// Starts all sources and reads a little of each; stops them again if one does not work. Returns whether it is a container
-    /// that knows nothing, as with devices without pinned scope (T5). Any other log may have a few busy pages.
-    fn start_choice(&mut self) -> std::result::Result<bool, String> {
+    /// Starts all sources and reads a little of each; stops them again if one does not work.
+    fn start_choice(&mut self) -> std::result::Result<(), String> {
+        // Nobody wants to know it of any other log.
         let container = self.current().is_some_and(|choice| choice.kind == Kind::Type1);
+        self.book.all_dirty = if container { None } else { Some(false) };
         let page_size = self.page_size;
         let max_workers = self.max_workers;
         let Part { sources, book, pool, .. } = self.part();
         let any: Vec<bool> = sources.iter().map(|source| source.any_thread).collect();
-        let (maps, left) = (&book.maps, &mut book.left);
         for source in &mut *sources {
             source.failed = None;
         }
-        let shared = &*sources;
+        let (shared, maps) = (&*sources, &book.maps);
         let outcomes = workers::run(max_workers, &any, |index| {
             let Some(source) = shared.get(index) else { return Ok(None) };
             let mut log = source.log.lock();
@@ -384,21 +405,20 @@ impl Inner {
                 .map(Some)
         });
         let mut failed = None;
-        let mut full = container;
         for outcome in outcomes {
             match outcome {
                 Ok(Some(found)) => {
-                    full &= found.full;
-                    found.keep(maps, left, pool);
+                    book.saw(found.full);
+                    found.keep(&book.maps, &mut book.left, pool);
                 }
                 Ok(None) => {}
                 Err(text) => failed = failed.or(Some(text)),
             }
         }
         match failed {
-            None => Ok(full),
+            None => Ok(()),
             Some(text) => {
-                left.clear();
+                book.left.clear();
                 for source in sources {
                     // One that was never started has nothing to stop.
                     let _ = source.log.get_mut().stop();
@@ -425,7 +445,7 @@ impl Inner {
             log!(Warning, "{name}: {what}: stop: {errno}");
         }
         // The next start tries all of them again.
-        (self.active, self.perpetual) = (0, false);
+        (self.active, self.book.all_dirty) = (0, None);
         self.against.clear();
         self.final_harvest = FinalHarvest::NotOwed;
         self.book.left.clear();

@@ -49,7 +49,8 @@ const _: () =
 const _: () = assert!(Kind::DmaLog as u32 == VFIOMIG_TRACKER_DMA_LOG && Kind::Hwpt as u32 == VFIOMIG_TRACKER_HWPT);
 const _: () = assert!(Kind::Draft as u32 == VFIOMIG_TRACKER_DRAFT && Kind::Ops as u32 == VFIOMIG_TRACKER_OPS);
 
-/// vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help.
+/// vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
+/// first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen.
 pub const VFIOMIG_TRACKER_PERPETUAL: u32 = 0x1;
 
 /// Bytes of `why`, with its end.

@@ -131,6 +131,41 @@ fn a_container_that_knows_nothing_is_perpetual() {
     rig.assert_clean();
 }
 
+/// T5: what the devices' scope is shows with the first read of something mapped, and a start may find nothing mapped, or
+/// nothing but pages that are pinned.
+#[test]
+fn the_scope_is_known_when_something_was_read() {
+    let perpetual = |rig: &Rig| rig.tracker.info().perpetual;
+    for config in [Type1Config { perpetual: true, ..Type1Config::default() }, Type1Config::default()] {
+        let rig = Rig::new(Log::Type1(config), 1);
+        rig.start();
+        assert!(!perpetual(&rig));
+        assert_eq!((rig.harvest().list(), perpetual(&rig)), (vec![], false), "nothing was read");
+        rig.map_all(&[(0, 10)]);
+        rig.harvest();
+        assert_eq!(perpetual(&rig), config.perpetual, "a mapping is dirty once, whatever the log tells");
+        rig.map_all(&[(50, 1)]);
+        rig.harvest();
+        assert_eq!(perpetual(&rig), config.perpetual);
+        rig.tracker.stop().unwrap();
+        assert!(!perpetual(&rig));
+        rig.assert_clean();
+    }
+    let rig = Rig::new(Log::Type1(Type1Config::default()), 1);
+    rig.map_all(&[(7, 1)]);
+    rig.type1.as_ref().unwrap().pin(7).unwrap();
+    rig.start();
+    assert!(perpetual(&rig), "so it seems");
+    rig.map_all(&[(8, 1)]);
+    assert_eq!((rig.harvest().list(), perpetual(&rig)), (vec![7, 8], false));
+    for _ in 0..2 {
+        rig.write(&[8]);
+        assert_eq!((rig.harvest().list(), perpetual(&rig)), (vec![7, 8], false), "it may well be all");
+    }
+    rig.tracker.stop().unwrap();
+    rig.assert_clean();
+}
+
 /// T5: pinned pages stay dirty, others do not.
 #[test]
 fn pinned_pages() {

@@ -305,6 +305,15 @@ static void real_device(const char *address)
 	ALL_DIRTY(&s);
 	OK(vfiomig_tracker_stop(s.tracker, ERR));
 	CHECK_EQ(space_info(&s).flags, 0);
+
+	lab_step("a start with nothing mapped: what the device is shows at the first harvest");
+	space_unmap(&s, 0, 4096, VFIOMIG_UNMAP_LIBRARY, NULL, &got);
+	OK(vfiomig_tracker_start(s.tracker, ERR));
+	CHECK_EQ(space_info(&s).flags, 0);
+	space_map(&s, 0, 128);
+	ALL_DIRTY(&s);
+	CHECK_EQ(space_info(&s).flags, VFIOMIG_TRACKER_PERPETUAL);
+	OK(vfiomig_tracker_stop(s.tracker, ERR));
 	space_close(&s);
 	vfiomig_device_free(d);
 	lab_close(&device);
