@@ -1668,7 +1668,8 @@ int vfiomig_device_start_stream(struct vfiomig_device *d,
  * vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
- * UNSUPPORTED (not migratable), DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ * UNSUPPORTED (not migratable), DEVICE, PROTOCOL, CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY,
+ * PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_peek(struct vfiomig_device *d,
                         size_t max,
@@ -1736,7 +1737,8 @@ int vfiomig_device_reserve(struct vfiomig_device *d,
  * segment that has all its bytes goes to the device with or without it. After a refusal by the device the session is dead and only a reset leaves RESUMING: the device may have taken a part.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
- * or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ * or is dead), DEVICE (the device refused the bytes), CANCELED (while the device was not ready; the session is dead). States:
+ * RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_commit(struct vfiomig_device *d,
                           size_t len,
@@ -1749,7 +1751,8 @@ int vfiomig_device_commit(struct vfiomig_device *d,
  * with vfiomig_device_commit().
  *
  * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
- * is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ * is dead), DEVICE (the device refused the bytes), CANCELED (while the device was not ready; the session is dead). States:
+ * RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int64_t vfiomig_device_write(struct vfiomig_device *d,
                              const void *buf,
@@ -2191,8 +2194,10 @@ uint32_t vfiomig_migration_get_phase(const struct vfiomig_migration *m);
 const char *vfiomig_phase_name(uint32_t phase);
 
 /**
- * Asks the library to begin nothing new, and ends its own waits; a request in the kernel is never interrupted. It lasts until
- * abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+ * Asks the library to begin nothing new, and ends its own waits, also in data calls on the migration's devices: for a data fd
+ * that is not ready, and for the reset of a device that failed. They end within about 100 ms. A request in the kernel is never
+ * interrupted; the resets of vfiomig_migration_abort() and vfiomig_device_reset() are the way out, and wait as ever. It lasts
+ * until abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
  *
  * Threads: any. Blocks: never. Since: 0.1
  */

@@ -1,6 +1,6 @@
 //! One migratable VFIO device: transport + dialect + data window + session behind one handle.
 //!
-//! May import: window, dialect, transport, error, gate, log. Follows: DESIGN.md sections 2, 5 and 6. Parts: `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes), `save`, `load`.
+//! May import: window, dialect, transport, cancel, error, gate, log. Follows: DESIGN.md sections 2, 5 and 6. Parts: `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes), `save`, `load`.
 
 mod cache;
 pub(crate) mod dirty;
@@ -10,6 +10,7 @@ mod save;
 mod session;
 mod transition;
 
+use crate::cancel::Cancel;
 use crate::dialect::probe::{Found, Reason, probe};
 use crate::dialect::{Caps, Cursor, Dialect, Kind, State};
 use crate::error::{Error, Result};
@@ -161,6 +162,11 @@ impl Device {
             (None, Some(reason)) => Err(self.named(Error::unsupported(format!("not migratable: {reason}")))),
             (None, None) => Err(self.named(Error::unsupported("not migratable"))),
         }
+    }
+
+    /// From now on a cancel of this migration ends what the device waits for by itself.
+    pub(crate) fn follow(&self, cancel: &Arc<Cancel>) {
+        self.cache.cancel.follow(cancel);
     }
 
     /// The name given in the options.

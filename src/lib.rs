@@ -4,8 +4,8 @@
 //!
 //! Rooms, each of which imports only from those to its right:
 //!
-//! `ffi` → `migration` → `group` → `dirty` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `error`, `gate`
-//! and `log` are used by all.
+//! `ffi` → `migration` → `group` → `dirty` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `cancel`,
+//! `error`, `gate` and `log` are used by all.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, improper_ctypes_definitions, rustdoc::broken_intra_doc_links)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, clippy::missing_safety_doc)]
@@ -23,6 +23,8 @@
 #[cfg(panic = "abort")]
 compile_error!("libvfiomig catches its own panics at the C boundary: build it with panic = \"unwind\"");
 
+#[forbid(unsafe_code)]
+mod cancel;
 #[forbid(unsafe_code)]
 pub mod device;
 #[forbid(unsafe_code)]

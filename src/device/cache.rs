@@ -1,5 +1,6 @@
 //! Last known values, readable from any thread without a lock.
 
+use crate::cancel::Follower;
 use crate::dialect::State;
 use crate::dialect::probe::{Found, Reason};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -48,6 +49,8 @@ pub(super) struct Cache {
     pub complete: AtomicBool,
     /// The last exact figures were not asked for, since a segment was under way (P21).
     pub pending_cached: AtomicBool,
+    /// Whether the device's migration was canceled; looked at only while something is waited for.
+    pub cancel: Follower,
 }
 
 /// Capability bits of `vfiomig_device_info`.
@@ -84,6 +87,7 @@ impl Cache {
             seen_empty: AtomicBool::new(false),
             complete: AtomicBool::new(false),
             pending_cached: AtomicBool::new(false),
+            cancel: Follower::default(),
         }
     }
 

@@ -88,7 +88,7 @@ impl Device {
 
     /// As [`dirty_pfns`](Self::dirty_pfns) for a harvest, which may be on another thread than the one that saves: waits for
     /// the data call in progress and, as long as its patience lasts, for the segment that is in the window. A segment of
-    /// this same thread would never end by waiting.
+    /// this same thread would never end by waiting, and nothing is waited for once the migration was canceled.
     pub(crate) fn harvest_pfns(
         &self,
         range: PfnRange,
@@ -98,7 +98,8 @@ impl Device {
         let mut more = true;
         loop {
             let mut inner = self.gate.enter_between().map_err(denied)?;
-            if !more || inner.window.unread() == 0 || inner.user == this_thread() {
+            let wait = more && !self.cache.cancel.asked();
+            if !wait || inner.window.unread() == 0 || inner.user == this_thread() {
                 return self.read_pfns(&mut inner, range, sink).map_err(|error| Errno::new(error.errno()));
             }
             drop(inner);

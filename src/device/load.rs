@@ -137,17 +137,18 @@ impl Inner {
         self.pushed(cache, name, len, outcome)
     }
 
-    /// Counts what the device took; a refusal by the device ends the session (F6).
+    /// Counts what the device took; a refusal by the device ends the session (F6), and so does a cancel in the middle of bytes
+    /// that nobody will send again.
     fn pushed(&mut self, cache: &Cache, name: &str, asked: usize, outcome: Outcome<usize>) -> Result<usize> {
         let taken = match &outcome {
             Ok(taken) => *taken,
-            Err(Trouble::Device { moved, .. }) => *moved,
+            Err(Trouble::Device { moved, .. } | Trouble::Canceled { moved }) => *moved,
             Err(_) => 0,
         };
         if let Some(session) = &mut self.session {
             session.moved = session.moved.saturating_add(taken as u64);
             cache.loaded_bytes.store(session.moved, Ordering::Relaxed);
-            session.broken = matches!(outcome, Err(Trouble::Device { .. }));
+            session.broken = matches!(outcome, Err(Trouble::Device { .. } | Trouble::Canceled { .. }));
         }
         outcome.map_err(|trouble| {
             let what = format!("writing the stream ({taken} of {asked} bytes taken; only a reset remains)");

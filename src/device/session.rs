@@ -29,7 +29,8 @@ impl Inner {
         };
         let has_region = dialect.registers().is_some();
         let data = if has_region { None } else { Some(transport.open_data(data_fd)?) };
-        window.begin(&Access { transport: &**transport, dialect: &**dialect, in_precopy: true }, data);
+        let (transport, dialect) = (&**transport, &**dialect);
+        window.begin(&Access { transport, dialect, in_precopy: true, cancel: &cache.cancel }, data);
         cache.set_mapped(window.is_mapped());
         self.session =
             Some(Session { direction, moved: 0, complete: false, broken: false, ran_empty: false, lent: None });
@@ -51,12 +52,13 @@ impl Inner {
     }
 
     /// The window and what it needs for an access.
-    pub(super) fn access(&mut self, cache: &Cache) -> Result<(&mut dyn Window, Access<'_>)> {
+    pub(super) fn access<'a>(&'a mut self, cache: &'a Cache) -> Result<(&'a mut dyn Window, Access<'a>)> {
         let Inner { transport, dialect: Ok(dialect), window, .. } = self else {
             return Err(Error::unsupported("the device is not migratable"));
         };
         let in_precopy = cache.state().is_precopy();
-        Ok((&mut **window, Access { transport: &**transport, dialect: &**dialect, in_precopy }))
+        let (transport, dialect) = (&**transport, &**dialect);
+        Ok((&mut **window, Access { transport, dialect, in_precopy, cancel: &cache.cancel }))
     }
 
     /// An access that the window could not do, as it is told to the caller.
@@ -64,6 +66,7 @@ impl Inner {
         match trouble {
             Trouble::Device { errno, .. } => self.data_failed(cache, name, what, errno),
             Trouble::Descriptor(errno) => Error::transport(errno, format!("{what}: the caller's fd failed: {errno}")),
+            Trouble::Canceled { .. } => Error::canceled(format!("{what}: canceled while the device was not ready")),
             Trouble::Told(error) => error,
         }
     }

@@ -6,6 +6,7 @@
 
 use super::cache::Cache;
 use super::{Device, Inner};
+use crate::cancel::Follower;
 use crate::dialect::registers::Fault;
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
 use crate::error::{Action, DeviceResult, Errno, Error, Kind, Result};
@@ -71,9 +72,14 @@ impl Device {
     }
 
     /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
+    ///
+    /// It is the way out, of a canceled migration too, so no cancel ends its patience.
     pub fn reset(&self) -> Result<()> {
         let mut inner = self.enter_whole()?;
-        inner.reset(&self.cache, &self.name).map(|_| ()).map_err(|failed| self.named(failed.error))
+        inner
+            .reset(&self.cache, &self.name, &Follower::default())
+            .map(|_| ())
+            .map_err(|failed| self.named(failed.error))
     }
 
     fn recover(
@@ -87,7 +93,7 @@ impl Device {
     ) -> Error {
         let Failed { error, found } = failed;
         let (action, found, text) = match (policy, found) {
-            (OnFailure::Reset, found) => match inner.reset(&self.cache, &self.name) {
+            (OnFailure::Reset, found) => match inner.reset(&self.cache, &self.name, &self.cache.cancel) {
                 Ok(state) => (Action::Reset, Some(state), format!("; reset, now {state}")),
                 Err(ResetFailed { done: true, found: Some(now), error }) => {
                     (Action::Reset, Some(now), format!("; reset, but {error}"))
@@ -258,8 +264,8 @@ impl Inner {
     }
 
     /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
-    fn reset(&mut self, cache: &Cache, name: &str) -> std::result::Result<State, ResetFailed> {
-        self.try_reset().map_err(|error| ResetFailed { done: false, found: None, error })?;
+    fn reset(&mut self, cache: &Cache, name: &str, cancel: &Follower) -> std::result::Result<State, ResetFailed> {
+        self.try_reset(cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
         self.end_session(cache);
         let Ok(dialect) = &self.dialect else { return Ok(State::Running) };
         let state = dialect.read_state(&*self.transport).map_err(|error| {
@@ -276,12 +282,15 @@ impl Inner {
         }
     }
 
-    fn try_reset(&self) -> Result<()> {
+    fn try_reset(&self, cancel: &Follower) -> Result<()> {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
             match self.transport.reset() {
                 Ok(()) => return Ok(()),
+                Err(errno) if errno.get() == libc::EAGAIN && cancel.asked() => {
+                    return Err(Error::canceled("the reset was canceled while the device was busy"));
+                }
                 Err(errno) if errno.get() == libc::EAGAIN && begun.elapsed() < RESET_PATIENCE => {
                     std::thread::sleep(pause);
                     pause = pause.saturating_mul(2).min(RESET_PAUSE_MAX);

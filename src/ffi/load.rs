@@ -56,7 +56,8 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
 /// segment that has all its bytes goes to the device with or without it. After a refusal by the device the session is dead and only a reset leaves RESUMING: the device may have taken a part.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
-/// or is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+/// or is dead), DEVICE (the device refused the bytes), CANCELED (while the device was not ready; the session is dead). States:
+/// RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `errp` is NULL or valid.
@@ -77,7 +78,8 @@ pub unsafe extern "C" fn vfiomig_device_commit(
 /// with vfiomig_device_commit().
 ///
 /// Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
-/// is dead), DEVICE (the device refused the bytes). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+/// is dead), DEVICE (the device refused the bytes), CANCELED (while the device was not ready; the session is dead). States:
+/// RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `buf` is NULL or readable for `len`; `errp` is NULL or valid.

@@ -292,8 +292,10 @@ pub extern "C" fn vfiomig_phase_name(phase: u32) -> *const c_char {
     })
 }
 
-/// Asks the library to begin nothing new, and ends its own waits; a request in the kernel is never interrupted. It lasts until
-/// abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+/// Asks the library to begin nothing new, and ends its own waits, also in data calls on the migration's devices: for a data fd
+/// that is not ready, and for the reset of a device that failed. They end within about 100 ms. A request in the kernel is never
+/// interrupted; the resets of vfiomig_migration_abort() and vfiomig_device_reset() are the way out, and wait as ever. It lasts
+/// until abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
 ///
 /// Threads: any. Blocks: never. Since: 0.1
 ///

@@ -60,7 +60,8 @@ pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, err
 /// vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
-/// UNSUPPORTED (not migratable), DEVICE, PROTOCOL. States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+/// UNSUPPORTED (not migratable), DEVICE, PROTOCOL, CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY,
+/// PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `out` and `errp` are NULL or valid.

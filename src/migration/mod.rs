@@ -1,12 +1,11 @@
 //! One save or one load of a group: phases, and what happens when one of them fails (DESIGN.md section 3, docs/faults.md).
 //!
-//! May import: group, dirty, device, window, dialect, workers, error, gate, log. Parts: `sequence` (the order, pure),
-//! `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `cancel`, `drain` (whole streams),
+//! May import: group, dirty, device, window, dialect, workers, cancel, error, gate, log. Parts: `sequence` (the order, pure),
+//! `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `drain` (whole streams),
 //! `estimate`, `report`.
 
 mod abort;
 mod advance;
-mod cancel;
 mod drain;
 mod estimate;
 mod load;
@@ -14,13 +13,13 @@ mod report;
 mod save;
 mod sequence;
 
+use crate::cancel::Cancel;
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{Error, Result};
 use crate::gate::{Denied, Gate, Pass};
 use crate::group::{Group, Inner};
-use cancel::Cancel;
 use estimate::Rate;
 use report::Recorder;
 use std::sync::Arc;
@@ -42,7 +41,7 @@ pub struct Migration {
     direction: Direction,
     /// The phase's number.
     phase: AtomicU32,
-    cancel: Cancel,
+    cancel: Arc<Cancel>,
     run: Gate<Run>,
     /// The group's members: they stay as long as the migration.
     devices: Vec<Arc<Device>>,
@@ -102,10 +101,12 @@ impl Migration {
             recorder: Recorder::new(),
             rate: Rate::default(),
         };
-        let devices = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
+        let devices: Vec<Arc<Device>> = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
+        let cancel = Arc::new(Cancel::new());
+        devices.iter().for_each(|device| device.follow(&cancel));
         drop(inner);
         let phase = AtomicU32::new(Phase::Idle.number());
-        Ok(Migration { group, direction, phase, cancel: Cancel::new(), run: Gate::new(run), devices })
+        Ok(Migration { group, direction, phase, cancel, run: Gate::new(run), devices })
     }
 
     /// Where the migration stands. *any.*
@@ -118,8 +119,8 @@ impl Migration {
         self.direction
     }
 
-    /// Asks the library to begin nothing new; requests in the kernel go on. *any; never fails.* It lasts until abort. No effect
-    /// once HALTED or RUNNING of a load was begun.
+    /// Asks the library to begin nothing new, and to end its own waits, also in calls on the devices; requests in the kernel go
+    /// on. *any; never fails.* It lasts until abort. No effect once HALTED or RUNNING of a load was begun.
     pub fn cancel(&self) {
         self.cancel.ask();
     }
@@ -142,6 +143,7 @@ impl Migration {
             Err(error) => return Err(error),
         };
         let Some(mut run) = self.enter_run()?.close() else { return Ok(()) };
+        self.cancel.end();
         run.stop_trackers();
         if let Some(inner) = &mut inner {
             inner.in_migration = false;

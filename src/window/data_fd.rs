@@ -2,13 +2,14 @@
 
 use super::staging::Staging;
 use super::{Access, Chunk, Figures, NO_SEGMENT, Outcome, Room, Trouble, Window};
+use crate::cancel::Follower;
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, read_from, wait_ready, write_to};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// A descriptor that is not ready is waited for at most this often, about 100 ms each: data calls stay short, so that a
-/// state change never waits long for one.
+/// state change never waits long for one. A cancel is seen between them.
 const MAX_WAITS: u32 = 10;
 /// EINTR that a VMM's function returns is tried again this often (P1).
 const MAX_INTERRUPTS: u32 = 16;
@@ -23,10 +24,12 @@ enum Got {
     NoMessage,
     /// EAGAIN; only a descriptor in non-blocking mode says so (F8).
     NotReady,
+    /// The same, and the wait was canceled.
+    Canceled,
 }
 
-/// One read; `wait` says whether EAGAIN is waited for.
-fn read_data(data: &mut dyn DataFd, buf: &mut [u8], wait: bool) -> std::result::Result<Got, Errno> {
+/// One read; EAGAIN is waited for, but not in pre-copy.
+fn read_data(data: &mut dyn DataFd, buf: &mut [u8], access: &Access<'_>) -> std::result::Result<Got, Errno> {
     let mut waits = 0;
     let mut interrupts = 0;
     loop {
@@ -35,7 +38,8 @@ fn read_data(data: &mut dyn DataFd, buf: &mut [u8], wait: bool) -> std::result::
             Ok(n) => return Ok(Got::Bytes(n.min(buf.len()))),
             Err(errno) => match errno.get() {
                 libc::ENOMSG => return Ok(Got::NoMessage),
-                libc::EAGAIN if !wait || waits == MAX_WAITS => return Ok(Got::NotReady),
+                libc::EAGAIN if access.in_precopy || waits == MAX_WAITS => return Ok(Got::NotReady),
+                libc::EAGAIN if access.cancel.asked() => return Ok(Got::Canceled),
                 libc::EAGAIN => {
                     waits = waits.saturating_add(1);
                     wait_ready(data.wait_fd(), false);
@@ -47,27 +51,28 @@ fn read_data(data: &mut dyn DataFd, buf: &mut [u8], wait: bool) -> std::result::
     }
 }
 
-/// Writes all of `buf`. On failure the count of bytes that the device took comes with the errno (F6, P4).
-fn write_all(data: &mut dyn DataFd, buf: &[u8]) -> std::result::Result<(), (usize, Errno)> {
+/// Writes all of `buf`. On failure the count of bytes that the device took comes with the trouble (F6, P4).
+fn write_all(data: &mut dyn DataFd, buf: &[u8], cancel: &Follower) -> Outcome<()> {
     let mut rest = buf;
     let mut waits = 0;
     let mut interrupts = 0;
     while !rest.is_empty() {
-        let taken = buf.len().saturating_sub(rest.len());
+        let moved = buf.len().saturating_sub(rest.len());
         match data.write(rest) {
             // A device that takes nothing and says no error would be asked for ever.
-            Ok(0) => return Err((taken, Errno::new(libc::EPROTO))),
+            Ok(0) => return Err(Trouble::Device { errno: Errno::new(libc::EPROTO), moved }),
             Ok(n) => {
                 rest = rest.get(n..).unwrap_or(&[]);
                 waits = 0;
             }
             Err(errno) => match errno.get() {
+                libc::EAGAIN if cancel.asked() => return Err(Trouble::Canceled { moved }),
                 libc::EAGAIN if waits < MAX_WAITS => {
                     waits = waits.saturating_add(1);
                     wait_ready(data.wait_fd(), true);
                 }
                 libc::EINTR if interrupts < MAX_INTERRUPTS => interrupts = interrupts.saturating_add(1),
-                _ => return Err((taken, errno)),
+                _ => return Err(Trouble::Device { errno, moved }),
             },
         }
     }
@@ -92,11 +97,10 @@ impl FdWindow {
     /// Reads into the buffer, or into `buf` if that is large; `Some(0)`: the bytes are in the buffer.
     fn fill(&mut self, access: &Access<'_>, direct: Option<&mut [u8]>) -> Outcome<Option<usize>> {
         let FdWindow { data: Some(data), staging } = self else { return Err(no_session()) };
-        let wait = !access.in_precopy;
         let into_buffer = direct.is_none();
         let got = match direct {
-            Some(buf) => read_data(&mut **data, buf, wait),
-            None => read_data(&mut **data, staging.buffer()?, wait),
+            Some(buf) => read_data(&mut **data, buf, access),
+            None => read_data(&mut **data, staging.buffer()?, access),
         };
         match got? {
             Got::Bytes(n) if into_buffer => {
@@ -110,6 +114,7 @@ impl FdWindow {
             Got::NoMessage => Err(Trouble::Told(Error::protocol(
                 "the device says ENOMSG in STOP_COPY, where only bytes or the end are legal",
             ))),
+            Got::Canceled => Err(Trouble::Canceled { moved: 0 }),
             Got::NotReady => {
                 let errno = Errno::new(libc::EAGAIN);
                 Err(Trouble::Told(Error::device(errno, "the device has data to come but is not ready")))
@@ -118,10 +123,10 @@ impl FdWindow {
     }
 
     /// Writes `bytes`, or the first `len` bytes of the room.
-    fn push(&mut self, bytes: Option<&[u8]>, len: usize) -> Outcome<()> {
+    fn push(&mut self, access: &Access<'_>, bytes: Option<&[u8]>, len: usize) -> Outcome<()> {
         let FdWindow { data: Some(data), staging } = self else { return Err(no_session()) };
         let bytes = bytes.unwrap_or_else(|| staging.room_bytes(len));
-        write_all(&mut **data, bytes).map_err(|(moved, errno)| Trouble::Device { errno, moved })
+        write_all(&mut **data, bytes, access.cancel)
     }
 }
 
@@ -211,22 +216,22 @@ impl Window for FdWindow {
         Ok(self.staging.room(usize::MAX)?)
     }
 
-    fn commit(&mut self, _access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()> {
+    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()> {
         no_segment_end(segment_end)?;
-        self.push(None, len)
+        self.push(access, None, len)
     }
 
-    fn write(&mut self, _access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()> {
+    fn write(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()> {
         no_segment_end(segment_end)?;
-        self.push(Some(bytes), bytes.len())
+        self.push(access, Some(bytes), bytes.len())
     }
 
-    fn receive(&mut self, _access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize> {
+    fn receive(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize> {
         no_segment_end(segment_end)?;
         let room = self.staging.buffer()?;
         let len = len.min(room.len());
         let got = read_from(fd, room.get_mut(..len).unwrap_or_default()).map_err(Trouble::Descriptor)?;
-        self.push(None, got)?;
+        self.push(access, None, got)?;
         Ok(got)
     }
 }

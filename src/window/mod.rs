@@ -1,6 +1,6 @@
 //! Where state bytes appear and disappear: the data fd of v2, or areas of the migration region of v1 and the draft.
 //!
-//! May import: dialect, transport, error, log. Knows nothing of states: `device` decides when a window is open. `unsafe` lives
+//! May import: dialect, transport, cancel, error, log. Knows nothing of states: `device` decides when a window is open. `unsafe` lives
 //! in mmap.rs only.
 
 #[forbid(unsafe_code)]
@@ -11,6 +11,7 @@ pub(crate) mod region;
 #[forbid(unsafe_code)]
 mod staging;
 
+use crate::cancel::Follower;
 use crate::dialect::registers::{Fault, Registers};
 use crate::dialect::{Dialect, PrecopyFigures};
 use crate::error::{Errno, Error};
@@ -78,6 +79,8 @@ pub(crate) struct Access<'a> {
     pub dialect: &'a dyn Dialect,
     /// An end of data is only for now: nothing is waited for.
     pub in_precopy: bool,
+    /// Ends what is waited for.
+    pub cancel: &'a Follower,
 }
 
 impl Access<'_> {
@@ -91,6 +94,8 @@ impl Access<'_> {
 pub(crate) enum Trouble {
     /// The device failed an access; `moved` bytes of what was asked had gone before.
     Device { errno: Errno, moved: usize },
+    /// A wait for the device was canceled; `moved` bytes of what was asked had gone before.
+    Canceled { moved: usize },
     /// The caller's descriptor failed.
     Descriptor(Errno),
     /// Anything else, as it is told to the caller.

@@ -1,14 +1,18 @@
-//! A wish to stop, from any thread (DESIGN.md section 5).
+//! A wish to stop, from any thread (DESIGN.md section 5): a migration has it, and its devices look at it while they wait. May
+//! import: error.
 
 use crate::error::{Error, Result};
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 
 const CLEAR: u8 = 0;
 const ASKED: u8 = 1;
-/// The last phase was begun: it is too late.
+/// The last phase was begun, or the migration is over: it is too late.
 const CLOSED: u8 = 2;
 
-pub(super) struct Cancel(AtomicU8);
+#[derive(Debug)]
+pub(crate) struct Cancel(AtomicU8);
 
 impl Cancel {
     pub fn new() -> Self {
@@ -36,8 +40,28 @@ impl Cancel {
         }
     }
 
+    /// The migration is over: nobody has anything left to cancel.
+    pub fn end(&self) {
+        self.0.store(CLOSED, Ordering::Release);
+    }
+
     pub fn clear(&self) {
         self.0.store(CLEAR, Ordering::Release);
+    }
+}
+
+/// Whose wish a device follows in its own waits: that of its last migration, as long as there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Follower(Mutex<Weak<Cancel>>);
+
+impl Follower {
+    pub fn follow(&self, cancel: &Arc<Cancel>) {
+        *self.0.lock() = Arc::downgrade(cancel);
+    }
+
+    pub fn asked(&self) -> bool {
+        let cancel = self.0.lock().upgrade();
+        cancel.is_some_and(|cancel| cancel.asked())
     }
 }
 
@@ -63,5 +87,24 @@ mod tests {
         cancel.clear();
         cancel.ask();
         assert!(cancel.asked());
+    }
+    #[test]
+    fn devices_follow_the_last_migration_while_it_lasts() {
+        let follower = Follower::default();
+        assert!(!follower.asked());
+        let (first, second) = (Arc::new(Cancel::new()), Arc::new(Cancel::new()));
+        follower.follow(&first);
+        first.ask();
+        assert!(follower.asked());
+        follower.follow(&second);
+        assert!(!follower.asked());
+        second.ask();
+        assert!(follower.asked());
+        second.end();
+        assert!(!follower.asked());
+        second.clear();
+        second.ask();
+        drop(second);
+        assert!(!follower.asked());
     }
 }
