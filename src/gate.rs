@@ -4,6 +4,7 @@
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Why a call was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +38,6 @@ impl<T> Slot<T> {
     /// The calling thread's mark, unless the call in progress is its own.
     fn check_not_mine(&self) -> Result<usize, Denied> {
         let me = this_thread();
-        // A thread that ends may have no list any more: then it is no worker either.
-        let waits = |owner| WAITING.try_with(|waiting| waiting.borrow().contains(&owner)).unwrap_or(false);
-        let waits_for_me = |owner| owner == me || waits(owner);
         if self.owner.is_some_and(waits_for_me) { Err(Denied::Reentry) } else { Ok(me) }
     }
 }
@@ -67,10 +65,17 @@ impl Waiting {
     }
 }
 
-/// A number that no other living thread has.
+/// A number that no other thread has, nor had: what a thread left behind is not taken for that of a later one.
 pub(crate) fn this_thread() -> usize {
-    thread_local!(static MARK: u8 = const { 0 });
-    MARK.with(|mark| std::ptr::from_ref(mark).addr())
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    thread_local!(static MARK: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    MARK.with(|mark| *mark)
+}
+
+/// Whether that is the calling thread, or one that waits for it: it will do nothing before the calling one has returned.
+pub(crate) fn waits_for_me(mark: usize) -> bool {
+    // A thread that ends may have no list any more: then it is no worker either.
+    mark == this_thread() || WAITING.try_with(|waiting| waiting.borrow().contains(&mark)).unwrap_or(false)
 }
 
 impl<T> Gate<T> {

@@ -5,7 +5,7 @@ use super::{Device, Inner};
 use crate::dialect::registers::Fault;
 use crate::dialect::{Direction, Kind, PfnRange, Pfns};
 use crate::error::{Errno, Error, Result};
-use crate::gate::{Denied, this_thread};
+use crate::gate::{Denied, waits_for_me};
 use crate::transport::dma_log;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
@@ -88,7 +88,7 @@ impl Device {
 
     /// As [`dirty_pfns`](Self::dirty_pfns) for a harvest, which may be on another thread than the one that saves: waits for
     /// the data call in progress and, as long as its patience lasts, for the segment that is in the window. A segment of
-    /// this same thread would never end by waiting, and nothing is waited for once the migration was canceled.
+    /// the thread that harvests would never end by waiting, and nothing is waited for once the migration was canceled.
     pub(crate) fn harvest_pfns(
         &self,
         range: PfnRange,
@@ -99,7 +99,7 @@ impl Device {
         loop {
             let mut inner = self.gate.enter_between().map_err(denied)?;
             let wait = more && !self.cache.cancel.asked();
-            if !wait || inner.window.unread() == 0 || inner.user == this_thread() {
+            if !wait || inner.window.unread() == 0 || waits_for_me(inner.user) {
                 return self.read_pfns(&mut inner, range, sink).map_err(|error| Errno::new(error.errno()));
             }
             drop(inner);

@@ -95,6 +95,26 @@ fn a_draft_whose_window_is_in_use_is_dirty() {
     rig.assert_clean();
 }
 
+/// The same with workers: they read for a thread that has segments under way, so there is nothing to wait for.
+#[test]
+fn workers_do_not_wait_for_the_thread_that_harvests() {
+    let rig = Rig::new(Log::Draft(DraftForm::Sticky), 2);
+    rig.map_all(&[(0, 20)]);
+    rig.start();
+    for (model, device) in rig.devices.iter().zip(&rig.handles) {
+        model.redirty(1).unwrap();
+        assert!(device.read(&mut [0; 100]).unwrap().0 > 0);
+    }
+    let begun = Instant::now();
+    let told = rig.harvest();
+    let took = begun.elapsed();
+    assert_eq!((told.harvest.failed_reads, told.harvest.first_errno.map(|e| e.get())), (2, Some(libc::EBUSY)));
+    assert!(took < Duration::from_millis(900), "{took:?}");
+    rig.handles.iter().for_each(|device| assert!(drain(device) > 0));
+    rig.finish();
+    rig.assert_clean();
+}
+
 /// The patience with another thread's segment is that of the whole harvest, however many ranges and devices it reads.
 #[test]
 fn a_harvest_waits_once_for_a_segment_that_does_not_end() {
