@@ -330,16 +330,16 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_items_cost_the_slowest_and_less_than_a_millisecond() {
+    fn sixteen_items_cost_the_slowest_not_the_sum() {
         let each = Duration::from_millis(10);
         let once = || {
             let begun = Instant::now();
             run(0, &[true; 16], |_| thread::sleep(each));
             begun.elapsed()
         };
-        // Other work of the machine only ever adds time.
+        // Other work of the machine only ever adds time. How much the threads cost is measured by benches/group.rs.
         let best = (0..50).map(|_| once()).min().unwrap();
-        assert!(best < each + Duration::from_millis(1), "{best:?}");
+        assert!(best < 3 * each, "{best:?}");
     }
 
     #[test]
