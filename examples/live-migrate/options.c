@@ -15,7 +15,7 @@ static const char usage[] =
     "Migrates a small virtual machine with devices from one process to another.\n"
     "\n"
     "  --dialect NAME    what the devices speak: draft, v1, v1-ndma or v2 (default v2)\n"
-    "  --devices N       how many there are, 1 to 16 (default 1)\n"
+    "  --devices N       how many there are, 1 to 16 (default 4)\n"
     "  --window KIND     draft and v1, where state appears: mapped (all of the region), sparse (in two mapped\n"
     "                    areas with a gap between them) or trapped (default mapped)\n"
     "  --state-size MIB  state of each device (default 16)\n"
@@ -75,7 +75,7 @@ int options_parse(struct options *o, int argc, char **argv)
         {"rounds", required_argument, NULL, 'n'}, {"fail", required_argument, NULL, 'f'},
         {"help", no_argument, NULL, 'h'},       {0},
     };
-    uint64_t ram = 256, state = 16, devices = 1, rate = 64, link = 200, rounds = 20;
+    uint64_t ram = 256, state = 16, devices = 4, rate = 64, link = 200, rounds = 20;
     const struct choice *dialect = choose(dialects, "v2"), *window = choose(windows, "mapped"), *step = NULL;
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
