@@ -120,14 +120,23 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 macro_rules! constructors {
     ($($(#[$doc:meta])* $name:ident => $kind:ident, $errno:expr;)*) => {
-        $($(#[$doc])* pub(crate) fn $name(message: impl Into<String>) -> Self { Error::new(Kind::$kind, $errno, message) })*
+        $($(#[$doc])* #[cold] pub(crate) fn $name(message: impl Into<String>) -> Self {
+            Error::new(Kind::$kind, $errno, message)
+        })*
     };
 }
 
 impl Error {
     /// `errno` is positive.
     pub fn new(kind: Kind, errno: i32, message: impl Into<String>) -> Self {
-        Error { kind, errno, message: message.into(), results: Vec::new() }
+        Error::made(kind, errno, message.into())
+    }
+
+    /// Not inlined, so that what leads to an error is short where it could happen.
+    #[cold]
+    #[inline(never)]
+    fn made(kind: Kind, errno: i32, message: String) -> Self {
+        Error { kind, errno, message, results: Vec::new() }
     }
 
     constructors! {

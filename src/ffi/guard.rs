@@ -8,9 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How a result looks in C.
 pub(super) trait Returned {
-    type C;
+    type C: From<c_int>;
     fn success(self) -> Self::C;
-    fn failure(errno: c_int) -> Self::C;
 }
 
 impl Returned for () {
@@ -18,18 +17,12 @@ impl Returned for () {
     fn success(self) -> c_int {
         0
     }
-    fn failure(errno: c_int) -> c_int {
-        negative(errno)
-    }
 }
 
 impl Returned for usize {
     type C = i64;
     fn success(self) -> i64 {
         i64::try_from(self).unwrap_or(i64::MAX)
-    }
-    fn failure(errno: c_int) -> i64 {
-        i64::from(negative(errno))
     }
 }
 
@@ -44,11 +37,51 @@ fn negative(errno: c_int) -> c_int {
 pub(super) unsafe fn guard<T: Returned>(
     name: &'static str,
     errp: *mut *mut vfiomig_error,
-    panicked: impl FnOnce(),
+    panicked: impl Fn(),
     body: impl FnOnce() -> Result<T>,
 ) -> T::C {
-    let error = match caught(name, body) {
-        Ok(Ok(value)) => return value.success(),
+    let mut value = None;
+    let run = || {
+        value = Some(body()?);
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    let status = unsafe { guard_status(name, errp, &panicked, run) };
+    value.map_or_else(|| status.into(), Returned::success)
+}
+
+/// [`guard`] but for the type of the result. 0 or -errno.
+///
+/// # Safety
+/// As for [`guard`].
+#[inline(always)]
+pub(super) unsafe fn guard_status(
+    name: &'static str,
+    errp: *mut *mut vfiomig_error,
+    panicked: &dyn Fn(),
+    body: impl FnOnce() -> Result<()>,
+) -> c_int {
+    match caught(name, body) {
+        Ok(Ok(())) => 0,
+        // SAFETY: the contract of this function.
+        outcome => unsafe { failed(name, errp, panicked, outcome) },
+    }
+}
+
+/// What follows when it did not go well: compiled once, not for each function of the C API.
+///
+/// # Safety
+/// As for [`guard`].
+#[cold]
+#[inline(never)]
+unsafe fn failed(
+    name: &'static str,
+    errp: *mut *mut vfiomig_error,
+    panicked: &dyn Fn(),
+    outcome: std::thread::Result<Result<()>>,
+) -> c_int {
+    let error = match outcome {
+        Ok(Ok(())) => return 0,
         Ok(Err(error)) => error,
         Err(payload) => {
             panicked();
@@ -60,7 +93,7 @@ pub(super) unsafe fn guard<T: Returned>(
     let errno = error.errno();
     // SAFETY: the contract of this function.
     unsafe { set_error(errp, error) };
-    T::failure(errno)
+    negative(errno)
 }
 
 /// Runs `body` of a function that has no way to fail in C; after a panic it returns `fallback`.
@@ -79,6 +112,8 @@ fn caught<T>(name: &'static str, body: impl FnOnce() -> T) -> std::thread::Resul
 }
 
 /// A payload's own drop may panic; then what it holds is leaked.
+#[cold]
+#[inline(never)]
 fn drop_payload(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);

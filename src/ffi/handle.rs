@@ -1,13 +1,14 @@
 //! Lifetime of handles: counted, so that a call in progress outlives `_free`; marked, so that misuse is told.
 
 use super::error::vfiomig_error;
-use super::guard::{Returned, guard, guard_value};
+use super::guard::{Returned, guard_status, guard_value};
 use crate::device::Device;
 use crate::dirty::Tracker;
 use crate::error::{Error, Kind, Result};
 use crate::group::Group;
 use crate::log::log;
 use crate::migration::Migration;
+use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -96,15 +97,14 @@ pub(super) fn new<H: Opaque>(object: H::Object) -> *mut H {
 /// # Safety
 /// `h` is NULL or came from [`new`] and was not freed.
 unsafe fn borrow<H: Opaque>(h: *const H) -> Result<Arc<H>> {
-    let what = H::Object::WHAT;
     if h.is_null() {
-        return Err(Error::argument(format!("the {what} handle is NULL")));
+        return Err(no_handle(H::Object::WHAT, true));
     }
     // SAFETY: not NULL, so by the contract it points to a live handle.
     let marker = unsafe { &*h }.handle().marker.load(Ordering::Acquire);
     // The marker only makes a breach of the contract likely to be told.
     if marker != H::Object::MARK {
-        return Err(Error::argument(format!("not a live {what} handle")));
+        return Err(no_handle(H::Object::WHAT, false));
     }
     // SAFETY: made by Arc::into_raw and not freed, so its count is at least one.
     unsafe { Arc::increment_strong_count(h) };
@@ -112,12 +112,27 @@ unsafe fn borrow<H: Opaque>(h: *const H) -> Result<Arc<H>> {
     Ok(unsafe { Arc::from_raw(h) })
 }
 
+#[cold]
+#[inline(never)]
+fn for_function(name: &str, error: &Error) -> Error {
+    Error::argument(format!("{name}: {error}"))
+}
+
+#[cold]
+#[inline(never)]
+fn no_handle(what: &str, null: bool) -> Error {
+    Error::argument(if null { format!("the {what} handle is NULL") } else { format!("not a live {what} handle") })
+}
+
 fn check_not_poisoned<T: Object>(name: &str, handle: &Handle<T>) -> Result<()> {
-    if !handle.poisoned.load(Ordering::Acquire) {
-        return Ok(());
-    }
-    let text = format!("{name}: an earlier call hit a bug in the library; the handle accepts only {}", T::FREE);
-    Err(Error::new(Kind::Panic, libc::ENOTRECOVERABLE, text))
+    if handle.poisoned.load(Ordering::Acquire) { Err(poisoned(name, T::FREE)) } else { Ok(()) }
+}
+
+#[cold]
+#[inline(never)]
+fn poisoned(name: &str, free: &str) -> Error {
+    let text = format!("{name}: an earlier call hit a bug in the library; the handle accepts only {free}");
+    Error::new(Kind::Panic, libc::ENOTRECOVERABLE, text)
 }
 
 /// What a handle that is a parameter among others stands for.
@@ -145,13 +160,34 @@ pub(super) unsafe fn poison<H: Opaque>(h: *const H) {
 /// Runs `body` on what the handle stands for, behind the guard.
 ///
 /// # Safety
-/// `h` as for [`borrow`], `errp` as for [`guard`].
+/// `h` as for [`borrow`], `errp` as for [`guard`](super::guard::guard).
 pub(super) unsafe fn on<H: Opaque, T: Returned>(
     name: &'static str,
     h: *const H,
     errp: *mut *mut vfiomig_error,
     body: impl FnOnce(&H::Object) -> Result<T>,
 ) -> T::C {
+    let (mut value, mut body) = (None, Some(body));
+    let mut run = |object: &H::Object| {
+        value = body.take().map(|body| body(object)).transpose()?;
+        Ok(())
+    };
+    // SAFETY: the contract of this function.
+    let status = unsafe { on_object(name, h, errp, &mut run) };
+    value.map_or_else(|| status.into(), Returned::success)
+}
+
+/// [`on`] but for the type of the result: compiled once for each kind of handle, not for each function. 0 or -errno.
+///
+/// # Safety
+/// As for [`on`].
+#[inline(never)]
+unsafe fn on_object<H: Opaque>(
+    name: &'static str,
+    h: *const H,
+    errp: *mut *mut vfiomig_error,
+    body: &mut dyn FnMut(&H::Object) -> Result<()>,
+) -> c_int {
     // SAFETY: the contract of this function.
     let handle = unsafe { borrow(h) };
     let poison = || {
@@ -160,12 +196,12 @@ pub(super) unsafe fn on<H: Opaque, T: Returned>(
         }
     };
     let run = || {
-        let handle = handle.as_ref().map_err(|error| Error::argument(format!("{name}: {error}")))?;
+        let handle = handle.as_ref().map_err(|error| for_function(name, error))?;
         check_not_poisoned(name, handle.handle())?;
         body(&handle.handle().object)
     };
     // SAFETY: the contract of this function.
-    unsafe { guard(name, errp, poison, run) }
+    unsafe { guard_status(name, errp, &poison, run) }
 }
 
 /// Reads a value that never fails; `fallback` for a handle that is none.
