@@ -10,6 +10,7 @@ use crate::gate::Waiting;
 use crate::log::{self, log};
 use crate::transport::signals::Blocked;
 use mailbox::Mailbox;
+use parking_lot::Mutex;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -71,10 +72,18 @@ pub fn run_each<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) ->
 /// Hands a piece to the calling thread and takes another one; `None`: the calling thread wants no more.
 pub type Give<'a, P> = &'a mut dyn FnMut(P) -> Option<P>;
 
+/// A piece on its way, whatever it is.
+type Parcel = Box<dyn Any + Send>;
+
+fn unpacked<P: Send + 'static>(parcel: Parcel) -> Option<P> {
+    parcel.downcast().ok().map(|piece| *piece)
+}
+
 /// What comes from a worker.
-enum Message<P, T> {
-    Piece(usize, P),
-    Done(usize, Result<T, Panic>, log::Lines),
+enum Message {
+    Piece(usize, Parcel),
+    /// Its result is where the job has put it.
+    Done(usize, Result<(), Panic>, log::Lines),
 }
 
 /// As [`run_each`], with jobs that exchange pieces with the calling thread while they run: `on` gets each piece there, in the
@@ -83,7 +92,7 @@ enum Message<P, T> {
 ///
 /// # Panics
 /// As `run_each`.
-pub fn run_pieces<P: Clone + Send, T: Send>(
+pub fn run_pieces<P: Clone + Send + 'static, T: Send>(
     max: usize,
     any_thread: &[bool],
     spare: &[P],
@@ -91,19 +100,47 @@ pub fn run_pieces<P: Clone + Send, T: Send>(
     mut on: impl FnMut(usize, P) -> Option<P>,
     mut sink: impl FnMut(usize, T),
 ) {
+    let results: Vec<Mutex<Option<T>>> = any_thread.iter().map(|_| Mutex::new(None)).collect();
+    let job = |item: usize, give: Give<'_, Parcel>| {
+        let result = job(item, &mut |piece| give(Box::new(piece)).and_then(unpacked));
+        if let Some(place) = results.get(item) {
+            *place.lock() = Some(result);
+        }
+    };
+    let mut on = |item: usize, parcel: Parcel| Some(Box::new(on(item, unpacked(parcel)?)?) as Parcel);
+    let mut sink = |item: usize| {
+        if let Some(result) = results.get(item).and_then(|place| place.lock().take()) {
+            sink(item, result);
+        }
+    };
+    let packed = |piece: &P| Box::new(piece.clone()) as Parcel;
+    let spare = || spare.iter().map(packed).collect();
+    serve_all(max, any_thread, &spare, &job, &mut on, &mut sink);
+}
+
+/// All of it but for the types of jobs, pieces and results: compiled once, not for each call.
+fn serve_all(
+    max: usize,
+    any_thread: &[bool],
+    spare: &dyn Fn() -> Vec<Parcel>,
+    job: &Job<'_>,
+    on: &mut dyn FnMut(usize, Parcel) -> Option<Parcel>,
+    sink: &mut dyn FnMut(usize),
+) {
     let limit = if max == 0 { DEFAULT_MAX } else { max };
-    let items_where = |wanted| any_thread.iter().enumerate().filter(move |(_, any)| **any == wanted).map(|(i, _)| i);
-    let queue = Queue { items: items_where(true).collect(), next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
+    let items_where =
+        |wanted| any_thread.iter().enumerate().filter(|(_, any)| **any == wanted).map(|(i, _)| i).collect::<Vec<_>>();
+    let queue = Queue { items: items_where(true), next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
     if limit == 1 || any_thread.len() <= 1 || queue.items.is_empty() {
         for item in 0..any_thread.len() {
-            let result = job(item, &mut |piece| on(item, piece));
-            sink(item, result);
+            job(item, &mut |piece| on(item, piece));
+            sink(item);
         }
         return;
     }
     let arrivals = Mailbox::new(0, []);
-    let back: Vec<Mailbox<Option<P>>> =
-        any_thread.iter().map(|_| Mailbox::new(1, spare.iter().cloned().map(Some))).collect();
+    let back: Vec<Mailbox<Option<Parcel>>> =
+        any_thread.iter().map(|_| Mailbox::new(1, spare().into_iter().map(Some))).collect();
     let work = || {
         while let Some(item) = queue.take() {
             let mut give = |piece| {
@@ -127,9 +164,9 @@ pub fn run_pieces<P: Clone + Send, T: Send>(
             Ok(())
         };
         let made = make_threads(limit.min(queue.items.len()), spawn);
-        let caller = Caller { job: &job, on, sink, arrivals: &arrivals, back: &back };
+        let caller = Caller { job, on, sink, arrivals: &arrivals, back: &back };
         // It leaves when it is done or panics, so that no worker waits for it.
-        let outcome = queue.attempt(|| caller.serve(&queue, items_where(false), made));
+        let outcome = queue.attempt(|| caller.serve(&queue, &items_where(false), made));
         for thread in threads {
             // Panics of jobs came as messages; there are no others. Joined here, for the end of a scope is nothing that
             // ThreadSanitizer sees.
@@ -142,36 +179,28 @@ pub fn run_pieces<P: Clone + Send, T: Send>(
     }
 }
 
+type Job<'a> = dyn Fn(usize, Give<'_, Parcel>) + Sync + 'a;
+
 /// The calling thread while workers are at work.
-struct Caller<'a, P, T, J, O, S> {
-    job: &'a J,
-    on: O,
-    sink: S,
-    arrivals: &'a Mailbox<Message<P, T>>,
+struct Caller<'a> {
+    job: &'a Job<'a>,
+    on: &'a mut dyn FnMut(usize, Parcel) -> Option<Parcel>,
+    sink: &'a mut dyn FnMut(usize),
+    arrivals: &'a Mailbox<Message>,
     /// By item: where its worker waits for a piece.
-    back: &'a [Mailbox<Option<P>>],
+    back: &'a [Mailbox<Option<Parcel>>],
 }
 
-impl<P, T, J, O, S> Drop for Caller<'_, P, T, J, O, S> {
+impl Drop for Caller<'_> {
     fn drop(&mut self) {
         self.back.iter().for_each(Mailbox::leave);
     }
 }
 
-impl<P, T, J, O, S> Caller<'_, P, T, J, O, S>
-where
-    J: Fn(usize, Give<'_, P>) -> T,
-    O: FnMut(usize, P) -> Option<P>,
-    S: FnMut(usize, T),
-{
+impl Caller<'_> {
     /// Runs what belongs here, and hears the workers out.
-    fn serve(
-        mut self,
-        queue: &Queue,
-        mut own: impl Iterator<Item = usize>,
-        made: Result<(), String>,
-    ) -> Result<(), Panic> {
-        own.try_for_each(|item| self.run_here(item))?;
+    fn serve(mut self, queue: &Queue, own: &[usize], made: Result<(), String>) -> Result<(), Panic> {
+        own.iter().try_for_each(|&item| self.run_here(item))?;
         if let Err(text) = made {
             log!(Warning, "{text}: the calling thread does their work too");
             while let Some(item) = queue.take() {
@@ -189,7 +218,7 @@ where
     fn run_here(&mut self, item: usize) -> Result<(), Panic> {
         let mut failed = Ok(());
         let job = self.job;
-        let result = job(item, &mut |piece| {
+        job(item, &mut |piece| {
             let next = (self.on)(item, piece);
             if failed.is_ok() {
                 failed = self.hear_arrived();
@@ -197,7 +226,7 @@ where
             next.filter(|_| failed.is_ok())
         });
         failed?;
-        (self.sink)(item, result);
+        (self.sink)(item);
         self.hear_arrived()
     }
 
@@ -208,7 +237,7 @@ where
         Ok(())
     }
 
-    fn hear(&mut self, message: Message<P, T>) -> Result<(), Panic> {
+    fn hear(&mut self, message: Message) -> Result<(), Panic> {
         match message {
             Message::Piece(item, piece) => {
                 let next = (self.on)(item, piece);
@@ -218,7 +247,8 @@ where
             }
             Message::Done(item, result, lines) => {
                 log::replay(lines);
-                (self.sink)(item, result?);
+                result?;
+                (self.sink)(item);
             }
         }
         Ok(())
@@ -256,7 +286,6 @@ fn make_threads(count: usize, mut spawn: impl FnMut() -> std::io::Result<()>) ->
 mod tests {
     use super::*;
     use crate::log::Level;
-    use parking_lot::Mutex;
     use std::collections::HashSet;
     use std::sync::{Arc, Barrier};
     use std::thread::{self, ThreadId};
