@@ -176,6 +176,34 @@ fn check_merge_and_take((src, dst, (bit, bits), to, (from_atomic, to_atomic)): T
     Ok(())
 }
 
+/// A lent bitmap of at most `most` words, to pages that are `1 << ratio` as large, or as small.
+fn check_rescale(
+    mut src: Vec<u64>,
+    most: usize,
+    (ratio, finer): (u32, bool),
+    atomic: bool,
+    cut: u64,
+    mut dst: Vec<u64>,
+) -> Result<(), TestCaseError> {
+    src.truncate(if finer { most } else { 2.max(most >> ratio) });
+    let src_bits = cut.min(bits_of(&src));
+    let (src_shift, dst_shift) = if finer { (12, 12 + ratio) } else { (12 + ratio, 12) };
+    let dst_bits = (src_bits << src_shift).div_ceil(1 << dst_shift);
+    dst.resize(dst_bits.div_ceil(64) as usize + 1, 0);
+    let of_units = |shift: u32| shift - 12;
+    let mut touched: Vec<_> = (0..src_bits << of_units(src_shift))
+        .filter(|unit| get(&src, unit >> of_units(src_shift)))
+        .map(|unit| unit >> of_units(dst_shift))
+        .collect();
+    touched.dedup();
+    let before = src.clone();
+    let (result, newly) = on(atomic, &dst, |dst| bitmap::rescale(dst, dst_shift, &src, src_shift, src_bits));
+    prop_assert_eq!(newly, set(&mut dst, touched.into_iter()).newly);
+    prop_assert_eq!(result, dst);
+    prop_assert_eq!(src, before);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -241,21 +269,7 @@ proptest! {
 
     #[test]
     fn rescale_is_the_model(src in words(20), (ratio, finer) in (0..=9_u32, any::<bool>()), atomic in any::<bool>(), cut in near(20 * 64), seed in words(8)) {
-        let mut src = src;
-        src.truncate(if finer { 20 } else { 2.max(20 >> ratio) });
-        let src_bits = cut.min(bits_of(&src));
-        let (src_shift, dst_shift) = if finer { (12, 12 + ratio) } else { (12 + ratio, 12) };
-        let dst_bits = (src_bits << src_shift).div_ceil(1 << dst_shift);
-        let mut dst = seed;
-        dst.resize(dst_bits.div_ceil(64) as usize + 1, 0);
-        let mut touched: Vec<_> =
-            (0..src_bits << (src_shift - 12)).filter(|unit| get(&src, unit >> (src_shift - 12))).map(|unit| unit >> (dst_shift - 12)).collect();
-        touched.dedup();
-        let before = src.clone();
-        let (result, newly) = on(atomic, &dst, |dst| bitmap::rescale(dst, dst_shift, &src, src_shift, src_bits));
-        prop_assert_eq!(newly, set(&mut dst, touched.into_iter()).newly);
-        prop_assert_eq!(result, dst);
-        prop_assert_eq!(src, before);
+        check_rescale(src, 20, (ratio, finer), atomic, cut, seed)?;
     }
 }
 
@@ -271,6 +285,11 @@ proptest! {
     #[test]
     fn large_merges_and_takes_are_the_model(sides in two_sides(4000)) {
         check_merge_and_take(sides)?;
+    }
+
+    #[test]
+    fn large_rescales_are_the_model(src in words(4000), (ratio, finer) in (0..=7_u32, any::<bool>()), atomic in any::<bool>(), cut in near(4000 * 64), seed in words(8)) {
+        check_rescale(src, 4000, (ratio, finer), atomic, cut, seed)?;
     }
 }
 

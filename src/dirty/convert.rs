@@ -7,6 +7,7 @@ use super::bits::{
 };
 use super::loops::{self, LINE, Sink, Source};
 use super::{scale, vector};
+use std::cell::Cell;
 
 /// A move that is within both sides. Bytes are counted from the source's bit 0.
 struct Span {
@@ -93,7 +94,7 @@ fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Coun
             count.add(scatter(dst, words, span.dst_bit.wrapping_add(from.wrapping_sub(fine_first)), k));
             continue;
         }
-        vector::expand(fine, words, k);
+        S::with_cells(words, |words| vector::expand(fine, words, k));
         if n != 0 {
             count.add(or_bits(
                 dst,
@@ -197,7 +198,14 @@ fn fold_some<S: Source>(buffer: &mut [u64; BUFFER], src: &[S], bit: u64, groups:
     let whole = words.saturating_sub(1).wrapping_shr(k).min(BUFFER).min(index(groups));
     if k <= scale::MAX_FOLD && whole != 0 {
         let out = buffer.get_mut(..whole).unwrap_or_default();
-        through_words(src, bit, whole.wrapping_shl(k), |src, shift| vector::fold(out, src, shift, k));
+        let whole = through_words(src, bit, whole.wrapping_shl(k), |src, shift| {
+            S::with_cells(src, |src| {
+                // There may be fewer of them.
+                let whole = whole.min(src.len().saturating_sub(1).wrapping_shr(k));
+                vector::fold(out.get_mut(..whole).unwrap_or_default(), src, shift, k);
+                whole
+            })
+        });
         return bits_in(whole);
     }
     let [word, ..] = buffer;
@@ -207,7 +215,12 @@ fn fold_some<S: Source>(buffer: &mut [u64; BUFFER], src: &[S], bit: u64, groups:
         for (to, from) in padded.iter_mut().zip(src.get(index(bit)..).unwrap_or_default()) {
             *to = from.read();
         }
-        vector::fold(std::slice::from_mut(word), &padded, low_bits(bit), k);
+        vector::fold(
+            std::slice::from_mut(word),
+            Cell::from_mut(padded.as_mut_slice()).as_slice_of_cells(),
+            low_bits(bit),
+            k,
+        );
     } else {
         *word = 0;
         let starts = std::iter::successors(Some(bit), |bit| Some(bit.wrapping_add(page(k))));

@@ -6,6 +6,7 @@
 //! in one loop without a branch, which memory keeps up with best.
 
 use super::bitmap::Count;
+use super::bits::BUFFER;
 use super::vector::prefetch;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +19,12 @@ const GROUP: usize = 8 * LINE;
 const PIECE: usize = 64 * LINE;
 
 /// A word that bits come from. Words that are only lent cannot be written and do not clear.
-pub(super) trait Source {
+pub(super) trait Source: Sized {
     fn read(&self) -> u64;
     fn write(&self, value: u64);
+    /// The words as they are, or, of those that are only lent, a copy of the first [`BUFFER`] at most: one form of a loop does
+    /// for both, where a copy in the cache costs little beside it.
+    fn with_cells<T>(words: &[Self], work: impl FnOnce(&[Cell<u64>]) -> T) -> T;
 }
 
 impl Source for u64 {
@@ -31,6 +35,14 @@ impl Source for u64 {
 
     #[inline(always)]
     fn write(&self, _value: u64) {}
+
+    fn with_cells<T>(words: &[u64], work: impl FnOnce(&[Cell<u64>]) -> T) -> T {
+        let mut room = [0; BUFFER];
+        let len = words.len().min(BUFFER);
+        let room = room.get_mut(..len).unwrap_or_default();
+        room.copy_from_slice(words.get(..len).unwrap_or_default());
+        work(Cell::from_mut(room).as_slice_of_cells())
+    }
 }
 
 impl Source for Cell<u64> {
@@ -42,6 +54,11 @@ impl Source for Cell<u64> {
     #[inline(always)]
     fn write(&self, value: u64) {
         self.set(value);
+    }
+
+    #[inline(always)]
+    fn with_cells<T>(words: &[Cell<u64>], work: impl FnOnce(&[Cell<u64>]) -> T) -> T {
+        work(words)
     }
 }
 
@@ -270,18 +287,25 @@ impl<D: Sink, S: Source> Piece<'_, D, S> {
 #[inline(always)]
 pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], mut src: &[S], shift: u32) -> Count {
     let mut sum = Count::default();
+    // Nothing is looked at beyond the source.
+    let words = src.len().saturating_sub(usize::from(SHIFTED));
+    dst = dst.get(..words).unwrap_or(dst);
     let mut add = |found: &Found| sum.add(Count { newly: found.newly, total: found.total });
     // What was found last tells what to expect.
     let mut dense = false;
     let mut wanted = Wanted::NONE;
     // The piece before: while the next is looked at, its words come from memory.
     let mut pending: Option<Piece<'_, D, S>> = None;
-    while !dst.is_empty() {
+    loop {
+        // One place for the last piece too: each would be a copy of the loop.
+        let last = pending.take();
+        if dst.is_empty() && last.is_none() {
+            break;
+        }
         let len = if dst.len() < LINE { dst.len() } else { PIECE.min(dst.len() & !LINE.wrapping_sub(1)) };
         let (to, from) = (dst.get(..len), src.get(..len.wrapping_add(usize::from(SHIFTED))));
         let (Some(to), Some(from)) = (to, from) else { break };
         (dst, src) = (dst.get(len..).unwrap_or_default(), src.get(len..).unwrap_or_default());
-        let last = pending.take();
         if !dense && len >= LINE {
             let piece = Piece::new::<SHIFTED>(to, from);
             dense = piece.is_dense();
@@ -290,14 +314,11 @@ pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], m
         if let Some(last) = last {
             last.or::<SHIFTED>(shift, &mut wanted, &mut add);
         }
-        if pending.is_none() {
+        if pending.is_none() && len != 0 {
             let found = or_all::<D, S, SHIFTED>(to, from, shift);
             add(&found);
             dense = found.words.wrapping_mul(8) >= len as u64;
         }
-    }
-    if let Some(last) = pending {
-        last.or::<SHIFTED>(shift, &mut wanted, &mut add);
     }
     sum
 }

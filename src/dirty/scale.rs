@@ -2,6 +2,7 @@
 //! those that compilers make vectors of, and `vector` compiles them.
 
 use super::loops::{Source, any, funnel};
+use std::cell::Cell;
 
 /// The largest K of [`fold`]: more bits than a word has come from several of its results.
 pub(super) const MAX_FOLD: u32 = 6;
@@ -70,7 +71,7 @@ impl<const K: u32> Steps<K> {
 
 /// Each bit of `src` 2^K times; `out` has 2^K words for each of `src`.
 #[inline(always)]
-pub(super) fn expand<S: Source, const K: u32>(out: &mut [u64], src: &[S]) {
+pub(super) fn expand<const K: u32>(out: &mut [u64], src: &[Cell<u64>]) {
     for (out, word) in out.chunks_exact_mut(1 << K).zip(src) {
         for (out, piece) in out.iter_mut().zip(0_u32..) {
             let bits = Steps::<K>::spread(word.read().wrapping_shr(piece.wrapping_mul(Steps::<K>::BITS)));
@@ -82,7 +83,7 @@ pub(super) fn expand<S: Source, const K: u32>(out: &mut [u64], src: &[S]) {
 /// One bit for each 2^K bits of `src` from bit `shift` on. `src` has 2^K words for each of `out`, and one more; all but that
 /// one are cleared, whole.
 #[inline(always)]
-pub(super) fn fold<S: Source, const K: u32>(out: &mut [u64], src: &[S], shift: u32) {
+pub(super) fn fold<const K: u32>(out: &mut [u64], src: &[Cell<u64>], shift: u32) {
     let above = src.get(1..).unwrap_or_default();
     for ((out, low), high) in out.iter_mut().zip(src.chunks_exact(1 << K)).zip(above.chunks_exact(1 << K)) {
         *out = 0;

@@ -6,6 +6,7 @@
 use super::bitmap::Count;
 use super::loops::{self, Sink, Source};
 use super::scale;
+use std::cell::Cell;
 
 macro_rules! variants {
     ($($name:ident$([$($generic:tt)*])? ($($arg:ident: $type:ty),*) $(-> $result:ty)? = $body:expr;)*) => {$(
@@ -21,7 +22,12 @@ macro_rules! variants {
                     return unsafe { wide($($arg),*) };
                 }
             }
-            $body
+            // One copy of it, not one for each caller: hardly a machine takes this way.
+            #[cfg_attr(target_arch = "x86_64", inline(never))]
+            fn narrow$(<$($generic)*>)?($($arg: $type),*) $(-> $result)? {
+                $body
+            }
+            narrow($($arg),*)
         }
     )*};
 }
@@ -33,8 +39,8 @@ variants! {
     count(words: &[u64]) -> u64 = loops::count(words);
     alike[S: Source](words: &[S], like: u64) -> usize = loops::alike(words, like);
     clear[S: Source](words: &[S]) = loops::clear(words);
-    expand[S: Source](out: &mut [u64], src: &[S], k: u32) = expand_body(out, src, k);
-    fold[S: Source](out: &mut [u64], src: &[S], shift: u32, k: u32) = fold_body(out, src, shift, k);
+    expand(out: &mut [u64], src: &[Cell<u64>], k: u32) = expand_body(out, src, k);
+    fold(out: &mut [u64], src: &[Cell<u64>], shift: u32, k: u32) = fold_body(out, src, shift, k);
 }
 
 /// Asks for the cache line of a word that will be written.
@@ -51,25 +57,25 @@ pub(super) fn prefetch<T>(word: &T) {
 }
 
 #[inline(always)]
-fn expand_body<S: Source>(out: &mut [u64], src: &[S], k: u32) {
+fn expand_body(out: &mut [u64], src: &[Cell<u64>], k: u32) {
     match k {
-        1 => scale::expand::<S, 1>(out, src),
-        2 => scale::expand::<S, 2>(out, src),
-        3 => scale::expand::<S, 3>(out, src),
-        4 => scale::expand::<S, 4>(out, src),
-        _ => scale::expand::<S, 5>(out, src),
+        1 => scale::expand::<1>(out, src),
+        2 => scale::expand::<2>(out, src),
+        3 => scale::expand::<3>(out, src),
+        4 => scale::expand::<4>(out, src),
+        _ => scale::expand::<5>(out, src),
     }
 }
 
 #[inline(always)]
-fn fold_body<S: Source>(out: &mut [u64], src: &[S], shift: u32, k: u32) {
+fn fold_body(out: &mut [u64], src: &[Cell<u64>], shift: u32, k: u32) {
     match k {
-        1 => scale::fold::<S, 1>(out, src, shift),
-        2 => scale::fold::<S, 2>(out, src, shift),
-        3 => scale::fold::<S, 3>(out, src, shift),
-        4 => scale::fold::<S, 4>(out, src, shift),
-        5 => scale::fold::<S, 5>(out, src, shift),
-        _ => scale::fold::<S, 6>(out, src, shift),
+        1 => scale::fold::<1>(out, src, shift),
+        2 => scale::fold::<2>(out, src, shift),
+        3 => scale::fold::<3>(out, src, shift),
+        4 => scale::fold::<4>(out, src, shift),
+        5 => scale::fold::<5>(out, src, shift),
+        _ => scale::fold::<6>(out, src, shift),
     }
 }
 
@@ -100,7 +106,6 @@ fn wide_is_there() -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::cell::Cell;
 
     fn words(len: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<u64>> {
         prop::collection::vec(prop_oneof![2 => Just(0), 1 => Just(u64::MAX), 3 => any::<u64>()], len)
@@ -135,6 +140,7 @@ mod tests {
             fold_body(&mut b, &src_b, shift, k);
             prop_assert_eq!((a, src_a), (b, src_b));
             let (mut a, mut b) = (vec![0; n << k], vec![0; n << k]);
+            let src = cells(&src);
             expand(&mut a, &src[..n], k.min(scale::MAX_EXPAND));
             expand_body(&mut b, &src[..n], k.min(scale::MAX_EXPAND));
             prop_assert_eq!(a, b);
