@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall demo check check-rust check-c check-examples check-race check-asan check-kernel check-kernel-full lab header abi bench bench-qemu lint clean help
+.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-examples check-race check-asan check-kernel check-kernel-full lab header abi bench bench-qemu lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -77,6 +77,10 @@ $(STAGE)/.done: $(SO) include/vfiomig.h pkgconfig/vfiomig.pc.in Makefile
 	$(MAKE) --no-print-directory install CARGO=false DESTDIR= prefix=$(STAGE) exec_prefix=$(STAGE) libdir=$(STAGE)/lib \
 	  includedir=$(STAGE)/include pkgconfigdir=$(STAGE)/lib/pkgconfig ENABLE_STATIC=1
 	touch $@
+
+stage: $(STAGE)/.done  ## Install into the build directory: what everything in C is built against
+print-stage:
+	@echo '$(STAGE)'
 
 # A build whose functions panic when the environment says so; it is never installed.
 PANIC := $(TARGET)/inject-panic

@@ -23,8 +23,10 @@ lab=$here/../../c-tests/kernel/lib
 . "$lab/common.sh"
 # shellcheck source=c-tests/kernel/lib/packages.sh
 . "$lab/packages.sh"
+# shellcheck source=qemu-patches/lib/debian-source.sh
+. "$here/../../qemu-patches/lib/debian-source.sh"
 
-suite=trixie # the Debian release that carries this version
+suite=${QEMU_SUITE[10.0]}
 version=10.0.13
 files=(
     VERSION COPYING meson.build meson_options.txt
@@ -48,24 +50,6 @@ unavailable() {
     exit 77
 }
 
-# debian_mirrors: prints "address label" of each Debian repository that apt uses.
-debian_mirrors() {
-    # shellcheck disable=SC2016 # the expansion is for apt
-    apt-get indextargets --format '$(REPO_URI) $(LABEL)' 'Created-By: Packages' 'Origin: Debian' | sort -u
-}
-
-# private_apt PROGRAM ARGUMENT...: apt with the lists in $work and nothing of its own.
-private_apt() {
-    local program=$1
-    shift
-    # The sandbox user of apt cannot write below a private home directory.
-    "$program" -q -o APT::Sandbox::User=root -o Dir::Etc::SourceList="$work/sources.list" \
-        -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache" "$@"
-}
-
-# upstream VERSION: without Debian's epoch, repacking mark and revision.
-upstream() { sed 's/^[0-9]*://;s/[+-].*//' <<<"$1"; }
-
 while (($#)); do
     case $1 in
     -h | --help) show_help "$0" && exit 0 ;;
@@ -83,46 +67,18 @@ if [[ -f $target/.stamp && $(<"$target/.stamp") == "$stamp" ]]; then
     exit 0
 fi
 
-for program in apt-get apt-cache tar xz; do
-    command -v "$program" >/dev/null || unavailable "there is no $program, so no Debian source package can be had"
-done
-mirrors=$(debian_mirrors)
-if [[ -z $mirrors ]]; then
-    update_lists || unavailable "apt knows no Debian repository"
-    mirrors=$(debian_mirrors)
-    [[ -n $mirrors ]] || unavailable "apt knows no Debian repository"
-fi
-
 work=$(mktemp -d "$cache/.qemu.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/package" "$work/tree"
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-options=
-[[ ! -f $keyring ]] || options="[signed-by=$keyring]"
-while read -r address label; do
-    case $label in
-    Debian) suites=("$suite" "$suite-updates") ;;
-    Debian-Security) suites=("$suite-security") ;;
-    *) continue ;;
-    esac
-    printf "deb-src $options $address %s main\n" "${suites[@]}"
-done <<<"$mirrors" >"$work/sources.list"
-
+mkdir -p "$work/tree"
 say "fetching the source package of QEMU $version from $suite"
-# A suite that is missing is no matter, as long as one of them has the package.
-private_apt apt-get update >"$work/log" 2>&1 || true
-found=$(private_apt apt-cache showsrc --only-source qemu 2>>"$work/log" | sed -n 's/^Version: //p' | sort -uV || true)
-[[ -n $found ]] || { cat "$work/log" >&2; unavailable "the mirror has no source package of qemu in $suite"; }
+found=$(find_source "$suite" "$work") || unavailable "so the source of QEMU $version cannot be had"
 package=
 while read -r candidate; do
     [[ $(upstream "$candidate") != "$version" ]] || package=$candidate
 done <<<"$found"
 [[ -n $package ]] ||
     unavailable "the benchmark is written for QEMU $version; the mirror has ${found//$'\n'/ and }"
-(cd "$work/package" && private_apt apt-get source --download-only "qemu=$package") >>"$work/log" 2>&1 || {
-    cat "$work/log" >&2
-    unavailable "the source package of qemu $package could not be downloaded"
-}
+download_source "$package" "$work" || unavailable "so the source of QEMU $version cannot be had"
 
 members=("${files[@]/#/qemu-$version/}")
 tar -xJf "$work"/package/qemu_*.orig.tar.xz -C "$work/tree" --strip-components=1 "${members[@]}" ||

@@ -1,0 +1,108 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # log and jobs are of those who source this
+# What a build needs, and the build. Source it after scratch.sh.
+
+# As PROGRAM:PACKAGE, and libraries by their packages.
+BUILD_PROGRAMS=(
+    git:git gcc:gcc make:make ninja:ninja-build flex:flex bison:bison pkg-config:pkg-config
+    dpkg-source:dpkg-dev xz:xz-utils patch:patch flock:util-linux strip:binutils
+)
+BUILD_LIBRARIES=(libglib2.0-dev libfdt-dev libpixman-1-dev seabios qemu-system-data)
+
+# install_tools VERSION
+install_tools() {
+    local entry missing=() libraries=("${BUILD_LIBRARIES[@]}")
+    case $1 in
+    10.0) libraries+=(python3-venv) ;;
+    7.2) libraries+=(meson) ;;
+    esac
+    for entry in "${BUILD_PROGRAMS[@]}"; do
+        command -v "${entry%%:*}" >/dev/null || missing+=("${entry##*:}")
+    done
+    for entry in "${libraries[@]}"; do
+        [[ $(dpkg-query -W -f='${db:Status-Status}' "$entry" 2>/dev/null) == installed ]] || missing+=("$entry")
+    done
+    ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+}
+
+# The words of configure that choose tools: 10.0 wants a newer meson than
+# Debian 12 has; 7.2 must get Debian's own with Debian's Python.
+meson_words() {
+    local version=$1 cache=$2 venv=$2/venv
+    case $version in
+    7.2) words+=(--python=/usr/bin/python3 --meson=/usr/bin/meson) ;;
+    *)
+        if [[ ! -f $venv/complete ]]; then
+            rm -rf "$venv"
+            { /usr/bin/python3 -m venv "$venv" && "$venv/bin/pip" install -q meson==1.5.0 pycotap==1.3.1; } \
+                >>"$log" 2>&1 || die 1 "meson could not be installed by pip; see $log"
+            touch "$venv/complete"
+        fi
+        words+=("--python=$venv/bin/python3" --enable-pixman)
+        ;;
+    esac
+}
+
+# devices_file VERSION: the devices that are built, one machine and vfio-pci.
+devices_file() {
+    printf 'CONFIG_%s\n' Q35=y VFIO=y VFIO_PCI=y
+    [[ $1 == 7.2 ]] || printf 'CONFIG_%s\n' IOMMUFD=y I440FX=n ISAPC=n MICROVM=n
+}
+
+# build_commit VERSION CACHE COMMIT STAGE: prints the program's path.
+#
+# There is one tree and one build for all patched sources, and one for those
+# without the library, so that only what differs is compiled; what comes out is
+# kept by a hash of what went in.
+build_commit() {
+    local version=$1 cache=$2 commit=$3 stage=$4 repository=$2/repository
+    local kind=plain tree build header='' id key out words=() program=qemu-system-x86_64
+    local devices=configs/devices/x86_64-softmmu/vfiomig.mak
+    id=$(scratch_git "$repository" rev-parse --verify -q "$commit^{tree}") || die 1 "there is no commit $commit"
+    if scratch_git "$repository" cat-file -p "$id:meson_options.txt" | grep -q "option('vfiomig'"; then
+        kind=patched
+        [[ -n $stage ]] || die 2 "this source is built with the library: give --stage"
+        header=$(sha256sum <"$stage/include/vfiomig.h")
+        words+=(--enable-vfiomig)
+    fi
+    words+=(--target-list=x86_64-softmmu --without-default-features --without-default-devices
+        --with-devices-x86_64=vfiomig --enable-fdt=system --disable-docs --disable-werror --disable-install-blobs
+        --enable-tcg)
+    key=$({ echo "$id" "$header" "${words[@]}"; devices_file "$version"; } | sha256sum | cut -c1-16)
+    out=$cache/built/$key
+    if [[ -x $out/$program ]]; then
+        touch "$out"
+        echo "$out/$program"
+        return
+    fi
+
+    meson_words "$version" "$cache"
+    tree=$cache/tree-$kind
+    build=$cache/build-$kind
+    if [[ ! -e $tree/.git ]]; then
+        scratch_git "$repository" worktree prune
+        scratch_git "$repository" worktree add -q --detach "$tree" base >>"$log" 2>&1
+    fi
+    # Only files that differ are touched, and compiled again.
+    scratch_git "$tree" checkout -q --force --detach "$commit"
+    devices_file "$version" | cmp -s - "$tree/$devices" || devices_file "$version" >"$tree/$devices"
+    mkdir -p "$build"
+    if [[ ! -f $build/build.ninja || ! -f $build/.words || $(<"$build/.words") != "$stage ${words[*]}" ]]; then
+        say "configuring QEMU $(<"$tree/VERSION") ($kind)"
+        (cd "$build" && PATH=/usr/bin:$PATH PKG_CONFIG_PATH=${stage:+$stage/lib/pkgconfig} "$tree/configure" "${words[@]}") \
+            >>"$log" 2>&1 </dev/null || { tail -n 20 "$log" >&2 && die 1 "configure failed; its output is in $log"; }
+        echo "$stage ${words[*]}" >"$build/.words"
+    fi
+    say "compiling QEMU $(<"$tree/VERSION") ($kind)"
+    (cd "$build" && PATH=/usr/bin:$PATH ninja -j "$jobs" "$program") >>"$log" 2>&1 </dev/null || {
+        grep -E 'error:|FAILED|ERROR' -A3 "$log" | tail -n 40 >&2
+        die 1 "the build failed; its output is in $log"
+    }
+    mkdir -p "$out.partial"
+    strip -g -o "$out.partial/$program" "$build/$program"
+    mv -T "$out.partial" "$out"
+    # Those that were not asked for lately go.
+    find "$cache/built" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort -rn | sed -e 1,8d -e 's/^[^ ]* //' |
+        xargs -r -d '\n' rm -rf
+    echo "$out/$program"
+}

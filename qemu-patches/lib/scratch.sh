@@ -1,0 +1,84 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # log is of those who source this
+# The scratch repository: Debian's source with Debian's patches as the commit
+# "base", and the series on top. Source it after debian-source.sh; $log is set.
+
+# No configuration of the user's has a say in what a commit or a patch is.
+scratch_git() {
+    local dir=$1
+    shift
+    GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null git -C "$dir" -c core.hooksPath=/dev/null \
+        -c user.name=qemu-patches -c user.email=qemu-patches@localhost -c gc.auto=0 \
+        -c core.autocrlf=false -c advice.detachedHead=false "$@"
+}
+
+# get_source VERSION CACHE: makes CACHE/repository, once.
+get_source() {
+    local version=$1 cache=$2 suite=${QEMU_SUITE[$1]} work status=0
+    [[ ! -f $cache/repository/.git/complete ]] || return 0
+    work=$(mktemp -d "$cache/.source.XXXXXX")
+    unpack_source "$version" "$suite" "$work" || status=1
+    if ((status == 0)); then
+        rm -rf "$cache/repository"
+        mv -T "$work/tree" "$cache/repository"
+        touch "$cache/repository/.git/complete"
+    fi
+    rm -rf "$work"
+    return "$status"
+}
+
+# unpack_source VERSION SUITE WORK: into WORK/tree, committed.
+unpack_source() {
+    local version=$1 suite=$2 work=$3 found package
+    say "fetching the source package of QEMU $version from $suite"
+    found=$(find_source "$suite" "$work") || return 1
+    package=$(tail -n1 <<<"$found")
+    [[ $(upstream "$package") == "$version"* ]] || {
+        say "$suite has no QEMU $version any more, but $package"
+        return 1
+    }
+    download_source "$package" "$work" || return 1
+    # apt has verified the files; dpkg-source need not know the uploader's key.
+    dpkg-source --no-check -x "$work"/package/qemu_*.dsc "$work/tree" >>"$work/log" 2>&1 || {
+        cat "$work/log" >&2
+        say "the source package of qemu $package could not be unpacked"
+        return 1
+    }
+    # What Debian adds beside the source is no part of the base.
+    rm -rf "$work/tree/.pc" "$work/tree/debian"
+    scratch_git "$work/tree" init -q -b debian
+    scratch_git "$work/tree" add --all --force
+    scratch_git "$work/tree" commit -q -m "QEMU $(<"$work/tree/VERSION"), Debian's $package, with Debian's patches"
+    scratch_git "$work/tree" tag base
+    scratch_git "$work/tree" checkout -q --detach
+    echo "$package" >"$work/tree/.git/package"
+    say "QEMU $(<"$work/tree/VERSION") is Debian's $package"
+}
+
+# apply_series VERSION CACHE: prints the commit of the base with the series.
+apply_series() {
+    local version=$1 cache=$2 repository=$2/repository tree=$2/apply series has package
+    series=$QEMU_HOME/$version
+    local -a files
+    shopt -s nullglob
+    files=("$series"/*.patch)
+    shopt -u nullglob
+    ((${#files[@]} > 0)) || die 1 "there is no patch in $series"
+    if [[ ! -e $tree/.git ]]; then
+        scratch_git "$repository" worktree prune
+        scratch_git "$repository" worktree add -q --detach "$tree" base >>"$log" 2>&1
+    fi
+    scratch_git "$tree" am --abort >/dev/null 2>&1 || true
+    scratch_git "$tree" reset -q --hard base
+    scratch_git "$tree" clean -qfdx
+    if ! scratch_git "$tree" am -q --committer-date-is-author-date "${files[@]}" >>"$log" 2>&1; then
+        scratch_git "$tree" am --show-current-patch=raw 2>/dev/null | sed -n 's/^Subject: /does not apply: /p' | head -n1 >&2
+        scratch_git "$tree" am --abort >/dev/null 2>&1 || true
+        has=$(<"$repository/VERSION")
+        package=$(<"$repository/.git/package")
+        [[ $has == "${QEMU_POINT[$version]}" ]] || die 1 \
+            "the series is written for QEMU ${QEMU_POINT[$version]}, and Debian's $package is QEMU $has"
+        die 1 "the series does not apply to QEMU $has of Debian's $package"
+    fi
+    scratch_git "$tree" rev-parse HEAD
+}
