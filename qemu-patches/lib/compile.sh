@@ -59,7 +59,8 @@ build_commit() {
     local kind=plain tree build header='' id key out words=() program=qemu-system-x86_64
     local devices=configs/devices/x86_64-softmmu/vfiomig.mak
     id=$(scratch_git "$repository" rev-parse --verify -q "$commit^{tree}") || die 1 "there is no commit $commit"
-    if scratch_git "$repository" cat-file -p "$id:meson_options.txt" | grep -q "option('vfiomig'"; then
+    # All of it is read: a grep that ends early would make the pipe fail.
+    if scratch_git "$repository" cat-file -p "$id:meson_options.txt" | grep "option('vfiomig'" >/dev/null; then
         kind=patched
         [[ -n $stage ]] || die 2 "this source is built with the library: give --stage"
         header=$(sha256sum <"$stage/include/vfiomig.h")
