@@ -50,9 +50,11 @@ static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfio
 	IS(vfiomig_group_get_report) return vfiomig_group_get_report(g, &report, errp);
 	IS(vfiomig_group_harvest) return vfiomig_group_harvest(g, NULL, NULL, errp);
 	IS(vfiomig_group_pause) return vfiomig_group_pause(g, errp);
+	IS(vfiomig_group_pause_begin) return vfiomig_group_pause_begin(g, errp);
 	IS(vfiomig_group_remove_device) return vfiomig_group_remove_device(g, d, errp);
 	IS(vfiomig_group_remove_tracker) return vfiomig_group_remove_tracker(g, t, errp);
 	IS(vfiomig_group_resume) return vfiomig_group_resume(g, errp);
+	IS(vfiomig_group_resume_begin) return vfiomig_group_resume_begin(g, errp);
 	return 1;
 }
 

@@ -84,9 +84,11 @@
 #define VFIOMIG_HAVE_GROUP_HARVEST 1
 #define VFIOMIG_HAVE_GROUP_NEW 1
 #define VFIOMIG_HAVE_GROUP_PAUSE 1
+#define VFIOMIG_HAVE_GROUP_PAUSE_BEGIN 1
 #define VFIOMIG_HAVE_GROUP_REMOVE_DEVICE 1
 #define VFIOMIG_HAVE_GROUP_REMOVE_TRACKER 1
 #define VFIOMIG_HAVE_GROUP_RESUME 1
+#define VFIOMIG_HAVE_GROUP_RESUME_BEGIN 1
 #define VFIOMIG_HAVE_HAS_FEATURE 1
 #define VFIOMIG_HAVE_MIGRATION_ABORT 1
 #define VFIOMIG_HAVE_MIGRATION_ADVANCE 1
@@ -2101,6 +2103,16 @@ int vfiomig_group_pause(struct vfiomig_group *g,
                         struct vfiomig_error **errp);
 
 /**
+ * The first half of vfiomig_group_pause(), for VMMs that stop in two passes: devices that can are brought to their P2P states,
+ * the others run on. vCPUs are stopped by now. vfiomig_group_pause() or vfiomig_group_resume() follows.
+ *
+ * Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+ * Since: 0.1
+ */
+int vfiomig_group_pause_begin(struct vfiomig_group *g,
+                              struct vfiomig_error **errp);
+
+/**
  * Lets all devices run again, by way of their P2P states and side by side. A save session that was held ends: what was sent of
  * it is void. vCPUs are started after it returns.
  *
@@ -2109,6 +2121,17 @@ int vfiomig_group_pause(struct vfiomig_group *g,
  */
 int vfiomig_group_resume(struct vfiomig_group *g,
                          struct vfiomig_error **errp);
+
+/**
+ * The first half of vfiomig_group_resume(), for VMMs that start in two passes: stopped devices that can are brought to their
+ * P2P states, where others may reach them. A save session that was held ends. vfiomig_group_resume() follows, or
+ * vfiomig_group_pause().
+ *
+ * Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+ * Since: 0.1
+ */
+int vfiomig_group_resume_begin(struct vfiomig_group *g,
+                               struct vfiomig_error **errp);
 
 /**
  * vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_WITHOUT_DMA in a moment without DMA: v1

@@ -88,6 +88,26 @@ fn every_mix_of_devices_pauses_and_resumes_behind_barriers() {
 }
 
 #[test]
+fn a_pause_in_two_halves_is_a_pause() {
+    for mix in mixes(&kinds(), 2) {
+        let rig = Rig::source(&mix, 0);
+        let graces = || mix.iter().map(|config| if caps(config).p2p { State::RunningP2p } else { State::Running });
+        rig.group.pause_begin().unwrap();
+        assert!(rig.states().into_iter().eq(graces()), "those that can wait in P2P, the others run on");
+        rig.group.pause_begin().unwrap();
+        rig.group.pause().unwrap();
+        assert!(rig.states().iter().all(|&s| s == State::Stop));
+        rig.group.resume_begin().unwrap();
+        let graces = mix.iter().map(|config| if caps(config).p2p { State::RunningP2p } else { State::Stop });
+        assert!(rig.states().into_iter().eq(graces), "nobody runs yet");
+        rig.group.resume().unwrap();
+        assert!(rig.states().iter().all(|&s| s == State::Running));
+        rig::assert_barriers(&rig.fakes);
+        rig.assert_clean("halves");
+    }
+}
+
+#[test]
 fn a_pause_costs_the_slowest_device_of_each_step() {
     let delay = Duration::from_millis(20);
     let slow = |max_workers| {

@@ -249,6 +249,20 @@ pub unsafe extern "C" fn vfiomig_group_pause(g: *mut vfiomig_group, errp: *mut *
     unsafe { on("vfiomig_group_pause", g, errp, Group::pause) }
 }
 
+/// The first half of vfiomig_group_pause(), for VMMs that stop in two passes: devices that can are brought to their P2P states,
+/// the others run on. vCPUs are stopped by now. vfiomig_group_pause() or vfiomig_group_resume() follows.
+///
+/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+/// Since: 0.1
+///
+/// # Safety
+/// `g` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_group_pause_begin", g, errp, Group::pause_begin) }
+}
+
 /// Lets all devices run again, by way of their P2P states and side by side. A save session that was held ends: what was sent of
 /// it is void. vCPUs are started after it returns.
 ///
@@ -261,6 +275,21 @@ pub unsafe extern "C" fn vfiomig_group_pause(g: *mut vfiomig_group, errp: *mut *
 pub unsafe extern "C" fn vfiomig_group_resume(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_group_resume", g, errp, Group::resume) }
+}
+
+/// The first half of vfiomig_group_resume(), for VMMs that start in two passes: stopped devices that can are brought to their
+/// P2P states, where others may reach them. A save session that was held ends. vfiomig_group_resume() follows, or
+/// vfiomig_group_pause().
+///
+/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+/// Since: 0.1
+///
+/// # Safety
+/// `g` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_group_resume_begin", g, errp, Group::resume_begin) }
 }
 
 /// vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_WITHOUT_DMA in a moment without DMA: v1

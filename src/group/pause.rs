@@ -13,16 +13,28 @@ impl Group {
     ///
     /// If a device fails, none is stopped that was not yet; resume brings them back.
     pub fn pause(&self) -> Result<()> {
-        self.rest("pause", Rest::Hold)
+        self.rest("pause", Rest::Hold, plan::STEPS)
+    }
+
+    /// The first half of `pause`: devices that can go to their P2P states, the others run on. For VMMs that stop in two passes;
+    /// `pause` or `resume` follows. *whole; blocks as `pause` does.*
+    pub fn pause_begin(&self) -> Result<()> {
+        self.rest("pause", Rest::Hold, plan::GRACE)
     }
 
     /// Lets all devices run again, by way of their P2P states. A save session that was held ends: what was sent of it is void.
     /// vCPUs are started after it returns. *whole; blocks as `pause` does.*
     pub fn resume(&self) -> Result<()> {
-        self.rest("resume", Rest::Running)
+        self.rest("resume", Rest::Running, plan::STEPS)
     }
 
-    fn rest(&self, what: &str, rest: Rest) -> Result<()> {
+    /// The first half of `resume`: stopped devices that can go to their P2P states, where others may reach them; a save session
+    /// that was held ends. `resume` follows, or `pause`. *whole; blocks as `pause` does.*
+    pub fn resume_begin(&self) -> Result<()> {
+        self.rest("resume", Rest::Running, plan::GRACE)
+    }
+
+    fn rest(&self, what: &str, rest: Rest, steps: usize) -> Result<()> {
         let mut inner = self.enter()?;
         if let Some(why) = inner.frozen {
             return Err(Error::order(format!("{what} is refused: {why}")));
@@ -31,7 +43,7 @@ impl Group {
             return Err(Error::order(format!("{what} is refused: {} is loading", loading.device.name())));
         }
         let rests = vec![Some(rest); inner.members.len()];
-        let outcomes = inner.settle(&rests, Barrier::Strict);
+        let outcomes = inner.settle(&rests, steps, Barrier::Strict);
         inner.keep(what, results(&outcomes));
         verdict(what, &outcomes)
     }
@@ -47,9 +59,9 @@ pub(crate) enum Barrier {
 }
 
 impl Inner {
-    /// Brings the members to rest, step by step. A device that cannot take part at all, for it is gone or in ERROR, does not
+    /// Brings the members to rest, by the first `steps` of the plan. A device that cannot take part at all, for it is gone or in ERROR, does not
     /// hold the others up.
-    pub fn settle(&mut self, rests: &[Option<Rest>], barrier: Barrier) -> Vec<Outcome> {
+    pub fn settle(&mut self, rests: &[Option<Rest>], steps: usize, barrier: Barrier) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = self.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
         let mut ways: Vec<Way> = Vec::new();
         for ((member, rest), outcome) in self.members.iter().zip(rests).zip(&mut outcomes) {
@@ -62,7 +74,7 @@ impl Inner {
                 Way::default()
             }));
         }
-        for step in 0..plan::STEPS {
+        for step in 0..steps {
             let targets: Vec<_> = ways
                 .iter()
                 .zip(&outcomes)

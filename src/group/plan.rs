@@ -20,6 +20,9 @@ pub(crate) enum Rest {
 /// Barriers of a plan. In the first, sessions end where they can end nowhere else; the second is grace; the third the rest.
 pub(crate) const STEPS: usize = 3;
 
+/// How many of them lead to grace.
+pub(crate) const GRACE: usize = 2;
+
 /// What a device is asked for in each step.
 pub(crate) type Way = [Option<State>; STEPS];
 

@@ -9,7 +9,7 @@ use crate::dialect::{Direction, State};
 use crate::error::{Action, DeviceResult, Error, Result};
 use crate::group::Inner;
 use crate::group::pause::Barrier;
-use crate::group::plan::Rest;
+use crate::group::plan::{Rest, STEPS};
 use crate::group::step::{Outcome, results, verdict};
 use crate::log::log;
 use crate::workers;
@@ -49,7 +49,7 @@ impl Migration {
             // What was loaded is no state to run from, and a device that is silent is not asked for more.
             *rest = rest.filter(|_| !lost.as_ref().is_some_and(Outcome::failed));
         }
-        let mut outcomes = inner.settle(&rests, Barrier::BringBack);
+        let mut outcomes = inner.settle(&rests, STEPS, Barrier::BringBack);
         for (outcome, lost) in outcomes.iter_mut().zip(lost) {
             // A device that could not be read or reset explains more than that it was not moved.
             match lost {
