@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-examples check-race check-asan check-kernel check-kernel-full lab header abi bench bench-qemu lint clean help
+.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-examples check-race check-asan check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -134,6 +134,12 @@ check-kernel-full: $(STAGE)/.done  ## The same on a kernel with a mock IOMMU, an
 	VFIOMIG_LAB_FULL=1 LAB_ENV=VFIOMIG_LAB_FULL LAB_TIMEOUT=2400 LAB_TEST_TIMEOUT=900 \
 	  LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
 	LAB_PROGS='$(OUT)/kernel-mock' LAB_ARGUMENTS=mock LAB_PCI= c-tests/kernel/check.sh
+
+check-qemu: $(STAGE)/.done  ## Build the patched QEMUs, and let them migrate devices to each other and to unpatched ones, in a VM
+	qemu-patches/tests/check.sh --stage '$(STAGE)' $(QEMU_TEST_ARGS)
+
+check-qemu-full: $(STAGE)/.done  ## The same with all scenarios (QEMU_TEST_ARGS="--help")
+	qemu-patches/tests/check.sh --stage '$(STAGE)' --full $(QEMU_TEST_ARGS)
 
 LAB_KERNEL ?= stock
 lab: $(STAGE)/.done  ## Run any program in the lab VM: make lab RUN="prog args" [LAB_KERNEL=stock|iommufd|mock|path]

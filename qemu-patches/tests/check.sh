@@ -1,0 +1,151 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# check.sh [OPTION...] [SCENARIO...]
+#
+# Live-migrates VFIO devices between real QEMUs in the kernel lab's VM: builds
+# the patched ones, fetches the distribution's, boots the lab's kernels and runs
+# the scenarios of table.py, in one boot for each kernel.
+#
+#       --full         all scenarios, not only those of `make check-qemu`
+#       --list         print the scenarios that would be run, and end
+#       --debian       only scenarios that need no patched QEMU: what the
+#                      harness itself is proved with
+#       --stage DIR    an installation of the library, for the patched QEMUs
+#                      (default: this checkout's own, made now: make stage)
+#       --commit VERSION=REV
+#                      build this commit of the scratch repository, not the
+#                      series (see ../build.sh)
+#   -o, --out DIR      keep logs, traces and messages in DIR
+#   -h, --help
+#
+# A SCENARIO is a name, or a pattern as in the shell; without any, all.
+#
+# Prints `PASS|FAIL|SKIP NAME KERNEL SECONDS s` for each scenario, with its
+# figures, or the reason, below. Exit status: 0 all passed; 1 one failed, or
+# the VM did; 77 none failed, but some were skipped, and why is printed (with
+# CI=true 1); 2 wrong usage.
+set -euo pipefail
+TESTS_HOME=$(cd "$(dirname "$0")" && pwd)
+lab=$TESTS_HOME/../../c-tests/kernel
+# shellcheck source=c-tests/kernel/lib/common.sh
+. "$lab/lib/common.sh"
+# shellcheck source=c-tests/kernel/lib/packages.sh
+. "$lab/lib/packages.sh"
+# shellcheck source=c-tests/kernel/lib/warnings.sh
+. "$lab/lib/warnings.sh"
+
+VM_SECONDS=3600 # for one kernel, all scenarios; they have limits of their own
+tier=check
+only=
+list=no
+stage=
+out=
+declare -A commit=()
+patterns=()
+while (($#)); do
+    case $1 in
+    --full) tier=full ;;
+    --list) list=yes ;;
+    --debian) only=debian ;;
+    --stage | --commit | -o | --out)
+        option_needs_value 2 $# "$1"
+        case $1 in
+        --stage) stage=$2 ;;
+        --commit) commit[${2%%=*}]=${2#*=} ;;
+        *) out=$2 ;;
+        esac
+        shift
+        ;;
+    -h | --help) show_help "$0" && exit 0 ;;
+    -*) die 2 "unknown option $1 (see --help)" ;;
+    *) patterns+=("$1") ;;
+    esac
+    shift
+done
+
+# The harness runs on Debian's python3, in the VM and here.
+python=/usr/bin/python3
+[[ -x $python ]] || install_packages python3
+mapfile -t rows < <("$python" "$TESTS_HOME/choose.py" "$tier" "$only" "${patterns[@]}")
+((${#rows[@]} > 0)) || die 2 "no scenario is like that; see --list"
+if [[ $list == yes ]]; then
+    printf '%s\n' "${rows[@]}" | cut -d' ' -f1-3
+    exit 0
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/vfiomig-qemu.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+[[ -n $out ]] || out=$work/out
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+
+# find_binary NAME: a line for harness/binary.py.
+find_binary() {
+    local name=$1 version=${1%%-*} root program status=0 words=()
+    if [[ $name == *-debian ]]; then
+        root=$("$TESTS_HOME/debian-qemu.sh" "$version") || status=$?
+        program=$root/usr/bin/qemu-system-x86_64
+        printf '%s\t%s\t%s\t%s\n' "$name" "$program" "$root/usr/lib/x86_64-linux-gnu" \
+            "$root/usr/share/seabios:$root/usr/share/qemu"
+    else
+        words+=(--stage "$stage")
+        [[ -z ${commit[$version]:-} ]] || words+=(--commit "${commit[$version]}")
+        program=$("$TESTS_HOME/../build.sh" "${words[@]}" "$version") || status=$?
+        printf '%s\t%s\t%s\t%s\n' "$name" "$program" "$stage/lib" /usr/share/seabios:/usr/share/qemu
+    fi >"$work/line"
+    case $status in
+    0) cat "$work/line" ;;
+    77) printf '%s\tQEMU %s cannot be had here\n' "$name" "$name" ;;
+    *) die 1 "there is no QEMU $name (status $status)" ;;
+    esac
+}
+
+if [[ -z $stage && $only != debian ]]; then
+    make -s -C "$TESTS_HOME/../.." stage >&2
+    stage=$(make -s -C "$TESTS_HOME/../.." print-stage)
+fi
+mapfile -t names < <(printf '%s\n' "${rows[@]}" | cut -d' ' -f4- | tr ' ' '\n' | sort -u)
+for name in "${names[@]}"; do find_binary "$name"; done >"$work/binaries"
+
+passed=0 failed=0 skipped=0
+run_kernel() {
+    local kernel=$1 logs=$out/$1 status=0 row name
+    local -a scenarios
+    mapfile -t scenarios < <(printf '%s\n' "${rows[@]}" | sed -n "s/^\([^ ]*\) $kernel .*/\1/p")
+    ((${#scenarios[@]} > 0)) || return 0
+    mkdir -p "$logs"
+    cp "$work/binaries" "$logs/"
+    : >"$logs/results"
+    # Warnings of the kernel fail the scenario in which they came.
+    "$lab/lab-run.sh" -k "$kernel" -m 2G -t "$VM_SECONDS" --allow-warnings -o "$logs" -l "$logs/kernel.log" \
+        -e "LAB_WARNING_PATTERN=$LAB_WARNING_PATTERN" -- \
+        "$python" "$TESTS_HOME/run.py" "$kernel" "${scenarios[@]}" || status=$?
+    for name in "${scenarios[@]}"; do
+        row=$(grep -E "^[A-Z]+ $name " "$logs/results" || true)
+        case $row in
+        PASS*) passed=$((passed + 1)) ;;
+        SKIP*) skipped=$((skipped + 1)) ;;
+        FAIL*) failed=$((failed + 1)) ;;
+        *)
+            failed=$((failed + 1))
+            echo "FAIL $name $kernel - (the VM ended before it: status $status)"
+            ;;
+        esac
+    done
+    ((status <= 1)) || say "lab-run.sh ended with $status"
+    if ((status != 0 && failed == 0)); then
+        failed=$((failed + 1))
+        echo "FAIL end $kernel - (all scenarios ended, but the VM did not end well: status $status)"
+    fi
+}
+run_kernel iommufd
+run_kernel stock
+
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0)) || exit 1
+if ((skipped > 0)); then
+    [[ ${CI:-} != true ]] || die 1 "CI=true: a skipped scenario is a failure"
+    exit 77
+fi

@@ -1,0 +1,97 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# debian-qemu.sh 10.0|7.2
+#
+# Unpacks the distribution's own QEMU, the peer of the patched one, and prints
+# the directory that is its root: 7.2 of bookworm, 10.0 of bookworm-backports.
+# Nothing is installed, and apt's configuration is not touched: the packages
+# come from the mirror that this machine's apt uses, with a source list of
+# their own, together with the libraries that are not installed here.
+#
+# It is kept in ${XDG_CACHE_HOME:-~/.cache}/vfiomig/qemu/VERSION/debian.
+#
+# Exit status: 0; 77 when the package cannot be had here (with CI=true 1),
+# 2 wrong usage.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+lab=$here/../../c-tests/kernel/lib
+# shellcheck source=c-tests/kernel/lib/common.sh
+. "$lab/common.sh"
+# shellcheck source=c-tests/kernel/lib/packages.sh
+. "$lab/packages.sh"
+# shellcheck source=qemu-patches/lib/debian-source.sh
+. "$here/../lib/debian-source.sh"
+
+case ${1:-} in
+10.0) suite=bookworm-backports ;;
+7.2) suite=bookworm ;;
+-h | --help)
+    show_help "$0"
+    exit 0
+    ;;
+*) die 2 "which version? There are 10.0 and 7.2 (see --help)" ;;
+esac
+version=$1
+cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/vfiomig/qemu/$version
+packages=(qemu-system-x86 qemu-system-common qemu-system-data seabios)
+
+unavailable() {
+    say "there is no unpatched QEMU $version: $*"
+    [[ ${CI:-} != true ]] || exit 1
+    exit 77
+}
+
+# binary_list: where the packages and what they depend on come from.
+binary_list() {
+    local mirrors address label suites name keyring=/usr/share/keyrings/debian-archive-keyring.gpg options=
+    mirrors=$(debian_mirrors)
+    if [[ -z $mirrors ]]; then
+        update_lists || return 1
+        mirrors=$(debian_mirrors)
+        [[ -n $mirrors ]] || return 1
+    fi
+    [[ ! -f $keyring ]] || options="[signed-by=$keyring]"
+    while read -r address label; do
+        case $label in
+        Debian) suites=(bookworm bookworm-updates "$suite") ;;
+        Debian-Security) suites=(bookworm-security) ;;
+        *) continue ;;
+        esac
+        for name in "${suites[@]}"; do echo "deb $options $address $name main"; done
+    done <<<"$mirrors" | sort -u
+}
+
+mkdir -p "$cache"
+if command -v flock >/dev/null; then
+    exec 9>"$cache/.debian.lock"
+    flock 9
+fi
+if [[ -f $cache/debian/complete ]]; then
+    echo "$cache/debian"
+    exit 0
+fi
+
+work=$(mktemp -d "$cache/.debian.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/root"
+say "fetching QEMU $version from $suite"
+binary_list >"$work/sources.list" || unavailable "apt knows no Debian repository"
+# A suite that is missing is no matter, as long as the package is found.
+private_apt "$work" apt-get update >"$work/log" 2>&1 || true
+# What apt would install on this machine, and no more, is downloaded.
+private_apt "$work" apt-get install -y --download-only --no-install-recommends --reinstall --allow-downgrades \
+    "${packages[@]/%//$suite}" >>"$work/log" 2>&1 || {
+    tail -n 5 "$work/log" >&2
+    unavailable "the packages could not be downloaded from $suite"
+}
+for deb in "$work"/cache/archives/*.deb; do dpkg -x "$deb" "$work/root"; done
+program=$work/root/usr/bin/qemu-system-x86_64
+# The lists change while a release lives; the version must not.
+has=$(LD_LIBRARY_PATH=$work/root/usr/lib/x86_64-linux-gnu "$program" --version | sed -n '1s/.*version \([^ ]*\).*/\1/p') ||
+    unavailable "the program does not run"
+[[ $has == "$version".* ]] || unavailable "$suite has $has"
+say "QEMU $version is Debian's $has"
+touch "$work/root/complete"
+rm -rf "$cache/debian"
+mv -T "$work/root" "$cache/debian"
+echo "$cache/debian"

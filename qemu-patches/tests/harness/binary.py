@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The QEMUs there are, and what differs between their versions."""
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Binary:
+    name: str  # 10.0, 7.2: patched; 10.0-debian, 7.2-debian: the distribution's
+    program: str
+    libraries: str
+    firmware: tuple
+
+    @property
+    def version(self):
+        return self.name.split("-")[0]
+
+    @property
+    def patched(self):
+        return "-" not in self.name
+
+    @property
+    def machine(self):
+        # Named, so that a later release of the same version has it too. Without the devices that the small build lacks.
+        return f"pc-q35-{self.version},usb=off,hpet=off"
+
+    @property
+    def migration_property(self):
+        return "x-enable-migration=on" if self.version == "7.2" else "enable-migration=on"
+
+    def environment(self):
+        environment = dict(os.environ, LD_LIBRARY_PATH=self.libraries)
+        if not self.patched:
+            # Modules of another QEMU, installed on this machine, are not for this one.
+            environment["QEMU_MODULE_DIR"] = "/nonexistent"
+        return environment
+
+
+def read_binaries(path):
+    """The file that check.sh left: NAME PROGRAM LIBRARIES FIRMWARE, or NAME and why there is none."""
+    binaries, missing = {}, {}
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            fields = line.rstrip("\n").split("\t")
+            if len(fields) == 4:
+                name, program, libraries, firmware = fields
+                binaries[name] = Binary(name, program, libraries, tuple(firmware.split(":")))
+            else:
+                missing[fields[0]] = fields[1]
+    return binaries, missing

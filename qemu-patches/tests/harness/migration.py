@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""A migration from one guest to another, step by step or at once."""
+import itertools
+
+from .check import Failure, check, equal, wait_for
+
+ENDED = ("completed", "failed", "cancelled")
+DOWNTIME = 3000  # ms; emulated machines are slow
+HOLD = 48 << 10  # bytes a second: a migration that lasts until it is let go
+
+sockets = itertools.count(1)
+
+
+def address(lab):
+    return f"{lab.scratch}/migration{next(sockets)}"
+
+
+def set_capabilities(guest, capabilities):
+    if capabilities:
+        guest.command("migrate-set-capabilities",
+                      capabilities=[{"capability": name, "state": True} for name in capabilities])
+
+
+def prepare(source, destination, capabilities=(), bandwidth=0):
+    for guest in (source, destination):
+        set_capabilities(guest, capabilities)
+    source.command("migrate-set-parameters", **{"downtime-limit": DOWNTIME, "max-bandwidth": bandwidth})
+
+
+def let_go(source):
+    """Ends a migration's HOLD."""
+    source.command("migrate-set-parameters", **{"max-bandwidth": 0})
+
+
+def begin(lab, source, destination, capabilities=(), bandwidth=0, proxy=None):
+    """Starts a migration over a socket; with `proxy`, through that."""
+    prepare(source, destination, capabilities, bandwidth)
+    path = address(lab)
+    destination.command("migrate-incoming", uri=f"unix:{path}")
+    if proxy:
+        path = proxy.start(path, address(lab))
+    source.command("migrate", uri=f"unix:{path}")
+
+
+def state(source):
+    return source.command("query-migrate")
+
+
+def in_precopy(source):
+    """Waits until RAM flows: setup is over, nothing is stopped."""
+    def flows():
+        info = state(source)
+        check(info.get("status") not in ENDED, f"the migration ended before it should: {info}")
+        return info.get("status") == "active" and info.get("ram", {}).get("transferred", 0) > 0
+    wait_for(flows, "pre-copy")
+
+
+def end(source, seconds=120):
+    """Waits for the end of a migration, whatever it is."""
+    def ended():
+        info = state(source)
+        return info.get("status") in ENDED and info
+    return wait_for(ended, "end of the migration", seconds)
+
+
+def arrives(destination, status="running", seconds=90):
+    """Waits until the destination has taken over."""
+    def there():
+        if not destination.alive():
+            raise Failure(f"{destination.name} ended ({destination.ending()}): {destination.messages()[-600:]}")
+        return destination.status() == status
+    wait_for(there, f"{destination.name} {status}", seconds)
+
+
+def completes(source, destination, status="running", seconds=120):
+    """Waits for a migration that must succeed. Returns what QEMU says of it."""
+    info = end(source, seconds)
+    if info["status"] != "completed":
+        destination_says = destination.messages()[-600:]
+        raise Failure(f"migration {info['status']}: {info.get('error-desc')}; destination: {destination_says}")
+    arrives(destination, status)
+    return info
+
+
+def fails(source):
+    """Waits for a migration that must fail, and for the guest to run on. Returns every word about it."""
+    info = end(source)
+    equal(info["status"], "failed", "migration")
+    wait_for(lambda: source.running(), "source runs on", 30)
+    return f"{info.get('error-desc', '')}\n{source.messages()}"
+
+
+def migrate(lab, source, destination, capabilities=(), status="running"):
+    begin(lab, source, destination, capabilities)
+    return completes(source, destination, status)
+
+
+def times(info):
+    vfio = info.get("vfio", {}).get("transferred")
+    return (f"total {info['total-time']} ms, downtime {info['downtime']} ms"
+            + (f", {vfio} bytes of devices" if vfio is not None else ""))

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""A row of the table of scenarios."""
+from dataclasses import dataclass, field
+from typing import Callable
+
+CHECK, FULL = "check", "full"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    run: Callable
+    source: str  # names of binaries, see binary.py
+    destination: str
+    devices: tuple  # of each side; "mtty" or the keys of a test device
+    transport: str = "group"  # or iommufd
+    kernel: str = "iommufd"  # of the lab; or stock
+    tier: str = FULL
+    properties: str = ""  # of vfio-pci, on both sides
+    destination_properties: str = ""  # where they differ
+    destination_devices: tuple = ()
+    seconds: int = 240
+    options: dict = field(default_factory=dict)  # for run

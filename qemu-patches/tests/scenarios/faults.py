@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""One of two devices fails at a step; QEMU survives, the guest runs, and the message says who and where."""
+from harness import migration
+from harness.check import check, equal, wait_for
+
+FAILING = 1  # its number among the devices
+
+
+def named(guest, words, state):
+    device = guest.devices[FAILING]
+    check(device.uuid in words or f"dev{FAILING}" in words, f"the message names no device: {words!r}")
+    check(state in words, f"the message does not name the state {state}: {words!r}")
+
+
+def first_line(words):
+    return words.strip().splitlines()[0][:200] if words.strip() else "no message"
+
+
+def all_run(guest, without=()):
+    for number, device in enumerate(guest.devices):
+        if number not in without:
+            wait_for(lambda d=device: d.state() == "RUNNING", f"{guest.name}'s device {number} runs", 30)
+
+
+def on_source(lab, state, into_error=False):
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    device = source.devices[FAILING]
+    device.fail(state, into_error=into_error)
+    migration.begin(lab, source, destination)
+    words = migration.fails(source)
+    lab.note(first_line(words))
+    named(source, words, state)
+    all_run(source, without=[FAILING] if into_error else [])
+    if into_error:
+        # Its state is lost, by a reset now or by that of the guest.
+        if device.state() != "RUNNING":
+            lab.note(f"the device is left in {device.state()}")
+            source.command("system_reset")
+            wait_for(lambda: device.state() == "RUNNING", "the device runs after a reset of the guest", 30)
+            source.boot()
+        stamps = lab.stamp(source)
+    lab.arrived(source, stamps)
+    destination = lab.next_destination(source, destination)
+    migration.migrate(lab, source, destination)
+    lab.arrived(destination, stamps)
+
+
+def after_completion(lab):
+    """The source's device does not stop when all is sent: the destination has the guest all the same."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    migration.begin(lab, source, destination, bandwidth=migration.HOLD)
+    migration.in_precopy(source)
+    source.devices[FAILING].fail("STOP", count="each")
+    migration.let_go(source)
+    migration.completes(source, destination)
+    lab.arrived(destination, stamps)
+    wait_for(lambda: "STOP" in source.messages(), "a message", 30)
+    named(source, source.messages(), "STOP")
+    lab.note(first_line(source.messages()))
+    check(source.alive(), "the source ended")
+
+
+def on_destination(lab, state, in_precopy=False):
+    """Found out while the source still has the guest; with a return path, so that it hears of it."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    device = destination.devices[FAILING]
+    if not in_precopy:
+        device.fail(state)
+    migration.begin(lab, source, destination, ["return-path"], bandwidth=migration.HOLD if in_precopy else 0)
+    if in_precopy:
+        # On its way to RESUMING it has passed that state already.
+        wait_for(lambda: device.state() == "RESUMING", "the destination's device is RESUMING", 60)
+        device.fail(state, count="each")
+        migration.let_go(source)
+    migration.fails(source)
+    wait_for(lambda: not destination.alive(), "the destination gives up", 30)
+    check(not destination.crashed(), f"the destination crashed: {destination.messages()[-400:]}")
+    lab.note(first_line(destination.messages()))
+    named(destination, destination.messages(), state)
+    all_run(source)
+    lab.arrived(source, stamps)
+    destination = lab.next_destination(source, destination)
+    migration.migrate(lab, source, destination, ["return-path"])
+    lab.arrived(destination, stamps)
+
+
+def at_start(lab, state):
+    """The devices were loaded, and one of them does not start: the source, which has sent all, can go on."""
+    source, destination = lab.pair(destination=dict(paused=True))
+    stamps = lab.stamp(source)
+    migration.migrate(lab, source, destination, status="paused")
+    destination.devices[FAILING].fail(state, count="each")
+    destination.command("cont")
+    wait_for(lambda: state in destination.messages(), "a message", 30)
+    named(destination, destination.messages(), state)
+    lab.note(first_line(destination.messages()))
+    destination.kill()
+    equal(source.status(), "postmigrate", "source")
+    source.command("cont")
+    migration.arrives(source)
+    all_run(source)
+    lab.arrived(source, stamps)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Guests that are paused, stay paused, or are stopped or reset in the middle."""
+import re
+
+from harness import migration
+from harness.check import check, equal, wait_for
+
+
+def states(guest):
+    return [device.state() for device in guest.devices]
+
+
+def paused(lab):
+    """Migrated while it is paused, and resumed there."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    source.command("stop")
+    equal(states(source), ["STOP"] * len(source.devices), "devices of the paused guest")
+    info = migration.migrate(lab, source, destination, status="paused")
+    for device in source.devices:
+        check("PRE_COPY" not in device.way(), "a device of a paused guest ran")
+    destination.command("cont")
+    migration.arrives(destination)
+    lab.arrived(destination, stamps)
+    equal(states(destination), ["RUNNING"] * len(destination.devices), "devices of the destination")
+    lab.note(migration.times(info))
+
+
+def migrated_on(lab):
+    """The destination was started with -S: it rests, is migrated on as it is, and runs at the third place."""
+    source, middle = lab.pair(destination=dict(paused=True))
+    stamps = lab.stamp(source)
+    migration.migrate(lab, source, middle, status="paused")
+    if lab.scenario.destination == "10.0":
+        equal(states(middle), ["STOP"] * len(middle.devices), "devices that rest")  # LOADED, and validated
+    source.quit()
+    last = lab.start("last", lab.scenario.destination, lab.make_devices(41, lab.scenario.devices), incoming=True,
+                     properties=lab.scenario.properties)
+    last.connect()
+    last.bars = source.bars
+    migration.migrate(lab, middle, last, status="paused")
+    last.command("cont")
+    migration.arrives(last)
+    lab.arrived(last, stamps)
+
+
+def interrupted(lab, commands, reason):
+    """The devices leave pre-copy in the middle: what was sent is void, and the migration has to say so."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    migration.begin(lab, source, destination, bandwidth=migration.HOLD)
+    migration.in_precopy(source)
+    equal(states(source), ["PRE_COPY"] * len(source.devices), "devices in pre-copy")
+    for command in commands:
+        source.command(command)
+    migration.let_go(source)
+    said = migration.fails(source)
+    lab.note(said.strip().splitlines()[0][:200] if said.strip() else "no message")
+    check(re.search(reason, said, re.I), f"the message does not give the reason: {said!r}")
+    wait_for(lambda: states(source) == ["RUNNING"] * len(source.devices), "devices run", 30)
+    if "system_reset" in commands:
+        # The devices lost their state, and firmware places their registers anew.
+        source.boot()
+        stamps = lab.stamp(source)
+    lab.arrived(source, stamps)
+    destination = lab.next_destination(source, destination)
+    migration.migrate(lab, source, destination)
+    lab.arrived(destination, stamps)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The migration region, which only QEMU 7.2 speaks."""
+import re
+
+from harness import migration
+from harness.check import check, wait_for
+
+
+def region(lab, seconds=200, downtime=migration.DOWNTIME):
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    migration.begin(lab, source, destination)
+    source.command("migrate-set-parameters", **{"downtime-limit": downtime})
+    info = migration.completes(source, destination, seconds=seconds)
+    lab.arrived(destination, stamps)
+    lab.note(migration.times(info))
+
+
+def refused(lab, violations=()):
+    """The destination cannot take the source's segments: it says so, the device never sees them, the source goes on."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    lab.expected_violations |= set(violations)
+    migration.begin(lab, source, destination, ["return-path"])
+    migration.fails(source)
+    wait_for(lambda: not destination.alive(), "the destination refuses", 30)
+    check(not destination.crashed(), f"the destination crashed: {destination.messages()[-400:]}")
+    lab.note(destination.messages().strip().splitlines()[0][:200])
+    lab.arrived(source, stamps)
+
+
+def into_error(lab):
+    """A device that fails into ERROR: QEMU survives, the guest runs, the message names it."""
+    source, destination = lab.pair()
+    device = source.devices[0]
+    lab.expected_violations |= {"LEFT_UNREAD"}  # its data was lost with its state
+    device.fail("STOP_COPY", into_error=True)
+    migration.begin(lab, source, destination)
+    words = migration.fails(source)
+    check(device.uuid in words or "dev0" in words, f"the message names no device: {words!r}")
+    check(re.search("STOP_COPY|ERROR", words), f"the message names no state: {words!r}")
+    lab.note(words.strip().splitlines()[0][:200])
+    check(source.alive() and source.running(), "the source does not run")

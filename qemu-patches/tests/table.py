@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""All scenarios: what migrates where, with which options, and when it is run.
+
+Names of binaries: "10.0" and "7.2" are patched, "10.0-debian" and "7.2-debian"
+are the distribution's.
+"""
+from harness import proxy
+from harness.scenario import CHECK, FULL, Scenario
+from scenarios import basic, dirty, faults, phases, runstate, streams, v1
+
+NEW, NEW_DEBIAN = "10.0", "10.0-debian"
+OLD, OLD_DEBIAN = "7.2", "7.2-debian"
+
+MTTY = ("mtty",)
+V2 = dict(dialect="v2")
+DELAYED = dict(dialect="v2", state="256K")
+REGION = dict(dialect="v1")
+BIG = dict(dialect="v2", state="4M")
+
+
+def row(name, run, ends, devices, tier=FULL, **more):
+    source, destination = ends
+    return Scenario(name, run, source, destination, devices, tier=tier, **more)
+
+
+def v1_window(window, **keys):
+    return (dict(dialect="v1", window=window, **keys),)
+
+
+OURS, CONTROL = (NEW, NEW), (NEW_DEBIAN, NEW_DEBIAN)
+OURS_OLD, CONTROL_OLD = (OLD, OLD), (OLD_DEBIAN, OLD_DEBIAN)
+
+# The harness itself: what it does must work with QEMU as the distribution has it.
+CONTROLS = (
+    row("control-10.0", basic.plain, CONTROL, MTTY, CHECK),
+    row("control-10.0-test-device", basic.plain, CONTROL, (V2,), transport="iommufd"),
+    row("control-10.0-dma", dirty.under_dma, CONTROL, (V2,)),
+    row("control-10.0-file", basic.through_file, CONTROL, (V2,)),
+    row("control-10.0-cancel", basic.cancelled, CONTROL, (V2,)),
+    row("control-10.0-paused", runstate.paused, CONTROL, (V2,)),
+    row("control-10.0-phases", phases.serial, CONTROL, (DELAYED,) * 4),
+    row("control-7.2", v1.region, CONTROL_OLD, (REGION,), CHECK),
+)
+
+# 1 and 2 of the list: mtty by all ways, and with QEMU as the distribution has it.
+BASIC = (
+    row("mtty-group", basic.plain, OURS, MTTY, CHECK),
+    row("mtty-iommufd", basic.plain, OURS, MTTY, CHECK, transport="iommufd"),
+    row("mtty-switchover-ack", basic.plain, OURS, MTTY,
+        options=dict(capabilities=("return-path", "switchover-ack"))),
+    row("mtty-multifd", basic.plain, OURS, MTTY, properties="x-migration-multifd-transfer=on",
+        options=dict(capabilities=("return-path", "multifd"))),
+    row("mtty-file", basic.through_file, OURS, MTTY),
+    row("mtty-cancel", basic.cancelled, OURS, MTTY),
+    row("v2-cancel", basic.cancelled, OURS, (V2, V2)),
+    row("v2-multifd", basic.plain, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
+        options=dict(capabilities=("return-path", "multifd"))),
+    row("mtty-to-debian", basic.plain, (NEW, NEW_DEBIAN), MTTY, CHECK),
+    row("mtty-from-debian", basic.plain, (NEW_DEBIAN, NEW), MTTY, CHECK),
+    row("v2-to-debian", basic.plain, (NEW, NEW_DEBIAN), (V2, V2)),
+    row("v2-from-debian", basic.plain, (NEW_DEBIAN, NEW), (V2, V2)),
+    row("v2-off", basic.plain, OURS, (V2, V2), properties="x-vfiomig=off"),
+    row("v2-off-to-on", basic.plain, OURS, (V2, V2), properties="x-vfiomig=off", destination_properties="x-vfiomig=on"),
+    row("v2-no-precopy", basic.plain, OURS, (dict(V2, precopy=0), V2)),
+    row("v2-no-p2p", basic.plain, OURS, (dict(V2, p2p=0),)),
+)
+
+# 3
+PHASES = (
+    row("phases", phases.side_by_side, OURS, (DELAYED,) * 4, CHECK, seconds=900,
+        options=dict(runs=5, runs_off=3)),
+)
+
+# 4
+DIRTY = (
+    row("dma-device-log", dirty.under_dma, OURS, (V2, V2)),
+    row("dma-device-log-iommufd", dirty.under_dma, OURS, (V2, V2), transport="iommufd"),
+    row("dma-type1", dirty.under_dma, OURS, (dict(V2, dma_log=0),)),
+    row("dma-no-report", dirty.under_dma, OURS, (V2,), kernel="stock"),
+    row("dirty-rate-device-log", dirty.with_rate, OURS, (V2,)),
+    row("dirty-rate-type1", dirty.with_rate, OURS, (dict(V2, dma_log=0),)),
+)
+
+# 5
+FAULTS = tuple(
+    row(f"fault-source-{state.lower()}{'-error' if error else ''}", faults.on_source, OURS, (V2, V2),
+        CHECK if (state, error) == ("STOP_COPY", False) else FULL, options=dict(state=state, into_error=error))
+    for state in ("PRE_COPY", "PRE_COPY_P2P", "STOP_COPY") for error in (False, True)
+) + (
+    row("fault-source-stop", faults.after_completion, OURS, (V2, V2)),
+    row("fault-destination-resuming", faults.on_destination, OURS, (V2, V2), options=dict(state="RESUMING")),
+    row("fault-destination-stop", faults.on_destination, OURS, (V2, V2), options=dict(state="STOP", in_precopy=True)),
+    row("fault-destination-running_p2p", faults.at_start, OURS, (V2, V2), options=dict(state="RUNNING_P2P")),
+    row("fault-destination-running", faults.at_start, OURS, (V2, V2), options=dict(state="RUNNING")),
+) + tuple(
+    row(f"stream-{edit.__name__.replace('_', '-')}", streams.damaged, OURS, (BIG,), options=dict(edit=edit, at=2))
+    for edit in (proxy.cut_inside, proxy.cut_between, proxy.flip)
+) + tuple(
+    row(f"stream-{edit.__name__.replace('_', '-')}", streams.damaged, OURS, (BIG,),
+        options=dict(edit=edit, at=2, names_device=False))
+    for edit in (proxy.hang_up_inside, proxy.hang_up_between)
+)
+
+# 6
+RUNSTATE = (
+    row("paused", runstate.paused, OURS, (V2, V2)),
+    row("migrated-on", runstate.migrated_on, OURS, (V2, V2)),
+    row("stop-cont", runstate.interrupted, OURS, (V2, V2),
+        options=dict(commands=("stop", "cont"), reason="stop|pause|resume|void|stale")),
+    row("system-reset", runstate.interrupted, OURS, (V2, V2), options=dict(commands=("system_reset",), reason="reset")),
+)
+
+# 7
+WINDOWS = ("one", "whole", "two", "trapped")
+V1 = tuple(
+    row(f"v1-{window}-{state}", v1.region, OURS_OLD, v1_window(window, state=state, segment="1M"),
+        CHECK if (window, state) == ("one", "16M") else FULL)
+    for window in WINDOWS for state in ("16M", "64M")
+) + tuple(
+    row(f"v1-{window}-{state}-off", v1.region, OURS_OLD, v1_window(window, state=state, segment="1M"),
+        properties="x-vfiomig=off")
+    for window, state in (("one", "16M"), ("two", "16M"), ("trapped", "16M"))
+) + tuple(
+    row(f"v1-{window}-{way}", v1.region, ends, v1_window(window, skew=skew), CHECK if window == "one" else FULL)
+    for window, skew in (("one", 0), ("two", 12), ("trapped", 0))
+    for way, ends in (("ours", OURS_OLD), ("to-debian", (OLD, OLD_DEBIAN)), ("from-debian", (OLD_DEBIAN, OLD)))
+) + (
+    row("v1-several", v1.region, OURS_OLD, (REGION, dict(REGION, window="two"), dict(REGION, window="trapped"))),
+    row("v1-ndma", v1.region, OURS_OLD, (dict(REGION, ndma=1), dict(REGION, ndma=1))),
+    row("v1-dma", dirty.under_dma, OURS_OLD, (REGION,)),
+    row("v1-cancel", basic.cancelled, OURS_OLD, (dict(REGION, window="trapped"),)),
+    # The four defects of the old path.
+    row("v1-defect-mmap-fails", v1.region, OURS_OLD, v1_window("nommap", skew=16)),
+    row("v1-defect-error-state", v1.into_error, OURS_OLD, (REGION,)),
+    row("v1-defect-reserved-bits", v1.region, OURS_OLD, (dict(REGION, reserved=0x100),)),
+    row("v1-defect-split-segments", v1.refused, OURS_OLD, (dict(REGION, segment="64K"),),
+        destination_devices=(dict(REGION, segment="16K"),)),
+)
+
+SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + V1
