@@ -15,6 +15,8 @@
 #       --commit VERSION=REV
 #                      build this commit of the scratch repository, not the
 #                      series (see ../build.sh)
+#       --program VERSION=PATH
+#                      this patched QEMU, not the one that ../build.sh makes
 #   -o, --out DIR      keep logs, traces and messages in DIR
 #   -h, --help
 #
@@ -40,18 +42,19 @@ only=
 list=no
 stage=
 out=
-declare -A commit=()
+declare -A commit=() program_of=()
 patterns=()
 while (($#)); do
     case $1 in
     --full) tier=full ;;
     --list) list=yes ;;
     --debian) only=debian ;;
-    --stage | --commit | -o | --out)
+    --stage | --commit | --program | -o | --out)
         option_needs_value 2 $# "$1"
         case $1 in
         --stage) stage=$2 ;;
         --commit) commit[${2%%=*}]=${2#*=} ;;
+        --program) program_of[${2%%=*}]=$(readlink -f "${2#*=}") ;;
         *) out=$2 ;;
         esac
         shift
@@ -77,6 +80,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/vfiomig-qemu.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+[[ -z $stage ]] || stage=$(readlink -e "$stage") || die 2 "there is no stage"
 [[ -n $out ]] || out=$work/out
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
@@ -92,7 +96,8 @@ find_binary() {
     else
         words+=(--stage "$stage")
         [[ -z ${commit[$version]:-} ]] || words+=(--commit "${commit[$version]}")
-        program=$("$TESTS_HOME/../build.sh" "${words[@]}" "$version") || status=$?
+        program=${program_of[$version]:-}
+        [[ -n $program ]] || program=$("$TESTS_HOME/../build.sh" "${words[@]}" "$version") || status=$?
         printf '%s\t%s\t%s\t%s\n' "$name" "$program" "$stage/lib" /usr/share/seabios:/usr/share/qemu
     fi >"$work/line"
     case $status in

@@ -22,7 +22,7 @@ class Binary:
     @property
     def machine(self):
         # Named, so that a later release of the same version has it too. Without the devices that the small build lacks.
-        return f"pc-q35-{self.version},usb=off,hpet=off"
+        return f"pc-q35-{self.version},usb=off,hpet=off,vmport=off"
 
     @property
     def migration_property(self):

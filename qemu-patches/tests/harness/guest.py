@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 
 from .check import Failure, check, wait_for
 from .device import CRC_NOW, DMA, DMA_PAGES, DMA_VALUE, FILL, RESULT, STATE, Mtty, bar_of
@@ -13,7 +12,7 @@ MEMORY = 32 << 20
 FIRST_SLOT = 4
 ANSWER_SECONDS = 120
 TRACES = ("vfio_migration*", "vfio_save*", "vfio_load*", "vfio_state*", "vfio_vmstate*", "vfio_multifd*",
-          "vfio_*dirty*", "vfio_update_pending*", "*vfiomig*")
+          "vfio_*dirty*", "vfio_update_pending*", "vfio_vmig*", "*vfiomig*")
 
 
 class Guest:
@@ -83,7 +82,14 @@ class Guest:
                 wait_for(lambda i=index: self.out8(i, 7, 0x5A) or self.in8(i, 7) == 0x5A, "registers of mtty", 60)
             else:
                 wait_for(lambda i=index: self.in32(i, STATE) != 0xFFFFFFFF, "registers of the device", 60)
-        time.sleep(0.5)
+        # At its end it makes its memory read-only, which changes the map of memory; then it waits for a disk, halted.
+        halted = 0
+
+        def idle():
+            nonlocal halted
+            halted = halted + 1 if "HLT=1" in self.hmp("info registers") else 0
+            return halted >= 5
+        wait_for(idle, f"end of the firmware of {self.name}", 120, 0.1)
         return self
 
     def alive(self):

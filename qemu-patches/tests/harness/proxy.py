@@ -44,6 +44,11 @@ def hang_up_between(data):
     return block(data), HANG_UP
 
 
+def begun_tag(data):
+    """How many bytes at the end may be the beginning of a tag. All others go on at once: somebody waits for them."""
+    return next((n for n in range(len(DATA_TAG) - 1, 0, -1) if data.endswith(DATA_TAG[:n])), 0)
+
+
 class Editor:
     """The stream in pieces as they come; returns what to pass on. Blocks are numbered from 1."""
 
@@ -60,9 +65,9 @@ class Editor:
         while self.mode != HANG_UP:
             start = self.pending.find(DATA_TAG)
             if start < 0:
-                keep = len(DATA_TAG) - 1  # a tag may have begun
-                out.append(self.pending[:-keep])
-                self.pending = self.pending[-keep:]
+                keep = begun_tag(self.pending)
+                out.append(self.pending[:len(self.pending) - keep])
+                self.pending = self.pending[len(self.pending) - keep:]
                 break
             out.append(self.pending[:start])
             self.pending = self.pending[start:]

@@ -20,7 +20,7 @@ def through_file(lab):
     source, destination = lab.pair()
     stamps = lab.stamp(source)
     path = f"{lab.scratch}/stream"
-    migration.prepare(source, destination)
+    migration.set_pace(source)
     source.command("migrate", uri=f"file:{path}")
     info = migration.end(source)
     equal(info["status"], "completed", f"migration to a file ({info.get('error-desc')})")
@@ -35,7 +35,8 @@ def cancelled(lab):
     """Given up in the middle; the guest runs on, and can be migrated then."""
     source, destination = lab.pair()
     stamps = lab.stamp(source)
-    migration.begin(lab, source, destination, bandwidth=migration.HOLD)
+    migration.hold(source)
+    migration.begin(lab, source, destination, held=True)
     migration.in_precopy(source)
     source.command("migrate_cancel")
     equal(migration.end(source)["status"], "cancelled", "migration")

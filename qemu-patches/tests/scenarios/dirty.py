@@ -10,8 +10,7 @@ PAGE = 4096
 FIRST, PAGES = 0x800, 0x800  # 8 MiB that the firmware does not use
 STEP, BATCH = 0x90, 64
 PASSES = 4  # of RAM, under the writes
-BANDWIDTH = 4 << 20  # too little for what is written
-RATE_PAGES = 2048
+LIMIT = 4 << 20  # bytes a second: too little for what is written
 
 
 class Writer:
@@ -48,13 +47,9 @@ def compare(source, destination, writer):
 
 def begin_held(lab, source, destination):
     """A migration that cannot end before it is let go."""
-    migration.begin(lab, source, destination, bandwidth=BANDWIDTH)
-    source.command("migrate-set-parameters", **{"downtime-limit": 1})
+    migration.hold(source, LIMIT)
+    migration.begin(lab, source, destination, held=True)
     migration.in_precopy(source)
-
-
-def let_go(source):
-    source.command("migrate-set-parameters", **{"downtime-limit": migration.DOWNTIME, "max-bandwidth": 0})
 
 
 def passes(source):
@@ -80,7 +75,7 @@ def under_dma(lab):
     begin_held(lab, source, destination)
     write_passes(source, writer)
     writer.write()  # since the last look at any log
-    let_go(source)
+    migration.let_go(source)
     info = migration.completes(source, destination, "paused")
     compare(source, destination, writer)
     destination.command("cont")
@@ -107,20 +102,21 @@ def with_rate(lab):
 
     measure(source, 2)
     wait_for(lambda: source.command("query-dirty-rate")["status"] == "measuring", "measuring", 30)
-    writer.write(FIRST, RATE_PAGES)
+    writer.write(FIRST, PAGES)
     before = measured(source)
     check(before > 0, "the devices' writes are not in the dirty rate")
 
     measure(source, 5)
     wait_for(lambda: source.command("query-dirty-rate")["status"] == "measuring", "measuring", 30)
     begin_held(lab, source, destination)
-    write_passes(source, writer, 1)
+    wait_for(lambda: writer.write(FIRST, PAGES) or source.command("query-dirty-rate")["status"] == "measured",
+             "dirty rate", 60)
     across = measured(source)
     check(across > 0, "the devices' writes are not in the dirty rate across a migration")
     # The measurement's end must not have stopped what the migration needs.
     write_passes(source, writer, 2)
     writer.write()
-    let_go(source)
+    migration.let_go(source)
     migration.completes(source, destination, "paused")
     compare(source, destination, writer)
     destination.command("cont")

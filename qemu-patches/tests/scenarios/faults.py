@@ -50,7 +50,8 @@ def after_completion(lab):
     """The source's device does not stop when all is sent: the destination has the guest all the same."""
     source, destination = lab.pair()
     stamps = lab.stamp(source)
-    migration.begin(lab, source, destination, bandwidth=migration.HOLD)
+    migration.hold(source)
+    migration.begin(lab, source, destination, held=True)
     migration.in_precopy(source)
     source.devices[FAILING].fail("STOP", count="each")
     migration.let_go(source)
@@ -69,7 +70,9 @@ def on_destination(lab, state, in_precopy=False):
     device = destination.devices[FAILING]
     if not in_precopy:
         device.fail(state)
-    migration.begin(lab, source, destination, ["return-path"], bandwidth=migration.HOLD if in_precopy else 0)
+    if in_precopy:
+        migration.hold(source)
+    migration.begin(lab, source, destination, ["return-path"], held=in_precopy)
     if in_precopy:
         # On its way to RESUMING it has passed that state already.
         wait_for(lambda: device.state() == "RESUMING", "the destination's device is RESUMING", 60)

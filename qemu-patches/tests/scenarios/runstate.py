@@ -48,7 +48,8 @@ def interrupted(lab, commands, reason):
     """The devices leave pre-copy in the middle: what was sent is void, and the migration has to say so."""
     source, destination = lab.pair()
     stamps = lab.stamp(source)
-    migration.begin(lab, source, destination, bandwidth=migration.HOLD)
+    migration.hold(source)
+    migration.begin(lab, source, destination, held=True)
     migration.in_precopy(source)
     equal(states(source), ["PRE_COPY"] * len(source.devices), "devices in pre-copy")
     for command in commands:

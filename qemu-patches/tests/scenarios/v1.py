@@ -9,8 +9,8 @@ from harness.check import check, wait_for
 def region(lab, seconds=200, downtime=migration.DOWNTIME):
     source, destination = lab.pair()
     stamps = lab.stamp(source)
-    migration.begin(lab, source, destination)
-    source.command("migrate-set-parameters", **{"downtime-limit": downtime})
+    migration.set_pace(source, downtime)
+    migration.begin(lab, source, destination, held=True)
     info = migration.completes(source, destination, seconds=seconds)
     lab.arrived(destination, stamps)
     lab.note(migration.times(info))
