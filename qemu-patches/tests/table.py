@@ -127,7 +127,8 @@ V1 = tuple(
 ) + (
     row("v1-several", v1.region, OURS_OLD, (REGION, dict(REGION, window="two"), dict(REGION, window="trapped"))),
     row("v1-in-precopy", v1.region, OURS_OLD, (dict(REGION, state="16M"),), options=dict(downtime=20)),
-    row("v1-ndma", v1.region, OURS_OLD, (dict(REGION, ndma=1), dict(REGION, ndma=1))),
+    row("v1-ndma", v1.region, OURS_OLD, (dict(REGION, ndma=1), dict(REGION, ndma=1)),
+        options=dict(passes="_P2P")),
     row("v1-dma", dirty.under_dma, OURS_OLD, (REGION,)),
     row("v1-cancel", basic.cancelled, OURS_OLD, (dict(REGION, window="trapped"),)),
     # The four defects of the old path.

@@ -6,13 +6,16 @@ from harness import migration
 from harness.check import check, wait_for
 
 
-def region(lab, seconds=200, downtime=migration.DOWNTIME):
+def region(lab, seconds=200, downtime=migration.DOWNTIME, passes=None):
+    """`passes`: a state that the devices must go through on both sides."""
     source, destination = lab.pair()
     stamps = lab.stamp(source)
     migration.set_pace(source, downtime)
     migration.begin(lab, source, destination, held=True)
     info = migration.completes(source, destination, seconds=seconds)
     lab.arrived(destination, stamps)
+    for device in source.devices + destination.devices if passes else ():
+        check(any(state.endswith(passes) for state in device.way()), f"{device.uuid} was not in {passes}: {device.way()}")
     lab.note(migration.times(info))
 
 
