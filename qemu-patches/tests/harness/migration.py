@@ -7,8 +7,9 @@ from .check import Failure, check, equal, wait_for
 ENDED = ("completed", "failed", "cancelled")
 DOWNTIME = 3000  # ms; emulated machines are slow
 # Bytes a second. An idle guest's migration sends next to nothing, measures next to no bandwidth, and thinks that what the
-# devices have left takes for ever: say what there is, where it can be said. It is less than the whole RAM in DOWNTIME.
-BANDWIDTH = 2 << 20
+# devices have left takes for ever: say what there is, where it can be said. In DOWNTIME that is more
+# than any devices of the table have, and less than the whole RAM, so that there is a pre-copy.
+BANDWIDTH = 8 << 20
 HOLD = 48 << 10
 
 sockets = itertools.count(1)
