@@ -26,11 +26,11 @@ install_tools() {
 }
 
 # The words of configure that choose tools: 10.0 wants a newer meson than
-# Debian 12 has; 7.2 must get Debian's own with Debian's Python.
+# Debian 12 has; 7.2 takes Debian's own, and --python only with its own meson.
 meson_words() {
     local version=$1 cache=$2 venv=$2/venv
     case $version in
-    7.2) words+=(--python=/usr/bin/python3 --meson=/usr/bin/meson) ;;
+    7.2) words+=(--meson=/usr/bin/meson) ;;
     *)
         if [[ ! -f $venv/complete ]]; then
             rm -rf "$venv"
