@@ -223,7 +223,8 @@ unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<
 
 /// Makes a tracker for one address space, and picks its log: the devices' own logs if every device has one; else dirty tracking
 /// of the page tables; else the container's log; else everything is dirty. vfiomig_tracker_get_info() says which and why. Starts
-/// nothing. NULL options: everything is dirty.
+/// nothing. NULL options: everything is dirty; but the tracker speaks for no device of a group, as one with
+/// VFIOMIG_TRACKER_F_EVERYTHING does for all.
 ///
 /// The tracker refers to its devices. One that is freed counts as a log that cannot be read.
 ///
