@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, scope};
 
 /// Threads of one call where the caller names no number: more would cost more than they save.
-const DEFAULT_MAX: usize = 64;
+pub const DEFAULT_MAX: usize = 64;
 
 thread_local! {
     /// Threads that one call from this thread can get.

@@ -8,11 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vfiomig::error::{Errno, Error, Kind};
+use vfiomig::ffi::device::VFIOMIG_OPS_F_REPORT_ADDS_BITS;
 use vfiomig::transport::ops::Ops;
 use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
-
-/// `VFIOMIG_OPS_F_REPORT_ADDS_BITS`.
-const REPORT_ADDS_BITS: u32 = 0x2;
 
 impl Device {
     /// A transport to the device. It keeps the device alive.
@@ -25,7 +23,7 @@ impl Device {
         let real = self.0.real_fd;
         let ops = Ops {
             argsz: size_of::<Ops>() as u32,
-            flags: if self.0.report_adds_bits { REPORT_ADDS_BITS } else { 0 },
+            flags: if self.0.report_adds_bits { VFIOMIG_OPS_F_REPORT_ADDS_BITS } else { 0 },
             device_info: Some(device_info),
             device_feature: Some(device_feature),
             region_info: Some(region_info),

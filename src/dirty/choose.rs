@@ -14,7 +14,6 @@ use crate::error::{Errno, Result};
 use crate::transport::type1::ability;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// One log with what is known of its health.
 pub(crate) struct Source {
@@ -22,14 +21,13 @@ pub(crate) struct Source {
     pub any_thread: bool,
     /// Why it keeps no log although it should: all that is mapped is dirty until a restart helps.
     pub failed: Option<Errno>,
-    /// Its reads made a thread sleep last time; so it is taken to be before the first.
-    pub waits: AtomicBool,
+    /// Reads of the last harvest that had any made a thread sleep; before the first it is taken to be so.
+    pub waits: bool,
 }
 
 impl Source {
     pub fn new(log: impl Log + 'static) -> Self {
-        let waits = AtomicBool::new(true);
-        Source { any_thread: log.any_thread(), log: Mutex::new(Box::new(log)), failed: None, waits }
+        Source { any_thread: log.any_thread(), log: Mutex::new(Box::new(log)), failed: None, waits: true }
     }
 }
 

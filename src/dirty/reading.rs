@@ -15,10 +15,6 @@ use crate::transport::threads;
 use crate::workers::{self, Give};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-/// Threads where the caller names no number.
-const DEFAULT_WORKERS: usize = 64;
 
 /// Which source, and why it keeps no log any more.
 struct Job {
@@ -26,11 +22,15 @@ struct Job {
     source: usize,
     any_thread: bool,
     failed: Option<Errno>,
+    /// Whether its reads made a thread sleep; `None`: there was none.
+    slept: Option<bool>,
 }
 
 /// How one source's way through a round ended.
 struct Walked {
     reads: u64,
+    /// One of them made the thread sleep.
+    slept: bool,
     /// The whole log is in doubt (L6).
     failed: Option<Errno>,
     /// Only these spots are (T6).
@@ -86,6 +86,7 @@ pub(super) fn read_all(
         for ((source, _), end) in round.ways.iter().zip(ends) {
             let (Some(job), Some(end)) = (jobs.get_mut(*source), end) else { continue };
             tally.reads = tally.reads.saturating_add(end.reads);
+            job.slept = Some(end.slept || job.slept == Some(true));
             for (spot, errno) in end.in_doubt {
                 let span = round.spots.get(spot).map(|spot| spot.read.span);
                 if let Some(book) = books.get_mut(job.part) {
@@ -98,9 +99,13 @@ pub(super) fn read_all(
             }
         }
     }
-    for job in jobs.iter().filter(|job| job.failed.is_some()) {
+    for job in &jobs {
         let Some(part) = parts.get_mut(job.part) else { continue };
         let Some(source) = part.sources.get_mut(job.source) else { continue };
+        source.waits = job.slept.unwrap_or(source.waits);
+        if job.failed.is_none() {
+            continue;
+        }
         restart(source, part.book, part.page_size, "harvest");
         if let Some(errno) = job.failed {
             // After the restart: what is written from here on is logged again (L6).
@@ -123,7 +128,7 @@ fn prepare(parts: &mut [Part<'_>], within: Option<Span>, patience: &Arc<Patience
             }
             let queue = if state.failed.is_none() { log.reads(&book.maps, within).into() } else { VecDeque::new() };
             todo.push(Todo { part, queue });
-            jobs.push(Job { part, source, any_thread: state.any_thread, failed: state.failed });
+            jobs.push(Job { part, source, any_thread: state.any_thread, failed: state.failed, slept: None });
         }
     }
     (jobs, todo)
@@ -135,21 +140,20 @@ fn ways<'a>(round: &'a Round, jobs: &'a [Job]) -> impl Iterator<Item = (&'a Job,
 
 /// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them.
 fn useful_workers(max: usize, jobs: &[Job], shared: &[(&[Source], &Pool)]) -> usize {
-    let max = if max == 0 { DEFAULT_WORKERS } else { max };
+    let max = if max == 0 { workers::DEFAULT_MAX } else { max };
     if max == 1 || jobs.iter().filter(|job| job.any_thread).count() <= 1 {
         return 1;
     }
     let source = |job: &Job| shared.get(job.part).and_then(|(sources, _)| sources.get(job.source));
-    let waits = jobs.iter().filter_map(source).any(|source| source.waits.load(Ordering::Relaxed));
+    let waits = jobs.iter().filter_map(source).any(|source| source.waits);
     if waits { max } else { max.min(threads::processors()) }
 }
 
 /// One source's way through a round. `done` gets each spot that nobody has left to read.
 fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool, done: Give<'_, usize>) -> Walked {
-    let mut walked = Walked { reads: 0, failed: None, in_doubt: Vec::new() };
+    let mut walked = Walked { reads: 0, slept: false, failed: None, in_doubt: Vec::new() };
     let mut log = source.log.lock();
     let (adds, restarts) = (log.adds_bits(), log.restarts_after_error());
-    let slept = threads::sleeps();
     for &number in way {
         let Some(spot) = spots.get(number) else { continue };
         let mut pages = None;
@@ -158,7 +162,10 @@ fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool,
             let outcome = spot.take(pool, adds).and_then(|taken| {
                 // Bits that come before an error stay: all of the spot is marked for it.
                 let room = pages.insert(taken).room(spot.read.words());
-                log.read(&spot.read, keep, room)
+                let before = threads::sleeps();
+                let outcome = log.read(&spot.read, keep, room);
+                walked.slept |= threads::sleeps() != before;
+                outcome
             });
             match outcome {
                 Ok(()) => {}
@@ -170,7 +177,6 @@ fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool,
             let _ = done(number);
         }
     }
-    source.waits.store(threads::sleeps() != slept, Ordering::Relaxed);
     walked
 }
 
@@ -199,4 +205,58 @@ pub(super) fn mark(book: &mut Book, span: Option<Span>) -> u64 {
         book.left.add(part);
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::{Log, Maps, Read};
+    use super::*;
+    use std::time::Duration;
+
+    /// A log of one read, which may take a while.
+    struct Slow(Option<Duration>);
+
+    impl Log for Slow {
+        fn describe(&self) -> String {
+            "slow".into()
+        }
+        fn start(&mut self, _: &Maps, _: u64) -> Result<(), Errno> {
+            Ok(())
+        }
+        fn stop(&mut self) -> Result<(), Errno> {
+            Ok(())
+        }
+        fn reads(&self, maps: &Maps, _: Option<Span>) -> Vec<Read> {
+            maps.mapped.iter().map(|span| Read { span, shift: 12 }).collect()
+        }
+        fn read(&mut self, _: &Read, _: bool, _: &mut [u64]) -> Result<(), Errno> {
+            if let Some(time) = self.0.take() {
+                std::thread::sleep(time);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_source_waits_if_any_of_its_reads_slept_and_nothing_read_tells_nothing() {
+        // The first of several reads sleeps, and they are too long for one round.
+        let spans: Vec<Span> = (0..12u64).map(|n| Span { first: n << 38, last: (n << 38) + (1 << 37) - 1 }).collect();
+        for (time, mapped, before, after) in [
+            (Some(Duration::from_millis(1)), true, false, true),
+            (None, true, true, false),
+            (None, false, true, true),
+            (None, false, false, false),
+        ] {
+            let mut book = Book::default();
+            for &span in spans.iter().filter(|_| mapped) {
+                book.maps.insert(span, 0);
+            }
+            let mut sources = [Source::new(Slow(time))];
+            sources[0].waits = before;
+            let pool = Pool::default();
+            let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+            read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
+            assert_eq!(sources[0].waits, after, "{time:?} {mapped}");
+        }
+    }
 }
