@@ -32,6 +32,7 @@
 # Exit status: 0; 77 when the source package cannot be had here (with CI=true
 # 1), 1 when something else failed, 2 wrong usage.
 set -euo pipefail
+shopt -s inherit_errexit # a step that fails within $( ) ends it
 QEMU_HOME=$(cd "$(dirname "$0")" && pwd)
 lab=$QEMU_HOME/../c-tests/kernel/lib
 # shellcheck source=c-tests/kernel/lib/common.sh
@@ -101,6 +102,7 @@ fi
 [[ $log == /dev/stderr ]] || : >"$log"
 
 get_source "$version" "$cache" || {
+    (($? == 1)) || die 1 "QEMU $version cannot be unpacked; see $log"
     [[ ${CI:-} != true ]] || die 1 "with CI=true this is a failure"
     exit 77
 }

@@ -31,9 +31,11 @@ private_apt() {
 # release that may hold a newer point release; what is in it says its VERSION.
 upstream() { sed 's/^[0-9]*://;s/[+-].*//' <<<"$1"; }
 
-# source_list SUITE: source entries for SUITE, from what apt uses already.
-source_list() {
-    local suite=$1 mirrors address label suites keyring=/usr/share/keyrings/debian-archive-keyring.gpg options=
+# apt_entries KIND SUITES SECURITY_SUITE: entries of KIND (deb, deb-src) for
+# these suites of the repositories that apt uses already.
+apt_entries() {
+    local kind=$1 suites=$2 security=$3 mirrors address label name options=
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     mirrors=$(debian_mirrors)
     if [[ -z $mirrors ]]; then
         update_lists || return 1
@@ -43,12 +45,13 @@ source_list() {
     [[ ! -f $keyring ]] || options="[signed-by=$keyring]"
     while read -r address label; do
         case $label in
-        Debian) suites=("$suite" "$suite-updates") ;;
-        Debian-Security) suites=("$suite-security") ;;
+        Debian) ;;
+        Debian-Security) suites=$security ;;
         *) continue ;;
         esac
-        printf "deb-src $options $address %s main\n" "${suites[@]}"
-    done <<<"$mirrors"
+        for name in $suites; do echo "$kind $options $address $name main"; done
+        suites=$2
+    done <<<"$mirrors" | sort -u
 }
 
 # find_source SUITE DIR: prints the versions of qemu's source package in SUITE,
@@ -60,7 +63,7 @@ find_source() {
             { say "there is no $program, so no Debian source package can be had"; return 1; }
     done
     mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
-    source_list "$suite" >"$dir/sources.list" || { say "apt knows no Debian repository"; return 1; }
+    apt_entries deb-src "$suite $suite-updates" "$suite-security" >"$dir/sources.list" || { say "apt knows no Debian repository"; return 1; }
     # A suite that is missing is no matter, as long as one of them has the package.
     private_apt "$dir" apt-get update >"$dir/log" 2>&1 || true
     found=$(private_apt "$dir" apt-cache showsrc --only-source qemu 2>>"$dir/log" |

@@ -12,16 +12,16 @@ scratch_git() {
         -c core.autocrlf=false -c advice.detachedHead=false "$@"
 }
 
-# get_source VERSION CACHE: makes CACHE/repository, once.
+# get_source VERSION CACHE: makes CACHE/repository, once. 1: the package cannot
+# be had; 2: it is there, but something else failed.
 get_source() {
     local version=$1 cache=$2 suite=${QEMU_SUITE[$1]} work status=0
     [[ ! -f $cache/repository/.git/complete ]] || return 0
     work=$(mktemp -d "$cache/.source.XXXXXX")
-    unpack_source "$version" "$suite" "$work" || status=1
+    unpack_source "$version" "$suite" "$work" || status=$?
     if ((status == 0)); then
-        rm -rf "$cache/repository"
-        mv -T "$work/tree" "$cache/repository"
-        touch "$cache/repository/.git/complete"
+        rm -rf "$cache/repository" && mv -T "$work/tree" "$cache/repository" &&
+            touch "$cache/repository/.git/complete" || status=2
     fi
     rm -rf "$work"
     return "$status"
@@ -42,17 +42,27 @@ unpack_source() {
     dpkg-source --no-check -x "$work"/package/qemu_*.dsc "$work/tree" >>"$work/log" 2>&1 || {
         cat "$work/log" >&2
         say "the source package of qemu $package could not be unpacked"
-        return 1
+        return 2
     }
-    # What Debian adds beside the source is no part of the base.
-    rm -rf "$work/tree/.pc" "$work/tree/debian"
-    scratch_git "$work/tree" init -q -b debian
-    scratch_git "$work/tree" add --all --force
-    scratch_git "$work/tree" commit -q -m "QEMU $(<"$work/tree/VERSION"), Debian's $package, with Debian's patches"
-    scratch_git "$work/tree" tag base
-    scratch_git "$work/tree" checkout -q --detach
-    echo "$package" >"$work/tree/.git/package"
+    commit_base "$work/tree" "$package" || {
+        say "the source of qemu $package could not be committed to the scratch repository"
+        return 2
+    }
     say "QEMU $(<"$work/tree/VERSION") is Debian's $package"
+}
+
+# commit_base TREE PACKAGE: makes TREE a repository whose `base` is PACKAGE's
+# source. Callers look at its status, so that no failure ends it by itself.
+commit_base() {
+    local tree=$1 package=$2
+    # What Debian adds beside the source is no part of the base.
+    rm -rf "$tree/.pc" "$tree/debian" &&
+        scratch_git "$tree" init -q -b debian &&
+        scratch_git "$tree" add --all --force &&
+        scratch_git "$tree" commit -q -m "QEMU $(<"$tree/VERSION"), Debian's $package, with Debian's patches" &&
+        scratch_git "$tree" tag base &&
+        scratch_git "$tree" checkout -q --detach &&
+        echo "$package" >"$tree/.git/package"
 }
 
 # apply_series VERSION CACHE: prints the commit of the base with the series.
@@ -68,6 +78,7 @@ apply_series() {
         scratch_git "$repository" worktree prune
         scratch_git "$repository" worktree add -q --detach "$tree" base >>"$log" 2>&1
     fi
+    # Of a run that was interrupted; mostly there is none.
     scratch_git "$tree" am --abort >/dev/null 2>&1 || true
     scratch_git "$tree" reset -q --hard base
     scratch_git "$tree" clean -qfdx

@@ -27,6 +27,7 @@
 # the VM did; 77 none failed, but some were skipped, and why is printed (with
 # CI=true 1); 2 wrong usage.
 set -euo pipefail
+shopt -s inherit_errexit # a step that fails within $( ) ends it
 TESTS_HOME=$(cd "$(dirname "$0")" && pwd)
 lab=$TESTS_HOME/../../c-tests/kernel
 # shellcheck source=c-tests/kernel/lib/common.sh

@@ -13,6 +13,7 @@
 # Exit status: 0; 77 when the package cannot be had here (with CI=true 1),
 # 2 wrong usage.
 set -euo pipefail
+shopt -s inherit_errexit # a step that fails within $( ) ends it
 here=$(cd "$(dirname "$0")" && pwd)
 lab=$here/../../c-tests/kernel/lib
 # shellcheck source=c-tests/kernel/lib/common.sh
@@ -41,26 +42,6 @@ unavailable() {
     exit 77
 }
 
-# binary_list: where the packages and what they depend on come from.
-binary_list() {
-    local mirrors address label suites name keyring=/usr/share/keyrings/debian-archive-keyring.gpg options=
-    mirrors=$(debian_mirrors)
-    if [[ -z $mirrors ]]; then
-        update_lists || return 1
-        mirrors=$(debian_mirrors)
-        [[ -n $mirrors ]] || return 1
-    fi
-    [[ ! -f $keyring ]] || options="[signed-by=$keyring]"
-    while read -r address label; do
-        case $label in
-        Debian) suites=(bookworm bookworm-updates "$suite") ;;
-        Debian-Security) suites=(bookworm-security) ;;
-        *) continue ;;
-        esac
-        for name in "${suites[@]}"; do echo "deb $options $address $name main"; done
-    done <<<"$mirrors" | sort -u
-}
-
 mkdir -p "$cache"
 if command -v flock >/dev/null; then
     exec 9>"$cache/.debian.lock"
@@ -75,7 +56,9 @@ work=$(mktemp -d "$cache/.debian.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/root"
 say "fetching QEMU $version from $suite"
-binary_list >"$work/sources.list" || unavailable "apt knows no Debian repository"
+# The packages, and what they depend on.
+apt_entries deb "bookworm bookworm-updates $suite" bookworm-security >"$work/sources.list" ||
+    unavailable "apt knows no Debian repository"
 # A suite that is missing is no matter, as long as the package is found.
 private_apt "$work" apt-get update >"$work/log" 2>&1 || true
 # What apt would install on this machine, and no more, is downloaded.
