@@ -46,10 +46,10 @@ def prepare(source, destination, capabilities=()):
         set_capabilities(guest, capabilities)
 
 
-def begin(lab, source, destination, capabilities=(), held=False, proxy=None):
-    """Starts a migration over a socket; with `proxy`, through that. One that is held has its pace already."""
+def begin(lab, source, destination, capabilities=(), paced=False, proxy=None):
+    """Starts a migration over a socket; with `proxy`, through that. One that is paced has its pace already."""
     prepare(source, destination, capabilities)
-    if not held:
+    if not paced:
         set_pace(source)
     path = address(lab)
     destination.command("migrate-incoming", uri=f"unix:{path}")
@@ -69,6 +69,16 @@ def in_precopy(source):
         check(info.get("status") not in ENDED, f"the migration ended before it should: {info}")
         return info.get("status") == "active" and info.get("ram", {}).get("transferred", 0) > 0
     wait_for(flows, "pre-copy")
+
+
+def held(lab):
+    """A pair whose migration is in pre-copy and cannot end, and what the devices have: let_go() lets it."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    hold(source)
+    begin(lab, source, destination, paced=True)
+    in_precopy(source)
+    return source, destination, stamps
 
 
 def end(source, seconds=120):
@@ -109,6 +119,14 @@ def fails(source):
 def migrate(lab, source, destination, capabilities=(), status="running"):
     begin(lab, source, destination, capabilities)
     return completes(source, destination, status)
+
+
+def again(lab, source, destination, stamps, capabilities=()):
+    """After one that failed, to a new destination: it must succeed. Returns what QEMU says of it."""
+    destination = lab.next_destination(source, destination)
+    info = migrate(lab, source, destination, capabilities)
+    lab.arrived(destination, stamps)
+    return info
 
 
 def times(info):

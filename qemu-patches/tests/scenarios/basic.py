@@ -33,17 +33,11 @@ def through_file(lab):
 
 def cancelled(lab):
     """Given up in the middle; the guest runs on, and can be migrated then."""
-    source, destination = lab.pair()
-    stamps = lab.stamp(source)
-    migration.hold(source)
-    migration.begin(lab, source, destination, held=True)
-    migration.in_precopy(source)
+    source, destination, stamps = migration.held(lab)
     source.command("migrate_cancel")
     equal(migration.end(source)["status"], "cancelled", "migration")
     check(source.running(), "the guest does not run after the cancel")
     if hasattr(source.devices[0], "state"):
         wait_for(lambda: source.devices[0].state() == "RUNNING", "device RUNNING after the cancel", 30)
         check("PRE_COPY" in source.devices[0].way(), "the cancel came before pre-copy: nothing was shown")
-    destination = lab.next_destination(source, destination)
-    lab.note(migration.times(migration.migrate(lab, source, destination)))
-    lab.arrived(destination, stamps)
+    lab.note(migration.times(migration.again(lab, source, destination, stamps)))

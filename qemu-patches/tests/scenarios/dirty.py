@@ -48,7 +48,7 @@ def compare(source, destination, writer):
 def begin_held(lab, source, destination):
     """A migration that cannot end before it is let go."""
     migration.hold(source, LIMIT)
-    migration.begin(lab, source, destination, held=True)
+    migration.begin(lab, source, destination, paced=True)
     migration.in_precopy(source)
 
 

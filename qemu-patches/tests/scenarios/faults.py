@@ -41,18 +41,12 @@ def on_source(lab, state, into_error=False):
             source.boot()
         stamps = lab.stamp(source)
     lab.arrived(source, stamps)
-    destination = lab.next_destination(source, destination)
-    migration.migrate(lab, source, destination)
-    lab.arrived(destination, stamps)
+    migration.again(lab, source, destination, stamps)
 
 
 def after_completion(lab):
     """The source's device does not stop when all is sent: the destination has the guest all the same."""
-    source, destination = lab.pair()
-    stamps = lab.stamp(source)
-    migration.hold(source)
-    migration.begin(lab, source, destination, held=True)
-    migration.in_precopy(source)
+    source, destination, stamps = migration.held(lab)
     source.devices[FAILING].fail("STOP", count="each")
     migration.let_go(source)
     migration.completes(source, destination)
@@ -72,7 +66,7 @@ def on_destination(lab, state, in_precopy=False):
         device.fail(state)
     if in_precopy:
         migration.hold(source)
-    migration.begin(lab, source, destination, ["return-path"], held=in_precopy)
+    migration.begin(lab, source, destination, ["return-path"], paced=in_precopy)
     if in_precopy:
         # On its way to RESUMING it has passed that state already.
         wait_for(lambda: device.state() == "RESUMING", "the destination's device is RESUMING", 60)
@@ -85,9 +79,7 @@ def on_destination(lab, state, in_precopy=False):
     named(destination, destination.messages(), state)
     all_run(source)
     lab.arrived(source, stamps)
-    destination = lab.next_destination(source, destination)
-    migration.migrate(lab, source, destination, ["return-path"])
-    lab.arrived(destination, stamps)
+    migration.again(lab, source, destination, stamps, ["return-path"])
 
 
 def at_start(lab, state):

@@ -46,11 +46,7 @@ def migrated_on(lab):
 
 def interrupted(lab, commands, reason):
     """The devices leave pre-copy in the middle: what was sent is void, and the migration has to say so."""
-    source, destination = lab.pair()
-    stamps = lab.stamp(source)
-    migration.hold(source)
-    migration.begin(lab, source, destination, held=True)
-    migration.in_precopy(source)
+    source, destination, stamps = migration.held(lab)
     equal(states(source), ["PRE_COPY"] * len(source.devices), "devices in pre-copy")
     for command in commands:
         source.command(command)
@@ -64,6 +60,4 @@ def interrupted(lab, commands, reason):
         source.boot()
         stamps = lab.stamp(source)
     lab.arrived(source, stamps)
-    destination = lab.next_destination(source, destination)
-    migration.migrate(lab, source, destination)
-    lab.arrived(destination, stamps)
+    migration.again(lab, source, destination, stamps)

@@ -23,6 +23,4 @@ def damaged(lab, edit, at, names_device=True):
     for device in source.devices:
         wait_for(lambda d=device: d.state() == "RUNNING", "the source's device runs", 30)
     lab.arrived(source, stamps)
-    destination = lab.next_destination(source, destination)
-    migration.migrate(lab, source, destination, ["return-path"])
-    lab.arrived(destination, stamps)
+    migration.again(lab, source, destination, stamps, ["return-path"])

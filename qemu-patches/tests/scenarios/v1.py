@@ -11,7 +11,7 @@ def region(lab, seconds=200, downtime=migration.DOWNTIME, passes=None):
     source, destination = lab.pair()
     stamps = lab.stamp(source)
     migration.set_pace(source, downtime)
-    migration.begin(lab, source, destination, held=True)
+    migration.begin(lab, source, destination, paced=True)
     info = migration.completes(source, destination, seconds=seconds)
     lab.arrived(destination, stamps)
     for device in source.devices + destination.devices if passes else ():
