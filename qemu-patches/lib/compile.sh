@@ -43,9 +43,10 @@ meson_words() {
     esac
 }
 
-# devices_file VERSION: the devices that are built, one machine and vfio-pci.
+# devices_file VERSION: the devices that are built: one machine, vfio-pci, and
+# a port that it can be plugged into.
 devices_file() {
-    printf 'CONFIG_%s\n' Q35=y VFIO=y VFIO_PCI=y
+    printf 'CONFIG_%s\n' Q35=y PCIE_PORT=y VFIO=y VFIO_PCI=y
     [[ $1 == 7.2 ]] || printf 'CONFIG_%s\n' IOMMUFD=y I440FX=n ISAPC=n MICROVM=n
 }
 

@@ -6,7 +6,7 @@ are the distribution's.
 """
 from harness import proxy
 from harness.scenario import CHECK, FULL, Scenario
-from scenarios import basic, dirty, faults, phases, runstate, streams, v1
+from scenarios import basic, dirty, faults, phases, plugging, runstate, snapshots, streams, v1
 
 NEW, NEW_DEBIAN = "10.0", "10.0-debian"
 OLD, OLD_DEBIAN = "7.2", "7.2-debian"
@@ -38,6 +38,8 @@ CONTROLS = (
     row("control-10.0-file", basic.through_file, CONTROL, (V2,)),
     row("control-10.0-cancel", basic.cancelled, CONTROL, (V2,)),
     row("control-10.0-paused", runstate.paused, CONTROL, (V2,)),
+    row("control-10.0-snapshot", snapshots.there_and_back, CONTROL, (V2, V2)),
+    row("control-10.0-plug", plugging.between_migrations, CONTROL, (V2,)),
     row("control-10.0-phases", phases.serial, CONTROL, (DELAYED,) * 4),
     row("control-7.2", v1.region, CONTROL_OLD, (REGION,), CHECK),
 )
@@ -54,6 +56,8 @@ BASIC = (
     row("mtty-cancel", basic.cancelled, OURS, MTTY),
     row("v2-cancel", basic.cancelled, OURS, (V2, V2)),
     row("v2-multifd", basic.plain, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
+        options=dict(capabilities=("return-path", "multifd"))),
+    row("v2-multifd-paused", runstate.paused, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
         options=dict(capabilities=("return-path", "multifd"))),
     row("mtty-to-debian", basic.plain, (NEW, NEW_DEBIAN), MTTY, CHECK),
     row("mtty-from-debian", basic.plain, (NEW_DEBIAN, NEW), MTTY, CHECK),
@@ -77,6 +81,12 @@ DIRTY = (
     row("dma-device-log-iommufd", dirty.under_dma, OURS, (V2, V2), transport="iommufd"),
     row("dma-type1", dirty.under_dma, OURS, (dict(V2, dma_log=0),)),
     row("dma-no-report", dirty.under_dma, OURS, (V2,), kernel="stock"),
+    # The container's log cannot be the library's then; states and data of the first device are.
+    row("dma-mixed", dirty.under_dma, OURS, (V2, V2), properties=("x-vfiomig=on", "x-vfiomig=off")),
+    row("dma-mixed-iommufd", dirty.under_dma, OURS, (V2, V2), transport="iommufd",
+        properties=("x-vfiomig=off", "x-vfiomig=on")),
+    row("dma-mixed-type1", dirty.under_dma, OURS, (dict(V2, dma_log=0), V2),
+        properties=("x-vfiomig=on", "x-vfiomig=off")),
     row("dirty-rate-device-log", dirty.with_rate, OURS, (V2,)),
     row("dirty-rate-type1", dirty.with_rate, OURS, (dict(V2, dma_log=0),)),
 )
@@ -110,6 +120,18 @@ RUNSTATE = (
     row("system-reset", runstate.interrupted, OURS, (V2, V2), options=dict(commands=("system_reset",), reason="reset")),
 )
 
+PLUGGING = (
+    row("plug", plugging.between_migrations, OURS, (V2,)),
+    row("plug-while-measured", plugging.while_measured, OURS, (V2,)),
+    row("plug-iommufd", plugging.between_migrations, OURS, (V2,), transport="iommufd"),
+)
+
+SNAPSHOTS = (
+    row("snapshot", snapshots.there_and_back, OURS, (V2, V2)),
+    row("snapshot-paused", snapshots.there_and_back, OURS, (V2, V2), options=dict(paused=True)),
+    row("snapshot-off", snapshots.there_and_back, OURS, (V2, V2), properties="x-vfiomig=off"),
+)
+
 # 7
 WINDOWS = ("one", "whole", "two", "trapped")
 V1 = tuple(
@@ -139,4 +161,4 @@ V1 = tuple(
         destination_devices=(dict(REGION, segment="16K"),)),
 )
 
-SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + V1
+SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS + V1

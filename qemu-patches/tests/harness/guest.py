@@ -10,6 +10,8 @@ from .qmp import Gone, Monitor
 
 MEMORY = 32 << 20
 FIRST_SLOT = 4
+PLUGGED = 1  # number of the device that is behind the port
+PORT = "pcie-root-port,id=port0,chassis=1,slot=1,addr=0x10,io-reserve=4K"
 ANSWER_SECONDS = 120
 TRACES = ("vfio_migration*", "vfio_save*", "vfio_load*", "vfio_state*", "vfio_vmstate*", "vfio_multifd*",
           "vfio_*dirty*", "vfio_update_pending*", "vfio_vmig*", "*vfiomig*")
@@ -17,10 +19,14 @@ TRACES = ("vfio_migration*", "vfio_save*", "vfio_load*", "vfio_state*", "vfio_vm
 
 class Guest:
     def __init__(self, name, directory, scratch, binary, devices, iommufd=False, properties="", incoming=False,
-                 paused=False):
+                 paused=False, port=False):
+        """With `port`, device 1 is behind a port where it can be plugged and unplugged."""
         self.name = name
         self.binary = binary
         self.devices = devices
+        self.iommufd = iommufd
+        self.properties = properties
+        self.port = port
         self.monitor = None
         self.bars = None
         self.may_crash = False
@@ -37,14 +43,10 @@ class Guest:
             arguments += ["-trace", pattern]
         if iommufd:
             arguments += ["-object", "iommufd,id=iommufd0"]
-        for index, device in enumerate(devices):
-            words = f"vfio-pci,id=dev{index},addr={FIRST_SLOT + index:#x},sysfsdev={device.directory}"
-            words += f",{binary.migration_property}"
-            if iommufd:
-                words += ",iommufd=iommufd0"
-            if properties:
-                words += f",{properties}"
-            arguments += ["-device", words]
+        if port:
+            arguments += ["-device", PORT]
+        for index in range(len(devices)):
+            arguments += ["-device", self.words(index)]
         if incoming:
             arguments += ["-incoming", "defer"]
         if paused:
@@ -54,6 +56,13 @@ class Guest:
             errors.flush()
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
                                             env=binary.environment())
+
+    def words(self, index):
+        """A device, as QEMU's options have it."""
+        place = "bus=port0,addr=0" if self.port and index == PLUGGED else f"addr={FIRST_SLOT + index:#x}"
+        own = self.properties if isinstance(self.properties, str) else self.properties[index]
+        return ",".join([f"vfio-pci,id=dev{index},{place},sysfsdev={self.devices[index].directory}",
+                         self.binary.migration_property] + ["iommufd=iommufd0"] * self.iommufd + [own] * bool(own))
 
     # ---- life
 

@@ -8,7 +8,7 @@ from .check import Failure, check, equal
 from .device import Mtty, TestDevice
 from .guest import Guest
 
-SOURCE, DESTINATION = 0, 20  # first numbers of the devices of each side
+SOURCE, DESTINATION, LAST = 0, 20, 40  # first numbers of the devices of each side
 MTTY_SCRATCH, MTTY_BYTES = 0x5A, (0x61, 0x62, 0x63)
 
 

@@ -16,7 +16,7 @@ class Scenario:
     transport: str = "group"  # or iommufd
     kernel: str = "iommufd"  # of the lab; or stock
     tier: str = FULL
-    properties: str = ""  # of vfio-pci, on both sides
+    properties: str | tuple = ""  # of vfio-pci, on both sides; a tuple: of each device
     destination_properties: str = ""  # where they differ
     destination_devices: tuple = ()
     seconds: int = 240

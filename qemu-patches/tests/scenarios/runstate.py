@@ -4,19 +4,20 @@ import re
 
 from harness import migration
 from harness.check import check, equal, wait_for
+from harness.lab import LAST
 
 
 def states(guest):
     return [device.state() for device in guest.devices]
 
 
-def paused(lab):
+def paused(lab, capabilities=()):
     """Migrated while it is paused, and resumed there."""
     source, destination = lab.pair()
     stamps = lab.stamp(source)
     source.command("stop")
     equal(states(source), ["STOP"] * len(source.devices), "devices of the paused guest")
-    info = migration.migrate(lab, source, destination, status="paused")
+    info = migration.migrate(lab, source, destination, capabilities, status="paused")
     for device in source.devices:
         check("PRE_COPY" not in device.way(), "a device of a paused guest ran")
     destination.command("cont")
@@ -34,7 +35,7 @@ def migrated_on(lab):
     if lab.scenario.destination == "10.0":
         equal(states(middle), ["STOP"] * len(middle.devices), "devices that rest")  # LOADED, and validated
     source.quit()
-    last = lab.start("last", lab.scenario.destination, lab.make_devices(41, lab.scenario.devices), incoming=True,
+    last = lab.start("last", lab.scenario.destination, lab.make_devices(LAST + 1, lab.scenario.devices), incoming=True,
                      properties=lab.scenario.properties)
     last.connect()
     last.bars = source.bars

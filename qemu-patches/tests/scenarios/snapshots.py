@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Snapshots: a guest is saved into a disk image of its own, goes on, and is brought back."""
+from harness import migration
+from harness.check import check, equal, wait_for
+from scenarios.dirty import FIRST, PAGES, Writer
+
+NODE, SIZE = "disk", 256 << 20
+
+
+def job(guest, command, **arguments):
+    """Starts a job and waits for its end."""
+    name = f"job{len(guest.monitor.events)}"
+    guest.command(command, **{"job-id": name}, **arguments)
+
+    def concluded():
+        found = [info for info in guest.command("query-jobs") if info["id"] == name]
+        return found and found[0]["status"] == "concluded" and found[0]
+    info = wait_for(concluded, f"end of {command}", 120)
+    guest.command("job-dismiss", id=name)
+    check("error" not in info, f"{command}: {info.get('error')}")
+
+
+def add_disk(lab, guest):
+    """An image that is no device of the guest: snapshots need no more."""
+    path = f"{lab.scratch}/{guest.name}.qcow2"
+    job(guest, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
+    guest.command("blockdev-add", **{"driver": "file", "filename": path, "node-name": "file"})
+    job(guest, "blockdev-create", options={"driver": "qcow2", "file": "file", "size": SIZE})
+    guest.command("blockdev-add", **{"driver": "qcow2", "file": "file", "node-name": NODE})
+
+
+def snapshot(guest, what, tag):
+    job(guest, f"snapshot-{what}", tag=tag, vmstate=NODE, devices=[NODE])
+
+
+def there_and_back(lab, paused=False):
+    """What the devices and the memory had when it was saved is there again, twice; and then it migrates."""
+    source, destination = lab.pair()
+    status = "paused" if paused else "running"
+    states = ["STOP" if paused else "RUNNING"] * len(source.devices)
+    add_disk(lab, source)
+    writer = Writer(source)
+    writer.write(FIRST, PAGES)
+    saved = dict(writer.written)
+    stamps = lab.stamp(source)
+    if paused:
+        source.command("stop")
+    snapshot(source, "save", "one")
+    equal(source.status(), status, "guest after snapshot-save")
+    equal([device.state() for device in source.devices], states, "devices after snapshot-save")
+    for _ in range(2):
+        if paused:
+            source.command("cont")
+        lab.arrived(source, stamps)
+        for index in range(len(source.devices)):
+            source.fill(index, 77 + index)
+        writer.write(FIRST, PAGES)
+        if paused:
+            source.command("stop")
+        snapshot(source, "load", "one")
+        equal(source.status(), status, "guest after snapshot-load")
+        equal([device.state() for device in source.devices], states, "devices after snapshot-load")
+        writer.written = dict(saved)
+        writer.check(source.memory(), "guest that was brought back")
+    if paused:
+        source.command("cont")
+    lab.arrived(source, stamps)
+    writer.written = saved
+    lab.note(migration.times(migration.migrate(lab, source, destination)))
+    lab.arrived(destination, stamps)
