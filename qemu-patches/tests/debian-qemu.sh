@@ -67,7 +67,12 @@ private_apt "$work" apt-get install -y --download-only --no-install-recommends -
     tail -n 5 "$work/log" >&2
     unavailable "the packages could not be downloaded from $suite"
 }
-for deb in "$work"/cache/archives/*.deb; do dpkg -x "$deb" "$work/root"; done
+# Some libraries of bookworm are still in /lib: here it is a part of /usr, as on a whole system.
+mkdir -p "$work/root/usr/lib"
+ln -s usr/lib "$work/root/lib"
+for deb in "$work"/cache/archives/*.deb; do
+    dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$work/root"
+done
 program=$work/root/usr/bin/qemu-system-x86_64
 # The lists change while a release lives; the version must not.
 has=$(LD_LIBRARY_PATH=$work/root/usr/lib/x86_64-linux-gnu "$program" --version | sed -n '1s/.*version \([^ ]*\).*/\1/p') ||
