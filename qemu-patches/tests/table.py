@@ -55,6 +55,7 @@ BASIC = (
     row("mtty-file", basic.through_file, OURS, MTTY),
     row("mtty-cancel", basic.cancelled, OURS, MTTY),
     row("v2-cancel", basic.cancelled, OURS, (V2, V2)),
+    row("v2-given-up-often", basic.given_up_often, OURS, (V2, V2)),
     row("v2-multifd", basic.plain, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
         options=dict(capabilities=("return-path", "multifd"))),
     row("v2-multifd-paused", runstate.paused, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",

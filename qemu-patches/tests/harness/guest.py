@@ -101,6 +101,12 @@ class Guest:
         wait_for(idle, f"end of the firmware of {self.name}", 120, 0.1)
         return self
 
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
     def alive(self):
         return self.process.poll() is None
 

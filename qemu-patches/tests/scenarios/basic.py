@@ -41,3 +41,35 @@ def cancelled(lab):
         wait_for(lambda: source.devices[0].state() == "RUNNING", "device RUNNING after the cancel", 30)
         check("PRE_COPY" in source.devices[0].way(), "the cancel came before pre-copy: nothing was shown")
     lab.note(migration.times(migration.again(lab, source, destination, stamps)))
+
+
+def given_up_often(lab, rounds=12):
+    """Cancelled and failed by turns, in one process: nothing is left of any of them."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    left = None
+    for number in range(rounds):
+        fails = number % 2
+        if fails:
+            source.devices[-1].fail("STOP_COPY")
+            migration.set_pace(source)
+        else:
+            migration.hold(source)
+        source.command("migrate", uri=f"file:{lab.scratch}/stream")
+        if fails:
+            migration.fails(source)
+        else:
+            migration.in_precopy(source)
+            source.command("migrate_cancel")
+            equal(migration.end(source)["status"], "cancelled", "migration")
+        for device in source.devices:
+            wait_for(lambda d=device: d.state() == "RUNNING", "device RUNNING", 30)
+        found = (source.descriptors(), source.threads())
+        if fails:  # each second round has made both ways
+            left = left or found
+            check(all(now <= first for now, first in zip(found, left)),
+                  f"descriptors and threads after round {number + 1}: {found}, at first {left}")
+    os.unlink(f"{lab.scratch}/stream")
+    lab.arrived(source, stamps)
+    lab.note(f"{rounds} given up, then {migration.times(migration.migrate(lab, source, destination))}")
+    lab.arrived(destination, stamps)
