@@ -21,10 +21,10 @@ def through_file(lab):
     stamps = lab.stamp(source)
     path = f"{lab.scratch}/stream"
     migration.set_pace(source)
-    source.command("migrate", uri=f"file:{path}")
+    source.command("migrate", uri=migration.to_file(source, path))
     info = migration.end(source)
     equal(info["status"], "completed", f"migration to a file ({info.get('error-desc')})")
-    destination.command("migrate-incoming", uri=f"file:{path}")
+    destination.command("migrate-incoming", uri=migration.from_file(destination, path))
     migration.arrives(destination)
     lab.arrived(destination, stamps)
     lab.note(f"{os.path.getsize(path)} bytes in the file")
@@ -55,7 +55,7 @@ def given_up_often(lab, rounds=12):
             migration.set_pace(source)
         else:
             migration.hold(source)
-        source.command("migrate", uri=f"file:{lab.scratch}/stream")
+        source.command("migrate", uri=migration.to_file(source, f"{lab.scratch}/stream"))
         if fails:
             migration.fails(source)
         else:
