@@ -176,4 +176,39 @@ V1 = tuple(
         destination_devices=(dict(REGION, segment="16K"),)),
 )
 
-SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS + V1
+# What 5 is for v2. Without NDMA nothing is between pre-copy and stop-and-copy, and a region device validates what it
+# got when it runs: until then the source waits for an answer.
+NDMA = dict(REGION, ndma=1)
+BIG_REGION = dict(REGION, state="4M")
+
+
+def v1_fault(where, run, device, state, errors=(False, True), **options):
+    return tuple(
+        row(f"v1-fault-{where}-{state.lower()}{'-ndma' if device is NDMA else ''}{'-error' if error else ''}", run,
+            OURS_OLD, (device, device), options=dict(options, state=state, into_error=error))
+        for error in errors)
+
+
+V1_FAULTS = (
+    v1_fault("source", faults.on_source, REGION, "PRE_COPY")
+    + v1_fault("source", faults.on_source, NDMA, "PRE_COPY_P2P")
+    + v1_fault("source", faults.on_source, REGION, "STOP_COPY")
+    + v1_fault("source", faults.on_source, NDMA, "STOP_COPY")
+    + v1_fault("destination", faults.on_destination, REGION, "RESUMING")
+    + v1_fault("destination", faults.on_destination, NDMA, "RUNNING_P2P")
+    + v1_fault("destination", faults.on_destination, REGION, "RUNNING")
+    + v1_fault("start", faults.at_start, NDMA, "RUNNING_P2P")
+    + v1_fault("start", faults.at_start, REGION, "RUNNING")
+    + (row("v1-fault-source-stop", faults.after_completion, OURS_OLD, (REGION, REGION)),
+       row("v1-fault-source-stop-error", faults.after_completion, OURS_OLD, (REGION, REGION),
+           options=dict(into_error=True)))
+)
+
+V1_STREAMS = tuple(
+    row(f"v1-stream-{edit.__name__.replace('_', '-')}", streams.damaged, OURS_OLD, (BIG_REGION,),
+        options=dict(edit=edit, at=2, names_device=names))
+    for edit, names in ((proxy.cut_inside, True), (proxy.cut_between, True), (proxy.flip, True),
+                        (proxy.hang_up_inside, False), (proxy.hang_up_between, False))
+)
+
+SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS + V1 + V1_FAULTS + V1_STREAMS
