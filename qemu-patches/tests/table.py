@@ -4,7 +4,7 @@
 Names of binaries: "10.0" and "7.2" are patched, "10.0-debian" and "7.2-debian"
 are the distribution's.
 """
-from harness import proxy
+from harness import phases as states, proxy
 from harness.scenario import CHECK, FULL, Scenario
 from scenarios import basic, dirty, faults, phases, plugging, runstate, snapshots, streams, v1
 
@@ -204,6 +204,16 @@ V1_FAULTS = (
            options=dict(into_error=True)))
 )
 
+# What 3 is for v2. The old path has no NDMA state, so it makes fewer transitions there.
+SLOW = dict(REGION, state="256K")
+V1_PHASES = (
+    row("control-7.2-phases", phases.serial, CONTROL_OLD, (SLOW,) * 4, options=dict(plans=states.V1)),
+    row("v1-phases", phases.side_by_side, OURS_OLD, (SLOW,) * 4, seconds=900,
+        options=dict(runs=5, runs_off=3, plans=states.V1, plans_off=states.V1)),
+    row("v1-phases-ndma", phases.side_by_side, OURS_OLD, (dict(SLOW, ndma=1),) * 4, seconds=900,
+        options=dict(runs=5, runs_off=3, plans=states.V1_NDMA, plans_off=states.V1)),
+)
+
 V1_STREAMS = tuple(
     row(f"v1-stream-{edit.__name__.replace('_', '-')}", streams.damaged, OURS_OLD, (BIG_REGION,),
         options=dict(edit=edit, at=2, names_device=names))
@@ -211,4 +221,4 @@ V1_STREAMS = tuple(
                         (proxy.hang_up_inside, False), (proxy.hang_up_between, False))
 )
 
-SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS + V1 + V1_FAULTS + V1_STREAMS
+SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS + V1 + V1_FAULTS + V1_PHASES + V1_STREAMS

@@ -4,20 +4,36 @@ from dataclasses import dataclass
 
 from .check import check, equal
 
-# DESIGN.md, phases, for v2 devices with pre-copy and P2P: the phase, and the
-# states that the kernel takes a device through to get there.
+# DESIGN.md, phases: the phase, and the states that a device goes through to
+# get there, for devices with pre-copy. Those of v2 have P2P, and the kernel
+# takes them from RUNNING to RESUMING; a region device gets there by one write,
+# and stays there when it was loaded.
 SAVE = (
     ("PRE_COPY", ("PRE_COPY",)),
     ("P2P_GRACE", ("PRE_COPY_P2P",)),
     ("STOP_COPY", ("STOP_COPY",)),
     ("HALTED", ("STOP",)),
 )
-LOAD = (
+LOAD_V2 = (
     ("RESUMING", ("RUNNING_P2P", "STOP", "RESUMING")),
     ("LOADED", ("STOP",)),
     ("P2P_GRACE", ("RUNNING_P2P",)),
     ("RUNNING", ("RUNNING",)),
 )
+LOAD_V1 = (
+    ("RESUMING", ("RESUMING",)),
+    ("P2P_GRACE", ("RUNNING_P2P",)),
+    ("RUNNING", ("RUNNING",)),
+)
+
+
+def without_p2p(plan):
+    return tuple(phase for phase in plan if phase[0] != "P2P_GRACE")
+
+
+V2 = (SAVE, LOAD_V2)
+V1_NDMA = (SAVE, LOAD_V1)
+V1 = (without_p2p(SAVE), without_p2p(LOAD_V1))
 
 
 @dataclass(frozen=True)

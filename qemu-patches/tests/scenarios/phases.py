@@ -4,14 +4,18 @@ from statistics import median
 
 from harness import migration
 from harness.check import check, wait_for
-from harness.phases import LOAD, SAVE, check_barriers, downtime, phases, way
+from harness.phases import V2, check_barriers, downtime, phases, way
 
 DELAY = 200  # ms, of each transition
 GAIN = 0.6
 
 
-def once(lab, properties, barriers):
-    """One migration; returns its phases and its downtime by the driver's clock, and by QEMU."""
+def once(lab, properties, plans, barriers):
+    """One migration; returns its phases and its downtime by the driver's clock, and by QEMU.
+
+    `plans`: what the devices must go through to be saved and to be loaded.
+    """
+    plan_save, plan_load = plans
     source, destination = lab.pair(source=dict(properties=properties), destination=dict(properties=properties))
     stamps = lab.stamp(source)
     for device in source.devices + destination.devices:
@@ -19,12 +23,12 @@ def once(lab, properties, barriers):
         device.clear_transitions()  # the guest's start
     info = migration.migrate(lab, source, destination)
     # The source's devices stop after its downtime; that is waited for here.
-    wait_for(lambda: all(len(d.transitions()) >= len(way(SAVE)) for d in source.devices), "the source's devices stop", 30)
+    wait_for(lambda: all(len(d.transitions()) >= len(way(plan_save)) for d in source.devices), "the source's devices stop", 30)
     source_logs = [device.transitions() for device in source.devices]
     destination_logs = [device.transitions() for device in destination.devices]
     lab.arrived(destination, stamps)
     lab.judge()
-    save, load = phases(source_logs, SAVE, "source"), phases(destination_logs, LOAD, "destination")
+    save, load = phases(source_logs, plan_save, "source"), phases(destination_logs, plan_load, "destination")
     if barriers:
         check_barriers(save)
         check_barriers(load)
@@ -32,9 +36,9 @@ def once(lab, properties, barriers):
     return save + load, downtime(save, load), info["downtime"]
 
 
-def side_by_side(lab, runs, runs_off):
+def side_by_side(lab, runs, runs_off, plans=V2, plans_off=V2):
     """Each phase costs what one device costs; the whole downtime is compared with the same program's old path."""
-    results = [once(lab, lab.scenario.properties, True) for _ in range(runs)]
+    results = [once(lab, lab.scenario.properties, plans, True) for _ in range(runs)]
     too_long = []
     for column in zip(*(found for found, _, _ in results)):
         milliseconds = median(phase.milliseconds for phase in column)
@@ -45,7 +49,7 @@ def side_by_side(lab, runs, runs_off):
     ours, ours_qemu = (median(r[i] for r in results) for i in (1, 2))
     lab.note(f"downtime of the devices {ours:.0f} ms, by QEMU {ours_qemu:.0f} ms (medians of {runs})")
     if runs_off:
-        old = [once(lab, "x-vfiomig=off", False) for _ in range(runs_off)]
+        old = [once(lab, "x-vfiomig=off", plans_off, False) for _ in range(runs_off)]
         theirs, theirs_qemu = (median(r[i] for r in old) for i in (1, 2))
         lab.note(f"with x-vfiomig=off {theirs:.0f} ms, by QEMU {theirs_qemu:.0f} ms (medians of {runs_off}); "
                  f"ratio {ours / theirs:.2f}, by QEMU {ours_qemu / theirs_qemu:.2f}")
@@ -53,9 +57,9 @@ def side_by_side(lab, runs, runs_off):
     check(not too_long, f"longer than one device takes: {', '.join(too_long)}")
 
 
-def serial(lab):
+def serial(lab, plans=V2):
     """The same figures of a QEMU that has only the old path; shows that the measurement sees one device after another."""
-    found, milliseconds, by_qemu = once(lab, lab.scenario.properties, False)
+    found, milliseconds, by_qemu = once(lab, lab.scenario.properties, plans, False)
     for phase in found:
         lab.note(f"{phase.name}: {phase.milliseconds:.0f} ms")
     lab.note(f"downtime of the devices {milliseconds:.0f} ms, by QEMU {by_qemu:.0f} ms")
