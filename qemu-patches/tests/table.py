@@ -204,6 +204,12 @@ V1_FAULTS = (
            options=dict(into_error=True)))
 )
 
+V1_PLUGGING = (
+    row("v1-plug", plugging.between_migrations, OURS_OLD, (REGION,)),
+    # The container has one log for all its devices, whenever they come.
+    row("v1-plug-while-measured", plugging.logged_when_plugged, OURS_OLD, (REGION,)),
+)
+
 # What 3 is for v2. The old path has no NDMA state, so it makes fewer transitions there.
 SLOW = dict(REGION, state="256K")
 V1_PHASES = (
@@ -221,4 +227,4 @@ V1_STREAMS = tuple(
                         (proxy.hang_up_inside, False), (proxy.hang_up_between, False))
 )
 
-SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS + V1 + V1_FAULTS + V1_PHASES + V1_STREAMS
+SCENARIOS = CONTROLS + BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS + V1 + V1_FAULTS + V1_PHASES + V1_STREAMS + V1_PLUGGING

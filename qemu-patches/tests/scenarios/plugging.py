@@ -7,6 +7,7 @@ from harness.check import check, equal, wait_for
 from harness.device import STATE
 from harness.guest import PLUGGED
 from harness.lab import LAST, SOURCE
+from scenarios.dirty import FIRST, PAGES, Writer, begin_held, compare, write_passes
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 BAR0, COMMAND, IO_AND_MASTER = 0x10, 0x04, 0x05
@@ -132,3 +133,25 @@ def while_measured(lab):
     destination = lab.next_destination(source, destination, specs=[spec, spec], port=True)
     migration.migrate(lab, source, destination)
     lab.arrived(destination, stamps)
+
+
+def logged_when_plugged(lab):
+    """A log that runs knows the device that comes, and a migration within it loses nothing of what the device writes."""
+    spec, = lab.scenario.devices
+    source, destination, second = with_port(lab)
+    measure(source, 8)
+    plug(source, second)
+    stamps = lab.stamp(source)
+    destination = lab.next_destination(source, destination, specs=[spec, spec], port=True, paused=True)
+    equal(dirty_rate(source), "measuring", "dirty rate before the migration")
+    writer = Writer(source)
+    writer.write(FIRST, PAGES)
+    begin_held(lab, source, destination)
+    write_passes(source, writer)
+    writer.write()
+    migration.let_go(source)
+    migration.completes(source, destination, "paused")
+    compare(source, destination, writer)
+    destination.command("cont")
+    lab.arrived(destination, stamps)
+    lab.note(f"{writer.turn} writes")
