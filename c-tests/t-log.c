@@ -53,6 +53,29 @@ static void on_log(void *opaque, int level, const char *message)
 	snprintf(last, sizeof last, "%s", message ? message : "");
 }
 
+/* A device of a group fails: its caller is told by an error object, and no line calls that odd but handled. */
+static void group_fails(void)
+{
+	struct fake f;
+	struct vfiomig_device *d = NULL;
+	struct vfiomig_group *g = NULL;
+	struct vfiomig_device_ops ops;
+	struct vfiomig_error *e = NULL;
+
+	fake_init(&f);
+	fake_ops(&f, &ops);
+	CHECK_EQ(vfiomig_device_new_ops(&ops, &f, NULL, &d, NULL), 0);
+	CHECK_EQ(vfiomig_group_new(NULL, &g, NULL), 0);
+	CHECK_EQ(vfiomig_group_add_device(g, d, NULL), 0);
+	f.fault[0] = (struct fake_fault){.call = C_SET, .at = 1, .error = EIO};
+	CHECK_EQ(vfiomig_group_pause(g, &e), -EIO);
+	CHECK_HAS(last, vfiomig_error_message(e));
+	vfiomig_error_free(e);
+	vfiomig_group_free(g);
+	vfiomig_device_free(d);
+	free(f.in);
+}
+
 /* No lock is held: the callback may use the library, and take itself away. */
 static void calls_back(void *opaque, int level, const char *message)
 {
@@ -108,6 +131,13 @@ int main(void)
 	vfiomig_set_log(on_log, &lines, max_level);
 	scenario("named");
 	CHECK_HAS(last, "named");
+
+	max_level = VFIOMIG_LOG_WARNING;
+	vfiomig_set_log(on_log, &lines, max_level);
+	memset(by_level, 0, sizeof by_level);
+	group_fails();
+	CHECK(by_level[VFIOMIG_LOG_ERROR] > 0);
+	CHECK_EQ(by_level[VFIOMIG_LOG_WARNING], 0);
 
 	vfiomig_set_log(NULL, &lines, VFIOMIG_LOG_DEBUG);
 	lines = 0;

@@ -157,7 +157,7 @@ impl Inner {
     /// Keeps the results, and tells the log what failed.
     pub fn keep(&mut self, what: &str, results: Vec<DeviceResult>) {
         for result in results.iter().filter(|result| result.errno != 0) {
-            log!(Warning, "{what}: {}", result.message);
+            log!(Error, "{what}: {}", result.message);
         }
         self.results = results;
     }
