@@ -112,12 +112,19 @@ FAULTS = tuple(
     for edit in (proxy.hang_up_inside, proxy.hang_up_between)
 )
 
+FAULTS += (
+    row("fault-destination-one-more", faults.one_more, OURS, (V2, V2), destination_devices=(V2, V2, V2)),
+    row("v1-fault-destination-one-more", faults.one_more, OURS_OLD, (REGION,), destination_devices=(REGION, REGION)),
+)
+
 # 6
 RUNSTATE = (
     row("paused", runstate.paused, OURS, (V2, V2)),
     row("migrated-on", runstate.migrated_on, OURS, (V2, V2)),
     row("stop-cont", runstate.interrupted, OURS, (V2, V2),
         options=dict(commands=("stop", "cont"), reason="stop|pause|resume|void|stale")),
+    row("reset-when-loaded", runstate.reset_when_loaded, OURS, (V2, V2)),
+    row("v1-reset-when-loaded", runstate.reset_when_loaded, OURS_OLD, (REGION, REGION)),
     row("system-reset", runstate.interrupted, OURS, (V2, V2), options=dict(commands=("system_reset",), reason="reset")),
 )
 

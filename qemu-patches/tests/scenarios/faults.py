@@ -106,3 +106,21 @@ def at_start(lab, state, into_error=False):
     migration.arrives(source)
     all_run(source)
     lab.arrived(source, stamps)
+
+
+def one_more(lab):
+    """The destination has a device that the source has not: its guest must not run without that device's state."""
+    source, destination = lab.pair(destination=dict(paused=True))
+    stamps = lab.stamp(source)
+    lab.expected_violations |= {"INCOMPLETE"}
+    migration.migrate(lab, source, destination, status="paused")
+    destination.command("cont")
+    extra = destination.devices[-1]
+    wait_for(lambda: extra.uuid in destination.messages(), "a message about the device", 30)
+    lab.note(first_line(destination.messages()))
+    wait_for(lambda: destination.status() == "internal-error", "the destination stops", 30)
+    destination.kill()
+    source.command("cont")
+    migration.arrives(source)
+    all_run(source)
+    lab.arrived(source, stamps)

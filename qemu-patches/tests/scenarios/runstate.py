@@ -63,3 +63,20 @@ def interrupted(lab, commands, reason):
         stamps = lab.stamp(source)
     lab.arrived(source, stamps)
     migration.again(lab, source, destination, stamps)
+
+
+def reset_when_loaded(lab):
+    """A destination that rests is reset: what it has got is gone, and the guest begins anew."""
+    source, destination = lab.pair(destination=dict(paused=True))
+    stamps = lab.stamp(source)
+    lab.expected_violations |= {"INCOMPLETE"}
+    migration.migrate(lab, source, destination, status="paused")
+    destination.command("system_reset")
+    destination.command("cont")
+    migration.arrives(destination)
+    equal(states(destination), ["RUNNING"] * len(destination.devices), "devices after the reset")
+    destination.boot()
+    destination.kill()
+    source.command("cont")
+    migration.arrives(source)
+    lab.arrived(source, stamps)
