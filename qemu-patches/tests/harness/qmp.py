@@ -19,7 +19,9 @@ class Monitor:
         self.socket.connect(path)
         self.file = self.socket.makefile("rw")
         self.events = []
-        self._receive()  # the greeting
+        # An event of a VM that starts at this moment can come before the greeting.
+        while "QMP" not in (message := self._receive()):
+            self.events.append(message)
         self.command("qmp_capabilities")
 
     def close(self):
@@ -38,8 +40,10 @@ class Monitor:
                 self.events.append(reply)
             elif "error" in reply:
                 raise QmpError(f"{name}: {reply['error']['desc']}")
-            else:
+            elif "return" in reply:
                 return reply["return"]
+            else:
+                raise QmpError(f"{name}: neither an answer nor an event: {reply}")
 
     def _receive(self, name="start"):
         try:
