@@ -239,7 +239,9 @@ static void migrate_memory(const struct kind *kind, enum way way)
 
 	OK(vfiomig_tracker_start(from.tracker, ERR));
 	CHECK_EQ(space_info(&from).kind, kind->log);
-	CHECK_EQ(space_info(&from).flags, 0);
+	/* Of a container the start reads the smallest mapping: if that is written at this moment, all of it is dirty (T5). */
+	if (kind->log != VFIOMIG_TRACKER_TYPE1)
+		CHECK_EQ(space_info(&from).flags, 0);
 	/* The draft's log begins when it saves; RAM is sent after that (D8). */
 	GO(target.d, VFIOMIG_STATE_RESUMING);
 	GO(source.d, VFIOMIG_STATE_PRE_COPY);
@@ -247,6 +249,7 @@ static void migrate_memory(const struct kind *kind, enum way way)
 		copy_range(mapped[cell].iova, mapped[cell].size);
 	total = (uint32_t)copied;
 	stream_rounds(way, &state, kind);
+	CHECK_EQ(space_info(&from).flags, 0);
 
 	if (source.p2p)
 		GO(source.d, VFIOMIG_STATE_PRE_COPY_P2P);
