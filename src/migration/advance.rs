@@ -143,7 +143,7 @@ impl Migration {
         }
         let mut notes = Vec::new();
         if first && run.entered == Phase::Idle {
-            run.recorder.restart();
+            run.recorder.restart(begun);
             run.origin = parts.iter().map(|part| part.at).collect();
         }
         if first {

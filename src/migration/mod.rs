@@ -24,6 +24,7 @@ use estimate::Rate;
 use report::Recorder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 pub use abort::AbortTo;
 pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
@@ -98,7 +99,7 @@ impl Migration {
             touched: vec![false; origin.len()],
             origin,
             tracking: Vec::new(),
-            recorder: Recorder::new(),
+            recorder: Recorder::new(Instant::now()),
             rate: Rate::default(),
         };
         let devices: Vec<Arc<Device>> = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();

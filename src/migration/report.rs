@@ -22,7 +22,7 @@ pub struct PhaseReport {
     pub phase: Phase,
     /// It was not entered.
     pub failed: bool,
-    /// When it was begun, counted from when the migration was made.
+    /// When it was begun, counted from the first phase of this attempt.
     pub begun: Duration,
     /// How long it took.
     pub duration: Duration,
@@ -78,13 +78,13 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub fn new() -> Self {
-        Recorder { start: Instant::now(), phases: Vec::new() }
+    pub fn new(start: Instant) -> Self {
+        Recorder { start, phases: Vec::new() }
     }
 
-    /// A new attempt begins: what an earlier one did is forgotten, so that a report never grows without end.
-    pub fn restart(&mut self) {
-        *self = Recorder::new();
+    /// A new attempt began: what an earlier one did is forgotten, so that a report never grows without end.
+    pub fn restart(&mut self, begun: Instant) {
+        *self = Recorder::new(begun);
     }
 
     pub fn add(&mut self, phase: Phase, begun: Instant, failed: bool, devices: Vec<DeviceResult>, notes: Vec<String>) {
