@@ -39,6 +39,8 @@ lab=$QEMU_HOME/../c-tests/kernel/lib
 . "$lab/common.sh"
 # shellcheck source=c-tests/kernel/lib/packages.sh
 . "$lab/packages.sh"
+# shellcheck source=c-tests/kernel/lib/mirror.sh
+. "$lab/mirror.sh"
 # shellcheck source=qemu-patches/lib/debian-source.sh
 . "$QEMU_HOME/lib/debian-source.sh"
 # shellcheck source=qemu-patches/lib/scratch.sh

@@ -23,6 +23,8 @@ lab=$here/../../c-tests/kernel/lib
 . "$lab/common.sh"
 # shellcheck source=c-tests/kernel/lib/packages.sh
 . "$lab/packages.sh"
+# shellcheck source=c-tests/kernel/lib/mirror.sh
+. "$lab/mirror.sh"
 # shellcheck source=qemu-patches/lib/debian-source.sh
 . "$here/../../qemu-patches/lib/debian-source.sh"
 

@@ -30,7 +30,7 @@
 #   -h, --help
 #
 # Environment: VFIOMIG_LAB_KERNEL   KERNEL when -k is not given, or empty
-#              VFIOMIG_LAB_QEMU     the emulator (default qemu-system-x86_64)
+#              VFIOMIG_LAB_QEMU     the emulator (default: see lib/emulator.sh)
 #              VFIOMIG_LAB_CACHE    see lab-setup.sh
 #
 # Exit status: PROGRAM's own (128+N when signal N killed it), or
@@ -38,13 +38,17 @@
 #   241  the VM came up but could not be prepared
 #   242  timeout
 #   243  the emulator crashed, three times
-#   244  the VM ended without a status: a panic, or something powered it off
+#   244  the VM ended without a status: a panic (if that was before user space,
+#        three times), or something powered it off
 #   245  the kernel warned (whatever PROGRAM's status; that is printed)
-# Only a crash of the emulator is tried again, at most twice and never
-# silently; PROGRAM then starts from the beginning.
+# Only a crash of the emulator, and a panic of the kernel before there is any
+# user space, are tried again, at most twice and never silently; PROGRAM then
+# starts from the beginning.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$LAB_HOME/lib/steps.sh"
+. "$LAB_HOME/lib/packages.sh"
+. "$LAB_HOME/lib/emulator.sh"
 . "$LAB_HOME/lib/warnings.sh"
 
 readonly E_USAGE=240 E_GUEST=241 E_TIMEOUT=242 E_EMULATOR=243 E_NO_STATUS=244 E_WARNING=245
@@ -116,6 +120,7 @@ esac
 if ! { [[ -d $lab ]] && lab_is_ready "$(readlink -f "$lab")" "$setup"; }; then
     "$LAB_HOME/lab-setup.sh" -k "$setup" || die $E_USAGE "the lab could not be set up"
 fi
+find_emulator || die $E_USAGE "there is no QEMU for the VM"
 lab=$(readlink -f "$lab")
 image=$kernel
 [[ $setup == own ]] || image=$(lab_image "$lab" "$setup")
@@ -137,7 +142,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
 qemu=(
-    "${VFIOMIG_LAB_QEMU:-qemu-system-x86_64}"
+    "${EMULATOR[@]}"
     -nodefaults -no-user-config -display none -no-reboot
     -accel "tcg,thread=multi" -cpu max -m "$memory" -smp "$cpus"
     -serial "file:$work/console"
@@ -223,14 +228,32 @@ show_console() {
     tr -d '\r' <"$work/console" | tail -n 15 | sed 's/^/  | /' >&2
 }
 
+# failed_early: sets `failure` when the VM ended for a reason that says nothing
+# about the program. A crash: a signal ended QEMU before the VM had reported a
+# status. A panic: the kernel never got to /init, which loads all modules.
+failed_early() {
+    local reason
+    failure=
+    [[ $ended != timeout && ! -f $ctl/status ]] || return 1
+    if ((ended > 128)); then
+        failure="THE EMULATOR CRASHED (signal $((ended - 128)))"
+    elif reason=$(grep -aom1 'Kernel panic - .*' "$work/console") && ! grep -aq '^lab: ' "$work/console"; then
+        failure="THE KERNEL PANICKED BEFORE USER SPACE (${reason%$'\r'})"
+    fi
+    [[ -n $failure ]]
+}
+
 for ((attempt = 1; attempt <= ATTEMPTS; attempt++)); do
     started=$SECONDS
     boot "$@"
-    # A crash: a signal ended QEMU before the VM had reported a status.
-    if [[ $ended == timeout || -f $ctl/status ]] || ((ended <= 128)); then break; fi
-    say "THE EMULATOR CRASHED (signal $((ended - 128))) in attempt $attempt of $ATTEMPTS; this says nothing about the program"
+    failed_early || break
+    say "$failure in attempt $attempt of $ATTEMPTS; this says nothing about the program"
     tail -n 5 "$work/qemu" >&2
-    if ((attempt == ATTEMPTS)); then die $E_EMULATOR "giving up"; fi
+    if ((attempt == ATTEMPTS)); then
+        ((ended <= 128)) || die $E_EMULATOR "giving up"
+        break
+    fi
+    ((ended > 128)) || show_console
     say "trying again"
 done
 

@@ -20,6 +20,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
 . "$LAB_HOME/lib/steps.sh"
 . "$LAB_HOME/lib/packages.sh"
+. "$LAB_HOME/lib/emulator.sh"
 
 # depmod and modprobe are not in everybody's path.
 PATH=$PATH:/usr/sbin:/sbin
@@ -70,6 +71,7 @@ fi
 
 mapfile -t missing < <(missing_packages "$kernel")
 ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+find_emulator || die 1 "there is no QEMU for the VM"
 
 # Which kernel? When apt knows none any more, the last one built will do.
 LAB_VERSION=own

@@ -5,6 +5,8 @@
 # minutes. Exit status: 0 all held, 1 something did not.
 set -euo pipefail
 . "$(dirname "$0")/lib/common.sh"
+. "$LAB_HOME/lib/packages.sh"
+. "$LAB_HOME/lib/emulator.sh"
 
 run=$LAB_HOME/lab-run.sh
 work=$(mktemp -d "${TMPDIR:-/tmp}/vfiomig-selftest.XXXXXX")
@@ -102,13 +104,14 @@ expect "QEMU refuses its arguments: no retry" 240 -s "QEMU did not start" -S "CR
 
 ### The emulator
 
+find_emulator
 script crash-once <<END
 #!/bin/bash
 if [[ ! -e $work/crashed ]]; then
     touch $work/crashed
     kill -ABRT \$\$
 fi
-exec qemu-system-x86_64 "\$@"
+exec ${EMULATOR[@]@Q} "\$@"
 END
 script crash-always <<'END'
 #!/bin/bash
@@ -128,8 +131,20 @@ expect "a kernel warning fails a program that passed" 245 -s "WARNING: of the se
     -s "own status is 0" -- "$run" -- sh -c "$warn"
 expect "--allow-warnings prints it only" 0 -s "WARNING: of the self-test" -- \
     "$run" --allow-warnings -- sh -c "$warn"
-expect "a panic is not a crash of the emulator" 244 -s "Kernel panic" -S "CRASHED" -- \
+expect "a panic is not a crash of the emulator" 244 -s "Kernel panic" -S "CRASHED" -S "PANICKED" -- \
     "$run" -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger'
+script panic-once <<END
+#!/bin/bash
+[[ -e $work/panicked ]] || set -- "\$@" -append "console=ttyS0 panic=-1 rdinit=/none"
+touch $work/panicked
+exec ${EMULATOR[@]@Q} "\$@"
+END
+expect "a panic before user space: told, and tried again" 3 \
+    -s "THE KERNEL PANICKED BEFORE USER SPACE (Kernel panic - not syncing: VFS: Unable to mount root" \
+    -s "in attempt 1 of 3" -S "attempt 2 of 3" -- \
+    env VFIOMIG_LAB_QEMU="$work/panic-once" "$run" -- sh -c 'exit 3'
+expect "a panic before user space, always: three attempts" 244 \
+    -s "attempt 1 of 3" -s "attempt 3 of 3" -s "ended without a status" -- "$run" -a rdinit=/none -- true
 
 ### Devices and check.sh
 

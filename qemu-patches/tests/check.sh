@@ -90,7 +90,7 @@ out=$(cd "$out" && pwd)
 find_binary() {
     local name=$1 version=${1%%-*} root program status=0 words=()
     if [[ $name == *-debian ]]; then
-        root=$("$TESTS_HOME/debian-qemu.sh" "$version") || status=$?
+        root=$("$lab/debian-qemu.sh" "$version") || status=$?
         program=$root/usr/bin/qemu-system-x86_64
         printf '%s\t%s\t%s\t%s\n' "$name" "$program" "$root/usr/lib/x86_64-linux-gnu" \
             "$root/usr/share/seabios:$root/usr/share/qemu"

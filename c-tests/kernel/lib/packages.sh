@@ -5,7 +5,6 @@
 # is there already, from wherever, is used. gcc-12 is what Debian's headers
 # ask for: the compiler the kernel was built with.
 HOST_PROGRAMS=(
-    qemu-system-x86_64:qemu-system-x86
     cpio:cpio
     depmod:kmod
     xz:xz-utils

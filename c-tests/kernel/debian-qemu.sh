@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # debian-qemu.sh 10.0|7.2
 #
-# Unpacks the distribution's own QEMU, the peer of the patched one, and prints
-# the directory that is its root: 7.2 of bookworm, 10.0 of bookworm-backports.
+# Unpacks the distribution's own QEMU and prints the directory that is its root:
+# 7.2 of bookworm, 10.0 of bookworm-backports. 10.0 emulates the lab's VM
+# (lib/emulator.sh); both are the unpatched peers in qemu-patches/tests.
 # Nothing is installed, and apt's configuration is not touched: the packages
 # come from the mirror that this machine's apt uses, with a source list of
 # their own, together with the libraries that are not installed here.
@@ -14,14 +15,9 @@
 # 2 wrong usage.
 set -euo pipefail
 shopt -s inherit_errexit # a step that fails within $( ) ends it
-here=$(cd "$(dirname "$0")" && pwd)
-lab=$here/../../c-tests/kernel/lib
-# shellcheck source=c-tests/kernel/lib/common.sh
-. "$lab/common.sh"
-# shellcheck source=c-tests/kernel/lib/packages.sh
-. "$lab/packages.sh"
-# shellcheck source=qemu-patches/lib/debian-source.sh
-. "$here/../lib/debian-source.sh"
+. "$(dirname "$0")/lib/common.sh"
+. "$LAB_HOME/lib/packages.sh"
+. "$LAB_HOME/lib/mirror.sh"
 
 case ${1:-} in
 10.0) suite=bookworm-backports ;;
