@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """One device, from here to there, by the ways that QEMU has."""
 import os
+import subprocess
 
 from harness import migration
 from harness.check import check, equal, wait_for
@@ -13,6 +14,19 @@ def plain(lab, capabilities=()):
     lab.arrived(destination, stamps)
     lab.note(migration.times(info))
     return source, destination, info
+
+
+def often(lab, rounds=24, capabilities=()):
+    """From the beginning each time, interrupted by other work: what only the scheduler decides gets many chances."""
+    with subprocess.Popen(["/bin/sh", "-c", "while sleep 0.2; do pgrep -f nothing; done"]) as work:
+        try:
+            for _ in range(rounds):
+                plain(lab, capabilities)
+                lab.judge()
+                lab.reset()
+        finally:
+            work.kill()
+    lab.notes[:] = [f"{rounds} times; the last: {lab.notes[-1]}"]
 
 
 def through_file(lab):
