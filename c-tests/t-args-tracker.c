@@ -352,7 +352,7 @@ static void inputs(enum input which)
 		unsigned char *p = sized(from[which], known, sizes[i]);
 		int result = try_input(which, p);
 
-		if (sizes[i] < 8) {
+		if (sizes[i] < 8 || sizes[i] % 8) { /* or it cuts a field */
 			FAILS(result, 0, VFIOMIG_ERR_ARGUMENT);
 		} else if (which == OPS && sizes[i] < known) {
 			/* Without stop it is a table, without report it is none. */
@@ -363,7 +363,7 @@ static void inputs(enum input which)
 		} else {
 			OK(result);
 		}
-		for (size_t at = known; at < sizes[i]; at += 1 + (sizes[i] > 300) * 500) {
+		for (size_t at = known; sizes[i] % 8 == 0 && at < sizes[i]; at += 1 + (sizes[i] > 300) * 500) {
 			p[at] = 1;
 			FAILS(try_input(which, p), E2BIG, VFIOMIG_ERR_ARGUMENT);
 			p[at] = 0;
@@ -390,7 +390,7 @@ static void outputs(bool info)
 		memcpy(p, &size, 4);
 		memcpy(copy, p, size);
 		unsigned reports = l.calls[L_REPORT];
-		if (size < 8) {
+		if (size < 8 || size % 8) { /* or it cuts a field */
 			FAILS(GET(p), 0, VFIOMIG_ERR_ARGUMENT);
 			CHECK(!memcmp(p, copy, size));
 			CHECK_EQ(l.calls[L_REPORT], reports);

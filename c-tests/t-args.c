@@ -300,7 +300,7 @@ static void inputs(bool options)
 #define TRY() (made = NULL, options ? make(&ops, (void *)p, &made) : make((void *)p, NULL, &made))
 		int result = TRY();
 
-		if (sizes[i] < 8) {
+		if (sizes[i] < 8 || sizes[i] % 8) { /* or it cuts a field */
 			FAILS(result, 0, VFIOMIG_ERR_ARGUMENT);
 		} else if (!options && sizes[i] < known) {
 			/*
@@ -313,7 +313,7 @@ static void inputs(bool options)
 		}
 		vfiomig_device_free(made);
 		/* A caller newer than the library that wants something new is refused, wherever it stands. */
-		for (size_t at = known; at < sizes[i]; at += 1 + (sizes[i] > 300) * 500) {
+		for (size_t at = known; sizes[i] % 8 == 0 && at < sizes[i]; at += 1 + (sizes[i] > 300) * 500) {
 			p[at] = 1;
 			FAILS(TRY(), E2BIG, VFIOMIG_ERR_ARGUMENT);
 			CHECK(!made);
@@ -351,7 +351,7 @@ static void outputs(bool info)
 		memcpy(p, &size, 4);
 		memcpy(copy, p, size);
 		unsigned calls = f.calls;
-		if (size < 8) {
+		if (size < 8 || size % 8) { /* or it cuts a field */
 			FAILS(GET(p), 0, VFIOMIG_ERR_ARGUMENT);
 			CHECK(!memcmp(p, copy, size));
 			CHECK_EQ(f.calls, calls);

@@ -5,6 +5,9 @@ use std::mem::size_of;
 
 /// The two fields every such struct begins with.
 const HEADER: usize = 8;
+/// Every such struct is made of units of this size, each of them one field of 8 bytes or two of 4; a size in between would cut
+/// a field, and half a pointer is worse than none.
+const UNIT: usize = 8;
 /// Beyond it argsz is garbage, not a newer caller.
 const MAX_ARGSZ: usize = 4096;
 
@@ -33,6 +36,13 @@ fn argsz<T: Sized>(size: u32) -> Result<usize> {
             libc::E2BIG,
             format!("struct {}: argsz {size} is more than {MAX_ARGSZ}: use VFIOMIG_INIT", T::NAME),
         ));
+    }
+    const { assert!(size_of::<T>() % UNIT == 0) };
+    if size % UNIT != 0 {
+        return Err(Error::argument(format!(
+            "struct {}: argsz {size} cuts a field, for it is no multiple of {UNIT}: use VFIOMIG_INIT",
+            T::NAME
+        )));
     }
     Ok(size)
 }
@@ -150,7 +160,7 @@ mod tests {
             let tail_set = bytes.iter().skip(24).any(|&b| b != 0);
             let flags = if argsz < 8 { 0 } else { flags };
             let result = read(&bytes);
-            if argsz < 8 || flags > 3 || tail_set {
+            if argsz < 8 || argsz % 8 != 0 || flags > 3 || tail_set {
                 prop_assert!(result.is_err());
             } else {
                 let sample = result.unwrap().unwrap();
@@ -163,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn output_fills_what_both_know(argsz in 8u32..100) {
+        fn output_fills_what_both_know(argsz in (1u32..13).prop_map(|units| units * 8)) {
             let mut bytes = vec![0xffu8; argsz as usize];
             bytes[..4].copy_from_slice(&argsz.to_ne_bytes());
             let ours = Sample { argsz: 24, flags: 1, a: 2, b: 3, c: 4 };
@@ -185,5 +195,18 @@ mod tests {
         assert_eq!(unsafe { copy_in::<Sample>(std::ptr::null()) }.unwrap(), None);
         let error = read(&bytes_of(u32::MAX, 0, &[])).unwrap_err();
         assert_eq!(error.errno(), libc::E2BIG);
+    }
+
+    /// core B12: half a function pointer is called, half a name is read.
+    #[test]
+    fn a_size_that_cuts_a_field_is_refused_both_ways() {
+        for argsz in 8..=40 {
+            let bytes = bytes_of(argsz, 0, &[]);
+            // SAFETY: as long as its argsz.
+            let out = unsafe { check_out::<Sample>(bytes.as_ptr().cast()) };
+            assert_eq!((read(&bytes).is_ok(), out.is_ok()), (argsz % 8 == 0, argsz % 8 == 0), "{argsz}");
+        }
+        let error = read(&bytes_of(20, 0, &[])).unwrap_err();
+        assert!(error.to_string().contains("struct sample: argsz 20 cuts a field"), "{error}");
     }
 }
