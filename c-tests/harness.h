@@ -80,7 +80,7 @@ static inline int t_fails(long long result, int error, uint32_t code, const char
 {
 	atomic_fetch_add(&t_checks, 1);
 	if (result < 0 && (!error || result == -error) && t_error && vfiomig_error_code(t_error) == code &&
-	    vfiomig_error_errno(t_error) == result && vfiomig_error_message(t_error)[0])
+	    vfiomig_error_errno(t_error) == -result && vfiomig_error_message(t_error)[0])
 		return 1;
 	atomic_fetch_add(&t_failures, 1);
 	printf("%s:%d: %s: %lld, code %u, errno %d, \"%s\"; expected %d, code %u\n", file, line, call, result,

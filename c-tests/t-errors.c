@@ -75,7 +75,7 @@ static void play(const struct scene *scene)
 
 	CHECK_EQ(result, -scene->fault[0].error);
 	CHECK_EQ(vfiomig_error_code(e), VFIOMIG_ERR_DEVICE);
-	CHECK_EQ(vfiomig_error_errno(e), result);
+	CHECK_EQ(vfiomig_error_errno(e), -result);
 	CHECK_HAS(vfiomig_error_message(e), "fake");
 	CHECK_HAS(vfiomig_error_message(e), "RUNNING");
 	CHECK_HAS(vfiomig_error_message(e), "STOP_COPY");

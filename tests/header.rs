@@ -56,15 +56,17 @@ fn prose() -> String {
  *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno
  *    values that are not named here, may change.
  *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
- *    vfiomig_error_free(). It may stay as it was when memory is short.
+ *    vfiomig_error_free().
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
  *  - Threads. any: from any thread, at any time. device: one thread per device at a time; another call that it meets gets
  *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
  *    handle gets -EDEADLK. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
  *    device calls.
  *  - The library makes no threads but workers within a call that serves several devices or logs, joined before it returns.
- *    It installs no signal handler and no panic hook, never exits and never writes to stderr (but for the Rust runtime's own
- *    line about a bug in the library). A forked child may only exec or exit.
+ *    It installs no signal handler and no panic hook, never exits and never writes to stderr, with two exceptions: the Rust
+ *    runtime's own line about a bug in the library, and the end of the process when malloc() has no memory for the library's
+ *    own small objects, as with g_malloc(). Buffers and bitmaps are tried first: -ENOMEM. A forked child may only exec or
+ *    exit.
  */
 
 /** The version of this header. vfiomig_version() tells that of the library that runs. */

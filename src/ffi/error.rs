@@ -110,7 +110,7 @@ impl vfiomig_error {
     fn new(error: &Error) -> Self {
         let mut texts = Vec::new();
         let results = results_of(error.results(), &mut texts);
-        let errno = error.errno().checked_neg().unwrap_or(-libc::EIO);
+        let errno = if error.errno() > 0 { error.errno() } else { libc::EIO };
         vfiomig_error { kind: error.kind(), errno, message: c_text(&error.to_string()), results, _texts: texts }
     }
 }
@@ -152,9 +152,10 @@ pub unsafe extern "C" fn vfiomig_error_code(e: *const vfiomig_error) -> u32 {
     unsafe { read("vfiomig_error_code", e, 0, |error| error.kind as u32) }
 }
 
-/// The value that the failed call returned.
+/// The errno of the failed call, positive as in <errno.h> and as in vfiomig_result.saved_errno; the call itself returned its
+/// negative.
 ///
-/// Returns: -errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+/// Returns: an errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
 ///
 /// # Safety
 /// `e` is NULL or a live error object.

@@ -176,7 +176,7 @@ fn outcome(ret: i64, error: *mut ffi::error::vfiomig_error) -> Outcome<i64> {
         });
         let failure = Failure {
             code: ffi::error::vfiomig_error_code(error),
-            errno: -ffi::error::vfiomig_error_errno(error),
+            errno: ffi::error::vfiomig_error_errno(error),
             message: text(ffi::error::vfiomig_error_message(error)),
             results: results.collect(),
         };

@@ -163,7 +163,7 @@ static void no_device(int fd, uint32_t code, int number)
 
 	CHECK(result < 0);
 	CHECK_EQ(vfiomig_error_code(lab_error()), code);
-	CHECK_EQ(vfiomig_error_errno(lab_error()), result);
+	CHECK_EQ(vfiomig_error_errno(lab_error()), -result);
 	if (number)
 		CHECK_EQ(result, -number);
 	CHECK(strlen(vfiomig_error_message(lab_error())) > 0);

@@ -153,7 +153,7 @@ static void dead_data_fd(uint32_t state, size_t taken)
 		CHECK(got > 0);
 	}
 	CHECK_EQ(vfiomig_error_code(lab_error()), VFIOMIG_ERR_DEVICE);
-	CHECK_EQ(vfiomig_error_errno(lab_error()), -ENODEV);
+	CHECK_EQ(vfiomig_error_errno(lab_error()), ENODEV);
 	RESULT_IS(VFIOMIG_STATE_RUNNING, VFIOMIG_ACTION_NONE);
 	CHECK_EQ(vfiomig_error_result(lab_error(), 0)->saved_errno, ENODEV);
 	is_home();

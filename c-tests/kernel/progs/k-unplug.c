@@ -84,7 +84,7 @@ static void fails_somehow(int line, const char *call, int64_t got)
 {
 	if (got >= 0)
 		lab_fail(__FILE__, line, "%s returned %lld", call, (long long)got);
-	CHECK_EQ(vfiomig_error_errno(lab_error()), got);
+	CHECK_EQ(vfiomig_error_errno(lab_error()), -got);
 	CHECK(vfiomig_error_code(lab_error()) != VFIOMIG_ERR_PANIC);
 	CHECK(vfiomig_error_code(lab_error()) != 0);
 }

@@ -77,7 +77,7 @@ void lab_check_fails(const char *file, int line, const char *call, int64_t got, 
 	if (vfiomig_error_code(error) != code)
 		lab_fail(file, line, "%s failed with code %u, not with %s", call,
 			 vfiomig_error_code(error), code_name);
-	if (vfiomig_error_errno(error) != got)
+	if (vfiomig_error_errno(error) != -got)
 		lab_fail(file, line, "%s returned %lld, its error says %d", call, (long long)got,
 			 vfiomig_error_errno(error));
 	if (number && got != -number)
