@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+#[path = "region/fence.rs"]
+mod fence;
+
 use proptest::prelude::*;
 use simdev::{Access, Config, DraftForm, Effect, Fault, Precopy, Trapped, Window};
 use std::collections::BTreeSet;

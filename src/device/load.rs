@@ -7,7 +7,7 @@ use super::cache::Cache;
 use super::{Device, Inner};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::window::{Outcome, Room, Trouble};
+use crate::window::{Moved, Outcome, Room, Trouble};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
@@ -25,8 +25,9 @@ impl Device {
 
     /// Hands the first `len` bytes of the room to the device. 0 gives the room back. *device; may block in the kernel.*
     ///
-    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. A refusal by the
-    /// device ends the session: only a reset remains.
+    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. A failure after
+    /// the device may have taken a byte ends the session, and only a reset remains; after any other the room is still out.
+    /// The text says which.
     pub fn commit(&self, len: usize, segment_end: bool) -> Result<()> {
         let mut inner = self.enter()?;
         inner.commit(&self.cache, &self.name, len, segment_end).map_err(|error| self.at_name(error))
@@ -37,7 +38,13 @@ impl Device {
     /// `segment_end` as in [`commit`](Self::commit).
     pub fn write(&self, buf: &[u8], segment_end: bool) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.write(&self.cache, &self.name, buf, segment_end).map_err(|error| self.at_name(error))
+        inner.write(&self.cache, &self.name, buf, segment_end, false).map_err(|error| self.at_name(error))
+    }
+
+    /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure. *device.*
+    pub(crate) fn write_once(&self, buf: &[u8], segment_end: bool) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.write(&self.cache, &self.name, buf, segment_end, true).map_err(|error| self.at_name(error))
     }
 
     /// Reads up to `len` bytes from `fd` (at most one buffer) and hands them to the device; 0 is the end of `fd`. *device;
@@ -107,8 +114,8 @@ impl Inner {
         }
         let (window, access) = self.access(cache)?;
         let outcome = window.commit(&access, len, segment_end);
-        // What is refused for its arguments leaves the room out.
-        if !matches!(outcome, Err(Trouble::Told(_))) {
+        // As long as nothing has moved the room is out, and can be committed again.
+        if outcome.as_ref().err().is_none_or(|trouble| trouble.moved != Moved::Nothing) {
             if let Some(session) = &mut self.session {
                 session.lent = None;
             }
@@ -116,10 +123,11 @@ impl Inner {
         self.pushed(cache, name, len, outcome.map(|()| len)).map(|_| ())
     }
 
-    fn write(&mut self, cache: &Cache, name: &str, buf: &[u8], segment_end: bool) -> Result<()> {
+    fn write(&mut self, cache: &Cache, name: &str, buf: &[u8], segment_end: bool, once: bool) -> Result<()> {
         self.check_open(cache, "write")?;
         let (window, access) = self.access(cache)?;
         let outcome = window.write(&access, buf, segment_end);
+        let outcome = if once { outcome.map_err(Trouble::with_bytes_lost) } else { outcome };
         self.pushed(cache, name, buf.len(), outcome.map(|()| buf.len())).map(|_| ())
     }
 
@@ -137,21 +145,22 @@ impl Inner {
         self.pushed(cache, name, len, outcome)
     }
 
-    /// Counts what the device took; a refusal by the device ends the session (F6), and so does a cancel in the middle of bytes
-    /// that nobody will send again.
+    /// Counts what the device took. Whatever fails after it may have taken a byte ends the session: nobody can say what it has
+    /// (F6). Before that nothing is lost, and the call can be made again.
     fn pushed(&mut self, cache: &Cache, name: &str, asked: usize, outcome: Outcome<usize>) -> Result<usize> {
-        let taken = match &outcome {
-            Ok(taken) => *taken,
-            Err(Trouble::Device { moved, .. } | Trouble::Canceled { moved }) => *moved,
-            Err(_) => 0,
+        let (taken, broken) = match outcome.as_ref().map_err(|trouble| trouble.moved) {
+            Ok(taken) => (*taken, false),
+            Err(Moved::Nothing) => (0, false),
+            Err(Moved::AtLeast(taken)) => (taken, true),
         };
         if let Some(session) = &mut self.session {
             session.moved = session.moved.saturating_add(taken as u64);
             cache.loaded_bytes.store(session.moved, Ordering::Relaxed);
-            session.broken = matches!(outcome, Err(Trouble::Device { .. } | Trouble::Canceled { .. }));
+            session.broken |= broken;
         }
         outcome.map_err(|trouble| {
-            let what = format!("writing the stream ({taken} of {asked} bytes taken; only a reset remains)");
+            let way_on = if broken { "only a reset remains" } else { "the call can be made again" };
+            let what = format!("writing the stream ({taken} of {asked} bytes taken; {way_on})");
             self.told(cache, name, &what, trouble)
         })
     }

@@ -4,7 +4,7 @@ use super::Inner;
 use super::cache::Cache;
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
-use crate::window::{Access, Trouble, Window};
+use crate::window::{Access, Cause, Moved, Trouble, Window};
 use std::sync::atomic::Ordering;
 
 pub(super) struct Session {
@@ -63,11 +63,14 @@ impl Inner {
 
     /// An access that the window could not do, as it is told to the caller.
     pub(super) fn told(&mut self, cache: &Cache, name: &str, what: &str, trouble: Trouble) -> Error {
-        match trouble {
-            Trouble::Device { errno, .. } => self.data_failed(cache, name, what, errno),
-            Trouble::Descriptor(errno) => Error::transport(errno, format!("{what}: the caller's fd failed: {errno}")),
-            Trouble::Canceled { .. } => Error::canceled(format!("{what}: canceled while the device was not ready")),
-            Trouble::Told(error) => error,
+        match trouble.cause {
+            Cause::Device(errno) => self.data_failed(cache, name, what, errno),
+            Cause::Nonsense(text) => Error::protocol(format!("{what}: {text}")),
+            Cause::Descriptor(errno) => Error::transport(errno, format!("{what}: the caller's fd failed: {errno}")),
+            Cause::Canceled => Error::canceled(format!("{what}: canceled while the device was not ready")),
+            Cause::Memory(bytes) => Error::memory(format!("{what}: no memory for a buffer of {bytes} bytes")),
+            Cause::Refused(error) if trouble.moved == Moved::Nothing => error,
+            Cause::Refused(error) => error.context(what),
         }
     }
 

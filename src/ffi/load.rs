@@ -53,11 +53,13 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
 
 /// Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
 /// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
-/// segment that has all its bytes goes to the device with or without it. After a refusal by the device the session is dead and only a reset leaves RESUMING: the device may have taken a part.
+/// segment that has all its bytes goes to the device with or without it. After a failure behind which the device may have taken a
+/// byte the session is dead, and only a reset leaves RESUMING; after one before that the room is still out, and the call can be
+/// made again. The message says which.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
-/// or is dead), DEVICE (the device refused the bytes), CANCELED (while the device was not ready; the session is dead). States:
-/// RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+/// or is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
+/// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `errp` is NULL or valid.
@@ -74,12 +76,12 @@ pub unsafe extern "C" fn vfiomig_device_commit(
 }
 
 /// Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
-/// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a refusal by the device the session is dead, as
-/// with vfiomig_device_commit().
+/// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a failure the session is dead, or the call can be
+/// made again, as with vfiomig_device_commit().
 ///
 /// Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
-/// is dead), DEVICE (the device refused the bytes), CANCELED (while the device was not ready; the session is dead). States:
-/// RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+/// is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
+/// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `buf` is NULL or readable for `len`; `errp` is NULL or valid.
@@ -109,7 +111,8 @@ pub unsafe extern "C" fn vfiomig_device_write(
 /// 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
 /// it holds only if all of them came.
 ///
-/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; nothing is lost). States:
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed: nothing is lost, and the session goes on). Bytes that
+/// came from `fd` and that the device did not take are lost, so the session is dead after any other failure behind a read. States:
 /// RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
 ///
 /// # Safety

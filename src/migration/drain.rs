@@ -289,7 +289,7 @@ impl Migration {
                 None => return Ok(()),
                 Some(end) if end.len == 0 => return device.finish(end.total),
                 Some(filled) => {
-                    device.write(filled.bytes(), filled.segment_end)?;
+                    device.write_once(filled.bytes(), filled.segment_end)?;
                     parcel = filled;
                 }
             }

@@ -1,7 +1,7 @@
 //! The data fd behind one pooled buffer: read large, lend parts, take any number of bytes back (F1, P20).
 
 use super::staging::Staging;
-use super::{Access, Chunk, Figures, NO_SEGMENT, Outcome, Room, Trouble, Window};
+use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Outcome, Room, Trouble, Window};
 use crate::cancel::Follower;
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
@@ -60,19 +60,19 @@ fn write_all(data: &mut dyn DataFd, buf: &[u8], cancel: &Follower) -> Outcome<()
         let moved = buf.len().saturating_sub(rest.len());
         match data.write(rest) {
             // A device that takes nothing and says no error would be asked for ever.
-            Ok(0) => return Err(Trouble::Device { errno: Errno::new(libc::EPROTO), moved }),
+            Ok(0) => return Err(Trouble::after(Cause::Nonsense("writing the data fd took nothing".into()), moved)),
             Ok(n) => {
                 rest = rest.get(n..).unwrap_or(&[]);
                 waits = 0;
             }
             Err(errno) => match errno.get() {
-                libc::EAGAIN if cancel.asked() => return Err(Trouble::Canceled { moved }),
+                libc::EAGAIN if cancel.asked() => return Err(Trouble::before(Cause::Canceled).behind(moved)),
                 libc::EAGAIN if waits < MAX_WAITS => {
                     waits = waits.saturating_add(1);
                     wait_ready(data.wait_fd(), true);
                 }
                 libc::EINTR if interrupts < MAX_INTERRUPTS => interrupts = interrupts.saturating_add(1),
-                _ => return Err(Trouble::Device { errno, moved }),
+                _ => return Err(Trouble::of_write(errno, moved)),
             },
         }
     }
@@ -102,7 +102,7 @@ impl FdWindow {
             Some(buf) => read_data(&mut **data, buf, access),
             None => read_data(&mut **data, staging.buffer()?, access),
         };
-        match got? {
+        match got.map_err(failed_read)? {
             Got::Bytes(n) if into_buffer => {
                 staging.filled(n);
                 Ok(Some(0))
@@ -111,13 +111,13 @@ impl FdWindow {
             Got::Zero => Ok(None),
             // Legal only while the device runs (F2, F3).
             Got::NoMessage | Got::NotReady if access.in_precopy => Ok(None),
-            Got::NoMessage => Err(Trouble::Told(Error::protocol(
-                "the device says ENOMSG in STOP_COPY, where only bytes or the end are legal",
+            Got::NoMessage => Err(Trouble::before(Cause::Nonsense(
+                "the device says ENOMSG in STOP_COPY, where only bytes or the end are legal".into(),
             ))),
-            Got::Canceled => Err(Trouble::Canceled { moved: 0 }),
+            Got::Canceled => Err(Trouble::before(Cause::Canceled)),
             Got::NotReady => {
                 let errno = Errno::new(libc::EAGAIN);
-                Err(Trouble::Told(Error::device(errno, "the device has data to come but is not ready")))
+                Err(Trouble::before(Error::device(errno, "the device has data to come but is not ready")))
             }
         }
     }
@@ -130,20 +130,28 @@ impl FdWindow {
     }
 }
 
+/// Whatever the errno, a driver may have thrown away what it had copied in the call, unless it says that there was nothing.
+fn failed_read(errno: Errno) -> Trouble {
+    match errno.get() {
+        libc::EINTR => Trouble::before(Cause::Device(errno)),
+        _ => Trouble::after(Cause::Device(errno), 0),
+    }
+}
+
 fn no_session() -> Trouble {
-    Trouble::Told(Error::stale("there is no data fd"))
+    Trouble::before(Error::stale("there is no data fd"))
 }
 
 fn no_segments(segment_left: u64) -> Outcome<()> {
     match segment_left {
         0 | NO_SEGMENT => Ok(()),
-        _ => Err(Trouble::Told(Error::argument(format!("segment_left: {segment_left}, but v2 has no segments")))),
+        _ => Err(Trouble::before(Error::argument(format!("segment_left: {segment_left}, but v2 has no segments")))),
     }
 }
 
 fn no_segment_end(segment_end: bool) -> Outcome<()> {
     if segment_end {
-        return Err(Trouble::Told(Error::argument("flags: the end of a segment, but v2 has no segments")));
+        return Err(Trouble::before(Error::argument("flags: the end of a segment, but v2 has no segments")));
     }
     Ok(())
 }
@@ -198,14 +206,17 @@ impl Window for FdWindow {
         }
         let unread = self.staging.unread();
         let bytes = unread.get(..max).unwrap_or(unread);
-        let sent = write_to(fd, bytes).map_err(Trouble::Descriptor)?;
+        let sent = write_to(fd, bytes).map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
         self.staging.take(sent);
         Ok(Some((sent, 0)))
     }
 
     fn figures(&mut self, access: &Access<'_>) -> Outcome<Figures> {
         let precopy = match &mut self.data {
-            Some(data) if access.in_precopy => access.dialect.precopy_figures(&mut **data)?,
+            Some(data) if access.in_precopy => {
+                let figures = access.dialect.precopy_figures(&mut **data);
+                figures.map_err(|errno| Trouble::before(Cause::Device(errno)))?
+            }
             _ => PrecopyFigures::UNKNOWN,
         };
         Ok(Figures { precopy, left: None, cached: false })
@@ -213,7 +224,7 @@ impl Window for FdWindow {
 
     fn room(&mut self, _access: &Access<'_>, segment_left: u64) -> Outcome<Room> {
         no_segments(segment_left)?;
-        Ok(self.staging.room(usize::MAX)?)
+        self.staging.room(usize::MAX)
     }
 
     fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()> {
@@ -230,8 +241,10 @@ impl Window for FdWindow {
         no_segment_end(segment_end)?;
         let room = self.staging.buffer()?;
         let len = len.min(room.len());
-        let got = read_from(fd, room.get_mut(..len).unwrap_or_default()).map_err(Trouble::Descriptor)?;
-        self.push(access, None, got)?;
+        let got = read_from(fd, room.get_mut(..len).unwrap_or_default())
+            .map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
+        // What came out of the caller's descriptor cannot be read from it again.
+        self.push(access, None, got).map_err(|trouble| trouble.with_bytes_lost())?;
         Ok(got)
     }
 }

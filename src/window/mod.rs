@@ -10,14 +10,17 @@ pub(crate) mod mmap;
 pub(crate) mod region;
 #[forbid(unsafe_code)]
 mod staging;
+#[forbid(unsafe_code)]
+mod trouble;
 
 use crate::cancel::Follower;
-use crate::dialect::registers::{Fault, Registers};
+use crate::dialect::registers::Registers;
 use crate::dialect::{Dialect, PrecopyFigures};
-use crate::error::{Errno, Error};
+use crate::error::Error;
 use crate::transport::{DataFd, Transport};
 pub(crate) use staging::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER};
 use std::os::fd::BorrowedFd;
+pub(crate) use trouble::{Cause, Moved, Outcome, Trouble};
 
 /// `VFIOMIG_CHUNK_EMPTY`: nothing now; only in PRE_COPY states.
 pub const EMPTY: u32 = 0x1;
@@ -85,45 +88,11 @@ pub(crate) struct Access<'a> {
 
 impl Access<'_> {
     fn registers(&self) -> Result<&Registers, Trouble> {
-        self.dialect.registers().ok_or_else(|| Trouble::Told(Error::unsupported("the dialect has no migration region")))
+        self.dialect
+            .registers()
+            .ok_or_else(|| Trouble::before(Error::unsupported("the dialect has no migration region")))
     }
 }
-
-/// Why a window could not do what was asked.
-#[derive(Debug)]
-pub(crate) enum Trouble {
-    /// The device failed an access; `moved` bytes of what was asked had gone before.
-    Device { errno: Errno, moved: usize },
-    /// A wait for the device was canceled; `moved` bytes of what was asked had gone before.
-    Canceled { moved: usize },
-    /// The caller's descriptor failed.
-    Descriptor(Errno),
-    /// Anything else, as it is told to the caller.
-    Told(Error),
-}
-
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Errno(errno) => Trouble::Device { errno, moved: 0 },
-            Fault::Nonsense(text) => Trouble::Told(Error::protocol(text)),
-        }
-    }
-}
-
-impl From<Errno> for Trouble {
-    fn from(errno: Errno) -> Self {
-        Trouble::Device { errno, moved: 0 }
-    }
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Trouble::Told(error)
-    }
-}
-
-pub(crate) type Outcome<T> = Result<T, Trouble>;
 
 /// Sizes as a window knows them.
 pub(crate) struct Figures {

@@ -6,9 +6,11 @@
 
 use super::mmap::Mapping;
 use super::staging::Staging;
-use super::{Access, Chunk, DEVICE_MEM, Figures, NO_SEGMENT, Outcome, Quirks, Room, SEGMENT_END, Trouble, Window};
+use super::{
+    Access, Cause, Chunk, DEVICE_MEM, Figures, NO_SEGMENT, Outcome, Quirks, Room, SEGMENT_END, Trouble, Window,
+};
 use crate::dialect::PrecopyFigures;
-use crate::dialect::registers::{Fault, Registers};
+use crate::dialect::registers::Registers;
 use crate::error::{Error, Kind};
 use crate::log::log;
 use crate::transport::{DataFd, Transport, read_from, write_to};
@@ -121,7 +123,7 @@ impl RegionWindow {
             return Ok(None);
         }
         let Some((offset, size)) = self.staged(access, pending)? else { return Ok(None) };
-        access.registers()?.check_segment(offset, size)?;
+        access.registers()?.check_segment(offset, size).map_err(Trouble::before)?;
         let segment = Segment { offset, size: Some(size), done: 0 };
         self.segment = Some(segment);
         Ok(Some(segment))
@@ -134,8 +136,8 @@ impl RegionWindow {
     fn staged(&mut self, access: &Access<'_>, pending: u64) -> Outcome<Option<(u64, u64)>> {
         let registers = access.registers()?;
         for _ in 0..EMPTY_SEGMENT_TRIES {
-            let offset = registers.data_offset(access.transport)?;
-            let mut size = registers.data_size(access.transport)?;
+            let offset = registers.data_offset(access.transport).map_err(Trouble::before)?;
+            let mut size = registers.data_size(access.transport).map_err(Trouble::before)?;
             if size == 0 && self.quirks.zero_data_size {
                 size = pending.min(self.area_left(registers, offset));
             }
@@ -147,7 +149,8 @@ impl RegionWindow {
         if access.in_precopy {
             return Ok(None);
         }
-        Err(Trouble::Told(Error::protocol(format!("data_size is 0 although pending_bytes is {pending}"))))
+        let text = format!("data_size is 0 although pending_bytes is {pending}");
+        Err(Trouble::before(Cause::Nonsense(text)))
     }
 
     /// From `offset` to the end of what lies together there.
@@ -159,7 +162,7 @@ impl RegionWindow {
     }
 
     fn ask_pending(&mut self, access: &Access<'_>) -> Outcome<u64> {
-        let pending = access.registers()?.pending_bytes(access.transport)?;
+        let pending = access.registers()?.pending_bytes(access.transport).map_err(Trouble::before)?;
         self.last_pending = Some(pending);
         Ok(pending)
     }
@@ -193,9 +196,14 @@ impl RegionWindow {
             let rest_len = rest.len().min(limit);
             let rest = rest.get_mut(..rest_len).unwrap_or_default();
             let from = at.saturating_add(done as u64);
-            match access.transport.region_read(registers.region.index, from, rest)? {
-                0 => return Err(Fault::Nonsense(format!("reading the region at {from:#x} brought nothing")).into()),
-                n => done = done.saturating_add(n.min(rest_len)),
+            // What is read of a segment can be read again until it is acknowledged.
+            match access.transport.region_read(registers.region.index, from, rest) {
+                Err(errno) => return Err(Trouble::before(Cause::Device(errno))),
+                Ok(0) => {
+                    let text = format!("reading the region at {from:#x} brought nothing");
+                    return Err(Trouble::before(Cause::Nonsense(text)));
+                }
+                Ok(n) => done = done.saturating_add(n.min(rest_len)),
             }
         }
         Ok(done)
@@ -208,9 +216,13 @@ impl RegionWindow {
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             let rest = rest.get(..rest.len().min(limit)).unwrap_or(rest);
             let to = at.saturating_add(done as u64);
-            match access.transport.region_write(registers.region.index, to, rest)? {
-                0 => return Err(Fault::Nonsense(format!("writing the region at {to:#x} took nothing")).into()),
-                n => done = done.saturating_add(n.min(rest.len())),
+            match access.transport.region_write(registers.region.index, to, rest) {
+                Err(errno) => return Err(Trouble::of_write(errno, done)),
+                Ok(0) => {
+                    let text = format!("writing the region at {to:#x} took nothing");
+                    return Err(Trouble::after(Cause::Nonsense(text), done));
+                }
+                Ok(n) => done = done.saturating_add(n.min(rest.len())),
             }
         }
         Ok(())
@@ -222,8 +234,8 @@ impl RegionWindow {
             Some(segment) => segment,
             None => {
                 let registers = access.registers()?;
-                let offset = registers.data_offset(access.transport)?;
-                registers.check_segment(offset, 0)?;
+                let offset = registers.data_offset(access.transport).map_err(Trouble::before)?;
+                registers.check_segment(offset, 0).map_err(Trouble::before)?;
                 let room = registers.region.size.saturating_sub(offset);
                 let size = match need {
                     need if need <= room => need,
@@ -242,7 +254,7 @@ impl RegionWindow {
         match segment.left() {
             Some(left) if size_known && need != left && !self.quirks.split_segments => {
                 let text = format!("segment_left: {need}, but {left} bytes of the segment are missing");
-                Err(Trouble::Told(Error::argument(text)))
+                Err(Trouble::before(Error::argument(text)))
             }
             Some(left) if !size_known && need > left && !self.quirks.split_segments => Err(too_long(need, left)),
             None if need > room => Err(too_long(need, room)),
@@ -265,7 +277,7 @@ impl RegionWindow {
             self.segment = None;
             if done > 0 {
                 let set = access.registers()?.set_data_size(access.transport, done);
-                set.map_err(|fault| moved(fault.into(), len))?;
+                set.map_err(|fault| Trouble::after(fault, len))?;
             }
         }
         Ok(())
@@ -275,7 +287,7 @@ impl RegionWindow {
     fn check_end(&self, segment: &Segment, len: usize, segment_end: bool) -> Outcome<()> {
         match segment.left() {
             Some(left) if segment_end && !self.quirks.split_segments && left != len as u64 => {
-                Err(Trouble::Told(Error::argument(format!(
+                Err(Trouble::before(Error::argument(format!(
                     "flags: the end of a segment, but {} bytes of it are missing",
                     left.saturating_sub(len as u64)
                 ))))
@@ -287,14 +299,7 @@ impl RegionWindow {
 
 fn too_long(need: u64, room: u64) -> Trouble {
     let text = format!("a segment of {need} bytes does not fit into {room} bytes of the device's window");
-    Trouble::Told(Error::new(Kind::Unsupported, libc::EMSGSIZE, text))
-}
-
-fn moved(trouble: Trouble, moved: usize) -> Trouble {
-    match trouble {
-        Trouble::Device { errno, .. } => Trouble::Device { errno, moved },
-        other => other,
-    }
+    Trouble::before(Error::new(Kind::Unsupported, libc::EMSGSIZE, text))
 }
 
 impl Window for RegionWindow {
@@ -340,7 +345,7 @@ impl Window for RegionWindow {
                     // The buffer is taken out while the device fills it: reading needs the rest of the window too.
                     let mut buffer = std::mem::replace(&mut self.staging, Staging::new(0));
                     let len = len.min(buffer.size());
-                    let read = buffer.buffer().map_err(Trouble::from).and_then(|bytes| {
+                    let read = buffer.buffer().and_then(|bytes| {
                         self.read_trapped(access, segment.at(), bytes.get_mut(..len).unwrap_or_default())
                     });
                     self.staging = buffer;
@@ -393,7 +398,7 @@ impl Window for RegionWindow {
                 write_to(fd, unread.get(..chunk.len).unwrap_or(unread))
             }
         };
-        let sent = sent.map_err(Trouble::Descriptor)?;
+        let sent = sent.map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
         self.take(access, sent);
         let end = if sent == chunk.len { chunk.flags & SEGMENT_END } else { 0 };
         Ok(Some((sent, end)))
@@ -417,15 +422,15 @@ impl Window for RegionWindow {
     fn room(&mut self, access: &Access<'_>, segment_left: u64) -> Outcome<Room> {
         if segment_left == 0 || segment_left == NO_SEGMENT {
             let text = "segment_left: the length of the segment is needed, for it must fit the device's window";
-            return Err(Trouble::Told(Error::argument(text)));
+            return Err(Trouble::before(Error::argument(text)));
         }
         let segment = self.loading_segment(access, segment_left, true)?;
         match self.place(segment.at(), segment.left().unwrap_or(0)) {
             Place::Mapped(number, len) => match self.mapping(number).and_then(|mapping| mapping.from(segment.at())) {
                 Some((memory, _)) => Ok(Room { data: memory.as_ptr(), len }),
-                None => Err(Trouble::Told(Error::stale("the window is not mapped any more"))),
+                None => Err(Trouble::before(Error::stale("the window is not mapped any more"))),
             },
-            Place::Trapped(len) => Ok(self.staging.room(len)?),
+            Place::Trapped(len) => self.staging.room(len),
         }
     }
 
@@ -445,7 +450,7 @@ impl Window for RegionWindow {
         while !rest.is_empty() {
             let done = bytes.len().saturating_sub(rest.len());
             let segment =
-                self.loading_segment(access, rest.len() as u64, false).map_err(|trouble| moved(trouble, done))?;
+                self.loading_segment(access, rest.len() as u64, false).map_err(|trouble| trouble.behind(done))?;
             let len = segment.left().unwrap_or(u64::MAX).min(rest.len() as u64);
             let part = match self.place(segment.at(), len) {
                 Place::Mapped(number, len) => {
@@ -454,15 +459,15 @@ impl Window for RegionWindow {
                 }
                 Place::Trapped(len) => {
                     let part = rest.get(..len).unwrap_or(rest);
-                    self.write_trapped(access, segment.at(), part).map_err(|trouble| moved(trouble, done))?;
+                    self.write_trapped(access, segment.at(), part).map_err(|trouble| trouble.behind(done))?;
                     part.len()
                 }
             };
             rest = rest.get(part..).unwrap_or(&[]);
-            self.placed(access, part, false).map_err(|trouble| moved(trouble, done))?;
+            self.placed(access, part, false).map_err(|trouble| trouble.behind(done))?;
         }
         if segment_end && self.segment.is_some_and(|segment| segment.size.is_none()) {
-            self.placed(access, 0, true).map_err(|trouble| moved(trouble, bytes.len()))?;
+            self.placed(access, 0, true).map_err(|trouble| trouble.behind(bytes.len()))?;
         }
         Ok(())
     }
@@ -473,13 +478,16 @@ impl Window for RegionWindow {
         let got = match self.place(segment.at(), len as u64) {
             Place::Mapped(number, part) => {
                 let received = self.mapping(number).map_or(Ok(0), |mapping| mapping.receive(segment.at(), part, fd));
-                received.map_err(Trouble::Descriptor)?
+                received.map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?
             }
             Place::Trapped(part) => {
                 let room = self.staging.buffer()?;
                 let part = part.min(room.len());
-                let got = read_from(fd, room.get_mut(..part).unwrap_or_default()).map_err(Trouble::Descriptor)?;
-                self.write_trapped(access, segment.at(), self.staging.room_bytes(got))?;
+                let got = read_from(fd, room.get_mut(..part).unwrap_or_default())
+                    .map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
+                let written = self.write_trapped(access, segment.at(), self.staging.room_bytes(got));
+                // What came out of the caller's descriptor cannot be read from it again.
+                written.map_err(Trouble::with_bytes_lost)?;
                 got
             }
         };

@@ -1,7 +1,6 @@
 //! The pooled buffer of a device: bytes on their way between device and caller where neither can reach the other's memory.
 
-use super::Room;
-use crate::error::{Error, Result};
+use super::{Cause, Outcome, Room, Trouble};
 
 /// Chosen by measurement: docs/performance.md, "size of the buffer".
 pub(crate) const DEFAULT_BUFFER: usize = 1 << 20;
@@ -25,11 +24,10 @@ impl Staging {
     }
 
     /// The whole buffer, to be filled; nothing may be unread.
-    pub fn buffer(&mut self) -> Result<&mut [u8]> {
+    pub fn buffer(&mut self) -> Outcome<&mut [u8]> {
         if self.buffer.is_empty() {
-            self.buffer
-                .try_reserve_exact(self.size)
-                .map_err(|_| Error::memory(format!("no memory for a buffer of {} bytes", self.size)))?;
+            let reserved = self.buffer.try_reserve_exact(self.size);
+            reserved.map_err(|_| Trouble::before(Cause::Memory(self.size)))?;
             self.buffer.resize(self.size, 0);
         }
         Ok(&mut self.buffer)
@@ -66,7 +64,7 @@ impl Staging {
     }
 
     /// Lends up to `max` bytes as room for a stream.
-    pub fn room(&mut self, max: usize) -> Result<Room> {
+    pub fn room(&mut self, max: usize) -> Outcome<Room> {
         self.discard();
         let buffer = self.buffer()?;
         Ok(Room { data: buffer.as_mut_ptr(), len: buffer.len().min(max) })
