@@ -1711,8 +1711,9 @@ int64_t vfiomig_device_read(struct vfiomig_device *d,
  * buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
  * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
  *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
- * States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at once in
+ * non-blocking mode, else after 60 s; nothing is lost). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
+ * and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
  */
 int64_t vfiomig_device_send(struct vfiomig_device *d,
                             int fd,
@@ -1772,9 +1773,10 @@ int64_t vfiomig_device_write(struct vfiomig_device *d,
  * 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
  * it holds only if all of them came.
  *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed: nothing is lost, and the session goes on). Bytes that
- * came from `fd` and that the device did not take are lost, so the session is dead after any other failure behind a read. States:
- * RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
+ * non-blocking mode, else after 60 s): nothing is lost, and the session goes on. Bytes that came from `fd` and that the device did
+ * not take are lost, so the session is dead after any other failure behind a read. States: RESUMING. Threads: device. Blocks: in
+ * the kernel, and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
  */
 int64_t vfiomig_device_receive(struct vfiomig_device *d,
                                int fd,

@@ -50,11 +50,17 @@ impl Device {
     /// Reads up to `len` bytes from `fd` (at most one buffer) and hands them to the device; 0 is the end of `fd`. *device;
     /// may block in the kernel and on `fd`.*
     ///
-    /// `segment_end` says that a segment ends with the last of `len` bytes; it holds only if all of them came.
+    /// `segment_end` says that a segment ends with the last of `len` bytes; it holds only if all of them came. EAGAIN if `fd` has
+    /// nothing, as [`send`](Self::send) says it.
     pub fn receive(&self, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Result<usize> {
         if len == 0 {
             return Err(self.named(Error::argument("len: 0 bytes to receive")));
         }
+        self.wait_for_caller(fd, false, || self.receive_now(fd, len, segment_end))
+    }
+
+    /// As [`receive`](Self::receive), but never waits for `fd`; `None`: it has nothing now.
+    pub(crate) fn receive_now(&self, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Result<Option<usize>> {
         let mut inner = self.enter()?;
         inner.receive(&self.cache, &self.name, fd, len, segment_end).map_err(|error| self.at_name(error))
     }
@@ -138,11 +144,13 @@ impl Inner {
         fd: BorrowedFd<'_>,
         len: usize,
         segment_end: bool,
-    ) -> Result<usize> {
+    ) -> Result<Option<usize>> {
         self.check_open(cache, "receive")?;
         let (window, access) = self.access(cache)?;
-        let outcome = window.receive(&access, fd, len, segment_end);
-        self.pushed(cache, name, len, outcome)
+        match window.receive(&access, fd, len, segment_end) {
+            Err(trouble) if trouble.is_caller_not_ready() => Ok(None),
+            outcome => self.pushed(cache, name, len, outcome).map(Some),
+        }
     }
 
     /// Counts what the device took. Whatever fails after it may have taken a byte ends the session: nobody can say what it has

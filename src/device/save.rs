@@ -6,10 +6,12 @@
 use super::cache::Cache;
 use super::{Device, Inner};
 use crate::dialect::{Direction, State};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
+use crate::transport::{caller_patience, is_nonblocking, wait_ready};
 use crate::window::{Chunk, EMPTY, END, Trouble};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 const READING: &str = "reading the stream";
 
@@ -54,9 +56,40 @@ impl Device {
     /// Writes the next bytes of the stream to `fd`, at most `max` (0: no bound), at most one buffer, and never beyond the end
     /// of a segment. What `fd` did not take stays in the stream. 0 bytes come with [`EMPTY`] or [`END`]. *device; may block in
     /// the kernel and on `fd`.*
+    ///
+    /// EAGAIN (TRANSPORT) if `fd` takes nothing: at once if it is in non-blocking mode, else after 60 s. A cancel of the device's
+    /// migration ends the wait, and state changes do not wait for it.
     pub fn send(&self, fd: BorrowedFd<'_>, max: usize) -> Result<(usize, u32)> {
+        self.wait_for_caller(fd, true, || self.send_now(fd, max))
+    }
+
+    /// As [`send`](Self::send), but never waits for `fd`; `None`: it takes nothing now.
+    pub(crate) fn send_now(&self, fd: BorrowedFd<'_>, max: usize) -> Result<Option<(usize, u32)>> {
         let mut inner = self.enter()?;
         inner.send(&self.cache, &self.name, fd, max).map_err(|error| self.at_name(error))
+    }
+
+    /// Tries until the caller's descriptor was ready. The device is free between the tries.
+    pub(super) fn wait_for_caller<T>(
+        &self,
+        fd: BorrowedFd<'_>,
+        for_write: bool,
+        mut attempt: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            if let Some(result) = attempt()? {
+                return Ok(result);
+            }
+            if self.cache.cancel.asked() {
+                return Err(self.named(Error::canceled("canceled while the caller's fd was not ready")));
+            }
+            if is_nonblocking(fd) || begun.elapsed() > caller_patience() {
+                let text = "the caller's fd is not ready: nothing was moved, call again";
+                return Err(self.named(Error::transport(Errno::new(libc::EAGAIN), text)));
+            }
+            wait_ready(Some(fd), for_write);
+        }
     }
 
     /// `data_failed` names the device already.
@@ -113,13 +146,16 @@ impl Inner {
         self.moved(cache, name, outcome)
     }
 
-    fn send(&mut self, cache: &Cache, name: &str, fd: BorrowedFd<'_>, max: usize) -> Result<(usize, u32)> {
+    /// `None`: `fd` takes nothing now.
+    fn send(&mut self, cache: &Cache, name: &str, fd: BorrowedFd<'_>, max: usize) -> Result<Option<(usize, u32)>> {
         if let Some(flags) = self.nothing_now(cache, name)? {
-            return Ok((0, flags));
+            return Ok(Some((0, flags)));
         }
         let (window, access) = self.access(cache)?;
-        let outcome = window.send(&access, fd, bound(max));
-        self.moved(cache, name, outcome)
+        match window.send(&access, fd, bound(max)) {
+            Err(trouble) if trouble.is_caller_not_ready() => Ok(None),
+            outcome => self.moved(cache, name, outcome).map(Some),
+        }
     }
 
     /// Counts what a read or send moved.

@@ -111,9 +111,10 @@ pub unsafe extern "C" fn vfiomig_device_write(
 /// 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
 /// it holds only if all of them came.
 ///
-/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed: nothing is lost, and the session goes on). Bytes that
-/// came from `fd` and that the device did not take are lost, so the session is dead after any other failure behind a read. States:
-/// RESUMING. Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
+/// non-blocking mode, else after 60 s): nothing is lost, and the session goes on. Bytes that came from `fd` and that the device did
+/// not take are lost, so the session is dead after any other failure behind a read. States: RESUMING. Threads: device. Blocks: in
+/// the kernel, and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `fd` is -1 or open; `errp` is NULL or valid.

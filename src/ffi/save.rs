@@ -148,8 +148,9 @@ pub unsafe extern "C" fn vfiomig_device_read(
 /// buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
 /// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
 ///
-/// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it is not ready).
-/// States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel, and on `fd`. Since: 0.1
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at once in
+/// non-blocking mode, else after 60 s; nothing is lost). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
+/// and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `fd` is -1 or open; `flags` and `errp` are NULL or valid.

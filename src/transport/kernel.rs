@@ -205,10 +205,13 @@ fn retry(mut call: impl FnMut() -> libc::ssize_t) -> Result<usize, Errno> {
 /// `memory` is readable for `len` bytes.
 pub(super) unsafe fn write_from(fd: BorrowedFd<'_>, memory: *const u8, len: usize) -> Result<usize, Errno> {
     let len = len.min(MAX_RW);
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the contract of this function.
-    let sent = retry(|| unsafe { libc::send(fd.as_raw_fd(), memory.cast(), len, libc::MSG_NOSIGNAL) });
+    let sent = retry(|| unsafe { libc::send(fd.as_raw_fd(), memory.cast(), len, flags) });
     match sent {
         Err(errno) if errno.get() == libc::ENOTSOCK => {
+            let len = if may_block(fd) { len.min(SURE_ROOM) } else { len };
+            ready_now(fd, true)?;
             let _no_sigpipe = NoSigpipe::new();
             // SAFETY: as above.
             retry(|| unsafe { libc::write(fd.as_raw_fd(), memory.cast(), len) })
@@ -220,8 +223,51 @@ pub(super) unsafe fn write_from(fd: BorrowedFd<'_>, memory: *const u8, len: usiz
 /// # Safety
 /// `memory` is writable for `len` bytes.
 pub(super) unsafe fn read_into(fd: BorrowedFd<'_>, memory: *mut u8, len: usize) -> Result<usize, Errno> {
+    let len = len.min(MAX_RW);
     // SAFETY: the contract of this function.
-    retry(|| unsafe { libc::read(fd.as_raw_fd(), memory.cast(), len.min(MAX_RW)) })
+    match retry(|| unsafe { libc::recv(fd.as_raw_fd(), memory.cast(), len, libc::MSG_DONTWAIT) }) {
+        Err(errno) if errno.get() == libc::ENOTSOCK => {
+            ready_now(fd, false)?;
+            // SAFETY: the contract of this function.
+            retry(|| unsafe { libc::read(fd.as_raw_fd(), memory.cast(), len) })
+        }
+        other => other,
+    }
+}
+
+/// What a pipe in blocking mode takes for certain once it is ready; a larger write waits for its reader.
+const SURE_ROOM: usize = libc::PIPE_BUF;
+
+/// How the descriptor was opened; 0 if it is none.
+fn mode(fd: BorrowedFd<'_>) -> libc::c_int {
+    // SAFETY: asks for flags; takes no memory.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }.max(0)
+}
+
+/// Whether the caller wants to hear EAGAIN rather than to wait.
+pub(super) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
+    mode(fd) & libc::O_NONBLOCK != 0
+}
+
+/// Whether a large write could wait although the descriptor is ready: a pipe takes what fits and then waits for its reader.
+fn may_block(fd: BorrowedFd<'_>) -> bool {
+    let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
+    // SAFETY: `stat` is room for a stat64.
+    let known = unsafe { libc::fstat64(fd.as_raw_fd(), stat.as_mut_ptr()) } == 0;
+    // SAFETY: zeros are a stat64, whether the call wrote to it or not.
+    let kind = unsafe { stat.assume_init() }.st_mode & libc::S_IFMT;
+    known && kind == libc::S_IFIFO && !is_nonblocking(fd)
+}
+
+/// EAGAIN unless an access would return at once. One that is broken, or open for the other direction only, is never ready: its
+/// access says what is wrong.
+fn ready_now(fd: BorrowedFd<'_>, for_write: bool) -> Result<(), Errno> {
+    let events = if for_write { libc::POLLOUT } else { libc::POLLIN };
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry, which lives through the call. A failure is told by the access.
+    let ready = unsafe { libc::poll(&mut entry, 1, 0) } != 0;
+    let other = if for_write { libc::O_RDONLY } else { libc::O_WRONLY };
+    if ready || mode(fd) & libc::O_ACCMODE == other { Ok(()) } else { Err(Errno::new(libc::EAGAIN)) }
 }
 
 pub(super) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {

@@ -16,8 +16,10 @@ pub mod tracker_ops;
 pub mod type1;
 
 use crate::error::{Errno, Error};
+use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 pub use feature::{Feature, PrecopyInfo};
 pub use region::{Area, RegionInfo};
@@ -119,7 +121,23 @@ pub trait DataFd: Send {
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
-/// One `write()` of `bytes` to a descriptor of the caller. A reader that is gone is EPIPE, never SIGPIPE.
+thread_local! {
+    static CALLER_PATIENCE: Cell<Duration> = const { Cell::new(Duration::from_secs(60)) };
+}
+
+/// How long a call from this thread waits for descriptors of the caller while nothing moves: no call waits for ever, and a
+/// destination may be busy with what it has for long.
+pub(crate) fn caller_patience() -> Duration {
+    CALLER_PATIENCE.get()
+}
+
+/// For tests: calls from this thread wait for so long.
+pub fn set_caller_patience(patience: Duration) {
+    CALLER_PATIENCE.set(patience);
+}
+
+/// One `write()` of `bytes` to a descriptor of the caller, which never waits, whatever mode the descriptor is in: EAGAIN. A reader
+/// that is gone is EPIPE, never SIGPIPE.
 pub(crate) fn write_to(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: a slice is readable for its length.
     unsafe { write_from(fd, bytes.as_ptr(), bytes.len()) }
@@ -134,7 +152,7 @@ pub(crate) unsafe fn write_from(fd: BorrowedFd<'_>, memory: *const u8, len: usiz
     unsafe { kernel::write_from(fd, memory, len) }
 }
 
-/// One `read()` from a descriptor of the caller; 0 is its end.
+/// One `read()` from a descriptor of the caller, which never waits: EAGAIN; 0 is its end.
 pub(crate) fn read_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: a slice is writable for its length.
     unsafe { read_into(fd, buf.as_mut_ptr(), buf.len()) }
@@ -147,6 +165,11 @@ pub(crate) fn read_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Err
 pub(crate) unsafe fn read_into(fd: BorrowedFd<'_>, memory: *mut u8, len: usize) -> Result<usize, Errno> {
     // SAFETY: the contract of this function.
     unsafe { kernel::read_into(fd, memory, len) }
+}
+
+/// Whether the caller's descriptor is in non-blocking mode: then it wants to hear EAGAIN rather than to wait.
+pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
+    kernel::is_nonblocking(fd)
 }
 
 /// Waits until `fd` is ready or about 100 ms have gone by; without a descriptor it sleeps 1 ms.

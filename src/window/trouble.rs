@@ -68,6 +68,11 @@ impl Trouble {
         }
     }
 
+    /// The caller's descriptor would have had to be waited for, and nothing was moved.
+    pub fn is_caller_not_ready(&self) -> bool {
+        matches!(&self.cause, Cause::Descriptor(errno) if errno.get() == libc::EAGAIN) && self.moved == Moved::Nothing
+    }
+
     /// The same in a call of which `bytes` had gone before.
     pub fn behind(self, bytes: usize) -> Self {
         let moved = match self.moved {
