@@ -1,12 +1,13 @@
 //! Gives what was read to those who asked: into bitmaps, or to callbacks as aligned words or as runs.
 
-use super::bitmap::{self, Count, Move, Words};
-use super::leftover::{Bits, NotTaken, Taker};
+use super::bitmap::{self, Count, Words};
+use super::leftover::{NotTaken, Taker};
 use super::log::Maps;
+use super::parts::{Bits, Grid, plain};
 use super::ranges::{Range, Span, SpanSet};
 use super::{UNIT, UNIT_SHIFT};
 use crate::error::{Error, Result};
-use std::cell::Cell;
+use std::collections::BTreeMap;
 
 /// Words that a callback gets at once: 32 KiB, which stay in the first cache.
 const STAGE_WORDS: usize = 4096;
@@ -63,6 +64,8 @@ pub(crate) struct Deliverer<'d, 'r> {
     words: Option<&'d mut WordsFn<'r>>,
     run: Option<&'d mut RunFn<'r>>,
     asked: SpanSet,
+    /// First byte → last byte and number of a destination.
+    places: BTreeMap<u64, (u64, usize)>,
     stage: Vec<u64>,
     /// A run that may go on: cookie, where it lies, bytes of a page.
     open_run: Option<(u64, Span, u32)>,
@@ -71,30 +74,6 @@ pub(crate) struct Deliverer<'d, 'r> {
     pub count: Count,
     /// A callback said stop: the rest is kept.
     pub stopped: bool,
-}
-
-/// A range of a destination's bits: page size, and the IOVA where bit `first_bit` begins.
-#[derive(Clone, Copy)]
-struct Grid {
-    shift: u32,
-    first_bit: u64,
-    iova: u64,
-}
-
-impl Grid {
-    /// The bit that has `at`, and how far into its page `at` is. `at` is not before the grid.
-    fn place(self, at: u64) -> (u64, u64) {
-        let into = at.saturating_sub(self.iova);
-        let page = into.checked_shr(self.shift).unwrap_or(0);
-        let phase = into & 1u64.checked_shl(self.shift).map_or(u64::MAX, |page| page.wrapping_sub(1));
-        (self.first_bit.saturating_add(page), phase)
-    }
-
-    /// Where bit `bit` begins; beyond the space for the bit behind its last.
-    fn iova_of(self, bit: u64) -> i128 {
-        let pages = i128::from(bit).saturating_sub(i128::from(self.first_bit));
-        i128::from(self.iova).saturating_add(pages.saturating_mul(1i128.checked_shl(self.shift).unwrap_or(i128::MAX)))
-    }
 }
 
 fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
@@ -121,28 +100,22 @@ fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
 impl<'d, 'r> Deliverer<'d, 'r> {
     /// Checks the request, before anything is read for it.
     pub fn new(request: &'d mut Request<'r>) -> Result<Deliverer<'d, 'r>> {
-        let mut asked = SpanSet::default();
+        let mut this = Deliverer::nobody();
         for (index, dest) in request.dests.iter().enumerate() {
             let span = check(dest, index).map_err(Error::argument)?;
-            if asked.overlaps(span) {
+            if this.asked.overlaps(span) {
                 return Err(Error::argument(format!("dests[{index}] overlaps another: a page is given once")));
             }
             if dest.bitmap.is_none() && request.words.is_none() && request.run.is_none() {
                 return Err(Error::argument(format!("dests[{index}] has no bitmap, and there is no callback")));
             }
-            asked.insert(span);
+            this.asked.insert(span);
+            this.places.insert(span.first, (span.last, index));
         }
-        Ok(Deliverer {
-            dests: request.dests,
-            words: request.words.as_deref_mut(),
-            run: request.run.as_deref_mut(),
-            asked,
-            stage: Vec::new(),
-            open_run: None,
-            refused: Vec::new(),
-            count: Count::default(),
-            stopped: false,
-        })
+        this.dests = request.dests;
+        this.words = request.words.as_deref_mut();
+        this.run = request.run.as_deref_mut();
+        Ok(this)
     }
 
     /// Nobody asks for anything: all is kept.
@@ -152,6 +125,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             words: None,
             run: None,
             asked: SpanSet::default(),
+            places: BTreeMap::new(),
             stage: Vec::new(),
             open_run: None,
             refused: Vec::new(),
@@ -170,9 +144,11 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             let part = |(whole, cookie): (Span, u64)| Some((whole.intersect(span)?, Whom::Mapping(cookie)));
             return maps.overlapping(span).filter_map(part).collect();
         }
-        let part =
-            |(index, dest): (usize, &Dest<'_>)| Some((Span::of(dest.range)?.intersect(span)?, Whom::Dest(index)));
-        self.dests.iter().enumerate().filter_map(part).collect()
+        let begin = self.places.range(..=span.first).next_back().map_or(span.first, |(&first, _)| first);
+        let part = |(&first, &(last, index)): (&u64, &(u64, usize))| {
+            Some((Span { first, last }.intersect(span)?, Whom::Dest(index)))
+        };
+        self.places.range(begin..=span.last).filter_map(part).collect()
     }
 
     /// `span` in pieces: what is asked of what is mapped, and what is mapped and not asked. Bits of holes belong to nobody,
@@ -214,26 +190,15 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         }
         let grid = self.grid(whom, span);
         if let Some(words) = self.dest(whom).and_then(|dest| dest.bitmap) {
-            let step = step_to(bits, span, grid, 0);
-            self.add(bitmap::drain(bits.words, words, &step));
+            self.add(bits.drain(span, words, grid, 0));
             return NotTaken::default();
         }
         let mut at = Some(span.first);
         while !self.stopped {
             let Some((first, part)) = next_window(&mut at, span, grid) else { break };
-            let (bit, count) = bits.bits_of(part);
-            if bitmap::any(bits.words, bit, count) {
-                let last = bit.saturating_add(count).saturating_sub(1);
-                let goes_on = at
-                    .is_some_and(|next| next <= span.last && bits.bits_of(Span { first: next, last: next }).0 == last);
-                let cut = goes_on && bitmap::get(bits.words, last);
+            if bits.any(part) {
                 let mut stage = self.take_stage();
-                let step = step_to(bits, part, grid, first);
-                bitmap::drain(bits.words, plain(&mut stage), &step);
-                if cut {
-                    // The page reaches into the next window, which looks at the same bit.
-                    bitmap::set_range(plain(bits.words), last, 1);
-                }
+                bits.drain_piece(part, span.last, plain(&mut stage), grid, first);
                 self.flush_stage(whom, grid, first, part, &mut stage, maps);
                 self.stage = stage;
             }
@@ -367,23 +332,6 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             self.hand_over(cookie, span, shift);
         }
         std::mem::take(&mut self.refused)
-    }
-}
-
-fn plain(words: &mut [u64]) -> Words<'_> {
-    Words::Plain(Cell::from_mut(words).as_slice_of_cells())
-}
-
-/// The move of `span` to its place on the grid, counted from the grid's bit `from`.
-fn step_to(bits: &Bits<'_>, span: Span, grid: Grid, from: u64) -> Move {
-    let (bit, phase) = grid.place(span.first);
-    Move {
-        src_shift: bits.shift,
-        skip: bits.skip(span.first),
-        len: span.bytes(),
-        dst_shift: grid.shift,
-        dst_bit: bit.saturating_sub(from),
-        dst_phase: phase,
     }
 }
 

@@ -2,13 +2,11 @@
 //!
 //! An error while reading is never "no dirt" (P13): what it may have hidden is dirty, and the result says so.
 
-use super::UNIT_SHIFT;
 use super::bitmap;
 use super::choose::Source;
-use super::deliver::{Deliverer, Offer, Request, Whom};
-use super::leftover::Bits;
+use super::deliver::{Deliverer, Offer, Request};
 use super::log::{Log, Maps, Read};
-use super::ranges::{Span, SpanSet};
+use super::parts::{Bits, Told};
 use super::reading::read_all;
 use super::scratch::{Pages, Pool};
 use super::tracker::{Book, Inner, Tracker};
@@ -125,70 +123,39 @@ pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, wor
     let all = (words.len() as u64).saturating_mul(64);
     // What a kernel set beyond the end (I6).
     bitmap::clear_range(words, read.bits(), all.saturating_sub(read.bits()));
-    let mut bits = Bits { words, shift: read.shift, origin: i128::from(read.span.first) };
+    let mut bits = Bits { words, shift: read.shift, origin: read.span.first };
     let pieces = deliverer.pieces(&book.maps, read.span);
-    if read.shift > UNIT_SHIFT {
-        share_cut_pages(book, deliverer, &mut bits, &pieces);
-    }
-    for &(span, whom) in &pieces {
-        let left = deliverer.bits(whom, &mut bits, span, &book.maps);
-        left.refused.into_iter().for_each(|span| book.left.add(span));
-        if let Some(rest) = left.rest {
-            book.left.absorb(&mut bits, rest);
+    bits.tell(pieces.iter().copied(), &mut |whom, told| match told {
+        Told::Part(part) => deliverer.run(whom, part, &book.maps).into_iter().for_each(|rest| book.left.add(rest)),
+        Told::Bits(bits, span) => {
+            let left = deliverer.bits(whom, bits, span, &book.maps);
+            left.refused.into_iter().for_each(|span| book.left.add(span));
+            if let Some(rest) = left.rest {
+                book.left.absorb(bits, rest);
+            }
         }
-    }
+    });
     // What is not mapped: nobody can have written there, so a bit is the log's coarseness.
-    let covered: SpanSet = pieces.iter().map(|&(span, _)| span).collect();
-    for hole in covered.holes(read.span) {
-        let (first, count) = bits.bits_of(hole);
-        if bitmap::any(bits.words, first, count) {
-            bitmap::clear_range(bits.words, first, count);
+    for hole in book.maps.mapped.holes(read.span) {
+        if bits.any(hole) {
+            bits.forget(hole);
         }
     }
-}
-
-/// A page of the log that pieces cut is dirty in each of them, so its bit is told to all before any of them takes it.
-fn share_cut_pages(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, bits: &mut Bits<'_>, pieces: &[(Span, Whom)]) {
-    let mut cut: Vec<(u64, Span, Whom)> = Vec::new();
-    for &(span, whom) in pieces {
-        let (first, count) = bits.bits_of(span);
-        let last = first.saturating_add(count).saturating_sub(1);
-        for bit in [first, last] {
-            let page = page_of(bits, bit);
-            let part = page.and_then(|page| page.intersect(span));
-            if let Some(part) = part.filter(|&part| Some(part) != page && bitmap::get(bits.words, bit)) {
-                cut.push((bit, part, whom));
-            }
-            if first == last {
-                break;
-            }
-        }
-    }
-    for &(bit, _, _) in &cut {
-        bitmap::clear(bits.words, bit);
-    }
-    for (_, part, whom) in cut {
-        if let Some(rest) = deliverer.run(whom, part, &book.maps) {
-            book.left.add(rest);
-        }
-    }
-}
-
-/// The bytes of a bit.
-fn page_of(bits: &Bits<'_>, bit: u64) -> Option<Span> {
-    let first = bits.origin.checked_add(i128::from(bit).checked_shl(bits.shift)?)?;
-    let last = first.checked_add(1i128.checked_shl(bits.shift)?)?.checked_sub(1)?;
-    Some(Span { first: u64::try_from(first).ok()?, last: u64::try_from(last).unwrap_or(u64::MAX) })
 }
 
 /// Gives what earlier reads left over.
 pub(crate) fn give_leftovers(book: &mut Book, deliverer: &mut Deliverer<'_, '_>) {
     let Book { maps, left, .. } = book;
-    for (span, whom) in deliverer.asked(maps, Span { first: 0, last: u64::MAX }) {
-        if deliverer.stopped {
-            break;
+    // Where something is, not where something could be: mappings are many, and hardly anything is left over.
+    let mut at = Some(0);
+    while let Some(kept) = at.and_then(|at| left.next(at)) {
+        for (span, whom) in deliverer.asked(maps, kept) {
+            if deliverer.stopped {
+                return;
+            }
+            left.offer(span, &mut Offer { deliverer, whom, maps });
         }
-        left.offer(span, &mut Offer { deliverer, whom, maps });
+        at = kept.last.checked_add(1);
     }
 }
 
@@ -201,15 +168,9 @@ pub(crate) struct Found {
 
 impl Found {
     /// Keeps what was read.
-    pub fn keep(self, maps: &Maps, left: &mut super::leftover::Leftover, pool: &Pool) {
+    pub fn keep(self, book: &mut Book, pool: &Pool) {
         let Some((read, mut pages)) = self.bits else { return };
-        let words = pages.room(read.words());
-        let mut bits = Bits { words, shift: read.shift, origin: i128::from(read.span.first) };
-        let parts: Vec<Span> = maps.mapped.parts(read.span).collect();
-        for part in parts {
-            left.absorb(&mut bits, part);
-        }
-        pages.words_mut().fill(0);
+        distribute(book, &mut Deliverer::nobody(), pages.room(read.words()), &read);
         pool.give(pages);
     }
 }
@@ -230,20 +191,16 @@ pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &Pool) -> std:
 
 /// Whether every mapped page of a read is dirty. A read may go over holes, of which nobody says that they are dirty.
 pub(super) fn full(maps: &Maps, read: &Read, words: &mut [u64]) -> Option<bool> {
-    let bits = Bits { words, shift: read.shift, origin: i128::from(read.span.first) };
-    let mut all = None;
-    for part in maps.mapped.parts(read.span) {
-        let (first, count) = bits.bits_of(part);
-        if bitmap::count(bits.words, first, count) != count {
-            return Some(false);
-        }
-        all = Some(true);
-    }
-    all
+    let bits = Bits { words, shift: read.shift, origin: read.span.first };
+    let mut parts = maps.mapped.parts(read.span).peekable();
+    parts.peek()?;
+    Some(parts.all(|part| bits.all(part)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::UNIT_SHIFT;
+    use super::super::ranges::Span;
     use super::*;
 
     /// A log of two mappings that is read in one piece, or in two of which the first fails.
@@ -306,7 +263,6 @@ mod tests {
         let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
         read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut tally);
         assert_eq!((tally.reads, tally.failed, tally.degraded_bytes), (2, 1, 4096));
-        let left = |span| book.left.any_in(&[span].into_iter().collect());
-        assert!(left(FIRST) && left(SECOND));
+        assert!(book.left.any(FIRST) && book.left.any(SECOND));
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! May import: device, workers, transport, error, gate, log. Follows: DESIGN.md section 7, protocol.md sections 1.3, 3.8 and 4.
 //! `tracker` is one address space; `choose` picks its log, one file per kind of log; `harvest` is the call, `reading` reads,
-//! `spot` puts together what several logs say of one range, `deliver` gives, and `leftover` keeps what was read but not asked
-//! for. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
+//! `spot` puts together what several logs say of one range, `deliver` gives, `leftover` keeps what was read but not asked for,
+//! and `parts` is the rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
 
 #[forbid(unsafe_code)]
 pub mod bitmap;
@@ -28,6 +28,8 @@ mod leftover;
 mod log;
 #[forbid(unsafe_code)]
 mod loops;
+#[forbid(unsafe_code)]
+mod parts;
 #[forbid(unsafe_code)]
 mod pfns;
 #[forbid(unsafe_code)]

@@ -330,11 +330,10 @@ impl Inner {
             FinalHarvest::NotOwed => None,
             _ if self.users == 0 => None,
             FinalHarvest::Owed { read: false } => Some("it was not harvested since STOP_COPY began".to_string()),
-            FinalHarvest::Owed { read: true } => self
-                .book
-                .left
-                .any_in(&self.book.maps.mapped)
-                .then(|| "dirty pages were read that no harvest has asked for".to_string()),
+            FinalHarvest::Owed { read: true } => {
+                let owed = self.book.maps.mapped.iter().any(|span| self.book.left.any(span));
+                owed.then(|| "dirty pages were read that no harvest has asked for".to_string())
+            }
         }
     }
 
@@ -409,7 +408,7 @@ impl Inner {
             match outcome {
                 Ok(Some(found)) => {
                     book.saw(found.full);
-                    found.keep(&book.maps, &mut book.left, pool);
+                    found.keep(book, pool);
                 }
                 Ok(None) => {}
                 Err(text) => failed = failed.or(Some(text)),
