@@ -3,6 +3,8 @@
 
 use crate::error::Errno;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 use std::ptr::NonNull;
 
 /// Buffers that wait to be used again, in bytes; what is beyond is given back to the system.
@@ -74,40 +76,57 @@ impl Drop for Pages {
     }
 }
 
+/// Bytes of memory that a buffer of so many words takes.
+pub(crate) fn bytes_of(words: usize) -> usize {
+    words.max(1).saturating_mul(8).checked_next_multiple_of(page_size()).unwrap_or(usize::MAX)
+}
+
 /// Zeroed buffers that wait to be used again.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<Vec<Pages>>);
+pub(crate) struct Pool(Mutex<Free>);
+
+#[derive(Default)]
+struct Free {
+    /// By size in words.
+    sizes: BTreeMap<usize, Vec<Pages>>,
+    bytes: usize,
+}
+
+impl Free {
+    /// Takes a buffer of the first size in the range.
+    fn pop(&mut self, sizes: impl RangeBounds<usize>) -> Option<Pages> {
+        let (&size, buffers) = self.sizes.range_mut(sizes).next()?;
+        let pages = buffers.pop()?;
+        if buffers.is_empty() {
+            self.sizes.remove(&size);
+        }
+        self.bytes = self.bytes.saturating_sub(size.saturating_mul(8));
+        Some(pages)
+    }
+}
 
 impl Pool {
     /// A zeroed buffer of at least `words` words.
     pub fn take(&self, words: usize) -> Result<Pages, Errno> {
-        let mut free = self.0.lock();
-        let fits = free.iter().enumerate().filter(|(_, pages)| pages.words >= words);
-        match fits.min_by_key(|(_, pages)| pages.words).map(|(index, _)| index) {
-            Some(index) => Ok(free.swap_remove(index)),
-            None => {
-                drop(free);
-                Pages::new(words)
-            }
-        }
+        let free = self.0.lock().pop(words..);
+        free.map_or_else(|| Pages::new(words), Ok)
     }
 
     /// Takes a buffer back; all of it must be zero.
     pub fn give(&self, mut pages: Pages) {
         debug_assert!(pages.words_mut().iter().all(|&word| word == 0), "a buffer came back with bits in it");
         let mut free = self.0.lock();
-        free.push(pages);
-        let mut sum = free.iter().fold(0usize, |sum, pages| sum.saturating_add(pages.words.saturating_mul(8)));
-        while sum > KEPT && free.len() > 1 {
-            // The oldest ones: what was used last is in the caches.
-            let pages = free.remove(0);
-            sum = sum.saturating_sub(pages.words.saturating_mul(8));
+        free.bytes = free.bytes.saturating_add(pages.words.saturating_mul(8));
+        free.sizes.entry(pages.words).or_default().push(pages);
+        // Large ones are dear: small ones go first, and the last one never.
+        while free.bytes > KEPT && free.sizes.values().map(Vec::len).take(2).sum::<usize>() > 1 {
+            drop(free.pop(..));
         }
     }
 
     /// Gives everything back to the system.
     pub fn release(&self) {
-        self.0.lock().clear();
+        *self.0.lock() = Free::default();
     }
 }
 
@@ -136,12 +155,22 @@ mod tests {
         assert_eq!(pool.take(600).unwrap().words, 1024);
         assert_eq!(pool.take(600).unwrap().words, 4096);
         assert_eq!(pool.take(1).unwrap().words, 512);
-        assert!(pool.0.lock().is_empty());
+        let kept = |pool: &Pool| {
+            let free = pool.0.lock();
+            let bytes = free.sizes.iter().map(|(words, buffers)| words * 8 * buffers.len()).sum::<usize>();
+            assert_eq!(bytes, free.bytes);
+            free.sizes.values().map(Vec::len).sum::<usize>()
+        };
+        assert_eq!(kept(&pool), 0);
         for _ in 0..5 {
             pool.give(Pages::new(KEPT / 8 / 2).unwrap());
         }
-        assert_eq!(pool.0.lock().len(), 2);
+        assert_eq!(kept(&pool), 2);
         pool.release();
-        assert!(pool.0.lock().is_empty());
+        pool.give(Pages::new(512).unwrap());
+        pool.give(Pages::new(KEPT / 8 * 2).unwrap());
+        assert_eq!((kept(&pool), pool.0.lock().bytes), (1, KEPT * 2), "one that is larger than all may be");
+        pool.release();
+        assert_eq!(kept(&pool), 0);
     }
 }

@@ -3,13 +3,13 @@
 
 use super::bitmap::{self, Move, Words};
 use super::log::Read;
-use super::scratch::{Pages, Pool};
+use super::scratch::{Pages, Pool, bytes_of};
 use crate::error::Errno;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Bitmaps that are filled at the same time, in bytes; a single larger one is taken all the same. Together with the leftovers of
+/// Memory of bitmaps that are filled at the same time, in bytes, each of whole pages; a single larger one is taken all the same. Together with the leftovers of
 /// a 1 TiB guest (32 MiB) it stays below 80 MiB.
 const AT_ONCE: usize = 32 << 20;
 /// Bitmaps of a round that has more ranges than workers: short reads share one round, long ones stay in the caches.
@@ -93,21 +93,22 @@ pub(super) struct Round {
 pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<Round> {
     let mut spots: Vec<Spot> = Vec::new();
     let mut ways: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let (mut sum, mut largest, mut threads) = (0usize, 0usize, 1usize);
+    // What there is to merge, and the memory that it takes.
+    let (mut sum, mut held, mut largest, mut threads) = (0usize, 0usize, 0usize, 1usize);
     while let Some((part, read)) = next_read(todo) {
-        let bytes = read.words().saturating_mul(8);
+        let (bits, bytes) = (read.words().saturating_mul(8), bytes_of(read.words()));
         if spots.is_empty() {
             // Room for one at rest, and one for each thread.
             let most = AT_ONCE.checked_div(bytes).unwrap_or(usize::MAX).saturating_sub(1);
             threads = workers.clamp(1, most.max(1));
         } else {
-            let all = sum.saturating_add(bytes).saturating_add(largest.max(bytes).saturating_mul(threads));
-            let long = spots.len() >= threads && sum.saturating_add(bytes) > SMALL;
+            let all = held.saturating_add(bytes).saturating_add(largest.max(bytes).saturating_mul(threads));
+            let long = spots.len() >= threads && sum.saturating_add(bits) > SMALL;
             if long || all > AT_ONCE {
                 break;
             }
         }
-        (sum, largest) = (sum.saturating_add(bytes), largest.max(bytes));
+        (sum, held, largest) = (sum.saturating_add(bits), held.saturating_add(bytes), largest.max(bytes));
         let mut readers = 0usize;
         for (source, todo) in todo.iter_mut().enumerate() {
             if todo.part == part && todo.queue.front() == Some(&read) {
@@ -156,8 +157,9 @@ mod tests {
     fn judge(rounds: &[Round], asked: &[Vec<Read>]) {
         let mut seen = vec![Vec::new(); asked.len()];
         for round in rounds {
-            let sum: usize = round.spots.iter().map(|spot| spot.read.words() * 8).sum();
-            let largest = round.spots.iter().map(|spot| spot.read.words() * 8).max().unwrap();
+            let memory = |spot: &Spot| (spot.read.words() * 8).next_multiple_of(4096);
+            let sum: usize = round.spots.iter().map(memory).sum();
+            let largest = round.spots.iter().map(memory).max().unwrap();
             assert!(sum + largest * round.workers <= AT_ONCE || round.spots.len() == 1 && round.workers == 1);
             for (source, way) in &round.ways {
                 seen[*source].extend(way.iter().map(|&spot| round.spots[spot].read));
@@ -205,6 +207,19 @@ mod tests {
         let rounds = rounds(vec![todo(0, huge.clone()), todo(0, huge.clone())], 2);
         judge(&rounds, &[huge.clone(), huge]);
         assert_eq!(rounds.len(), 2);
+    }
+
+    /// dirty P2
+    #[test]
+    fn the_pages_of_very_short_reads_are_counted() {
+        let asked: Vec<Read> = (0..20_000).map(|n| read(n << 20, 4096)).collect();
+        for sources in [1, 2, 4] {
+            for workers in [1, 4] {
+                let rounds = rounds((0..sources).map(|_| todo(0, asked.clone())).collect(), workers);
+                judge(&rounds, &vec![asked.clone(); sources]);
+                assert!(rounds.len() <= 4, "{}", rounds.len());
+            }
+        }
     }
 
     #[test]
