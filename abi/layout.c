@@ -153,12 +153,14 @@ AT(vfiomig_estimate_options, bytes_per_second, 8);
 AT(vfiomig_estimate_options, transition_ns, 16);
 AT(vfiomig_estimate_options, other_bytes, 24);
 
-SIZE(vfiomig_estimate, 48);
+SIZE(vfiomig_estimate, 56);
 AT(vfiomig_estimate, downtime_ns, 8);
 AT(vfiomig_estimate, transition_ns, 16);
 AT(vfiomig_estimate, transfer_ns, 24);
 AT(vfiomig_estimate, bytes, 32);
 AT(vfiomig_estimate, bytes_per_second, 40);
+AT(vfiomig_estimate, unknown, 48);
+AT(vfiomig_estimate, unknown_devices, 52);
 
 SIZE(vfiomig_channel, 16);
 AT(vfiomig_channel, fd, 0);

@@ -21,6 +21,11 @@ impl Figure {
         self.0.store(value.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
+    /// So much less. It was wrong if that is more than there was.
+    pub fn take(&self, less: u64) {
+        self.set(self.get().and_then(|value| value.checked_sub(less)));
+    }
+
     pub fn get(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|&value| value != UNKNOWN)
     }

@@ -14,7 +14,8 @@ pub struct Pending {
     pub initial_bytes: Option<u64>,
     /// Data that changed since it was read; never wait for 0 (C5).
     pub dirty_bytes: Option<u64>,
-    /// What STOP_COPY will bring.
+    /// All that is left up to the end of the stream, with what pre-copy would still bring: never to be added to the two above. In
+    /// STOP_COPY it goes down with what is read, and is 0 from END on.
     pub stop_copy_bytes: Option<u64>,
     /// How often the device began again with initial data (C9).
     pub reinit_count: u32,
@@ -41,7 +42,9 @@ impl Device {
         let stop_copy = dialect
             .stop_copy_bytes(&*inner.transport)
             .map_err(|errno| self.named(Error::device(errno, format!("reading the stop-copy size failed: {errno}"))))?;
-        if dialect.registers().is_none() {
+        // Where bytes were read in STOP_COPY already, most drivers go on to say how much it was before (hisi_acc, qat, mtty, xe).
+        let counted = inner.session.as_ref().is_some_and(|session| session.counts_down);
+        if dialect.registers().is_none() && !(counted && self.cache.stop_copy_bytes.get().is_some()) {
             self.cache.stop_copy_bytes.set(stop_copy);
         }
         if inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save) {
@@ -70,7 +73,7 @@ impl Inner {
         if in_precopy {
             cache.initial_bytes.set(precopy.initial_bytes.map(|bytes| bytes.saturating_add(unread)));
             cache.dirty_bytes.set(precopy.dirty_bytes);
-        } else {
+        } else if !(figures.cached && self.session.as_ref().is_some_and(|session| session.counts_down)) {
             cache.stop_copy_bytes.set(figures.left);
         }
         cache.pending_cached.store(figures.cached, Ordering::Relaxed);

@@ -179,6 +179,10 @@ impl Inner {
         if let Some(session) = &mut self.session {
             session.moved = session.moved.saturating_add(len as u64);
             cache.saved_bytes.store(session.moved, Ordering::Relaxed);
+            if cache.state() == State::StopCopy && len > 0 {
+                session.counts_down = true;
+                cache.stop_copy_bytes.take(len as u64);
+            }
         }
     }
 
@@ -236,6 +240,7 @@ impl Inner {
         if let Some(session) = &mut self.session {
             session.complete = true;
         }
+        cache.stop_copy_bytes.set(Some(0));
         cache.complete.store(true, Ordering::Relaxed);
         Ok(END)
     }

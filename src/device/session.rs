@@ -19,6 +19,8 @@ pub(super) struct Session {
     pub ran_empty: bool,
     /// Bytes of the chunk that is out.
     pub lent: Option<usize>,
+    /// Save: bytes were consumed in STOP_COPY, and are taken off what was left.
+    pub counts_down: bool,
 }
 
 impl Inner {
@@ -32,8 +34,15 @@ impl Inner {
         let (transport, dialect) = (&**transport, &**dialect);
         window.begin(&Access { transport, dialect, in_precopy: true, cancel: &cache.cancel }, data);
         cache.set_mapped(window.is_mapped());
-        self.session =
-            Some(Session { direction, moved: 0, complete: false, broken: false, ran_empty: false, lent: None });
+        self.session = Some(Session {
+            direction,
+            moved: 0,
+            complete: false,
+            broken: false,
+            ran_empty: false,
+            lent: None,
+            counts_down: false,
+        });
         cache.session.fetch_add(1, Ordering::Relaxed);
         match direction {
             Direction::Save => cache.saved_bytes.store(0, Ordering::Relaxed),
@@ -44,7 +53,8 @@ impl Inner {
         cache.pending_cached.store(false, Ordering::Relaxed);
         cache.seen_empty.store(false, Ordering::Relaxed);
         cache.complete.store(false, Ordering::Relaxed);
-        if has_region {
+        // A 0 is what an earlier stream left at its END.
+        if has_region || cache.stop_copy_bytes.get() == Some(0) {
             cache.stop_copy_bytes.set(None);
         }
         cache.data_open.store(true, Ordering::Relaxed);

@@ -169,7 +169,9 @@ pub struct vfiomig_pending {
     /// Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states. v1 and draft:
     /// pending_bytes.
     pub dirty_bytes: u64,
-    /// What STOP_COPY will bring. v1 and draft: pending_bytes, known only in STOP_COPY.
+    /// All that is left up to the end of the stream, with what pre-copy would still bring: never to be added to the two above. In
+    /// STOP_COPY it goes down with what is read, and is 0 from VFIOMIG_CHUNK_END on. v1 and draft: pending_bytes, known only in
+    /// STOP_COPY.
     pub stop_copy_bytes: u64,
     /// How often the device began again with initial data.
     pub reinit_count: u32,

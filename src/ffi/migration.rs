@@ -9,7 +9,7 @@ use super::report::{give, vfiomig_report};
 use super::sized::{Sized, check_out, copy_in, copy_out};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::migration::{AbortTo, Given, Migration, Phase};
+use crate::migration::{AbortTo, Given, Migration, Phase, lacks};
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ pub const VFIOMIG_ABORT_TO_STOP: u32 = 1;
 /// abort: each device to where it was before the migration.
 pub const VFIOMIG_ABORT_TO_AS_IT_WAS: u32 = 2;
 
-/// What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number.
+/// What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number, and is the sum of which one
+/// device does not know its part (vfiomig_migration_get_estimate() gives the sum of the others).
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_migration_pending {
@@ -77,7 +78,8 @@ pub struct vfiomig_migration_pending {
     pub initial_bytes: u64,
     /// Data that changed since it was sent; some devices never bring it to 0.
     pub dirty_bytes: u64,
-    /// What comes once the devices are stopped.
+    /// All that is left up to the ends of the streams, with what pre-copy would still bring: the two above are never added to it.
+    /// Once devices are in STOP_COPY it goes down with what is read, to 0.
     pub stop_copy_bytes: u64,
     /// Bytes consumed so far.
     pub sent_bytes: u64,
@@ -115,7 +117,18 @@ unsafe impl Sized for vfiomig_estimate_options {
     const FLAGS: u32 = 0;
 }
 
-/// For how long the guest would stand still, by part; VFIOMIG_UNKNOWN where a part is not known.
+/// vfiomig_estimate.unknown: how long some state changes take.
+pub const VFIOMIG_ESTIMATE_TRANSITION: u32 = 0x1;
+/// vfiomig_estimate.unknown: how much some devices have left.
+pub const VFIOMIG_ESTIMATE_BYTES: u32 = 0x2;
+/// vfiomig_estimate.unknown: the rate of the channel.
+pub const VFIOMIG_ESTIMATE_RATE: u32 = 0x4;
+
+const _: () = assert!(VFIOMIG_ESTIMATE_TRANSITION == lacks::TRANSITION);
+const _: () = assert!(VFIOMIG_ESTIMATE_BYTES == lacks::BYTES && VFIOMIG_ESTIMATE_RATE == lacks::RATE);
+
+/// For how long the guest would stand still, by part. VFIOMIG_UNKNOWN where nothing of a part is known. Where only some of it is,
+/// the part is the least that it can be, its bit in `unknown` is set, and downtime_ns is the least too.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_estimate {
@@ -123,16 +136,21 @@ pub struct vfiomig_estimate {
     pub argsz: u32,
     /// 0.
     pub flags: u32,
-    /// All of it.
+    /// All of it: the sum of the parts that are known.
     pub downtime_ns: u64,
     /// Devices come to rest: the slowest of each barrier.
     pub transition_ns: u64,
     /// What is left goes over the channel.
     pub transfer_ns: u64,
-    /// What is left.
+    /// What is left: of each device stop_copy_bytes, which contains what pre-copy would bring; where that is not known, what
+    /// pre-copy would bring.
     pub bytes: u64,
     /// The rate it was reckoned with.
     pub bytes_per_second: u64,
+    /// VFIOMIG_ESTIMATE_*: of these something is not known. 0: all is known.
+    pub unknown: u32,
+    /// How many devices do not know their part of it; the notes name them.
+    pub unknown_devices: u32,
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
@@ -142,7 +160,7 @@ unsafe impl Sized for vfiomig_estimate {
 }
 
 const _: () = assert!(size_of::<vfiomig_migration_pending>() == 48 && size_of::<vfiomig_estimate_options>() == 32);
-const _: () = assert!(size_of::<vfiomig_estimate>() == 48);
+const _: () = assert!(size_of::<vfiomig_estimate>() == 56);
 
 /// Makes a migration in IDLE. While it exists the group's members stay. A save is refused, with every reason, unless all devices
 /// are migratable, in RUNNING or STOP, and covered by a tracker.
@@ -401,7 +419,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
     unsafe { on("vfiomig_migration_get_pending", m, errp, body) }
 }
 
-/// For how long the guest would stand still if it were stopped now. Asks no device. `notes` may be NULL; else it receives a report,
+/// For how long the guest would stand still if it were stopped now. Asks no device. Times are those that each device's change from
+/// the one state to the other took last, in this process and not in a load; a first save has none but of what was paused. `notes` may be NULL; else it receives a report,
 /// also if there is nothing to say, whose text has a line for each part that is unknown and each device that is not ready.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
@@ -439,6 +458,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_estimate(
             transfer_ns: nanos(estimate.transfer),
             bytes: estimate.bytes.unwrap_or(VFIOMIG_UNKNOWN),
             bytes_per_second: estimate.bytes_per_second.unwrap_or(VFIOMIG_UNKNOWN),
+            unknown: estimate.unknown,
+            unknown_devices: u32::try_from(estimate.unknown_devices).unwrap_or(u32::MAX),
         };
         // SAFETY: `size` is what check_out returned for `out`.
         unsafe { copy_out(out, size, &ours) };

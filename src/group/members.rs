@@ -1,7 +1,7 @@
 //! The group itself: its places, and who may change them.
 
 use crate::device::Device;
-use crate::dialect::State;
+use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{DeviceResult, Error, Result};
 use crate::gate::{Denied, Gate, Pass};
@@ -36,7 +36,7 @@ pub(crate) struct Inner {
     pub trackers: Vec<Arc<Tracker>>,
     pub max_workers: usize,
     /// A migration of the group exists: its members stay.
-    pub in_migration: bool,
+    pub migration: Option<Direction>,
     /// Why pause and resume are not allowed now.
     pub frozen: Option<&'static str>,
     /// One per member, of the last call that moved devices.
@@ -48,8 +48,25 @@ pub(crate) struct Member {
     pub device: Arc<Device>,
     /// During a migration: where the last step left the device.
     pub expected: Option<State>,
-    /// How long the last change into each state took, by the state's number.
-    pub times: [Option<Duration>; State::ALL.len()],
+    pub times: Times,
+}
+
+/// How long the last change from each state to each other took. What a device does depends on both: RESUMING -> STOP judges a
+/// stream, RUNNING -> STOP does not.
+#[derive(Default)]
+pub(crate) struct Times([[Option<Duration>; State::ALL.len()]; State::ALL.len()]);
+
+impl Times {
+    pub fn of(&self, from: State, to: State) -> Option<Duration> {
+        *self.0.get(from.number() as usize)?.get(to.number() as usize)?
+    }
+
+    /// By the numbers of the states.
+    pub fn note(&mut self, from: u32, to: u32, took: Duration) {
+        if let Some(time) = self.0.get_mut(from as usize).and_then(|row| row.get_mut(to as usize)) {
+            *time = Some(took);
+        }
+    }
 }
 
 impl Group {
@@ -59,7 +76,7 @@ impl Group {
             members: Vec::new(),
             trackers: Vec::new(),
             max_workers: options.max_workers,
-            in_migration: false,
+            migration: None,
             frozen: None,
             results: Vec::new(),
         };
@@ -77,7 +94,7 @@ impl Group {
         if inner.members.iter().any(|member| member.device.name() == name) {
             return Err(Error::argument(format!("{name}: the group has a device of that name")));
         }
-        inner.members.push(Member { device, expected: None, times: Default::default() });
+        inner.members.push(Member { device, expected: None, times: Times::default() });
         Ok(())
     }
 
@@ -148,7 +165,7 @@ impl Group {
 
 impl Inner {
     fn check_no_migration(&self, what: &str) -> Result<()> {
-        if self.in_migration {
+        if self.migration.is_some() {
             return Err(Error::order(format!("{what} is refused while a migration of the group exists")));
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::members::{Inner, Member};
 use crate::device::{Device, OnFailure};
-use crate::dialect::State;
+use crate::dialect::{Direction, State};
 use crate::error::{Action, DeviceResult, Error};
 use crate::workers;
 use std::time::{Duration, Instant};
@@ -101,9 +101,11 @@ impl Inner {
         let done = workers::run(self.max_workers, &any_thread, |n| {
             movers.get(n).map(|&(i, member, to)| (i, move_one(&member.device, to, step)))
         });
+        // What a fresh device does to be loaded says nothing of how long a guest's would take.
+        let measured = self.migration != Some(Direction::Load);
         for (i, outcome) in done.into_iter().flatten() {
             if let Some(member) = self.members.get_mut(i) {
-                member.note(&outcome);
+                member.note(&outcome, measured);
             }
             if let Some(place) = outcomes.get_mut(i) {
                 *place = outcome;
@@ -142,11 +144,10 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
 
 impl Member {
     /// Remembers how long it took, and where the device is now.
-    fn note(&mut self, outcome: &Outcome) {
+    fn note(&mut self, outcome: &Outcome, measured: bool) {
         let DeviceResult { from, to, duration, .. } = outcome.result;
-        let moved = !outcome.failed() && from != to;
-        if let Some(time) = self.times.get_mut(to as usize).filter(|_| moved) {
-            *time = Some(duration);
+        if measured && !outcome.failed() && from != to {
+            self.times.note(from, to, duration);
         }
         if let Some(expected) = &mut self.expected {
             *expected = self.device.state();

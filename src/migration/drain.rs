@@ -13,7 +13,7 @@ use crate::group::Inner;
 use crate::window::{EMPTY, END, SEGMENT_END};
 use crate::workers::{self, Give};
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes of one piece; large reads, for some drivers copy page by page (P20).
@@ -200,6 +200,9 @@ impl Migration {
         let with_fd: Vec<bool> = outlets.iter().map(|outlet| matches!(outlet, Outlet::Fd(_))).collect();
         self.check_channels(&with_fd)?;
         let (begun, stop) = (Instant::now(), AtomicBool::new(false));
+        // When the last byte had gone, in nanoseconds: behind it the channel shows nothing of itself.
+        let last = AtomicU64::new(0);
+        let moved = || last.fetch_max(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let open = self.devices.iter().filter(|device| device.info().data_open).count();
         let limit = Limit {
             bytes: budget.map_or(u64::MAX, |budget| budget.bytes.div_ceil(open.max(1) as u64)),
@@ -212,6 +215,9 @@ impl Migration {
                 Some(Outlet::Call) | None => self.give(device, give, limit, &stop),
             };
             stop.fetch_or(result.is_err(), Ordering::Relaxed);
+            if result.as_ref().is_ok_and(|(bytes, _)| *bytes > 0) && matches!(outlets.get(i), Some(Outlet::Fd(_))) {
+                moved();
+            }
             if result.is_ok() && device.state().is_precopy() {
                 // The figures of the next decision; a device that cannot tell them keeps the last ones.
                 let _ = device.pending_exact();
@@ -224,6 +230,7 @@ impl Migration {
             // Nothing is put behind a gap.
             if lost.is_none() {
                 lost = put(piece).err();
+                moved();
             }
             lost.is_none().then_some(parcel)
         };
@@ -243,7 +250,8 @@ impl Migration {
             return Err(error);
         }
         failed?;
-        run.rate.add(round.bytes.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes)), begun.elapsed());
+        let sum = round.bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+        run.rate.add(sum, Duration::from_nanos(last.into_inner()));
         Ok(round)
     }
 

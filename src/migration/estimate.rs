@@ -4,22 +4,23 @@
 //! thread but the device's), P19 (sizes may be unknown or nonsense: unknown is a value, never zero).
 
 use super::Migration;
+use super::sequence::grace;
 use crate::device::Device;
 use crate::dialect::State;
 use crate::error::{Error, Kind, Result};
-use crate::group::{Inner, Member};
+use crate::group::Inner;
 use crate::workers;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is left over all devices; `None` is unknown.
+/// What is left over all devices; `None` is unknown, as each sum is of which one device does not know its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// Initial data, which is to be sent before the guest stops.
     pub initial_bytes: Option<u64>,
     /// Data that changed since it was sent.
     pub dirty_bytes: Option<u64>,
-    /// What comes once the devices are stopped.
+    /// All that is left up to the ends of the streams, with what pre-copy would still bring.
     pub stop_copy_bytes: Option<u64>,
     /// Bytes consumed so far.
     pub sent_bytes: u64,
@@ -42,21 +43,37 @@ pub struct Given {
     pub other_bytes: u64,
 }
 
-/// How long the guest would stand still, by part; `None` is unknown.
+/// How long the guest would stand still, by part. A part is `None` where nothing of it is known. Where only some of it is, it is
+/// the least that it can be, `unknown` has its bit, and so is the sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// All of it.
+    /// All of it: the sum of the parts that are known.
     pub downtime: Option<Duration>,
     /// Devices come to rest: the slowest of each barrier.
     pub transition: Option<Duration>,
     /// The rest goes over the channel.
     pub transfer: Option<Duration>,
-    /// That rest.
+    /// That rest. Of each device its stop-copy size, which contains what pre-copy would bring; where it is not known, what
+    /// pre-copy would bring.
     pub bytes: Option<u64>,
     /// The rate it was reckoned with.
     pub bytes_per_second: Option<u64>,
-    /// What is unknown, in words.
+    /// [`lacks`] bits: of these something is not known.
+    pub unknown: u32,
+    /// How many devices do not know their part of it.
+    pub unknown_devices: usize,
+    /// What is unknown, and which devices are not ready, in words.
     pub notes: Vec<String>,
+}
+
+/// What an estimate lacks.
+pub mod lacks {
+    /// How long some state changes take.
+    pub const TRANSITION: u32 = 0x1;
+    /// How much some devices have left.
+    pub const BYTES: u32 = 0x2;
+    /// The rate of the channel.
+    pub const RATE: u32 = 0x4;
 }
 
 impl Migration {
@@ -88,20 +105,57 @@ impl Migration {
             return Err(Error::argument("bytes_per_second: 0; leave it out if it is not known"));
         }
         let (inner, run) = self.enter()?;
-        let pending = self.pending();
-        let mut notes = pending.notes.clone();
-        let left = [pending.initial_bytes, pending.dirty_bytes, pending.stop_copy_bytes, Some(given.other_bytes)];
-        let bytes = left.into_iter().try_fold(0u64, |sum, part| Some(sum.saturating_add(part?)));
+        let mut notes = self.pending().notes;
+        let lefts: Vec<Left> = self.devices.iter().map(|device| left(device)).collect();
+        let known = given.other_bytes > 0 || lefts.is_empty() || lefts.iter().any(|left| left.bytes.is_some());
+        let sum = lefts.iter().filter_map(|left| left.bytes).fold(given.other_bytes, u64::saturating_add);
+        let bytes = known.then_some(sum);
         let rate = given.bytes_per_second.or_else(|| run.rate.bytes_per_second());
         if rate.is_none() {
             notes.push("bandwidth: not given, and nothing was measured".to_string());
         }
         let transfer = bytes.zip(rate).map(|(bytes, rate)| time_of(bytes, rate));
-        let transition = given.transition.or_else(|| transition(&inner, &mut notes));
-        let downtime = transition.zip(transfer).map(|(a, b)| a.saturating_add(b));
-        Ok(Estimate { downtime, transition, transfer, bytes, bytes_per_second: rate, notes })
+        let moves = match given.transition {
+            Some(all) => Moves { time: Some(all), unknown: vec![false; inner.members.len()] },
+            None => moves(&inner, &mut notes),
+        };
+        let unknown_devices = lefts.iter().zip(&moves.unknown).filter(|(left, moves)| !left.all || **moves).count();
+        let lacking = [
+            (moves.unknown.contains(&true), lacks::TRANSITION),
+            (lefts.iter().any(|left| !left.all), lacks::BYTES),
+            (rate.is_none(), lacks::RATE),
+        ];
+        Ok(Estimate {
+            downtime: [moves.time, transfer].into_iter().flatten().reduce(Duration::saturating_add),
+            transition: moves.time,
+            transfer,
+            bytes,
+            bytes_per_second: rate,
+            unknown: lacking.iter().filter(|(lacks, _)| *lacks).fold(0, |all, (_, bit)| all | bit),
+            unknown_devices,
+            notes,
+        })
     }
 }
+
+/// What one device has left.
+struct Left {
+    /// At least so much; `None`: nothing is known.
+    bytes: Option<u64>,
+    /// That is all.
+    all: bool,
+}
+
+/// The stop-copy size contains what pre-copy would bring, so the two are never added; a driver that says less there than here is
+/// not believed.
+fn left(device: &Device) -> Left {
+    let Parts { initial, dirty, stop_copy, has_initial } = parts(device);
+    let precopy = [initial, dirty].into_iter().flatten().reduce(u64::saturating_add).filter(|_| has_initial);
+    Left { bytes: stop_copy.max(precopy), all: stop_copy.is_some() }
+}
+
+/// Beyond so much time what was measured counts half: a channel changes.
+const MEMORY: Duration = Duration::from_secs(2);
 
 /// Bytes over time, as the library's own drains have seen it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,9 +165,12 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Drains that moved nothing tell nothing of a channel.
+    /// `time`: from the beginning to the last byte, for while devices have nothing a channel shows nothing of itself.
     pub fn add(&mut self, bytes: u64, time: Duration) {
         if bytes > 0 {
+            if self.time > MEMORY {
+                *self = Rate { bytes: self.bytes / 2, time: self.time / 2 };
+            }
             self.bytes = self.bytes.saturating_add(bytes);
             self.time = self.time.saturating_add(time);
         }
@@ -131,34 +188,76 @@ fn time_of(bytes: u64, per_second: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+/// How long devices take to come to rest.
+struct Moves {
+    /// At least so long; `None`: nothing is known.
+    time: Option<Duration>,
+    /// By member: something of it is not known.
+    unknown: Vec<bool>,
+}
+
+use State::{PreCopy as PC, PreCopyP2p as PP, Running as RU, RunningP2p as RP, Stop as ST, StopCopy as SC};
+
+/// Changes that do the same to a device, the one that it would be asked for first. Those of a load are none of them.
+type Like = &'static [(State, State)];
+
+/// Into grace, for devices that have it.
+const INTO_GRACE: [(State, Like); 2] = [(PC, &[(PC, PP), (RU, RP)]), (RU, &[(RU, RP), (PC, PP)])];
+/// To rest, from where grace has left it.
+const TO_REST: [(State, Like); 5] = [
+    (PP, &[(PP, SC), (RP, SC), (RP, ST)]),
+    (RP, &[(RP, SC), (RP, ST), (PP, SC)]),
+    (PC, &[(PC, SC), (RU, SC), (RU, ST)]),
+    (RU, &[(RU, SC), (RU, ST), (PC, SC)]),
+    (ST, &[(ST, SC)]),
+];
+
 /// The slowest device of each barrier, as last measured.
-fn transition(inner: &Inner, notes: &mut Vec<String>) -> Option<Duration> {
-    let time = |member: &Member, state: State| member.times.get(state.number() as usize).copied().flatten();
-    let either = |member: &Member, one, other| time(member, one).or_else(|| time(member, other));
-    let (mut grace, mut stop, mut known) = (Duration::ZERO, Duration::ZERO, true);
+fn moves(inner: &Inner, notes: &mut Vec<String>) -> Moves {
+    let (mut times, mut unknown) = ([None; 2], Vec::new());
     for member in &inner.members {
-        let device = &member.device;
-        let at = device.state();
-        let has_grace = device.ability().is_ok_and(|(_, caps)| caps.p2p);
-        let runs = matches!(at, State::Running | State::PreCopy);
-        if has_grace && runs {
-            match either(member, State::PreCopyP2p, State::RunningP2p) {
-                Some(took) => grace = grace.max(took),
-                None => known = false,
-            }
+        let at = member.device.state();
+        let has_grace = member.device.ability().is_ok_and(|(_, caps)| caps.p2p);
+        let graced = if has_grace { grace(at) } else { at };
+        let steps = [like(&INTO_GRACE, at).filter(|_| graced != at), like(&TO_REST, graced)];
+        let mut lacks = false;
+        for (slowest, arcs) in times.iter_mut().zip(steps) {
+            let Some(arcs) = arcs else { continue };
+            let took = arcs.iter().find_map(|&(from, to)| member.times.of(from, to));
+            *slowest = took.max(*slowest);
+            lacks |= took.is_none();
         }
-        if at != State::StopCopy {
-            match either(member, State::StopCopy, State::Stop) {
-                Some(took) => stop = stop.max(took),
-                None => known = false,
-            }
+        if lacks {
+            let name = member.device.name();
+            notes.push(format!("{name}: how long its state changes take was not given and not measured"));
         }
-        if !known {
-            notes.push(format!("{}: how long its state changes take was not given and not measured", device.name()));
-            return None;
-        }
+        unknown.push(lacks);
     }
-    Some(grace.saturating_add(stop))
+    let known = times.into_iter().flatten().reduce(Duration::saturating_add);
+    // Where nobody has to move it takes no time.
+    Moves { time: known.or_else(|| (!unknown.contains(&true)).then_some(Duration::ZERO)), unknown }
+}
+
+fn like(table: &'static [(State, Like)], from: State) -> Option<Like> {
+    table.iter().find(|(state, _)| *state == from).map(|(_, arcs)| *arcs)
+}
+
+/// The sizes of one device that count where it is.
+struct Parts {
+    initial: Option<u64>,
+    dirty: Option<u64>,
+    stop_copy: Option<u64>,
+    /// It may have initial data.
+    has_initial: bool,
+}
+
+fn parts(device: &Device) -> Parts {
+    let (now, at) = (device.pending(), device.state());
+    // Without PRE_COPY nothing is to be sent while it runs, and a stopped device has no such data any more.
+    let has_precopy = device.ability().is_ok_and(|(_, caps)| caps.pre_copy);
+    let has_initial = has_precopy && (at.is_precopy() || at == State::Running);
+    let (initial, dirty) = if has_initial { (now.initial_bytes, now.dirty_bytes) } else { (Some(0), Some(0)) };
+    Parts { initial, dirty, stop_copy: now.stop_copy_bytes, has_initial }
 }
 
 fn pending(devices: &[Arc<Device>]) -> Pending {
@@ -172,16 +271,12 @@ fn pending(devices: &[Arc<Device>]) -> Pending {
         notes: Vec::new(),
     };
     for device in devices {
-        let (now, info) = (device.pending(), device.info());
-        // Without PRE_COPY nothing is to be sent while it runs, and a stopped device has no such data any more.
-        let has_precopy = device.ability().is_ok_and(|(_, caps)| caps.pre_copy);
-        let in_precopy = info.state.is_precopy();
-        let before = has_precopy && (in_precopy || info.state == State::Running);
-        let (initial, dirty) = if before { (now.initial_bytes, now.dirty_bytes) } else { (Some(0), Some(0)) };
+        let info = device.info();
+        let Parts { initial, dirty, stop_copy, has_initial } = parts(device);
         let parts = [
             ("initial bytes", initial, &mut all.initial_bytes),
             ("dirty bytes", dirty, &mut all.dirty_bytes),
-            ("stop-copy bytes", now.stop_copy_bytes, &mut all.stop_copy_bytes),
+            ("stop-copy bytes", stop_copy, &mut all.stop_copy_bytes),
         ];
         for (what, part, sum) in parts {
             if part.is_none() {
@@ -189,17 +284,23 @@ fn pending(devices: &[Arc<Device>]) -> Pending {
             }
             *sum = sum.zip(part).map(|(a, b)| a.saturating_add(b));
         }
-        if blocks(before, initial, info.seen_empty) {
+        if let Some(why) = blocks(has_initial, initial, info.seen_empty) {
             all.ready = false;
-            all.notes.push(format!("{}: not ready: initial data is left", device.name()));
+            all.notes.push(format!("{}: not ready: {why}", device.name()));
         }
         all.sent_bytes = all.sent_bytes.saturating_add(info.saved_bytes);
-        all.reinit_count = all.reinit_count.saturating_add(now.reinit_count);
+        all.reinit_count = all.reinit_count.saturating_add(device.pending().reinit_count);
     }
     all
 }
 
-/// C4. Where the device cannot say how much is left, it was once empty.
-fn blocks(has_precopy_data: bool, initial: Option<u64>, seen_empty: bool) -> bool {
-    has_precopy_data && initial.map_or(!seen_empty, |bytes| bytes > 0)
+/// C4: why the guest should not stop yet. Where the device cannot say how much is left, it was once empty.
+fn blocks(has_initial: bool, initial: Option<u64>, seen_empty: bool) -> Option<&'static str> {
+    match initial {
+        _ if !has_initial => None,
+        Some(0) => None,
+        Some(_) => Some("initial data is left"),
+        None if seen_empty => None,
+        None => Some("it does not say how much initial data is left, and was never empty yet"),
+    }
 }

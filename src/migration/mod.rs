@@ -28,7 +28,7 @@ use std::time::Instant;
 
 pub use abort::AbortTo;
 pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
-pub use estimate::{Estimate, Given, Pending};
+pub use estimate::{Estimate, Given, Pending, lacks};
 pub use report::{PhaseReport, Report};
 pub use sequence::Phase;
 
@@ -76,7 +76,7 @@ impl Migration {
     /// A migration in IDLE. Refused while the group has another one, and with every reason if it cannot be migrated.
     pub fn new(group: Arc<Group>, direction: Direction) -> Result<Migration> {
         let mut inner = group.enter()?;
-        if inner.in_migration {
+        if inner.migration.is_some() {
             return Err(Error::order("the group has a migration already"));
         }
         let reasons = match direction {
@@ -86,7 +86,7 @@ impl Migration {
         if !reasons.is_empty() {
             return Err(Error::unsupported(format!("the group cannot be migrated: {}", reasons.join("; "))));
         }
-        inner.in_migration = true;
+        inner.migration = Some(direction);
         inner.frozen = frozen(direction, Phase::Idle);
         let origin: Vec<State> = inner.members.iter().map(|member| member.device.state()).collect();
         for member in &mut inner.members {
@@ -147,7 +147,7 @@ impl Migration {
         self.cancel.end();
         run.stop_trackers();
         if let Some(inner) = &mut inner {
-            inner.in_migration = false;
+            inner.migration = None;
             inner.frozen = None;
             inner.members.iter_mut().for_each(|member| member.expected = None);
         }

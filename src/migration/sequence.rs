@@ -140,7 +140,7 @@ pub(crate) struct Part {
 }
 
 /// The P2P state that belongs to where a device runs; stopped devices are quiet already.
-fn grace(at: State) -> State {
+pub(super) fn grace(at: State) -> State {
     match at {
         State::Running => State::RunningP2p,
         State::PreCopy => State::PreCopyP2p,
