@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use vfiomig::device::{self, Device};
 use vfiomig::dialect::{Caps, Kind, State};
 use vfiomig::dirty;
-use vfiomig::error::Kind as Failure;
+use vfiomig::error::{Action, Kind as Failure};
 use vfiomig::migration::{AbortTo, Budget, Given, Migration, Phase, lacks};
 
 fn both() -> Config {
@@ -430,9 +430,41 @@ fn what_others_do_to_a_device_ends_the_migration() {
     // A handle that was freed.
     save.advance(Phase::SavePrecopy).unwrap();
     source.devices[0].close().unwrap();
-    assert_eq!(save.advance(Phase::SaveP2pGrace).unwrap_err().errno(), libc::ENODEV);
+    let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
+    assert_eq!((failure.errno(), failure.results()[0].action), (libc::ENODEV, Action::Dead));
     let failure = save.abort(AbortTo::Running).unwrap_err();
     assert_eq!((failure.errno(), source.states()[1]), (libc::ENODEV, State::Running), "the other one is back");
+    // fuzz 7: what cannot be read is in ERROR, whatever it was seen in last.
+    let result = &failure.results()[0];
+    assert_eq!((result.action, result.found), (Action::Dead, State::Error.number()), "{result:?}");
+}
+
+/// fuzz 9: that the reset went well hides nothing of what came after it.
+#[test]
+fn an_abort_of_a_load_names_a_device_that_did_not_come_to_rest() {
+    for config in kinds() {
+        for effect in [Effect::Errno(libc::EIO), Effect::ToError(libc::EIO)] {
+            for to in [AbortTo::Stop, AbortTo::AsItWas] {
+                let target = Rig::target(&[config.clone(), both()], 0);
+                target.group.pause().unwrap();
+                let load = target.load();
+                load.advance(Phase::LoadResuming).unwrap();
+                let writes = target.fakes[0].count(Access::StateWrite);
+                target.fakes[0].inject(Fault::from(Access::StateWrite, writes, effect.clone()));
+                let failure = load.abort(to).unwrap_err();
+                assert_eq!((failure.errno(), load.phase()), (libc::EIO, Phase::Failed), "{failure}");
+                let result = &failure.results()[0];
+                assert_eq!((result.errno, result.found), (libc::EIO, target.states()[0].number()), "{result:?}");
+                assert_eq!(target.states()[1], State::Stop, "{failure}");
+                target.fakes[0].clear_faults();
+                if target.states()[0] == State::Error {
+                    target.devices[0].reset().unwrap();
+                }
+                load.abort(to).unwrap();
+                assert_eq!(target.states(), [State::Stop; 2]);
+            }
+        }
+    }
 }
 
 #[test]

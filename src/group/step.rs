@@ -40,7 +40,15 @@ impl Outcome {
 
     /// It could not take part.
     pub fn refused(device: &Device, to: State, error: Error) -> Self {
-        failure(device, device.state(), to, error, Duration::ZERO)
+        let outcome = failure(device, device.state(), to, error, Duration::ZERO);
+        if device.is_closed() { outcome.dead() } else { outcome }
+    }
+
+    /// Its state cannot be read: it is known as one in ERROR, whatever was seen of it last.
+    pub fn dead(mut self) -> Self {
+        self.result.action = Action::Dead;
+        self.result.found = State::Error.number();
+        self
     }
 
     pub fn failed(&self) -> bool {
@@ -133,11 +141,8 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
         Err(error) => {
             // A failed request was followed by a look at the device; what failed before one was not.
             let unread = error.results().is_empty() && device.observe().is_err();
-            let mut outcome = failure(device, from, to, error, begun.elapsed());
-            if unread {
-                outcome.result.action = Action::Dead;
-            }
-            outcome
+            let outcome = failure(device, from, to, error, begun.elapsed());
+            if unread { outcome.dead() } else { outcome }
         }
     }
 }

@@ -53,7 +53,7 @@ impl Migration {
         for (outcome, lost) in outcomes.iter_mut().zip(lost) {
             // A device that could not be read or reset explains more than that it was not moved.
             match lost {
-                Some(lost) if outcome.failed() || lost.failed() => *outcome = lost,
+                Some(lost) if lost.failed() => *outcome = lost,
                 Some(lost) => *outcome = lost.then(outcome.clone()),
                 None => {}
             }
@@ -100,7 +100,7 @@ fn look_again(inner: &mut Inner) -> Vec<Option<Outcome>> {
     side_by_side(inner, &vec![true; inner.members.len()], |device| {
         // Once more, for what is given up here is a guest's device.
         let error = device.observe().or_else(|_| device.observe()).err()?;
-        Some(with_action(Outcome::refused(device, State::Running, error), Action::Dead))
+        Some(Outcome::refused(device, State::Running, error).dead())
     })
 }
 
@@ -111,13 +111,15 @@ fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
         let from = device.state();
         Some(match device.reset() {
             Ok(()) => {
-                let mut outcome = with_action(Outcome::nothing(device), Action::Reset);
-                outcome.result = DeviceResult { from: from.number(), duration: begun.elapsed(), ..outcome.result };
+                let mut outcome = Outcome::nothing(device);
+                let (from, duration) = (from.number(), begun.elapsed());
+                outcome.result = DeviceResult { from, duration, action: Action::Reset, ..outcome.result };
                 outcome
             }
             Err(error) => {
-                let action = if device.observe().is_err() { Action::Dead } else { Action::None };
-                with_action(Outcome::refused(device, State::Running, error), action)
+                let unread = device.observe().is_err();
+                let outcome = Outcome::refused(device, State::Running, error);
+                if unread { outcome.dead() } else { outcome }
             }
         })
     });
@@ -125,11 +127,6 @@ fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
         *touched &= outcome.as_ref().is_none_or(Outcome::failed);
     }
     outcomes
-}
-
-fn with_action(mut outcome: Outcome, action: Action) -> Outcome {
-    outcome.result.action = action;
-    outcome
 }
 
 /// Something of each chosen device, at the same time.
