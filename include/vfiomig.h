@@ -655,6 +655,21 @@
 #define VFIOMIG_ABORT_TO_AS_IT_WAS 2
 
 /**
+ * vfiomig_estimate.unknown: how long some state changes take.
+ */
+#define VFIOMIG_ESTIMATE_TRANSITION 1
+
+/**
+ * vfiomig_estimate.unknown: how much some devices have left.
+ */
+#define VFIOMIG_ESTIMATE_BYTES 2
+
+/**
+ * vfiomig_estimate.unknown: the rate of the channel.
+ */
+#define VFIOMIG_ESTIMATE_RATE 4
+
+/**
  * The descriptor of a vfiomig_channel is given.
  */
 #define VFIOMIG_CHANNEL_FD 1
@@ -908,7 +923,9 @@ struct vfiomig_pending {
    */
   uint64_t dirty_bytes;
   /**
-   * What STOP_COPY will bring. v1 and draft: pending_bytes, known only in STOP_COPY.
+   * All that is left up to the end of the stream, with what pre-copy would still bring: never to be added to the two above. In
+   * STOP_COPY it goes down with what is read, and is 0 from VFIOMIG_CHUNK_END on. v1 and draft: pending_bytes, known only in
+   * STOP_COPY.
    */
   uint64_t stop_copy_bytes;
   /**
@@ -1329,7 +1346,8 @@ struct vfiomig_policy {
 };
 
 /**
- * What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number.
+ * What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number, and is the sum of which one
+ * device does not know its part (vfiomig_migration_get_estimate() gives the sum of the others).
  */
 struct vfiomig_migration_pending {
   /**
@@ -1349,7 +1367,8 @@ struct vfiomig_migration_pending {
    */
   uint64_t dirty_bytes;
   /**
-   * What comes once the devices are stopped.
+   * All that is left up to the ends of the streams, with what pre-copy would still bring: the two above are never added to it.
+   * Once devices are in STOP_COPY it goes down with what is read, to 0.
    */
   uint64_t stop_copy_bytes;
   /**
@@ -1393,7 +1412,8 @@ struct vfiomig_estimate_options {
 };
 
 /**
- * For how long the guest would stand still, by part; VFIOMIG_UNKNOWN where a part is not known.
+ * For how long the guest would stand still, by part. VFIOMIG_UNKNOWN where nothing of a part is known. Where only some of it is,
+ * the part is the least that it can be, its bit in `unknown` is set, and downtime_ns is the least too.
  */
 struct vfiomig_estimate {
   /**
@@ -1405,7 +1425,7 @@ struct vfiomig_estimate {
    */
   uint32_t flags;
   /**
-   * All of it.
+   * All of it: the sum of the parts that are known.
    */
   uint64_t downtime_ns;
   /**
@@ -1417,13 +1437,22 @@ struct vfiomig_estimate {
    */
   uint64_t transfer_ns;
   /**
-   * What is left.
+   * What is left: of each device stop_copy_bytes, which contains what pre-copy would bring; where that is not known, what
+   * pre-copy would bring.
    */
   uint64_t bytes;
   /**
    * The rate it was reckoned with.
    */
   uint64_t bytes_per_second;
+  /**
+   * VFIOMIG_ESTIMATE_*: of these something is not known. 0: all is known.
+   */
+  uint32_t unknown;
+  /**
+   * How many devices do not know their part of it; the notes name them.
+   */
+  uint32_t unknown_devices;
 };
 
 /**
@@ -2050,7 +2079,8 @@ int vfiomig_group_new(const struct vfiomig_group_options *o, struct vfiomig_grou
 void vfiomig_group_free(struct vfiomig_group *g);
 
 /**
- * Adds a device. It stays the caller's: freed while it is in the group, it leaves an empty place that answers -ENODEV.
+ * Adds a device. It stays the caller's. Freed while it is in the group, its place goes with the next call on the group, and its
+ * name may be added again; during a migration the place stays, and fails that migration with -ENODEV.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (NULL, a name that the group has already, -ENODEV: freed), ORDER (a migration of the
  * group exists). Threads: whole. Blocks: for calls in progress. Since: 0.1
@@ -2060,7 +2090,7 @@ int vfiomig_group_add_device(struct vfiomig_group *g,
                              struct vfiomig_error **errp);
 
 /**
- * Removes a device.
+ * Removes a device. One that is freed needs no removal.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
  * Blocks: for calls in progress. Since: 0.1
@@ -2103,10 +2133,10 @@ int vfiomig_group_check(struct vfiomig_group *g,
 /**
  * Stops all devices, by way of their P2P states and side by side; those with an open save session are held in STOP_COPY. vCPUs
  * are stopped by now. If a device fails, none is stopped that was not yet; vfiomig_group_resume() brings them back. The error
- * has one result per device.
+ * has one result per device. Devices that cannot be migrated have no states and take no part, nor does one that was freed during
+ * a migration; that is no error, and vfiomig_group_get_report() says so.
  *
- * Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, or has failed), DEVICE, PROTOCOL, STALE, ARGUMENT (-ENODEV:
- * a device was freed). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+ * Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, or has failed), DEVICE, PROTOCOL, STALE. Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
  */
 int vfiomig_group_pause(struct vfiomig_group *g,
                         struct vfiomig_error **errp);
@@ -2270,7 +2300,8 @@ int vfiomig_migration_get_pending(struct vfiomig_migration *m,
                                   struct vfiomig_error **errp);
 
 /**
- * For how long the guest would stand still if it were stopped now. Asks no device. `notes` may be NULL; else it receives a report,
+ * For how long the guest would stand still if it were stopped now. Asks no device. Times are those that each device's change from
+ * the one state to the other took last, in this process and not in a load; a first save has none but of what was paused. `notes` may be NULL; else it receives a report,
  * also if there is nothing to say, whose text has a line for each part that is unknown and each device that is not ready.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1

@@ -450,7 +450,7 @@ fn an_abort_of_a_load_names_a_device_that_did_not_come_to_rest() {
                 let load = target.load();
                 load.advance(Phase::LoadResuming).unwrap();
                 let writes = target.fakes[0].count(Access::StateWrite);
-                target.fakes[0].inject(Fault::from(Access::StateWrite, writes, effect.clone()));
+                target.fakes[0].inject(Fault::from(Access::StateWrite, writes, effect));
                 let failure = load.abort(to).unwrap_err();
                 assert_eq!((failure.errno(), load.phase()), (libc::EIO, Phase::Failed), "{failure}");
                 let result = &failure.results()[0];

@@ -106,7 +106,8 @@ pub unsafe extern "C" fn vfiomig_group_free(g: *mut vfiomig_group) {
     unsafe { free("vfiomig_group_free", g) };
 }
 
-/// Adds a device. It stays the caller's: freed while it is in the group, it leaves an empty place that answers -ENODEV.
+/// Adds a device. It stays the caller's. Freed while it is in the group, its place goes with the next call on the group, and its
+/// name may be added again; during a migration the place stays, and fails that migration with -ENODEV.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, a name that the group has already, -ENODEV: freed), ORDER (a migration of the
 /// group exists). Threads: whole. Blocks: for calls in progress. Since: 0.1
@@ -126,7 +127,7 @@ pub unsafe extern "C" fn vfiomig_group_add_device(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Removes a device.
+/// Removes a device. One that is freed needs no removal.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
 /// Blocks: for calls in progress. Since: 0.1
@@ -236,10 +237,10 @@ pub unsafe extern "C" fn vfiomig_group_check(
 
 /// Stops all devices, by way of their P2P states and side by side; those with an open save session are held in STOP_COPY. vCPUs
 /// are stopped by now. If a device fails, none is stopped that was not yet; vfiomig_group_resume() brings them back. The error
-/// has one result per device.
+/// has one result per device. Devices that cannot be migrated have no states and take no part, nor does one that was freed during
+/// a migration; that is no error, and vfiomig_group_get_report() says so.
 ///
-/// Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, or has failed), DEVICE, PROTOCOL, STALE, ARGUMENT (-ENODEV:
-/// a device was freed). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+/// Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, or has failed), DEVICE, PROTOCOL, STALE. Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
 ///
 /// # Safety
 /// `g` is NULL or a live handle; `errp` is NULL or valid.

@@ -83,7 +83,8 @@ impl Group {
         Group { options, gate: Gate::new(inner), trackers: RwLock::default() }
     }
 
-    /// Adds a device. Refused for a name that the group has already, and while a migration exists.
+    /// Adds a device. Refused for a name that the group has already, and while a migration exists. The place of a device whose
+    /// handle was freed goes with the next call on the group, at the latest when the group's migration has ended.
     pub fn add_device(&self, device: Arc<Device>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.check_no_migration("adding a device")?;
@@ -98,10 +99,13 @@ impl Group {
         Ok(())
     }
 
-    /// Removes a device; also one whose handle was freed. Refused while a migration exists.
+    /// Removes a device. One whose handle was freed is gone already. Refused while a migration exists.
     pub fn remove_device(&self, device: &Arc<Device>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.check_no_migration("removing a device")?;
+        if device.is_closed() {
+            return Ok(());
+        }
         let before = inner.members.len();
         inner.members.retain(|member| !Arc::ptr_eq(&member.device, device));
         if inner.members.len() == before {
@@ -155,15 +159,27 @@ impl Group {
     }
 
     pub(crate) fn enter(&self) -> Result<Pass<'_, Inner>> {
-        self.gate.enter_whole().map_err(|denied| match denied {
+        let mut inner = self.gate.enter_whole().map_err(|denied| match denied {
             Denied::Busy => Error::busy("another call on this group is in progress"),
             Denied::Reentry => Error::reentry("called from a callback of a call on the same group"),
             Denied::Closed => Error::gone("the group handle was freed"),
-        })
+        })?;
+        inner.drop_freed();
+        Ok(inner)
     }
 }
 
 impl Inner {
+    /// The places of freed devices: nobody can name them any more, so whichever call comes first clears them away. A migration
+    /// counts its members by their places, so during one they stay.
+    fn drop_freed(&mut self) {
+        let freed = |member: &Member| member.device.is_closed();
+        if self.migration.is_none() && self.members.iter().any(freed) {
+            self.members.retain(|member| !freed(member));
+            self.results.clear();
+        }
+    }
+
     fn check_no_migration(&self, what: &str) -> Result<()> {
         if self.migration.is_some() {
             return Err(Error::order(format!("{what} is refused while a migration of the group exists")));

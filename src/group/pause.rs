@@ -3,7 +3,7 @@
 use super::members::{Group, Inner, Member};
 use super::plan::{self, Rest, Way};
 use super::step::{Outcome, Step, never, results, verdict};
-use crate::device::OnFailure;
+use crate::device::{Device, OnFailure};
 use crate::dialect::State;
 use crate::error::{Error, Result};
 
@@ -11,7 +11,8 @@ impl Group {
     /// Stops all devices, by way of their P2P states; those with an open save session are held in STOP_COPY. vCPUs are stopped
     /// by now. *whole; blocks in the kernel for as long as the slowest device takes.*
     ///
-    /// If a device fails, none is stopped that was not yet; resume brings them back.
+    /// If a device fails, none is stopped that was not yet; resume brings them back. Devices that have no migration states, or whose
+    /// handle was freed in a migration, take no part; the results say so.
     pub fn pause(&self) -> Result<()> {
         self.rest("pause", Rest::Hold, plan::STEPS)
     }
@@ -42,11 +43,23 @@ impl Group {
         if let Some(loading) = inner.members.iter().find(|member| member.device.state() == State::Resuming) {
             return Err(Error::order(format!("{what} is refused: {} is loading", loading.device.name())));
         }
-        let rests = vec![Some(rest); inner.members.len()];
-        let outcomes = inner.settle(&rests, steps, Barrier::Strict);
+        let absent: Vec<Option<String>> = inner.members.iter().map(|member| absence(&member.device)).collect();
+        let rests: Vec<Option<Rest>> = absent.iter().map(|absent| absent.is_none().then_some(rest)).collect();
+        let mut outcomes = inner.settle(&rests, steps, Barrier::Strict);
+        for (outcome, absent) in outcomes.iter_mut().zip(absent) {
+            outcome.result.message.extend(absent);
+        }
         inner.keep(what, results(&outcomes));
         verdict(what, &outcomes)
     }
+}
+
+/// Why a device takes no part: whoever stops and continues a guest does so with it as without the library.
+fn absence(device: &Device) -> Option<String> {
+    if device.is_closed() {
+        return Some(format!("{}: its handle was freed: it takes no part", device.name()));
+    }
+    device.ability().err().map(|error| format!("{error}: it has no states and takes no part"))
 }
 
 /// What happens behind a barrier that a device has missed.

@@ -169,7 +169,7 @@ impl Rate {
     pub fn add(&mut self, bytes: u64, time: Duration) {
         if bytes > 0 {
             if self.time > MEMORY {
-                *self = Rate { bytes: self.bytes / 2, time: self.time / 2 };
+                *self = Rate { bytes: self.bytes / 2, time: self.time.checked_div(2).unwrap_or_default() };
             }
             self.bytes = self.bytes.saturating_add(bytes);
             self.time = self.time.saturating_add(time);
