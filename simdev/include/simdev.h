@@ -70,6 +70,16 @@ struct simdev_options {
 
 /* A device in RUNNING; NULL if the options make none. */
 struct simdev *simdev_new(const struct simdev_options *o);
+/*
+ * A device that behaves as a driver of the kernel or a vfio-user server does, by name: "mlx5", "hisi_acc", "pds", "qat",
+ * "virtio", "xe", "mtty", "spdk-v1", "libvfio-user-v1", "libvfio-user-v2"; NULL for any other. seed 0: a state of zeros.
+ * A request that would hurt the host of such a driver aborts the program.
+ */
+struct simdev *simdev_new_peer(const char *name, uint64_t seed);
+/* The VMM has closed the device fd (1), or opened it again (0). A data call while it is closed aborts the program. */
+void simdev_close_fd(const struct simdev *d, int closed);
+/* 1: its state says that it runs, but a step that failed has left it standing still. */
+int simdev_stands_still(const struct simdev *d);
 /* Call it when no client uses the table any more. */
 void simdev_free(struct simdev *d);
 
@@ -117,7 +127,7 @@ enum simdev_access {
 
 enum simdev_effect {
 	SIMDEV_ERRNO,       /* value: positive errno; nothing is done */
-	SIMDEV_ERRNO_MOVED, /* value: positive errno; a state change that was done */
+	SIMDEV_ERRNO_MOVED, /* value: positive errno; a state change that was done, a data call that has taken bytes */
 	SIMDEV_TO_ERROR,    /* value: positive errno */
 	SIMDEV_LIE,         /* value: what is answered */
 	SIMDEV_NO_FD,

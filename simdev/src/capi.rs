@@ -3,7 +3,8 @@
 use crate::config::{BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Precopy, PrecopyEnd, Trapped, Window};
 use crate::device::Device;
 use crate::faults::{Access, Effect, Fault, FaultId};
-use std::ffi::{CString, c_char, c_int, c_void};
+use crate::peers::Peer;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::time::Duration;
 use vfiomig::transport::ops::Ops;
 
@@ -148,6 +149,44 @@ pub unsafe extern "C" fn simdev_new(o: *const Options) -> *mut Simdev {
     }
     let Some(config) = config(&options) else { return std::ptr::null_mut() };
     Box::into_raw(Box::new(Simdev { device: Device::new(config), texts: Default::default() }))
+}
+
+/// A device that behaves as the driver or server of that name, or NULL if there is none.
+///
+/// # Safety
+/// `name` is NULL or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn simdev_new_peer(name: *const c_char, seed: u64) -> *mut Simdev {
+    if name.is_null() {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: the function's contract; it is not NULL.
+    let name = unsafe { CStr::from_ptr(name) };
+    let Some(peer) = name.to_str().ok().and_then(Peer::from_name) else { return std::ptr::null_mut() };
+    let config = Config { seed: (seed != 0).then_some(seed), ..peer.config() };
+    Box::into_raw(Box::new(Simdev { device: Device::new(config), texts: Default::default() }))
+}
+
+/// The VMM has closed the device fd (1), or opened it again (0).
+///
+/// # Safety
+/// `d` is NULL or a handle that lives.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn simdev_close_fd(d: *const Simdev, closed: c_int) {
+    // SAFETY: the function's contract.
+    if let Some(d) = unsafe { handle(d) } {
+        d.device.close_fd(closed != 0);
+    }
+}
+
+/// Whether its state says that it runs although it stands still.
+///
+/// # Safety
+/// `d` is NULL or a handle that lives.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn simdev_stands_still(d: *const Simdev) -> c_int {
+    // SAFETY: the function's contract.
+    unsafe { handle(d) }.map_or(0, |d| c_int::from(d.device.stands_still()))
 }
 
 /// Frees the handle. No client may use its table any more; texts that it gave are gone.

@@ -1,5 +1,7 @@
 //! What a device is like.
 
+use crate::habits::Habits;
+
 /// A migration protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -59,6 +61,8 @@ pub enum Trapped {
     AtMost(usize),
     /// EINVAL unless 1, 2, 4 or 8 bytes, naturally aligned.
     Word,
+    /// This errno: only a mapping reaches the data.
+    Refused(i32),
 }
 
 /// How much of the state is offered while the device runs.
@@ -111,6 +115,15 @@ pub enum Kernel {
     V7_3,
 }
 
+/// What a DMA log that is on says to START.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// The errno: EINVAL, and EEXIST where firmware has the ranges of a log that was left over.
+    Refused(i32),
+    /// 0: it goes on with the new ranges.
+    Taken,
+}
+
 /// Device DMA logging (features 6, 7, 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaLog {
@@ -130,6 +143,16 @@ pub struct DmaLog {
     pub stops_itself: bool,
     /// REPORT replaces what is in the bitmap instead of adding to it, so it wants a bitmap of its own (P10).
     pub overwrites: bool,
+    /// The largest tracking page: a hint above it is answered with this (mlx5).
+    pub max_page_size: u64,
+    /// START answers with the page size that was asked for, whatever is tracked (pds).
+    pub echoes_page_size: bool,
+    /// START of a range of pages that are no multiple of this is EINVAL (pds: 64).
+    pub region_pages: u64,
+    /// REPORT of a part of a range is ENOTSUP (libvfio-user).
+    pub whole_ranges: bool,
+    /// START on a log that is on.
+    pub restart: Restart,
 }
 
 impl Default for DmaLog {
@@ -143,6 +166,11 @@ impl Default for DmaLog {
             whole_words: false,
             stops_itself: false,
             overwrites: false,
+            max_page_size: u64::MAX,
+            echoes_page_size: false,
+            region_pages: 1,
+            whole_ranges: false,
+            restart: Restart::Refused(libc::EINVAL),
         }
     }
 }
@@ -210,6 +238,9 @@ pub struct Config {
     pub max_io: usize,
     /// v2: DMA logging.
     pub dma_log: Option<DmaLog>,
+
+    /// What else the driver does.
+    pub habits: Habits,
 }
 
 impl Default for Config {
@@ -244,6 +275,7 @@ impl Default for Config {
             accept_truncated: false,
             max_io: usize::MAX,
             dma_log: None,
+            habits: Habits::PLAIN,
         }
     }
 }

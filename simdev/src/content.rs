@@ -94,6 +94,10 @@ pub(crate) struct Form {
     pub sum: bool,
     /// Bytes offered while running.
     pub precopy: usize,
+    /// Those never change.
+    pub fixed: bool,
+    /// The last segment may come while running.
+    pub ends_early: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -140,6 +144,7 @@ impl Content {
     /// Changes `len` bytes at `offset`, to `value` and its mixes.
     pub fn touch(&mut self, offset: usize, len: usize, value: u64) {
         let end = offset.saturating_add(len).min(self.bytes.len());
+        let offset = if self.form.fixed { offset.max(self.limit(true) * GRANULE) } else { offset };
         for at in offset..end {
             self.bytes[at] = self.bytes[at].wrapping_add((mix(value ^ at as u64) as u8) | 1);
         }
@@ -194,12 +199,53 @@ impl Content {
     pub fn pending(&self, running: bool) -> u64 {
         let Some(save) = &self.save else { return 0 };
         let (fresh, dirty) = self.left(running);
-        fresh + dirty + if running || save.finished { 0 } else { HEADER as u64 }
+        let last_comes = !save.finished && (!running || self.ends_now());
+        fresh + dirty + if last_comes { HEADER as u64 } else { 0 }
+    }
+
+    /// Whether the last segment may come while the device runs: nothing else is left at all.
+    fn ends_now(&self) -> bool {
+        let left = |save: &Save| save.fresh.count(false) + save.dirty.count(false);
+        self.form.ends_early && self.save.as_ref().is_some_and(|save| left(save) == 0)
+    }
+
+    /// Bytes of a whole stream, the longer of those with and without a part that was sent while running.
+    pub fn stream_len(&self) -> u64 {
+        let whole = |running: bool| {
+            let mut copy = self.clone();
+            copy.begin_save();
+            let mut len = 0;
+            while let Some(segment) = running.then(|| copy.next_segment(true)).flatten() {
+                len += segment.len() as u64;
+            }
+            while let Some(segment) = copy.next_segment(false) {
+                len += segment.len() as u64;
+            }
+            len
+        };
+        whole(true).max(whole(false))
+    }
+
+    /// All that is left, as one piece.
+    pub fn rest(&mut self) -> Vec<u8> {
+        std::iter::from_fn(|| self.next_segment(false)).flatten().collect()
+    }
+
+    /// Takes a piece of several segments.
+    pub fn load_piece(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while !bytes.is_empty() {
+            let total = Header::decode(bytes)?.total();
+            let (segment, rest) = bytes.split_at_checked(total).ok_or("a segment is cut")?;
+            self.load_segment(segment)?;
+            bytes = rest;
+        }
+        Ok(())
     }
 
     /// The next segment. The last one, made only when the device is stopped, has no payload and says how long the state is.
     pub fn next_segment(&mut self, running: bool) -> Option<Vec<u8>> {
         let (limit, form, size) = (self.limit(running), self.form, self.bytes.len());
+        let ends_now = self.ends_now();
         let save = self.save.as_mut()?;
         let mut header = Header { last: false, pad: 0, seq: save.seq, len: 0, crc: 0, offset: 0 };
         let mut most = (form.segment - HEADER) / GRANULE;
@@ -211,7 +257,7 @@ impl Content {
         }
         let set = if save.fresh.first(running).is_some() { &mut save.fresh } else { &mut save.dirty };
         let Some(first) = set.first(running) else {
-            if running || save.finished {
+            if (running && !ends_now) || save.finished {
                 return None;
             }
             save.finished = true;
@@ -220,6 +266,9 @@ impl Content {
             save.seq += 1;
             return Some(segment::build(header, &[], form.sum));
         };
+        // An identity comes in segments of its own, so that a stream always has the same length.
+        let early = self.bytes.len().min(form.precopy) / GRANULE;
+        let limit = if form.fixed && first < early { limit.min(early) } else { limit };
         let mut end = first;
         while end < limit && end - first < most && set.has(end) {
             set.put(end, false);
@@ -282,7 +331,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn content(size: usize, seed: Option<u64>, segment: usize, vary: bool, precopy: usize) -> Content {
-        Content::new(size, seed, Form { segment, vary, sum: true, precopy })
+        Content::new(size, seed, Form { segment, vary, sum: true, precopy, fixed: false, ends_early: false })
     }
 
     proptest! {

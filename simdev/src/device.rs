@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::faults::{Access, Effect, Fault, FaultId};
+use crate::habits::hurt;
 use crate::info::{BAR, BAR_SIZE, MIGRATION_REGION};
 use crate::judge::Violation;
 use crate::level::Level;
@@ -12,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vfiomig::dialect::State;
@@ -23,6 +24,10 @@ pub(crate) struct Shared {
     pub draft: bool,
     pub real_fd: bool,
     pub report_adds_bits: bool,
+    /// Clients that have it open.
+    pub transports: AtomicUsize,
+    /// The last one has closed it.
+    pub fd_closed: AtomicBool,
 }
 
 /// A software device; clones are the same device.
@@ -40,6 +45,8 @@ impl Device {
             draft: config.is_draft(),
             real_fd: config.data == crate::config::DataPath::RealFd,
             report_adds_bits: config.dma_log.is_some_and(|log| !log.overwrites),
+            transports: AtomicUsize::new(0),
+            fd_closed: AtomicBool::new(false),
             machine: Mutex::new(Machine::new(config)),
         }))
     }
@@ -112,22 +119,32 @@ impl Shared {
         if !m.config.can_reset {
             return Err(libc::EINVAL);
         }
-        m.reset();
-        Ok(())
+        m.reset()
     }
 
     pub fn data_read(&self, session: Option<u64>, buf: &mut [u8]) -> Result<usize, i32> {
-        let (mut m, effect) = self.begin(Access::DataRead)?;
+        self.check_open();
+        let (mut m, effect) = self.begin(Access::DataRead).inspect_err(|&errno| {
+            self.machine.lock().read_failed(session, buf.len(), errno);
+        })?;
+        m.wait_for_data()?;
         m.session_read(session, buf, effect)
     }
 
     pub fn data_write(&self, session: Option<u64>, buf: &[u8]) -> Result<usize, i32> {
+        self.check_open();
         let (mut m, effect) = self.begin(Access::DataWrite)?;
         m.session_write(session, buf, effect)
     }
 
     pub fn precopy_info(&self, session: Option<u64>, info: &mut [u8]) -> Result<(), i32> {
-        let (mut m, effect) = self.begin(Access::PrecopyInfo)?;
+        self.check_open();
+        let (mut m, effect) = self.begin(Access::PrecopyInfo).inspect_err(|&errno| {
+            let mut m = self.machine.lock();
+            if m.config.habits.info_kills {
+                m.read_failed(session, 0, errno);
+            }
+        })?;
         m.precopy_info(session, info, effect)
     }
 
@@ -137,6 +154,27 @@ impl Shared {
 
     pub fn session_number(&self) -> u64 {
         self.machine.lock().sessions.opened
+    }
+
+    /// The data fd holds no reference to the device: once its fd is closed, the driver touches freed memory.
+    fn check_open(&self) {
+        if self.fd_closed.load(Ordering::Relaxed) {
+            hurt("a call on a data fd after the device fd was closed");
+        }
+    }
+
+    /// open().
+    pub fn opened(&self) {
+        if self.transports.fetch_add(1, Ordering::Relaxed) == 0 && self.fd_closed.swap(false, Ordering::Relaxed) {
+            self.machine.lock().open_again();
+        }
+    }
+
+    /// close().
+    pub fn closed(&self) {
+        if self.transports.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.fd_closed.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -208,7 +246,7 @@ impl Device {
     /// Changes state bytes, as a guest that uses the device does. EBUSY, counted, while it does not run.
     pub fn touch(&self, offset: usize, len: usize, value: u64) -> Result<(), i32> {
         let mut m = self.0.machine.lock();
-        if !m.level.running() {
+        if !m.runs() {
             m.touch_refused += 1;
             return Err(libc::EBUSY);
         }
@@ -220,6 +258,21 @@ impl Device {
     /// Changes the whole state.
     pub fn redirty(&self, value: u64) -> Result<(), i32> {
         self.touch(0, usize::MAX, value)
+    }
+
+    /// The VMM closes the device fd, or opens it again, where the device is reached by functions; a transport does so by
+    /// itself. A call on a data fd while it is closed aborts the test.
+    pub fn close_fd(&self, closed: bool) {
+        if self.0.fd_closed.swap(closed, Ordering::Relaxed) && !closed {
+            self.0.machine.lock().open_again();
+        }
+    }
+
+    /// A former owner has left DMA logging on, for ranges of {iova, size}.
+    pub fn leave_dma_log_on(&self, page_size: u64, ranges: &[(u64, u64)]) {
+        let mut m = self.0.machine.lock();
+        m.dma.tracker = Some(crate::dma::Tracker::left_over(page_size, ranges));
+        m.dma.client_knows = false;
     }
 
     /// Its DMA goes through `space` from here on.
@@ -309,6 +362,11 @@ impl Device {
     /// The bits.
     pub fn level(&self) -> Level {
         self.0.machine.lock().level
+    }
+
+    /// Whether its state says that it runs although it stands still (R1.3).
+    pub fn stands_still(&self) -> bool {
+        self.0.machine.lock().frozen
     }
 
     /// A copy of the internal state.

@@ -1,7 +1,7 @@
 //! DMA into guest RAM, its exact log, and the logs a device offers: v2 DMA logging, the draft's dirty pfns.
 
 use crate::bytes::{u32_at, u64_at};
-use crate::config::DmaLog;
+use crate::config::{DmaLog, Restart};
 use crate::faults::Effect;
 use crate::iova_bitmap::{IovaBitmap, Report};
 use crate::judge::Judge;
@@ -28,6 +28,8 @@ pub(crate) struct Dma {
     pub tracker: Option<Tracker>,
     /// L8: the client need not know.
     pub stopped_itself: bool,
+    /// The client has started it, and did not ask for its end.
+    pub client_knows: bool,
 }
 
 /// Device DMA logging, started.
@@ -40,6 +42,12 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
+    /// A log that somebody else has left on.
+    pub fn left_over(page_size: u64, ranges: &[(u64, u64)]) -> Self {
+        let ranges = ranges.iter().map(|&(start, size)| (start, start + size)).collect();
+        Tracker { page_size, ranges, dirty: BTreeSet::new() }
+    }
+
     pub fn ranges(&self) -> Vec<(u64, u64)> {
         self.ranges.iter().map(|&(start, end)| (start, end - start)).collect()
     }
@@ -79,8 +87,8 @@ pub(crate) fn start(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload: 
     if payload.len() < 24 {
         return refuse("P6", format!("DMA_LOGGING_START of {} bytes", payload.len()), libc::EINVAL);
     }
-    if dma.tracker.is_some() {
-        return refuse("L1", "START while started".into(), libc::EINVAL);
+    if let (Some(_), Restart::Refused(errno)) = (&dma.tracker, config.restart) {
+        return if dma.client_knows { refuse("L1", "START while started".into(), errno) } else { Err(errno) };
     }
     let hint = u64_at(payload, 0);
     let count = u32_at(payload, 8);
@@ -107,6 +115,9 @@ pub(crate) fn start(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload: 
         if ranges.iter().any(|&(from, to)| iova < to && end > from) {
             return refuse("L2", format!("range {iova:#x} + {len:#x} overlaps another"), libc::EINVAL);
         }
+        if len.div_ceil(config.page_size) % config.region_pages != 0 {
+            return Err(libc::EINVAL);
+        }
         ranges.push((iova, end));
     }
     // L3: firmware has sizes of log, in powers of two.
@@ -114,10 +125,14 @@ pub(crate) fn start(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload: 
     if total < u128::from(config.min_total) || total > u128::from(config.max_total) {
         return Err(libc::EOPNOTSUPP);
     }
-    let page_size = config.page_size.max(hint);
-    payload[0..8].copy_from_slice(&page_size.to_ne_bytes());
-    dma.stopped_itself = false;
-    dma.tracker = Some(Tracker { page_size, ranges, dirty: BTreeSet::new() });
+    let page_size =
+        if config.echoes_page_size { config.page_size } else { config.page_size.max(hint).min(config.max_page_size) };
+    let told = if config.echoes_page_size { hint } else { page_size };
+    payload[0..8].copy_from_slice(&told.to_ne_bytes());
+    let dirty =
+        dma.tracker.take().filter(|before| before.page_size == page_size).map_or_else(BTreeSet::new, |t| t.dirty);
+    (dma.stopped_itself, dma.client_knows) = (false, true);
+    dma.tracker = Some(Tracker { page_size, ranges, dirty });
     Ok(())
 }
 
@@ -158,6 +173,9 @@ pub(crate) fn report(
     let exact = tracker.ranges.contains(&(iova, end));
     let inside = tracker.ranges.iter().any(|&(from, to)| iova >= from && end <= to);
     let aligned = inside && iova % size == 0 && end % size == 0;
+    if !exact && config.whole_ranges {
+        return Err(libc::EOPNOTSUPP);
+    }
     if !exact && !aligned {
         return refuse("L7", format!("REPORT of {iova:#x} + {len:#x} is no started range"), libc::EINVAL);
     }

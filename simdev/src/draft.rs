@@ -17,6 +17,8 @@ pub(crate) struct Pfn {
     count: u64,
     /// The bitmap that the next data_offset presents.
     ready: Option<Vec<u8>>,
+    /// What data_offset presents until pending_bytes is read, where it follows what was asked for last.
+    shown: Option<Vec<u8>>,
 }
 
 impl Machine {
@@ -24,6 +26,9 @@ impl Machine {
         if !self.level.saving() {
             self.judge.record("V1-7", "pending_bytes read although not SAVING");
             return 0;
+        }
+        if self.registers.pfn.shown.take().is_some() && self.registers.staged.as_ref().is_some_and(|s| s.bitmap) {
+            self.acknowledge("D5");
         }
         self.content.pending(self.level.running())
     }
@@ -37,6 +42,10 @@ impl Machine {
             self.acknowledge("D5");
         }
         if let Some(bitmap) = self.registers.pfn.ready.take() {
+            return self.stage(&bitmap, true);
+        }
+        if let Some(bitmap) = self.registers.pfn.shown.clone() {
+            self.judge.record("D3", "data_offset read without pending_bytes after copied_pfns: it shows the bitmap");
             return self.stage(&bitmap, true);
         }
         let bytes = self.content.next_segment(self.level.running()).unwrap_or_else(|| {
@@ -64,6 +73,9 @@ impl Machine {
         }
         if self.registers.staged.is_some() {
             self.acknowledge("D5");
+        }
+        if self.config.habits.offset_follows {
+            self.registers.pfn.shown = Some(Vec::new());
         }
         let fresh = std::mem::take(&mut self.registers.pfn.fresh);
         if self.registers.pfn.ready.take().is_some() && !fresh {
@@ -103,7 +115,11 @@ impl Machine {
             log.remove(&page);
         }
         pfn.count += copied;
-        pfn.ready = Some(words.iter().flat_map(|w| w.to_ne_bytes()).collect());
+        let bitmap: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        if let Some(shown) = &mut pfn.shown {
+            shown.clone_from(&bitmap);
+        }
+        pfn.ready = Some(bitmap);
         Ok(copied)
     }
 }

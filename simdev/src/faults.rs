@@ -60,7 +60,8 @@ pub enum Effect {
     /// Fails and does nothing.
     Errno(i32),
     /// A state change fails after the device has moved (V2-5: EMFILE). Reading a log fails after the log was cleared, with
-    /// half of it told (L6, T6); an unmap, with half of the mappings gone (T7). Elsewhere as `Errno`.
+    /// half of it told (L6, T6); an unmap, with half of the mappings gone (T7). A data call fails after the bytes were
+    /// taken: a read has dropped them. A write of data_size, after the segment was taken. Elsewhere as `Errno`.
     ErrnoMoved(i32),
     /// Fails, and the device is in ERROR.
     ToError(i32),
@@ -110,8 +111,10 @@ pub struct FaultId(pub usize);
 impl Access {
     /// Requests of which `Effect::ErrnoMoved` does a part.
     pub(crate) fn moves(self) -> bool {
+        use Access::{DataRead, DataSizeWrite, DataWrite};
         use Access::{DmaLogReport, HwptGetDirty, IoasUnmap, StateWrite, Type1Get, Type1Unmap};
         matches!(self, StateWrite | DmaLogReport | Type1Get | Type1Unmap | HwptGetDirty | IoasUnmap)
+            || matches!(self, DataRead | DataWrite | DataSizeWrite)
     }
 
     /// P2 is about one session: a vCPU may touch the BAR while the VMM waits for a state change, and a harvest may read

@@ -41,7 +41,7 @@ impl Machine {
         let index = u32::from_ne_bytes(info[8..12].try_into().expect("4 bytes"));
         let (mut flags, mut size, mut caps) = (0, 0, Vec::new());
         if let (MIGRATION_REGION, Some(region)) = (index, &self.region) {
-            (flags, size) = (REGION_RW | REGION_CAPS, region.size);
+            (flags, size) = (REGION_RW | REGION_CAPS, self.config.habits.region_size.unwrap_or(region.size));
             let kind = match self.config.dialect {
                 Dialect::Draft { region_type, .. } => region_type,
                 _ => 3,

@@ -16,12 +16,15 @@ mod device;
 mod dma;
 mod draft;
 mod faults;
+mod habits;
 mod info;
 mod iommufd;
 mod iova_bitmap;
 mod judge;
 mod level;
 mod machine;
+mod peers;
+mod poll;
 mod ram;
 mod ranges;
 mod region;
@@ -36,14 +39,18 @@ mod v2;
 mod watch;
 mod writers;
 
-pub use config::{BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Kernel, Precopy, PrecopyEnd, Trapped, Window};
+pub use config::{
+    BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Kernel, Precopy, PrecopyEnd, Restart, Trapped, Window,
+};
 pub use device::{Device, Runner};
 pub use faults::{Access, Effect, Fault, FaultId};
+pub use habits::{AfterFailure, Arcs, BadEnd, Beyond, DeadFd, Habits, Poll, Ready, Refusal, ResetLeaves, Size};
 pub use info::MIGRATION_REGION;
 pub use iommufd::{Iommufd, IommufdConfig};
 pub use judge::Violation;
 pub use level::{Level, register_path, request_path};
 pub use machine::Transition;
+pub use peers::Peer;
 pub use ram::Ram;
 pub use space::{Mapping, Space};
 pub use type1::{Type1, Type1Config};

@@ -4,6 +4,7 @@ use crate::config::{BadLoad, Config};
 use crate::content::{Content, Form};
 use crate::dma::Dma;
 use crate::faults::{Access, Effect, Faults};
+use crate::habits::{BadEnd, ResetLeaves, hurt};
 use crate::judge::Judge;
 use crate::level::Level;
 use crate::region::Region;
@@ -13,6 +14,7 @@ use parking_lot::MutexGuard;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use vfiomig::dialect::State;
 
 /// One step of a device between two levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,18 @@ pub(crate) struct Machine {
     pub touch_refused: u64,
     requests: u64,
     pub busy: u32,
+    /// Bytes of a whole stream.
+    pub image: u64,
+    /// Its state says that it runs, but it stands still (R1.3).
+    pub frozen: bool,
+    /// STOP_COPY was left too early: only a reset helps.
+    stuck: bool,
+    /// Any request but a reset hurts the host.
+    pub poisoned: bool,
+    /// A load was begun since the last reset.
+    pub load_used: bool,
+    /// How long the request takes on after a step that failed.
+    pause: Duration,
 }
 
 impl Machine {
@@ -62,10 +76,19 @@ impl Machine {
             vary: config.vary_segments,
             sum: config.judge_content,
             precopy: config.precopy_len(),
+            fixed: config.habits.fixed_precopy,
+            ends_early: config.habits.ends_in_precopy,
         };
+        let content = Content::new(config.state_size, config.seed, form);
+        let image = content.stream_len();
+        assert!(
+            !config.habits.one_segment || config.window_size >= image,
+            "one segment of {image} bytes needs a window of as many"
+        );
         Machine {
             level: Level(Level::RUNNING),
-            content: Content::new(config.state_size, config.seed, form),
+            content,
+            image,
             region: (!config.is_v2()).then(|| Region::new(&config)),
             registers: Registers::default(),
             sessions: Sessions::default(),
@@ -77,13 +100,23 @@ impl Machine {
             touch_refused: 0,
             requests: 0,
             busy: 0,
+            frozen: false,
+            stuck: false,
+            poisoned: false,
+            load_used: false,
+            pause: Duration::ZERO,
             config,
         }
     }
 
     /// N12, W1: a v1 device in NDMA starts no DMA; v2's P2P states stop peer-to-peer DMA only. N14: none in ERROR.
     pub fn may_dma(&self) -> bool {
-        self.level.running() && (self.config.is_v2() || !self.level.has(Level::NDMA))
+        self.runs() && (self.config.is_v2() || !self.level.has(Level::NDMA))
+    }
+
+    /// What its state says is not always so (R1.3).
+    pub fn runs(&self) -> bool {
+        self.level.running() && !self.frozen
     }
 
     fn log(&mut self, to: Level, begin_ns: u64, request: u64) {
@@ -110,13 +143,38 @@ impl Machine {
     }
 
     /// N16. The device's own state is lost, which a test can see: it is zero.
-    pub fn reset(&mut self) {
-        let begin = now();
+    pub fn reset(&mut self) -> Result<(), i32> {
+        let (begin, leaves) = (now(), self.config.habits.reset_leaves);
+        let awake = self.level.running() || self.level.resuming() || self.level.is_error();
+        if leaves != ResetLeaves::Running && !awake {
+            return Err(libc::EINVAL);
+        }
+        self.resets += 1;
+        (self.frozen, self.stuck, self.poisoned, self.load_used) = (false, false, false, false);
+        self.sessions.forget();
+        if leaves == ResetLeaves::SameIfAwake && !self.level.is_error() {
+            self.content.wipe();
+            if self.level.saving() {
+                self.content.begin_save();
+            } else if self.level.resuming() {
+                self.content.begin_load();
+            }
+            return Ok(());
+        }
         self.close_window();
         self.content.wipe();
-        self.resets += 1;
         if self.level != Level(Level::RUNNING) {
             self.log(Level(Level::RUNNING), begin, 0);
+        }
+        Ok(())
+    }
+
+    /// close() of the device fd and open() again, where that resets.
+    pub fn open_again(&mut self) {
+        if self.config.habits.open_resets {
+            let resets = self.resets;
+            let _ = self.reset();
+            self.resets = resets;
         }
     }
 
@@ -150,14 +208,7 @@ impl Machine {
         let from = self.level;
         if from.resuming() && !to.resuming() {
             self.sessions.take_real_load(&mut self.content, &mut self.judge);
-            let parts = self.sessions.unfinished_record().filter(|_| !self.config.accept_truncated);
-            let result = match parts {
-                Some(text) => Err(text),
-                None => self.content.finish_load(self.config.accept_truncated),
-            };
-            if let Err(text) = result {
-                return Err(self.bad_load("N2", format!("left RESUMING: {text}")));
-            }
+            self.end_load()?;
             self.close_window();
         }
         if from.saving() && !to.saving() {
@@ -179,9 +230,80 @@ impl Machine {
         if !from.resuming() && to.resuming() {
             self.close_window();
             self.content.begin_load();
+            if self.load_used && self.config.habits.remembers_load {
+                self.judge.record("R12-21", "a second load without a reset is judged by what the first left");
+            }
         }
+        self.sessions.moved_on();
         self.log(to, begin, request);
         Ok(())
+    }
+
+    /// What RESUMING is left with.
+    fn end_load(&mut self) -> Result<(), i32> {
+        let habits = self.config.habits;
+        if self.sessions.was_refused() {
+            return self.bad_end(habits.after_refusal, "F6", "RESUMING was left after a refused write".into());
+        }
+        let truncated = self.config.accept_truncated;
+        let result = match self.sessions.unfinished_record().filter(|_| !truncated) {
+            Some(text) => Err(text),
+            None => self.content.finish_load(truncated),
+        };
+        result.or_else(|text| self.bad_end(habits.cut, "N2", format!("left RESUMING: {text}")))
+    }
+
+    /// RESUMING is left with a stream that is no whole one.
+    fn bad_end(&mut self, end: BadEnd, rule: &'static str, text: String) -> Result<(), i32> {
+        let errno = match end {
+            BadEnd::AsConfigured => return Err(self.bad_load(rule, text)),
+            BadEnd::Accepted => {
+                self.judge.record(rule, text);
+                // What is there is taken, whatever it is.
+                let _ = self.content.finish_load(true);
+                return Ok(());
+            }
+            BadEnd::Stays(errno) => errno,
+            BadEnd::StaysDead(errno, pause) => {
+                self.sessions.end();
+                self.pause = pause;
+                errno
+            }
+        };
+        self.judge.record(rule, text);
+        Err(errno)
+    }
+
+    /// What of the driver's habits stands against a step.
+    fn stopped_by_habit(&mut self, to: Level) -> Option<i32> {
+        let (from, habits) = (self.level, self.config.habits);
+        if habits.dead_stream_stays && from.saving() && from.running() && self.sessions.failed() {
+            return Some(libc::ENODEV);
+        }
+        let leaves_early = from.state() == State::StopCopy && !to.saving() && (self.stuck || self.unread().is_some());
+        if habits.must_drain && leaves_early {
+            self.stuck = true;
+            self.sessions.end();
+            return Some(libc::EIO);
+        }
+        None
+    }
+
+    /// A step that failed is half done.
+    fn half_done(&mut self, to: Level, errno: i32) {
+        let (from, habits) = (self.level, self.config.habits);
+        self.frozen |= habits.lies && depth(to) > depth(from);
+        if habits.eio_hurts && errno == libc::EIO && from.saving() && from.running() && !to.saving() {
+            self.poisoned = true;
+            self.sessions.end();
+        }
+    }
+
+    /// A request that the driver does not survive.
+    pub fn check_host(&self, what: &str) {
+        if self.poisoned {
+            hurt(&format!("{what} after EIO from a step that ended a pre-copy"));
+        }
     }
 
     /// N11; what the client gets.
@@ -209,6 +331,10 @@ impl<'a> Busy<'a> {
             guard.judge.record("P2", format!("{access:?} while another request is in progress"));
         }
         guard.busy += u32::from(counted);
+        if access == Access::DmaLogStop {
+            // Whatever comes of it, the client does not take the log for one that is on.
+            guard.dma.client_knows = false;
+        }
         let (effect, delay) = guard.faults.meet(access);
         let mut busy = Busy { guard, counted };
         busy.sleep(delay);
@@ -223,7 +349,7 @@ impl<'a> Busy<'a> {
         }
     }
 
-    fn sleep(&mut self, delay: Duration) {
+    pub fn sleep(&mut self, delay: Duration) {
         if !delay.is_zero() {
             MutexGuard::unlocked(&mut self.guard, || std::thread::sleep(delay));
         }
@@ -250,20 +376,41 @@ impl<'a> Busy<'a> {
             let (effect, delay) = ahead.get(i).copied().unwrap_or_else(|| self.faults.meet(Access::Enter(to.state())));
             self.sleep(delay);
             match effect {
-                Some(Effect::Errno(errno)) => return Err(errno),
+                Some(Effect::Errno(errno)) => {
+                    self.half_done(to, errno);
+                    return Err(errno);
+                }
                 Some(Effect::ToError(errno)) => {
                     self.go_to_error();
                     return Err(errno);
                 }
                 _ => {}
             }
+            if let Some(errno) = self.stopped_by_habit(to) {
+                return Err(errno);
+            }
+            let from = self.level;
             let result = self.step(to, begin, request);
+            let pause = std::mem::take(&mut self.pause);
+            self.sleep(pause);
+            if result.is_ok() && depth(to) < depth(from) {
+                self.frozen = false;
+            }
             if result.is_err() && !v2 && !self.level.is_error() && self.level != origin {
                 self.log(origin, now(), request);
             }
             result?;
         }
         Ok(())
+    }
+}
+
+/// How far a level is from running.
+fn depth(level: Level) -> u32 {
+    match level.state() {
+        State::Running | State::PreCopy => 0,
+        State::RunningP2p | State::PreCopyP2p => 1,
+        _ => 2,
     }
 }
 

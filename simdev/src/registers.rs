@@ -19,12 +19,18 @@ const PLACES: u64 = 4;
 pub(crate) struct Registers {
     /// v1: pending_bytes was read and said that there is more.
     pub started: bool,
+    /// v1: device_state was written since `staged` was made.
+    pub restarted: bool,
+    /// v1: pending_bytes said 0.
+    pub empty: bool,
     pub staged: Option<Staged>,
     /// RESUMING: what data_offset said, and since then the bytes written.
     resume: Option<u64>,
     written: Ranges,
     /// Segments so far: the place moves.
     index: u64,
+    /// One segment was taken, where there is to be one only.
+    taken: bool,
     /// A fault moved the place of the segment that is to be loaded.
     moved: Option<u64>,
     pub pfn: Pfn,
@@ -124,7 +130,12 @@ pub(crate) fn write(device: &Shared, offset: u64, buf: &[u8]) -> Result<usize, i
     match access {
         Access::StateWrite => m.state_write(value(buf) as u32, effect)?,
         _ if m.level.is_error() => return m.refuse("N14", format!("{access:?} in ERROR"), libc::EIO),
-        Access::DataSizeWrite => m.commit(value(buf))?,
+        Access::DataSizeWrite => {
+            m.commit(value(buf))?;
+            if let Some(Effect::ErrnoMoved(errno)) = effect {
+                return Err(errno);
+            }
+        }
         Access::PfnWrite => m.pfn_write(offset, value(buf)),
         Access::OddAccess if (offset, buf.len()) == (4, 4) => {}
         Access::OddAccess => return m.odd(draft, offset, buf.len(), "write"),
@@ -168,7 +179,11 @@ impl Busy<'_> {
         if !to.is_valid(ndma) {
             return self.refuse("W6", format!("device_state {value:#x} is no state"), libc::EINVAL).map(drop);
         }
+        if self.config.habits.arcs.is_some_and(|arcs| !arcs.contains(&(from.0, to.0))) {
+            return Err(libc::EINVAL);
+        }
         self.go(&register_path(from, to))?;
+        self.v1_restart();
         match effect {
             Some(Effect::ErrnoMoved(errno)) => Err(errno),
             _ => Ok(()),
@@ -217,6 +232,12 @@ impl Machine {
         });
     }
 
+    /// A segment of no bytes, at no place.
+    pub fn stage_nothing(&mut self) {
+        self.registers.staged =
+            Some(Staged { offset: 0, len: 0, told: 0, told_len: None, read: Ranges::default(), bitmap: false });
+    }
+
     /// What of the staged bytes can be seen not to have been read: trapped ones only. Mapped ones are judged by content.
     pub fn staged_unread(&self) -> Option<String> {
         let (staged, region) = (self.registers.staged.as_ref()?, self.region.as_ref()?);
@@ -242,6 +263,9 @@ impl Machine {
 
     fn data_offset(&mut self, effect: Option<Effect>) -> Result<u64, i32> {
         if self.level.resuming() {
+            if self.config.habits.one_segment && (self.registers.resume.is_some() || self.registers.taken) {
+                return self.refuse("R12-25", "data_offset read twice while RESUMING".into(), libc::EIO).map(|_| 0);
+            }
             if let (Some(Effect::MoveWindow), Some(region)) = (effect, &self.region) {
                 let now = self.registers.moved.unwrap_or(self.place());
                 self.registers.moved = Some(self.elsewhere(now, self.config.segment_size as u64));
@@ -259,7 +283,7 @@ impl Machine {
         if self.config.is_draft() {
             self.draft_data_offset()
         } else {
-            self.v1_data_offset()
+            self.v1_data_offset()?
         }
         if let (Some(Effect::MoveWindow), Some(staged)) = (effect, self.registers.staged.as_ref()) {
             let (from, len) = (staged.offset, staged.len);
@@ -301,6 +325,7 @@ impl Machine {
             Trapped::Any => Ok(len),
             Trapped::Short(most) => Ok(len.min(most)),
             Trapped::AtMost(most) if len <= most => Ok(len),
+            Trapped::Refused(errno) => Err(errno),
             Trapped::Word if matches!(len, 1 | 2 | 4 | 8) && offset % len as u64 == 0 => Ok(len),
             _ => Err(libc::EINVAL),
         }
@@ -317,6 +342,9 @@ impl Machine {
 
     fn data_read(&mut self, offset: u64, buf: &mut [u8], effect: Option<Effect>) -> Result<usize, i32> {
         if let Some(errno) = self.outside(offset, buf.len()) {
+            return Err(errno);
+        }
+        if let Some(Effect::ErrnoMoved(errno)) = effect {
             return Err(errno);
         }
         let len = moved(effect, self.trapped(offset, buf.len())?);
@@ -380,7 +408,10 @@ impl Machine {
         if let Some(region) = &self.region {
             region.put(offset, &buf[..len]);
         }
-        Ok(len)
+        match effect {
+            Some(Effect::ErrnoMoved(errno)) => Err(errno),
+            _ => Ok(len),
+        }
     }
 
     /// A write of data_size while RESUMING (V1-9, D6): takes the segment.
@@ -403,6 +434,9 @@ impl Machine {
         if len == 0 {
             return self.refuse("V1-9", "a segment of 0 bytes".into(), libc::EINVAL).map(drop);
         }
+        if self.config.habits.one_segment && len != self.image {
+            return Err(libc::EINVAL);
+        }
         let end = place.checked_add(len).filter(|&end| end <= self.data_end());
         let (Some(end), Some(region)) = (end, &self.region) else {
             return self.refuse("V1-10", format!("a segment of {len} bytes does not fit"), libc::EINVAL).map(drop);
@@ -417,7 +451,10 @@ impl Machine {
         }
         self.registers.index += 1;
         let rule = if self.config.is_draft() { "D6" } else { "V1-10" };
-        if let Err(text) = self.content.load_segment(&bytes) {
+        self.registers.taken = true;
+        let one = self.config.habits.one_segment;
+        let loaded = if one { self.content.load_piece(&bytes) } else { self.content.load_segment(&bytes) };
+        if let Err(text) = loaded {
             if self.config.bad_load == BadLoad::Keep {
                 // What follows cannot make it good.
                 self.content.begin_load();

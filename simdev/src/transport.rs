@@ -4,7 +4,7 @@ use crate::device::{Device, Shared};
 use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vfiomig::error::{Errno, Error, Kind};
@@ -15,6 +15,7 @@ use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
 impl Device {
     /// A transport to the device. It keeps the device alive.
     pub fn transport(&self) -> Box<dyn Transport> {
+        self.0.opened();
         Box::new(Direct(Arc::clone(&self.0)))
     }
 
@@ -42,6 +43,12 @@ impl Device {
 }
 
 struct Direct(Arc<Shared>);
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}
 
 fn errno<T>(result: Result<T, i32>) -> Result<T, Errno> {
     result.map_err(Errno::new)
@@ -82,7 +89,8 @@ impl Transport for Direct {
         if self.0.real_fd {
             return Ok(Box::new(RealData(own(fd))));
         }
-        Ok(Box::new(Data { device: Arc::clone(&self.0), session: self.0.session_number() }))
+        let poll = self.0.machine.lock().poll_fd();
+        Ok(Box::new(Data { device: Arc::clone(&self.0), session: self.0.session_number(), poll }))
     }
     fn data_fd_is_real(&self) -> bool {
         self.0.real_fd
@@ -102,6 +110,7 @@ fn own(fd: i32) -> File {
 struct Data {
     device: Arc<Shared>,
     session: u64,
+    poll: Option<Arc<OwnedFd>>,
 }
 
 impl DataFd for Data {
@@ -115,7 +124,10 @@ impl DataFd for Data {
         errno(self.device.precopy_info(Some(self.session), info.bytes_mut()))
     }
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        if self.poll.is_some() {
+            self.device.machine.lock().update_poll();
+        }
+        self.poll.as_ref().map(|fd| fd.as_fd())
     }
 }
 

@@ -6,15 +6,19 @@ use crate::content::Content;
 use crate::device::Shared;
 use crate::dma;
 use crate::faults::{Access, Effect};
+use crate::habits::{AfterFailure, Beyond, DeadFd, Poll, Ready, Refusal, Size, hurt};
 use crate::judge::Judge;
 use crate::level::{Level, request_path};
 use crate::machine::{Busy, Machine};
+use crate::poll;
 use crate::region::memory_file;
 use crate::segment::{HEADER, Header};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use vfiomig::dialect::State;
 
 const GET: u32 = 1 << 16;
@@ -33,6 +37,8 @@ pub(crate) struct Sessions {
     opted_in: bool,
     /// C9: not yet told.
     reinit: bool,
+    /// The unfinished record of a load that was given up, where the next one goes on with it.
+    partial: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -45,15 +51,57 @@ struct Session {
     informed: bool,
     /// The device's side of a real descriptor.
     file: Option<File>,
+    /// Bytes that were read or written.
+    count: u64,
+    /// When its data began to be made.
+    since: Instant,
+    /// What each further read says.
+    failed: Option<i32>,
+    /// A part of the stream was refused: what is written is counted, and no more.
+    refused: bool,
+    /// Pre-copy info made all data anew.
+    renewed: Option<Instant>,
+    /// What its client polls.
+    timer: Option<Arc<OwnedFd>>,
 }
 
 impl Sessions {
     pub fn end(&mut self) {
-        if let Some(file) = self.live.take().and_then(|s| s.file) {
+        let session = self.live.take();
+        if let Some(session) = session.as_ref().filter(|session| session.load) {
+            self.partial.clone_from(&session.record);
+        }
+        // A dead fd is ready: who sleeps wakes up.
+        if let Some(timer) = session.as_ref().and_then(|session| session.timer.as_ref()) {
+            poll::ready_in(timer, Some(Duration::ZERO));
+        }
+        if let Some(file) = session.and_then(|s| s.file) {
             // The nearest that a memory file comes to a dead descriptor (F5). It cannot fail in a way that matters.
             let _ = file.set_len(0);
         }
         self.reinit = false;
+    }
+
+    /// Whether a part of a load was refused.
+    pub fn was_refused(&self) -> bool {
+        self.live.as_ref().is_some_and(|session| session.refused)
+    }
+
+    /// Whether the stream of a save has failed for good.
+    pub fn failed(&self) -> bool {
+        self.live.as_ref().is_some_and(|session| session.failed.is_some())
+    }
+
+    /// A reset.
+    pub fn forget(&mut self) {
+        self.partial.clear();
+    }
+
+    /// The device makes its data anew in each state.
+    pub fn moved_on(&mut self) {
+        if let Some(session) = &mut self.live {
+            session.since = Instant::now();
+        }
     }
 
     pub fn unread(&self) -> Option<String> {
@@ -209,6 +257,7 @@ fn lie(effect: Option<Effect>, truth: u64) -> u64 {
 impl Busy<'_> {
     /// The data fd of the answer.
     fn set_state(&mut self, number: u32, effect: Option<Effect>) -> Result<i32, i32> {
+        self.check_host("SET");
         let from = self.level.state();
         let (p2p, pre_copy) = caps(self);
         let to = State::from_number(number);
@@ -237,7 +286,21 @@ impl Busy<'_> {
                 (Some(file), _) => hand_out(file, load),
             };
             let informed = !self.config.needs_info;
-            self.sessions.live = Some(Session { load, record: Vec::new(), position: 0, informed, file });
+            let partial = std::mem::take(&mut self.sessions.partial);
+            let record = if load && self.config.habits.keeps_partial { partial } else { Vec::new() };
+            self.sessions.live = Some(Session {
+                load,
+                record,
+                position: 0,
+                informed,
+                file,
+                count: 0,
+                since: Instant::now(),
+                failed: None,
+                refused: false,
+                renewed: None,
+                timer: None,
+            });
             if effect != Some(Effect::NoFd) {
                 self.sessions.opened += 1;
             }
@@ -250,6 +313,23 @@ impl Busy<'_> {
             (Some(Effect::UnexpectedFd), DataPath::Functions) => NO_NUMBER,
             _ => -1,
         })
+    }
+}
+
+impl Busy<'_> {
+    /// A call on the data fd waits, or says EAGAIN, until the data are there.
+    pub(crate) fn wait_for_data(&mut self) -> Result<(), i32> {
+        let habits = self.config.habits;
+        let begins = self.sessions.live.as_ref().is_some_and(|session| session.count == 0);
+        if self.sessions.failed() || (habits.first_read > 0 && begins) {
+            return Ok(());
+        }
+        let Some(left) = self.not_ready(habits.ready) else { return Ok(()) };
+        if matches!(habits.ready, Ready::Again(_)) {
+            return Err(libc::EAGAIN);
+        }
+        self.sleep(left);
+        Ok(())
     }
 }
 
@@ -272,6 +352,11 @@ impl Machine {
     }
 
     fn stop_copy_size(&self) -> u64 {
+        match self.config.habits.size {
+            Size::Constant => return self.image,
+            Size::WithoutHeaders => return self.content.bytes.len() as u64,
+            Size::Left => {}
+        }
         if self.level.saving() {
             return self.content.pending(false);
         }
@@ -296,6 +381,70 @@ impl Machine {
         }
     }
 
+    /// A read, or pre-copy info, that failed: what it has dropped, and what the others will say.
+    pub(crate) fn read_failed(&mut self, number: Option<u64>, len: usize, errno: i32) {
+        let habits = self.config.habits;
+        if matches!(errno, libc::EAGAIN | libc::ENOMSG) || self.session(number, false).is_err() {
+            return;
+        }
+        if habits.read_loses_bytes {
+            self.drop_bytes(len);
+        }
+        if let Some(session) = &mut self.sessions.live {
+            session.failed = match habits.after_failed_read {
+                AfterFailure::GoesOn => None,
+                AfterFailure::Always(errno) => Some(errno),
+                AfterFailure::TheSame => Some(errno),
+            };
+        }
+    }
+
+    /// Bytes that were copied to nowhere.
+    fn drop_bytes(&mut self, len: usize) {
+        let mut nowhere = vec![0; len.min(64 << 10)];
+        // There may be none.
+        let _ = self.take(&mut nowhere, len);
+    }
+
+    /// What a client of this session polls; `None` where the driver has no descriptor.
+    pub(crate) fn poll_fd(&mut self) -> Option<Arc<OwnedFd>> {
+        match (self.config.habits.poll, &mut self.sessions.live) {
+            (Poll::None, _) => None,
+            (Poll::Real, Some(session)) if !session.load => {
+                Some(Arc::clone(session.timer.get_or_insert_with(|| Arc::new(poll::timer()))))
+            }
+            _ => Some(Arc::new(poll::always())),
+        }
+    }
+
+    /// Brings the poll in line with what there is to read.
+    pub(crate) fn update_poll(&self) {
+        let Some(session) = &self.sessions.live else { return };
+        let Some(timer) = &session.timer else { return };
+        let running = self.level.running();
+        let begins = self.config.habits.first_read > 0 && session.count == 0;
+        let bytes = session.position < session.record.len()
+            || ((session.informed || !running) && self.content.pending(running) > 0);
+        let wait = if begins { None } else { self.not_ready(self.config.habits.ready) };
+        let now = Some(Duration::ZERO);
+        // PRE_COPY that is empty polls as nothing, although a read would say so at once.
+        let due = if session.failed.is_some() {
+            now
+        } else if bytes || !running {
+            wait.or(now)
+        } else {
+            None
+        };
+        poll::ready_in(timer, due);
+    }
+
+    /// How long the data are not there.
+    fn not_ready(&self, ready: Ready) -> Option<Duration> {
+        let session = self.sessions.live.as_ref()?;
+        let (Ready::Sleeps(after) | Ready::Again(after)) = ready else { return None };
+        after.checked_sub(session.since.elapsed()).filter(|left| !left.is_zero())
+    }
+
     /// read() of the data fd.
     pub(crate) fn session_read(
         &mut self,
@@ -304,8 +453,27 @@ impl Machine {
         effect: Option<Effect>,
     ) -> Result<usize, i32> {
         self.session(number, false)?;
-        let (running, most) = (self.level.running(), self.config.max_io);
-        let most = if let Some(Effect::Short(n)) = effect { n.min(most) } else { most };
+        if let Some(errno) = self.sessions.live.as_ref().and_then(|session| session.failed) {
+            return Err(errno);
+        }
+        let most = if let Some(Effect::Short(n)) = effect { n } else { usize::MAX };
+        if let Some(Effect::ErrnoMoved(errno)) = effect {
+            self.drop_bytes(buf.len());
+            return Err(errno);
+        }
+        let n = self.take(buf, most)?;
+        if let Some(session) = &mut self.sessions.live {
+            session.count += n as u64;
+        }
+        Ok(n)
+    }
+
+    /// The next bytes of a save.
+    fn take(&mut self, buf: &mut [u8], most: usize) -> Result<usize, i32> {
+        let first = self.config.habits.first_read;
+        let begins = self.sessions.live.as_ref().is_some_and(|session| session.count == 0) && first > 0;
+        let running = self.level.running();
+        let most = most.min(self.config.max_io).min(if begins { first } else { usize::MAX });
         let want = buf.len().min(most);
         let Machine { sessions, content, config, .. } = self;
         let Some(session) = &mut sessions.live else { return Err(libc::ENODEV) };
@@ -338,13 +506,45 @@ impl Machine {
         buf: &[u8],
         effect: Option<Effect>,
     ) -> Result<usize, i32> {
-        self.session(number, true)?;
+        let (habits, image) = (self.config.habits, self.image);
+        if let Err(errno) = self.session(number, true) {
+            return Err(match habits.dead_fd {
+                DeadFd::WriteHurts => hurt("a write on a data fd whose state was left"),
+                DeadFd::NoMemoryIfLong if buf.len() as u64 > image => libc::ENOMEM,
+                _ => errno,
+            });
+        }
         let most = if let Some(Effect::Short(n)) = effect { n } else { usize::MAX };
-        let n = buf.len().min(self.config.max_io).min(most);
+        let mut n = buf.len().min(self.config.max_io).min(most);
+        self.load_used |= n > 0;
         let Machine { sessions, content, .. } = self;
         let Some(session) = &mut sessions.live else { return Err(libc::ENODEV) };
+        let left = image.saturating_sub(session.count);
+        match habits.beyond {
+            Beyond::NoMemory if n as u64 > left => return Err(libc::ENOMEM),
+            Beyond::Short if left == 0 && n > 0 => return Err(libc::EINVAL),
+            Beyond::Short => n = n.min(usize::try_from(left).unwrap_or(usize::MAX)),
+            _ => {}
+        }
+        session.count += n as u64;
+        if session.refused {
+            return match habits.refusal {
+                Refusal::Dead(_) => Err(libc::ENODEV),
+                Refusal::EachWrite(errno) => Err(errno),
+                _ => Ok(n),
+            };
+        }
         session.record.extend_from_slice(&buf[..n]);
+        if let Some(Effect::ErrnoMoved(errno)) = effect {
+            return parse(&mut session.record, content).map_or(Err(errno), |()| Err(errno));
+        }
         if let Err(text) = parse(&mut session.record, content) {
+            if let Refusal::Dead(errno) | Refusal::EachWrite(errno) | Refusal::Once(errno) = habits.refusal {
+                session.refused = true;
+                session.record.clear();
+                self.judge.record("F1", text);
+                return Err(errno);
+            }
             // F6: the session is dead, whether or not the device stays in RESUMING.
             self.sessions.end();
             self.content.begin_load();
@@ -360,6 +560,7 @@ impl Machine {
         info: &mut [u8],
         effect: Option<Effect>,
     ) -> Result<(), i32> {
+        self.check_host("pre-copy info");
         if !self.config.has_precopy_info || self.config.data == DataPath::RealFd {
             return Err(libc::ENOTTY);
         }
@@ -370,13 +571,28 @@ impl Machine {
             self.judge.record("C7", "pre-copy info not zeroed");
         }
         self.session(number, false)?;
+        if self.sessions.failed() {
+            return Err(libc::ENODEV);
+        }
         if !(self.level.saving() && self.level.running()) {
             return self.refuse("C2", format!("pre-copy info in {}", self.level.state()), libc::EINVAL).map(drop);
+        }
+        let (habits, offered) = (self.config.habits, self.config.precopy_len());
+        if let (Some(after), Some(session)) = (habits.renews, &mut self.sessions.live) {
+            match session.renewed {
+                Some(last) if last.elapsed() < after => {}
+                Some(_) => {
+                    session.renewed = Some(Instant::now());
+                    self.content.mark(0, offered, false);
+                }
+                None => session.renewed = Some(Instant::now()),
+            }
         }
         let (initial, dirty) = self.content.left(true);
         let Some(session) = &mut self.sessions.live else { return Err(libc::ENODEV) };
         session.informed = true;
         // Bytes of a record in memory count with what they come from.
+        let initial = if habits.initial_stays { offered as u64 } else { initial };
         let initial = lie(effect, initial + (session.record.len() - session.position) as u64);
         let reinit = std::mem::take(&mut self.sessions.reinit);
         if self.sessions.opted_in {

@@ -58,10 +58,17 @@ int main(void)
 	uint64_t page[4], at, len, i, n;
 	unsigned char data[1000];
 	void *memory;
+	struct simdev *peer;
 	int fault;
 
 	CHECK(sizeof(struct simdev_options) == 80);
 	CHECK(!simdev_new(&bad));
+	CHECK(!simdev_new_peer("ice", 1) && !simdev_new_peer(NULL, 1));
+	peer = simdev_new_peer("mlx5", 1);
+	CHECK(peer && simdev_checksum(peer) && !simdev_stands_still(peer));
+	simdev_close_fd(peer, 1);
+	simdev_close_fd(peer, 0);
+	simdev_free(peer);
 	CHECK(simdev_checksum(a.d) != simdev_checksum(b.d));
 	CHECK(simdev_redirty(a.d, 100, 50, 3) == 0 && simdev_dma_write(a.d, 42) == 0);
 	CHECK(simdev_take_dma_log(a.d, page, 4) == 1 && page[0] == 42);

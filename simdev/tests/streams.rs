@@ -63,7 +63,7 @@ fn v1_in_every_window() {
         for ndma in [false, true] {
             for trapped in [Trapped::Any, Trapped::Short(100), Trapped::AtMost(512), Trapped::Word] {
                 let most = match trapped {
-                    Trapped::Any | Trapped::Short(_) => usize::MAX,
+                    Trapped::Any | Trapped::Short(_) | Trapped::Refused(_) => usize::MAX,
                     Trapped::AtMost(n) => n,
                     Trapped::Word => 8,
                 };
