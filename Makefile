@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-examples check-race check-asan check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
+.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-examples check-race check-asan fuzz check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -97,6 +97,7 @@ check: check-rust abi check-c check-examples  ## All tests that need neither roo
 
 check-rust:
 	$(CARGO) test $(CARGOFLAGS) --workspace
+	CARGO_TARGET_DIR='$(TARGET)/fuzz' $(CARGO) test $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml
 
 check-c: $(STAGE)/.done $(PANIC)/lib/libvfiomig.so.$(ABI)
 	CC='$(CC)' c-tests/run.sh '$(STAGE)' '$(PANIC)/lib' '$(OUT)/c-tests'
@@ -119,6 +120,10 @@ check-race:  ## The thread tests under ThreadSanitizer
 
 check-asan:  ## The tests with lying and failing devices under AddressSanitizer
 	tests/asan.sh '$(CARGO)' '$(TARGET)/asan'
+
+FUZZ_SECONDS ?= 60
+fuzz:  ## Fuzz under AddressSanitizer: make fuzz [FUZZ_SECONDS=60] [FUZZ_TARGET=region]; fuzz/README.md
+	fuzz/run.sh '$(CARGO)' '$(TARGET)/fuzz' '$(FUZZ_SECONDS)' $(FUZZ_TARGET)
 
 check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migratable devices, in a VM
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
@@ -162,13 +167,15 @@ bench-qemu: $(STAGE)/.done  ## Measure the dirty harvest beside QEMU's own code 
 
 lint:  ## Formatting, clippy, documentation, shell scripts
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(CARGO) clippy $(CARGOFLAGS) --workspace --all-targets --all-features -- -D warnings
+	CARGO_TARGET_DIR='$(TARGET)/fuzz' $(CARGO) clippy $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --workspace --no-deps --document-private-items
 	shellcheck -x $$(git ls-files '*.sh' .ci/run)
 
 clean:  ## Remove everything that was built
 	$(CARGO) clean
-	rm -rf $(TARGET)/inject-panic $(TARGET)/tsan $(TARGET)/asan
+	rm -rf $(TARGET)/inject-panic $(TARGET)/tsan $(TARGET)/asan $(TARGET)/fuzz
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16

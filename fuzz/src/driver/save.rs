@@ -1,0 +1,157 @@
+//! Bytes that come out of a device.
+
+use super::{Driver, LONGEST, Lent, MOST, at};
+use crate::clock::call;
+use crate::errors::check_error;
+use crate::file;
+use crate::hostile::pattern;
+use std::os::fd::AsFd;
+use vfiomig::dialect::{Kind, State};
+use vfiomig::error::Kind as Failure;
+use vfiomig::window::{Chunk, EMPTY, END, NO_SEGMENT, SEGMENT_END};
+
+impl Driver {
+    /// The caller has got bytes: they are the next ones of the device's session.
+    fn took(&mut self, bytes: &[u8]) {
+        assert!(!self.end_seen || self.reprobed, "bytes after the end");
+        let st = self.shared.st.lock();
+        let at = at(&mut self.taken, st.session);
+        if !st.lied {
+            for (i, byte) in bytes.iter().enumerate() {
+                let at = at + i as u64;
+                assert_eq!(*byte, pattern(st.session, at), "byte {at} of session {}", st.session);
+            }
+        }
+        drop(st);
+        self.taken.1 += bytes.len() as u64;
+        assert!(self.device.info().saved_bytes >= bytes.len() as u64);
+    }
+
+    /// A call gave no bytes but flags.
+    fn said(&mut self, flags: u32) {
+        let state = self.device.state();
+        match flags {
+            END => {
+                // Known (finding 11): after reprobe a session that was complete is taken for that of PRE_COPY.
+                let lied = self.shared.st.lock().lied;
+                assert!(state == State::StopCopy || self.reprobed || lied, "END in {state}");
+                self.end_seen = true;
+            }
+            EMPTY => assert!(state.is_precopy(), "EMPTY in {state}"),
+            other => panic!("flags {other:#x} with no bytes"),
+        }
+    }
+
+    /// Whether a chunk of the session that is open is out.
+    fn is_lent(&self) -> bool {
+        self.chunk.as_ref().is_some_and(|lent| lent.session == self.device.info().session)
+    }
+
+    pub(super) fn peek(&mut self, max: usize) -> bool {
+        let outcome = call("peek", LONGEST, MOST, || self.device.peek(max));
+        let was_lent = self.is_lent();
+        let info = self.device.info();
+        if self.chunk.as_ref().is_some_and(|lent| lent.session != info.session || !info.data_open) {
+            self.chunk = None;
+        }
+        match outcome {
+            Ok(chunk) => {
+                assert!(!was_lent, "two chunks are out");
+                self.readable = None;
+                if chunk.len == 0 {
+                    assert!(chunk.flags == EMPTY || chunk.flags == END, "{chunk:?}");
+                    assert!(chunk.data.is_null());
+                    self.said(chunk.flags);
+                } else {
+                    self.lend(chunk, max);
+                }
+                false
+            }
+            Err(error) => {
+                check_error(&error);
+                if was_lent && info.data_open && error.kind() != Failure::Stale {
+                    assert_eq!(error.kind(), Failure::Busy, "{error}");
+                }
+                // A peek that is refused because a chunk is out leaves it.
+                error.kind() != Failure::Busy
+            }
+        }
+    }
+
+    fn lend(&mut self, chunk: Chunk, max: usize) {
+        assert!(!self.end_seen || self.reprobed, "bytes after the end");
+        assert!(chunk.flags & (EMPTY | END) == 0 && !chunk.data.is_null());
+        assert!(max == 0 || chunk.len <= max);
+        // SAFETY: what was lent just now.
+        let content = unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.to_vec();
+        if self.device.info().dialect == Some(Kind::V2) {
+            assert_eq!((chunk.segment_left, chunk.flags), (NO_SEGMENT, 0));
+        } else {
+            assert!(chunk.segment_left >= chunk.len as u64);
+            let whole = chunk.segment_left == chunk.len as u64;
+            assert_eq!(whole, chunk.flags & SEGMENT_END != 0);
+        }
+        self.readable = Some((chunk, content.clone()));
+        self.chunk = Some(Lent { chunk, content, session: self.device.info().session });
+    }
+
+    pub(super) fn consume(&mut self, a: u8, b: u16) -> bool {
+        let lent = self.chunk.as_ref().map_or(0, |lent| lent.chunk.len);
+        let len = if a & 3 == 3 { b as usize } else { lent - lent * (a as usize & 1) / 2 };
+        match call("consume", LONGEST, MOST, || self.device.consume(len)) {
+            Ok(()) => {
+                let lent = self.chunk.take().expect("consumed what was not lent");
+                assert!(len <= lent.chunk.len && lent.session == self.device.info().session);
+                self.took(&lent.content[..len]);
+                true
+            }
+            Err(error) => {
+                check_error(&error);
+                if error.kind() == Failure::Stale {
+                    self.chunk = None;
+                } else if len <= lent && self.is_lent() {
+                    assert!(!self.device.info().data_open || error.kind() == Failure::Order, "{error}");
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, len: usize) -> bool {
+        let mut buf = vec![0xa5u8; len];
+        match call("read", LONGEST, MOST, || self.device.read(&mut buf)) {
+            Ok((0, flags)) => {
+                self.said(flags);
+                true
+            }
+            Ok((len, flags)) => {
+                assert!(len <= buf.len() && flags & !SEGMENT_END == 0);
+                self.took(&buf[..len]);
+                true
+            }
+            Err(error) => {
+                check_error(&error);
+                !matches!(error.kind(), Failure::Busy | Failure::Argument)
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, max: usize) -> bool {
+        file::fill(&[]);
+        match call("send", LONGEST, MOST, || self.device.send(file::file().as_fd(), max)) {
+            Ok((0, flags)) => {
+                self.said(flags);
+                true
+            }
+            Ok((len, flags)) => {
+                assert!((max == 0 || len <= max) && flags & !SEGMENT_END == 0);
+                self.took(&file::content(len));
+                true
+            }
+            Err(error) => {
+                check_error(&error);
+                error.kind() != Failure::Busy
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What holds for each error, whatever a device did.
+
+use vfiomig::device::Pending;
+use vfiomig::dialect::State;
+use vfiomig::error::{Action, Error, Kind};
+
+pub fn check_error(error: &Error) {
+    crate::trace!("  error {:?} {}", error.kind(), error);
+    assert!(error.kind() != Kind::Panic, "{error}");
+    assert!(error.errno() > 0 && error.errno() < 4096, "{error:?}");
+    assert!(!error.to_string().is_empty());
+    for result in error.results() {
+        assert!(State::from_number(result.found).is_some() && State::from_number(result.from).is_some());
+        // Known (finding 7): a device that was freed is DEAD and found where it was last.
+        let freed = result.errno == libc::ENODEV;
+        assert!(result.action != Action::Dead || result.found == 0 || freed, "{result:?}");
+    }
+}
+
+pub fn check_pending(pending: &Pending) {
+    for size in [pending.initial_bytes, pending.dirty_bytes, pending.stop_copy_bytes] {
+        assert!(size != Some(u64::MAX));
+    }
+}
+
+/// Looks at an error, if there is one.
+pub fn note<T>(outcome: &Result<T, Error>) {
+    if let Err(error) = outcome {
+        check_error(error);
+    }
+}

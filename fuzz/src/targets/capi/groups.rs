@@ -1,0 +1,120 @@
+//! Calls on the group and the migration.
+
+use super::call::{Sized, c};
+use super::callbacks::{get, put};
+use super::request::request;
+use super::world::World;
+use crate::file::{self, file};
+use std::ffi::CStr;
+use std::os::fd::AsRawFd;
+use std::ptr::{null, null_mut};
+use vfiomig::ffi::drain::*;
+use vfiomig::ffi::group::*;
+
+use vfiomig::ffi::migration::*;
+use vfiomig::ffi::report::*;
+
+impl World {
+    pub(super) unsafe fn migrate(&mut self, op: u8, a: u8, b: u16) {
+        let (g, m) = (self.group, self.migration);
+        unsafe {
+            let next = vfiomig_migration_get_phase(m) + 1;
+            match op {
+                29 => request(&self.feed, &self.calls, |rq, out| {
+                    c("group_harvest", |e| vfiomig_group_harvest(g, rq, out, e))
+                }),
+                30 if m.is_null() => {
+                    c("migration", |e| vfiomig_migration_new(g, 1 + u32::from(a & 1), &mut self.migration, e));
+                }
+                30 if a & 0x70 == 0x70 => {
+                    vfiomig_migration_free(m);
+                    self.migration = null_mut();
+                }
+                30 => {}
+                31 | 32 => {
+                    let phase = match a & 3 {
+                        3 => u32::from(b % 40),
+                        _ if next == 1 => [1, 17][a as usize >> 2 & 1],
+                        _ => next,
+                    };
+                    let flags = u32::from(a >> 5 & 1) * u32::from(phase == 6);
+                    c("advance", |e| vfiomig_migration_advance(m, phase, flags, e));
+                }
+                33 => {
+                    let d = self.pick(a);
+                    c("advance_device", |e| vfiomig_migration_advance_device(m, d, next, e));
+                }
+                34 => drop(c("abort", |e| vfiomig_migration_abort(m, u32::from(a % 4), e))),
+                35 => self.drain(a, b),
+                36 => self.look(a),
+                37 => {
+                    match a % 4 {
+                        0 => c("pause", |e| vfiomig_group_pause(g, e)),
+                        1 => c("resume", |e| vfiomig_group_resume(g, e)),
+                        2 => c("pause", |e| vfiomig_group_pause_begin(g, e)),
+                        _ => c("resume", |e| vfiomig_group_resume_begin(g, e)),
+                    };
+                }
+                _ => vfiomig_migration_cancel(m),
+            }
+        }
+    }
+
+    unsafe fn drain(&mut self, a: u8, b: u16) {
+        let (m, opaque) = (self.migration, self.opaque());
+        unsafe {
+            let mut moved = vec![std::mem::zeroed::<vfiomig_moved>(); a as usize % 4].into_boxed_slice();
+            let (to, room) = (moved.as_mut_ptr(), moved.len());
+            let channel = vfiomig_channel { fd: file().as_raw_fd(), flags: u32::from(a >> 4 & 3), total: u64::from(b) };
+            let channels = vec![channel; self.devices.len()];
+            let (list, n) = (channels.as_ptr(), if a & 0x80 != 0 { channels.len() } else { 0 });
+            let (bytes, time) = (u64::from(b), u64::from(b) << 10);
+            file::fill(&vec![5; b as usize % 3000]);
+            match b % 3 {
+                0 => c("iterate", |e| {
+                    vfiomig_migration_save_iterate(m, bytes, time, list, n, Some(put), opaque, to, room, e)
+                }),
+                1 => c("complete", |e| vfiomig_migration_save_complete(m, list, n, Some(put), opaque, to, room, e)),
+                _ => c("load", |e| vfiomig_migration_load_complete(m, list, n, Some(get), opaque, e)),
+            };
+        }
+    }
+
+    unsafe fn look(&mut self, a: u8) {
+        let (g, m) = (self.group, self.migration);
+        let mut r = null_mut();
+        let mut out = Sized::new(&mut self.feed.lock(), 48);
+        unsafe {
+            let done = match a % 5 {
+                0 => c("report", |e| vfiomig_migration_get_report(m, &mut r, e)),
+                1 => c("report", |e| vfiomig_group_get_report(g, &mut r, e)),
+                2 => c("check", |e| vfiomig_group_check(g, out.ptr(), &mut r, e)),
+                3 => c("estimate", |e| vfiomig_migration_get_estimate(m, null(), out.ptr(), &mut r, e)),
+                _ => {
+                    c("pending", |e| vfiomig_migration_get_pending(m, u32::from(a >> 4 & 1), out.ptr(), e));
+                    -1
+                }
+            };
+            if done == 0 {
+                look_at(r);
+            }
+        }
+    }
+}
+
+unsafe fn look_at(r: *mut vfiomig_report) {
+    unsafe {
+        assert!(CStr::from_ptr(vfiomig_report_text(r)).to_str().is_ok());
+        let n = vfiomig_report_phase_count(r);
+        for i in 0..n {
+            let phase = &*vfiomig_report_phase(r, i);
+            for k in 0..phase.result_count {
+                let result = &*phase.results.add(k);
+                assert!(CStr::from_ptr(result.device).to_str().is_ok());
+                assert!(CStr::from_ptr(result.message).to_str().is_ok());
+            }
+        }
+        assert!(vfiomig_report_phase(r, n).is_null());
+        vfiomig_report_free(r);
+    }
+}
