@@ -13,6 +13,8 @@
 #define UNIT 4096ull
 /* The log knows so many units of IOVA, from `origin` on. */
 #define LOG_UNITS (1u << 19)
+/* A unit that is held and read apart from those near 0. */
+#define FAR_UNIT (1u << 21)
 /* Ranges of one START; the kernel takes no more on 4 KiB pages (L1). */
 #define LOG_RANGES 256
 
@@ -189,10 +191,16 @@ static inline int fake_log_report(void *opaque, uint64_t iova, uint64_t size, ui
 		log_violation(l, "L5: REPORT although nothing was started");
 		return log_leave(l, -EINVAL);
 	}
-	for (size_t i = 0; i < l->count; i++)
-		known |= l->range[i].iova == iova && l->range[i].size == size;
+	/* A started range, or a part of one that is whole words of its bitmap. */
+	for (size_t i = 0; i < l->count; i++) {
+		uint64_t skip = iova - l->range[i].iova;
+		bool inside = iova >= l->range[i].iova && skip < l->range[i].size && size <= l->range[i].size - skip;
+
+		known |= inside && skip % (64 * page_size) == 0 &&
+			 (size % (64 * page_size) == 0 || skip + size == l->range[i].size);
+	}
 	if (!known || page_size != l->page) {
-		log_violation(l, "L7: REPORT of %#llx + %#llx with pages of %#llx is no started range",
+		log_violation(l, "L7: REPORT of %#llx + %#llx with pages of %#llx is no part of a started range",
 			      (unsigned long long)iova, (unsigned long long)size, (unsigned long long)page_size);
 		return log_leave(l, -EINVAL);
 	}
@@ -219,8 +227,10 @@ static inline int fake_log_stop(void *opaque)
 	const struct log_fault *fault = log_enter(l, L_STOP);
 
 	/* A log that a device stopped itself is no error (L8), but this one does not. */
-	if (!atomic_exchange(&l->running, false))
+	if (!atomic_load(&l->running))
 		log_violation(l, "STOP although nothing was started");
+	if (!fault || fault->late)
+		atomic_store(&l->running, false);
 	return log_leave(l, fault ? -fault->error : 0);
 }
 

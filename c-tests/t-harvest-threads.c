@@ -65,7 +65,7 @@ static void *caller(void *kind)
 
 	sem_post(&begun);
 	switch (*(enum call *)kind) {
-	case MAP: OK(map_units(t, 100, 1, 0)); break;
+	case MAP: OK(map_units(t, FAR_UNIT, 1, 0)); break;
 	case UNMAP: OK(vfiomig_tracker_unmap(t, &range, NULL, NULL, 0, NULL, NULL, ERRP)); break;
 	case START: OK(vfiomig_tracker_start(t, ERRP)); break;
 	case STOP: OK(vfiomig_tracker_stop(t, ERRP)); break;
@@ -307,7 +307,7 @@ static void reentry(void)
 #define REENTERS(call) (reentered = errors = 0, OK(call), CHECK(reentered && errors == reentered))
 	REENTERS(vfiomig_tracker_start(t, ERRP)); /* start, report */
 	REENTERS(vfiomig_tracker_harvest(t, NULL, NULL, ERRP));
-	REENTERS(map_units(t, 500, 1, 0)); /* stop, start */
+	REENTERS(map_units(t, FAR_UNIT, 1, 0)); /* stop, start */
 	l.hook = NULL;
 	rq.words = from_words;
 	REENTERS(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));

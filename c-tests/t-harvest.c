@@ -322,6 +322,7 @@ static void many(uint32_t flags, uint32_t workers)
 	}
 	/* The second address space has something that the first has not. */
 	OK(map_units(both[1], 1000, 64, 0));
+	OK(map_units(both[1], FAR_UNIT, 1, 0));
 	memset(bitmap, 0, sizeof bitmap);
 	OK(vfiomig_tracker_harvest_many(both, 2, &rq, NULL, ERRP));
 	CHECK(bitmap[0] == UINT64_MAX && bitmap[1] == UINT64_MAX);

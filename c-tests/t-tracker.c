@@ -179,9 +179,13 @@ static void maps(void)
 	memset(bitmap, 0, sizeof bitmap);
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).newly_dirty_pages, 10);
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).dirty_pages, 0);
-	/* This log has to be started anew, so everything is dirty once (P25). */
-	log_write(&l, 3);
+	/* What lies near is held: ranges are rounded out. */
 	OK(map_units(t, 20, 10, 0));
+	CHECK_EQ(l.calls[L_START], 1);
+	CHECK_EQ(harvest_units(t, 0, 64, bitmap).dirty_pages, 10);
+	/* For this one the log has to be started anew, so everything is dirty once (P25). */
+	log_write(&l, 3);
+	OK(map_units(t, FAR_UNIT, 10, 0));
 	CHECK_EQ(l.calls[L_START], 2);
 	memset(bitmap, 0, sizeof bitmap);
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).newly_dirty_pages, 20);
@@ -191,7 +195,7 @@ static void maps(void)
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).dirty_pages, 1);
 	/* No elements are no mapping. */
 	OK(vfiomig_tracker_map(t, NULL, 0, ERRP));
-	CHECK_EQ(info_of(t).ranges_asked, 2);
+	CHECK_EQ(info_of(t).ranges_asked, 3);
 	LOG_END(&l, t);
 }
 
@@ -215,6 +219,7 @@ static void stopped_device(void)
 	log_write(&l, 3);
 	OK(fake_to(d, S_STOP_COPY));
 	OK(map_units(t, 20, 2, 0));
+	OK(map_units(t, FAR_UNIT, 2, 0));
 	CHECK_EQ(l.calls[L_START], 2);
 	memset(bitmap, 0, sizeof bitmap);
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).newly_dirty_pages, 3);

@@ -1047,20 +1047,24 @@ struct vfiomig_tracker_ops {
    */
   uint32_t flags;
   /**
-   * Clear the log of these ranges, which are sorted and do not overlap, then log. `page_size` is a hint, of which the ranges
-   * are whole pages, and is overwritten with the log's own, a power of two from 4096 on. If that does not divide the ranges
-   * the library stops and starts again with ranges that it does. -E2BIG: too many ranges, the library comes again with fewer.
-   * Not called while nothing is mapped, nor twice without stop.
+   * Clear the log of these ranges, which are sorted and do not overlap, then log. They hold all that is mapped and more: they
+   * are rounded out, so that mappings that come later lie within them. `page_size` is a hint, of which the ranges are whole
+   * pages, and is overwritten with the log's own, a power of two from 4096 on. If that does not divide the ranges the library
+   * stops and starts again with ranges that it does. -E2BIG: too many ranges, the library comes again with fewer.
+   * -EOPNOTSUPP: too many bytes, it comes again with less. -EINVAL or -EEXIST: it runs already; the library stops it and
+   * comes again, once. Not called while nothing is mapped, nor twice without stop.
    */
   int (*start)(void *opaque, const struct vfiomig_range *ranges, size_t count, uint64_t *page_size);
   /**
-   * Set the bits of the pages of one of the started ranges that were written since the last report, and clear them in the
-   * log. `page_size` is the log's own. Bit n is word n / 64, bit n % 64; the bitmap is whole memory pages, all zero. After a
-   * failure all that is mapped counts as written, and the log is stopped and started again.
+   * Set the bits of the pages of a started range, or of a part of one, that were written since the last report, and clear them
+   * in the log. A part begins a multiple of 64 pages behind the beginning of its range, and ends so or with the range. A log
+   * that knows whole ranges only says -EINVAL, and is started and asked anew for whole ranges. `page_size` is the log's own.
+   * Bit n is word n / 64, bit n % 64; the bitmap is whole memory pages, all zero. After a failure all that is mapped counts as
+   * written, and the log is stopped and started again.
    */
   int (*report)(void *opaque, uint64_t iova, uint64_t size, uint64_t page_size, uint64_t *bitmap);
   /**
-   * Stop; the log is gone. NULL: nothing is to be done.
+   * Stop; the log is gone. After a failure it is called again, before the next start and at the end. NULL: nothing is to be done.
    */
   int (*stop)(void *opaque);
 };

@@ -11,6 +11,7 @@ use super::type1::Type1;
 use crate::device::Device;
 use crate::device::dirty::OwnLog;
 use crate::error::{Errno, Result};
+use crate::log::log;
 use crate::transport::type1::ability;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -23,11 +24,34 @@ pub(crate) struct Source {
     pub failed: Option<Errno>,
     /// Reads of the last harvest that had any made a thread sleep; before the first it is taken to be so.
     pub waits: bool,
+    /// Why it could not be read the last time, as the log of messages was told.
+    pub trouble: Option<Errno>,
 }
 
 impl Source {
     pub fn new(log: impl Log + 'static) -> Self {
-        Source { any_thread: log.any_thread(), log: Mutex::new(Box::new(log)), failed: None, waits: true }
+        Source {
+            any_thread: log.any_thread(),
+            log: Mutex::new(Box::new(log)),
+            failed: None,
+            waits: true,
+            trouble: None,
+        }
+    }
+}
+
+impl Source {
+    /// How reading it went. A condition that lasts is told when it begins and when it is over.
+    pub fn note(&mut self, name: &str, trouble: Option<Errno>) {
+        let what = || self.log.lock().describe();
+        match (self.trouble, trouble) {
+            (None, Some(errno)) => {
+                log!(Error, "{name}: {}: {errno}; everything is sent again until it comes back", what());
+            }
+            (Some(_), None) => log!(Info, "{name}: {}: it can be read again", what()),
+            _ => {}
+        }
+        self.trouble = trouble;
     }
 }
 

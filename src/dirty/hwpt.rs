@@ -36,7 +36,11 @@ impl Log for Hwpt {
     }
 
     fn stop(&mut self) -> Result<(), Errno> {
-        if std::mem::take(&mut self.running) { requests::set_tracking(&*self.iommufd, self.id, false) } else { Ok(()) }
+        if self.running {
+            requests::set_tracking(&*self.iommufd, self.id, false)?;
+        }
+        self.running = false;
+        Ok(())
     }
 
     /// Contiguous areas, cut only where mappings meet: a walk ends at a hole without a word (I4), and a page of the table that

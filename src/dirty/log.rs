@@ -129,10 +129,11 @@ pub(crate) trait Log: Send {
         true
     }
 
-    /// Clears the log, then logs (N25). `page_size` is what the tracker's owner wants to know at least.
+    /// Clears the log, then logs (N25); one that runs, or that could not be stopped, is stopped before. `page_size` is what the
+    /// tracker's owner wants to know at least.
     fn start(&mut self, maps: &Maps, page_size: u64) -> Result<(), Errno>;
 
-    /// Stops; the log is gone (N26).
+    /// Stops; the log is gone (N26). One that cannot be stopped is stopped by the next call, or by the next start.
     fn stop(&mut self) -> Result<(), Errno>;
 
     /// The requests that read the whole log once, or the part of it that holds `within`.
@@ -145,6 +146,11 @@ pub(crate) trait Log: Send {
 
     /// Sets the bits of what was written and clears the log, unless `keep`.
     fn read(&mut self, read: &Read, keep: bool, bitmap: &mut [u64]) -> Result<(), Errno>;
+
+    /// Whether the last read was refused in a way after which the next start does otherwise.
+    fn learnt(&self) -> bool {
+        false
+    }
 
     /// Whether a read leaves bits of the buffer that are on already, so that several logs can be read into one.
     fn adds_bits(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Logs that are started for a list of ranges: a device's DMA log (L1 to L9), and the functions of a VMM.
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
-use super::ranges::{Range, Span, SpanSet, fold, split};
+use super::ranges::{PartLimits, Range, Span, SpanSet, fold, parts, split};
 use crate::device::Device;
 use crate::dialect::State;
 use crate::error::Errno;
@@ -9,9 +9,21 @@ use crate::transport::tracker_ops::LogFunctions;
 use crate::uapi::dma_log::MAX_RANGES;
 use std::sync::Arc;
 
-/// Answers to START that differ from what was asked: each makes the page larger or the list shorter, so few are needed.
+/// Answers to START that differ from what was asked: each makes the page larger, the list shorter or the ranges smaller, so few
+/// are needed.
 const MAX_TRIES: usize = 80;
 const MIN_PAGE: u64 = 4096;
+/// Ranges of START are rounded out to so many bytes, so that most mappings that come later lie within them.
+const GRANULE_SHIFT: u32 = 30;
+/// No IOMMU translates many more bits of address.
+const LARGEST_GRANULE_SHIFT: u32 = 47;
+/// A part that is read begins and ends on whole words of the range's bitmap: pds counts in bytes of it, and clears up to the end
+/// of the word (L7).
+const PART_SHIFT: u32 = 6;
+/// Parts with fewer pages between them are one: so many bits cost less than one more request.
+const GAP_SHIFT: u32 = 20;
+/// What a log that is read as a whole may need in bits a range: never more than a read of the usual length, or what is mapped.
+const USUAL_BITS: u64 = 1 << (READ_SHIFT - 12);
 
 /// Who keeps the log.
 pub(crate) trait Keeper: Send {
@@ -78,11 +90,18 @@ pub(crate) struct Ranged<K> {
     keeper: K,
     /// Ranges as START took them; empty while nothing is mapped, for no log starts without a range (L1).
     held: SpanSetList,
-    /// Mapped, but beyond what any log can hold: the last page below 2^64 (L2).
-    blind: Vec<Span>,
     /// The page of the last start.
     shift: u32,
+    /// START was taken, and no STOP since.
     running: bool,
+    /// To what ranges are rounded out, as a power of two; 0: to whole pages of the log.
+    granule: u32,
+    /// Only started ranges can be read, no parts of them.
+    whole: bool,
+    /// A part was read.
+    reads_parts: bool,
+    /// What the last read taught has an effect at the next start.
+    learnt: bool,
 }
 
 #[derive(Default)]
@@ -99,20 +118,64 @@ impl SpanSetList {
 
 impl<K: Keeper> Ranged<K> {
     pub fn new(keeper: K) -> Self {
-        Ranged { keeper, held: SpanSetList::default(), blind: Vec::new(), shift: 12, running: false }
+        Ranged {
+            keeper,
+            held: SpanSetList::default(),
+            shift: 12,
+            running: false,
+            granule: GRANULE_SHIFT,
+            whole: false,
+            reads_parts: false,
+            learnt: false,
+        }
     }
 
-    /// Whole pages of `1 << shift` around everything that is mapped, in at most `most` ranges.
-    fn ranges(maps: &Maps, shift: u32, most: usize) -> (Vec<Span>, Vec<Span>) {
-        let mut wanted: SpanSet = maps.mapped.iter().map(|span| span.aligned_out(shift)).collect();
-        let top = Span { first: u64::MAX, last: u64::MAX }.aligned_out(shift);
-        let blind: Vec<Span> = maps.mapped.parts(top).collect();
-        wanted.remove(top);
+    /// Whole pages of `1 << shift` around everything that is mapped, and more where that is allowed, in at most `most` ranges.
+    fn ranges(&self, maps: &Maps, shift: u32, most: usize) -> Vec<Span> {
+        let out = if self.granule == 0 { shift } else { self.granule.max(shift.saturating_add(PART_SHIFT)) };
+        let mut wanted: SpanSet = maps.mapped.iter().map(|span| span.aligned_out(out.min(63))).collect();
+        wanted.remove(top(shift));
         let wanted: Vec<Span> = wanted.iter().collect();
         let folded = fold(&wanted, most);
         // Cut where every page size is whole, so that no cut has to be undone for the device's own.
-        (split(&folded, READ_SHIFT.max(shift), most), blind)
+        if self.whole { split(&folded, READ_SHIFT.max(shift), most) } else { folded }
     }
+
+    /// Ranges that hold less than those that were refused, if there are any.
+    fn less_generous(&mut self) -> bool {
+        let before = self.granule;
+        self.granule = if before > GRANULE_SHIFT { GRANULE_SHIFT } else { 0 };
+        before != 0
+    }
+
+    /// Whether all that is mapped is held, or can be held by nobody.
+    fn holds_all(&self, maps: &Maps) -> bool {
+        maps.mapped.iter().all(|span| !self.needs_restart_for(span))
+    }
+
+    /// A device must not decide how much memory is touched: the bitmap of a range follows from what is mapped.
+    fn is_readable(&self, maps: &Maps) -> bool {
+        if !self.whole {
+            return true;
+        }
+        let mapped = maps.mapped.iter().fold(0u64, |sum, span| sum.saturating_add(span.pages(self.shift)));
+        let bound = USUAL_BITS.max(mapped.saturating_mul(2));
+        self.held.list.iter().all(|span| span.pages(self.shift) <= bound)
+    }
+
+    /// STOP, if there is something to stop. One that was refused is remembered.
+    fn halt(&mut self) -> Result<(), Errno> {
+        if self.running {
+            self.keeper.stop()?;
+        }
+        (self.held, self.running) = (SpanSetList::default(), false);
+        Ok(())
+    }
+}
+
+/// The last page below 2^64 is beyond what any log can hold (L2).
+fn top(shift: u32) -> Span {
+    Span { first: u64::MAX, last: u64::MAX }.aligned_out(shift)
 }
 
 fn power_of_two(page_size: u64) -> Option<u32> {
@@ -131,56 +194,102 @@ impl<K: Keeper> Log for Ranged<K> {
     fn start(&mut self, maps: &Maps, page_size: u64) -> Result<(), Errno> {
         // What the device answered before it answers again.
         let mut shift = power_of_two(page_size).ok_or(Errno::new(libc::EINVAL))?.max(self.shift);
-        let mut most = MAX_RANGES;
+        if self.running && self.granule != 0 && !self.holds_all(maps) {
+            // It grows, so it will grow again: each time twice as much is held, and n mappings restart the log log n times.
+            self.granule = self.granule.saturating_add(1).min(LARGEST_GRANULE_SHIFT);
+        }
+        self.halt()?;
+        self.learnt = false;
+        let (mut most, mut found_running) = (MAX_RANGES, false);
         for _ in 0..MAX_TRIES {
-            let (ranges, blind) = Self::ranges(maps, shift, most);
+            let ranges = self.ranges(maps, shift, most);
             if ranges.is_empty() {
-                (self.held, self.blind, self.shift) = (SpanSetList::default(), blind, shift);
+                self.shift = shift;
                 return Ok(());
             }
             let pairs: Vec<[u64; 2]> = ranges.iter().map(|span| [span.first, span.bytes()]).collect();
             let answer = match self.keeper.start(1u64.checked_shl(shift).unwrap_or(0), &pairs) {
                 Ok(answer) => answer,
-                // Fewer ranges, never fewer pages.
-                Err(errno) if errno.get() == libc::E2BIG && ranges.len() > 1 => {
-                    most = ranges.len() / 2;
+                Err(errno) => {
+                    match errno.get() {
+                        // Fewer ranges, never fewer pages.
+                        libc::E2BIG if ranges.len() > 1 => most = ranges.len() / 2,
+                        // Somebody left it running (L1): it is taken over, once.
+                        libc::EINVAL | libc::EEXIST if !found_running => {
+                            found_running = true;
+                            self.keeper.stop()?;
+                        }
+                        // Devices have a largest sum of ranges (L3).
+                        libc::EINVAL | libc::EOPNOTSUPP if self.less_generous() => {}
+                        _ => return Err(errno),
+                    }
                     continue;
                 }
-                Err(errno) => return Err(errno),
             };
+            self.running = true;
             let own = power_of_two(answer);
             if let Some(own) = own.filter(|&own| ranges.iter().all(|span| span.is_aligned(own))) {
-                (self.held, self.blind, self.shift, self.running) = (SpanSetList::of(ranges), blind, own, true);
-                return Ok(());
+                (self.held, self.shift) = (SpanSetList::of(ranges), own);
+                if self.is_readable(maps) {
+                    return Ok(());
+                }
+                self.halt()?;
+                return Err(Errno::new(libc::ENOMEM));
             }
             // A page that a range cuts has records that begin before the range, and devices forget those (L7).
-            self.keeper.stop()?;
+            self.halt()?;
             shift = own.filter(|&own| own > shift).ok_or(Errno::new(libc::EPROTO))?;
         }
         Err(Errno::new(libc::EPROTO))
     }
 
     fn stop(&mut self) -> Result<(), Errno> {
-        let running = std::mem::take(&mut self.running);
-        (self.held, self.blind) = (SpanSetList::default(), Vec::new());
-        if running { self.keeper.stop() } else { Ok(()) }
+        (self.granule, self.whole, self.reads_parts) = (GRANULE_SHIFT, false, false);
+        self.halt()
     }
 
-    fn reads(&self, _maps: &Maps, within: Option<Span>) -> Vec<Read> {
-        let wanted = |span: &&Span| within.is_none_or(|within| span.intersect(within).is_some());
-        self.held.list.iter().filter(wanted).map(|&span| Read { span, shift: self.shift }).collect()
+    /// Only what is mapped, or asked for, in parts that devices tell right (L7): what lies between costs no memory.
+    fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
+        let page = |span: Span| Read { span, shift: self.shift };
+        let held = self.held.list.iter().copied();
+        let held = held.filter(|span| within.is_none_or(|within| span.intersect(within).is_some()));
+        if self.whole {
+            return held.map(page).collect();
+        }
+        let unit = self.shift.saturating_add(PART_SHIFT);
+        let limits = PartLimits { unit, gap: self.shift.saturating_add(GAP_SHIFT), most: READ_SHIFT.max(unit) };
+        let mut reads = Vec::new();
+        for range in held {
+            match within {
+                Some(within) => parts(range, range.intersect(within), limits, &mut reads),
+                None => parts(range, maps.mapped.parts(range), limits, &mut reads),
+            }
+        }
+        reads.into_iter().map(page).collect()
     }
 
     fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
-        self.keeper.report(read.span.range(), 1u64.checked_shl(read.shift).unwrap_or(0), bitmap)
+        let outcome = self.keeper.report(read.span.range(), 1u64.checked_shl(read.shift).unwrap_or(0), bitmap);
+        let refused = |errno: &Errno| matches!(errno.get(), libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT);
+        if outcome.is_ok() {
+            self.reads_parts |= !self.held.list.contains(&read.span);
+        } else if outcome.is_err_and(|errno| refused(&errno)) && !self.reads_parts && !self.whole {
+            // Some servers tell started ranges as they are, or nothing.
+            (self.whole, self.granule, self.learnt) = (true, 0, true);
+        }
+        outcome
     }
 
-    fn blind(&self, _maps: &Maps) -> Vec<Span> {
-        self.blind.clone()
+    fn learnt(&self) -> bool {
+        self.learnt
+    }
+
+    fn blind(&self, maps: &Maps) -> Vec<Span> {
+        maps.mapped.parts(top(self.shift)).collect()
     }
 
     fn needs_restart_for(&self, span: Span) -> bool {
-        self.held.set.holes(span).iter().any(|hole| !self.blind.iter().any(|blind| blind.contains(*hole)))
+        self.held.set.holes(span).iter().any(|&hole| !top(self.shift).contains(hole))
     }
 
     fn restarts_after_error(&self) -> bool {
@@ -255,47 +364,69 @@ mod tests {
         (log, fake)
     }
 
+    const GIB: u64 = 1 << 30;
+
+    fn spans(reads: Vec<Read>) -> Vec<(u64, u64, u32)> {
+        reads.iter().map(|read| (read.span.first, read.span.bytes(), read.shift)).collect()
+    }
+
     #[test]
     fn e2big_folds_until_the_device_takes_it() {
-        let list: Vec<(u64, u64)> = (0..20).map(|i| (i * 0x10000, 0x1000)).collect();
+        let list: Vec<(u64, u64)> = (0..20).map(|i| (i * 8 * GIB, 0x1000)).collect();
         let (log, fake) = started(3, 4096, &list);
         let starts = fake.starts.lock().unwrap();
         assert!(starts.last().unwrap().1.len() <= 3 && starts.len() > 1);
         let all = maps(&list);
         assert!(all.mapped.iter().all(|span| log.held.set.contains(span)), "a page got lost");
-        assert_eq!(log.reads(&all, None).len(), starts.last().unwrap().1.len());
+        // What is mapped is read, whole words of it, and not what lies between.
+        let words: Vec<(u64, u64, u32)> = list.iter().map(|&(iova, _)| (iova, 64 * 4096, 12)).collect();
+        assert_eq!(spans(log.reads(&all, None)), words);
     }
 
+    /// L1, L7: START answers with a page of the device's own, and ranges are whole pages and words of it.
     #[test]
     fn ranges_are_whole_pages_of_the_device() {
-        let (log, fake) = started(256, 0x10000, &[(0x1000, 0x1000), (0x5000, 0x2000), (0x30000, 0x1000)]);
-        assert_eq!(fake.starts.lock().unwrap().last().unwrap().0, 0x10000);
+        let list = [(0x1000, 0x1000), (5 * GIB, 0x2000), (1000 * GIB, 0x1000)];
+        let (log, fake) = started(256, 4 * GIB, &list);
+        assert_eq!(fake.starts.lock().unwrap().iter().map(|start| start.0).collect::<Vec<_>>(), [4096, 4 * GIB]);
         assert_eq!(*fake.stops.lock().unwrap(), 1);
-        let reads = log.reads(&Maps::default(), None);
-        assert_eq!(
-            reads.iter().map(|r| (r.span.first, r.span.bytes(), r.shift)).collect::<Vec<_>>(),
-            [(0, 0x10000, 16), (0x30000, 0x10000, 16)]
-        );
+        assert_eq!(fake.starts.lock().unwrap().last().unwrap().1, [[0, 256 * GIB], [768 * GIB, 256 * GIB]]);
+        assert_eq!(spans(log.reads(&maps(&list), None)), [(0, 256 * GIB, 32), (768 * GIB, 256 * GIB, 32)]);
     }
 
     #[test]
     fn the_last_page_of_the_space_is_blind() {
-        let (log, fake) = started(256, 4096, &[(u64::MAX - 0x2fff, 0x3000)]);
-        assert_eq!(fake.starts.lock().unwrap().last().unwrap().1, [[u64::MAX - 0x2fff, 0x2000]]);
+        let list = [(u64::MAX - 0x2fff, 0x3000)];
+        let (log, fake) = started(256, 4096, &list);
+        assert_eq!(fake.starts.lock().unwrap().last().unwrap().1, [[u64::MAX - (GIB - 1), GIB - 0x1000]]);
         let top = Span { first: u64::MAX - 0xfff, last: u64::MAX };
-        assert_eq!(log.blind(&Maps::default()), [top]);
+        assert_eq!(log.blind(&maps(&list)), [top]);
         assert!(!log.needs_restart_for(top));
+        assert_eq!(spans(log.reads(&maps(&list), None)), [(u64::MAX - 0x3ffff, 0x3f000, 12)]);
     }
 
     #[test]
     fn long_ranges_are_cut_for_reading_and_nothing_mapped_starts_nothing() {
-        let (log, _) = started(256, 4096, &[(0, 1 << 40)]);
-        assert_eq!(log.reads(&Maps::default(), None).len(), 8);
+        let list = [(0, 1 << 40)];
+        let (log, fake) = started(256, 4096, &list);
+        assert_eq!(fake.starts.lock().unwrap().last().unwrap().1, [[0, 1 << 40]]);
+        assert_eq!(log.reads(&maps(&list), None).len(), 8);
         let (mut log, fake) = started(256, 4096, &[]);
         assert!(fake.starts.lock().unwrap().is_empty());
         log.stop().unwrap();
         assert_eq!(*fake.stops.lock().unwrap(), 0);
         assert!(log.needs_restart_for(Span { first: 0, last: 4095 }));
+    }
+
+    /// dirty P4, Z22: an unmapping reads the words around what is unmapped.
+    #[test]
+    fn an_unmapping_reads_its_neighbourhood() {
+        let list = [(0, 64 * GIB)];
+        let (log, _) = started(256, 4096, &list);
+        let around = |iova, size| spans(log.reads(&maps(&list), Span::of(Range { iova, size })));
+        assert_eq!(around(GIB + 0x5000, 0x1000), [(GIB, 0x40000, 12)]);
+        assert_eq!(around(GIB - 0x1000, 0x2000), [(GIB - 0x40000, 0x80000, 12)]);
+        assert_eq!(around(64 * GIB, GIB), []);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Ranges of IOVA, pure. Inside, a range is first and last byte, so that one may end at 2^64.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A range of IOVA as callers give it; `iova + size` may be 2^64, `size` is never 0.
@@ -154,30 +155,74 @@ impl FromIterator<Span> for SpanSet {
     }
 }
 
-/// At most `most` spans that cover all of `spans`, which are sorted and disjoint: the smallest gaps are filled (L1). Never fewer
-/// bytes.
+/// At most `most` spans that cover all of `spans`, which are sorted and disjoint: the smallest gaps are filled (L1), and of equal
+/// ones as many everywhere, so that no span has nearly everything. Never fewer bytes.
 pub(crate) fn fold(spans: &[Span], most: usize) -> Vec<Span> {
     let excess = spans.len().saturating_sub(most.max(1));
     let gap = |pair: &[Span]| match pair {
         [a, b] => b.first.saturating_sub(a.last),
         _ => u64::MAX,
     };
-    let mut gaps: Vec<(u64, usize)> = spans.windows(2).map(gap).zip(1..).collect();
-    gaps.sort_unstable();
-    let mut filled = vec![false; spans.len()];
-    for &(_, index) in gaps.iter().take(excess) {
-        if let Some(mark) = filled.get_mut(index) {
-            *mark = true;
-        }
-    }
-    let mut folded: Vec<Span> = Vec::with_capacity(spans.len());
-    for (&span, fill) in spans.iter().zip(filled) {
+    let gaps: Vec<u64> = spans.windows(2).map(gap).collect();
+    let mut sorted = gaps.clone();
+    sorted.sort_unstable();
+    // The largest gap that has to be filled, and how many of its size stay open.
+    let largest = excess.checked_sub(1).and_then(|last| sorted.get(last)).copied().unwrap_or(0);
+    let smaller = sorted.partition_point(|&gap| gap < largest);
+    let ties = sorted.partition_point(|&gap| gap <= largest).saturating_sub(smaller);
+    let open = ties.saturating_sub(excess.saturating_sub(smaller));
+    let (mut tie, mut folded) = (0usize, Vec::<Span>::with_capacity(spans.len()));
+    for (index, &span) in spans.iter().enumerate() {
+        let gap = index.checked_sub(1).and_then(|index| gaps.get(index)).copied();
+        let fill = match gap.map(|gap| gap.cmp(&largest)) {
+            Some(Ordering::Less) => true,
+            Some(Ordering::Equal) => {
+                // The open ones are spread evenly over the ties.
+                let opened = |ties_seen: usize| ties_seen.saturating_mul(open).checked_div(ties).unwrap_or(0);
+                tie = tie.saturating_add(1);
+                opened(tie) == opened(tie.saturating_sub(1))
+            }
+            Some(Ordering::Greater) | None => false,
+        };
         match folded.last_mut() {
             Some(before) if fill => before.last = span.last,
             _ => folded.push(span),
         }
     }
     folded
+}
+
+/// How parts of a range are cut, as powers of two in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartLimits {
+    /// Parts begin and end at multiples of it from the range's beginning; the range's end is one too.
+    pub unit: u32,
+    /// Parts with fewer bytes between them are one.
+    pub gap: u32,
+    /// No part is longer; not smaller than `unit`.
+    pub most: u32,
+}
+
+/// Adds the parts of `range` that hold `wanted`, which lie in it, sorted and disjoint.
+pub(crate) fn parts(range: Span, wanted: impl IntoIterator<Item = Span>, limits: PartLimits, to: &mut Vec<Span>) {
+    let shl = |shift: u32| 1u64.checked_shl(shift).unwrap_or(u64::MAX);
+    // Offsets from the beginning, so that nothing overflows: the last byte of each unit, cut at the range's end.
+    let end = range.last.saturating_sub(range.first);
+    let mut runs: Vec<Span> = Vec::new();
+    for piece in wanted {
+        let offset = |at: u64| at.saturating_sub(range.first);
+        let piece = Span { first: offset(piece.first), last: offset(piece.last) }.aligned_out(limits.unit.min(63));
+        let piece = Span { first: piece.first, last: piece.last.min(end) };
+        match runs.last_mut() {
+            Some(before) if piece.first.saturating_sub(before.last) <= shl(limits.gap) => {
+                before.last = before.last.max(piece.last);
+            }
+            _ => runs.push(piece),
+        }
+    }
+    for run in split(&runs, limits.most, usize::MAX) {
+        to.push(Span { first: range.first.saturating_add(run.first), last: range.first.saturating_add(run.last) });
+    }
 }
 
 /// The same bytes cut at multiples of `1 << shift`, or of the smallest larger power of two that leaves at most `most` pieces.
@@ -269,6 +314,32 @@ mod tests {
             prop_assert_eq!(kept_sorted, largest[all.len() - kept.len()..].to_vec());
         }
 
+        /// L7: whole units from the range's beginning, sorted and apart, that hold what is wanted and little else.
+        #[test]
+        fn parts_hold_what_is_wanted(
+            whole in span(), wanted in prop::collection::vec(span(), 0..10), unit in 0u32..5, gap in 0u32..6, more in 0u32..3,
+        ) {
+            let wanted: SpanSet = wanted.into_iter().collect();
+            let wanted: Vec<Span> = wanted.parts(whole).collect();
+            let limits = PartLimits { unit, gap, most: unit + more };
+            let mut found = Vec::new();
+            parts(whole, wanted.iter().copied(), limits, &mut found);
+            let (asked, told) = (bytes(wanted.iter().copied()), bytes(found.iter().copied()));
+            prop_assert!(asked.is_subset(&told));
+            prop_assert_eq!(told.len() as u64, found.iter().map(|part| part.bytes()).sum::<u64>());
+            prop_assert!(found.windows(2).all(|pair| pair[0].last < pair[1].first));
+            for part in &found {
+                prop_assert!(whole.contains(*part) && part.bytes() <= 1 << limits.most);
+                prop_assert_eq!((part.first - whole.first) % (1 << unit), 0);
+                prop_assert!((part.last - whole.first + 1) % (1 << unit) == 0 || part.last == whole.last);
+            }
+            // What nobody wants is in a unit with something wanted, or in a short gap.
+            for at in told.difference(&asked) {
+                let near = |a: u64| a.abs_diff(*at) <= (1 << unit) + (1 << gap);
+                prop_assert!(asked.iter().any(|&a| near(a)));
+            }
+        }
+
         #[test]
         fn splitting_keeps_the_bytes(spans in prop::collection::vec(span(), 1..20), shift in 0u32..8, most in 1usize..60) {
             let set: SpanSet = spans.into_iter().collect();
@@ -287,6 +358,20 @@ mod tests {
             let out = span.aligned_out(shift);
             prop_assert!(out.contains(span) && out.is_aligned(shift));
             prop_assert_eq!(out.pages(shift), span.pages(shift));
+        }
+    }
+
+    /// reports f12: a guest whose mappings lie in equal distances, as virtio-mem's blocks do.
+    #[test]
+    fn equal_gaps_are_filled_evenly() {
+        for (count, most) in [(32768u64, 256), (1000, 256), (257, 256), (300, 7), (9, 8)] {
+            let spans: Vec<Span> =
+                (0..count).map(|n| Span { first: n << 24, last: (n << 24) + (8 << 20) - 1 }).collect();
+            let folded = fold(&spans, most);
+            assert_eq!(folded.len(), most);
+            let largest = folded.iter().map(|span| span.bytes()).max().unwrap();
+            let sum: u64 = folded.iter().map(|span| span.bytes()).sum();
+            assert!(largest <= sum / most as u64 * 3, "{count} in {most}: {largest} of {sum}");
         }
     }
 

@@ -22,6 +22,8 @@ struct Job {
     source: usize,
     any_thread: bool,
     failed: Option<Errno>,
+    /// Why parts of what it should tell are in doubt.
+    in_doubt: Option<Errno>,
     /// Whether its reads made a thread sleep; `None`: there was none.
     slept: Option<bool>,
 }
@@ -88,6 +90,7 @@ pub(super) fn read_all(
             tally.reads = tally.reads.saturating_add(end.reads);
             job.slept = Some(end.slept || job.slept == Some(true));
             for (spot, errno) in end.in_doubt {
+                job.in_doubt = job.in_doubt.or(Some(errno));
                 let span = round.spots.get(spot).map(|spot| spot.read.span);
                 if let Some(book) = books.get_mut(job.part) {
                     tally.fail(errno, mark(book, span));
@@ -103,11 +106,9 @@ pub(super) fn read_all(
         let Some(part) = parts.get_mut(job.part) else { continue };
         let Some(source) = part.sources.get_mut(job.source) else { continue };
         source.waits = job.slept.unwrap_or(source.waits);
-        if job.failed.is_none() {
-            continue;
-        }
-        restart(source, part.book, part.page_size, "harvest");
+        source.note(&part.book.name, job.failed.or(job.in_doubt));
         if let Some(errno) = job.failed {
+            restart(source, part.book, part.page_size);
             // After the restart: what is written from here on is logged again (L6).
             tally.fail(errno, mark(part.book, None));
         }
@@ -128,7 +129,14 @@ fn prepare(parts: &mut [Part<'_>], within: Option<Span>, patience: &Arc<Patience
             }
             let queue = if state.failed.is_none() { log.reads(&book.maps, within).into() } else { VecDeque::new() };
             todo.push(Todo { part, queue });
-            jobs.push(Job { part, source, any_thread: state.any_thread, failed: state.failed, slept: None });
+            jobs.push(Job {
+                part,
+                source,
+                any_thread: state.any_thread,
+                failed: state.failed,
+                in_doubt: None,
+                slept: None,
+            });
         }
     }
     (jobs, todo)
@@ -181,17 +189,11 @@ fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool,
 }
 
 /// Starts a log anew. If that fails it is failed: everything it should know is dirty until a restart helps.
-pub(super) fn restart(source: &mut Source, book: &Book, page_size: u64, name: &str) {
+pub(super) fn restart(source: &mut Source, book: &Book, page_size: u64) {
     let log = source.log.get_mut();
-    let stopped = log.stop();
-    if let Err(errno) = stopped {
-        log!(Debug, "{name}: {}: stop: {errno}", log.describe());
-    }
-    // A log that could not be stopped cannot be started either, and why it could not be stopped says more.
-    source.failed = log.start(&book.maps, page_size).err().map(|errno| stopped.err().unwrap_or(errno));
-    match source.failed {
-        None => log!(Info, "{name}: {}: started anew", log.describe()),
-        Some(errno) => log!(Error, "{name}: {}: keeps no log any more: {errno}", log.describe()),
+    source.failed = log.start(&book.maps, page_size).err();
+    if source.failed.is_none() {
+        log!(Debug, "{}: {}: started anew", book.name, log.describe());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The dirty log of one address space: what is mapped, which log is read, whether it runs.
 
-use super::choose::{Choice, choices};
+use super::choose::{Choice, Source, choices};
 use super::deliver::Deliverer;
 use super::harvest::{Part, Tally, check_reading};
 use super::leftover::Leftover;
@@ -91,6 +91,8 @@ enum FinalHarvest {
 /// What the merge works on.
 #[derive(Default)]
 pub(crate) struct Book {
+    /// Whose, for messages.
+    pub name: String,
     pub maps: Maps,
     pub left: Leftover,
     /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
@@ -149,7 +151,7 @@ impl Tracker {
         let inner = Inner {
             choices,
             active: 0,
-            book: Book::default(),
+            book: Book { name: options.name.clone(), ..Book::default() },
             pool: Pool::default(),
             page_size,
             max_workers: options.max_workers,
@@ -269,10 +271,9 @@ impl Tracker {
     /// Ends the use of the tracker: stops what it started. Later calls are ENODEV. *tracker; blocks in the kernel.*
     pub fn close(&self) -> Result<()> {
         let mut inner = self.enter()?;
-        if inner.users > 0 {
-            inner.users = 0;
-            inner.stop(&self.name);
-        }
+        inner.users = 0;
+        // Also what a stop could not stop.
+        inner.stop(&self.name);
         self.done(&inner);
         drop(inner.close());
         Ok(())
@@ -398,10 +399,14 @@ impl Inner {
         let outcomes = workers::run(max_workers, &any, |index| {
             let Some(source) = shared.get(index) else { return Ok(None) };
             let mut log = source.log.lock();
-            log.start(maps, page_size).map_err(|errno| format!("{}: start: {errno}", log.describe()))?;
-            check_reading(&mut **log, maps, pool)
-                .map_err(|errno| format!("{}: reading: {errno}", log.describe()))
-                .map(Some)
+            loop {
+                log.start(maps, page_size).map_err(|errno| format!("{}: start: {errno}", log.describe()))?;
+                match check_reading(&mut **log, maps, pool) {
+                    Err(_) if log.learnt() => {}
+                    Err(errno) => return Err(format!("{}: reading: {errno}", log.describe())),
+                    Ok(found) => return Ok(Some(found)),
+                }
+            }
         });
         let mut failed = None;
         for outcome in outcomes {
@@ -427,21 +432,20 @@ impl Inner {
         }
     }
 
-    /// Stops all sources. A log that a device stopped itself is no error (L8).
+    /// Stops all that runs, also what an earlier call could not stop. A log that a device stopped itself is no error (L8).
     fn stop(&mut self, name: &str) {
-        let max_workers = self.max_workers;
-        let Part { sources, .. } = self.part();
-        let any: Vec<bool> = sources.iter().map(|source| source.any_thread).collect();
-        for source in &mut *sources {
-            source.failed = None;
+        for source in self.choices.iter_mut().flat_map(|choice| &mut choice.sources) {
+            (source.failed, source.trouble) = (None, None);
         }
-        let shared = &*sources;
-        let outcomes: Vec<Option<(String, Errno)>> = workers::run(max_workers, &any, |index| {
-            let mut log = shared.get(index)?.log.lock();
+        let all = self.choices.iter().flat_map(|choice| &choice.sources);
+        let running: Vec<&Source> = all.filter(|source| source.log.lock().holds().is_some()).collect();
+        let any: Vec<bool> = running.iter().map(|source| source.any_thread).collect();
+        let outcomes: Vec<Option<(String, Errno)>> = workers::run(self.max_workers, &any, |index| {
+            let mut log = running.get(index)?.log.lock();
             log.stop().err().map(|errno| (log.describe(), errno))
         });
         for (what, errno) in outcomes.into_iter().flatten() {
-            log!(Warning, "{name}: {what}: stop: {errno}");
+            log!(Warning, "{name}: {what}: stop: {errno}; it is tried again at the next start, and at the end");
         }
         // The next start tries all of them again.
         (self.active, self.book.all_dirty) = (0, None);
@@ -469,7 +473,10 @@ impl Inner {
                 let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
                 read_all(&mut [part], None, false, 1, &mut nobody, &mut Tally::default());
             }
-            restart(source, book, page_size, name);
+            restart(source, book, page_size);
+            if source.failed.is_some() {
+                source.note(name, source.failed);
+            }
             if !quiet || source.failed.is_some() {
                 mark(book, None);
             }

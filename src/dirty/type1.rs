@@ -62,7 +62,11 @@ impl Log for Type1 {
     }
 
     fn stop(&mut self) -> Result<(), Errno> {
-        if std::mem::take(&mut self.running) { requests::stop(&*self.container) } else { Ok(()) }
+        if self.running {
+            requests::stop(&*self.container)?;
+        }
+        self.running = false;
+        Ok(())
     }
 
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {

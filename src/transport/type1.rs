@@ -10,6 +10,7 @@ use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 
 /// No real chain comes near it; it bounds what a broken container can make the library allocate.
 const MAX_ARGSZ: usize = 64 << 10;
+const MIN_PAGE: u64 = 4096;
 
 /// Requests to a container, in the kernel's own layouts; a container in software implements it too.
 pub trait Container: Send + Sync {
@@ -91,6 +92,10 @@ pub(crate) fn ability(container: &dyn Container) -> Result<Option<Ability>, Errn
             // One bit, the smallest page; a container that sets several means its lowest.
             Some(Ability { page_size: sizes & sizes.wrapping_neg(), max_bitmap })
         });
+        // No processor has smaller pages, and bitmaps would be so much larger.
+        if found.is_some_and(|ability| (1..MIN_PAGE).contains(&ability.page_size)) {
+            return Err(Errno::new(libc::EPROTO));
+        }
         return Ok(found.filter(|ability| ability.page_size != 0 && ability.max_bitmap > 0));
     }
     Err(Errno::new(libc::EPROTO))

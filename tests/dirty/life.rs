@@ -56,7 +56,7 @@ fn only_the_first_start_begins_a_log_and_the_last_stop_ends_it() {
 fn logs_that_do_not_work_make_room_for_the_next() {
     let broken = [
         (Log::Dma(DmaLog { report: false, ..DmaLog::default() }), "reading", libc::EOPNOTSUPP),
-        (Log::Dma(DmaLog { min_total: 1 << 30, ..DmaLog::default() }), "start", libc::EOPNOTSUPP),
+        (Log::Dma(DmaLog { min_total: 1 << 31, ..DmaLog::default() }), "start", libc::EOPNOTSUPP),
         (Log::Dma(DmaLog { max_total: 1 << 16, ..DmaLog::default() }), "start", libc::EOPNOTSUPP),
         (Log::Dma(DmaLog { max_ranges: 0, ..DmaLog::default() }), "start", libc::E2BIG),
     ];
@@ -133,6 +133,18 @@ fn logs_that_cannot_be_asked() {
     }
     assert_eq!((d.fault_reached(ids[0]), type1.watch().fault_reached(ids[1])), (2, 1));
     assert_eq!(type1.watch().fault_reached(ids[2]), 1);
+}
+
+/// fuzz (e): a container that names a page smaller than any processor's would make bitmaps so much larger.
+#[test]
+fn a_container_with_pages_of_a_byte_is_not_used() {
+    let space = simdev::Space::new(&Ram::new());
+    for page_size in [1, 2048] {
+        let type1 = Type1::new(&space, Type1Config { page_size, ..Type1Config::default() });
+        let info = Tracker::new(Options { container: Some(Arc::new(type1)), ..Options::default() }).unwrap().info();
+        assert_eq!(info.kind, Kind::Everything);
+        assert!(info.why.contains("asking the container failed"), "{}", info.why);
+    }
 }
 
 /// I1, T2: what page tables and containers say only when they are asked to track.
@@ -263,7 +275,7 @@ fn a_log_that_comes_back() {
     rig.start();
     let nth = rig.devices[0].count(Access::DmaLogStart);
     rig.devices[0].inject(Fault { access: Access::DmaLogStart, nth, times: 2, effect: Effect::Errno(libc::ENOMEM) });
-    rig.map(500, 1, 500);
+    rig.map((4 << 30) / P, 1, 500);
     assert_eq!(rig.tracker.info().failed_sources, 1);
     rig.write(&[5]);
     for failed in [1, 0] {

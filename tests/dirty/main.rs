@@ -1,6 +1,7 @@
 //! The dirty logs of software devices, containers and iommufds, read by trackers. Each test ends with the one question: is the
 //! destination's RAM the source's? The judges of simdev must have nothing to say unless a test provokes them.
 
+mod begin;
 mod beside;
 mod churn;
 mod dests;

@@ -100,7 +100,12 @@ fn what_several_devices_wrote_is_told_together() {
     for (overwrites, max_workers) in [(false, 1), (false, 0), (true, 1), (true, 0), (true, 2)] {
         let rig = Rig::new(Log::Dma(DmaLog { overwrites, ..DmaLog::default() }), 6);
         rig.map_all(&MAPS);
+        // Too far away to be read with the others.
+        for far in [1, 2] {
+            rig.map(far * (16 << 30) / P, 10, 4096 + far * 10);
+        }
         rig.start();
+        rig.harvest();
         for round in 0..20u64 {
             let mut written = BTreeSet::from([shared]);
             for (device, number) in rig.devices.iter().zip(0u64..) {
