@@ -345,7 +345,7 @@
 #define VFIOMIG_DEVICE_F_SPLIT_SEGMENTS 4
 
 /**
- * Move trapped data 8 bytes at a time, for drivers that refuse larger accesses.
+ * Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
  */
 #define VFIOMIG_DEVICE_F_ACCESS_8 8
 
@@ -1702,8 +1702,8 @@ int vfiomig_device_start_stream(struct vfiomig_device *d,
 
 /**
  * Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
- * When the session ends its memory stays readable until the next peek, reserve, read, receive or free, and
- * vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
+ * When the session ends its memory stays readable and unchanged until the next peek, reserve or free, whatever else is done with
+ * the device, and vfiomig_device_consume() answers -ESTALE; device memory stays mapped, but is the device's to change. `max` bounds the chunk; 0: no bound but the buffer.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
  * UNSUPPORTED (not migratable), DEVICE, PROTOCOL, CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY,
@@ -1716,7 +1716,7 @@ int vfiomig_device_peek(struct vfiomig_device *d,
 
 /**
  * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
- * draft the last byte of a segment acknowledges it to the device; if that fails the next peek says so, and nothing is lost.
+ * draft the last byte of a segment acknowledges it to the device; if that fails it is tried again by the next peek, and nothing is lost.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
  * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
@@ -1726,7 +1726,7 @@ int vfiomig_device_consume(struct vfiomig_device *d,
                            struct vfiomig_error **errp);
 
 /**
- * Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`, and never
+ * Copies the next bytes of the stream to `buf`: at most one read of the device and one buffer, often fewer bytes than `len`, and never
  * beyond the end of a segment. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
  * VFIOMIG_CHUNK_SEGMENT_END.
  *
@@ -1741,7 +1741,7 @@ int64_t vfiomig_device_read(struct vfiomig_device *d,
 
 /**
  * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
- * buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
+ * buffer a call, of device memory too, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
  * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
  *
  * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at once in
@@ -1758,7 +1758,7 @@ int64_t vfiomig_device_send(struct vfiomig_device *d,
  * Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
  * rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
  * window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
- * and the draft it may be device memory.
+ * and the draft it may be device memory. When the session ends its memory stays valid until the next peek, reserve or free.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
  * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
@@ -1771,7 +1771,7 @@ int vfiomig_device_reserve(struct vfiomig_device *d,
                            struct vfiomig_error **errp);
 
 /**
- * Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
+ * Hands the first `len` bytes of the room to the device; 0 gives the room back unused, and no segment is begun. `flags` is 0, or
  * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
  * segment that has all its bytes goes to the device with or without it. After a failure behind which the device may have taken a
  * byte the session is dead, and only a reset leaves RESUMING; after one before that the room is still out, and the call can be
@@ -1802,7 +1802,7 @@ int64_t vfiomig_device_write(struct vfiomig_device *d,
                              struct vfiomig_error **errp);
 
 /**
- * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
+ * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, of device memory too, and hands them to the device.
  * 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
  * it holds only if all of them came.
  *

@@ -87,9 +87,13 @@ pub struct Device {
 
 /// What a call has for itself while it is in progress.
 struct Inner {
+    /// For the log.
+    name: String,
     transport: Arc<dyn Transport>,
     dialect: std::result::Result<Box<dyn Dialect>, Reason>,
     window: Box<dyn Window>,
+    /// The window that another one took the place of while a chunk or room of it was out.
+    kept: Option<Box<dyn Window>>,
     wanted: Option<Kind>,
     draft_cursor: Option<Cursor>,
     buffer_size: usize,
@@ -126,6 +130,8 @@ impl Device {
             cache.set_state(dialect.read_state(&*transport).map_err(|error| error.context(&options.name))?);
         }
         let inner = Inner {
+            name: options.name.clone(),
+            kept: None,
             window: new_window(&found, size, options.quirks),
             wanted: options.dialect,
             draft_cursor: options.draft_cursor,
@@ -240,8 +246,11 @@ impl Device {
         self.cache.closed.store(true, Ordering::Relaxed);
         self.cache.data_open.store(false, Ordering::Relaxed);
         if let Some(inner) = inner {
-            let Inner { mut window, transport, .. } = *inner;
+            let Inner { mut window, kept, transport, .. } = *inner;
             window.close(&*transport);
+            if let Some(mut kept) = kept {
+                kept.close(&*transport);
+            }
         }
         Ok(())
     }
@@ -286,10 +295,26 @@ impl Inner {
         };
         if region(&self.dialect) != region(&found.dialect) {
             self.end_session(cache);
-            self.window.close(&*self.transport);
-            self.window = new_window(&found, self.buffer_size, self.quirks);
+            let new = new_window(&found, self.buffer_size, self.quirks);
+            let mut old = std::mem::replace(&mut self.window, new);
+            // Since the last chunk or room was lent, only the first window can have lent it.
+            if self.lent_is_stale && self.kept.is_none() {
+                self.kept = Some(old);
+            } else {
+                old.close(&*self.transport);
+            }
         }
         self.dialect = found.dialect;
+        cache.set_mapped(self.window.is_mapped());
+    }
+
+    /// A chunk or room is about to be lent: what was lent in a session that has ended goes.
+    fn release_lent(&mut self) {
+        self.lent_is_stale = false;
+        self.window.release();
+        if let Some(mut kept) = self.kept.take() {
+            kept.close(&*self.transport);
+        }
     }
 
     fn dialect(&self) -> Result<&dyn Dialect> {

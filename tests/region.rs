@@ -3,8 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+#[path = "region/bounds.rs"]
+mod bounds;
 #[path = "region/fence.rs"]
 mod fence;
+#[path = "region/lent.rs"]
+mod lent;
+#[path = "region/particular.rs"]
+mod particular;
+#[path = "region/server.rs"]
+mod server;
 
 use proptest::prelude::*;
 use simdev::{Access, Config, DraftForm, Effect, Fault, Precopy, Trapped, Window};
@@ -411,12 +419,19 @@ fn no_mmap_means_none_and_a_mmap_that_fails_is_no_failure() {
     }
 }
 
+/// core, section 3: an area list that is broken costs the mapping, not the migration.
 #[test]
-fn overlapping_areas_are_refused() {
-    let window = Window::Areas(vec![(4096, 8192), (8192, 4096)]);
-    let sim = simdev::Device::new(Config::v1(window));
-    let device = open(&sim, "vf0");
-    assert_eq!(device.info().dialect, None, "a region whose description is broken is none");
+fn broken_areas_are_trapped() {
+    for areas in [vec![(4096, 8192), (8192, 4096)], vec![(4096, 1 << 40)], vec![(u64::MAX, 2)]] {
+        for quirks in [Quirks::default(), Quirks { no_mmap: true, ..Quirks::default() }] {
+            let pair = Pair::new(&Config::v1(Window::Areas(areas.clone())), quirks);
+            migrate(&pair.from, &pair.to, Way::Lend(0), || ()).unwrap();
+            assert_eq!(pair.source.count(Access::RegionMap), 0);
+            assert_eq!(pair.from.info().caps & vfiomig::device::cap::MAPPED, 0);
+            assert!(pair.source.same_content(&pair.target));
+            pair.finish();
+        }
+    }
 }
 
 #[test]
@@ -593,18 +608,88 @@ fn data_size_zero() {
     assert!(outcome.unwrap().0 > 0, "the quirk takes pending_bytes for the length");
 }
 
+/// core B8: whatever the lengths are, the accesses are words, naturally aligned.
 #[test]
-fn eight_byte_access_is_a_quirk() {
-    for (window, way) in [(Window::Trapped, Way::Copy(5000)), (Window::Gap, Way::Lend(0))] {
-        let config = Config { trapped: Trapped::Word, ..Config::v1(window) }.segments(12_000).state_size(50_000);
-        let pair = Pair::new(&config, Quirks { access_8: true, ..Quirks::default() });
-        migrate(&pair.from, &pair.to, way, || ()).unwrap();
-        assert!(pair.source.same_content(&pair.target) && pair.source.count(Access::DataRead) > 0);
-        pair.finish();
+fn word_access_is_a_quirk() {
+    for (window, way) in [
+        (Window::Trapped, Way::Copy(5000)),
+        (Window::Trapped, Way::Copy(777)),
+        (Window::Trapped, Way::Lend(1001)),
+        (Window::Trapped, Way::Socket),
+        (Window::Gap, Way::Lend(0)),
+    ] {
+        for (segment, state, skew) in [(12_000, 50_000, 0), (12_003, 50_003, 0), (12_001, 50_007, 5)] {
+            let config = Config { trapped: Trapped::Word, skew, ..Config::v1(window.clone()) };
+            let config = config.segments(segment).state_size(state);
+            let pair = Pair::new(&config, Quirks { access_8: true, ..Quirks::default() });
+            migrate(&pair.from, &pair.to, way, || ()).unwrap_or_else(|e| panic!("{window:?} {way:?} {segment}: {e}"));
+            assert!(pair.source.same_content(&pair.target) && pair.source.count(Access::DataRead) > 0);
+            pair.finish();
 
+            let pair = Pair::new(&config, Quirks::default());
+            let refused = migrate(&pair.from, &pair.to, way, || ()).unwrap_err();
+            assert!(refused.kind() == ErrorKind::Device && refused.errno() == libc::EINVAL, "{refused}");
+        }
+    }
+}
+
+/// fuzz 3: one failure anywhere between two segments, and the same call again: nothing is lost, whatever is asked in between.
+#[test]
+fn no_segment_is_lost_by_one_failure() {
+    let config = Config { abort_allowed: true, ..Config::v1(Window::Trapped) }.state_size(3000).segments(512);
+    let stream_of = |fault: Option<Fault>, ask: bool| {
+        let sim = simdev::Device::new(config.clone().seeded(5));
+        let device = open(&sim, "vf0");
+        let fault = fault.map(|fault| sim.inject(fault));
+        set(&device, State::StopCopy).unwrap();
+        let (mut stream, mut errors) = (Vec::new(), 0);
+        let mut buf = vec![0; 1000];
+        loop {
+            match device.read(&mut buf) {
+                Ok((0, flags)) => break assert_eq!(flags, END),
+                Ok((n, _)) => stream.extend_from_slice(&buf[..n]),
+                Err(error) => {
+                    errors += 1;
+                    assert!(errors < 10, "{error}");
+                    if ask {
+                        let _ = device.pending_exact();
+                    }
+                }
+            }
+        }
+        assert_eq!(errors, u32::from(fault.is_some_and(|fault| sim.fault_reached(fault) > 0)));
+        stream
+    };
+    let whole = stream_of(None, false);
+    for access in [Access::PendingRead, Access::DataOffsetRead, Access::DataSizeRead, Access::DataRead] {
+        for effect in [Effect::Errno(libc::EIO), Effect::Errno(libc::EINTR), Effect::Short(0)] {
+            for nth in 0..7 {
+                // A failed acknowledgement is tried again without a word.
+                if access == Access::PendingRead && nth > 0 {
+                    continue;
+                }
+                for ask in [false, true] {
+                    let stream = stream_of(Some(Fault::at(access, nth, effect)), ask);
+                    assert_eq!(stream.len(), whole.len(), "{access:?} {nth} {effect:?} ask={ask}");
+                    assert_eq!(stream, whole);
+                }
+            }
+        }
+    }
+}
+
+/// fuzz, small things (a): a device that has failed since it was looked at is asked for nothing.
+#[test]
+fn a_device_that_just_failed_is_asked_for_nothing() {
+    for config in kinds(Window::Trapped) {
         let pair = Pair::new(&config, Quirks::default());
-        let refused = migrate(&pair.from, &pair.to, way, || ()).unwrap_err();
-        assert!(refused.kind() == ErrorKind::Device && refused.errno() == libc::EINVAL, "{refused}");
+        let (reads, writes) = (pair.source.count(Access::StateRead), pair.source.count(Access::StateWrite));
+        // Read before the request (compared with the last state), then in the read-modify-write.
+        pair.source.inject(Fault::at(Access::StateRead, reads + 1, Effect::Lie(0b110)));
+        let error = set(&pair.from, State::StopCopy).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(error.to_string().contains("nothing was asked for"), "{error}");
+        assert_eq!(pair.source.count(Access::StateWrite), writes);
     }
 }
 

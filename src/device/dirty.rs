@@ -13,19 +13,26 @@ use std::time::{Duration, Instant};
 /// How long one harvest waits, in all, for other threads to finish the segments that are in the windows of drafts.
 const SEGMENT_PATIENCE: Duration = Duration::from_secs(1);
 const SEGMENT_PAUSE: Duration = Duration::from_millis(1);
+/// Parts of fewer pages are crumbs: a log of 64 GiB would come in millions of them. One harvest spends so much time on them, in
+/// all; then the rest is told as dirty.
+const CRUMB: u64 = 512;
+const CRUMB_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is left of the time that one harvest waits, whichever of its devices and ranges it waits for.
-pub(crate) struct Patience(Mutex<Duration>);
+pub(crate) struct Patience {
+    segments: Mutex<Duration>,
+    crumbs: Mutex<Duration>,
+}
 
 impl Patience {
     pub fn new() -> Self {
-        Patience(Mutex::new(SEGMENT_PATIENCE))
+        Patience { segments: Mutex::new(SEGMENT_PATIENCE), crumbs: Mutex::new(CRUMB_PATIENCE) }
     }
 
     /// Sleeps for a moment, or says that there has been enough of it. The lock is held meanwhile: those who wait side by side
     /// spend the same time once.
     fn pause(&self) -> bool {
-        let mut left = self.0.lock();
+        let mut left = self.segments.lock();
         if left.is_zero() {
             return false;
         }
@@ -33,6 +40,16 @@ impl Patience {
         std::thread::sleep(SEGMENT_PAUSE);
         *left = left.saturating_sub(begun.elapsed());
         true
+    }
+
+    /// Whether a part of `pages` pages, which took so long, leaves time for another one.
+    fn bears(&self, pages: u64, took: Duration) -> bool {
+        if pages >= CRUMB {
+            return true;
+        }
+        let mut left = self.crumbs.lock();
+        *left = left.saturating_sub(took);
+        !left.is_zero()
     }
 }
 
@@ -57,30 +74,55 @@ pub(crate) enum OwnLog {
 impl Device {
     /// Reads and clears which pages of `range` the device has written. *device; blocks in the kernel.*
     ///
-    /// Only the draft has such a log, and only while a save session is open. BUSY while a segment is under way: the window
-    /// shows one thing at a time. After a failure every page of the range was told as dirty.
+    /// Only the draft has such a log, and only while a save session is open, whatever became of its stream. BUSY while a
+    /// segment is under way: the window shows one thing at a time. After a failure of the device every page that was not told
+    /// was told as dirty: also when the migration was canceled (CANCELED), and when the log comes in parts of so few pages that
+    /// they took more than a second (PROTOCOL).
     pub fn dirty_pfns(&self, range: PfnRange, sink: &mut dyn FnMut(Pfns<'_>)) -> Result<()> {
         let mut inner = self.enter()?;
-        self.read_pfns(&mut inner, range, sink)
+        self.read_pfns(&mut inner, range, &Patience::new(), sink)
     }
 
-    fn read_pfns(&self, inner: &mut Inner, range: PfnRange, sink: &mut dyn FnMut(Pfns<'_>)) -> Result<()> {
+    fn read_pfns(
+        &self,
+        inner: &mut Inner,
+        range: PfnRange,
+        patience: &Patience,
+        sink: &mut dyn FnMut(Pfns<'_>),
+    ) -> Result<()> {
         if range.total == 0 || !range.page_size.is_power_of_two() || range.start.checked_add(range.total).is_none() {
-            return Err(self.named(Error::argument(format!("range: {range:?} is none"))));
+            let PfnRange { start, page_size, total } = range;
+            let text = format!("range: {total} pages of {page_size} bytes from page {start:#x} on are no range");
+            return Err(self.named(Error::argument(text)));
         }
-        let state = self.cache.state();
-        inner.session(Direction::Save, state).map_err(|error| self.named(error))?;
-        if inner.window.unread() > 0 {
+        inner.open(Direction::Save, self.cache.state()).map_err(|error| self.named(error))?;
+        if inner.window.in_use() {
             return Err(self.named(Error::busy("a segment is under way in the data window")));
         }
-        let Inner { transport, dialect: Ok(dialect), .. } = &*inner else {
+        let Inner { transport, dialect: Ok(dialect), window, .. } = &mut *inner else {
             return Err(self.named(Error::unsupported("the device is not migratable")));
         };
-        match dialect.dirty_pfns(&**transport, range, sink) {
+        if dialect.kind() != Kind::Draft {
+            return Err(self.named(Error::unsupported("the dialect has no log of its own")));
+        }
+        let mut begun = Instant::now();
+        let mut go_on = |pages: u64| {
+            let took = std::mem::replace(&mut begun, Instant::now()).elapsed();
+            if self.cache.cancel.asked() {
+                return Err(Fault::Errno(Errno::new(libc::ECANCELED)));
+            }
+            if patience.bears(pages, took) {
+                return Ok(());
+            }
+            Err(Fault::Nonsense(format!("they come in parts of {pages} pages, which takes too long")))
+        };
+        let outcome = dialect.dirty_pfns(&**transport, range, &mut go_on, sink);
+        window.begin_anew();
+        match outcome {
             Ok(()) => Ok(()),
             Err(Fault::Nonsense(text)) => Err(self.named(Error::protocol(format!("reading dirty pages: {text}")))),
-            Err(Fault::Errno(errno)) if errno.get() == libc::EOPNOTSUPP => {
-                Err(self.named(Error::unsupported("the dialect has no log of its own")))
+            Err(Fault::Errno(errno)) if errno.get() == libc::ECANCELED => {
+                Err(self.named(Error::canceled("reading dirty pages: canceled; the rest is told as dirty")))
             }
             Err(Fault::Errno(errno)) => Err(inner.data_failed(&self.cache, &self.name, "reading dirty pages", errno)),
         }
@@ -99,8 +141,8 @@ impl Device {
         loop {
             let mut inner = self.gate.enter_between().map_err(denied)?;
             let wait = more && !self.cache.cancel.asked();
-            if !wait || inner.window.unread() == 0 || waits_for_me(inner.user) {
-                return self.read_pfns(&mut inner, range, sink).map_err(|error| Errno::new(error.errno()));
+            if !wait || !inner.window.in_use() || waits_for_me(inner.user) {
+                return self.read_pfns(&mut inner, range, patience, sink).map_err(|error| Errno::new(error.errno()));
             }
             drop(inner);
             more = patience.pause();

@@ -92,12 +92,12 @@ impl Inner {
 
     fn reserve(&mut self, cache: &Cache, name: &str, segment_left: u64) -> Result<Room> {
         self.check_open(cache, "reserve")?;
+        self.release_lent();
         let (window, access) = self.access(cache)?;
         let room = match window.room(&access, segment_left) {
             Ok(room) => room,
             Err(trouble) => return Err(self.told(cache, name, "asking for the place of a segment", trouble)),
         };
-        self.lent_is_stale = false;
         if let Some(session) = &mut self.session {
             session.lent = Some(room.len);
         }
@@ -113,10 +113,6 @@ impl Inner {
         };
         if len > lent {
             return Err(Error::argument(format!("len: {len} bytes of a room of {lent}")));
-        }
-        if len == 0 && !segment_end {
-            session.lent = None;
-            return Ok(());
         }
         let (window, access) = self.access(cache)?;
         let outcome = window.commit(&access, len, segment_end);

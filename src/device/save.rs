@@ -105,7 +105,9 @@ fn bound(max: usize) -> usize {
 
 impl Inner {
     fn peek(&mut self, cache: &Cache, name: &str, max: usize) -> Result<Chunk> {
-        if let Some(flags) = self.nothing_now(cache, name)? {
+        let nothing = self.nothing_now(cache, name)?;
+        self.release_lent();
+        if let Some(flags) = nothing {
             return Ok(Chunk::nothing(flags));
         }
         let (window, access) = self.access(cache)?;
@@ -195,7 +197,6 @@ impl Inner {
             return Err(Error::busy("a chunk is out: consume comes first"));
         }
         let (complete, ran_empty) = (session.complete, session.ran_empty);
-        self.lent_is_stale = false;
         if complete {
             return Ok(Some(END));
         }

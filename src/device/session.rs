@@ -26,13 +26,13 @@ pub(super) struct Session {
 impl Inner {
     /// Opens the window for a session that a state change has begun; takes its data fd where the dialect has one.
     pub(super) fn open_session(&mut self, cache: &Cache, direction: Direction, data_fd: Option<i32>) -> Result<()> {
-        let Inner { transport, dialect: Ok(dialect), window, .. } = self else {
+        let Inner { name, transport, dialect: Ok(dialect), window, .. } = self else {
             return Err(Error::unsupported("the device is not migratable"));
         };
         let has_region = dialect.registers().is_some();
         let data = if has_region { None } else { Some(transport.open_data(data_fd)?) };
         let (transport, dialect) = (&**transport, &**dialect);
-        window.begin(&Access { transport, dialect, in_precopy: true, cancel: &cache.cancel }, data);
+        window.begin(&Access { name, transport, dialect, in_precopy: true, cancel: &cache.cancel }, data);
         cache.set_mapped(window.is_mapped());
         self.session = Some(Session {
             direction,
@@ -63,22 +63,22 @@ impl Inner {
 
     /// The window and what it needs for an access.
     pub(super) fn access<'a>(&'a mut self, cache: &'a Cache) -> Result<(&'a mut dyn Window, Access<'a>)> {
-        let Inner { transport, dialect: Ok(dialect), window, .. } = self else {
+        let Inner { name, transport, dialect: Ok(dialect), window, .. } = self else {
             return Err(Error::unsupported("the device is not migratable"));
         };
         let in_precopy = cache.state().is_precopy();
         let (transport, dialect) = (&**transport, &**dialect);
-        Ok((&mut **window, Access { transport, dialect, in_precopy, cancel: &cache.cancel }))
+        Ok((&mut **window, Access { name, transport, dialect, in_precopy, cancel: &cache.cancel }))
     }
 
     /// An access that the window could not do, as it is told to the caller.
     pub(super) fn told(&mut self, cache: &Cache, name: &str, what: &str, trouble: Trouble) -> Error {
         match trouble.cause {
             Cause::Device(errno) => self.data_failed(cache, name, what, errno),
-            Cause::Nonsense(text) => Error::protocol(format!("{what}: {text}")),
-            Cause::Descriptor(errno) => Error::transport(errno, format!("{what}: the caller's fd failed: {errno}")),
-            Cause::Canceled => Error::canceled(format!("{what}: canceled while the device was not ready")),
-            Cause::Memory(bytes) => Error::memory(format!("{what}: no memory for a buffer of {bytes} bytes")),
+            Cause::Nonsense(_) => Error::protocol(format!("{what}: {}", trouble.cause)),
+            Cause::Descriptor(errno) => Error::transport(errno, format!("{what}: {}", trouble.cause)),
+            Cause::Canceled => Error::canceled(format!("{what}: {}", trouble.cause)),
+            Cause::Memory(_) => Error::memory(format!("{what}: {}", trouble.cause)),
             Cause::Refused(error) if trouble.moved == Moved::Nothing => error,
             Cause::Refused(error) => error.context(what),
         }
@@ -87,15 +87,17 @@ impl Inner {
     /// Closes the data fd. A save whose END was not reached leaves a void stream behind, if any of it was taken. The
     /// memory of a lent chunk stays readable.
     pub(super) fn end_session(&mut self, cache: &Cache) {
-        if let Some(session) = self.session.take() {
+        let session = self.session.take();
+        let lent = session.as_ref().is_some_and(|session| session.lent.is_some());
+        if let Some(session) = session {
             // What was lent may be on the wire already.
-            let begun = session.moved > 0 || session.lent.is_some();
+            let begun = session.moved > 0 || lent;
             if session.direction == Direction::Save && !session.complete && begun {
                 self.stream_void = true;
             }
-            self.lent_is_stale |= session.lent.is_some();
+            self.lent_is_stale |= lent;
         }
-        self.window.end();
+        self.window.end(lent);
         cache.initial_bytes.set(None);
         cache.dirty_bytes.set(None);
         cache.seen_empty.store(false, Ordering::Relaxed);
@@ -116,6 +118,11 @@ impl Inner {
                  start_stream begins a new one"
             )));
         }
+        self.open(direction, state)
+    }
+
+    /// As [`session`](Self::session), whatever became of the stream.
+    pub(super) fn open(&mut self, direction: Direction, state: State) -> Result<&mut Session> {
         self.dialect()?;
         match &mut self.session {
             Some(session) if session.direction == direction => Ok(session),

@@ -183,7 +183,9 @@ impl Inner {
         let unreadable = |error| Failed { error, found: None };
         let dialect = self.dialect().map_err(unreadable)?;
         let way = path(dialect.kind(), dialect.caps(), from, to).unwrap_or_default();
-        match dialect.request_state(&*self.transport, to) {
+        let requested = dialect.request_state(&*self.transport, to);
+        self.window.begin_anew();
+        match requested {
             Ok(requested) => self.arrived(cache, from, to, &way, requested.data_fd),
             Err(fault) => Err(self.not_arrived(cache, from, &way, fault)),
         }

@@ -44,6 +44,12 @@ pub(super) fn read(registers: &Registers, transport: &dyn Transport, ndma: bool)
 /// One write brings the device to `to`; several bits take effect in N15's order. The result is read back (N6).
 pub(super) fn request(registers: &Registers, transport: &dyn Transport, ndma: bool, to: State) -> Result<(), Fault> {
     let before = registers.device_state(transport)?;
+    // The caller has looked, too; the value is here, so a device that has failed since is asked for nothing.
+    if from_bits(before, ndma).is_none_or(|state| state == State::Error) {
+        return Err(Fault::Nonsense(format!(
+            "device_state reads {before:#x} just before the request: nothing was asked for"
+        )));
+    }
     let value = (before & !mask(ndma)) | to_bits(to);
     registers.set_device_state(transport, value)?;
     match read(registers, transport, ndma)? {

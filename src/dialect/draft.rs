@@ -8,6 +8,9 @@ use crate::transport::{RegionInfo, Transport};
 use crate::uapi::migration_region as u;
 use crate::uapi::region::TYPE_DRAFT_V4;
 
+/// Most bytes of a bitmap that are read, and told, at once: the memory of a harvest does not grow with its range.
+const PIECE: usize = 64 << 10;
+
 /// Who remembers how far the bitmap of a range was read (D16); the drafts disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
@@ -29,22 +32,60 @@ impl Draft {
         Draft { registers: Registers { region, data_begins: u::DRAFT_REGISTERS_END }, cursor }
     }
 
-    /// Reads one part of the bitmap, `count` bits, from where the device puts it for this part (D13).
-    fn read_bits(&self, transport: &dyn Transport, count: u64) -> Result<Vec<u8>, Fault> {
+    /// Writes the range where the device has to hear of it, and asks for the next part of `left` pages from `first` on.
+    fn copied_pfns(&self, transport: &dyn Transport, range: PfnRange, done: u64) -> Result<u64, Fault> {
+        let registers = &self.registers;
+        let (first, left) = (range.start.saturating_add(done), range.total.saturating_sub(done));
+        if done == 0 || self.cursor == Cursor::Rewrite {
+            registers.write_u64(transport, u::START_PFN, "start_pfn", first)?;
+            registers.write_u64(transport, u::PAGE_SIZE, "page_size", range.page_size)?;
+            registers.write_u64(transport, u::TOTAL_PFNS, "total_pfns", left)?;
+        }
+        match registers.read_u64(transport, u::COPIED_PFNS, "copied_pfns")? {
+            u::ALL_PFNS => Ok(u::ALL_PFNS),
+            copied if copied > left => {
+                Err(Fault::Nonsense(format!("copied_pfns is {copied}, but only {left} pages were asked for")))
+            }
+            copied => Ok(copied),
+        }
+    }
+
+    /// Tells one part of the bitmap, `count` bits from page `first` on, from where the device puts it for this part (D13).
+    fn tell_bits(
+        &self,
+        transport: &dyn Transport,
+        first: u64,
+        count: u64,
+        sink: &mut dyn FnMut(Pfns<'_>),
+    ) -> Result<(), Fault> {
         let offset = self.registers.data_offset(transport)?;
         // Whole words, and no byte more: D13.
         let size = count.div_ceil(64).saturating_mul(8);
         self.registers.check_segment(offset, size)?;
-        let mut bitmap = vec![0; usize::try_from(size).unwrap_or(0)];
-        let mut done = 0;
-        while let Some(rest) = bitmap.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let from = offset.saturating_add(done as u64);
+        let mut buffer = vec![0; usize::try_from(size).map_or(PIECE, |size| size.min(PIECE))];
+        let mut at = 0u64;
+        while at < size {
+            let len = usize::try_from(size.saturating_sub(at)).map_or(PIECE, |left| left.min(PIECE));
+            let piece = buffer.get_mut(..len).unwrap_or_default();
+            self.read_piece(transport, offset.saturating_add(at), piece)?;
+            let before = at.saturating_mul(8);
+            let pages = count.saturating_sub(before).min((len as u64).saturating_mul(8));
+            sink(Pfns::Bits { first: first.saturating_add(before), count: pages, bitmap: piece });
+            at = at.saturating_add(len as u64);
+        }
+        Ok(())
+    }
+
+    fn read_piece(&self, transport: &dyn Transport, at: u64, piece: &mut [u8]) -> Result<(), Fault> {
+        let mut done = 0usize;
+        while let Some(rest) = piece.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let from = at.saturating_add(done as u64);
             match transport.region_read(self.registers.region.index, from, rest)? {
                 0 => return Err(Fault::Nonsense(format!("reading the bitmap at {from:#x} brought nothing"))),
                 n => done = done.saturating_add(n),
             }
         }
-        Ok(bitmap)
+        Ok(())
     }
 }
 
@@ -75,46 +116,32 @@ impl Dialect for Draft {
         &self,
         transport: &dyn Transport,
         range: PfnRange,
+        go_on: &mut dyn FnMut(u64) -> Result<(), Fault>,
         sink: &mut dyn FnMut(Pfns<'_>),
     ) -> Result<(), Fault> {
-        let registers = &self.registers;
+        let whole = Pfns::All { first: range.start, count: range.total };
         let mut done = 0;
         // Each part has at least one page, so there are no more parts than pages.
         while done < range.total {
-            let (first, left) = (range.start.saturating_add(done), range.total.saturating_sub(done));
-            let part = (|| {
-                if done == 0 || self.cursor == Cursor::Rewrite {
-                    registers.write_u64(transport, u::START_PFN, "start_pfn", first)?;
-                    registers.write_u64(transport, u::PAGE_SIZE, "page_size", range.page_size)?;
-                    registers.write_u64(transport, u::TOTAL_PFNS, "total_pfns", left)?;
-                }
-                match registers.read_u64(transport, u::COPIED_PFNS, "copied_pfns")? {
-                    0 => Ok(None),
-                    u::ALL_PFNS => Ok(Some((u::ALL_PFNS, Vec::new()))),
-                    copied if copied > left => {
-                        Err(Fault::Nonsense(format!("copied_pfns is {copied}, but only {left} pages were asked for")))
-                    }
-                    copied => Ok(Some((copied, self.read_bits(transport, copied)?))),
-                }
-            })();
-            match part {
+            let first = range.start.saturating_add(done);
+            let rest = Pfns::All { first, count: range.total.saturating_sub(done) };
+            let part = match self.copied_pfns(transport, range, done) {
                 // No dirty page in the rest (D11).
-                Ok(None) => return Ok(()),
+                Ok(0) => return Ok(()),
                 // The v4 text speaks of the whole range, later ones of the rest (D12).
-                Ok(Some((u::ALL_PFNS, _))) => {
-                    let whole = self.cursor == Cursor::Sticky;
-                    let (first, count) = if whole { (range.start, range.total) } else { (first, left) };
-                    sink(Pfns::All { first, count });
+                Ok(u::ALL_PFNS) => {
+                    sink(if self.cursor == Cursor::Sticky { whole } else { rest });
                     return Ok(());
                 }
-                Ok(Some((copied, bitmap))) => {
-                    sink(Pfns::Bits { first, count: copied, bitmap: &bitmap });
-                    done = done.saturating_add(copied);
-                }
-                Err(fault) => {
-                    sink(Pfns::All { first: range.start, count: range.total });
-                    return Err(fault);
-                }
+                Ok(copied) => self.tell_bits(transport, first, copied, sink).map(|()| copied),
+                Err(fault) => Err(fault),
+            };
+            let copied = part.inspect_err(|_| sink(whole))?;
+            done = done.saturating_add(copied);
+            if done < range.total {
+                let first = range.start.saturating_add(done);
+                let rest = Pfns::All { first, count: range.total.saturating_sub(done) };
+                go_on(copied).inspect_err(|_| sink(rest))?;
             }
         }
         Ok(())

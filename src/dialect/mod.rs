@@ -47,6 +47,14 @@ impl Kind {
     }
 }
 
+/// Estimates from here on are an error code cast to an unsigned number (section 3.6, P19).
+const NONSENSE: u64 = 1 << 63;
+
+/// A size that a device tells, if it can be one.
+pub(crate) fn known(size: u64) -> Option<u64> {
+    (size < NONSENSE).then_some(size)
+}
+
 /// What pre-copy info said; `None` is unknown, never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PrecopyFigures {
@@ -124,14 +132,16 @@ pub(crate) trait Dialect: Send {
         let _ = data;
         Ok(PrecopyFigures::UNKNOWN)
     }
-    /// Reads and clears the device's own log of the pages it wrote (draft).
+    /// Reads and clears the device's own log of the pages it wrote (draft). `go_on` hears after each part but the last how many
+    /// pages it had, and may end the reading.
     fn dirty_pfns(
         &self,
         transport: &dyn Transport,
         range: PfnRange,
+        go_on: &mut dyn FnMut(u64) -> Result<(), Fault>,
         sink: &mut dyn FnMut(Pfns<'_>),
     ) -> Result<(), Fault> {
-        let _ = (transport, range, sink);
+        let _ = (transport, range, go_on, sink);
         Err(Fault::Errno(Errno::new(libc::EOPNOTSUPP)))
     }
     /// Where state bytes appear, for dialects that have a migration region.

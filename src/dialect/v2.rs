@@ -2,13 +2,10 @@
 //! section 3, seed 003 for PRE_COPY.
 
 use super::registers::Fault;
-use super::{Caps, Dialect, Kind, PrecopyFigures, Requested, State};
+use super::{Caps, Dialect, Kind, PrecopyFigures, Requested, State, known};
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::uapi::feature as u;
-
-/// Estimates from here on are an error code cast to an unsigned number (section 3.6, P19).
-const NONSENSE: u64 = 1 << 63;
 
 /// The kernel's number of each state.
 const NUMBERS: [(State, u32); 8] = [
@@ -28,10 +25,6 @@ fn to_kernel(state: State) -> u32 {
 
 fn from_kernel(number: u32) -> Option<State> {
     NUMBERS.iter().find(|(_, theirs)| *theirs == number).map(|(state, _)| *state)
-}
-
-fn known(value: u64) -> Option<u64> {
-    (value < NONSENSE).then_some(value)
 }
 
 pub(super) struct V2 {

@@ -39,7 +39,7 @@ pub const VFIOMIG_DEVICE_F_NO_MMAP: u32 = 0x1;
 pub const VFIOMIG_DEVICE_F_ZERO_DATA_SIZE: u32 = 0x2;
 /// Load a segment that is larger than the device's window in parts, as QEMU does; the protocol forbids it.
 pub const VFIOMIG_DEVICE_F_SPLIT_SEGMENTS: u32 = 0x4;
-/// Move trapped data 8 bytes at a time, for drivers that refuse larger accesses.
+/// Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
 pub const VFIOMIG_DEVICE_F_ACCESS_8: u32 = 0x8;
 
 const DEVICE_FLAGS: u32 = VFIOMIG_DEVICE_F_NO_MMAP

@@ -20,7 +20,7 @@ fn segment_end(flags: u32) -> Result<bool> {
 /// Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
 /// rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
 /// window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
-/// and the draft it may be device memory.
+/// and the draft it may be device memory. When the session ends its memory stays valid until the next peek, reserve or free.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
 /// dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
     unsafe { on("vfiomig_device_reserve", d, errp, body) }
 }
 
-/// Hands the first `len` bytes of the room to the device; 0 gives the room back unused. `flags` is 0, or
+/// Hands the first `len` bytes of the room to the device; 0 gives the room back unused, and no segment is begun. `flags` is 0, or
 /// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
 /// segment that has all its bytes goes to the device with or without it. After a failure behind which the device may have taken a
 /// byte the session is dead, and only a reset leaves RESUMING; after one before that the room is still out, and the call can be
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn vfiomig_device_write(
     unsafe { on("vfiomig_device_write", d, errp, body) }
 }
 
-/// Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, and hands them to the device.
+/// Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, of device memory too, and hands them to the device.
 /// 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
 /// it holds only if all of them came.
 ///

@@ -56,8 +56,8 @@ pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, err
 }
 
 /// Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
-/// When the session ends its memory stays readable until the next peek, reserve, read, receive or free, and
-/// vfiomig_device_consume() answers -ESTALE. `max` bounds the chunk; 0: no bound but the buffer.
+/// When the session ends its memory stays readable and unchanged until the next peek, reserve or free, whatever else is done with
+/// the device, and vfiomig_device_consume() answers -ESTALE; device memory stays mapped, but is the device's to change. `max` bounds the chunk; 0: no bound but the buffer.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
 /// UNSUPPORTED (not migratable), DEVICE, PROTOCOL, CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY,
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn vfiomig_device_peek(
 }
 
 /// Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
-/// draft the last byte of a segment acknowledges it to the device; if that fails the next peek says so, and nothing is lost.
+/// draft the last byte of a segment acknowledges it to the device; if that fails it is tried again by the next peek, and nothing is lost.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
 /// ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn vfiomig_device_consume(
     unsafe { on("vfiomig_device_consume", d, errp, |device| device.consume(len)) }
 }
 
-/// Copies the next bytes of the stream to `buf`: at most one read of the device, often fewer bytes than `len`, and never
+/// Copies the next bytes of the stream to `buf`: at most one read of the device and one buffer, often fewer bytes than `len`, and never
 /// beyond the end of a segment. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
 /// VFIOMIG_CHUNK_SEGMENT_END.
 ///
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn vfiomig_device_read(
 }
 
 /// Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
-/// buffer a call, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
+/// buffer a call, of device memory too, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
 /// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
 ///
 /// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at once in

@@ -44,6 +44,8 @@ pub struct RegionInfo {
     pub region_type: Option<(u32, u32)>,
     /// What can be mapped: the sparse areas as the device lists them, or the whole region, or nothing.
     pub areas: Vec<Area>,
+    /// Why nothing can be mapped although the device lists areas.
+    pub bad_areas: Option<String>,
     /// The NDMA capability is there.
     pub ndma: bool,
 }
@@ -77,13 +79,16 @@ pub(crate) fn region_info(transport: &dyn Transport, index: u32) -> Result<Regio
         .find_map(|cap| Some((cap.u32_at(ur::CAP_TYPE_TYPE)?, cap.u32_at(ur::CAP_TYPE_SUBTYPE)?)));
     let size = u64_at(ur::INFO_REGION_SIZE);
     let sparse = chain.iter().find(|cap| cap.id == ur::CAP_SPARSE_MMAP);
-    let areas = match sparse {
-        _ if flags & ur::FLAG_MMAP == 0 => Vec::new(),
-        None => vec![Area { offset: 0, size }],
-        Some(cap) => sparse_areas(cap.bytes)
-            .ok_or_else(|| Error::protocol(format!("region {index}: the list of mappable areas is cut")))?,
+    let listed = match sparse {
+        _ if flags & ur::FLAG_MMAP == 0 => Ok(Vec::new()),
+        None => Ok(vec![Area { offset: 0, size }]),
+        Some(cap) => sparse_areas(cap.bytes).ok_or_else(|| "the list of mappable areas is cut".to_string()),
     };
-    check_areas(&areas, size).map_err(|text| Error::protocol(format!("region {index}: {text}")))?;
+    // Access without a mapping is slower, never wrong.
+    let (areas, bad_areas) = match listed.and_then(|areas| check_areas(&areas, size).map(|()| areas)) {
+        Ok(areas) => (areas, None),
+        Err(text) => (Vec::new(), Some(text)),
+    };
     Ok(RegionInfo {
         index,
         size,
@@ -91,6 +96,7 @@ pub(crate) fn region_info(transport: &dyn Transport, index: u32) -> Result<Regio
         flags,
         region_type,
         areas,
+        bad_areas,
         ndma: chain.iter().any(|cap| cap.id == ur::CAP_NDMA),
     })
 }

@@ -162,9 +162,13 @@ impl Window for FdWindow {
         self.data = data;
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, lent: bool) {
         self.data = None;
-        self.staging.discard();
+        self.staging.end(lent);
+    }
+
+    fn release(&mut self) {
+        self.staging.release();
     }
 
     fn data_fd(&self) -> Option<i32> {
@@ -189,6 +193,8 @@ impl Window for FdWindow {
     }
 
     fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> Outcome<Option<(usize, u32)>> {
+        let most = buf.len().min(self.staging.size());
+        let buf = buf.get_mut(..most).unwrap_or_default();
         if self.staging.unread().is_empty() {
             let direct = buf.len() >= self.staging.size().min(DIRECT_READ);
             match self.fill(access, direct.then_some(&mut *buf))? {

@@ -34,8 +34,9 @@ pub const DEVICE_MEM: u32 = 0x8;
 /// The length of a segment where the dialect has none (v2).
 pub const NO_SEGMENT: u64 = u64::MAX;
 
-/// A run of a stream's bytes lent to the caller. Plain numbers: the memory is the device handle's, stays where it is until
-/// the handle is freed, and is not written by the library before the chunk is consumed.
+/// A run of a stream's bytes lent to the caller. Plain numbers: the memory is the device handle's, and is not written by the
+/// library before the chunk is consumed. If its session ends before that, the memory stays as it is until something is lent again
+/// or the handle is freed; device memory stays mapped.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk {
     /// First byte; NULL where `len` is 0.
@@ -72,12 +73,14 @@ pub struct Quirks {
     pub zero_data_size: bool,
     /// A segment larger than the destination's window is loaded in parts, as QEMU does; V1-10 forbids it.
     pub split_segments: bool,
-    /// Trapped data is moved 8 bytes at a time (V1-12).
+    /// Trapped data is moved 8, 4, 2 or 1 bytes at a time, naturally aligned (V1-12).
     pub access_8: bool,
 }
 
 /// What a window needs for an access.
 pub(crate) struct Access<'a> {
+    /// The device's name, for the log.
+    pub name: &'a str,
     pub transport: &'a dyn Transport,
     pub dialect: &'a dyn Dialect,
     /// An end of data is only for now: nothing is waited for.
@@ -107,12 +110,15 @@ pub(crate) struct Figures {
 pub(crate) trait Window: Send {
     /// A session begins; `data` is its data fd where the dialect has one.
     fn begin(&mut self, access: &Access<'_>, data: Option<Box<dyn DataFd>>);
-    /// The session is over. Lent memory stays readable.
-    fn end(&mut self);
-    /// The window is not used again: mappings are given back, and lent device memory is gone.
+    /// The session is over. If a chunk or room is `lent`, its memory stays as it is until [`release`](Self::release).
+    fn end(&mut self, lent: bool);
+    /// Memory that was lent in a session that has ended is not looked at any more.
+    fn release(&mut self);
+    /// The window is not used again: mappings are given back, and lent memory is gone.
     fn close(&mut self, transport: &dyn Transport) {
         let _ = transport;
-        self.end();
+        self.end(false);
+        self.release();
     }
     /// The number of the session's data fd, where it is a real one.
     fn data_fd(&self) -> Option<i32> {
@@ -124,14 +130,20 @@ pub(crate) trait Window: Send {
     }
     /// Bytes that were read ahead, or announced, and not consumed.
     fn unread(&self) -> usize;
+    /// Whether the window shows state bytes, so that nothing else can be asked of it.
+    fn in_use(&self) -> bool {
+        self.unread() > 0
+    }
+    /// A state was requested, or the window was asked for something else than state bytes.
+    fn begin_anew(&mut self) {}
 
     /// Lends up to `max` bytes; `None`: there are none now.
     fn lend(&mut self, access: &Access<'_>, max: usize) -> Outcome<Option<Chunk>>;
     /// The first `len` bytes of what was lent are the caller's.
     fn take(&mut self, access: &Access<'_>, len: usize);
-    /// Copies the next bytes out and takes them; the flags are a chunk's.
+    /// Copies the next bytes out, at most one buffer, and takes them; the flags are a chunk's.
     fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> Outcome<Option<(usize, u32)>>;
-    /// Writes the next bytes to `fd` and takes what it took.
+    /// Writes the next bytes to `fd`, at most one buffer, and takes what it took.
     fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> Outcome<Option<(usize, u32)>>;
     /// Sizes; on v2 only asked in pre-copy.
     fn figures(&mut self, access: &Access<'_>) -> Outcome<Figures>;
@@ -142,7 +154,7 @@ pub(crate) trait Window: Send {
     fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()>;
     /// Hands over `bytes`.
     fn write(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()>;
-    /// Reads up to `len` bytes from `fd` and hands them over. `segment_end` holds if all `len` came.
+    /// Reads up to `len` bytes from `fd`, at most one buffer, and hands them over. `segment_end` holds if all `len` came.
     fn receive(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize>;
     /// What is missing before the stream can be whole, in words.
     fn unfinished(&self) -> Option<String> {

@@ -12,11 +12,13 @@ pub(super) struct Staging {
     buffer: Vec<u8>,
     size: usize,
     unread: std::ops::Range<usize>,
+    /// The buffer of a session that ended while a part of it was lent: nobody writes to it any more.
+    retired: Vec<u8>,
 }
 
 impl Staging {
     pub fn new(size: usize) -> Self {
-        Staging { buffer: Vec::new(), size, unread: 0..0 }
+        Staging { buffer: Vec::new(), size, unread: 0..0, retired: Vec::new() }
     }
 
     pub fn size(&self) -> usize {
@@ -61,6 +63,22 @@ impl Staging {
     /// Unread bytes are dropped; the memory stays.
     pub fn discard(&mut self) {
         self.unread = 0..0;
+    }
+
+    /// The session is over. What is lent stays as it is until [`release`](Self::release); the next session has another buffer.
+    pub fn end(&mut self, lent: bool) {
+        self.discard();
+        if lent {
+            self.retired = std::mem::take(&mut self.buffer);
+        }
+    }
+
+    /// Nothing is lent any more that belongs to a session that has ended.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = std::mem::take(&mut self.retired);
+        }
+        self.retired = Vec::new();
     }
 
     /// Lends up to `max` bytes as room for a stream.

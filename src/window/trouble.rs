@@ -2,6 +2,7 @@
 
 use crate::dialect::registers::Fault;
 use crate::error::{Errno, Error};
+use std::fmt;
 
 /// How far a call that failed had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,19 @@ pub(crate) enum Cause {
     Device(Errno),
     /// The device broke the protocol, in words.
     Nonsense(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Refused(error) => write!(f, "{error}"),
+            Cause::Memory(bytes) => write!(f, "no memory for a buffer of {bytes} bytes"),
+            Cause::Descriptor(errno) => write!(f, "the caller's fd failed: {errno}"),
+            Cause::Canceled => f.write_str("canceled while the device was not ready"),
+            Cause::Device(errno) => write!(f, "{errno}"),
+            Cause::Nonsense(text) => f.write_str(text),
+        }
+    }
 }
 
 impl From<Fault> for Cause {

@@ -1,0 +1,83 @@
+//! Which parts of the region are mapped, and which are reached by trapped access.
+
+use crate::dialect::registers::Registers;
+use crate::log::log;
+use crate::transport::{Area, Transport};
+use crate::window::mmap::Mapping;
+
+/// Most areas that are mapped: each costs the process one of its mappings, of which Linux gives it 65530, and each access a
+/// step of a search. The largest ones are taken.
+const MAX_MAPPED: usize = 64;
+
+/// Which memory the bytes from some offset on are in, and how many of them.
+pub(super) enum Place<'a> {
+    Mapped(&'a Mapping, usize),
+    Trapped(usize),
+}
+
+/// The mapped areas, sorted by offset; `None` before a session first opened.
+pub(super) struct Areas(Option<Vec<Mapping>>);
+
+impl Areas {
+    pub fn new() -> Self {
+        Areas(None)
+    }
+
+    /// What cannot be mapped is trapped; that is slower, never wrong.
+    pub fn map(&mut self, name: &str, transport: &dyn Transport, registers: &Registers, no_mmap: bool) {
+        if self.0.is_some() {
+            return;
+        }
+        if let Some(text) = &registers.region.bad_areas {
+            log!(Warning, "{name}: the migration region cannot be mapped ({text}): trapped access");
+        }
+        let mut wanted: Vec<Area> = registers.region.areas.iter().copied().filter(|area| area.size > 0).collect();
+        if no_mmap {
+            wanted.clear();
+        }
+        if wanted.len() > MAX_MAPPED {
+            let count = wanted.len();
+            log!(Warning, "{name}: {count} areas of the migration region can be mapped, the {MAX_MAPPED} largest are");
+            wanted.sort_by_key(|area| std::cmp::Reverse(area.size));
+            wanted.truncate(MAX_MAPPED);
+        }
+        let mut mappings = Vec::new();
+        for area in wanted {
+            match Mapping::new(transport, registers.region.index, area) {
+                Ok(mapping) => mappings.push(mapping),
+                Err(errno) => log!(
+                    Warning,
+                    "{name}: area {:#x}+{:#x} of the migration region cannot be mapped ({errno}): trapped access",
+                    area.offset,
+                    area.size
+                ),
+            }
+        }
+        mappings.sort_by_key(Mapping::offset);
+        self.0 = Some(mappings);
+    }
+
+    pub fn unmap(&mut self, transport: &dyn Transport) {
+        for mapping in self.0.take().unwrap_or_default() {
+            mapping.unmap(transport);
+        }
+    }
+
+    pub fn is_mapped(&self) -> bool {
+        self.0.as_ref().is_some_and(|mappings| !mappings.is_empty())
+    }
+
+    /// Where up to `len` bytes from `at` on are; cut at the next edge between mapped and trapped.
+    pub fn place(&self, at: u64, len: u64) -> Place<'_> {
+        let clamp = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
+        for mapping in self.0.iter().flatten() {
+            if at < mapping.offset() {
+                return Place::Trapped(clamp(len.min(mapping.offset().saturating_sub(at))));
+            }
+            if at < mapping.end() {
+                return Place::Mapped(mapping, clamp(len.min(mapping.end().saturating_sub(at))));
+            }
+        }
+        Place::Trapped(clamp(len))
+    }
+}

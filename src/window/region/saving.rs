@@ -1,0 +1,168 @@
+//! Segments on their way out (V1-6): which register was asked last, and what may be asked next without losing anything.
+
+use super::areas::{Areas, Place};
+use crate::dialect::known;
+use crate::dialect::registers::Registers;
+use crate::log::log;
+use crate::window::{Access, Cause, Outcome, Trouble};
+use std::time::Duration;
+
+/// A device that says "pending" but stages nothing is asked this often, 1 ms apart (V1-8).
+const EMPTY_SEGMENT_TRIES: u32 = 5;
+const EMPTY_SEGMENT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where the iteration over the window stands.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// pending_bytes is to be read.
+    Begin,
+    /// It was read, and nothing since. It may be read again: it acknowledges nothing.
+    Pending(u64),
+    /// data_offset was asked for, so that a segment may be in the window, but it is not known where. A read of pending_bytes
+    /// would acknowledge, and so lose, what nobody has read.
+    Staged(u64),
+    /// This segment is in the window.
+    Segment(Segment),
+}
+
+/// A segment in the window, and how much of it is the caller's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    /// In the region.
+    offset: u64,
+    size: u64,
+    done: u64,
+}
+
+impl Segment {
+    pub fn at(&self) -> u64 {
+        self.offset.saturating_add(self.done)
+    }
+
+    pub fn left(&self) -> u64 {
+        self.size.saturating_sub(self.done)
+    }
+}
+
+pub(super) struct Saving {
+    step: Step,
+    last_pending: Option<u64>,
+}
+
+impl Saving {
+    pub fn new() -> Self {
+        Saving { step: Step::Begin, last_pending: None }
+    }
+
+    /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked for.
+    /// Servers begin their iteration anew then, so it is begun anew here. What may be staged stays to be read.
+    pub fn begin_anew(&mut self) {
+        if let Step::Pending(_) = self.step {
+            self.step = Step::Begin;
+        }
+    }
+
+    /// Whether a segment is in the window, or may be.
+    pub fn in_window(&self) -> bool {
+        matches!(self.step, Step::Staged(_) | Step::Segment(_))
+    }
+
+    pub fn segment(&self) -> Option<Segment> {
+        match self.step {
+            Step::Segment(segment) => Some(segment),
+            _ => None,
+        }
+    }
+
+    /// The segment in the window, or the next one; `None`: the device has none now (V1-6 a to c).
+    pub fn next(&mut self, access: &Access<'_>, areas: &Areas, zero_data_size: bool) -> Outcome<Option<Segment>> {
+        let pending = match self.step {
+            Step::Segment(segment) => return Ok(Some(segment)),
+            Step::Pending(pending) | Step::Staged(pending) => pending,
+            Step::Begin => self.ask_pending(access)?,
+        };
+        if pending == 0 {
+            self.step = Step::Begin;
+            return Ok(None);
+        }
+        self.step = Step::Staged(pending);
+        let Some((offset, size)) = staged(access, areas, pending, zero_data_size)? else {
+            self.step = Step::Begin;
+            return Ok(None);
+        };
+        access.registers()?.check_segment(offset, size).map_err(Trouble::before)?;
+        let segment = Segment { offset, size, done: 0 };
+        self.step = Step::Segment(segment);
+        Ok(Some(segment))
+    }
+
+    /// `len` bytes of the segment are the caller's; the last one acknowledges it (V1-6 f). Returns whether it did.
+    pub fn advance(&mut self, access: &Access<'_>, len: usize) -> bool {
+        let Step::Segment(segment) = &mut self.step else { return false };
+        segment.done = segment.done.saturating_add(len as u64);
+        if segment.left() > 0 {
+            return false;
+        }
+        self.step = Step::Begin;
+        // The bytes are the caller's whatever comes of it. An acknowledgement that fails is asked again, and told, when the
+        // next bytes are asked for.
+        match self.ask_pending(access) {
+            Ok(0) => {}
+            Ok(pending) => self.step = Step::Pending(pending),
+            Err(Trouble { cause, .. }) => {
+                log!(Warning, "{}: acknowledging a segment failed, and is tried again: {cause}", access.name);
+            }
+        }
+        true
+    }
+
+    /// pending_bytes, and whether it is what was read last: with a segment in the window asking would acknowledge it (P21).
+    pub fn figures(&mut self, access: &Access<'_>) -> Outcome<(Option<u64>, bool)> {
+        let cached = self.in_window();
+        if !cached {
+            // What an earlier read left may be old: the device has run since, or has stopped. Asked again before a segment
+            // begins, pending_bytes acknowledges nothing (V1-6 a).
+            let pending = self.ask_pending(access)?;
+            self.step = if pending > 0 { Step::Pending(pending) } else { Step::Begin };
+        }
+        Ok((self.last_pending, cached))
+    }
+
+    /// For the iteration only zero and non-zero have a meaning (V1-7); as a size it may be nonsense (P19).
+    fn ask_pending(&mut self, access: &Access<'_>) -> Outcome<u64> {
+        let pending = access.registers()?.pending_bytes(access.transport).map_err(Trouble::before)?;
+        self.last_pending = known(pending);
+        Ok(pending)
+    }
+}
+
+/// Where the device has staged a segment, and its length. `None`: it has staged nothing, which is legal while it runs.
+///
+/// A length of 0 is asked again before it is believed: asking for pending_bytes instead would acknowledge, and so lose, a
+/// segment that is there after all. Asking twice within an iteration gives the same answer (V1-6 c).
+fn staged(access: &Access<'_>, areas: &Areas, pending: u64, zero_data_size: bool) -> Outcome<Option<(u64, u64)>> {
+    let registers = access.registers()?;
+    for _ in 0..EMPTY_SEGMENT_TRIES {
+        let offset = registers.data_offset(access.transport).map_err(Trouble::before)?;
+        let mut size = registers.data_size(access.transport).map_err(Trouble::before)?;
+        if size == 0 && zero_data_size {
+            size = pending.min(area_left(areas, registers, offset));
+        }
+        if size > 0 {
+            return Ok(Some((offset, size)));
+        }
+        std::thread::sleep(EMPTY_SEGMENT_PAUSE);
+    }
+    if access.in_precopy {
+        return Ok(None);
+    }
+    Err(Trouble::before(Cause::Nonsense(format!("data_size is 0 although pending_bytes is {pending}"))))
+}
+
+/// From `offset` to the end of what lies together there.
+fn area_left(areas: &Areas, registers: &Registers, offset: u64) -> u64 {
+    let in_region = registers.region.size.saturating_sub(offset);
+    match areas.place(offset, in_region) {
+        Place::Mapped(_, len) | Place::Trapped(len) => len as u64,
+    }
+}

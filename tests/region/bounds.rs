@@ -1,0 +1,131 @@
+//! What one call, and one device, may cost: bytes of a data call, mappings of the process, parts of a draft's dirty log.
+
+use super::server::Server;
+use super::*;
+use std::time::{Duration, Instant};
+
+/// core B15: a call moves at most one buffer, also where a window is mapped, so that a state change never waits long for it.
+#[test]
+fn a_data_call_moves_at_most_one_buffer() {
+    const BUFFER: usize = 4096;
+    for window in [Window::Trapped, Window::Area] {
+        let config = Config { window_size: 1 << 20, judge_content: false, ..Config::v1(window) }.state_size(300_000);
+        let config = Config { segment_size: 200_000, window_size: 1 << 20, ..config };
+        let sim = simdev::Device::new(config.seeded(1));
+        sim.allow_abort(true);
+        let options = Options { name: "vf0".into(), buffer_size: Some(BUFFER), ..Options::default() };
+        let device = Device::new(sim.transport(), options).unwrap();
+        set(&device, State::StopCopy).unwrap();
+        let mut file = tempfile();
+        assert_eq!(device.send(file.as_fd(), 0).unwrap().0, BUFFER);
+        assert_eq!(device.read(&mut vec![0; 100_000]).unwrap().0, BUFFER);
+        device.reset().unwrap();
+        set(&device, State::Resuming).unwrap();
+        file.write_all(&[3; 50_000]).unwrap();
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(0)).unwrap();
+        assert_eq!(device.receive(file.as_fd(), 50_000, true).unwrap(), BUFFER);
+        device.close().unwrap();
+    }
+}
+
+/// A memory file.
+fn tempfile() -> std::fs::File {
+    // SAFETY: the name is a C string; the flag needs nothing more.
+    let fd = unsafe { libc::memfd_create(c"bounds".as_ptr(), libc::MFD_CLOEXEC) };
+    assert!(fd >= 0);
+    // SAFETY: the descriptor is new and ours.
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
+}
+
+/// fuzz 12: a list of 4000 areas costs the process 64 mappings, and the rest is trapped.
+#[test]
+fn a_device_cannot_use_up_the_mappings_of_the_process() {
+    // Every other page, and one large area among them: the largest ones are taken.
+    let mut areas: Vec<(u64, u64)> = (0..2000).map(|i| (4096 + i * 8192, 4096)).collect();
+    areas[1500].1 = 8192;
+    let config = Config { window_size: 2000 * 8192, ..Config::v1(Window::Areas(areas)) }.state_size(200_000);
+    let config = Config { segment_size: 100_000, ..config };
+    let pair = Pair::new(&config, Quirks::default());
+    migrate(&pair.from, &pair.to, Way::Lend(0), || ()).unwrap();
+    assert_eq!((pair.source.mappings(), pair.target.mappings()), (64, 64));
+    assert_eq!(pair.source.count(Access::RegionMap), 64);
+    assert!(pair.source.count(Access::DataRead) > 0, "the rest is trapped");
+    assert!(pair.source.same_content(&pair.target));
+    pair.finish();
+}
+
+fn draft(server: &Server) -> Device {
+    let options = Options { name: "vf0".into(), ..Options::default() };
+    let device = Device::new(Box::new(server.clone()), options).unwrap();
+    assert_eq!(device.info().dialect, Some(Kind::Draft));
+    set(&device, State::PreCopy).unwrap();
+    device
+}
+
+/// Pages told as dirty, and how many of them were told without a bitmap.
+fn harvest(device: &Device, total: u64) -> (Result<(), Error>, u64, u64) {
+    let (mut dirty, mut unsaid) = (0, 0);
+    let outcome = device.dirty_pfns(PfnRange { start: 0, page_size: 4096, total }, &mut |pfns| match pfns {
+        Pfns::All { count, .. } => {
+            dirty += count;
+            unsaid += count;
+        }
+        Pfns::Bits { count, bitmap, .. } => {
+            assert!(bitmap.len() <= 64 << 10, "a piece of {} bytes", bitmap.len());
+            let bits: u64 = bitmap.iter().map(|byte| u64::from(byte.count_ones())).sum();
+            dirty += bits.min(count);
+        }
+    });
+    (outcome, dirty, unsaid)
+}
+
+/// fuzz 4: a log that comes a page at a time is given up after a second, and the rest is told as dirty.
+#[test]
+fn a_harvest_of_crumbs_ends() {
+    let server = Server::new(2, Vec::new(), 16);
+    let device = draft(&server);
+    server.model().copied = 1;
+    // 64 GiB.
+    let total = 16 << 20;
+    let begun = Instant::now();
+    let (outcome, dirty, unsaid) = harvest(&device, total);
+    let took = begun.elapsed();
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("vf0") && error.to_string().contains("parts of 1 pages"), "{error}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(dirty, total, "each page was told once");
+    assert!(unsaid > 0 && unsaid < total);
+    // A log that comes in small parts, but soon, is read to its end.
+    assert_eq!(harvest(&device, 2000).0.map_err(|error| error.to_string()), Ok(()));
+}
+
+/// fuzz, small things (f): the memory of a read does not grow with the range.
+#[test]
+fn a_large_bitmap_is_read_in_pieces() {
+    let server = Server::new(2, Vec::new(), 16);
+    server.model().size = 0x8000 + (1 << 20);
+    let device = draft(&server);
+    // 5 pieces of 64 KiB and a bit.
+    let total = 5 * (64 << 10) * 8 + 77;
+    server.model().copied = total;
+    let (outcome, dirty, unsaid) = harvest(&device, total);
+    outcome.unwrap();
+    assert_eq!((dirty, unsaid), (total, 0));
+    assert_eq!(server.model().log.iter().filter(|name| **name == "bitmap").count(), 6);
+}
+
+/// core B25: a log can be read in the next migration although what was sent of the stream before is void.
+#[test]
+fn a_void_stream_does_not_close_the_log() {
+    let (sim, device) = open_draft(DraftForm::Sticky);
+    sim.allow_abort(true);
+    set(&device, State::PreCopy).unwrap();
+    device.read(&mut [0; 100]).unwrap();
+    set(&device, State::Running).unwrap();
+    assert_eq!(dirty_pages(&device, 0, 10).unwrap_err().0.kind(), ErrorKind::Order, "its log answers only in SAVING");
+    set(&device, State::PreCopy).unwrap();
+    assert_eq!(device.read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::Stale);
+    sim.dma_write(20).unwrap();
+    assert_eq!(dirty_pages(&device, 0, 300).unwrap(), BTreeSet::from([20]));
+}

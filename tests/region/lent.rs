@@ -1,0 +1,191 @@
+//! Memory that was lent outlives its session, whatever becomes of the device and of the window, until something is lent again or
+//! the device is closed. The address sanitizer sees this file (tests/asan.sh); mappings that are given back are unmapped.
+
+use super::*;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use vfiomig::device::cap;
+use vfiomig::dialect::Caps;
+use vfiomig::error::Errno;
+use vfiomig::transport::{DataFd, Feature, Transport};
+
+/// A device that describes its regions as so many bytes larger.
+struct Changing(Box<dyn Transport>, Arc<AtomicU64>);
+
+impl Transport for Changing {
+    fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        self.0.device_info(info)
+    }
+    fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
+        self.0.device_feature(feature)
+    }
+    fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        self.0.region_info(info)?;
+        let size = u64::from_ne_bytes(info[16..24].try_into().unwrap());
+        info[16..24].copy_from_slice(&(size + self.1.load(Ordering::Relaxed)).to_ne_bytes());
+        Ok(())
+    }
+    fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        self.0.region_read(index, offset, buf)
+    }
+    fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+        self.0.region_write(index, offset, buf)
+    }
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+        self.0.region_map(index, offset, len)
+    }
+    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
+        self.0.region_unmap(index, memory, len);
+    }
+    fn reset(&self) -> Result<(), Errno> {
+        self.0.reset()
+    }
+    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+        self.0.open_data(data_fd)
+    }
+    fn data_fd_is_real(&self) -> bool {
+        self.0.data_fd_is_real()
+    }
+}
+
+/// Memory that the library lent, and what it held then.
+struct Lent {
+    memory: *mut u8,
+    held: Vec<u8>,
+    is_room: bool,
+    of_device: bool,
+}
+
+impl Lent {
+    fn take(device: &Device, sim: &simdev::Device, is_room: bool) -> Self {
+        if is_room {
+            set(device, State::Resuming).unwrap();
+            let of_device = device.info().caps & cap::MAPPED != 0;
+            let segment = if matches!(device.info().dialect, Some(Kind::V2)) { 0 } else { 2000 };
+            let room = device.reserve(segment).unwrap();
+            let held = vec![0x5a; room.len.min(2000)];
+            // SAFETY: the library lends `room.len` bytes.
+            unsafe { std::ptr::copy_nonoverlapping(held.as_ptr(), room.data, held.len()) };
+            return Lent { memory: room.data, held, is_room, of_device };
+        }
+        sim.allow_abort(true);
+        set(device, State::StopCopy).unwrap();
+        let chunk = device.peek(0).unwrap();
+        let of_device = chunk.flags & DEVICE_MEM != 0;
+        // SAFETY: the library lends `chunk.len` bytes.
+        let held = unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.to_vec();
+        Lent { memory: chunk.data.cast_mut(), held, is_room, of_device }
+    }
+
+    /// The memory is there, and what is the library's own was left alone.
+    fn check(&self, what: &str) {
+        // SAFETY: that is what this test is about.
+        let now = unsafe { std::slice::from_raw_parts(self.memory, self.held.len()) }.to_vec();
+        assert!(self.of_device || now == self.held, "{what}: it was overwritten");
+        if self.is_room {
+            // SAFETY: as above; a room may be written to.
+            unsafe { std::ptr::copy_nonoverlapping(self.held.as_ptr(), self.memory, self.held.len()) };
+        }
+    }
+
+    fn give_back(&self, device: &Device) -> Error {
+        let outcome = if self.is_room { device.commit(10, false) } else { device.consume(10) };
+        outcome.unwrap_err()
+    }
+}
+
+fn reprobe(device: &Device, more: &AtomicU64) {
+    more.fetch_add(4096, Ordering::Relaxed);
+    device.reprobe().unwrap();
+}
+
+/// What ends the session in which it was lent, or follows upon that.
+const ENDS: [(&str, fn(&Device, &AtomicU64)); 4] = [
+    ("reset", |device, _| device.reset().unwrap()),
+    ("reset by others, another region", |device, more| {
+        device.reset().unwrap();
+        reprobe(device, more);
+    }),
+    ("another region", reprobe),
+    ("two other regions", |device, more| {
+        reprobe(device, more);
+        reprobe(device, more);
+    }),
+];
+
+/// The calls of a new session that lend nothing.
+fn use_without_lending(device: &Device) {
+    let (mut near, far) = UnixStream::pair().unwrap();
+    device.start_stream().unwrap();
+    set(device, State::StopCopy).unwrap();
+    device.send(near.as_fd(), 900).unwrap();
+    device.read(&mut [0; 500]).unwrap();
+    device.read(&mut [0; 100_000]).unwrap();
+    device.reset().unwrap();
+    set(device, State::Resuming).unwrap();
+    near.write_all(&[9; 3000]).unwrap();
+    // A strict device refuses such bytes; they went through the library all the same.
+    let _ = device.receive(far.as_fd(), 900, false);
+    let _ = device.write(&[7; 1000], false);
+    device.reset().unwrap();
+}
+
+/// core B6, B16; fuzz 1
+#[test]
+fn lent_memory_outlives_its_window() {
+    let v2 = || Config::v2(Caps { p2p: true, pre_copy: true });
+    let mut configs: Vec<Config> = WINDOWS.into_iter().map(Config::v1).collect();
+    configs.push(v2());
+    for config in configs {
+        for is_room in [false, true] {
+            for (name, end) in ENDS {
+                let what = format!("{:?} {:?} room={is_room}: {name}", config.dialect, config.window);
+                let config = Config { precopy: Precopy::Nothing, bad_load: simdev::BadLoad::Keep, ..config.clone() };
+                let sim = simdev::Device::new(config.state_size(20_000).seeded(3));
+                let more = Arc::new(AtomicU64::new(0));
+                let options = Options { name: "vf0".into(), buffer_size: Some(8192), ..Options::default() };
+                let device = Device::new(Box::new(Changing(sim.transport(), Arc::clone(&more))), options).unwrap();
+                let lent = Lent::take(&device, &sim, is_room);
+                end(&device, &more);
+                let junk: Vec<Vec<u8>> = (0..8).map(|_| vec![0xee; 8192]).collect();
+                lent.check(&what);
+                if device.state() != State::Running {
+                    device.reset().unwrap();
+                }
+                use_without_lending(&device);
+                lent.check(&what);
+                drop(junk);
+                assert_eq!(lent.give_back(&device).errno(), libc::ESTALE, "{what}");
+                // Lent again: what was out is forgotten, and so is its window.
+                device.start_stream().unwrap();
+                set(&device, State::StopCopy).unwrap();
+                let chunk = device.peek(0).unwrap();
+                device.consume(chunk.len).unwrap();
+                let maps = sim.mappings();
+                assert!(maps <= 2, "{what}: {maps} mappings");
+                device.close().unwrap();
+                assert_eq!(sim.mappings(), 0, "{what}");
+            }
+        }
+    }
+}
+
+/// core B18, fuzz small things (c): a window that stays mapped says so.
+#[test]
+fn a_reprobe_keeps_what_is_known_of_the_window() {
+    let sim = simdev::Device::new(Config::v1(Window::Area).seeded(3));
+    let more = Arc::new(AtomicU64::new(0));
+    let device = Device::new(Box::new(Changing(sim.transport(), Arc::clone(&more))), Options::default()).unwrap();
+    set(&device, State::PreCopy).unwrap();
+    let caps = device.info().caps;
+    assert_ne!(caps & cap::MAPPED, 0);
+    device.reprobe().unwrap();
+    assert_eq!(device.info().caps, caps);
+    assert_ne!(device.peek(0).unwrap().flags & DEVICE_MEM, 0);
+    // Another region is not mapped before its first session.
+    reprobe(&device, &more);
+    assert_eq!(device.info().caps, caps & !cap::MAPPED);
+    device.close().unwrap();
+    assert_eq!(sim.mappings(), 0);
+}
