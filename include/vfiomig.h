@@ -1128,7 +1128,7 @@ struct vfiomig_mapping {
    */
   uint64_t size;
   /**
-   * Handed to run callbacks, for the caller's own use.
+   * Handed to run callbacks, for the caller's own use; also after the mapping is gone, for what is left over of it.
    */
   uint64_t cookie;
 };
@@ -1183,8 +1183,8 @@ typedef int (*vfiomig_words_fn)(void *opaque,
                                 size_t word_count);
 
 /**
- * Gets a run of dirty bytes within one mapping, and that mapping's cookie (0: no longer mapped). A value other than 0 stops the
- * harvest; this run was not taken then.
+ * Gets a run of dirty bytes within one mapping, and the cookie of that mapping, through which they were written: it may be gone
+ * meanwhile, and other memory be mapped at its IOVA. A value other than 0 stops the harvest; this run was not taken then.
  */
 typedef int (*vfiomig_run_fn)(void *opaque, uint64_t cookie, uint64_t iova, uint64_t size);
 
@@ -1981,9 +1981,10 @@ int vfiomig_tracker_start(struct vfiomig_tracker *t,
                           struct vfiomig_error **errp);
 
 /**
- * Takes back one start; the last one stops the log, and what it held is gone. A log that a device stopped itself is no error.
+ * Takes back one start; the last one stops the log, and what it held is gone. A log that a device stopped itself is no error. The
+ * start of a migration is taken back by the migration only, at HALTED or when it is aborted.
  *
- * Returns: 0 or -errno. Errors: ORDER (not started, or a migration owes its final harvest), BUSY (-EDEADLK: from a callback of
+ * Returns: 0 or -errno. Errors: ORDER (no start of the caller's is left, or a final harvest is owed), BUSY (-EDEADLK: from a callback of
  * the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_tracker_stop(struct vfiomig_tracker *t,
@@ -2024,9 +2025,14 @@ int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
  * `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_LIBRARY: the library
  * unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_QUIET
  * states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
- * log is exact only with VFIOMIG_UNMAP_LIBRARY. `rq` may be NULL: what was written is left over under its IOVA.
+ * log is exact only with VFIOMIG_UNMAP_LIBRARY.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (the range cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
+ * `rq` may be NULL: what was written is left over, and keeps the cookie of its mapping until it was told. A harvest of everything
+ * by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
+ * mapped there. What a cookie leads to must stay valid until then, or until the tracker is stopped; two mappings that have the same
+ * IOVA, one after the other, have the same cookie only if they lead to the same memory.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (a range that is not in units of 4096, or cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
  * mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
  * kernel and in your callbacks. Since: 0.1
  */

@@ -115,3 +115,32 @@ fn a_pause_in_precopy_loses_no_page() {
     // A draft's log is lost with its session: then everything may be dirty, and nothing is called clean.
     assert!(told.is_superset(&written), "{:?}", written.difference(&told).collect::<Vec<_>>());
 }
+
+/// fuzz 8: what a migration tracks is not stopped by somebody else's stop, and the gate of HALTED stays.
+#[test]
+fn a_stop_without_start_ends_no_migration_s_tracking() {
+    let (rig, trackers) = rig(0);
+    rig.allow_abort();
+    trackers[0].start().unwrap();
+    let save = rig.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    trackers[0].stop().unwrap();
+    for tracker in &trackers {
+        let error = tracker.stop().unwrap_err();
+        assert_eq!((error.kind(), tracker.info().users), (vfiomig::error::Kind::Order, 1));
+        assert!(error.to_string().contains("a migration holds the tracker"), "{error}");
+    }
+    let written = write(&rig, 7);
+    save.advance(Phase::SaveStopCopy).unwrap();
+    assert!(trackers[0].stop().is_err());
+    rig.drain_all(&mut vec![Stream::default(); 4]).unwrap();
+    assert!(save.advance(Phase::SaveHalted).is_err());
+    assert_eq!(rig.harvest().into_iter().collect::<BTreeSet<u64>>(), written);
+    save.advance(Phase::SaveHalted).unwrap();
+    assert!(trackers.iter().all(|tracker| tracker.info().users == 0 && tracker.stop().is_err()));
+    // Nobody can say that a log is whole that does not run.
+    trackers[0].begin_final().unwrap();
+    assert!(trackers[0].final_missing().unwrap().is_some());
+    trackers[0].end_final().unwrap();
+    rig.assert_clean("stop");
+}

@@ -1,6 +1,7 @@
 //! Gives what was read to those who asked: into bitmaps, or to callbacks as aligned words or as runs.
 
 use super::bitmap::{self, Count, Words};
+use super::book::Names;
 use super::leftover::{NotTaken, Taker};
 use super::log::Maps;
 use super::parts::{Bits, Grid, plain};
@@ -30,7 +31,7 @@ pub struct Dest<'a> {
 
 /// Gets the destination, the number of the first bit (a multiple of 64) and words; `false` stops, and refuses these words.
 pub type WordsFn<'f> = dyn FnMut(&Dest<'_>, u64, &[u64]) -> bool + 'f;
-/// Gets the cookie of the mapping and a run within it; `false` stops, and refuses this run.
+/// Gets the cookie of the mapping through which was written, also if it is gone, and a run within it; `false` stops, and refuses this run.
 pub type RunFn<'f> = dyn FnMut(u64, Range) -> bool + 'f;
 
 /// What a harvest shall do.
@@ -138,11 +139,16 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         self.dests.is_empty() && self.run.is_some()
     }
 
-    /// What is asked of `span`, by whom.
-    pub fn asked(&self, maps: &Maps, span: Span) -> Vec<(Span, Whom)> {
+    /// What is asked of `span`, by whom; of what is unmapped too if `gone` has its names.
+    pub fn asked(&self, maps: &Maps, gone: Option<&Maps>, span: Span) -> Vec<(Span, Whom)> {
         if self.wants_everything() {
             let part = |(whole, cookie): (Span, u64)| Some((whole.intersect(span)?, Whom::Mapping(cookie)));
-            return maps.overlapping(span).filter_map(part).collect();
+            return [Some(maps), gone]
+                .into_iter()
+                .flatten()
+                .flat_map(|maps| maps.overlapping(span))
+                .filter_map(part)
+                .collect();
         }
         let begin = self.places.range(..=span.first).next_back().map_or(span.first, |(&first, _)| first);
         let part = |(&first, &(last, index)): (&u64, &(u64, usize))| {
@@ -151,12 +157,23 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         self.places.range(begin..=span.last).filter_map(part).collect()
     }
 
+    /// Who is asked of `span` with a cookie: a bitmap and words name pages by their IOVA.
+    pub fn asked_by_cookie(&self, cookie: u64, span: Span) -> Vec<(Span, Whom)> {
+        if self.wants_everything() {
+            return vec![(span, Whom::Mapping(cookie))];
+        }
+        let nothing = Maps::default();
+        let mut asked = self.asked(&nothing, None, span);
+        asked.retain(|&(_, whom)| self.words.is_none() && self.dest(whom).is_some_and(|dest| dest.bitmap.is_none()));
+        asked
+    }
+
     /// `span` in pieces: what is asked of what is mapped, and what is mapped and not asked. Bits of holes belong to nobody,
     /// whoever asks for them: a type1 container sets some, for it shifts the bits of a mapping to their place in the request and
     /// later clears them at their place in the mapping.
     pub fn pieces(&self, maps: &Maps, span: Span) -> Vec<(Span, Whom)> {
         let mut pieces = Vec::new();
-        for (part, whom) in self.asked(maps, span) {
+        for (part, whom) in self.asked(maps, None, span) {
             pieces.extend(maps.mapped.parts(part).map(|piece| (piece, whom)));
         }
         if !self.wants_everything() {
@@ -184,7 +201,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Moves the bits of `span` to whom they belong, and clears them; says what a callback left.
-    pub fn bits(&mut self, whom: Whom, bits: &mut Bits<'_>, span: Span, maps: &Maps) -> NotTaken {
+    pub fn bits(&mut self, whom: Whom, bits: &mut Bits<'_>, span: Span, names: Names<'_>) -> NotTaken {
         if self.stopped || whom == Whom::Keep {
             return NotTaken { refused: Vec::new(), rest: Some(span) };
         }
@@ -199,7 +216,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             if bits.any(part) {
                 let mut stage = self.take_stage();
                 bits.drain_piece(part, span.last, plain(&mut stage), grid, first);
-                self.flush_stage(whom, grid, first, part, &mut stage, maps);
+                self.flush_stage(whom, grid, first, part, &mut stage, names);
                 self.stage = stage;
             }
         }
@@ -209,7 +226,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Gives a range that is dirty as a whole; returns the part at its end that was not taken.
-    pub fn run(&mut self, whom: Whom, span: Span, maps: &Maps) -> Option<Span> {
+    pub fn run(&mut self, whom: Whom, span: Span, names: Names<'_>) -> Option<Span> {
         if self.stopped || whom == Whom::Keep {
             return Some(span);
         }
@@ -222,7 +239,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             return None;
         }
         if dest.is_none() || self.words.is_none() {
-            self.each_mapping(whom, span, grid.shift, maps);
+            self.each_mapping(whom, span, grid.shift, names);
             return self.close_run().first().map(|refused| Span { first: refused.first, last: span.last });
         }
         let mut at = Some(span.first);
@@ -230,7 +247,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             let mut stage = self.take_stage();
             let (from, to) = (grid.place(part.first).0, grid.place(part.last).0);
             bitmap::set_range(plain(&mut stage), from.saturating_sub(first), to.saturating_sub(from).saturating_add(1));
-            self.flush_stage(whom, grid, first, part, &mut stage, maps);
+            self.flush_stage(whom, grid, first, part, &mut stage, names);
             self.stage = stage;
             if self.stopped {
                 self.refused.clear();
@@ -257,7 +274,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Hands a window of bits to the callback; what it refuses is noted. Afterwards the window is zero.
-    fn flush_stage(&mut self, whom: Whom, grid: Grid, first: u64, part: Span, stage: &mut [u64], maps: &Maps) {
+    fn flush_stage(&mut self, whom: Whom, grid: Grid, first: u64, part: Span, stage: &mut [u64], names: Names<'_>) {
         if let (Some(dest), Some(words)) = (self.dest(whom), self.words.as_deref_mut()) {
             let begin = stage.iter().position(|&word| word != 0).unwrap_or(0);
             let end = stage.iter().rposition(|&word| word != 0).map_or(begin, |last| last.saturating_add(1));
@@ -277,12 +294,12 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             let begin = grid.iova_of(first.saturating_add(start)).max(i128::from(part.first));
             let end = grid.iova_of(first.saturating_add(from)).saturating_sub(1).min(i128::from(part.last));
             let (Ok(begin), Ok(end)) = (u64::try_from(begin), u64::try_from(end)) else { continue };
-            self.each_mapping(whom, Span { first: begin, last: end }, grid.shift, maps);
+            self.each_mapping(whom, Span { first: begin, last: end }, grid.shift, names);
         }
     }
 
-    /// A run, cut where mappings meet, for each has a cookie of its own; what is not mapped (any more) has 0.
-    fn each_mapping(&mut self, whom: Whom, span: Span, shift: u32, maps: &Maps) {
+    /// A run, cut where mappings meet, for each has a cookie of its own.
+    fn each_mapping(&mut self, whom: Whom, span: Span, shift: u32, names: Names<'_>) {
         if self.stopped {
             return self.refused.push(span);
         }
@@ -291,13 +308,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         }
         let mut at = Some(span.first);
         while let Some(first) = at.filter(|&first| first <= span.last) {
-            let rest = Span { first, last: span.last };
-            let here = maps.overlapping(rest).find_map(|(whole, cookie)| Some((whole.intersect(rest)?, cookie)));
-            let (part, cookie) = match here {
-                Some((part, cookie)) if part.first == first => (part, cookie),
-                Some((part, _)) => (Span { first, last: part.first.saturating_sub(1) }, 0),
-                None => (rest, 0),
-            };
+            let (part, cookie) = names.first_of(Span { first, last: span.last });
             self.extend_run(cookie, part, shift);
             at = part.last.checked_add(1);
         }
@@ -350,14 +361,14 @@ fn next_window(at: &mut Option<u64>, span: Span, grid: Grid) -> Option<(u64, Spa
 pub(crate) struct Offer<'o, 'd, 'r> {
     pub deliverer: &'o mut Deliverer<'d, 'r>,
     pub whom: Whom,
-    pub maps: &'o Maps,
+    pub names: Names<'o>,
 }
 
 impl Taker for Offer<'_, '_, '_> {
     fn run(&mut self, span: Span) -> Option<Span> {
-        self.deliverer.run(self.whom, span, self.maps)
+        self.deliverer.run(self.whom, span, self.names)
     }
     fn bits(&mut self, bits: &mut Bits<'_>, span: Span) -> NotTaken {
-        self.deliverer.bits(self.whom, bits, span, self.maps)
+        self.deliverer.bits(self.whom, bits, span, self.names)
     }
 }

@@ -3,8 +3,9 @@
 //! An error while reading is never "no dirt" (P13): what it may have hidden is dirty, and the result says so.
 
 use super::bitmap;
+use super::book::Names;
 use super::choose::Source;
-use super::deliver::{Deliverer, Offer, Request};
+use super::deliver::{Deliverer, Request};
 use super::log::{Log, Maps, Read};
 use super::parts::{Bits, Told};
 use super::reading::read_all;
@@ -88,7 +89,7 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
         }
     }
     for inner in &mut passes {
-        give_leftovers(&mut inner.book, &mut deliverer);
+        inner.book.give(&mut deliverer);
     }
     for (tracker, inner) in sorted.iter().zip(&passes) {
         if tally.failed > 0 || !tracker.is_told(inner) {
@@ -124,38 +125,26 @@ pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, wor
     // What a kernel set beyond the end (I6).
     bitmap::clear_range(words, read.bits(), all.saturating_sub(read.bits()));
     let mut bits = Bits { words, shift: read.shift, origin: read.span.first };
-    let pieces = deliverer.pieces(&book.maps, read.span);
+    let Book { maps, gone, left, .. } = book;
+    let (pieces, names) = (deliverer.pieces(maps, read.span), Names::Of(maps, gone));
+    // What is left over already comes later in the call: told with it, a page is told once.
     bits.tell(pieces.iter().copied(), &mut |whom, told| match told {
-        Told::Part(part) => deliverer.run(whom, part, &book.maps).into_iter().for_each(|rest| book.left.add(rest)),
+        Told::Part(part) if left.any(part) => left.add(part),
+        Told::Bits(bits, span) if left.any(span) => left.absorb(bits, span),
+        Told::Part(part) => deliverer.run(whom, part, names).into_iter().for_each(|rest| left.add(rest)),
         Told::Bits(bits, span) => {
-            let left = deliverer.bits(whom, bits, span, &book.maps);
-            left.refused.into_iter().for_each(|span| book.left.add(span));
-            if let Some(rest) = left.rest {
-                book.left.absorb(bits, rest);
+            let kept = deliverer.bits(whom, bits, span, names);
+            kept.refused.into_iter().for_each(|span| left.add(span));
+            if let Some(rest) = kept.rest {
+                left.absorb(bits, rest);
             }
         }
     });
     // What is not mapped: nobody can have written there, so a bit is the log's coarseness.
-    for hole in book.maps.mapped.holes(read.span) {
+    for hole in maps.mapped.holes(read.span) {
         if bits.any(hole) {
             bits.forget(hole);
         }
-    }
-}
-
-/// Gives what earlier reads left over.
-pub(crate) fn give_leftovers(book: &mut Book, deliverer: &mut Deliverer<'_, '_>) {
-    let Book { maps, left, .. } = book;
-    // Where something is, not where something could be: mappings are many, and hardly anything is left over.
-    let mut at = Some(0);
-    while let Some(kept) = at.and_then(|at| left.next(at)) {
-        for (span, whom) in deliverer.asked(maps, kept) {
-            if deliverer.stopped {
-                return;
-            }
-            left.offer(span, &mut Offer { deliverer, whom, maps });
-        }
-        at = kept.last.checked_add(1);
     }
 }
 

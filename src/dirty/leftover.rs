@@ -60,7 +60,6 @@ impl Leftover {
         *self = Leftover::default();
     }
 
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty() && self.few.is_empty() && self.blocks.is_empty()
     }

@@ -63,6 +63,19 @@ impl Maps {
         self.mapped.remove(span);
     }
 
+    /// Takes `span` out, also out of the middle of mappings; returns what it took.
+    pub fn cut(&mut self, span: Span) -> Vec<(Span, u64)> {
+        let touched: Vec<(Span, u64)> = self.overlapping(span).collect();
+        for &(whole, cookie) in &touched {
+            self.list.remove(&whole.first);
+            for rest in Span::without(whole, span) {
+                self.list.insert(rest.first, (rest.last, cookie));
+            }
+        }
+        self.mapped.remove(span);
+        touched.into_iter().filter_map(|(whole, cookie)| Some((whole.intersect(span)?, cookie))).collect()
+    }
+
     #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = (Span, u64)> + '_ {
         self.list.iter().map(|(&first, &(last, cookie))| (Span { first, last }, cookie))

@@ -4,12 +4,14 @@
 //! May import: device, workers, transport, error, gate, log. Follows: DESIGN.md section 7, protocol.md sections 1.3, 3.8 and 4.
 //! `tracker` is one address space; `choose` picks its log, one file per kind of log; `harvest` is the call, `reading` reads,
 //! `spot` puts together what several logs say of one range, `deliver` gives, `leftover` keeps what was read but not asked for,
-//! and `parts` is the rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
+//! `book` whose it is, and `parts` is the rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
 
 #[forbid(unsafe_code)]
 pub mod bitmap;
 #[forbid(unsafe_code)]
 mod bits;
+#[forbid(unsafe_code)]
+mod book;
 #[forbid(unsafe_code)]
 mod choose;
 #[forbid(unsafe_code)]

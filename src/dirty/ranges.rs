@@ -20,6 +20,8 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    pub const ALL: Span = Span { first: 0, last: u64::MAX };
+
     /// `None` for no bytes, and for bytes beyond 2^64.
     pub fn of(range: Range) -> Option<Span> {
         let last = range.iova.checked_add(range.size.checked_sub(1)?)?;
@@ -56,6 +58,15 @@ impl Span {
         Span { first: self.first & !mask, last: self.last | mask }
     }
 
+    /// What of it lies before and behind `other`.
+    pub fn without(self, other: Span) -> impl Iterator<Item = Span> {
+        let before = other.first.checked_sub(1).filter(|&last| self.first <= last);
+        let behind = other.last.checked_add(1).filter(|&first| first <= self.last);
+        let before = before.map(|last| Span { first: self.first, last: last.min(self.last) });
+        let behind = behind.map(|first| Span { first: first.max(self.first), last: self.last });
+        before.into_iter().chain(behind)
+    }
+
     pub fn is_aligned(self, shift: u32) -> bool {
         self.aligned_out(shift) == self
     }
@@ -66,7 +77,6 @@ impl Span {
 pub(crate) struct SpanSet(BTreeMap<u64, u64>);
 
 impl SpanSet {
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -104,12 +114,7 @@ impl SpanSet {
         let touched: Vec<Span> = self.within(span).map(|(whole, _)| whole).collect();
         for old in touched {
             self.0.remove(&old.first);
-            if let Some(last) = span.first.checked_sub(1).filter(|&last| old.first <= last) {
-                self.0.insert(old.first, last);
-            }
-            if let Some(first) = span.last.checked_add(1).filter(|&first| first <= old.last) {
-                self.0.insert(first, old.last);
-            }
+            self.0.extend(old.without(span).map(|rest| (rest.first, rest.last)));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::transport::tracker_ops::LogFunctions;
 use crate::transport::type1::Container;
 use crate::workers;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Longest name in bytes.
@@ -94,7 +95,12 @@ pub(crate) struct Book {
     /// Whose, for messages.
     pub name: String,
     pub maps: Maps,
+    /// What was read and not given.
     pub left: Leftover,
+    /// Names of what is left of ranges that are unmapped, and nothing else is mapped there.
+    pub gone: Maps,
+    /// By cookie, what is left of ranges where other memory is mapped now.
+    pub aside: BTreeMap<u64, Leftover>,
     /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
     /// so as long as a device behind it has no pinned scope (T5).
     pub all_dirty: Option<bool>,
@@ -119,6 +125,8 @@ pub(crate) struct Inner {
     pub container: Option<Arc<dyn Container>>,
     pub ioas: Option<(Arc<dyn Iommufd>, u32)>,
     users: u32,
+    /// How many of them are migrations, whose starts nobody else takes back.
+    holds: u32,
     /// Why the choices before the active one did not work, when they were started.
     against: String,
     final_harvest: FinalHarvest,
@@ -158,6 +166,7 @@ impl Tracker {
             container: options.container,
             ioas,
             users: 0,
+            holds: 0,
             against: String::new(),
             final_harvest: FinalHarvest::NotOwed,
         };
@@ -212,7 +221,7 @@ impl Tracker {
             spans.push((span, mapping.cookie));
         }
         for &(span, cookie) in &spans {
-            inner.book.maps.insert(span, cookie);
+            inner.book.map(span, cookie);
         }
         if inner.users > 0 {
             inner.extend(&self.name, &spans);
@@ -224,21 +233,44 @@ impl Tracker {
     /// Starts to track, before any RAM is sent (P14). Counted: only the first start begins a log, and none is restarted by a
     /// later one. A log that does not work is found out here, and the next one is taken. *tracker; blocks in the kernel.*
     pub fn start(&self) -> Result<()> {
-        let mut inner = self.enter()?;
+        self.start_in(&mut *self.enter()?)
+    }
+
+    fn start_in(&self, inner: &mut Inner) -> Result<()> {
         inner.users = inner.users.checked_add(1).ok_or_else(|| self.named(Error::order("started too often")))?;
         if inner.users == 1 {
             inner.start(&self.name);
         }
-        self.done(&inner);
+        self.done(inner);
         Ok(())
     }
 
     /// Takes back one start; the last one stops the log, and what it held is gone. Refused while a migration owes its final
-    /// harvest. *tracker; blocks in the kernel.*
+    /// harvest, and for the start of a migration itself. *tracker; blocks in the kernel.*
     pub fn stop(&self) -> Result<()> {
+        self.stop_in(&mut *self.enter()?)
+    }
+
+    /// As [`start`](Self::start), for a migration: only [`release`](Self::release) takes it back.
+    pub(crate) fn hold(&self) -> Result<()> {
         let mut inner = self.enter()?;
-        if inner.users == 0 {
-            return Err(self.named(Error::order("stop without start")));
+        self.start_in(&mut inner)?;
+        inner.holds = inner.holds.saturating_add(1);
+        Ok(())
+    }
+
+    /// The migration is over, or was aborted: nothing is owed any more.
+    pub(crate) fn release(&self) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.final_harvest = FinalHarvest::NotOwed;
+        inner.holds = inner.holds.saturating_sub(1);
+        self.stop_in(&mut inner)
+    }
+
+    fn stop_in(&self, inner: &mut Inner) -> Result<()> {
+        if inner.users <= inner.holds {
+            let held = if inner.holds > 0 { ": a migration holds the tracker" } else { "" };
+            return Err(self.named(Error::order(format!("stop without start{held}"))));
         }
         if let Some(text) = inner.final_missing().filter(|_| inner.users == 1) {
             return Err(self.named(Error::order(format!("the final harvest is owed: {text}"))));
@@ -247,7 +279,7 @@ impl Tracker {
         if inner.users == 0 {
             inner.stop(&self.name);
         }
-        self.done(&inner);
+        self.done(inner);
         Ok(())
     }
 
@@ -329,11 +361,14 @@ impl Inner {
     fn final_missing(&self) -> Option<String> {
         match self.final_harvest {
             FinalHarvest::NotOwed => None,
-            _ if self.users == 0 => None,
+            _ if self.users == 0 => Some("the log was stopped, and what it knew is gone".to_string()),
             FinalHarvest::Owed { read: false } => Some("it was not harvested since STOP_COPY began".to_string()),
             FinalHarvest::Owed { read: true } => {
-                let owed = self.book.maps.mapped.iter().any(|span| self.book.left.any(span));
-                owed.then(|| "dirty pages were read that no harvest has asked for".to_string())
+                let text = "dirty pages were read that no harvest has asked for";
+                let unmapped =
+                    "; some belong to ranges that are unmapped or mapped anew: ask without destinations, by run";
+                let gone = !self.book.gone.mapped.is_empty() || !self.book.aside.is_empty();
+                (!self.book.is_given()).then(|| format!("{text}{}", if gone { unmapped } else { "" }))
             }
         }
     }
@@ -366,7 +401,7 @@ impl Inner {
 
     /// Takes the first choice that works; the last one always does.
     fn start(&mut self, name: &str) {
-        self.book.left.clear();
+        self.book.clear();
         for active in 0..self.choices.len() {
             self.active = active;
             match self.start_choice() {
@@ -422,7 +457,7 @@ impl Inner {
         match failed {
             None => Ok(()),
             Some(text) => {
-                book.left.clear();
+                book.clear();
                 for source in sources {
                     // One that was never started has nothing to stop.
                     let _ = source.log.get_mut().stop();
@@ -451,7 +486,7 @@ impl Inner {
         (self.active, self.book.all_dirty) = (0, None);
         self.against.clear();
         self.final_harvest = FinalHarvest::NotOwed;
-        self.book.left.clear();
+        self.book.clear();
         self.pool.release();
     }
 

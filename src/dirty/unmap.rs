@@ -1,7 +1,8 @@
 //! Unmapping while the log runs, in the order that loses nothing (DESIGN.md section 7, P23).
 
+use super::UNIT_SHIFT;
 use super::deliver::{Deliverer, Request};
-use super::harvest::{Harvest, Part, Tally, distribute, give_leftovers, result};
+use super::harvest::{Harvest, Part, Tally, distribute, result};
 use super::log::{Kind, Read, UnmapOrder};
 use super::ranges::{Range, Span};
 use super::reading::{mark, read_all};
@@ -27,15 +28,16 @@ pub enum Unmap<'f> {
 
 impl Tracker {
     /// Unmaps a range and takes what was written to it: to the request's destinations, and what they do not ask for is left
-    /// over under its IOVA. The range may hold any number of whole mappings, and holes. *tracker; blocks in the kernel and in
+    /// over, with the cookie of its mapping. The range may hold any number of whole mappings, and holes. *tracker; blocks in the kernel and in
     /// callbacks.*
     ///
     /// `quiet` states that no device writes to the range while this call lasts; only page tables need to know (I9). If the
     /// unmapping fails the mappings stay known, and nothing is lost.
     pub fn unmap(&self, range: Range, unmap: Unmap<'_>, quiet: bool, request: &mut Request<'_>) -> Result<Harvest> {
         let Range { iova, size } = range;
-        let span = Span::of(range)
-            .ok_or_else(|| self.named(Error::argument(format!("range: {iova:#x} + {size:#x} is no range"))))?;
+        let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
+            self.named(Error::argument(format!("range: {iova:#x} + {size:#x} is no range in units of 4096")))
+        })?;
         let max_workers = request.max_workers;
         let mut deliverer = Deliverer::new(request).map_err(|error| self.named(error))?;
         let mut inner = self.enter()?;
@@ -51,7 +53,7 @@ impl Tracker {
         let mut step = Step { span, unmap, quiet, max_workers, deliverer: &mut deliverer, tally: &mut tally };
         let outcome = step.run(&mut inner);
         if inner.is_running() {
-            give_leftovers(&mut inner.book, &mut deliverer);
+            inner.book.give(&mut deliverer);
         }
         if outcome.is_err() {
             let sources = inner.choices.iter_mut().flat_map(|choice| &mut choice.sources);
@@ -61,7 +63,7 @@ impl Tracker {
             let text = format!("unmapping {iova:#x} + {size:#x} failed: {errno}; what was written to it is kept");
             self.named(Error::transport(errno, text))
         })?;
-        inner.book.maps.remove(span);
+        inner.book.unmap(span);
         self.done(&inner);
         Ok(result(&deliverer, &tally))
     }
@@ -177,7 +179,7 @@ fn plain_unmap(container: &dyn type1::Container, span: Span) -> std::result::Res
     let ends_at_top = span.last == u64::MAX;
     match type1::unmap(container, span.first, span.bytes(), None) {
         Err(errno) if ends_at_top && matches!(errno.get(), libc::EINVAL | libc::EOVERFLOW) => {
-            let last_page = Span { first: span.last, last: span.last }.aligned_out(super::UNIT_SHIFT);
+            let last_page = Span { first: span.last, last: span.last }.aligned_out(UNIT_SHIFT);
             if span.first < last_page.first {
                 let rest = last_page.first.saturating_sub(span.first);
                 type1::unmap(container, span.first, rest, None)?;

@@ -66,8 +66,8 @@ pub type vfiomig_words_fn = Option<
     ) -> c_int,
 >;
 
-/// Gets a run of dirty bytes within one mapping, and that mapping's cookie (0: no longer mapped). A value other than 0 stops the
-/// harvest; this run was not taken then.
+/// Gets a run of dirty bytes within one mapping, and the cookie of that mapping, through which they were written: it may be gone
+/// meanwhile, and other memory be mapped at its IOVA. A value other than 0 stops the harvest; this run was not taken then.
 pub type vfiomig_run_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, cookie: u64, iova: u64, size: u64) -> c_int>;
 
 /// What a harvest shall do. VFIOMIG_INIT first.
@@ -322,9 +322,14 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
 /// `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_LIBRARY: the library
 /// unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_QUIET
 /// states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
-/// log is exact only with VFIOMIG_UNMAP_LIBRARY. `rq` may be NULL: what was written is left over under its IOVA.
+/// log is exact only with VFIOMIG_UNMAP_LIBRARY.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (the range cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
+/// `rq` may be NULL: what was written is left over, and keeps the cookie of its mapping until it was told. A harvest of everything
+/// by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
+/// mapped there. What a cookie leads to must stay valid until then, or until the tracker is stopped; two mappings that have the same
+/// IOVA, one after the other, have the same cookie only if they lead to the same memory.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (a range that is not in units of 4096, or cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
 /// mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
 /// kernel and in your callbacks. Since: 0.1
 ///

@@ -64,7 +64,7 @@ pub struct vfiomig_mapping {
     pub iova: u64,
     /// Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
     pub size: u64,
-    /// Handed to run callbacks, for the caller's own use.
+    /// Handed to run callbacks, for the caller's own use; also after the mapping is gone, for what is left over of it.
     pub cookie: u64,
 }
 
@@ -374,9 +374,10 @@ pub unsafe extern "C" fn vfiomig_tracker_start(t: *mut vfiomig_tracker, errp: *m
     unsafe { on("vfiomig_tracker_start", t, errp, Tracker::start) }
 }
 
-/// Takes back one start; the last one stops the log, and what it held is gone. A log that a device stopped itself is no error.
+/// Takes back one start; the last one stops the log, and what it held is gone. A log that a device stopped itself is no error. The
+/// start of a migration is taken back by the migration only, at HALTED or when it is aborted.
 ///
-/// Returns: 0 or -errno. Errors: ORDER (not started, or a migration owes its final harvest), BUSY (-EDEADLK: from a callback of
+/// Returns: 0 or -errno. Errors: ORDER (no start of the caller's is left, or a final harvest is owed), BUSY (-EDEADLK: from a callback of
 /// the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety

@@ -11,7 +11,7 @@ impl Run {
     /// Starts every tracker of the group, or none.
     pub(super) fn start_trackers(&mut self, inner: &Inner) -> Result<()> {
         for tracker in &inner.trackers {
-            if let Err(error) = tracker.start() {
+            if let Err(error) = tracker.hold() {
                 self.stop_trackers();
                 return Err(error.context(format!("{}: {}", Phase::SaveTracking, tracker.name())));
             }
@@ -24,7 +24,7 @@ impl Run {
     pub(super) fn stop_trackers(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         for tracker in self.tracking.drain(..) {
-            if let Err(error) = tracker.end_final().and_then(|()| tracker.stop()) {
+            if let Err(error) = tracker.release() {
                 let note = format!("{}: the tracker did not stop: {error}", tracker.name());
                 log!(Warning, "{note}");
                 notes.push(note);

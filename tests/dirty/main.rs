@@ -14,5 +14,6 @@ mod life;
 mod many;
 mod memory;
 mod model;
+mod names;
 mod rig;
 mod torn;

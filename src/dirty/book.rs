@@ -1,0 +1,116 @@
+//! Dirt belongs to the mapping it was written through. Its IOVA names it only as long as nothing else is mapped there; its cookie
+//! always does. So what is left over of an unmapped range keeps its cookie, and where the IOVA comes to mean other memory it is put
+//! aside, for callbacks that get cookies: a bitmap would tell it of the wrong page.
+
+use super::deliver::{Deliverer, Offer, Whom};
+use super::leftover::{Leftover, NotTaken, Taker};
+use super::log::Maps;
+use super::parts::Bits;
+use super::ranges::Span;
+use super::tracker::Book;
+
+/// The cookies of ranges.
+#[derive(Clone, Copy)]
+pub(crate) enum Names<'m> {
+    /// Those of mappings, and of unmapped ranges.
+    Of(&'m Maps, &'m Maps),
+    /// Whatever the range.
+    One(u64),
+}
+
+impl Names<'_> {
+    /// The part at the beginning of `span` that has one cookie; 0 for what never was mapped.
+    pub fn first_of(self, span: Span) -> (Span, u64) {
+        let (maps, gone) = match self {
+            Names::One(cookie) => return (span, cookie),
+            Names::Of(maps, gone) => (maps, gone),
+        };
+        let begins =
+            |maps: &Maps| maps.overlapping(span).find_map(|(whole, name)| Some((whole.intersect(span)?, name)));
+        match begins(maps).into_iter().chain(begins(gone)).min() {
+            Some((part, cookie)) if part.first == span.first => (part, cookie),
+            Some((part, _)) => (Span { first: span.first, last: part.first.saturating_sub(1) }, 0),
+            None => (span, 0),
+        }
+    }
+}
+
+impl Book {
+    /// A mapping was made. Leftovers of another one in its place can be named by their cookie only from now on.
+    pub fn map(&mut self, span: Span, cookie: u64) {
+        for (part, old) in self.gone.cut(span) {
+            if old != cookie {
+                self.left.offer(part, &mut Into(self.aside.entry(old).or_default()));
+            }
+        }
+        self.maps.insert(span, cookie);
+    }
+
+    /// Mappings are gone; what is left over of them keeps its name.
+    pub fn unmap(&mut self, span: Span) {
+        let left = self.maps.overlapping(span).filter(|(whole, _)| self.left.any(*whole));
+        let left: Vec<(Span, u64)> = left.collect();
+        self.maps.remove(span);
+        left.into_iter().for_each(|(whole, cookie)| self.gone.insert(whole, cookie));
+    }
+
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
+        self.left.clear();
+        self.gone = Maps::default();
+        self.aside.clear();
+    }
+
+    /// Whether all that was read was given.
+    pub fn is_given(&self) -> bool {
+        self.left.is_empty() && self.aside.values().all(Leftover::is_empty)
+    }
+
+    /// Gives what earlier reads left over.
+    pub fn give(&mut self, deliverer: &mut Deliverer<'_, '_>) {
+        let Book { maps, gone, left, aside, .. } = self;
+        let names = Names::Of(maps, gone);
+        give_of(left, deliverer, |deliverer, kept| deliverer.asked(maps, Some(gone), kept), names);
+        for (&cookie, left) in aside.iter_mut() {
+            give_of(left, deliverer, |deliverer, kept| deliverer.asked_by_cookie(cookie, kept), Names::One(cookie));
+        }
+        aside.retain(|_, left| !left.is_empty());
+        let told: Vec<Span> =
+            gone.overlapping(Span::ALL).map(|(whole, _)| whole).filter(|whole| !left.any(*whole)).collect();
+        told.into_iter().for_each(|whole| gone.remove(whole));
+    }
+}
+
+/// Gives of one store. It is walked where something is, not where something could be: mappings are many, and hardly anything is
+/// left over.
+fn give_of(
+    left: &mut Leftover,
+    deliverer: &mut Deliverer<'_, '_>,
+    asked: impl Fn(&Deliverer<'_, '_>, Span) -> Vec<(Span, Whom)>,
+    names: Names<'_>,
+) {
+    let mut at = Some(0);
+    while let Some(kept) = at.and_then(|at| left.next(at)) {
+        for (span, whom) in asked(deliverer, kept) {
+            if deliverer.stopped {
+                return;
+            }
+            left.offer(span, &mut Offer { deliverer, whom, names });
+        }
+        at = kept.last.checked_add(1);
+    }
+}
+
+/// Takes all that another one kept.
+struct Into<'l>(&'l mut Leftover);
+
+impl Taker for Into<'_> {
+    fn run(&mut self, span: Span) -> Option<Span> {
+        self.0.add(span);
+        None
+    }
+    fn bits(&mut self, bits: &mut Bits<'_>, span: Span) -> NotTaken {
+        self.0.absorb(bits, span);
+        NotTaken::default()
+    }
+}
