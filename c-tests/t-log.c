@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Silent unless a callback is set; with one, whole lines, of known levels, no more than was asked for. */
 #include "fake.h"
+#include <pthread.h>
 
 static int lines, by_level[16], depth;
 static char last[512];
@@ -107,6 +108,42 @@ static void silent(void)
 	close(err);
 }
 
+/* core B7: a call from the clean-up of a thread that ends, as QEMU's thread notifiers make them, has no place of its own
+ * for lines any more, and works all the same. */
+static pthread_key_t key;
+static struct vfiomig_device *kept;
+
+static void at_the_end(void *f)
+{
+	CHECK(((struct fake *)f)->freed == false);
+	OK(fake_to(kept, S_STOP));
+	(void)ERRP;
+}
+
+static void *ends(void *f)
+{
+	pthread_setspecific(key, f);
+	OK(fake_to(kept, S_RUNNING_P2P));
+	(void)ERRP;
+	return NULL;
+}
+
+static void thread_ends(void)
+{
+	struct fake f;
+	pthread_t t;
+
+	fake_init(&f);
+	kept = fake_device(&f);
+	pthread_key_create(&key, at_the_end);
+	pthread_create(&t, NULL, ends, &f);
+	pthread_join(t, NULL);
+	CHECK_EQ(f.state, S_STOP);
+	OK(fake_to(kept, S_RUNNING));
+	FAKE_END(&f, kept);
+	pthread_key_delete(key);
+}
+
 int main(void)
 {
 	static const int levels[] = {
@@ -125,6 +162,9 @@ int main(void)
 		CHECK_EQ(by_level[VFIOMIG_LOG_INFO] > 0, max_level >= VFIOMIG_LOG_INFO);
 		CHECK_EQ(by_level[VFIOMIG_LOG_DEBUG] > 0, max_level >= VFIOMIG_LOG_DEBUG);
 	}
+	max_level = VFIOMIG_LOG_DEBUG;
+	vfiomig_set_log(on_log, &lines, max_level);
+	thread_ends();
 	/* A name is the caller's, a line is one line. */
 	scenario("two\nlines");
 	max_level = VFIOMIG_LOG_ERROR;

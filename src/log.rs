@@ -43,11 +43,17 @@ thread_local! {
     static CAPTURED: RefCell<Option<Lines>> = const { RefCell::new(None) };
 }
 
+/// `None` on a thread that ends and has no such place any more: a VMM may call from the clean-up of its threads.
+fn captured<R>(with: impl FnOnce(&mut Option<Lines>) -> R) -> Option<R> {
+    CAPTURED.try_with(|lines| with(&mut lines.borrow_mut())).ok()
+}
+
 /// Runs `job` and keeps what it logs: the sink is called on the thread that called the library, not on a worker.
 pub(crate) fn capture<T>(job: impl FnOnce() -> T) -> (T, Lines) {
-    let before = CAPTURED.replace(Some(Lines::default()));
+    let before = captured(|lines| lines.replace(Lines::default())).flatten();
     let result = job();
-    (result, CAPTURED.replace(before).unwrap_or_default())
+    let lines = captured(|lines| std::mem::replace(lines, before)).flatten();
+    (result, lines.unwrap_or_default())
 }
 
 /// Writes what was captured.
@@ -61,14 +67,8 @@ pub(crate) fn write(level: Level, text: fmt::Arguments<'_>) {
     if level as i32 > MAX_LEVEL.load(Ordering::Acquire) {
         return;
     }
-    let kept = CAPTURED.with_borrow_mut(|captured| match captured {
-        Some(lines) => {
-            lines.0.push((level, text.to_string()));
-            true
-        }
-        None => false,
-    });
-    if kept {
+    let kept = captured(|lines| lines.as_mut().map(|lines| lines.0.push((level, text.to_string())))).flatten();
+    if kept.is_some() {
         return;
     }
     // The lock is given back before the sink runs, so that a sink may call set_sink.
