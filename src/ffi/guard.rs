@@ -1,4 +1,6 @@
-//! A panic never crosses the boundary: it becomes -ENOTRECOVERABLE, and the handle accepts only `_free`.
+//! A panic never crosses the boundary: it becomes -ENOTRECOVERABLE, and the handle accepts only `_free`. A thread that is
+//! canceled (pthread_cancel) in a call ends at its next cancellation point behind it: to unwind out of the middle would end the
+//! process.
 
 use super::error::{set_error, vfiomig_error};
 use crate::error::{Error, Kind, Result};
@@ -105,10 +107,36 @@ pub(super) fn guard_value<T>(name: &'static str, fallback: T, body: impl FnOnce(
 }
 
 fn caught<T>(name: &'static str, body: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let _not_canceled = NotCanceled::new();
     catch_unwind(AssertUnwindSafe(|| {
         inject_panic(name);
         body()
     }))
+}
+
+unsafe extern "C" {
+    /// The crate `libc` lacks it for Linux.
+    safe fn pthread_setcancelstate(state: c_int, old: Option<&mut c_int>) -> c_int;
+}
+
+/// The same number in every C library of Linux.
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
+/// This thread cannot be canceled while it lives; a cancel that came meanwhile is kept.
+struct NotCanceled(c_int);
+
+impl NotCanceled {
+    fn new() -> Self {
+        let mut old = 0;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, Some(&mut old));
+        NotCanceled(old)
+    }
+}
+
+impl Drop for NotCanceled {
+    fn drop(&mut self) {
+        pthread_setcancelstate(self.0, None);
+    }
 }
 
 /// A payload's own drop may panic; then what it holds is leaked.
