@@ -100,6 +100,7 @@ struct fake {
 	bool missing_fd;         /* a session begins, but -1 comes back */
 	bool extra_fd;           /* a descriptor comes back although no session begins */
 	bool same_fd;            /* the session's own descriptor comes back instead of -1 */
+	uint32_t options;        /* VFIOMIG_DEVICE_F_* of the handle */
 	struct fake_log *log;    /* its DMA log (features 6 to 8); NULL: it has none */
 	struct fake_fault fault[2];
 	void (*hook)(struct fake *f, enum fake_call call); /* runs in every call, before it is answered */
@@ -642,6 +643,7 @@ static inline struct vfiomig_device *fake_device_sized(struct fake *f, uint64_t 
 	VFIOMIG_INIT(&options);
 	options.name = "fake";
 	options.buffer_size = buffer;
+	options.flags = f->options;
 	OK(vfiomig_device_new_ops(&ops, f, &options, &d, ERRP));
 	if (!d) {
 		printf("no device to test with\n");

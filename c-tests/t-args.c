@@ -229,7 +229,7 @@ static void makers(void)
 	FAILS(vfiomig_device_new_kernel(INT32_MIN, NULL, &made, ERRP), EBADF, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(ops.flags = 4, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(ops.flags = 1u << 31, VFIOMIG_ERR_ARGUMENT);
-	REFUSED(o.flags = 0x10, VFIOMIG_ERR_ARGUMENT);
+	REFUSED(o.flags = 0x20, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.draft_cursor = 3, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.buffer_size = 4095, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.buffer_size = (1u << 30) + 1, VFIOMIG_ERR_ARGUMENT);
@@ -249,7 +249,7 @@ static void makers(void)
 	MADE(o.dialect = VFIOMIG_DIALECT_V1); /* a device that does not speak it is made, and says so */
 	MADE(o.dialect = VFIOMIG_DIALECT_DRAFT);
 	MADE(o.flags = VFIOMIG_DEVICE_F_NO_MMAP | VFIOMIG_DEVICE_F_ZERO_DATA_SIZE | VFIOMIG_DEVICE_F_SPLIT_SEGMENTS |
-		       VFIOMIG_DEVICE_F_ACCESS_8);
+		       VFIOMIG_DEVICE_F_ACCESS_8 | VFIOMIG_DEVICE_F_NO_WAIT);
 	MADE(o.buffer_size = 4096);
 	MADE(o.buffer_size = 1u << 30); /* taken when it is needed, not before */
 	MADE(ops.flags = VFIOMIG_OPS_F_ANY_THREAD);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* A call from a callback of the same handle gets -EDEADLK, whichever callback and whichever call; getters answer. */
 #include "fake.h"
+#include <pthread.h>
 
 static struct vfiomig_device *d, *other;
 static unsigned reentered[C_COUNT];
@@ -55,6 +56,72 @@ static void reenter(struct fake *f, enum fake_call call)
 	CHECK_EQ(vfiomig_device_set_state(other, info.session & 1 ? S_STOP : S_RUNNING, 0, 0, NULL), 0);
 }
 
+/*
+ * sequencing B10: through a group. A callback of a device calls a function of the group, whose call in another thread
+ * waits for that device: who of the two came first makes no difference, the callback gets -EDEADLK, the other goes on.
+ */
+static struct vfiomig_group *group;
+static atomic_int stage;
+static int told;
+
+static void nap(void)
+{
+	usleep(100000);
+}
+
+static void *pauses(void *unused)
+{
+	while (!atomic_load(&stage))
+		usleep(1000);
+	OK(vfiomig_group_pause_begin(group, ERRP));
+	(void)ERRP;
+	return unused;
+}
+
+static void asks_the_group(struct fake *f, enum fake_call call)
+{
+	struct vfiomig_report *report = NULL;
+
+	/* The requests of the group's call come from there, and are none of this. */
+	if (call != C_READ && call != C_SIZE)
+		return;
+	f->hook = NULL;
+	atomic_store(&stage, 1);
+	nap();
+	told = vfiomig_group_get_report(group, &report, NULL);
+	vfiomig_report_free(report);
+}
+
+static void through_a_group(void)
+{
+	struct fake f;
+	struct vfiomig_device *one;
+	pthread_t t;
+	unsigned char buf[10];
+	uint32_t flags;
+
+	fake_init(&f);
+	one = fake_device(&f);
+	OK(vfiomig_group_new(NULL, &group, ERRP));
+	OK(vfiomig_group_add_device(group, one, ERRP));
+	OK(fake_to(one, S_PRE_COPY));
+	f.hook = asks_the_group;
+	pthread_create(&t, NULL, pauses, NULL);
+	CHECK_EQ(OK(vfiomig_device_read(one, buf, sizeof buf, &flags, ERRP)), sizeof buf);
+	pthread_join(t, NULL);
+	CHECK_EQ(told, -EDEADLK);
+	CHECK_EQ(f.state, S_PRE_COPY_P2P);
+	/* Where nobody waits for the device the same callback is in order. */
+	struct vfiomig_pending pending;
+	VFIOMIG_INIT(&pending);
+	f.hook = asks_the_group;
+	OK(vfiomig_device_get_pending(one, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	CHECK_EQ(told, 0);
+	vfiomig_group_free(group);
+	OK(fake_to(one, S_RUNNING));
+	FAKE_END(&f, one);
+}
+
 int main(void)
 {
 	struct fake f, g;
@@ -87,5 +154,6 @@ int main(void)
 	armed = false;
 	FAKE_END(&f, d);
 	FAKE_END(&g, other);
+	through_a_group();
 	return t_end();
 }

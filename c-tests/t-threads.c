@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Thread classes: a state change or reset waits for the data call in progress and goes before later ones, a data call
- * that meets another gets -EBUSY, getters never wait, different devices do not meet (DESIGN section 5).
+ * Thread classes: a state change or reset waits for the data call in progress and goes before those that wait, a data
+ * call waits for another one, or gets -EBUSY if that was asked for, getters never wait, different devices do not meet
+ * (docs/threading.md).
  */
 #include "fake.h"
 #include <pthread.h>
@@ -58,14 +59,20 @@ static void *whole(void *kind)
 	return NULL;
 }
 
-static void begin(void)
+static void begin_with(uint32_t options)
 {
 	fake_init(&f);
+	f.options = options;
 	f.hook = keep;
 	d = fake_device(&f);
 	OK(fake_to(d, S_STOP_COPY));
 	atomic_store(&hold, true);
 	atomic_store(&returned, 0);
+}
+
+static void begin(void)
+{
+	begin_with(0);
 }
 
 /* Every call of the class "device": none waits. */
@@ -113,7 +120,7 @@ static void waits_and_goes_first(enum whole kind)
 	uint32_t flags;
 	int64_t n;
 
-	begin();
+	begin_with(VFIOMIG_DEVICE_F_NO_WAIT);
 	pthread_create(&a, NULL, reader, NULL);
 	sem_wait(&inside);
 	all_busy();
@@ -140,6 +147,55 @@ static void waits_and_goes_first(enum whole kind)
 	pthread_join(b, NULL);
 	CHECK_EQ(returned, 1);
 	CHECK_EQ(f.state, kind == SET_STATE ? S_STOP : kind == RESET ? S_RUNNING : S_STOP_COPY);
+	FAKE_END(&f, d);
+}
+
+/* Data calls of several threads: each byte is given once, and none is turned away (sequencing B1, B8). */
+static atomic_uint bytes;
+
+static void *all_of_it(void *unused)
+{
+	unsigned char buf[100];
+	uint32_t flags = 0;
+
+	while (!(flags & VFIOMIG_CHUNK_END))
+		atomic_fetch_add(&bytes, (unsigned)OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP)));
+	(void)ERRP;
+	return unused;
+}
+
+static void *sizes(void *unused)
+{
+	struct vfiomig_pending pending;
+
+	VFIOMIG_INIT(&pending);
+	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	(void)ERRP;
+	atomic_fetch_add(&returned, 1);
+	return unused;
+}
+
+static void data_calls_wait(void)
+{
+	pthread_t a, b, c[4];
+
+	begin();
+	pthread_create(&a, NULL, reader, NULL);
+	sem_wait(&inside);
+	pthread_create(&b, NULL, sizes, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_create(&c[i], NULL, all_of_it, NULL);
+	nap(100);
+	CHECK_EQ(returned, 0);
+	CHECK_EQ(bytes, 0);
+	sem_post(&go);
+	pthread_join(a, NULL);
+	pthread_join(b, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(c[i], NULL);
+	CHECK_EQ(returned, 1);
+	CHECK_EQ(bytes + 100, fake_total(&f));
+	OK(fake_to(d, S_RUNNING));
 	FAKE_END(&f, d);
 }
 
@@ -270,6 +326,7 @@ int main(void)
 	waits_and_goes_first(SET_STATE);
 	waits_and_goes_first(RESET);
 	waits_and_goes_first(REPROBE);
+	data_calls_wait();
 	many_wait();
 	others_work();
 	storm();

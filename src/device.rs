@@ -14,9 +14,10 @@ use crate::cancel::Cancel;
 use crate::dialect::probe::{Found, Reason, probe};
 use crate::dialect::{Caps, Cursor, Dialect, Kind, State};
 use crate::error::{Error, Result};
-use crate::gate::{Denied, Gate, Pass, this_thread};
+use crate::gate::{Denied, Gate, Level, Pass, this_thread, within};
 use crate::log::log;
 use crate::transport::Transport;
+use crate::transport::signals::Blocked;
 use crate::window::data_fd::FdWindow;
 use crate::window::region::RegionWindow;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
@@ -24,6 +25,7 @@ use cache::Cache;
 pub use cache::{UNKNOWN, cap};
 pub use pending::Pending;
 use session::Session;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 pub use transition::OnFailure;
@@ -44,6 +46,8 @@ pub struct Options {
     pub quirks: Quirks,
     /// Staging buffer in bytes, 4 KiB to 1 GiB; `None` is 1 MiB.
     pub buffer_size: Option<usize>,
+    /// *device* calls that would wait for another call answer BUSY instead.
+    pub no_wait: bool,
 }
 
 /// What is known of a device without asking it.
@@ -74,9 +78,11 @@ pub struct Info {
 /// One device.
 ///
 /// Methods named *whole* in their documentation wait for the call in progress and go before later ones; those named
-/// *device* never wait and answer BUSY where they meet another call; the rest read cached values without a lock.
+/// *device* wait for the calls before them, unless [`Options::no_wait`] was asked for; the rest read cached values without
+/// a lock. Dropping a device closes it.
 pub struct Device {
     name: String,
+    no_wait: bool,
     any_thread: bool,
     report_adds_bits: bool,
     cache: Cache,
@@ -123,6 +129,7 @@ impl Device {
         let (any_thread, report_adds_bits) = (transport.any_thread(), transport.report_adds_bits());
         let cache = Cache::new();
         let transport: Arc<dyn Transport> = Arc::from(transport);
+        let _blocked = Blocked::new();
         let found =
             probe(&*transport, options.dialect, options.draft_cursor).map_err(|error| error.context(&options.name))?;
         cache.set_found(&found);
@@ -144,8 +151,9 @@ impl Device {
             lent_is_stale: false,
             user: this_thread(),
         };
-        let log = Gate::new(Arc::clone(&inner.transport));
-        let device = Device { name: options.name, any_thread, report_adds_bits, cache, gate: Gate::new(inner), log };
+        let log = Gate::new(Level::Log, Arc::clone(&inner.transport));
+        let no_wait = options.no_wait;
+        let device = Device { name: options.name, no_wait, any_thread, report_adds_bits, cache, gate: Gate::new(Level::Device, inner), log };
         log!(Info, "{}: {}", device.name, device.summary());
         Ok(device)
     }
@@ -240,8 +248,10 @@ impl Device {
     /// state stays as it is. Later calls answer ENODEV. *whole.*
     pub fn close(&self) -> Result<()> {
         // Both before either is closed: a call from a callback of the log frees nothing either.
-        let log = self.log.enter_whole().map_err(|denied| self.denied(denied))?;
-        let inner = self.enter_whole()?.close();
+        let log = self.log.enter_to_close().map_err(|denied| self.denied(denied))?;
+        let pass = self.gate.enter_to_close().map_err(|denied| self.denied(denied))?;
+        let _blocked = Blocked::new();
+        let inner = pass.close();
         drop(log.close());
         self.cache.closed.store(true, Ordering::Relaxed);
         self.cache.data_open.store(false, Ordering::Relaxed);
@@ -255,27 +265,59 @@ impl Device {
         Ok(())
     }
 
-    fn enter(&self) -> Result<Pass<'_, Inner>> {
-        let mut pass = self.gate.enter().map_err(|denied| self.denied(denied))?;
-        pass.user = this_thread();
-        Ok(pass)
+    fn enter(&self) -> Result<Entered<'_, Inner>> {
+        // What a group's function asks of its devices waits: the flag speaks of the VMM's own calls.
+        let pass = if self.no_wait && !within(Level::Group) { self.gate.try_enter() } else { self.gate.enter() };
+        let mut inner = Entered::new(pass.map_err(|denied| self.denied(denied))?);
+        inner.user = this_thread();
+        Ok(inner)
     }
 
-    fn enter_whole(&self) -> Result<Pass<'_, Inner>> {
-        self.gate.enter_whole().map_err(|denied| self.denied(denied))
+    fn enter_whole(&self) -> Result<Entered<'_, Inner>> {
+        self.gate.enter_whole().map(Entered::new).map_err(|denied| self.denied(denied))
     }
 
     fn denied(&self, denied: Denied) -> Error {
-        self.named(match denied {
-            Denied::Busy => Error::busy("another call on this device is in progress"),
-            Denied::Reentry => Error::reentry("called from one of the device's own callbacks"),
-            Denied::Closed => Error::gone("the device handle was freed"),
-        })
+        self.named(denied.of("device"))
     }
 
     /// Every message begins with the device's name.
     fn named(&self, error: Error) -> Error {
         error.context(&self.name)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // One that was closed before has nothing left to give back.
+        let _ = self.close();
+    }
+}
+
+/// A call that may make requests. Signals are blocked from here on and not for each request: drivers wait interruptibly and
+/// throw a migration away when a signal comes (P1), and no request of any transport or dialect can be forgotten.
+struct Entered<'a, T> {
+    pass: Pass<'a, T>,
+    // Behind the pass: signals come when the next call has its turn.
+    _blocked: Blocked,
+}
+
+impl<'a, T> Entered<'a, T> {
+    fn new(pass: Pass<'a, T>) -> Self {
+        Entered { pass, _blocked: Blocked::new() }
+    }
+}
+
+impl<T> Deref for Entered<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.pass
+    }
+}
+
+impl<T> DerefMut for Entered<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.pass
     }
 }
 

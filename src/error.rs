@@ -76,7 +76,8 @@ impl fmt::Display for Errno {
 pub enum Kind {
     /// A parameter is wrong: nothing was done.
     Argument = 1,
-    /// Another call is in progress on the handle, or the call came from one of the handle's own callbacks.
+    /// A chunk or room is out; another call is in progress on a handle that does not wait; or the call came from a callback and
+    /// would wait for what cannot end before.
     Busy = 2,
     /// The call is not allowed in this state or phase: nothing was done.
     Order = 3,

@@ -1,148 +1,190 @@
-//! Who may use a handle now (DESIGN.md section 5, threads). The value is taken out while a call uses it, so no lock is held
-//! during a callback or a request to the kernel. May import: nothing of the crate.
+//! Who may use a handle now, and who goes next. The value is taken out while a call uses it, so no lock is held during a
+//! callback or a request to the kernel. Parts: `deadlock` (who waits for whom). May import: error.
 
-use parking_lot::{Condvar, Mutex};
-use std::cell::RefCell;
+mod deadlock;
+
+pub(crate) use deadlock::{Level, Waiting, this_thread, waits_for_me, within};
+
+use crate::error::{Error, Kind};
+use deadlock::Seat;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
 
 /// Why a call was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// Another call is in progress, or a *whole* call waits and goes first.
+    /// Another call is in progress, and this one does not wait.
     Busy,
-    /// The call in progress is this thread's, or of one that waits for this thread: it came from a callback.
+    /// The call came from a callback of the call in progress, or of one that cannot end before this one does.
     Reentry,
     /// The handle was freed.
     Closed,
+    /// A call panicked while it had the value, which may be half changed: only closing is left.
+    Broken,
+}
+
+impl Denied {
+    /// As it is told to the caller; `what` is a kind of handle.
+    #[cold]
+    pub fn of(self, what: &str) -> Error {
+        match self {
+            Denied::Busy => Error::busy(format!("another call on this {what} is in progress")),
+            Denied::Reentry => Error::reentry(format!(
+                "called from a callback of a call on the same {what}, or of one that the call in progress on it waits for"
+            )),
+            Denied::Closed => Error::gone(format!("the {what} handle was freed")),
+            Denied::Broken => Error::new(
+                Kind::Panic,
+                libc::ENOTRECOVERABLE,
+                format!("an earlier call on this {what} hit a bug in the library; only freeing it is left"),
+            ),
+        }
+    }
+}
+
+/// What a call needs of its turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// *device*: waits for the calls that came before it, and for *whole* calls.
+    Device,
+    /// *whole*: goes before *device* calls that wait.
+    Whole,
+    /// *whole*, and takes a broken value too.
+    Closing,
 }
 
 pub(crate) struct Gate<T> {
+    /// No other gate has, nor had, the same one.
+    id: usize,
+    level: Level,
     slot: Mutex<Slot<T>>,
-    left: Condvar,
 }
 
 struct Slot<T> {
     /// `None` while a call has it, and for good once closed.
     value: Option<Box<T>>,
-    /// The thread of the call in progress.
+    /// The thread of the call in progress, or of the one whose turn it is. While there is none nobody waits: who leaves hands
+    /// over.
     owner: Option<usize>,
-    /// The call in progress is one that later *device* calls wait for.
-    waited_for: bool,
-    whole_waiting: usize,
-    between_waiting: usize,
+    devices: VecDeque<Arc<Seat>>,
+    wholes: VecDeque<Arc<Seat>>,
+    /// A *whole* call went before a *device* call that waits: it is not overtaken again.
+    device_is_next: bool,
     closed: bool,
+    broken: bool,
 }
 
 impl<T> Slot<T> {
-    /// The calling thread's mark, unless the call in progress is its own.
-    fn check_not_mine(&self) -> Result<usize, Denied> {
-        let me = this_thread();
-        if self.owner.is_some_and(waits_for_me) { Err(Denied::Reentry) } else { Ok(me) }
-    }
-}
-
-thread_local! {
-    /// Marks of the threads that wait for this one, which is a worker within a call of theirs.
-    static WAITING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The calling thread and those that wait for it.
-#[derive(Clone)]
-pub(crate) struct Waiting(Vec<usize>);
-
-impl Waiting {
-    pub fn here() -> Self {
-        let mut marks = WAITING.try_with(|waiting| waiting.borrow().clone()).unwrap_or_default();
-        marks.push(this_thread());
-        Waiting(marks)
-    }
-
-    /// For a worker, before its work: a call from one of its callbacks to what the waiting threads hold would never end, so it
-    /// is as much a re-entry as one of their own.
-    pub fn adopt(self) {
-        WAITING.set(self.0);
-    }
-}
-
-/// A number that no other thread has, nor had: what a thread left behind is not taken for that of a later one.
-pub(crate) fn this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(1);
-    thread_local!(static MARK: usize = NEXT.fetch_add(1, Ordering::Relaxed));
-    MARK.with(|mark| *mark)
-}
-
-/// Whether that is the calling thread, or one that waits for it: it will do nothing before the calling one has returned.
-pub(crate) fn waits_for_me(mark: usize) -> bool {
-    // A thread that ends may have no list any more: then it is no worker either.
-    mark == this_thread() || WAITING.try_with(|waiting| waiting.borrow().contains(&mark)).unwrap_or(false)
-}
-
-impl<T> Gate<T> {
-    pub fn new(value: T) -> Self {
-        let value = Some(Box::new(value));
-        let slot = Slot { value, owner: None, waited_for: false, whole_waiting: 0, between_waiting: 0, closed: false };
-        Gate { slot: Mutex::new(slot), left: Condvar::new() }
-    }
-
-    /// Entry of the *device* class: never waits, but for calls that entered by [`enter_between`](Self::enter_between).
-    pub fn enter(&self) -> Result<Pass<'_, T>, Denied> {
-        let mut slot = self.slot.lock();
-        let me = slot.check_not_mine()?;
-        loop {
-            if slot.closed {
-                return Err(Denied::Closed);
-            }
-            if slot.whole_waiting > 0 || (slot.value.is_none() && !slot.waited_for) {
-                return Err(Denied::Busy);
-            }
-            let value = if slot.between_waiting == 0 { slot.value.take() } else { None };
-            if value.is_some() {
-                slot.owner = Some(me);
-                return Ok(Pass { gate: self, value });
-            }
-            self.left.wait(&mut slot);
+    /// What says no to a call of this class, whoever has the value.
+    fn refusal(&self, closing: bool) -> Option<Denied> {
+        match (self.closed, self.broken) {
+            (true, _) => Some(Denied::Closed),
+            (false, true) if !closing => Some(Denied::Broken),
+            _ => None,
         }
     }
 
-    /// Entry of the *whole* class: waits for the call in progress; no later *device* call overtakes it.
-    pub fn enter_whole(&self) -> Result<Pass<'_, T>, Denied> {
-        self.wait_for(|slot| &mut slot.whole_waiting, false)
+    fn queue(&mut self, class: Class) -> &mut VecDeque<Arc<Seat>> {
+        if class == Class::Device { &mut self.devices } else { &mut self.wholes }
     }
 
-    /// Entry of a short call between *device* calls: waits for the one in progress; later ones wait for it, so none of them
-    /// is turned away because of it.
-    pub fn enter_between(&self) -> Result<Pass<'_, T>, Denied> {
-        self.wait_for(|slot| &mut slot.between_waiting, true)
-    }
-
-    fn wait_for(&self, counter: fn(&mut Slot<T>) -> &mut usize, waited_for: bool) -> Result<Pass<'_, T>, Denied> {
-        let mut slot = self.slot.lock();
-        let me = slot.check_not_mine()?;
-        let waiting = counter(&mut slot);
-        *waiting = waiting.saturating_add(1);
-        let value = loop {
-            if slot.closed {
-                break None;
+    /// Gives the turn to the next call that waits, and tells those that wait for nothing.
+    fn hand_over(&mut self) {
+        self.owner = None;
+        loop {
+            let device_first = std::mem::take(&mut self.device_is_next) && !self.devices.is_empty();
+            let next = if device_first || self.wholes.is_empty() { &mut self.devices } else { &mut self.wholes };
+            let Some(seat) = next.pop_front() else { return };
+            let refusal = self.refusal(seat.closing);
+            // A seat that was told something else meanwhile is not there any more.
+            if seat.tell(refusal.map_or(Ok(()), Err)) && refusal.is_none() {
+                self.owner = Some(seat.thread);
+                return;
             }
-            if let Some(value) = slot.value.take() {
-                break Some(value);
-            }
-            self.left.wait(&mut slot);
-        };
-        let waiting = counter(&mut slot);
-        *waiting = waiting.saturating_sub(1);
-        let value = value.ok_or(Denied::Closed)?;
-        slot.owner = Some(me);
-        slot.waited_for = waited_for;
-        Ok(Pass { gate: self, value: Some(value) })
+        }
     }
 }
 
-/// The right to use the value; given back when dropped, also while a panic unwinds.
+impl<T> Gate<T> {
+    pub fn new(level: Level, value: T) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let slot = Slot {
+            value: Some(Box::new(value)),
+            owner: None,
+            devices: VecDeque::new(),
+            wholes: VecDeque::new(),
+            device_is_next: false,
+            closed: false,
+            broken: false,
+        };
+        Gate { id: NEXT.fetch_add(1, Ordering::Relaxed), level, slot: Mutex::new(slot) }
+    }
+
+    /// Entry of the *device* class: waits for the calls that came before, and lets *whole* calls go first, but each only once.
+    pub fn enter(&self) -> Result<Pass<'_, T>, Denied> {
+        self.pass(Class::Device, true)
+    }
+
+    /// As [`enter`](Self::enter), but `Busy` instead of waiting.
+    pub fn try_enter(&self) -> Result<Pass<'_, T>, Denied> {
+        self.pass(Class::Device, false)
+    }
+
+    /// Entry of the *whole* class: waits for the call in progress; *device* calls that wait let it go first.
+    pub fn enter_whole(&self) -> Result<Pass<'_, T>, Denied> {
+        self.pass(Class::Whole, true)
+    }
+
+    /// As [`enter_whole`](Self::enter_whole), for the end of the value's use: takes a broken one too.
+    pub fn enter_to_close(&self) -> Result<Pass<'_, T>, Denied> {
+        self.pass(Class::Closing, true)
+    }
+
+    fn pass(&self, class: Class, wait: bool) -> Result<Pass<'_, T>, Denied> {
+        let closing = class == Class::Closing;
+        let mut slot = self.slot.lock();
+        if slot.owner.is_some_and(|owner| deadlock::is_mine(self.id, owner)) {
+            return Err(Denied::Reentry);
+        }
+        if let Some(refusal) = slot.refusal(closing) {
+            return Err(refusal);
+        }
+        if slot.owner.is_some() {
+            if !wait {
+                return Err(Denied::Busy);
+            }
+            let place = (self.level, std::ptr::from_ref(self).addr());
+            let seat = Arc::new(Seat::new(self.id, place, closing));
+            slot.queue(class).push_back(Arc::clone(&seat));
+            drop(slot);
+            let verdict = deadlock::wait(&seat);
+            slot = self.slot.lock();
+            if let Err(denied) = verdict {
+                slot.queue(class).retain(|other| !Arc::ptr_eq(other, &seat));
+                return Err(denied);
+            }
+        }
+        slot.owner = Some(this_thread());
+        slot.device_is_next = class != Class::Device && !slot.devices.is_empty();
+        let value = slot.value.take();
+        drop(slot);
+        deadlock::entered(self.level, self.id);
+        let panicking = std::thread::panicking();
+        Ok(Pass { gate: self, value, panicking, _stays: PhantomData })
+    }
+}
+
+/// The right to use the value; given back when dropped, also while a panic unwinds. It stays on its thread.
 pub(crate) struct Pass<'a, T> {
     gate: &'a Gate<T>,
     value: Option<Box<T>>,
+    /// A panic was under way before.
+    panicking: bool,
+    _stays: PhantomData<MutexGuard<'a, ()>>,
 }
 
 impl<T> Pass<'_, T> {
@@ -170,11 +212,15 @@ impl<T> DerefMut for Pass<'_, T> {
 
 impl<T> Drop for Pass<'_, T> {
     fn drop(&mut self) {
-        let mut slot = self.gate.slot.lock();
-        slot.owner = None;
-        slot.waited_for = false;
+        let Gate { id, level, slot } = self.gate;
+        deadlock::left(*id);
+        let mut slot = slot.lock();
         slot.value = self.value.take();
-        drop(slot);
-        self.gate.left.notify_all();
+        // As std's Mutex does: nobody knows what a panic has left half done.
+        slot.broken |= level.can_break() && !self.panicking && std::thread::panicking();
+        slot.hand_over();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_calls_back_is_told_not_kept_waiting() {
-        let gate = crate::gate::Gate::new(());
+        let gate = crate::gate::Gate::new(crate::gate::Level::Group, ());
         let pass = gate.enter_whole().unwrap();
         let denied = |_| gate.enter_whole().err();
         let denied_below = |_| run(0, &[true; 2], denied);

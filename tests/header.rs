@@ -58,10 +58,12 @@ fn prose() -> String {
  *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
  *    vfiomig_error_free().
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
- *  - Threads. any: from any thread, at any time. device: one thread per device at a time; another call that it meets gets
- *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
- *    handle gets -EDEADLK. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
- *    device calls.
+ *  - Threads. any: from any thread, at any time. device: from any thread; calls on one device wait for each other, or get
+ *    -EBUSY if the device was made with VFIOMIG_DEVICE_F_NO_WAIT. whole: waits for the device call in progress and goes
+ *    before those that wait. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
+ *    device calls. A call from a callback that would wait for what cannot end before the callback does gets -EDEADLK.
+ *  - A callback returns on the thread on which it was called: one that yields (a coroutine) and goes on on another thread
+ *    is forbidden.
  *  - The library makes no threads but workers within a call that serves several devices or logs, joined before it returns.
  *    It installs no signal handler and no panic hook, never exits and never writes to stderr, with two exceptions: the Rust
  *    runtime's own line about a bug in the library, and the end of the process when malloc() has no memory for the library's

@@ -1,5 +1,5 @@
-//! Threads (DESIGN.md section 5): *whole* calls wait for the data call in progress and go first, *device* calls never wait,
-//! getters never block. `make check-race` runs this file under ThreadSanitizer.
+//! Threads (docs/threading.md): *whole* calls wait for the data call in progress and go first, *device* calls wait for each other
+//! and for *whole* calls unless the device was made with `no_wait`, getters never block. `make check-race` runs this file under ThreadSanitizer.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -118,10 +118,14 @@ impl DataFd for StageData {
 }
 
 fn device() -> (Arc<Stage>, Arc<Device>) {
+    device_with(false)
+}
+
+fn device_with(no_wait: bool) -> (Arc<Stage>, Arc<Device>) {
     let stage = Arc::new(Stage::default());
     *stage.state.lock().unwrap() = State::Running.number();
     let transport = Box::new(StageTransport(Arc::clone(&stage)));
-    let options = Options { name: "vf0".into(), buffer_size: Some(4096), ..Options::default() };
+    let options = Options { name: "vf0".into(), buffer_size: Some(4096), no_wait, ..Options::default() };
     (stage, Arc::new(Device::new(transport, options).unwrap()))
 }
 
@@ -129,9 +133,10 @@ fn set(device: &Device, to: State) -> Result<(), Error> {
     device.set_state(to, OnFailure::Keep, false)
 }
 
+/// A caller that asked for it is turned away instead of waiting.
 #[test]
-fn whole_waits_for_the_data_call_and_goes_first() {
-    let (stage, device) = device();
+fn no_wait_is_busy_and_whole_goes_first() {
+    let (stage, device) = device_with(true);
     set(&device, State::PreCopy).unwrap();
     stage.shut();
     std::thread::scope(|scope| {
@@ -160,6 +165,33 @@ fn whole_waits_for_the_data_call_and_goes_first() {
     assert!(device.read(&mut [0; 64]).is_err_and(|e| e.errno() == libc::ESTALE));
 }
 
+/// sequencing B1, B8: a data call waits for another one, and for a state change, which goes first.
+#[test]
+fn device_calls_wait() {
+    let (stage, device) = device();
+    set(&device, State::PreCopy).unwrap();
+    stage.shut();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| device.read(&mut [0; 64]));
+        stage.wait_for_one();
+        let sizes = scope.spawn(|| device.pending_exact());
+        std::thread::sleep(Duration::from_millis(20));
+        let second = scope.spawn(|| device.read(&mut [0; 64]));
+        std::thread::sleep(Duration::from_millis(20));
+        let changer = scope.spawn(|| set(&device, State::PreCopyP2p));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!sizes.is_finished() && !second.is_finished() && !changer.is_finished());
+        assert_eq!(device.state(), State::PreCopy, "getters do not wait");
+
+        stage.open();
+        assert_eq!(reader.join().unwrap().unwrap(), (64, 0));
+        changer.join().unwrap().unwrap();
+        assert_eq!(sizes.join().unwrap().unwrap().stop_copy_bytes, Some(42));
+        assert_eq!(second.join().unwrap().unwrap(), (64, 0));
+    });
+    assert_eq!(device.state(), State::PreCopyP2p);
+}
+
 #[test]
 fn a_reader_that_never_stops_does_not_starve_a_change() {
     let (stage, device) = device();
@@ -171,9 +203,9 @@ fn a_reader_that_never_stops_does_not_starve_a_change() {
                 while !stop.load(Ordering::Relaxed) {
                     match device.read(&mut [0; 64]) {
                         Ok(_) => {}
-                        // What a data call may meet: another call, or a session that is over or not yet begun.
+                        // What a data call may meet: a session that is over or not yet begun.
                         Err(error) => assert!(
-                            matches!(error.kind(), Kind::Busy | Kind::Stale | Kind::Order),
+                            matches!(error.kind(), Kind::Stale | Kind::Order),
                             "{error}: {:?}",
                             error.kind()
                         ),
@@ -188,7 +220,11 @@ fn a_reader_that_never_stops_does_not_starve_a_change() {
         for round in 0..200 {
             set(&device, if round % 2 == 0 { State::Running } else { State::PreCopy }).unwrap();
             // The stream of the session before is void; a second one begins only when the caller says so.
-            while device.start_stream().is_err_and(|e| matches!(e.kind(), Kind::Busy)) {}
+            match device.start_stream() {
+                Ok(()) => {}
+                // A reader that waited was let in before.
+                Err(error) => assert_eq!(error.kind(), Kind::Order, "{error}"),
+            }
         }
         stop.store(true, Ordering::Relaxed);
     });

@@ -1,13 +1,14 @@
 //! The logs of written pages that a device keeps itself: the DMA log of v2, and the draft's, which shares the data window
 //! with the state bytes (D5).
 
-use super::{Device, Inner};
+use super::{Device, Entered, Inner};
 use crate::dialect::registers::Fault;
 use crate::dialect::{Direction, Kind, PfnRange, Pfns};
 use crate::error::{Errno, Error, Result};
 use crate::gate::{Denied, waits_for_me};
-use crate::transport::dma_log;
+use crate::transport::{Transport, dma_log};
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long one harvest waits, in all, for other threads to finish the segments that are in the windows of drafts.
@@ -59,6 +60,7 @@ fn denied(denied: Denied) -> Errno {
         Denied::Busy => libc::EBUSY,
         Denied::Reentry => libc::EDEADLK,
         Denied::Closed => libc::ENODEV,
+        Denied::Broken => libc::ENOTRECOVERABLE,
     })
 }
 
@@ -139,7 +141,7 @@ impl Device {
     ) -> std::result::Result<(), Errno> {
         let mut more = true;
         loop {
-            let mut inner = self.gate.enter_between().map_err(denied)?;
+            let mut inner = Entered::new(self.gate.enter().map_err(denied)?);
             let wait = more && !self.cache.cancel.asked();
             if !wait || !inner.window.in_use() || waits_for_me(inner.user) {
                 return self.read_pfns(&mut inner, range, patience, sink).map_err(|error| Errno::new(error.errno()));
@@ -154,13 +156,17 @@ impl Device {
         if self.info().dialect == Some(Kind::Draft) {
             return Some(OwnLog::Pfns);
         }
-        let transport = self.log.enter_whole().ok()?;
+        let transport = self.enter_log().ok()?;
         dma_log::probe(&**transport).then_some(OwnLog::Dma)
+    }
+
+    fn enter_log(&self) -> std::result::Result<Entered<'_, Arc<dyn Transport>>, Errno> {
+        self.log.enter_whole().map(Entered::new).map_err(denied)
     }
 
     /// Starts the DMA log; `page_size` is a hint, the answer is the device's own.
     pub(crate) fn dma_log_start(&self, page_size: u64, ranges: &[[u64; 2]]) -> std::result::Result<u64, Errno> {
-        let transport = self.log.enter_whole().map_err(denied)?;
+        let transport = self.enter_log()?;
         dma_log::start(&**transport, page_size, ranges)
     }
 
@@ -172,13 +178,13 @@ impl Device {
         page_size: u64,
         bitmap: &mut [u64],
     ) -> std::result::Result<(), Errno> {
-        let transport = self.log.enter_whole().map_err(denied)?;
+        let transport = self.enter_log()?;
         dma_log::report(&**transport, iova, length, page_size, bitmap)
     }
 
     /// Stops the DMA log, which is then gone.
     pub(crate) fn dma_log_stop(&self) -> std::result::Result<(), Errno> {
-        let transport = self.log.enter_whole().map_err(denied)?;
+        let transport = self.enter_log()?;
         dma_log::stop(&**transport)
     }
 }

@@ -11,7 +11,7 @@ use super::scratch::Pool;
 use super::{UNIT, UNIT_SHIFT};
 use crate::device::Device;
 use crate::error::{Errno, Error, Kind as ErrorKind, Result};
-use crate::gate::{Denied, Gate, Pass};
+use crate::gate::{Gate, Level, Pass};
 use crate::log::log;
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
@@ -176,7 +176,7 @@ impl Tracker {
             name: options.name,
             devices: options.devices,
             everything: options.everything,
-            gate: Gate::new(inner),
+            gate: Gate::new(Level::Tracker, inner),
             info: Mutex::new(info),
         })
     }
@@ -302,7 +302,7 @@ impl Tracker {
 
     /// Ends the use of the tracker: stops what it started. Later calls are ENODEV. *tracker; blocks in the kernel.*
     pub fn close(&self) -> Result<()> {
-        let mut inner = self.enter()?;
+        let mut inner = self.gate.enter_to_close().map_err(|denied| self.named(denied.of("tracker")))?;
         inner.users = 0;
         // Also what a stop could not stop.
         inner.stop(&self.name);
@@ -312,12 +312,7 @@ impl Tracker {
     }
 
     pub(super) fn enter(&self) -> Result<Pass<'_, Inner>> {
-        self.gate.enter_whole().map_err(|denied| {
-            self.named(match denied {
-                Denied::Reentry => Error::reentry("called from one of the tracker's own callbacks"),
-                Denied::Closed | Denied::Busy => Error::gone("the tracker was freed"),
-            })
-        })
+        self.gate.enter_whole().map_err(|denied| self.named(denied.of("tracker")))
     }
 
     /// Whether the getters know what the reads of a harvest have shown.

@@ -41,11 +41,15 @@ pub const VFIOMIG_DEVICE_F_ZERO_DATA_SIZE: u32 = 0x2;
 pub const VFIOMIG_DEVICE_F_SPLIT_SEGMENTS: u32 = 0x4;
 /// Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
 pub const VFIOMIG_DEVICE_F_ACCESS_8: u32 = 0x8;
+/// Calls of the class *device* that would wait for another call on the handle answer -EBUSY at once instead. Calls that the
+/// library makes itself, within functions of a group or migration, wait all the same.
+pub const VFIOMIG_DEVICE_F_NO_WAIT: u32 = 0x10;
 
 const DEVICE_FLAGS: u32 = VFIOMIG_DEVICE_F_NO_MMAP
     | VFIOMIG_DEVICE_F_ZERO_DATA_SIZE
     | VFIOMIG_DEVICE_F_SPLIT_SEGMENTS
-    | VFIOMIG_DEVICE_F_ACCESS_8;
+    | VFIOMIG_DEVICE_F_ACCESS_8
+    | VFIOMIG_DEVICE_F_NO_WAIT;
 
 /// The device has PRE_COPY.
 pub const VFIOMIG_CAP_PRE_COPY: u32 = 0x1;
@@ -218,6 +222,7 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
         split_segments: has(VFIOMIG_DEVICE_F_SPLIT_SEGMENTS),
         access_8: has(VFIOMIG_DEVICE_F_ACCESS_8),
     };
+    options.no_wait = has(VFIOMIG_DEVICE_F_NO_WAIT);
     options.dialect = match Kind::from_number(given.dialect) {
         None if given.dialect != VFIOMIG_DIALECT_AUTO => {
             return Err(Error::unsupported(format!("dialect: {} is not spoken by this version", given.dialect)));

@@ -6,7 +6,8 @@ use std::ffi::{CString, c_char, c_int};
 
 /// A parameter is wrong; nothing was done.
 pub const VFIOMIG_ERR_ARGUMENT: u32 = 1;
-/// Another call is in progress on the handle (-EBUSY), or the call came from one of its callbacks (-EDEADLK).
+/// A chunk or room is out, or another call is in progress on a handle that does not wait (-EBUSY); the call came from a callback
+/// and would wait for what cannot end before (-EDEADLK).
 pub const VFIOMIG_ERR_BUSY: u32 = 2;
 /// Not allowed in this state; nothing was done.
 pub const VFIOMIG_ERR_ORDER: u32 = 3;

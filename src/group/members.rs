@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{DeviceResult, Error, Result};
-use crate::gate::{Denied, Gate, Pass};
+use crate::gate::{Gate, Level, Pass};
 use crate::log::log;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Group {
             frozen: None,
             results: Vec::new(),
         };
-        Group { options, gate: Gate::new(inner), trackers: RwLock::default() }
+        Group { options, gate: Gate::new(Level::Group, inner), trackers: RwLock::default() }
     }
 
     /// Adds a device. Refused for a name that the group has already, and while a migration exists. The place of a device whose
@@ -153,17 +153,13 @@ impl Group {
     /// Ends the use of the group: waits for the call in progress. Devices and trackers stay as they are. Later calls, also
     /// those of a migration, answer ENODEV.
     pub fn close(&self) -> Result<()> {
-        drop(self.enter()?.close());
+        drop(self.gate.enter_to_close().map_err(|denied| denied.of("group"))?.close());
         self.trackers.write().clear();
         Ok(())
     }
 
     pub(crate) fn enter(&self) -> Result<Pass<'_, Inner>> {
-        let mut inner = self.gate.enter_whole().map_err(|denied| match denied {
-            Denied::Busy => Error::busy("another call on this group is in progress"),
-            Denied::Reentry => Error::reentry("called from a callback of a call on the same group"),
-            Denied::Closed => Error::gone("the group handle was freed"),
-        })?;
+        let mut inner = self.gate.enter_whole().map_err(|denied| denied.of("group"))?;
         inner.drop_freed();
         Ok(inner)
     }

@@ -18,7 +18,7 @@ use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{Error, Result};
-use crate::gate::{Denied, Gate, Pass};
+use crate::gate::{Gate, Level, Pass};
 use crate::group::{Group, Inner};
 use estimate::Rate;
 use report::Recorder;
@@ -107,7 +107,7 @@ impl Migration {
         devices.iter().for_each(|device| device.follow(&cancel));
         drop(inner);
         let phase = AtomicU32::new(Phase::Idle.number());
-        Ok(Migration { group, direction, phase, cancel, run: Gate::new(run), devices })
+        Ok(Migration { group, direction, phase, cancel, run: Gate::new(Level::Migration, run), devices })
     }
 
     /// Where the migration stands. *any.*
@@ -143,7 +143,8 @@ impl Migration {
             Err(error) if error.errno() == libc::ENODEV => None,
             Err(error) => return Err(error),
         };
-        let Some(mut run) = self.enter_run()?.close() else { return Ok(()) };
+        let run = self.run.enter_to_close().map_err(|denied| denied.of("migration"))?;
+        let Some(mut run) = run.close() else { return Ok(()) };
         self.cancel.end();
         run.stop_trackers();
         if let Some(inner) = &mut inner {
@@ -155,11 +156,7 @@ impl Migration {
     }
 
     fn enter_run(&self) -> Result<Pass<'_, Run>> {
-        self.run.enter_whole().map_err(|denied| match denied {
-            Denied::Busy => Error::busy("another call on this migration is in progress"),
-            Denied::Reentry => Error::reentry("called from a callback of a call on the same migration"),
-            Denied::Closed => Error::gone("the migration handle was freed"),
-        })
+        self.run.enter_whole().map_err(|denied| denied.of("migration"))
     }
 
     /// Group and migration for one call.

@@ -25,7 +25,8 @@ pub use feature::{Feature, PrecopyInfo};
 pub use region::{Area, RegionInfo};
 pub(crate) use region::{DeviceInfo, device_info, region_info};
 
-/// Requests to one device. All of them may block for as long as the device takes. Functions have default bodies that say
+/// Requests to one device. All of them may block for as long as the device takes, and come with asynchronous signals blocked.
+/// Functions have default bodies that say
 /// "absent" (ENOTTY), so a transport implements what its device has.
 pub trait Transport: Send + Sync {
     /// `VFIO_DEVICE_GET_INFO`: fills `struct vfio_device_info`; `info` starts with argsz.

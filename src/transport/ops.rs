@@ -1,10 +1,9 @@
 //! A device behind functions of the VMM: QEMU's io_ops, a vfio-user client, a software device.
 
 use super::kernel::KernelData;
-use super::signals::Blocked;
 use super::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::error::{Errno, Error};
-use crate::gate::{Gate, Pass};
+use crate::gate::{Gate, Level, Pass};
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -13,7 +12,8 @@ use std::sync::Arc;
 /// Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
 /// Copied when a device is made from it. Called on the thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on
 /// threads that the library makes inside a call; one call at a time per device, with asynchronous signals blocked; they may
-/// block. A function must not call back into the same device (-EDEADLK).
+/// block. A function must not call back into the same device (-EDEADLK), and must return on the thread on which it was called:
+/// one that hands its stack to another thread (a coroutine that yields) is forbidden.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ops {
@@ -112,7 +112,7 @@ impl OpsTransport {
         if ops.region_map.is_some() != ops.region_unmap.is_some() {
             return Err(Error::argument("ops: region_map and region_unmap must be both NULL or both set"));
         }
-        Ok(OpsTransport { table: Arc::new(Table { ops, opaque, turn: Gate::new(()) }), data_functions })
+        Ok(OpsTransport { table: Arc::new(Table { ops, opaque, turn: Gate::new(Level::Functions, ()) }), data_functions })
     }
 }
 
@@ -142,7 +142,6 @@ impl Transport for OpsTransport {
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.device_info.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
     }
@@ -163,7 +162,6 @@ impl Transport for OpsTransport {
         let function = self.table.ops.device_feature.ok_or_else(absent)?;
         let bytes = feature.bytes_mut();
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
     }
@@ -171,7 +169,6 @@ impl Transport for OpsTransport {
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.region_info.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
     }
@@ -179,7 +176,6 @@ impl Transport for OpsTransport {
     fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let function = self.table.ops.region_read.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `buf` is writable for its length; the rest is `new`'s contract.
         let result = unsafe { function(self.table.opaque, index, offset, buf.as_mut_ptr().cast(), buf.len()) };
         count(result, buf.len())
@@ -188,7 +184,6 @@ impl Transport for OpsTransport {
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let function = self.table.ops.region_write.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `buf` is readable for its length; the rest is `new`'s contract.
         let result = unsafe { function(self.table.opaque, index, offset, buf.as_ptr().cast(), buf.len()) };
         count(result, buf.len())
@@ -197,7 +192,6 @@ impl Transport for OpsTransport {
     fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
         let function = self.table.ops.region_map.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         let mut memory = std::ptr::null_mut();
         // SAFETY: `memory` is room for one pointer; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, index, offset, len, &mut memory) })?;
@@ -207,7 +201,6 @@ impl Transport for OpsTransport {
     fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
         if let Some(function) = self.table.ops.region_unmap {
             let _turn = self.table.turn();
-            let _blocked = Blocked::new();
             // SAFETY: `memory` and `len` are a mapping of region_map; the rest is `new`'s contract.
             unsafe { function(self.table.opaque, index, memory.as_ptr().cast(), len) };
         }
@@ -216,7 +209,6 @@ impl Transport for OpsTransport {
     fn reset(&self) -> Result<(), Errno> {
         let function = self.table.ops.reset.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `new`'s contract.
         status(unsafe { function(self.table.opaque) })
     }
@@ -248,7 +240,6 @@ impl DataFd for OpsData {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
         let function = self.table.ops.data_read.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `buf` is writable for its length; the rest is `OpsTransport::new`'s contract.
         count(unsafe { function(self.table.opaque, buf.as_mut_ptr().cast(), buf.len()) }, buf.len())
     }
@@ -256,7 +247,6 @@ impl DataFd for OpsData {
     fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
         let function = self.table.ops.data_write.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `buf` is readable for its length; the rest is `OpsTransport::new`'s contract.
         count(unsafe { function(self.table.opaque, buf.as_ptr().cast(), buf.len()) }, buf.len())
     }
@@ -265,7 +255,6 @@ impl DataFd for OpsData {
         let function = self.table.ops.data_precopy_info.ok_or_else(absent)?;
         let bytes = info.bytes_mut();
         let _turn = self.table.turn()?;
-        let _blocked = Blocked::new();
         // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `OpsTransport::new`'s contract.
         status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
     }
@@ -279,7 +268,6 @@ impl Drop for OpsData {
     fn drop(&mut self) {
         if let Some(function) = self.table.ops.data_close {
             let _turn = self.table.turn();
-            let _blocked = Blocked::new();
             // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session is over either way.
             unsafe { function(self.table.opaque) };
         }

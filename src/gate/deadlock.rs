@@ -1,0 +1,193 @@
+//! Who waits for whom. A callback may call other handles; where the call that it would wait for cannot end before the callback
+//! does, waiting would never end. The callback is told so, and nobody else.
+
+use super::Denied;
+use parking_lot::{Condvar, Mutex};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The order in which the library itself enters gates, one within the other; several of one level by address. So calls of
+/// the library never wait in a circle: one that is closed has a callback in it, which went against the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Group,
+    Migration,
+    Tracker,
+    /// A device's log of written pages.
+    Log,
+    Device,
+    /// The functions that a VMM gave for a device.
+    Functions,
+}
+
+impl Level {
+    /// Whether a panic may leave the value half changed. The others hold nothing that is changed in steps.
+    pub fn can_break(self) -> bool {
+        matches!(self, Level::Migration | Level::Tracker | Level::Device)
+    }
+}
+
+/// What a thread has to do with gates.
+#[derive(Clone, Default)]
+struct Held {
+    /// Threads that wait for this one, which is a worker within a call of theirs.
+    callers: Vec<usize>,
+    /// Gates that are not left before this thread goes on: its own, and those in which the callers were when they made it.
+    gates: Vec<(Level, usize)>,
+}
+
+thread_local! {
+    static HELD: RefCell<Held> = const { RefCell::new(Held { callers: Vec::new(), gates: Vec::new() }) };
+}
+
+/// Of a thread that ends there may be nothing any more: it is no worker, and what it has entered is told by [`this_thread`].
+fn held<R: Default>(read: impl FnOnce(&mut Held) -> R) -> R {
+    HELD.try_with(|held| read(&mut held.borrow_mut())).unwrap_or_default()
+}
+
+/// The calling thread and all that its worker has to know of it.
+#[derive(Clone)]
+pub(crate) struct Waiting(Held);
+
+impl Waiting {
+    pub fn here() -> Self {
+        let mut here = held(|held| held.clone());
+        here.callers.push(this_thread());
+        Waiting(here)
+    }
+
+    /// For a worker, before its work: a call from one of its callbacks to what the waiting threads hold would never end, so it
+    /// is as much a re-entry as one of their own.
+    pub fn adopt(self) {
+        held(|held| *held = self.0);
+    }
+}
+
+/// A number that no other thread has, nor had: what a thread left behind is not taken for that of a later one.
+pub(crate) fn this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    thread_local!(static MARK: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    MARK.with(|mark| *mark)
+}
+
+/// Whether that is the calling thread, or one that waits for it: it will do nothing before the calling one has returned.
+pub(crate) fn waits_for_me(mark: usize) -> bool {
+    mark == this_thread() || held(|held| held.callers.contains(&mark))
+}
+
+/// Whether the calling thread, or one that waits for it, is within a call of that level.
+pub(crate) fn within(level: Level) -> bool {
+    held(|held| held.gates.iter().any(|(of, _)| *of == level))
+}
+
+/// Whether the gate, which `owner` has, is not left before the calling thread goes on.
+pub(super) fn is_mine(gate: usize, owner: usize) -> bool {
+    owner == this_thread() || held(|held| held.gates.iter().any(|(_, id)| *id == gate))
+}
+
+pub(super) fn entered(level: Level, gate: usize) {
+    held(|held| held.gates.push((level, gate)));
+}
+
+pub(super) fn left(gate: usize) {
+    held(|held| {
+        if let Some(at) = held.gates.iter().rposition(|(_, id)| *id == gate) {
+            held.gates.remove(at);
+        }
+    });
+}
+
+/// Where a gate stands in the order.
+type Place = (Level, usize);
+
+/// One call that waits at a gate.
+pub(super) struct Seat {
+    pub thread: usize,
+    pub closing: bool,
+    gate: usize,
+    place: Place,
+    /// Gates that are not left as long as it waits.
+    holds: Vec<usize>,
+    verdict: Mutex<Option<Result<(), Denied>>>,
+    told: Condvar,
+}
+
+impl Seat {
+    pub fn new(gate: usize, place: Place, closing: bool) -> Self {
+        let holds = held(|held| held.gates.iter().map(|(_, id)| *id).collect());
+        Seat { thread: this_thread(), closing, gate, place, holds, verdict: Mutex::new(None), told: Condvar::new() }
+    }
+
+    /// Ends the wait. `false`: it has ended before.
+    pub fn tell(&self, verdict: Result<(), Denied>) -> bool {
+        let mut told = self.verdict.lock();
+        let first = told.is_none();
+        if first {
+            *told = Some(verdict);
+            self.told.notify_one();
+        }
+        first
+    }
+
+    fn waits(&self) -> bool {
+        self.verdict.lock().is_none()
+    }
+}
+
+/// All calls that wait at some gate.
+static SEATS: Mutex<Vec<Arc<Seat>>> = Mutex::new(Vec::new());
+
+/// Waits for the verdict, unless that would be for ever.
+pub(super) fn wait(seat: &Arc<Seat>) -> Result<(), Denied> {
+    {
+        let mut seats = SEATS.lock();
+        seats.push(Arc::clone(seat));
+        let mut circle = vec![seat];
+        if !seat.holds.is_empty() && closes(&seats, &mut circle, &mut Vec::new()) {
+            against_the_order(&circle).unwrap_or(seat).tell(Err(Denied::Reentry));
+        }
+    }
+    let mut told = seat.verdict.lock();
+    let verdict = loop {
+        match *told {
+            Some(verdict) => break verdict,
+            None => seat.told.wait(&mut told),
+        }
+    };
+    drop(told);
+    SEATS.lock().retain(|other| !Arc::ptr_eq(other, seat));
+    verdict
+}
+
+/// Lengthens `way` until what its last call waits for is held by its first. What still waits cannot have left what it holds, so
+/// what is found is true, and of a circle the call that closes it finds it.
+fn closes<'s>(seats: &'s [Arc<Seat>], way: &mut Vec<&'s Arc<Seat>>, seen: &mut Vec<usize>) -> bool {
+    let (Some(&first), Some(&last)) = (way.first(), way.last()) else { return false };
+    if !last.waits() {
+        return false;
+    }
+    if first.holds.contains(&last.gate) {
+        return true;
+    }
+    for (i, next) in seats.iter().enumerate() {
+        // A way that was walked in vain once leads nowhere later.
+        if !next.holds.contains(&last.gate) || seen.contains(&i) {
+            continue;
+        }
+        seen.push(i);
+        way.push(next);
+        if closes(seats, way, seen) {
+            return true;
+        }
+        way.pop();
+    }
+    false
+}
+
+/// The one of the circle that holds a gate and waits for one that comes before it in the order; of several, the first.
+fn against_the_order<'s>(circle: &[&'s Arc<Seat>]) -> Option<&'s Arc<Seat>> {
+    let holds = circle.last().into_iter().chain(circle);
+    // There is one: places cannot rise all the way around.
+    holds.zip(circle).find(|(held, wanted)| wanted.place <= held.place).map(|(_, wanted)| *wanted)
+}
