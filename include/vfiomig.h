@@ -18,10 +18,12 @@
  *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
  *    vfiomig_error_free().
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
- *  - Threads. any: from any thread, at any time. device: one thread per device at a time; another call that it meets gets
- *    -EBUSY. whole: waits for the device call in progress and goes before later ones. A call from a callback of the same
- *    handle gets -EDEADLK. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
- *    device calls.
+ *  - Threads. any: from any thread, at any time. device: from any thread; calls on one device wait for each other, or get
+ *    -EBUSY if the device was made with VFIOMIG_DEVICE_F_NO_WAIT. whole: waits for the device call in progress and goes
+ *    before those that wait. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
+ *    device calls. A call from a callback that would wait for what cannot end before the callback does gets -EDEADLK.
+ *  - A callback returns on the thread on which it was called: one that yields (a coroutine) and goes on on another thread
+ *    is forbidden.
  *  - The library makes no threads but workers within a call that serves several devices or logs, joined before it returns.
  *    It installs no signal handler and no panic hook, never exits and never writes to stderr, with two exceptions: the Rust
  *    runtime's own line about a bug in the library, and the end of the process when malloc() has no memory for the library's
@@ -210,7 +212,8 @@
 #define VFIOMIG_ERR_ARGUMENT 1
 
 /**
- * Another call is in progress on the handle (-EBUSY), or the call came from one of its callbacks (-EDEADLK).
+ * A chunk or room is out, or another call is in progress on a handle that does not wait (-EBUSY); the call came from a callback
+ * and would wait for what cannot end before (-EDEADLK).
  */
 #define VFIOMIG_ERR_BUSY 2
 
@@ -348,6 +351,12 @@
  * Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
  */
 #define VFIOMIG_DEVICE_F_ACCESS_8 8
+
+/**
+ * Calls of the class *device* that would wait for another call on the handle answer -EBUSY at once instead. Calls that the
+ * library makes itself, within functions of a group or migration, wait all the same.
+ */
+#define VFIOMIG_DEVICE_F_NO_WAIT 16
 
 /**
  * The device has PRE_COPY.
@@ -791,7 +800,8 @@ struct vfiomig_device_options {
  * Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
  * Copied when a device is made from it. Called on the thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on
  * threads that the library makes inside a call; one call at a time per device, with asynchronous signals blocked; they may
- * block. A function must not call back into the same device (-EDEADLK).
+ * block. A function must not call back into the same device (-EDEADLK), and must return on the thread on which it was called:
+ * one that hands its stack to another thread (a coroutine that yields) is forbidden.
  */
 struct vfiomig_device_ops {
   /**

@@ -153,7 +153,15 @@ impl Device {
         };
         let log = Gate::new(Level::Log, Arc::clone(&inner.transport));
         let no_wait = options.no_wait;
-        let device = Device { name: options.name, no_wait, any_thread, report_adds_bits, cache, gate: Gate::new(Level::Device, inner), log };
+        let device = Device {
+            name: options.name,
+            no_wait,
+            any_thread,
+            report_adds_bits,
+            cache,
+            gate: Gate::new(Level::Device, inner),
+            log,
+        };
         log!(Info, "{}: {}", device.name, device.summary());
         Ok(device)
     }

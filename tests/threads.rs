@@ -204,11 +204,9 @@ fn a_reader_that_never_stops_does_not_starve_a_change() {
                     match device.read(&mut [0; 64]) {
                         Ok(_) => {}
                         // What a data call may meet: a session that is over or not yet begun.
-                        Err(error) => assert!(
-                            matches!(error.kind(), Kind::Stale | Kind::Order),
-                            "{error}: {:?}",
-                            error.kind()
-                        ),
+                        Err(error) => {
+                            assert!(matches!(error.kind(), Kind::Stale | Kind::Order), "{error}: {:?}", error.kind())
+                        }
                     }
                 }
             });

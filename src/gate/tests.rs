@@ -70,7 +70,9 @@ fn who_waits_hears_of_the_end() {
 /// core, design point 7: what a panic may have left half changed is only closed, by whomever it is met.
 #[test]
 fn a_panic_breaks_what_it_had() {
-    for (level, breaks) in [(Level::Device, true), (Level::Tracker, true), (Level::Migration, true), (Level::Group, false)] {
+    for (level, breaks) in
+        [(Level::Device, true), (Level::Tracker, true), (Level::Migration, true), (Level::Group, false)]
+    {
         let (gate, begun) = (Gate::new(level, 1), Barrier::new(2));
         scope(|scope| {
             let bug = scope.spawn(|| {

@@ -1,7 +1,7 @@
 //! A VFIO device fd that the VMM opened, by group or by cdev. The library neither opens groups nor maps memory.
 
 use super::feature::field;
-use super::signals::{Blocked, NoSigpipe};
+use super::signals::NoSigpipe;
 use super::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::error::{Errno, Error};
 use crate::uapi::{ioctl as io, region as ur};
@@ -54,7 +54,6 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     }
 
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
-        let _blocked = Blocked::new();
         self.request(io::VFIO_DEVICE_FEATURE(), feature.bytes_mut())
     }
 
@@ -83,7 +82,8 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let at = self.position(index, offset, buf.len())?;
         // SAFETY: `buf` is readable for the length given.
-        retry(|| unsafe { libc::pwrite64(self.raw(), buf.as_ptr().cast(), buf.len().min(MAX_RW), at) })
+        // Never twice: a driver that cuts a state change short may have made a part of it.
+        moved(unsafe { libc::pwrite64(self.raw(), buf.as_ptr().cast(), buf.len().min(MAX_RW), at) })
     }
 
     fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
@@ -103,7 +103,6 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     }
 
     fn reset(&self) -> Result<(), Errno> {
-        let _blocked = Blocked::new();
         // SAFETY: the request takes no argument.
         check(unsafe { ioctl(&self.raw(), io::VFIO_DEVICE_RESET()) })
     }
@@ -156,19 +155,16 @@ impl KernelData {
 
 impl DataFd for KernelData {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
-        let _blocked = Blocked::new();
         // SAFETY: `buf` is writable for the length given.
-        retry(|| unsafe { libc::read(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len().min(MAX_RW)) })
+        moved(unsafe { libc::read(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len().min(MAX_RW)) })
     }
 
     fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
-        let _blocked = Blocked::new();
         // SAFETY: `buf` is readable for the length given.
-        retry(|| unsafe { libc::write(self.fd.as_raw_fd(), buf.as_ptr().cast(), buf.len().min(MAX_RW)) })
+        moved(unsafe { libc::write(self.fd.as_raw_fd(), buf.as_ptr().cast(), buf.len().min(MAX_RW)) })
     }
 
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
-        let _blocked = Blocked::new();
         let argument = info.bytes_mut().as_mut_ptr();
         // SAFETY: `info` is a whole vfio_precopy_info whose argsz is its size.
         check(unsafe { ioctl_with_mut_ptr(&self.fd, io::VFIO_MIG_GET_PRECOPY_INFO(), argument) })
@@ -188,17 +184,23 @@ pub(super) fn check(result: libc::c_int) -> Result<(), Errno> {
     if result < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
-/// EINTR is tried again: nothing was moved, and signals are blocked, so it is rare (P1).
+fn moved(result: libc::ssize_t) -> Result<usize, Errno> {
+    usize::try_from(result).map_err(|_| Errno::last())
+}
+
+/// EINTR is tried again so often: nothing was moved, and signals are blocked, so it is rare (P1).
+const MAX_INTERRUPTS: usize = 16;
+
 fn retry(mut call: impl FnMut() -> libc::ssize_t) -> Result<usize, Errno> {
-    loop {
-        match usize::try_from(call()) {
-            Ok(moved) => return Ok(moved),
-            Err(_) => match Errno::last() {
-                errno if errno.get() == libc::EINTR => {}
-                errno => return Err(errno),
-            },
+    let interrupted = |result: &Result<usize, Errno>| matches!(result, Err(errno) if errno.get() == libc::EINTR);
+    let mut result = moved(call());
+    for _ in 0..MAX_INTERRUPTS {
+        if !interrupted(&result) {
+            break;
         }
+        result = moved(call());
     }
+    result
 }
 
 /// # Safety

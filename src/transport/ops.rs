@@ -112,7 +112,10 @@ impl OpsTransport {
         if ops.region_map.is_some() != ops.region_unmap.is_some() {
             return Err(Error::argument("ops: region_map and region_unmap must be both NULL or both set"));
         }
-        Ok(OpsTransport { table: Arc::new(Table { ops, opaque, turn: Gate::new(Level::Functions, ()) }), data_functions })
+        Ok(OpsTransport {
+            table: Arc::new(Table { ops, opaque, turn: Gate::new(Level::Functions, ()) }),
+            data_functions,
+        })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Signals are blocked around state changes, pre-copy info and data I/O (P1): drivers wait interruptibly and throw the
-//! migration away when a signal comes.
+//! Signals are blocked while a call may make requests to a device (P1): drivers wait interruptibly and throw the migration
+//! away when a signal comes. Whoever begins the call blocks them, once (`device`, `workers`); requests do not.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
