@@ -135,6 +135,7 @@ enum simdev_effect {
 	SIMDEV_SHORT, /* value: most bytes */
 	SIMDEV_MOVE_WINDOW,
 	SIMDEV_DELAY, /* value: microseconds */
+	SIMDEV_RESET_BEHIND, /* v2: a reset takes effect behind a state change that succeeds */
 };
 
 /* Met at access nth (from 0, since simdev_new) and the times - 1 that follow. A number for simdev_fault_reached(). */

@@ -386,6 +386,7 @@ pub unsafe extern "C" fn simdev_inject(
         (6, _) => Effect::Short(usize::try_from(value).unwrap_or(usize::MAX)),
         (7, _) => Effect::MoveWindow,
         (8, _) => Effect::Delay(Duration::from_micros(value)),
+        (9, _) => Effect::ResetBehind,
         _ => return -libc::EINVAL,
     };
     let id = d.device.inject(Fault { access, nth, times, effect });

@@ -268,6 +268,13 @@ impl Device {
         }
     }
 
+    /// The device fails by itself: it is in ERROR, and a log that its firmware keeps is gone.
+    pub fn fail(&self) {
+        let mut m = self.0.machine.lock();
+        m.go_to_error();
+        m.dma.stop_itself();
+    }
+
     /// A former owner has left DMA logging on, for ranges of {iova, size}.
     pub fn leave_dma_log_on(&self, page_size: u64, ranges: &[(u64, u64)]) {
         let mut m = self.0.machine.lock();
@@ -362,6 +369,11 @@ impl Device {
     /// The bits.
     pub fn level(&self) -> Level {
         self.0.machine.lock().level
+    }
+
+    /// What it was made of.
+    pub fn config(&self) -> Config {
+        self.0.machine.lock().config.clone()
     }
 
     /// Whether its state says that it runs although it stands still (R1.3).

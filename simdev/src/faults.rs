@@ -77,6 +77,9 @@ pub enum Effect {
     MoveWindow,
     /// It takes so long.
     Delay(Duration),
+    /// v2: a reset that came while the state change was in progress takes effect behind it: the change succeeds, and nothing
+    /// of it is left.
+    ResetBehind,
 }
 
 /// When it goes wrong.

@@ -114,6 +114,8 @@ pub type Arcs = &'static [(u32, u32)];
 pub struct Habits {
     /// v2: the first read of a session brings at most so many bytes; 0: any number.
     pub first_read: usize,
+    /// v2: entering PRE_COPY has made the first data, where else new ones come only after pre-copy info.
+    pub first_without_info: bool,
     /// v2: when the data of a session are there.
     pub ready: Ready,
     /// v2: what a poll says.
@@ -180,6 +182,7 @@ impl Habits {
     /// The plain device.
     pub const PLAIN: Habits = Habits {
         first_read: 0,
+        first_without_info: false,
         ready: Ready::AtOnce,
         poll: Poll::None,
         read_loses_bytes: false,
@@ -203,11 +206,11 @@ impl Habits {
         open_resets: false,
         remembers_load: false,
         keeps_partial: false,
-        strict_iteration: false,
+        strict_iteration: true,
         latches_empty: false,
         arcs: None,
         one_segment: false,
-        offset_follows: false,
+        offset_follows: true,
         region_size: None,
     };
 }

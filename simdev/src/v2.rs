@@ -285,7 +285,7 @@ impl Busy<'_> {
                 (None, _) => NO_NUMBER,
                 (Some(file), _) => hand_out(file, load),
             };
-            let informed = !self.config.needs_info;
+            let informed = !self.config.needs_info || self.config.habits.first_without_info;
             let partial = std::mem::take(&mut self.sessions.partial);
             let record = if load && self.config.habits.keeps_partial { partial } else { Vec::new() };
             self.sessions.live = Some(Session {
@@ -305,9 +305,11 @@ impl Busy<'_> {
                 self.sessions.opened += 1;
             }
             self.feed_real();
+            self.reset_behind(effect);
             return Ok(number);
         }
         self.feed_real();
+        self.reset_behind(effect);
         Ok(match (effect, self.config.data) {
             (Some(Effect::UnexpectedFd), DataPath::RealFd) => hand_out(&memory_file(), false),
             (Some(Effect::UnexpectedFd), DataPath::Functions) => NO_NUMBER,
@@ -341,6 +343,13 @@ fn hand_out(file: &File, load: bool) -> i32 {
 }
 
 impl Machine {
+    fn reset_behind(&mut self, effect: Option<Effect>) {
+        if effect == Some(Effect::ResetBehind) {
+            // It has answered already.
+            let _ = self.reset();
+        }
+    }
+
     /// Puts everything that can be had now into a real descriptor.
     pub(crate) fn feed_real(&mut self) {
         let running = self.level.running();

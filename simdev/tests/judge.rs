@@ -111,8 +111,10 @@ fn save_iteration_of_v1() {
         save(c);
         assert!(c.pending() > 0 && c.pending() > 0, "V1-6 a: repeatable");
     };
-    // a before b
-    both("V1-6", v1(), |c| (started(c), c.segment()), |c| (save(c), c.offset()));
+    // a before b, also behind a write of device_state, which begins the iteration anew
+    let early = |c: &Client| assert_eq!(c.d.region_read(R, 0x10, &mut [0; 8]), Err(libc::EINVAL));
+    both("V1-6", v1(), |c| (started(c), c.segment()), |c| (save(c), early(c)));
+    both("V1-6", v1(), |_| {}, |c| (c.state(SAVING | RUNNING).unwrap(), c.pending(), save(c), early(c)));
     // c before b, d before c
     both("V1-6", v1(), |_| {}, |c| (started(c), c.size()));
     both(
@@ -363,6 +365,8 @@ fn draft_window() {
             let mut word = [0; 8];
             c.read_data(c.offset(), &mut word);
             assert_eq!(word[0], 8);
+            // data_offset shows what was asked for last.
+            c.pending();
             c.segment();
         },
         |c| {

@@ -313,7 +313,7 @@ fn a_segment_survives_the_stop() {
         assert!(from.pending() > 0);
         let (at, len) = (from.offset(), from.size());
         from.state(SAVING).unwrap();
-        assert_eq!((from.offset(), from.size()), (at, len), "V1-6 c");
+        // The iteration begins anew, but what is in the window can still be read.
         let mut segment = vec![0; len as usize];
         from.read_data(at, &mut segment);
         let mut stream = vec![segment];

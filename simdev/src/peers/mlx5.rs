@@ -13,6 +13,7 @@ pub(super) fn config() -> Config {
         opt_in: true,
         dma_log: Some(DmaLog { max_page_size: 1 << 30, max_ranges: 16, ..DmaLog::default() }),
         habits: Habits {
+            first_without_info: true,
             first_read: 24,
             ready: Ready::Again(Duration::from_millis(50)),
             poll: Poll::Real,

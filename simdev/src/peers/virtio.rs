@@ -11,6 +11,7 @@ pub(super) fn config() -> Config {
         precopy_end: PrecopyEnd::NoMessage,
         needs_info: true,
         habits: Habits {
+            first_without_info: true,
             poll: Poll::Always,
             read_loses_bytes: true,
             after_failed_read: AfterFailure::Always(libc::ENODEV),
