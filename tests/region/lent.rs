@@ -100,8 +100,10 @@ fn reprobe(device: &Device, more: &AtomicU64) {
     device.reprobe().unwrap();
 }
 
+type End = fn(&Device, &AtomicU64);
+
 /// What ends the session in which it was lent, or follows upon that.
-const ENDS: [(&str, fn(&Device, &AtomicU64)); 4] = [
+const ENDS: [(&str, End); 4] = [
     ("reset", |device, _| device.reset().unwrap()),
     ("reset by others, another region", |device, more| {
         device.reset().unwrap();

@@ -9,7 +9,7 @@ fn open(server: &Server, quirks: Quirks) -> Device {
 }
 
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 >> 3) as u8).collect()
+    (0..len).map(|i| ((i * 31) >> 3) as u8).collect()
 }
 
 /// All that is there; the flags that ended it.
@@ -147,7 +147,8 @@ fn a_cast_errno_is_no_size() {
 /// core B11: what moves nothing opens no segment, and the device is asked once where the segment goes.
 #[test]
 fn a_call_that_moves_nothing_opens_no_segment() {
-    let nothing: [(&str, fn(&Device)); 5] = [
+    type Call = fn(&Device);
+    let nothing: [(&str, Call); 5] = [
         ("receive at the end", |device| {
             let (near, far) = UnixStream::pair().unwrap();
             drop(near);
