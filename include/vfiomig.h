@@ -813,7 +813,8 @@ struct vfiomig_device_ops {
    */
   uint32_t flags;
   /**
-   * VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes.
+   * VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes. NULL: no migration region is looked for, so v1 and the
+   * draft are not found, and nothing is known of a reset.
    */
   int (*device_info)(void *opaque, void *info, uint32_t argsz);
   /**
@@ -822,7 +823,8 @@ struct vfiomig_device_ops {
    */
   int (*device_feature)(void *opaque, void *feature, uint32_t argsz);
   /**
-   * VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes.
+   * VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes. Needed for v1 and the
+   * draft, together with device_info, region_read and region_write.
    */
   int (*region_info)(void *opaque, void *info, uint32_t argsz);
   /**

@@ -11,13 +11,13 @@ mod session;
 mod transition;
 
 use crate::cancel::Cancel;
-use crate::dialect::probe::{Found, Reason, probe};
-use crate::dialect::{Caps, Cursor, Dialect, Kind, State};
+use crate::dialect::probe::{Found, probe};
+use crate::dialect::{Caps, Cursor, Dialect, Kind, Reason, State};
 use crate::error::{Error, Result};
 use crate::gate::{Denied, Gate, Level, Pass, this_thread, within};
 use crate::log::log;
-use crate::transport::Transport;
 use crate::transport::signals::Blocked;
+use crate::transport::{RegionInfo, Transport};
 use crate::window::data_fd::FdWindow;
 use crate::window::region::RegionWindow;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
@@ -130,9 +130,9 @@ impl Device {
         let cache = Cache::new();
         let transport: Arc<dyn Transport> = Arc::from(transport);
         let _blocked = Blocked::new();
-        let found =
-            probe(&*transport, options.dialect, options.draft_cursor).map_err(|error| error.context(&options.name))?;
-        cache.set_found(&found);
+        let found = probe(&options.name, &*transport, options.dialect, options.draft_cursor)
+            .map_err(|error| error.context(&options.name))?;
+        cache.set_found(&found, false);
         if let Ok(dialect) = &found.dialect {
             cache.set_state(dialect.read_state(&*transport).map_err(|error| error.context(&options.name))?);
         }
@@ -237,9 +237,10 @@ impl Device {
     /// The state is read. A session that the device left is over; its stream is void.
     pub fn reprobe(&self) -> Result<()> {
         let mut inner = self.enter_whole()?;
-        let found = probe(&*inner.transport, inner.wanted, inner.draft_cursor).map_err(|error| self.named(error))?;
+        let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
+            .map_err(|error| self.named(error))?;
         let before = self.cache.state();
-        self.cache.set_found(&found);
+        self.cache.set_found(&found, inner.window.is_mapped() && inner.keeps_window(&found));
         inner.take_dialect(&self.cache, found);
         let now = match &inner.dialect {
             Ok(dialect) => dialect.read_state(&*inner.transport).map_err(|error| self.named(error))?,
@@ -338,12 +339,17 @@ fn new_window(found: &Found, buffer_size: usize, quirks: Quirks) -> Box<dyn Wind
 }
 
 impl Inner {
+    /// Whether the window fits what was found.
+    fn keeps_window(&self, found: &Found) -> bool {
+        fn region(dialect: &std::result::Result<Box<dyn Dialect>, Reason>) -> Option<&RegionInfo> {
+            dialect.as_ref().ok()?.registers().map(|registers| &registers.region)
+        }
+        region(&self.dialect) == region(&found.dialect)
+    }
+
     /// Takes over what a new probe found. A window of another kind, or of another region, takes the place of the old one.
     fn take_dialect(&mut self, cache: &Cache, found: Found) {
-        let region = |dialect: &std::result::Result<Box<dyn Dialect>, Reason>| {
-            dialect.as_ref().ok().and_then(|dialect| dialect.registers().map(|registers| registers.region.clone()))
-        };
-        if region(&self.dialect) != region(&found.dialect) {
+        if !self.keeps_window(&found) {
             self.end_session(cache);
             let new = new_window(&found, self.buffer_size, self.quirks);
             let mut old = std::mem::replace(&mut self.window, new);
@@ -355,7 +361,6 @@ impl Inner {
             }
         }
         self.dialect = found.dialect;
-        cache.set_mapped(self.window.is_mapped());
     }
 
     /// A chunk or room is about to be lent: what was lent in a session that has ended goes.

@@ -7,6 +7,8 @@
 mod bounds;
 #[path = "region/fence.rs"]
 mod fence;
+#[path = "region/found.rs"]
+mod found;
 #[path = "region/lent.rs"]
 mod lent;
 #[path = "region/particular.rs"]

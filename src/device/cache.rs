@@ -1,8 +1,9 @@
-//! Last known values, readable from any thread without a lock.
+//! Last known values, readable from any thread without waiting for a call.
 
 use crate::cancel::Follower;
-use crate::dialect::State;
-use crate::dialect::probe::{Found, Reason};
+use crate::dialect::probe::Found;
+use crate::dialect::{Reason, State};
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// `VFIOMIG_UNKNOWN`.
@@ -36,8 +37,8 @@ pub(super) struct Cache {
     state: AtomicU32,
     pub dialect: AtomicU32,
     pub caps: AtomicU32,
-    reason_kind: AtomicU32,
-    reason_flags: AtomicU64,
+    /// Held for a copy only.
+    reason: Mutex<Option<Reason>>,
     pub data_open: AtomicBool,
     pub closed: AtomicBool,
     /// Sessions opened so far; the number of the current or last one.
@@ -78,8 +79,7 @@ impl Cache {
             state: AtomicU32::new(State::Error.number()),
             dialect: AtomicU32::new(0),
             caps: AtomicU32::new(0),
-            reason_kind: AtomicU32::new(0),
-            reason_flags: AtomicU64::new(0),
+            reason: Mutex::new(None),
             data_open: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             session: AtomicU64::new(0),
@@ -109,8 +109,8 @@ impl Cache {
         self.state.store(state.number(), Ordering::Release);
     }
 
-    /// Takes over what a probe found.
-    pub fn set_found(&self, found: &Found) {
+    /// Takes over what a probe found; `mapped`: the window stays, and is mapped.
+    pub fn set_found(&self, found: &Found, mapped: bool) {
         let (dialect, mut caps) = match &found.dialect {
             Ok(dialect) => {
                 let caps = dialect.caps();
@@ -124,13 +124,10 @@ impl Cache {
         if found.can_reset {
             caps |= cap::RESET;
         }
-        let (kind, flags) = match &found.dialect {
-            Ok(_) => (0, 0),
-            Err(Reason::NoSupport) => (1, 0),
-            Err(Reason::NoStopCopy(flags)) => (2, *flags),
-        };
-        self.reason_flags.store(flags, Ordering::Relaxed);
-        self.reason_kind.store(kind, Ordering::Relaxed);
+        if mapped {
+            caps |= cap::MAPPED;
+        }
+        *self.reason.lock() = found.dialect.as_ref().err().cloned();
         self.dialect.store(dialect, Ordering::Relaxed);
         self.caps.store(caps, Ordering::Relaxed);
     }
@@ -146,10 +143,6 @@ impl Cache {
 
     /// Why the device cannot be migrated, if it cannot.
     pub fn reason(&self) -> Option<Reason> {
-        match self.reason_kind.load(Ordering::Relaxed) {
-            1 => Some(Reason::NoSupport),
-            2 => Some(Reason::NoStopCopy(self.reason_flags.load(Ordering::Relaxed))),
-            _ => None,
-        }
+        self.reason.lock().clone()
     }
 }

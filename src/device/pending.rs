@@ -79,7 +79,10 @@ impl Inner {
         cache.pending_cached.store(figures.cached, Ordering::Relaxed);
         if precopy.reinit {
             cache.reinit_count.fetch_add(1, Ordering::Relaxed);
-            log!(Info, "{name}: new initial data, {:?} bytes", precopy.initial_bytes);
+            match precopy.initial_bytes {
+                Some(bytes) => log!(Info, "{name}: the device began again with initial data, {bytes} bytes"),
+                None => log!(Info, "{name}: the device began again with initial data, of unknown size"),
+            }
         }
         if let Some(session) = &mut self.session {
             session.ran_empty &= precopy.says_empty();

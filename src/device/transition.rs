@@ -228,7 +228,7 @@ impl Inner {
         let state = match &found {
             Ok(found) => *found,
             Err(error) => {
-                log!(Error, "{error}");
+                log!(Error, "{}: {error}", self.name);
                 State::Error
             }
         };

@@ -16,6 +16,7 @@ use crate::error::{Errno, Error};
 use crate::transport::{DataFd, Transport};
 pub use arcs::{Answer, answer, path};
 pub use draft::Cursor;
+pub use probe::Reason;
 use registers::{Fault, Registers};
 pub use state::{Caps, Direction, State};
 

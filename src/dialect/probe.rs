@@ -2,24 +2,47 @@
 
 use super::draft::{Cursor, Draft};
 use super::v1::V1;
-use super::v2::{Probed, V2};
+use super::v2::{Offer, V2};
 use super::{Dialect, Kind};
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Error, Kind as ErrorKind, Result};
 use crate::log::log;
-use crate::transport::{DeviceInfo, Transport, device_info, region_info};
+use crate::transport::{DeviceInfo, RegionInfo, Transport, device_info, region_info};
+use crate::uapi::migration_region::{DRAFT_REGISTERS_END, REGISTERS_END};
 use crate::uapi::region::{TYPE_DRAFT_V4, TYPE_MIGRATION};
 use std::fmt;
 
 /// Bounds the walk over regions of a device that says nonsense; PCI devices have 9 and a few of their own.
 const MAX_REGIONS: u32 = 256;
 
-/// Why a device cannot be migrated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why a device cannot be migrated. In words it fits VFIOMIG_REASON_SIZE.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// Neither feature nor region.
     NoSupport,
     /// Migration flags without STOP_COPY.
     NoStopCopy(u64),
+    /// The options name one protocol, and the device speaks another.
+    Other {
+        /// What was looked for.
+        wanted: Kind,
+        /// What there is.
+        found: Kind,
+    },
+    /// The migration region has no room for its registers.
+    TooSmall {
+        /// Which protocol the region's id speaks of.
+        kind: Kind,
+        /// The number of the region.
+        index: u32,
+        /// Bytes of the region.
+        size: u64,
+        /// Bytes of the registers.
+        needed: u64,
+    },
+    /// A region is described in a way that cannot be read, and no other one is the migration region.
+    Broken(String),
+    /// The VMM's functions describe regions, but not how many there are.
+    NoDeviceInfo,
 }
 
 impl fmt::Display for Reason {
@@ -32,6 +55,18 @@ impl fmt::Display for Reason {
             Reason::NoStopCopy(flags) => {
                 write!(f, "no stop-copy: migration flags {flags:#x} are a combination that no uAPI defines")
             }
+            Reason::Other { wanted, found } => {
+                write!(f, "the options ask for {} only, and the device speaks {}", wanted.name(), found.name())
+            }
+            Reason::TooSmall { kind, index, size, needed } => write!(
+                f,
+                "the migration region ({index}) has {size} bytes, and the registers of {} need {needed}",
+                kind.name()
+            ),
+            Reason::Broken(text) => write!(f, "a broken description, and no other migration region: {text}"),
+            Reason::NoDeviceInfo => f.write_str(
+                "the ops have region_info, but no device_info, without which no migration region (v1, draft) is found",
+            ),
         }
     }
 }
@@ -42,26 +77,34 @@ pub(crate) struct Found {
     pub can_reset: bool,
 }
 
-/// Asks the device. `wanted` limits the search to one dialect.
-pub(crate) fn probe(transport: &dyn Transport, wanted: Option<Kind>, cursor: Option<Cursor>) -> Result<Found> {
+/// Asks the device. `wanted` limits the search to one dialect; `name` is for the log.
+pub(crate) fn probe(
+    name: &str,
+    transport: &dyn Transport,
+    wanted: Option<Kind>,
+    cursor: Option<Cursor>,
+) -> Result<Found> {
     let info = match device_info(transport) {
         Ok(info) => Some(info),
         Err(_) if !transport.has_device_info() => None,
         Err(errno) => return Err(not_a_device(errno)),
     };
     let can_reset = info.is_some_and(|info| info.can_reset);
-    let mut reason = Reason::NoSupport;
+    let mut no_stop_copy = None;
     if wanted.is_none_or(|kind| kind == Kind::V2) {
-        match V2::probe(transport) {
-            Ok(Probed::Device(v2)) => return Ok(Found { dialect: Ok(Box::new(v2)), can_reset }),
-            Ok(Probed::BadFlags(flags)) => reason = Reason::NoStopCopy(flags),
-            Ok(Probed::Absent) => {}
+        match V2::ask(transport) {
+            Ok(Offer::Caps(caps)) => {
+                return Ok(Found { dialect: Ok(Box::new(V2::new(transport, caps))), can_reset });
+            }
+            Ok(Offer::BadFlags(flags)) => no_stop_copy = Some(Reason::NoStopCopy(flags)),
+            Ok(Offer::Absent) => {}
             Err(errno) => return Err(Error::device(errno, format!("reading the migration flags failed: {errno}"))),
         }
     }
-    let dialect = match region_dialect(transport, info, wanted, cursor) {
-        Some(dialect) => Ok(dialect),
-        None => Err(reason),
+    let regions = Regions::look(name, transport, info);
+    let dialect = match regions.best(wanted) {
+        Some((kind, region)) => Ok(region_dialect(name, kind, region, wanted, cursor)),
+        None => Err(no_stop_copy.unwrap_or_else(|| regions.reason(transport, wanted))),
     };
     Ok(Found { dialect, can_reset })
 }
@@ -87,30 +130,99 @@ fn region_kind(region_type: (u32, u32), is_ccw: bool, wanted: Option<Kind>) -> O
     wanted.is_none_or(|wanted| wanted == kind).then_some(kind)
 }
 
+/// How many bytes the registers of a dialect take.
+fn registers_end(kind: Kind) -> u64 {
+    match kind {
+        Kind::Draft => DRAFT_REGISTERS_END,
+        _ => REGISTERS_END,
+    }
+}
+
+/// The regions of a device, as far as they matter here.
+#[derive(Default)]
+struct Regions {
+    is_ccw: bool,
+    /// Those with an id of their own.
+    typed: Vec<((u32, u32), RegionInfo)>,
+    /// What is wrong with the first one that cannot be understood.
+    broken: Option<String>,
+}
+
+impl Regions {
+    fn look(name: &str, transport: &dyn Transport, info: Option<DeviceInfo>) -> Self {
+        let num_regions = info.map_or(0, |info| info.num_regions);
+        if num_regions > MAX_REGIONS {
+            log!(Warning, "{name}: the device says it has {num_regions} regions; only {MAX_REGIONS} are looked at");
+        }
+        let mut regions = Regions { is_ccw: info.is_some_and(|info| info.is_ccw), ..Regions::default() };
+        for index in 0..num_regions.min(MAX_REGIONS) {
+            match region_info(transport, index) {
+                Ok(region) => regions.typed.extend(region.region_type.map(|id| (id, region))),
+                // Some regions of a PCI device are numbers only, such as VGA's.
+                Err(error) if error.kind() == ErrorKind::Device && Errno::new(error.errno()).means_absent() => {
+                    log!(Debug, "{name}: {error}");
+                }
+                Err(error) => {
+                    log!(Warning, "{name}: {error}");
+                    regions.broken.get_or_insert_with(|| error.to_string());
+                }
+            }
+        }
+        regions
+    }
+
+    /// Those that may be the migration region, whatever their size.
+    fn candidates(&self, wanted: Option<Kind>) -> impl Iterator<Item = (Kind, &RegionInfo)> {
+        let kind = move |id: (u32, u32)| region_kind(id, self.is_ccw, wanted);
+        self.typed.iter().filter_map(move |(id, region)| Some((kind(*id)?, region)))
+    }
+
+    /// P22: a v1 region before a draft's, whatever their order.
+    fn best(&self, wanted: Option<Kind>) -> Option<(Kind, &RegionInfo)> {
+        self.candidates(wanted)
+            .filter(|(kind, region)| region.size >= registers_end(*kind))
+            .min_by_key(|(kind, _)| *kind != Kind::V1)
+    }
+
+    /// Why there is no such region, as near as can be told.
+    fn reason(&self, transport: &dyn Transport, wanted: Option<Kind>) -> Reason {
+        if let Some((kind, region)) = self.candidates(wanted).next() {
+            let needed = registers_end(kind);
+            return Reason::TooSmall { kind, index: region.index, size: region.size, needed };
+        }
+        if let Some(wanted) = wanted {
+            let has_v2 = || wanted != Kind::V2 && matches!(V2::ask(transport), Ok(Offer::Caps(_)));
+            let found = self.candidates(None).map(|(kind, _)| kind).next().or_else(|| has_v2().then_some(Kind::V2));
+            if let Some(found) = found {
+                return Reason::Other { wanted, found };
+            }
+        }
+        match &self.broken {
+            Some(text) => Reason::Broken(text.clone()),
+            None if !transport.has_device_info() && transport.has_region_info() => Reason::NoDeviceInfo,
+            None => Reason::NoSupport,
+        }
+    }
+}
+
 fn region_dialect(
-    transport: &dyn Transport,
-    info: Option<DeviceInfo>,
+    name: &str,
+    kind: Kind,
+    region: &RegionInfo,
     wanted: Option<Kind>,
     cursor: Option<Cursor>,
-) -> Option<Box<dyn Dialect>> {
-    let num_regions = info.map_or(0, |info| info.num_regions);
-    let is_ccw = info.is_some_and(|info| info.is_ccw);
-    if num_regions > MAX_REGIONS {
-        log!(Warning, "the device says it has {num_regions} regions; only {MAX_REGIONS} are looked at");
+) -> Box<dyn Dialect> {
+    if kind != Kind::V1 {
+        return Box::new(Draft::new(region.clone(), cursor));
     }
-    let described = (0..num_regions.min(MAX_REGIONS)).filter_map(|index| match region_info(transport, index) {
-        Ok(region) => Some((region_kind(region.region_type?, is_ccw, wanted)?, region)),
-        Err(error) => {
-            log!(Warning, "{error}");
-            None
-        }
-    });
-    // P22: a v1 region before a draft's, whatever their order.
-    let (kind, region) = described.min_by_key(|(kind, _)| *kind != Kind::V1)?;
-    Some(match kind {
-        Kind::V1 => Box::new(V1::new(region)),
-        _ => Box::new(Draft::new(region, cursor)),
-    })
+    // Only v1 has the capability.
+    if wanted.is_none() && !region.ndma {
+        log!(
+            Info,
+            "{name}: taken for v1; the later drafts of 2019 look the same, and are found only if the options name them"
+        );
+    }
+    Box::new(V1::new(region.clone()))
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@ pub(super) struct V2 {
 }
 
 /// What asking for the v2 protocol brought.
-pub(super) enum Probed {
-    Device(V2),
+pub(super) enum Offer {
+    Caps(Caps),
     /// The feature is absent.
     Absent,
     /// A flag combination that no uAPI defines.
@@ -42,21 +42,24 @@ pub(super) enum Probed {
 }
 
 impl V2 {
-    /// Asks for the migration flags (P22: first of all dialects) and opts in to REINIT. Never changes the state.
-    pub fn probe(transport: &dyn Transport) -> Result<Probed, Errno> {
+    /// Asks for the migration flags (P22: first of all dialects), and changes nothing.
+    pub fn ask(transport: &dyn Transport) -> Result<Offer, Errno> {
         let mut feature = Feature::new(u::MIGRATION | u::GET, u::MIGRATION_SIZE);
         match transport.device_feature(&mut feature) {
-            Err(errno) if errno.means_absent() => return Ok(Probed::Absent),
+            Err(errno) if errno.means_absent() => return Ok(Offer::Absent),
             other => other?,
         }
         let flags = feature.u64_at(u::HEADER_SIZE);
         if flags & u::MIGRATION_STOP_COPY == 0 {
-            return Ok(Probed::BadFlags(flags));
+            return Ok(Offer::BadFlags(flags));
         }
         // Higher bits are extensions whose absence from our requests keeps them unused.
-        let caps = Caps { p2p: flags & u::MIGRATION_P2P != 0, pre_copy: flags & u::MIGRATION_PRE_COPY != 0 };
-        let reinit = caps.pre_copy && Self::opt_in(transport);
-        Ok(Probed::Device(V2 { caps, reinit }))
+        Ok(Offer::Caps(Caps { p2p: flags & u::MIGRATION_P2P != 0, pre_copy: flags & u::MIGRATION_PRE_COPY != 0 }))
+    }
+
+    /// Opts in to REINIT; the state stays as it is.
+    pub fn new(transport: &dyn Transport, caps: Caps) -> Self {
+        V2 { caps, reinit: caps.pre_copy && Self::opt_in(transport) }
     }
 
     /// Without it the flags of pre-copy info are an echo of the input (C7, C8). Kernels before 7 answer ENOTTY.

@@ -40,6 +40,11 @@ pub trait Transport: Send + Sync {
         true
     }
 
+    /// Whether `region_info` can be asked; the same.
+    fn has_region_info(&self) -> bool {
+        true
+    }
+
     /// Whether requests may come from threads that the library makes inside a call, one at a time per device. Else they come
     /// only on the thread that called the library.
     fn any_thread(&self) -> bool {

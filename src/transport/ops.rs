@@ -21,12 +21,14 @@ pub struct Ops {
     pub argsz: u32,
     /// VFIOMIG_OPS_F_*.
     pub flags: u32,
-    /// VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes.
+    /// VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes. NULL: no migration region is looked for, so v1 and the
+    /// draft are not found, and nothing is known of a reset.
     pub device_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
     /// VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes, with the kernel's numbers (linux/vfio.h), not
     /// those of VFIOMIG_STATE_*. -ENOTTY or -EINVAL: absent. Needed for v2.
     pub device_feature: Option<unsafe extern "C" fn(opaque: *mut c_void, feature: *mut c_void, argsz: u32) -> c_int>,
-    /// VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes.
+    /// VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes. Needed for v1 and the
+    /// draft, together with device_info, region_read and region_write.
     pub region_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
     /// Read from a region; fewer bytes than asked for are legal, 4- and 8-byte accesses must not be split.
     pub region_read:
@@ -159,6 +161,10 @@ impl Transport for OpsTransport {
 
     fn has_device_info(&self) -> bool {
         self.table.ops.device_info.is_some()
+    }
+
+    fn has_region_info(&self) -> bool {
+        self.table.ops.region_info.is_some()
     }
 
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {

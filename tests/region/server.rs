@@ -36,6 +36,10 @@ pub struct Model {
     /// What was read and written, by register; data as "data".
     pub log: Vec<&'static str>,
     pub beyond: Vec<(u64, usize)>,
+    /// `next` of the region's only capability; 0 in a chain that is right.
+    pub next_capability: u32,
+    /// Regions in all; the last one is the migration region, the others are plain.
+    pub regions: u32,
     iteration: Iteration,
     staged: Vec<u8>,
     shows_bitmap: bool,
@@ -60,6 +64,8 @@ impl Server {
             loaded: Vec::new(),
             log: Vec::new(),
             beyond: Vec::new(),
+            next_capability: 0,
+            regions: 1,
             iteration: Iteration::Initial,
             staged: Vec::new(),
             shows_bitmap: false,
@@ -123,20 +129,25 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 impl Transport for Server {
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         put(info, 4, &3u32.to_ne_bytes());
-        put(info, 8, &1u32.to_ne_bytes());
+        put(info, 8, &self.model().regions.to_ne_bytes());
         Ok(())
     }
 
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        let model = self.model();
+        if info[8..12] != (model.regions - 1).to_ne_bytes() {
+            put(info, 0, &32u32.to_ne_bytes());
+            // VGA's, on a device that has none.
+            return if info[8..12] == 8u32.to_ne_bytes() { Err(Errno::new(libc::EINVAL)) } else { Ok(()) };
+        }
         put(info, 0, &48u32.to_ne_bytes());
         if info.len() < 48 {
             return Ok(());
         }
-        let model = self.model();
         put(info, 4, &0b1011u32.to_ne_bytes());
         put(info, 12, &32u32.to_ne_bytes());
         put(info, 16, &model.size.to_ne_bytes());
-        for (at, word) in [(32, 2 | 1 << 16), (36, 0), (40, model.region_type), (44, 1)] {
+        for (at, word) in [(32, 2 | 1 << 16), (36, model.next_capability), (40, model.region_type), (44, 1)] {
             put(info, at, &word.to_ne_bytes());
         }
         Ok(())
