@@ -11,9 +11,7 @@ pub fn check_error(error: &Error) {
     assert!(!error.to_string().is_empty());
     for result in error.results() {
         assert!(State::from_number(result.found).is_some() && State::from_number(result.from).is_some());
-        // Known (finding 7): a device that was freed is DEAD and found where it was last.
-        let freed = result.errno == libc::ENODEV;
-        assert!(result.action != Action::Dead || result.found == 0 || freed, "{result:?}");
+        assert!(result.action != Action::Dead || result.found == State::Error.number(), "{result:?}");
     }
 }
 

@@ -169,8 +169,7 @@ impl Driver {
     }
 
     fn reprobe(&mut self) -> bool {
-        // Known (finding 1): a chunk's memory is freed if the region has changed.
-        (self.readable, self.reprobed) = (None, true);
+        self.reprobed = true;
         note(&call("reprobe", LONGEST, MOST, || self.device.reprobe()));
         false
     }

@@ -78,7 +78,9 @@ impl Log {
         crate::clock::asked();
         crate::trace!("  report {iova:#x} + {len:#x}, page {page:#x}: {} MiB of bitmap", bitmap.len() >> 17);
         assert!(self.running, "a report of a log that does not run");
-        assert!(self.ranges.contains(&(iova, len)), "not a started range");
+        let within = |&(start, size): &(u64, u64)| iova >= start && iova - start < size && len <= size - (iova - start);
+        assert!(self.ranges.iter().any(within), "{iova:#x} + {len:#x} is not within a started range");
+        assert!((iova | len) % page == 0, "{iova:#x} + {len:#x} is not whole pages of {page:#x}");
         assert_eq!(page, self.page);
         assert!(self.adds || bitmap.iter().all(|word| *word == 0), "the bitmap is not zero");
         assert_eq!(bitmap.as_ptr().addr() % 4096, 0);

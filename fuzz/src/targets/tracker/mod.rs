@@ -165,9 +165,8 @@ impl Course {
                 let here = space.must.cut(first, last).and(&told.asked);
                 let lost = here.minus(&told.told);
                 assert!(stopped || space.users == 0 || lost.is_empty(), "unmapped and not told: {lost:x?}");
-                space.mapped.remove(first, last);
-                space.maps.retain(|(m, ..)| !(first..=last).contains(m));
-                space.know_maps();
+                space.told(&told);
+                space.unmapped(first, last);
             }
             Some(error) => match error.kind() {
                 Failure::Argument => assert!(cut && !called, "{error}"),
@@ -175,7 +174,7 @@ impl Course {
                 _ => panic!("{error}"),
             },
         }
-        space.must = space.must.minus(&told.told);
+        space.told(&told);
     }
 
     fn start(&mut self, which: usize) {
@@ -183,7 +182,7 @@ impl Course {
         call("start", 3, 1_000_000, || space.tracker.start()).unwrap();
         space.users += 1;
         if space.users == 1 {
-            space.must.clear();
+            space.forget();
         }
     }
 
@@ -193,7 +192,7 @@ impl Course {
             Ok(()) => {
                 space.users -= 1;
                 if space.users == 0 {
-                    space.must.clear();
+                    space.forget();
                     assert!(space.logs.iter().zip(&space.devices).all(|(log, d)| !log.lock().running || d.is_closed()));
                     assert!(!space.devices.is_empty() || space.logs.iter().all(|log| !log.lock().running));
                 }
@@ -258,7 +257,9 @@ impl Course {
             let space = &mut self.spaces[n];
             let lost = space.must.and(&told.asked).minus(&told.told);
             assert!(done.stopped || no_read || lost.is_empty(), "LOST: written and not told: {lost:x?}");
-            space.must = space.must.minus(&told.told);
+            space.told(&told);
+            let kept = done.stopped || no_read || !told.everything || space.owed.is_empty();
+            assert!(kept, "LOST: unmapped and not told: {:x?}", space.owed);
         }
     }
 

@@ -15,6 +15,11 @@ use vfiomig::dirty::{Dest, Harvest, Range, Request};
 /// What a request told, and what it asked for.
 pub(super) struct Told {
     pub(super) told: Intervals,
+    /// Of that, what came without a name, and what came as runs: cookie, first, last.
+    pub(super) plain: Intervals,
+    pub(super) named: Vec<(u64, u64, u64)>,
+    /// Runs of everything were asked for.
+    pub(super) everything: bool,
     pub(super) asked: Intervals,
     pub(super) harvest: Option<Harvest>,
 }
@@ -74,7 +79,6 @@ pub(super) fn with_request(
         spaces.iter().for_each(|space| asked.add(&space.mapped));
     }
     let told = std::cell::RefCell::new(Intervals::default());
-    let taken = Cell::new(0u64);
     let stopped = Cell::new(false);
     let mut words_fn = |dest: &Dest<'_>, first_bit: u64, words: &[u64]| {
         assert!(!stopped.get(), "called after it said stop");
@@ -92,11 +96,11 @@ pub(super) fn with_request(
                 let at = (bit - dest.first_bit) * dest.page_size;
                 let last = at.saturating_add(dest.page_size - 1).min(size - 1);
                 told.borrow_mut().insert(iova + at, iova + last);
-                taken.set(taken.get() + 1);
             }
         }
         true
     };
+    let mut named: Vec<(u64, u64, u64)> = Vec::new();
     let mut run_fn = |cookie: u64, run: Range| {
         assert!(!stopped.get(), "called after it said stop");
         if stops && feed.lock().lies() {
@@ -105,10 +109,11 @@ pub(super) fn with_request(
         }
         assert!(run.size > 0 && (run.iova | run.size) % P == 0);
         let last = run.iova + (run.size - 1);
-        let whose = spaces.iter().flat_map(|space| &space.maps).filter(|(a, b, _)| *a <= run.iova && last <= *b);
+        let all = spaces.iter().flat_map(|space| space.maps.iter().chain(&space.past));
+        let whose = all.filter(|(a, b, _)| *a <= run.iova && last <= *b);
         let cookies: Vec<u64> = whose.map(|(.., cookie)| *cookie).collect();
-        assert!(cookies.contains(&cookie) || cookie == 0, "{run:x?} with cookie {cookie}, not one of {cookies:?}");
-        told.borrow_mut().insert(run.iova, last);
+        assert!(cookies.contains(&cookie), "{run:x?} with cookie {cookie}, not one of {cookies:?}");
+        named.push((cookie, run.iova, last));
         true
     };
     let mut harvest = None;
@@ -167,9 +172,10 @@ pub(super) fn with_request(
         if specs.iter().all(|spec| spec.how < 2) && !everything {
             assert_eq!(done.newly, newly, "newly");
         }
-        if stopped.get() {
-            // Only what was taken is known to be told.
-        }
     }
-    Told { told, asked, harvest }
+    let plain = told.clone();
+    for &(_, first, last) in &named {
+        told.insert(first, last);
+    }
+    Told { told, plain, named, everything, asked, harvest }
 }

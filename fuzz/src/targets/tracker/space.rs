@@ -2,10 +2,12 @@
 
 use super::P;
 use super::log::{Hook, Log};
+use super::request::Told;
 use crate::feed::Feed;
 use crate::hostile::{HostileTransport, Shared};
 use crate::intervals::Intervals;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use vfiomig::device::{self, Device};
 use vfiomig::dialect::Kind as Dialect;
@@ -17,8 +19,12 @@ pub(super) struct Space {
     pub(super) devices: Vec<Arc<Device>>,
     pub(super) maps: Vec<(u64, u64, u64)>,
     pub(super) mapped: Intervals,
-    /// Written and not told.
+    /// Unmapped since the tracker was started.
+    pub(super) past: Vec<(u64, u64, u64)>,
+    /// Written and not told, of what is mapped.
     pub(super) must: Intervals,
+    /// The same of what was unmapped, by cookie: dirt belongs to the mapping through which it was written.
+    pub(super) owed: BTreeMap<u64, Intervals>,
     pub(super) users: u32,
 }
 
@@ -79,12 +85,49 @@ impl Space {
             devices,
             maps: Vec::new(),
             mapped: Intervals::default(),
+            past: Vec::new(),
             must: Intervals::default(),
+            owed: BTreeMap::new(),
             users: 0,
         })
     }
 
     pub(super) fn know_maps(&self) {
         self.logs.iter().for_each(|log| log.lock().mapped = self.mapped.clone());
+    }
+
+    /// Nothing is known any more of what was written.
+    pub(super) fn forget(&mut self) {
+        self.must.clear();
+        self.owed.clear();
+        self.past.clear();
+    }
+
+    /// `first..=last` was unmapped: what is left of it keeps its name.
+    pub(super) fn unmapped(&mut self, first: u64, last: u64) {
+        self.mapped.remove(first, last);
+        let (gone, stay) = self.maps.drain(..).partition(|(m, ..)| (first..=last).contains(m));
+        self.maps = stay;
+        for (a, b, cookie) in gone {
+            let left = self.must.cut(a, b);
+            self.must.remove(a, b);
+            if self.users > 0 {
+                self.owed.entry(cookie).or_default().add(&left);
+                self.past.push((a, b, cookie));
+            }
+        }
+        self.know_maps();
+    }
+
+    /// What a request has told is owed no more. A bitmap has no names.
+    pub(super) fn told(&mut self, told: &Told) {
+        self.must = self.must.minus(&told.told);
+        for (cookie, left) in &mut self.owed {
+            *left = left.minus(&told.plain);
+            for (_, first, last) in told.named.iter().filter(|(name, ..)| name == cookie) {
+                left.remove(*first, *last);
+            }
+        }
+        self.owed.retain(|_, left| !left.is_empty());
     }
 }
