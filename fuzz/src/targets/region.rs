@@ -29,6 +29,7 @@ pub fn run(data: &[u8]) {
             split_segments: more & 0x10 != 0,
             access_8: more & 0x60 == 0x60,
         },
+        ..Options::default()
     };
     let device = match Device::new(Box::new(HostileTransport(Arc::clone(&shared))), options) {
         Ok(device) => Arc::new(device),

@@ -66,7 +66,7 @@ impl World {
         let name = CString::new(format!("d{number}\u{e9}")).unwrap();
         let options = vfiomig_device_options {
             argsz: 0,
-            flags: u32::from(how & 15),
+            flags: u32::from(how & 31),
             name: name.as_ptr(),
             buffer_size: 4096 << (how >> 6),
             dialect: kind as u32,
