@@ -77,7 +77,7 @@ AT(vfiomig_tracker_ops, start, 8);
 AT(vfiomig_tracker_ops, report, 16);
 AT(vfiomig_tracker_ops, stop, 24);
 
-SIZE(vfiomig_tracker_options, 72);
+SIZE(vfiomig_tracker_options, 88);
 AT(vfiomig_tracker_options, name, 8);
 AT(vfiomig_tracker_options, devices, 16);
 AT(vfiomig_tracker_options, device_count, 24);
@@ -88,6 +88,8 @@ AT(vfiomig_tracker_options, container_fd, 56);
 AT(vfiomig_tracker_options, iommufd, 60);
 AT(vfiomig_tracker_options, ioas, 64);
 AT(vfiomig_tracker_options, max_workers, 68);
+AT(vfiomig_tracker_options, aperture, 72);
+AT(vfiomig_tracker_options, aperture_count, 80);
 
 SIZE(vfiomig_tracker_info, 304);
 AT(vfiomig_tracker_info, kind, 8);

@@ -124,7 +124,7 @@ static void refuse(const struct vfiomig_harvest_request *rq, const char *what)
 
 /* --- calls that are wrong by themselves --------------------------------------------------------------------------- */
 
-enum { WRONG_COUNT = 27 };
+enum { WRONG_COUNT = 33 };
 static int wrong(int i, struct vfiomig_error **e)
 {
 	static struct vfiomig_harvest_result out;
@@ -165,6 +165,12 @@ static int wrong(int i, struct vfiomig_error **e)
 	case 24: info.argsz = 7; return vfiomig_tracker_get_info(t, &info, e);
 	case 25: info.argsz = UINT32_MAX; return vfiomig_tracker_get_info(t, &info, e);
 	case 26: return vfiomig_tracker_harvest_many((struct vfiomig_tracker *const[]){t2, t, t2}, 3, NULL, &out, e);
+	case 27: return vfiomig_tracker_add_device(t, NULL, e);
+	case 28: return vfiomig_tracker_remove_device(t, NULL, e);
+	case 29: return vfiomig_tracker_add_hwpt(none, 1, e);
+	case 30: return vfiomig_tracker_add_hwpt(t, 1, e); /* it has no iommufd */
+	case 31: return vfiomig_tracker_remove_hwpt(none, 1, e);
+	case 32: return vfiomig_tracker_remove_hwpt(t, 1, e);
 	default: return 0;
 	}
 }
@@ -247,6 +253,7 @@ static void makers(void)
 	struct vfiomig_device *no_device = NULL;
 	char name[300];
 	const uint32_t hwpt = 1;
+	const struct vfiomig_range odd = {4096, 4095}, even = {0, 1ull << 39};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	fake_log_init(&l);
@@ -264,7 +271,11 @@ static void makers(void)
 	/* What both refuse. */
 	for (int with_ops = 0; with_ops < 2; with_ops++) {
 #define BOTH(change, error) (with_ops ? REFUSED(NEW_OPS, change, error) : REFUSED(NEW, change, error))
-		BOTH(o.flags = 0x20, 0);
+		BOTH(o.flags = 0x40, 0);
+		BOTH(o.flags = VFIOMIG_TRACKER_F_APERTURE, 0);
+		BOTH((o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture_count = 1), 0);
+		BOTH((o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture = &odd, o.aperture_count = 1), 0);
+		BOTH((o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture = &even, o.aperture_count = SIZE_MAX), 0);
 		BOTH(o.flags = 1u << 31, 0);
 		BOTH(o.name = name, 0);
 		BOTH(o.page_size = 1, 0);
@@ -298,6 +309,8 @@ static void makers(void)
 	MADE(NEW, o.name = name + 1);
 	MADE(NEW, (o.container_fd = o.iommufd = -1)); /* an fd counts only with its flag */
 	MADE(NEW, o.max_workers = UINT32_MAX);
+	MADE(NEW, (o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture = &even, o.aperture_count = 1));
+	MADE(NEW, (o.aperture = &odd, o.aperture_count = 1)); /* counts only with its flag */
 	MADE(NEW_OPS, ops.stop = NULL);
 	MADE(NEW_OPS, ops.flags = VFIOMIG_OPS_F_ANY_THREAD);
 	MADE(vfiomig_tracker_new(NULL, &made, ERRP), (void)0);
@@ -327,8 +340,9 @@ static int try_input(enum input which, void *p)
 
 	fake_log_ops(&ops);
 	switch (which) {
-	case OPTIONS: result = vfiomig_tracker_new_ops(&ops, &l, p, &made, ERRP); break;
-	case OPS: result = vfiomig_tracker_new_ops(p, &l, NULL, &made, ERRP); break;
+	/* Nothing is called, so any pointer will do; `l` has a tracker. */
+	case OPTIONS: result = vfiomig_tracker_new_ops(&ops, p, p, &made, ERRP); break;
+	case OPS: result = vfiomig_tracker_new_ops(p, p, NULL, &made, ERRP); break;
 	default: result = vfiomig_tracker_harvest(t, p, NULL, ERRP);
 	}
 	vfiomig_tracker_free(made);
@@ -337,7 +351,7 @@ static int try_input(enum input which, void *p)
 
 static void inputs(enum input which)
 {
-	static const uint32_t sizes[] = {0, 1, 4, 7, 8, 12, 16, 24, 31, 32, 33, 40, 55, 56, 57, 71, 72, 73, 80, 200, 4096};
+	static const uint32_t sizes[] = {0, 1, 4, 7, 8, 12, 16, 24, 31, 32, 33, 40, 55, 56, 57, 71, 72, 73, 80, 88, 96, 200, 4096};
 	struct vfiomig_tracker_options o;
 	struct vfiomig_tracker_ops ops;
 	struct vfiomig_harvest_request rq;

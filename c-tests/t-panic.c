@@ -61,6 +61,10 @@ static int64_t call_tracker(const char *name, struct vfiomig_error **errp)
 	struct vfiomig_tracker_info info;
 
 	VFIOMIG_INIT(&info);
+	IS(vfiomig_tracker_add_device) return vfiomig_tracker_add_device(t, d, errp);
+	IS(vfiomig_tracker_add_hwpt) return vfiomig_tracker_add_hwpt(t, 1, errp);
+	IS(vfiomig_tracker_remove_device) return vfiomig_tracker_remove_device(t, d, errp);
+	IS(vfiomig_tracker_remove_hwpt) return vfiomig_tracker_remove_hwpt(t, 1, errp);
 	IS(vfiomig_tracker_get_info) return vfiomig_tracker_get_info(t, &info, errp);
 	IS(vfiomig_tracker_harvest) return vfiomig_tracker_harvest(t, NULL, NULL, errp);
 	IS(vfiomig_tracker_map) return vfiomig_tracker_map(t, &m, 1, errp);

@@ -114,6 +114,8 @@
 #define VFIOMIG_HAVE_REPORT_TEXT 1
 #define VFIOMIG_HAVE_SET_LOG 1
 #define VFIOMIG_HAVE_STATE_NAME 1
+#define VFIOMIG_HAVE_TRACKER_ADD_DEVICE 1
+#define VFIOMIG_HAVE_TRACKER_ADD_HWPT 1
 #define VFIOMIG_HAVE_TRACKER_FREE 1
 #define VFIOMIG_HAVE_TRACKER_GET_INFO 1
 #define VFIOMIG_HAVE_TRACKER_HARVEST 1
@@ -121,6 +123,8 @@
 #define VFIOMIG_HAVE_TRACKER_MAP 1
 #define VFIOMIG_HAVE_TRACKER_NEW 1
 #define VFIOMIG_HAVE_TRACKER_NEW_OPS 1
+#define VFIOMIG_HAVE_TRACKER_REMOVE_DEVICE 1
+#define VFIOMIG_HAVE_TRACKER_REMOVE_HWPT 1
 #define VFIOMIG_HAVE_TRACKER_START 1
 #define VFIOMIG_HAVE_TRACKER_STOP 1
 #define VFIOMIG_HAVE_TRACKER_UNMAP 1
@@ -478,6 +482,11 @@
 #define VFIOMIG_TRACKER_F_EVERYTHING 16
 
 /**
+ * aperture and aperture_count are given.
+ */
+#define VFIOMIG_TRACKER_F_APERTURE 32
+
+/**
  * No log: everything that is mapped is dirty at each harvest.
  */
 #define VFIOMIG_TRACKER_EVERYTHING 1
@@ -509,7 +518,8 @@
 
 /**
  * vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
- * first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen.
+ * first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen. Of another log it
+ * shows while that cannot be read again and again, and goes when it can; `why` has the reason.
  */
 #define VFIOMIG_TRACKER_PERPETUAL 1
 
@@ -1007,7 +1017,8 @@ struct vfiomig_tracker_options {
    */
   const char *name;
   /**
-   * Every device behind the address space. A log of their own is used only if each of them has one.
+   * Every device behind the address space. A log of their own is used only if each of them has one. More can come and go later:
+   * vfiomig_tracker_add_device().
    */
   struct vfiomig_device *const *devices;
   /**
@@ -1042,6 +1053,16 @@ struct vfiomig_tracker_options {
    * Threads that work side by side within a call; 0: one per source within reason, 1: none.
    */
   uint32_t max_workers;
+  /**
+   * Where mappings will be, in units of 4096: logs of devices and of the VMM are started for these ranges, so that no mapping
+   * in them restarts a log. For guests with an IOMMU of their own: its address width as one range. They may overlap; what is
+   * mapped elsewhere is logged as well. Counts only with VFIOMIG_TRACKER_F_APERTURE.
+   */
+  const struct vfiomig_range *aperture;
+  /**
+   * How many.
+   */
+  size_t aperture_count;
 };
 
 /**
@@ -1933,8 +1954,12 @@ int64_t vfiomig_bitmap_rescale(uint64_t *dst,
  *
  * The tracker refers to its devices. One that is freed counts as a log that cannot be read.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options). Threads: any. Blocks: in the kernel, and in callbacks of
- * the devices. Since: 0.1
+ * Reading a log clears it, so a log has one tracker: a device handle, a page table of an iommufd, or a container that another
+ * tracker of this process has is refused until that is freed. Descriptors are known by their number: a copy made by dup() is
+ * not recognised, and would lose dirty pages.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), BUSY (another tracker has a log). Threads: any. Blocks: in
+ * the kernel, and in callbacks of the devices. Since: 0.1
  */
 int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
                         struct vfiomig_tracker **out,
@@ -1942,9 +1967,10 @@ int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
 
 /**
  * Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is handed to each function and never
- * touched. Of the options name, devices, page_size and max_workers count; another log beside it is refused.
+ * touched. Of the options name, devices, aperture, page_size and max_workers count; another log beside it is refused.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options). Threads: any. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), BUSY (another tracker has the same functions with the same
+ * opaque). Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_tracker_new_ops(const struct vfiomig_tracker_ops *ops,
                             void *opaque,
@@ -1973,6 +1999,8 @@ int vfiomig_tracker_get_info(const struct vfiomig_tracker *t,
 /**
  * Tells DMA mappings, each as it was mapped, after it was mapped. All or none are taken. While tracking a new one counts as
  * dirty once. A log that does not hold it is started anew, and that makes everything dirty once, unless its device stands still.
+ * Logs hold the aperture of the options, and else what is mapped, rounded out generously. A log that cannot be started anew or
+ * read makes room for the next one that can.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (not in units of 4096; -EEXIST: overlaps a mapping), BUSY (-EDEADLK: from a callback
  * of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
@@ -1983,8 +2011,9 @@ int vfiomig_tracker_map(struct vfiomig_tracker *t,
                         struct vfiomig_error **errp);
 
 /**
- * Starts to track; do so before any RAM is sent. Counted: only the first start begins a log, a later one restarts nothing. A log
- * that starts but cannot be read is found out here, and the next one is taken; vfiomig_tracker_get_info() says so.
+ * Starts to track; do so before any RAM is sent. Counted: only the first start begins a log, a later one restarts nothing that
+ * works. A log that starts but cannot be read is found out here, and the next one is taken; vfiomig_tracker_get_info() says so. A
+ * later start gives the better ones another chance; if one works it is taken, and everything is dirty once.
  *
  * Returns: 0 or -errno. Errors: BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel.
  * Since: 0.1
@@ -2001,6 +2030,52 @@ int vfiomig_tracker_start(struct vfiomig_tracker *t,
  */
 int vfiomig_tracker_stop(struct vfiomig_tracker *t,
                          struct vfiomig_error **errp);
+
+/**
+ * A device was plugged in behind the address space of the tracker. While tracking its log is started, and everything is dirty
+ * once: nobody knows what it wrote until then. If it keeps no log of its own the tracker takes the next one for all. A device
+ * with a page table of its own needs vfiomig_tracker_add_hwpt() as well, where page tables are used.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL; -EEXIST: it is in the tracker), BUSY (another tracker has its log; -EDEADLK: from
+ * a callback of the tracker). Threads: tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+ */
+int vfiomig_tracker_add_device(struct vfiomig_tracker *t,
+                               struct vfiomig_device *d,
+                               struct vfiomig_error **errp);
+
+/**
+ * A device was unplugged, and writes no more. What its log holds is read and kept for the harvest that asks, and the log is
+ * stopped; no other log is touched, and none is restarted. Call it before vfiomig_device_free(): what a freed device wrote last
+ * is unknown, so everything is dirty then.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
+ * tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+ */
+int vfiomig_tracker_remove_device(struct vfiomig_tracker *t,
+                                  struct vfiomig_device *d,
+                                  struct vfiomig_error **errp);
+
+/**
+ * A hardware page table with dirty tracking came, to which a device of the address space is attached. While page tables are read
+ * its tracking is switched on, and everything is dirty once.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, no VFIOMIG_TRACKER_F_HWPT; -EEXIST: it is in the tracker), BUSY (another tracker
+ * has it; -EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t,
+                             uint32_t hwpt,
+                             struct vfiomig_error **errp);
+
+/**
+ * A hardware page table goes: no device is attached to it any more. What it holds is read and kept, and its tracking is switched
+ * off; nothing else is touched. Call it before it is destroyed.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
+ * tracker. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_tracker_remove_hwpt(struct vfiomig_tracker *t,
+                                uint32_t hwpt,
+                                struct vfiomig_error **errp);
 
 /**
  * Reads the log, clears it, and gives what was asked for. All of the log is read, for kernels clear more than was asked; what was

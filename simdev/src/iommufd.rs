@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vfiomig::error::Errno;
-use vfiomig::transport::iommufd as api;
+use vfiomig::transport::{Identity, iommufd as api};
 
 const ENABLE: u32 = 1;
 const NO_CLEAR: u32 = 1;
@@ -273,6 +273,10 @@ impl Iommufd {
 }
 
 impl api::Iommufd for Iommufd {
+    fn identity(&self) -> Option<Identity> {
+        Some(Identity::of(&self.0))
+    }
+
     fn set_dirty_tracking(&self, argument: &mut [u8]) -> Result<(), Errno> {
         self.set_dirty(argument).map_err(Errno::new)
     }

@@ -10,6 +10,7 @@ use crate::watch::Watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vfiomig::error::Errno;
+use vfiomig::transport::Identity;
 use vfiomig::transport::type1::Container;
 
 const INFO_SIZE: usize = 24;
@@ -372,6 +373,10 @@ impl Type1 {
 }
 
 impl Container for Type1 {
+    fn identity(&self) -> Option<Identity> {
+        Some(Identity::of(&self.0))
+    }
+
     fn info(&self, info: &mut [u8]) -> Result<(), Errno> {
         self.get_info(info).map_err(Errno::new)
     }

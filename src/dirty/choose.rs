@@ -1,19 +1,24 @@
 //! Which log a tracker reads, and why: the devices' own if every one has one, else the page tables', else the container's, else
 //! none (protocol.md section 4.3). A choice that turns out not to work when it is started makes room for the next.
 
+use super::claim::{Claim, LogId};
 use super::everything::Everything;
 use super::hwpt::Hwpt;
 use super::log::{Kind, Log, UnmapOrder};
 use super::pfns::PfnLog;
 use super::ranged::Ranged;
-use super::tracker::Options;
+use super::ranges::Span;
 use super::type1::Type1;
 use crate::device::Device;
 use crate::device::dirty::OwnLog;
 use crate::error::{Errno, Result};
 use crate::log::log;
-use crate::transport::type1::ability;
+use crate::transport::Identity;
+use crate::transport::iommufd::Iommufd;
+use crate::transport::tracker_ops::LogFunctions;
+use crate::transport::type1::{Ability, Container};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One log with what is known of its health.
@@ -26,21 +31,24 @@ pub(crate) struct Source {
     pub waits: bool,
     /// Why it could not be read the last time, as the log of messages was told.
     pub trouble: Option<Errno>,
+    /// It could not be read the time before, either.
+    pub lasting: bool,
+    pub claim: Claim,
 }
 
 impl Source {
+    #[cfg(test)]
     pub fn new(log: impl Log + 'static) -> Self {
-        Source {
-            any_thread: log.any_thread(),
-            log: Mutex::new(Box::new(log)),
-            failed: None,
-            waits: true,
-            trouble: None,
-        }
+        Source::of(Box::new(log), LogId::Nothing, "").unwrap()
     }
-}
 
-impl Source {
+    /// Takes the log for the tracker `name`.
+    fn of(log: Box<dyn Log>, id: LogId, name: &str) -> Result<Self> {
+        let claim = Claim::new(id, &log.describe(), name)?;
+        let any_thread = log.any_thread();
+        Ok(Source { any_thread, log: Mutex::new(log), failed: None, waits: true, trouble: None, lasting: false, claim })
+    }
+
     /// How reading it went. A condition that lasts is told when it begins and when it is over.
     pub fn note(&mut self, name: &str, trouble: Option<Errno>) {
         let what = || self.log.lock().describe();
@@ -51,7 +59,19 @@ impl Source {
             (Some(_), None) => log!(Info, "{name}: {}: it can be read again", what()),
             _ => {}
         }
+        self.lasting = self.trouble.is_some() && trouble.is_some();
         self.trouble = trouble;
+    }
+
+    /// It is started, or over: nothing is known of it.
+    pub fn forget(&mut self) {
+        (self.failed, self.trouble, self.lasting) = (None, None, false);
+    }
+
+    /// What is wrong with it, in words.
+    pub fn complaint(&self) -> Option<String> {
+        let errno = self.failed.or(self.trouble)?;
+        Some(format!("{}: {errno}", self.log.lock().describe()))
     }
 }
 
@@ -61,79 +81,158 @@ pub(crate) struct Choice {
     pub sources: Vec<Source>,
     /// Why this one and none before it.
     pub why: String,
+    /// Why it did not work when it was tried.
+    pub against: Option<String>,
     pub unmap_order: UnmapOrder,
 }
 
-fn choice(kind: Kind, sources: Vec<Source>) -> Choice {
-    let unmap_order = match kind {
-        Kind::Type1 => UnmapOrder::Together,
-        Kind::Hwpt => UnmapOrder::ReadThenUnmap,
-        Kind::DmaLog | Kind::Draft | Kind::Ops | Kind::Everything => UnmapOrder::UnmapThenRead,
-    };
-    Choice { kind, sources, why: String::new(), unmap_order }
+/// What logs are made from.
+pub(crate) struct Members {
+    /// Every device behind the address space.
+    pub devices: Vec<Arc<Device>>,
+    /// There were some: an empty list means that nobody writes, not that nobody is known.
+    pub had_devices: bool,
+    pub container: Option<Arc<dyn Container>>,
+    /// What the container said of its log when it was asked, once.
+    pub ability: std::result::Result<Option<Ability>, Errno>,
+    pub hwpts: Option<(Arc<dyn Iommufd>, Vec<u32>)>,
+    pub functions: Option<Arc<dyn LogFunctions>>,
+    pub no_device_log: bool,
+    pub everything: bool,
+    /// Where mappings will be.
+    pub aperture: Vec<Span>,
 }
 
-fn own_logs(devices: &[Arc<Device>]) -> std::result::Result<Choice, String> {
-    let mut sources = Vec::new();
-    let mut all_draft = true;
+/// How one source is made.
+enum Spec {
+    Dma(Arc<Device>),
+    Pfns(Arc<Device>),
+    Hwpt(Arc<dyn Iommufd>, u32),
+    Type1(Arc<dyn Container>, Ability),
+    Ops(Arc<dyn LogFunctions>),
+    Everything,
+}
+
+/// A choice before its sources are made.
+pub(crate) struct Plan {
+    kind: Kind,
+    specs: Vec<Spec>,
+    why: String,
+}
+
+impl Spec {
+    fn id(&self) -> LogId {
+        match self {
+            Spec::Dma(device) | Spec::Pfns(device) => LogId::Device(Identity::of(device)),
+            Spec::Hwpt(iommufd, id) => LogId::Hwpt(iommufd.identity().unwrap_or(Identity::of(iommufd)), *id),
+            Spec::Type1(container, _) => LogId::Container(container.identity().unwrap_or(Identity::of(container))),
+            Spec::Ops(functions) => functions.identity().map_or(LogId::Nothing, LogId::Functions),
+            Spec::Everything => LogId::Nothing,
+        }
+    }
+
+    fn make(&self, aperture: &[Span]) -> Box<dyn Log> {
+        match self {
+            Spec::Dma(device) => Box::new(Ranged::new(Arc::clone(device), aperture)),
+            Spec::Pfns(device) => Box::new(PfnLog::new(Arc::clone(device))),
+            Spec::Hwpt(iommufd, id) => Box::new(Hwpt::new(Arc::clone(iommufd), *id)),
+            Spec::Type1(container, ability) => Box::new(Type1::new(Arc::clone(container), *ability)),
+            Spec::Ops(functions) => Box::new(Ranged::new(Arc::clone(functions), aperture)),
+            Spec::Everything => Box::new(Everything),
+        }
+    }
+}
+
+fn own_logs(devices: &[Arc<Device>]) -> std::result::Result<Plan, String> {
+    let mut specs = Vec::new();
+    let mut kind = if devices.is_empty() { Kind::DmaLog } else { Kind::Draft };
     for device in devices {
         match device.own_log() {
             Some(OwnLog::Dma) => {
-                sources.push(Source::new(Ranged::new(Arc::clone(device))));
-                all_draft = false;
+                specs.push(Spec::Dma(Arc::clone(device)));
+                kind = Kind::DmaLog;
             }
-            Some(OwnLog::Pfns) => sources.push(Source::new(PfnLog::new(Arc::clone(device)))),
+            Some(OwnLog::Pfns) => specs.push(Spec::Pfns(Arc::clone(device))),
             None => return Err(format!("{} keeps no log of its own", device.name())),
         }
     }
-    Ok(choice(if all_draft { Kind::Draft } else { Kind::DmaLog }, sources))
+    Ok(Plan { kind, specs, why: String::new() })
 }
 
-/// What can be tried, best first; the last one cannot fail. An error is one of the caller's own functions or descriptors.
-pub(crate) fn choices(options: &mut Options) -> Result<Vec<Choice>> {
-    let mut all: Vec<Choice> = Vec::new();
+/// What can be tried, best first; the last one cannot fail.
+pub(crate) fn plans(members: &Members) -> Vec<Plan> {
+    let mut all: Vec<Plan> = Vec::new();
     let mut against: Vec<String> = Vec::new();
-    if options.everything {
+    let mut plan = |kind, specs| all.push(Plan { kind, specs, why: String::new() });
+    if members.everything {
         against.push("asked for by the caller".to_string());
-    } else if let Some(functions) = options.functions.take() {
-        all.push(choice(Kind::Ops, vec![Source::new(Ranged::new(functions))]));
+    } else if let Some(functions) = &members.functions {
+        plan(Kind::Ops, vec![Spec::Ops(Arc::clone(functions))]);
     } else {
-        if options.no_device_log {
+        if members.no_device_log {
             against.push("logs of devices are switched off".to_string());
-        } else if options.devices.is_empty() {
+        } else if members.devices.is_empty() && !members.had_devices {
             against.push("no device was named".to_string());
         } else {
-            match own_logs(&options.devices) {
-                Ok(choice) => all.push(choice),
+            match own_logs(&members.devices) {
+                Ok(own) => plan(own.kind, own.specs),
                 Err(text) => against.push(text),
             }
         }
-        if let Some((iommufd, hwpts)) = &options.hwpts {
-            let sources = hwpts.iter().map(|&id| Source::new(Hwpt::new(Arc::clone(iommufd), id))).collect();
-            all.push(choice(Kind::Hwpt, sources));
+        if let Some((iommufd, hwpts)) = &members.hwpts {
+            plan(Kind::Hwpt, hwpts.iter().map(|&id| Spec::Hwpt(Arc::clone(iommufd), id)).collect());
         }
-        if let Some(container) = &options.container {
-            match ability(&**container) {
-                Ok(Some(ability)) => {
-                    let log = Type1::new(Arc::clone(container), ability);
-                    all.push(choice(Kind::Type1, vec![Source::new(log)]));
-                }
-                Ok(None) => against.push("the container keeps no log".to_string()),
-                Err(errno) => against.push(format!("asking the container failed: {errno}")),
+        match (&members.container, members.ability) {
+            (None, _) => {}
+            (Some(container), Ok(Some(ability))) => {
+                plan(Kind::Type1, vec![Spec::Type1(Arc::clone(container), ability)]);
             }
+            (Some(_), Ok(None)) => against.push("the container keeps no log".to_string()),
+            (Some(_), Err(errno)) => against.push(format!("asking the container failed: {errno}")),
         }
-        if all.is_empty() && options.hwpts.is_none() && options.container.is_none() {
+        if members.hwpts.is_none() && members.container.is_none() && all.is_empty() {
             against.push("neither a container nor page tables were named".to_string());
         }
     }
-    all.push(choice(Kind::Everything, vec![Source::new(Everything)]));
+    all.push(Plan { kind: Kind::Everything, specs: vec![Spec::Everything], why: String::new() });
     let against = against.join("; ");
-    for choice in &mut all {
-        choice.why = match choice.kind {
+    for plan in &mut all {
+        plan.why = match plan.kind {
             Kind::Ops => "kept by the VMM".to_string(),
             Kind::DmaLog | Kind::Draft => "every device behind the address space keeps a log of its own".to_string(),
             _ => against.clone(),
         };
     }
-    Ok(all)
+    all
+}
+
+/// The sources of `plans` that `old` has not, taken for the tracker `name`.
+pub(crate) fn missing(plans: &[Plan], old: &[Choice], aperture: &[Span], name: &str) -> Result<VecDeque<Source>> {
+    let has = |id| old.iter().flat_map(|choice| &choice.sources).any(|source| source.claim.id() == id);
+    let specs = plans.iter().flat_map(|plan| &plan.specs);
+    let missing = specs.filter(|spec| spec.id() == LogId::Nothing || !has(spec.id()));
+    missing.map(|spec| Source::of(spec.make(aperture), spec.id(), name)).collect()
+}
+
+/// The choices, with the sources that there are and those that were missing; and the sources that are in none of them.
+pub(crate) fn choices(plans: Vec<Plan>, old: Vec<Choice>, mut missing: VecDeque<Source>) -> (Vec<Choice>, Vec<Source>) {
+    let mut old: Vec<Source> = old.into_iter().flat_map(|choice| choice.sources).collect();
+    let mut source = |spec: &Spec| {
+        let known = |source: &Source| spec.id() != LogId::Nothing && source.claim.id() == spec.id();
+        match old.iter().position(known) {
+            Some(at) => Some(old.swap_remove(at)),
+            None => missing.pop_front(),
+        }
+    };
+    let choice = |plan: Plan| {
+        let unmap_order = match plan.kind {
+            Kind::Type1 => UnmapOrder::Together,
+            Kind::Hwpt => UnmapOrder::ReadThenUnmap,
+            Kind::DmaLog | Kind::Draft | Kind::Ops | Kind::Everything => UnmapOrder::UnmapThenRead,
+        };
+        let sources = plan.specs.iter().filter_map(&mut source).collect();
+        Choice { kind: plan.kind, sources, why: plan.why, against: None, unmap_order }
+    };
+    let choices = plans.into_iter().map(choice).collect();
+    (choices, old)
 }

@@ -152,9 +152,10 @@ pub(crate) trait Log: Send {
     /// The requests that read the whole log once, or the part of it that holds `within`.
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read>;
 
-    /// A harvest begins: its reads come next, and what they wait for comes out of its patience.
-    fn begin(&mut self, patience: &Arc<Patience>) {
-        let _ = patience;
+    /// A harvest begins: its reads come next, and what they wait for comes out of its patience. `all_dirty`: so far every read
+    /// told every mapped page dirty.
+    fn begin(&mut self, patience: &Arc<Patience>, all_dirty: bool) {
+        let _ = (patience, all_dirty);
     }
 
     /// Sets the bits of what was written and clears the log, unless `keep`.

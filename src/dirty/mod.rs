@@ -2,9 +2,10 @@
 //! losing a page.
 //!
 //! May import: device, workers, transport, error, gate, log. Follows: DESIGN.md section 7, protocol.md sections 1.3, 3.8 and 4.
-//! `tracker` is one address space; `choose` picks its log, one file per kind of log; `harvest` is the call, `reading` reads,
-//! `spot` puts together what several logs say of one range, `deliver` gives, `leftover` keeps what was read but not asked for,
-//! `book` whose it is, and `parts` is the rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
+//! `tracker` is one address space; `choose` picks its log, one file per kind of log; `claim` keeps two trackers from one log, and
+//! `join` is for what is plugged in later; `harvest` is the call, `reading` reads, `spot` puts together what several logs say of
+//! one range, `deliver` gives, `leftover` keeps what was read but not asked for, `book` whose it is, and `parts` is the
+//! rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
 
 #[forbid(unsafe_code)]
 pub mod bitmap;
@@ -15,6 +16,8 @@ mod book;
 #[forbid(unsafe_code)]
 mod choose;
 #[forbid(unsafe_code)]
+mod claim;
+#[forbid(unsafe_code)]
 mod convert;
 #[forbid(unsafe_code)]
 mod deliver;
@@ -24,6 +27,8 @@ mod everything;
 mod harvest;
 #[forbid(unsafe_code)]
 mod hwpt;
+#[forbid(unsafe_code)]
+mod join;
 #[forbid(unsafe_code)]
 mod leftover;
 #[forbid(unsafe_code)]

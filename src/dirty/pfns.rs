@@ -50,7 +50,7 @@ impl Log for PfnLog {
         maps.reads(within.unwrap_or(all), READ_SHIFT, false, 1).into_iter().map(whole).collect()
     }
 
-    fn begin(&mut self, patience: &Arc<Patience>) {
+    fn begin(&mut self, patience: &Arc<Patience>, _all_dirty: bool) {
         self.patience = Arc::clone(patience);
     }
 

@@ -64,7 +64,7 @@ impl Keeper for Arc<Device> {
     }
 }
 
-impl Keeper for Box<dyn LogFunctions> {
+impl Keeper for Arc<dyn LogFunctions> {
     fn describe(&self) -> String {
         "log of the VMM".to_string()
     }
@@ -88,6 +88,8 @@ impl Keeper for Box<dyn LogFunctions> {
 /// The log and what it was started for.
 pub(crate) struct Ranged<K> {
     keeper: K,
+    /// Where mappings will be, as the VMM said.
+    aperture: Vec<Span>,
     /// Ranges as START took them; empty while nothing is mapped, for no log starts without a range (L1).
     held: SpanSetList,
     /// The page of the last start.
@@ -117,9 +119,10 @@ impl SpanSetList {
 }
 
 impl<K: Keeper> Ranged<K> {
-    pub fn new(keeper: K) -> Self {
+    pub fn new(keeper: K, aperture: &[Span]) -> Self {
         Ranged {
             keeper,
+            aperture: aperture.to_vec(),
             held: SpanSetList::default(),
             shift: 12,
             running: false,
@@ -132,8 +135,14 @@ impl<K: Keeper> Ranged<K> {
 
     /// Whole pages of `1 << shift` around everything that is mapped, and more where that is allowed, in at most `most` ranges.
     fn ranges(&self, maps: &Maps, shift: u32, most: usize) -> Vec<Span> {
-        let out = if self.granule == 0 { shift } else { self.granule.max(shift.saturating_add(PART_SHIFT)) };
-        let mut wanted: SpanSet = maps.mapped.iter().map(|span| span.aligned_out(out.min(63))).collect();
+        let words = shift.saturating_add(PART_SHIFT).min(63);
+        let generous = self.granule != 0;
+        let aperture = self.aperture.iter().filter(|_| generous).map(|span| span.aligned_out(words));
+        let mut wanted: SpanSet = aperture.collect();
+        let out = if generous { self.granule.max(words) } else { shift };
+        for span in maps.mapped.iter().filter(|&span| !generous || !wanted.contains(span)).collect::<Vec<_>>() {
+            wanted.insert(span.aligned_out(out));
+        }
         wanted.remove(top(shift));
         let wanted: Vec<Span> = wanted.iter().collect();
         let folded = fold(&wanted, most);
@@ -359,7 +368,7 @@ mod tests {
 
     fn started(most: usize, page: u64, list: &[(u64, u64)]) -> (Ranged<&'static Fake>, &'static Fake) {
         let fake = fake(most, page);
-        let mut log = Ranged::new(fake);
+        let mut log = Ranged::new(fake, &[]);
         log.start(&maps(list), 4096).unwrap();
         (log, fake)
     }
@@ -433,7 +442,7 @@ mod tests {
     fn an_answer_that_is_no_page_is_refused_and_stopped() {
         for page in [1 << 63 | 1, 3 << 20] {
             let fake = fake(256, page);
-            assert_eq!(Ranged::new(fake).start(&maps(&[(0, 0x1000)]), 4096).unwrap_err().get(), libc::EPROTO);
+            assert_eq!(Ranged::new(fake, &[]).start(&maps(&[(0, 0x1000)]), 4096).unwrap_err().get(), libc::EPROTO);
             assert_eq!(*fake.stops.lock().unwrap(), 1);
         }
     }

@@ -132,7 +132,6 @@ impl SpanSet {
         self.within(span).map(|(_, part)| part)
     }
 
-    #[cfg(test)]
     pub fn contains(&self, span: Span) -> bool {
         self.within(span).any(|(whole, _)| whole.contains(span))
     }

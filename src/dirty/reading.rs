@@ -121,7 +121,7 @@ fn prepare(parts: &mut [Part<'_>], within: Option<Span>, patience: &Arc<Patience
     for (part, Part { sources, book, .. }) in parts.iter_mut().enumerate() {
         for (source, state) in sources.iter_mut().enumerate() {
             let log = state.log.get_mut();
-            log.begin(patience);
+            log.begin(patience, book.all_dirty == Some(true));
             for span in log.blind(&book.maps) {
                 if let Some(span) = within.map_or(Some(span), |within| span.intersect(within)) {
                     book.left.add(span);

@@ -1,12 +1,12 @@
 //! The dirty log of one address space: what is mapped, which log is read, whether it runs.
 
-use super::choose::{Choice, Source, choices};
+use super::choose::{Choice, Members, Source, choices, missing, plans};
 use super::deliver::Deliverer;
-use super::harvest::{Part, Tally, check_reading};
+use super::harvest::{Found, Part, Tally, check_reading};
 use super::leftover::Leftover;
-use super::log::{Kind, Maps};
+use super::log::{Kind, Log, Maps};
 use super::ranges::{Range, Span};
-use super::reading::{mark, read_all, restart};
+use super::reading::{mark, read_all};
 use super::scratch::Pool;
 use super::{UNIT, UNIT_SHIFT};
 use crate::device::Device;
@@ -15,7 +15,7 @@ use crate::gate::{Gate, Level, Pass};
 use crate::log::log;
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
-use crate::transport::type1::Container;
+use crate::transport::type1::{Container, ability};
 use crate::workers;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -43,6 +43,9 @@ pub struct Options {
     pub no_device_log: bool,
     /// Use no log at all.
     pub everything: bool,
+    /// Where mappings will be: logs of devices and of the VMM are started for these ranges, so that no mapping in them restarts
+    /// one. They may overlap; multiples of 4096. Empty: what is mapped, rounded out.
+    pub aperture: Vec<Range>,
     /// Smallest page that the VMM cares about, in bytes: a hint to logs that have a choice. `None`: the finest.
     pub page_size: Option<u64>,
     /// Threads that work side by side; 0: one per source within reason. 1: none.
@@ -122,63 +125,81 @@ pub(crate) struct Inner {
     pub pool: Pool,
     pub page_size: u64,
     pub max_workers: usize,
-    pub container: Option<Arc<dyn Container>>,
+    pub members: Members,
     pub ioas: Option<(Arc<dyn Iommufd>, u32)>,
     users: u32,
     /// How many of them are migrations, whose starts nobody else takes back.
     holds: u32,
-    /// Why the choices before the active one did not work, when they were started.
-    against: String,
+    /// Something mapped was read since the start, or could have been: it is known whether the active choice works.
+    checked: bool,
     final_harvest: FinalHarvest,
 }
 
 /// One tracker. All functions but the getters wait for each other; a call from a callback of the same tracker is EDEADLK.
 pub struct Tracker {
     name: String,
-    devices: Vec<Arc<Device>>,
+    pub(super) devices: Mutex<Vec<Arc<Device>>>,
     everything: bool,
     gate: Gate<Inner>,
     info: Mutex<Info>,
 }
 
 impl Tracker {
-    /// Picks the log, and says which and why in [`info`](Self::info) and the log. Starts nothing.
-    pub fn new(mut options: Options) -> Result<Tracker> {
-        if options.name.len() > MAX_NAME {
-            return Err(Error::argument(format!("name: {} bytes, longer than {MAX_NAME}", options.name.len())));
+    /// Picks the log, and says which and why in [`info`](Self::info) and the log. Starts nothing. EBUSY: another tracker of this
+    /// process has one of the logs.
+    pub fn new(options: Options) -> Result<Tracker> {
+        let Options { name, devices, container, hwpts, ioas, functions, no_device_log, everything, .. } = options;
+        if name.len() > MAX_NAME {
+            return Err(Error::argument(format!("name: {} bytes, longer than {MAX_NAME}", name.len())));
         }
         let page_size = options.page_size.unwrap_or(UNIT);
         if !page_size.is_power_of_two() || !(UNIT..=1 << 30).contains(&page_size) {
             return Err(Error::argument(format!("page_size: {page_size:#x} is no power of two from 4 KiB to 1 GiB")));
         }
-        if options.hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty()) {
+        if hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty()) {
             return Err(Error::argument("hwpts: an iommufd without page tables"));
         }
-        let choices = choices(&mut options)?;
-        let ioas = options.hwpts.as_ref().map(|(iommufd, _)| Arc::clone(iommufd)).zip(options.ioas);
+        let mut aperture = Vec::with_capacity(options.aperture.len());
+        for (index, &range) in options.aperture.iter().enumerate() {
+            let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
+                let Range { iova, size } = range;
+                Error::argument(format!("aperture[{index}]: {iova:#x} + {size:#x} is not in units of 4096"))
+            })?;
+            aperture.push(span);
+        }
+        let ability = container.as_ref().map_or(Ok(None), |container| ability(&**container));
+        let ioas = hwpts.as_ref().map(|(iommufd, _)| Arc::clone(iommufd)).zip(ioas);
+        let members = Members {
+            had_devices: !devices.is_empty(),
+            devices: without_doubles(devices, Arc::ptr_eq),
+            container,
+            ability,
+            hwpts: hwpts.map(|(iommufd, ids)| (iommufd, without_doubles(ids, PartialEq::eq))),
+            functions: functions.map(Arc::from),
+            no_device_log,
+            everything,
+            aperture,
+        };
+        let plans = plans(&members);
+        let sources = missing(&plans, &[], &members.aperture, &name)?;
+        let devices = Mutex::new(members.devices.clone());
         let inner = Inner {
-            choices,
+            choices: choices(plans, Vec::new(), sources).0,
             active: 0,
-            book: Book { name: options.name.clone(), ..Book::default() },
+            book: Book { name: name.clone(), ..Book::default() },
             pool: Pool::default(),
             page_size,
             max_workers: options.max_workers,
-            container: options.container,
+            members,
             ioas,
             users: 0,
             holds: 0,
-            against: String::new(),
+            checked: false,
             final_harvest: FinalHarvest::NotOwed,
         };
         let info = inner.info();
-        log!(Info, "{}: {:?}: {}", options.name, info.kind, info.why);
-        Ok(Tracker {
-            name: options.name,
-            devices: options.devices,
-            everything: options.everything,
-            gate: Gate::new(Level::Tracker, inner),
-            info: Mutex::new(info),
-        })
+        log!(Info, "{name}: {:?}: {}", info.kind, info.why);
+        Ok(Tracker { name, devices, everything, gate: Gate::new(Level::Tracker, inner), info: Mutex::new(info) })
     }
 
     /// The name given in the options.
@@ -193,7 +214,7 @@ impl Tracker {
 
     /// Whether the tracker speaks for a device.
     pub fn covers(&self, device: &Arc<Device>) -> bool {
-        self.devices.iter().any(|known| Arc::ptr_eq(known, device))
+        self.devices.lock().iter().any(|known| Arc::ptr_eq(known, device))
     }
 
     /// Whether it was made to use no log: then it speaks for every device.
@@ -224,14 +245,15 @@ impl Tracker {
             inner.book.map(span, cookie);
         }
         if inner.users > 0 {
-            inner.extend(&self.name, &spans);
+            inner.extend(&spans);
         }
         self.done(&inner);
         Ok(())
     }
 
     /// Starts to track, before any RAM is sent (P14). Counted: only the first start begins a log, and none is restarted by a
-    /// later one. A log that does not work is found out here, and the next one is taken. *tracker; blocks in the kernel.*
+    /// later one; but logs that are better than the one that is read get another chance, and if one works it is taken, and
+    /// everything is dirty once. A log that does not work is found out here, and the next one is taken. *tracker; blocks in the kernel.*
     pub fn start(&self) -> Result<()> {
         self.start_in(&mut *self.enter()?)
     }
@@ -239,7 +261,9 @@ impl Tracker {
     fn start_in(&self, inner: &mut Inner) -> Result<()> {
         inner.users = inner.users.checked_add(1).ok_or_else(|| self.named(Error::order("started too often")))?;
         if inner.users == 1 {
-            inner.start(&self.name);
+            inner.start();
+        } else {
+            inner.try_better();
         }
         self.done(inner);
         Ok(())
@@ -277,7 +301,7 @@ impl Tracker {
         }
         inner.users = inner.users.saturating_sub(1);
         if inner.users == 0 {
-            inner.stop(&self.name);
+            inner.stop();
         }
         self.done(inner);
         Ok(())
@@ -305,7 +329,7 @@ impl Tracker {
         let mut inner = self.gate.enter_to_close().map_err(|denied| self.named(denied.of("tracker")))?;
         inner.users = 0;
         // Also what a stop could not stop.
-        inner.stop(&self.name);
+        inner.stop();
         self.done(&inner);
         drop(inner.close());
         Ok(())
@@ -368,23 +392,33 @@ impl Inner {
         }
     }
 
-    /// Any log may find everything dirty for a while; only a container that never told otherwise goes on like that (T5).
+    /// Any log may find everything dirty for a while; a container that never told otherwise goes on like that (T5), and so does a
+    /// log that cannot be read again and again.
     pub fn is_perpetual(&self) -> bool {
-        match self.current().map(|choice| choice.kind) {
-            None | Some(Kind::Everything) => true,
-            Some(Kind::Type1) => self.book.all_dirty == Some(true),
-            Some(Kind::DmaLog | Kind::Hwpt | Kind::Draft | Kind::Ops) => false,
-        }
+        let broken =
+            |source: &Source| source.failed.is_some() || source.lasting && source.log.lock().restarts_after_error();
+        self.current().is_none_or(|choice| match choice.kind {
+            Kind::Everything => true,
+            Kind::Type1 => self.book.all_dirty == Some(true),
+            Kind::DmaLog | Kind::Hwpt | Kind::Draft | Kind::Ops => choice.sources.iter().any(broken),
+        })
     }
 
     fn info(&self) -> Info {
         let sources = self.current().map_or(&[][..], |choice| &choice.sources);
         let holds: Vec<(usize, u64)> = sources.iter().filter_map(|source| source.log.lock().holds()).collect();
         let kind = self.current().map_or(Kind::Everything, |choice| choice.kind);
-        let why = [self.current().map_or("", |choice| &choice.why), &self.against];
+        let against = self.choices.iter().take(self.active).filter_map(|choice| choice.against.clone());
+        let why = self.current().map(|choice| choice.why.clone()).into_iter().chain(against);
+        let why = why.chain(
+            sources
+                .iter()
+                .filter_map(Source::complaint)
+                .map(|text| text + "; everything is sent again until it comes back"),
+        );
         Info {
             kind,
-            why: why.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
+            why: why.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
             users: self.users,
             perpetual: self.is_perpetual(),
             failed_sources: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
@@ -395,121 +429,210 @@ impl Inner {
     }
 
     /// Takes the first choice that works; the last one always does.
-    fn start(&mut self, name: &str) {
+    fn start(&mut self) {
         self.book.clear();
-        for active in 0..self.choices.len() {
-            self.active = active;
-            match self.start_choice() {
-                Ok(()) => break,
-                Err(text) => {
-                    let kind = self.current().map(|choice| choice.kind);
-                    log!(Warning, "{name}: {kind:?} is not used: {text}");
-                    if !self.against.is_empty() {
-                        self.against.push_str("; ");
-                    }
-                    self.against.push_str(&text);
-                }
-            }
-        }
+        self.active = self.first_that_works(0..self.choices.len()).unwrap_or(0);
+        self.checked = !self.book.maps.mapped.is_empty();
     }
 
-    /// Starts all sources and reads a little of each; stops them again if one does not work.
-    fn start_choice(&mut self) -> std::result::Result<(), String> {
-        // Nobody wants to know it of any other log.
-        let container = self.current().is_some_and(|choice| choice.kind == Kind::Type1);
-        self.book.all_dirty = if container { None } else { Some(false) };
-        let page_size = self.page_size;
-        let max_workers = self.max_workers;
-        let Part { sources, book, pool, .. } = self.part();
-        let any: Vec<bool> = sources.iter().map(|source| source.any_thread).collect();
-        for source in &mut *sources {
-            source.failed = None;
+    /// A later start: what did not work before may do so now.
+    fn try_better(&mut self) {
+        self.switch(0..self.active);
+    }
+
+    /// The active choice does not work any more: takes another one that does. What worked before is not given up for no log at
+    /// all: it is tried again at each harvest.
+    pub(super) fn fall_back(&mut self) {
+        let (active, last) = (self.active, self.choices.len().saturating_sub(1));
+        let worked = self.checked;
+        if let Some(choice) = self.choices.get_mut(active) {
+            choice.against = choice.sources.iter().find_map(Source::complaint);
         }
-        let (shared, maps) = (&*sources, &book.maps);
-        let outcomes = workers::run(max_workers, &any, |index| {
+        self.switch((0..self.choices.len()).filter(|&other| other != active && !(worked && other == last)));
+        // Also if there is none: what it should have told is dirty.
+        mark(&mut self.book, None);
+    }
+
+    /// Makes the first of `candidates` that works the active choice. It knows nothing of the time before, so all is dirty.
+    pub(super) fn switch(&mut self, candidates: impl IntoIterator<Item = usize>) {
+        let Some(index) = self.first_that_works(candidates) else { return };
+        log!(Info, "{}: {:?} takes the place of {:?}", self.book.name, self.kind_of(index), self.kind_of(self.active));
+        self.halt(self.active);
+        self.active = index;
+        mark(&mut self.book, None);
+    }
+
+    /// Starts one of `candidates`.
+    fn first_that_works(&mut self, candidates: impl IntoIterator<Item = usize>) -> Option<usize> {
+        candidates.into_iter().find(|&index| match self.begin(index) {
+            Ok(()) => true,
+            Err(text) => {
+                log!(Warning, "{}: {:?} is not used: {text}", self.book.name, self.kind_of(index));
+                if let Some(choice) = self.choices.get_mut(index) {
+                    choice.against = Some(text);
+                }
+                false
+            }
+        })
+    }
+
+    fn kind_of(&self, index: usize) -> Option<Kind> {
+        self.choices.get(index).map(|choice| choice.kind)
+    }
+
+    /// Starts all sources of a choice and reads a little of each; stops them again if one does not work.
+    fn begin(&mut self, index: usize) -> std::result::Result<(), String> {
+        let Inner { choices, book, pool, page_size, max_workers, .. } = self;
+        let Some(choice) = choices.get_mut(index) else { return Err("there is none".to_string()) };
+        choice.sources.iter_mut().for_each(Source::forget);
+        let any: Vec<bool> = choice.sources.iter().map(|source| source.any_thread).collect();
+        let (shared, maps) = (&choice.sources, &book.maps);
+        let outcomes = workers::run(*max_workers, &any, |index| {
             let Some(source) = shared.get(index) else { return Ok(None) };
             let mut log = source.log.lock();
-            loop {
-                log.start(maps, page_size).map_err(|errno| format!("{}: start: {errno}", log.describe()))?;
-                match check_reading(&mut **log, maps, pool) {
-                    Err(_) if log.learnt() => {}
-                    Err(errno) => return Err(format!("{}: reading: {errno}", log.describe())),
-                    Ok(found) => return Ok(Some(found)),
-                }
-            }
+            let outcome = begin_log(&mut **log, maps, pool, *page_size);
+            outcome.map(Some).map_err(|(errno, what)| format!("{}: {what}: {errno}", log.describe()))
         });
-        let mut failed = None;
-        for outcome in outcomes {
-            match outcome {
-                Ok(Some(found)) => {
+        let found: std::result::Result<Vec<Option<Found>>, String> = outcomes.into_iter().collect();
+        match found {
+            Ok(found) => {
+                // Nobody wants to know it of any other log.
+                book.all_dirty = if choice.kind == Kind::Type1 { None } else { Some(false) };
+                for found in found.into_iter().flatten() {
                     book.saw(found.full);
                     found.keep(book, pool);
                 }
-                Ok(None) => {}
-                Err(text) => failed = failed.or(Some(text)),
+                choice.against = None;
+                Ok(())
             }
-        }
-        match failed {
-            None => Ok(()),
-            Some(text) => {
-                book.clear();
-                for source in sources {
-                    // One that was never started has nothing to stop.
-                    let _ = source.log.get_mut().stop();
-                }
+            Err(text) => {
+                self.halt(index);
                 Err(text)
             }
         }
     }
 
-    /// Stops all that runs, also what an earlier call could not stop. A log that a device stopped itself is no error (L8).
-    fn stop(&mut self, name: &str) {
-        for source in self.choices.iter_mut().flat_map(|choice| &mut choice.sources) {
-            (source.failed, source.trouble) = (None, None);
+    /// Stops the sources of a choice; those that do not run have nothing to stop.
+    fn halt(&mut self, index: usize) {
+        let name = &self.book.name;
+        if let Some(choice) = self.choices.get_mut(index) {
+            choice.sources.iter_mut().for_each(Source::forget);
+            stop_all(choice.sources.iter(), self.max_workers, name);
         }
-        let all = self.choices.iter().flat_map(|choice| &choice.sources);
-        let running: Vec<&Source> = all.filter(|source| source.log.lock().holds().is_some()).collect();
-        let any: Vec<bool> = running.iter().map(|source| source.any_thread).collect();
-        let outcomes: Vec<Option<(String, Errno)>> = workers::run(self.max_workers, &any, |index| {
-            let mut log = running.get(index)?.log.lock();
-            log.stop().err().map(|errno| (log.describe(), errno))
-        });
-        for (what, errno) in outcomes.into_iter().flatten() {
-            log!(Warning, "{name}: {what}: stop: {errno}; it is tried again at the next start, and at the end");
-        }
+    }
+
+    /// Stops all that runs, also what an earlier call could not stop.
+    fn stop(&mut self) {
+        let sources = self.choices.iter_mut().flat_map(|choice| &mut choice.sources);
+        sources.for_each(Source::forget);
+        stop_all(self.choices.iter().flat_map(|choice| &choice.sources), self.max_workers, &self.book.name);
         // The next start tries all of them again.
         (self.active, self.book.all_dirty) = (0, None);
-        self.against.clear();
+        self.choices.iter_mut().for_each(|choice| choice.against = None);
         self.final_harvest = FinalHarvest::NotOwed;
         self.book.clear();
         self.pool.release();
     }
 
-    /// New mappings while tracking: dirty once, and logs that do not hold them are started anew (P25).
-    fn extend(&mut self, name: &str, new: &[(Span, u64)]) {
+    /// New mappings while tracking: dirty once, and logs that do not hold them are started anew (P25). What was started with
+    /// nothing mapped is read now, for the first time.
+    fn extend(&mut self, new: &[(Span, u64)]) {
         for &(span, _) in new {
             self.book.left.add(span);
         }
+        let first = !self.checked;
+        let mut works = true;
         let Part { sources, pool, book, page_size } = self.part();
         for source in sources {
             let log = source.log.get_mut();
-            if !new.iter().any(|&(span, _)| log.needs_restart_for(span)) {
-                continue;
+            let restarts = new.iter().any(|&(span, _)| log.needs_restart_for(span));
+            if restarts {
+                let quiet = log.is_quiet();
+                if quiet {
+                    // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.
+                    let mut nobody = Deliverer::nobody();
+                    let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
+                    read_all(&mut [part], None, false, 1, &mut nobody, &mut Tally::default());
+                }
+                let outcome = begin_log(&mut **source.log.get_mut(), &book.maps, pool, page_size);
+                source.first_read(outcome, book, pool);
+                if !quiet || source.failed.is_some() {
+                    mark(book, None);
+                }
+            } else if first {
+                let log = &mut **source.log.get_mut();
+                let outcome = match check_reading(log, &book.maps, pool) {
+                    Err(_) if log.learnt() => begin_log(log, &book.maps, pool, page_size),
+                    outcome => outcome.map_err(|errno| (errno, "reading")),
+                };
+                source.first_read(outcome, book, pool);
             }
-            let quiet = log.is_quiet();
-            if quiet {
-                // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.
-                let mut nobody = Deliverer::nobody();
-                let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
-                read_all(&mut [part], None, false, 1, &mut nobody, &mut Tally::default());
+            works &= source.failed.is_none();
+        }
+        if !works {
+            self.fall_back();
+        }
+        self.checked |= !new.is_empty();
+    }
+}
+
+/// Starts a log, and reads a little of it; else why not, and what failed.
+pub(super) fn begin_log(
+    log: &mut dyn Log,
+    maps: &Maps,
+    pool: &Pool,
+    page_size: u64,
+) -> std::result::Result<Found, (Errno, &'static str)> {
+    loop {
+        log.start(maps, page_size).map_err(|errno| (errno, "start"))?;
+        match check_reading(log, maps, pool) {
+            Err(_) if log.learnt() => {}
+            outcome => return outcome.map_err(|errno| (errno, "reading")),
+        }
+    }
+}
+
+impl Source {
+    /// What came of a start while the others run.
+    pub(super) fn first_read(
+        &mut self,
+        outcome: std::result::Result<Found, (Errno, &'static str)>,
+        book: &mut Book,
+        pool: &Pool,
+    ) {
+        match outcome {
+            Ok(found) => {
+                book.saw(found.full);
+                found.keep(book, pool);
+                self.failed = None;
             }
-            restart(source, book, page_size);
-            if source.failed.is_some() {
-                source.note(name, source.failed);
-            }
-            if !quiet || source.failed.is_some() {
-                mark(book, None);
+            Err((errno, _)) => {
+                self.failed = Some(errno);
+                self.note(&book.name, self.failed);
             }
         }
     }
+}
+
+/// Stops those that run. A log that a device stopped itself is no error (L8).
+pub(super) fn stop_all<'a>(sources: impl Iterator<Item = &'a Source>, max_workers: usize, name: &str) {
+    let running: Vec<&Source> = sources.filter(|source| source.log.lock().holds().is_some()).collect();
+    let any: Vec<bool> = running.iter().map(|source| source.any_thread).collect();
+    let outcomes: Vec<Option<(String, Errno)>> = workers::run(max_workers, &any, |index| {
+        let mut log = running.get(index)?.log.lock();
+        log.stop().err().map(|errno| (log.describe(), errno))
+    });
+    for (what, errno) in outcomes.into_iter().flatten() {
+        log!(Warning, "{name}: {what}: stop: {errno}; it is tried again at the next start, and at the end");
+    }
+}
+
+fn without_doubles<T>(list: Vec<T>, same: impl Fn(&T, &T) -> bool) -> Vec<T> {
+    let mut once: Vec<T> = Vec::with_capacity(list.len());
+    for item in list {
+        if !once.iter().any(|known| same(known, &item)) {
+            once.push(item);
+        }
+    }
+    once
 }

@@ -2,6 +2,7 @@
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
+use crate::device::dirty::Patience;
 use crate::error::Errno;
 use crate::transport::type1::{self as requests, Ability, Container};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ pub(crate) struct Type1 {
     container: Arc<dyn Container>,
     ability: Ability,
     running: bool,
+    /// As long as everything is dirty each time (T5), strays of the kernel add nothing.
+    all_dirty: bool,
     /// Kernels before 7 read no range that ends at 2^64 (T3).
     top_is_blind: bool,
 }
@@ -19,7 +22,7 @@ const TOP: Span = Span { first: u64::MAX, last: u64::MAX };
 
 impl Type1 {
     pub fn new(container: Arc<dyn Container>, ability: Ability) -> Self {
-        Type1 { container, ability, running: false, top_is_blind: false }
+        Type1 { container, ability, running: false, all_dirty: false, top_is_blind: false }
     }
 
     fn shift(&self) -> u32 {
@@ -35,11 +38,11 @@ impl Type1 {
 }
 
 /// Mappings within `span` in groups that one bitmap of the container holds. One that ends at 2^64 is alone: where it is refused
-/// it takes no other with it.
-pub(crate) fn groups(maps: &Maps, span: Span, ability: Ability) -> Vec<Span> {
+/// it takes no other with it. `strays`: false dirt later does not matter.
+pub(crate) fn groups(maps: &Maps, span: Span, ability: Ability, strays: bool) -> Vec<Span> {
     let shift = Type1::group_shift(ability);
     // Where a mapping's bits begin within a word of the request Linux shifts them in its own bitmap, and tells strays later.
-    let step = ability.page_size.saturating_mul(64);
+    let step = if strays { 1 } else { ability.page_size.saturating_mul(64) };
     let Some((top, _)) = maps.overlapping(TOP).next().filter(|(top, _)| top.intersect(span).is_some()) else {
         return maps.reads(span, shift, true, step);
     };
@@ -57,7 +60,7 @@ impl Log for Type1 {
 
     fn start(&mut self, _maps: &Maps, _page_size: u64) -> Result<(), Errno> {
         requests::start(&*self.container)?;
-        (self.running, self.top_is_blind) = (true, false);
+        (self.running, self.all_dirty, self.top_is_blind) = (true, false, false);
         Ok(())
     }
 
@@ -71,9 +74,13 @@ impl Log for Type1 {
 
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
-        let groups = groups(maps, within.unwrap_or(all), self.ability);
+        let groups = groups(maps, within.unwrap_or(all), self.ability, self.all_dirty);
         let groups = groups.into_iter().filter(|group| group.last != u64::MAX || !self.top_is_blind);
         groups.map(|span| Read { span, shift: self.shift() }).collect()
+    }
+
+    fn begin(&mut self, _patience: &Arc<Patience>, all_dirty: bool) {
+        self.all_dirty = all_dirty;
     }
 
     fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {

@@ -45,7 +45,7 @@ impl Tracker {
             let text = format!("range: {iova:#x} + {size:#x} cuts the mapping {:#x} + {:#x}", cut.first, cut.bytes());
             return Err(self.named(Error::argument(text)));
         }
-        if matches!(unmap, Unmap::Library) && inner.container.is_none() && inner.ioas.is_none() {
+        if matches!(unmap, Unmap::Library) && inner.members.container.is_none() && inner.ioas.is_none() {
             let text = "unmap: the tracker has neither a container nor an IOAS to unmap from";
             return Err(self.named(Error::argument(text)));
         }
@@ -119,7 +119,7 @@ impl Step<'_, '_, '_, '_> {
     }
 
     fn unmap(&mut self, inner: &Inner) -> std::result::Result<(), Errno> {
-        match (&mut self.unmap, &inner.container, &inner.ioas) {
+        match (&mut self.unmap, &inner.members.container, &inner.ioas) {
             (Unmap::By(function), _, _) => function(self.span.range()),
             (Unmap::Library, Some(container), _) => plain_unmap(&**container, self.span),
             (Unmap::Library, None, Some((iommufd, ioas))) => {
@@ -131,8 +131,8 @@ impl Step<'_, '_, '_, '_> {
 
     /// One request of the container reads and unmaps (T7), in groups that its bitmap can hold.
     fn together(&mut self, inner: &mut Inner) -> std::result::Result<(), Errno> {
-        let Some(container) = inner.container.clone() else { return Err(Errno::new(libc::ENODEV)) };
-        let ability = match type1::ability(&*container) {
+        let Some(container) = inner.members.container.clone() else { return Err(Errno::new(libc::ENODEV)) };
+        let ability = match inner.members.ability {
             Ok(Some(ability)) => ability,
             // It had a log when the tracker was made.
             other => {
@@ -142,7 +142,7 @@ impl Step<'_, '_, '_, '_> {
             }
         };
         let Part { pool, book, .. } = inner.part();
-        for group in groups(&book.maps, self.span, ability) {
+        for group in groups(&book.maps, self.span, ability, false) {
             let read = Read { span: group, shift: ability.page_size.trailing_zeros() };
             self.tally.reads = self.tally.reads.saturating_add(1);
             let outcome = pool.take(read.words()).and_then(|mut pages| {

@@ -9,7 +9,7 @@ use super::sized::{Sized, check_out, copy_in, copy_out};
 use crate::dirty::{Kind, Mapping, Options, Range, Tracker};
 use crate::error::{Error, Result};
 use crate::transport::iommufd::{Iommufd, KernelIommufd};
-use crate::transport::tracker_ops::{LogOps, OpsLog};
+use crate::transport::tracker_ops::{LogOps, LogRange, OpsLog};
 use crate::transport::type1::{Container, KernelContainer};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
@@ -24,12 +24,15 @@ pub const VFIOMIG_TRACKER_F_IOAS: u32 = 0x4;
 pub const VFIOMIG_TRACKER_F_NO_DEVICE_LOG: u32 = 0x8;
 /// Use no log at all: everything that is mapped is dirty at each harvest.
 pub const VFIOMIG_TRACKER_F_EVERYTHING: u32 = 0x10;
+/// aperture and aperture_count are given.
+pub const VFIOMIG_TRACKER_F_APERTURE: u32 = 0x20;
 
 const TRACKER_FLAGS: u32 = VFIOMIG_TRACKER_F_TYPE1
     | VFIOMIG_TRACKER_F_HWPT
     | VFIOMIG_TRACKER_F_IOAS
     | VFIOMIG_TRACKER_F_NO_DEVICE_LOG
-    | VFIOMIG_TRACKER_F_EVERYTHING;
+    | VFIOMIG_TRACKER_F_EVERYTHING
+    | VFIOMIG_TRACKER_F_APERTURE;
 
 /// No log: everything that is mapped is dirty at each harvest.
 pub const VFIOMIG_TRACKER_EVERYTHING: u32 = 1;
@@ -50,7 +53,8 @@ const _: () = assert!(Kind::DmaLog as u32 == VFIOMIG_TRACKER_DMA_LOG && Kind::Hw
 const _: () = assert!(Kind::Draft as u32 == VFIOMIG_TRACKER_DRAFT && Kind::Ops as u32 == VFIOMIG_TRACKER_OPS);
 
 /// vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
-/// first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen.
+/// first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen. Of another log it
+/// shows while that cannot be read again and again, and goes when it can; `why` has the reason.
 pub const VFIOMIG_TRACKER_PERPETUAL: u32 = 0x1;
 
 /// Bytes of `why`, with its end.
@@ -80,7 +84,8 @@ pub struct vfiomig_tracker_options {
     pub flags: u32,
     /// For messages, at most 255 bytes, copied. NULL: "tracker".
     pub name: *const c_char,
-    /// Every device behind the address space. A log of their own is used only if each of them has one.
+    /// Every device behind the address space. A log of their own is used only if each of them has one. More can come and go later:
+    /// vfiomig_tracker_add_device().
     pub devices: *const *mut vfiomig_device,
     /// How many.
     pub device_count: usize,
@@ -98,6 +103,12 @@ pub struct vfiomig_tracker_options {
     pub ioas: u32,
     /// Threads that work side by side within a call; 0: one per source within reason, 1: none.
     pub max_workers: u32,
+    /// Where mappings will be, in units of 4096: logs of devices and of the VMM are started for these ranges, so that no mapping
+    /// in them restarts a log. For guests with an IOMMU of their own: its address width as one range. They may overlap; what is
+    /// mapped elsewhere is logged as well. Counts only with VFIOMIG_TRACKER_F_APERTURE.
+    pub aperture: *const LogRange,
+    /// How many.
+    pub aperture_count: usize,
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
@@ -106,7 +117,7 @@ unsafe impl Sized for vfiomig_tracker_options {
     const FLAGS: u32 = TRACKER_FLAGS;
 }
 
-const _: () = assert!(size_of::<vfiomig_tracker_options>() == 8 + 5 * size_of::<usize>() + 24);
+const _: () = assert!(size_of::<vfiomig_tracker_options>() == 8 + 7 * size_of::<usize>() + 24);
 
 // SAFETY: repr(C) with argsz and flags first, then pointers without padding; zeros are NULL pointers.
 unsafe impl Sized for LogOps {
@@ -202,6 +213,14 @@ unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<
         }
         options.ioas = Some(given.ioas);
     }
+    if has(VFIOMIG_TRACKER_F_APERTURE) {
+        // SAFETY: the contract of this function.
+        let ranges = unsafe { slice("aperture", given.aperture, given.aperture_count) }?;
+        if ranges.is_empty() {
+            return Err(Error::argument("aperture: VFIOMIG_TRACKER_F_APERTURE without ranges"));
+        }
+        options.aperture = ranges.iter().map(|range| Range { iova: range.iova, size: range.size }).collect();
+    }
     options.no_device_log = has(VFIOMIG_TRACKER_F_NO_DEVICE_LOG);
     options.everything = has(VFIOMIG_TRACKER_F_EVERYTHING);
     options.page_size = Some(given.page_size).filter(|&size| size != 0);
@@ -228,8 +247,12 @@ unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<
 ///
 /// The tracker refers to its devices. One that is freed counts as a log that cannot be read.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options). Threads: any. Blocks: in the kernel, and in callbacks of
-/// the devices. Since: 0.1
+/// Reading a log clears it, so a log has one tracker: a device handle, a page table of an iommufd, or a container that another
+/// tracker of this process has is refused until that is freed. Descriptors are known by their number: a copy made by dup() is
+/// not recognised, and would lose dirty pages.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), BUSY (another tracker has a log). Threads: any. Blocks: in
+/// the kernel, and in callbacks of the devices. Since: 0.1
 ///
 /// # Safety
 /// fds stay open until the handle is freed; handles are live; pointers are NULL or valid as described.
@@ -248,9 +271,10 @@ pub unsafe extern "C" fn vfiomig_tracker_new(
 }
 
 /// Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is handed to each function and never
-/// touched. Of the options name, devices, page_size and max_workers count; another log beside it is refused.
+/// touched. Of the options name, devices, aperture, page_size and max_workers count; another log beside it is refused.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options). Threads: any. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), BUSY (another tracker has the same functions with the same
+/// opaque). Threads: any. Blocks: never. Since: 0.1
 ///
 /// # Safety
 /// Until the handle is freed each function may be called as `struct vfiomig_tracker_ops` describes; pointers are NULL or valid
@@ -337,6 +361,8 @@ pub unsafe extern "C" fn vfiomig_tracker_get_info(
 
 /// Tells DMA mappings, each as it was mapped, after it was mapped. All or none are taken. While tracking a new one counts as
 /// dirty once. A log that does not hold it is started anew, and that makes everything dirty once, unless its device stands still.
+/// Logs hold the aperture of the options, and else what is mapped, rounded out generously. A log that cannot be started anew or
+/// read makes room for the next one that can.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (not in units of 4096; -EEXIST: overlaps a mapping), BUSY (-EDEADLK: from a callback
 /// of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
@@ -360,8 +386,9 @@ pub unsafe extern "C" fn vfiomig_tracker_map(
     unsafe { on("vfiomig_tracker_map", t, errp, body) }
 }
 
-/// Starts to track; do so before any RAM is sent. Counted: only the first start begins a log, a later one restarts nothing. A log
-/// that starts but cannot be read is found out here, and the next one is taken; vfiomig_tracker_get_info() says so.
+/// Starts to track; do so before any RAM is sent. Counted: only the first start begins a log, a later one restarts nothing that
+/// works. A log that starts but cannot be read is found out here, and the next one is taken; vfiomig_tracker_get_info() says so. A
+/// later start gives the better ones another chance; if one works it is taken, and everything is dirty once.
 ///
 /// Returns: 0 or -errno. Errors: BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel.
 /// Since: 0.1
@@ -386,4 +413,84 @@ pub unsafe extern "C" fn vfiomig_tracker_start(t: *mut vfiomig_tracker, errp: *m
 pub unsafe extern "C" fn vfiomig_tracker_stop(t: *mut vfiomig_tracker, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_tracker_stop", t, errp, Tracker::stop) }
+}
+
+/// A device was plugged in behind the address space of the tracker. While tracking its log is started, and everything is dirty
+/// once: nobody knows what it wrote until then. If it keeps no log of its own the tracker takes the next one for all. A device
+/// with a page table of its own needs vfiomig_tracker_add_hwpt() as well, where page tables are used.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL; -EEXIST: it is in the tracker), BUSY (another tracker has its log; -EDEADLK: from
+/// a callback of the tracker). Threads: tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+///
+/// # Safety
+/// `t` and `d` are NULL or live handles; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_add_device(
+    t: *mut vfiomig_tracker,
+    d: *mut vfiomig_device,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    const NAME: &str = "vfiomig_tracker_add_device";
+    // SAFETY: the contract of this function.
+    let body = |tracker: &Tracker| tracker.add_device(unsafe { object_of(NAME, d.cast_const()) }?);
+    // SAFETY: the contract of this function.
+    unsafe { on(NAME, t, errp, body) }
+}
+
+/// A device was unplugged, and writes no more. What its log holds is read and kept for the harvest that asks, and the log is
+/// stopped; no other log is touched, and none is restarted. Call it before vfiomig_device_free(): what a freed device wrote last
+/// is unknown, so everything is dirty then.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
+/// tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+///
+/// # Safety
+/// `t` and `d` are NULL or live handles; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_remove_device(
+    t: *mut vfiomig_tracker,
+    d: *mut vfiomig_device,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    const NAME: &str = "vfiomig_tracker_remove_device";
+    // SAFETY: the contract of this function.
+    let body = |tracker: &Tracker| tracker.remove_device(&unsafe { object_of(NAME, d.cast_const()) }?);
+    // SAFETY: the contract of this function.
+    unsafe { on(NAME, t, errp, body) }
+}
+
+/// A hardware page table with dirty tracking came, to which a device of the address space is attached. While page tables are read
+/// its tracking is switched on, and everything is dirty once.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, no VFIOMIG_TRACKER_F_HWPT; -EEXIST: it is in the tracker), BUSY (another tracker
+/// has it; -EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `t` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
+    t: *mut vfiomig_tracker,
+    hwpt: u32,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_tracker_add_hwpt", t, errp, |tracker| tracker.add_hwpt(hwpt)) }
+}
+
+/// A hardware page table goes: no device is attached to it any more. What it holds is read and kept, and its tracking is switched
+/// off; nothing else is touched. Call it before it is destroyed.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
+/// tracker. Blocks: in the kernel. Since: 0.1
+///
+/// # Safety
+/// `t` is NULL or a live handle; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_remove_hwpt(
+    t: *mut vfiomig_tracker,
+    hwpt: u32,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_tracker_remove_hwpt", t, errp, |tracker| tracker.remove_hwpt(hwpt)) }
 }

@@ -3,7 +3,7 @@
 
 use super::dma_log::{address, check_bitmap};
 use super::feature::{Aligned, field, put};
-use super::kernel;
+use super::{Identity, kernel};
 use crate::error::Errno;
 use crate::uapi::{ioctl as io, iommufd as u};
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,6 +11,11 @@ use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 
 /// Requests to an iommufd, in the kernel's own layouts; one in software implements it too.
 pub trait Iommufd: Send + Sync {
+    /// By what two values are known as one thing; `None`: by the address of the value that is shared.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+
     /// `IOMMU_HWPT_SET_DIRTY_TRACKING`.
     fn set_dirty_tracking(&self, argument: &mut [u8]) -> Result<(), Errno>;
 
@@ -39,6 +44,10 @@ impl<F: AsFd + Send + Sync> KernelIommufd<F> {
 }
 
 impl<F: AsFd + Send + Sync> Iommufd for KernelIommufd<F> {
+    fn identity(&self) -> Option<Identity> {
+        Some(Identity::Fd(self.0.as_fd().as_raw_fd()))
+    }
+
     fn set_dirty_tracking(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the struct holds no pointer, and callers pass all of it.
         unsafe { self.request(io::IOMMU_HWPT_SET_DIRTY_TRACKING(), argument) }

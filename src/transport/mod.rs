@@ -19,11 +19,31 @@ use crate::error::{Errno, Error};
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use feature::{Feature, PrecopyInfo};
 pub use region::{Area, RegionInfo};
 pub(crate) use region::{DeviceInfo, device_info, region_info};
+
+/// What a transport speaks to. Two with the same identity speak to the same thing, as far as this process can know: a copy of a
+/// descriptor is not recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// An open descriptor.
+    Fd(i32),
+    /// An object of this process, by its address.
+    Object(usize),
+    /// Functions of a VMM, by the address of one of them and by what they are called with.
+    Functions(usize, usize),
+}
+
+impl Identity {
+    /// Of an object that is shared.
+    pub fn of<T: ?Sized>(object: &Arc<T>) -> Identity {
+        Identity::Object(Arc::as_ptr(object).cast::<()>().addr())
+    }
+}
 
 /// Requests to one device. All of them may block for as long as the device takes, and come with asynchronous signals blocked.
 /// Functions have default bodies that say

@@ -1,5 +1,6 @@
 //! A dirty log that the VMM keeps itself, behind functions of its own.
 
+use super::Identity;
 use super::dma_log::check_bitmap;
 use super::signals::Blocked;
 use crate::error::{Errno, Error};
@@ -50,6 +51,10 @@ pub struct LogOps {
 
 /// The same for Rust callers.
 pub trait LogFunctions: Send + Sync {
+    /// By what two values are known as one log; `None`: nobody else has it.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
     /// Whether it may be called from any thread.
     fn any_thread(&self) -> bool {
         false
@@ -99,6 +104,11 @@ fn status(result: c_int) -> Result<(), Errno> {
 }
 
 impl LogFunctions for OpsLog {
+    fn identity(&self) -> Option<Identity> {
+        let start = self.ops.start.map_or(0, |function| function as usize);
+        Some(Identity::Functions(start, self.opaque.addr()))
+    }
+
     fn any_thread(&self) -> bool {
         self.any_thread
     }

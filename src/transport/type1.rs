@@ -2,7 +2,7 @@
 
 use super::dma_log::{address, check_bitmap};
 use super::feature::{Aligned, field, put};
-use super::{caps, kernel};
+use super::{Identity, caps, kernel};
 use crate::error::Errno;
 use crate::uapi::{ioctl as io, type1 as u};
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,6 +14,11 @@ const MIN_PAGE: u64 = 4096;
 
 /// Requests to a container, in the kernel's own layouts; a container in software implements it too.
 pub trait Container: Send + Sync {
+    /// By what two values are known as one thing; `None`: by the address of the value that is shared.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+
     /// `VFIO_IOMMU_GET_INFO`: fills `struct vfio_iommu_type1_info` and its capabilities; `info` starts with argsz.
     fn info(&self, info: &mut [u8]) -> Result<(), Errno>;
 
@@ -44,6 +49,10 @@ impl<F: AsFd + Send + Sync> KernelContainer<F> {
 }
 
 impl<F: AsFd + Send + Sync> Container for KernelContainer<F> {
+    fn identity(&self) -> Option<Identity> {
+        Some(Identity::Fd(self.0.as_fd().as_raw_fd()))
+    }
+
     fn info(&self, info: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: argsz is the length, by the contract of `Container::info`; the struct holds no pointer.
         unsafe { self.request(io::VFIO_IOMMU_GET_INFO(), info) }

@@ -7,6 +7,7 @@ mod churn;
 mod dests;
 mod faults;
 mod fold;
+mod join;
 mod kinds;
 mod large;
 mod left;

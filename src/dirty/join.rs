@@ -1,0 +1,161 @@
+//! Devices and page tables that are plugged in, or out, while a tracker lives.
+
+use super::choose::{choices, missing, plans};
+use super::claim::LogId;
+use super::deliver::Deliverer;
+use super::harvest::{Part, Tally};
+use super::log::Kind;
+use super::reading::{mark, read_all};
+use super::tracker::{Inner, Tracker, begin_log, stop_all};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::transport::Identity;
+use std::sync::Arc;
+
+impl Tracker {
+    /// A device was plugged in behind the address space. While tracking its log is started, and everything is dirty once: nobody
+    /// knows what it wrote until then. Without a log of its own it makes the tracker take the next one. EEXIST: it is there
+    /// already; EBUSY: another tracker has its log. *tracker; blocks in the kernel.*
+    pub fn add_device(&self, device: Arc<Device>) -> Result<()> {
+        let mut inner = self.enter()?;
+        if inner.members.devices.iter().any(|known| Arc::ptr_eq(known, &device)) {
+            let text = format!("device {} is in the tracker already", device.name());
+            return Err(self.named(Error::new(crate::error::Kind::Argument, libc::EEXIST, text)));
+        }
+        inner.members.devices.push(device);
+        inner.members.had_devices = true;
+        let outcome = inner.members_changed();
+        if outcome.is_err() {
+            inner.members.devices.pop();
+        }
+        self.joined(&inner);
+        outcome
+    }
+
+    /// A device was unplugged: it writes no more. What its log holds is read, and the log is stopped; no other log is touched.
+    /// Before the device is closed, else what it wrote last is unknown and everything is dirty once. *tracker; blocks in the
+    /// kernel.*
+    pub fn remove_device(&self, device: &Arc<Device>) -> Result<()> {
+        let mut inner = self.enter()?;
+        let Some(at) = inner.members.devices.iter().position(|known| Arc::ptr_eq(known, device)) else {
+            return Err(self.named(Error::argument(format!("device {} is not in the tracker", device.name()))));
+        };
+        inner.read_of(LogId::Device(Identity::of(device)));
+        inner.members.devices.remove(at);
+        let outcome = inner.members_changed();
+        self.joined(&inner);
+        outcome
+    }
+
+    /// A page table with dirty tracking came: a device is attached to it. While tracking by page tables it is switched on, and
+    /// everything is dirty once. Errors as of [`add_device`](Self::add_device); EINVAL: the tracker has no iommufd. *tracker;
+    /// blocks in the kernel.*
+    pub fn add_hwpt(&self, id: u32) -> Result<()> {
+        let mut inner = self.enter()?;
+        let Some((_, ids)) = &mut inner.members.hwpts else { return Err(self.named(Error::argument(NO_IOMMUFD))) };
+        if ids.contains(&id) {
+            let text = format!("hwpt {id} is in the tracker already");
+            return Err(self.named(Error::new(crate::error::Kind::Argument, libc::EEXIST, text)));
+        }
+        ids.push(id);
+        let outcome = inner.members_changed();
+        if let (Err(_), Some((_, ids))) = (&outcome, &mut inner.members.hwpts) {
+            ids.pop();
+        }
+        self.joined(&inner);
+        outcome
+    }
+
+    /// A page table goes: no device is attached to it any more. As [`remove_device`](Self::remove_device). *tracker; blocks in
+    /// the kernel.*
+    pub fn remove_hwpt(&self, id: u32) -> Result<()> {
+        let mut inner = self.enter()?;
+        let Some((iommufd, ids)) = &inner.members.hwpts else { return Err(self.named(Error::argument(NO_IOMMUFD))) };
+        if !ids.contains(&id) {
+            return Err(self.named(Error::argument(format!("hwpt {id} is not in the tracker"))));
+        }
+        let log = LogId::Hwpt(iommufd.identity().unwrap_or(Identity::of(iommufd)), id);
+        inner.read_of(log);
+        if let Some((_, ids)) = &mut inner.members.hwpts {
+            ids.retain(|&known| known != id);
+        }
+        let outcome = inner.members_changed();
+        self.joined(&inner);
+        outcome
+    }
+
+    fn joined(&self, inner: &Inner) {
+        self.devices.lock().clone_from(&inner.members.devices);
+        self.done(inner);
+    }
+}
+
+const NO_IOMMUFD: &str = "hwpt: the tracker was made without an iommufd";
+
+impl Inner {
+    /// Reads what one source of the active choice holds, and keeps it for whoever asks.
+    fn read_of(&mut self, id: LogId) {
+        if !self.is_running() {
+            return;
+        }
+        let Part { sources, pool, book, page_size } = self.part();
+        let Some(source) = sources.iter_mut().find(|source| source.claim.id() == id) else { return };
+        let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
+        read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
+    }
+
+    /// Makes the choices anew for the members, with the logs that run as they are. What is new in the active choice is started.
+    fn members_changed(&mut self) -> Result<()> {
+        // A log of the VMM, and none at all, do not depend on members.
+        if self.members.functions.is_some() || self.members.everything {
+            return Ok(());
+        }
+        let plans = plans(&self.members);
+        let new = missing(&plans, &self.choices, &self.members.aperture, &self.book.name)?;
+        let ids: Vec<LogId> = new.iter().map(|source| source.claim.id()).collect();
+        let before = self.current().map(|choice| choice.kind);
+        let (all, gone) = choices(plans, std::mem::take(&mut self.choices), new);
+        self.choices = all;
+        stop_all(gone.iter(), self.max_workers, &self.book.name);
+        drop(gone);
+        if !self.is_running() {
+            self.active = 0;
+            return Ok(());
+        }
+        match self.choices.iter().position(|choice| before.is_some_and(|before| same(before, choice.kind))) {
+            Some(active) => {
+                self.active = active;
+                self.begin_new(&ids);
+            }
+            // Those that are left of it were taken out of all choices, or wait in them.
+            None => {
+                self.active = self.choices.len().saturating_sub(1);
+                self.switch(0..self.choices.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts those of the active choice's sources that are new.
+    fn begin_new(&mut self, ids: &[LogId]) {
+        let Part { sources, pool, book, page_size } = self.part();
+        let (mut works, mut any) = (true, false);
+        for source in sources.iter_mut().filter(|source| ids.contains(&source.claim.id())) {
+            let outcome = begin_log(&mut **source.log.get_mut(), &book.maps, pool, page_size);
+            source.first_read(outcome, book, pool);
+            (any, works) = (true, works && source.failed.is_none());
+        }
+        if !works {
+            self.fall_back();
+        } else if any {
+            // What was written before nobody has logged.
+            mark(book, None);
+        }
+    }
+}
+
+/// The same choice, with other members.
+fn same(a: Kind, b: Kind) -> bool {
+    let own = |kind| matches!(kind, Kind::DmaLog | Kind::Draft);
+    a == b || own(a) && own(b)
+}
