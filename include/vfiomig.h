@@ -1820,7 +1820,8 @@ int vfiomig_device_commit(struct vfiomig_device *d,
                           struct vfiomig_error **errp);
 
 /**
- * Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
+ * Hands `len` bytes to the device, all of them, without a copy into the library's memory, one buffer at a time: a state change or
+ * another call that waits comes between; if that ends the session, the message says how much was taken. `flags` is 0, or
  * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a failure the session is dead, or the call can be
  * made again, as with vfiomig_device_commit().
  *

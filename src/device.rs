@@ -282,6 +282,11 @@ impl Device {
         Ok(inner)
     }
 
+    /// Entry for the rest of a call that has begun: it waits, whatever the options say.
+    fn enter_again(&self) -> Result<Entered<'_, Inner>> {
+        self.gate.enter().map(Entered::new).map_err(|denied| self.denied(denied))
+    }
+
     fn enter_whole(&self) -> Result<Entered<'_, Inner>> {
         self.gate.enter_whole().map(Entered::new).map_err(|denied| self.denied(denied))
     }

@@ -35,16 +35,40 @@ impl Device {
 
     /// Hands `buf` to the device, without a copy in the library's own memory. *device; may block in the kernel.*
     ///
-    /// `segment_end` as in [`commit`](Self::commit).
+    /// At most one buffer at a time: a state change, or another call that waits, comes between. If that ends the session the
+    /// rest is refused, and the text says how much was taken. `segment_end` as in [`commit`](Self::commit).
     pub fn write(&self, buf: &[u8], segment_end: bool) -> Result<()> {
-        let mut inner = self.enter()?;
-        inner.write(&self.cache, &self.name, buf, segment_end, false).map_err(|error| self.at_name(error))
+        self.write_pieces(buf, segment_end, false)
     }
 
     /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure. *device.*
     pub(crate) fn write_once(&self, buf: &[u8], segment_end: bool) -> Result<()> {
+        self.write_pieces(buf, segment_end, true)
+    }
+
+    fn write_pieces(&self, buf: &[u8], segment_end: bool, once: bool) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.write(&self.cache, &self.name, buf, segment_end, true).map_err(|error| self.at_name(error))
+        let most = inner.buffer_size;
+        let session = self.cache.session.load(Ordering::Relaxed);
+        let mut before = 0usize;
+        loop {
+            let rest = buf.get(before..).unwrap_or_default();
+            let bytes = rest.get(..most).unwrap_or(rest);
+            let after = rest.len().saturating_sub(bytes.len());
+            let piece = Piece { bytes, before, after, segment_end, once };
+            inner.write(&self.cache, &self.name, piece).map_err(|error| self.at_name(error))?;
+            if after == 0 {
+                return Ok(());
+            }
+            before = before.saturating_add(bytes.len());
+            // Who waits goes first.
+            drop(inner);
+            inner = self.enter_again()?;
+            if self.cache.session.load(Ordering::Relaxed) != session {
+                let text = format!("another session has begun when {before} of {} bytes were taken", buf.len());
+                return Err(self.named(Error::stale(text)));
+            }
+        }
     }
 
     /// Reads up to `len` bytes from `fd` (at most one buffer) and hands them to the device; 0 is the end of `fd`. *device;
@@ -72,6 +96,17 @@ impl Device {
         let mut inner = self.enter()?;
         inner.finish(&self.cache, total).map_err(|error| self.named(error))
     }
+}
+
+/// A part of the bytes of one write.
+struct Piece<'a> {
+    bytes: &'a [u8],
+    /// Bytes of the same call that were taken before.
+    before: usize,
+    /// Bytes of the same call that follow.
+    after: usize,
+    segment_end: bool,
+    once: bool,
 }
 
 impl Inner {
@@ -122,15 +157,21 @@ impl Inner {
                 session.lent = None;
             }
         }
-        self.pushed(cache, name, len, outcome.map(|()| len)).map(|_| ())
+        self.pushed(cache, name, 0, len, outcome.map(|()| len)).map(|_| ())
     }
 
-    fn write(&mut self, cache: &Cache, name: &str, buf: &[u8], segment_end: bool, once: bool) -> Result<()> {
-        self.check_open(cache, "write")?;
+    fn write(&mut self, cache: &Cache, name: &str, piece: Piece<'_>) -> Result<()> {
+        let Piece { bytes, before, after, segment_end, once } = piece;
+        let asked = before.saturating_add(bytes.len()).saturating_add(after);
+        self.check_open(cache, "write").map_err(|error| match before {
+            0 => error,
+            _ => error.context(format!("{before} of {asked} bytes were taken")),
+        })?;
         let (window, access) = self.access(cache)?;
-        let outcome = window.write(&access, buf, segment_end);
-        let outcome = if once { outcome.map_err(Trouble::with_bytes_lost) } else { outcome };
-        self.pushed(cache, name, buf.len(), outcome.map(|()| buf.len())).map(|_| ())
+        let outcome = window.write(&access, bytes, after, segment_end).map(|()| bytes.len());
+        let again = !once && before == 0;
+        let outcome = if again { outcome } else { outcome.map_err(Trouble::with_bytes_lost) };
+        self.pushed(cache, name, before, asked, outcome).map(|_| ())
     }
 
     fn receive(
@@ -145,13 +186,20 @@ impl Inner {
         let (window, access) = self.access(cache)?;
         match window.receive(&access, fd, len, segment_end) {
             Err(trouble) if trouble.is_caller_not_ready() => Ok(None),
-            outcome => self.pushed(cache, name, len, outcome).map(Some),
+            outcome => self.pushed(cache, name, 0, len, outcome).map(Some),
         }
     }
 
-    /// Counts what the device took. Whatever fails after it may have taken a byte ends the session: nobody can say what it has
+    /// Counts what the device took of `asked` bytes, of which it has `before`. Whatever fails after it may have taken a byte ends the session: nobody can say what it has
     /// (F6). Before that nothing is lost, and the call can be made again.
-    fn pushed(&mut self, cache: &Cache, name: &str, asked: usize, outcome: Outcome<usize>) -> Result<usize> {
+    fn pushed(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        before: usize,
+        asked: usize,
+        outcome: Outcome<usize>,
+    ) -> Result<usize> {
         let (taken, broken) = match outcome.as_ref().map_err(|trouble| trouble.moved) {
             Ok(taken) => (*taken, false),
             Err(Moved::Nothing) => (0, false),
@@ -164,6 +212,7 @@ impl Inner {
         }
         outcome.map_err(|trouble| {
             let way_on = if broken { "only a reset remains" } else { "the call can be made again" };
+            let taken = taken.saturating_add(before);
             let what = format!("writing the stream ({taken} of {asked} bytes taken; {way_on})");
             self.told(cache, name, &what, trouble)
         })

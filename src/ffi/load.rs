@@ -75,7 +75,8 @@ pub unsafe extern "C" fn vfiomig_device_commit(
     unsafe { on("vfiomig_device_commit", d, errp, body) }
 }
 
-/// Hands `len` bytes to the device, all of them, without a copy into the library's memory. `flags` is 0, or
+/// Hands `len` bytes to the device, all of them, without a copy into the library's memory, one buffer at a time: a state change or
+/// another call that waits comes between; if that ends the session, the message says how much was taken. `flags` is 0, or
 /// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a failure the session is dead, or the call can be
 /// made again, as with vfiomig_device_commit().
 ///

@@ -238,7 +238,7 @@ impl Window for FdWindow {
         self.push(access, None, len)
     }
 
-    fn write(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()> {
+    fn write(&mut self, access: &Access<'_>, bytes: &[u8], _after: usize, segment_end: bool) -> Outcome<()> {
         no_segment_end(segment_end)?;
         self.push(access, Some(bytes), bytes.len())
     }

@@ -152,8 +152,8 @@ pub(crate) trait Window: Send {
     fn room(&mut self, access: &Access<'_>, segment_left: u64) -> Outcome<Room>;
     /// Hands over the first `len` bytes of the room; `segment_end`: the caller says that a segment ends with them.
     fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()>;
-    /// Hands over `bytes`.
-    fn write(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()>;
+    /// Hands over `bytes`, which `after` bytes of the same call follow; `segment_end` is about the last of those.
+    fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> Outcome<()>;
     /// Reads up to `len` bytes from `fd`, at most one buffer, and hands them over. `segment_end` holds if all `len` came.
     fn receive(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize>;
     /// What is missing before the stream can be whole, in words.

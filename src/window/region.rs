@@ -59,14 +59,17 @@ impl RegionWindow {
         }
     }
 
-    fn write_parts(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()> {
+    fn write_parts(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> Outcome<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let done = bytes.len().saturating_sub(rest.len());
-            let target = self.loading.extend(access, rest.len() as u64, segment_end);
+            let to_come = rest.len().saturating_add(after);
+            let target = self.loading.extend(access, to_come as u64, segment_end);
             let part = target.and_then(|target| self.put(access, target, rest)).map_err(|t| t.behind(done))?;
             rest = rest.get(part..).unwrap_or(&[]);
-            self.loading.placed(access, part, segment_end && rest.is_empty()).map_err(|t| t.behind(done))?;
+            self.loading
+                .placed(access, part, segment_end && rest.is_empty() && after == 0)
+                .map_err(|t| t.behind(done))?;
         }
         Ok(())
     }
@@ -240,12 +243,12 @@ impl Window for RegionWindow {
         self.loading.placed(access, len, segment_end)
     }
 
-    fn write(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> Outcome<()> {
+    fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> Outcome<()> {
         if bytes.is_empty() {
             self.loading.check_end(0, segment_end)?;
             return self.loading.placed(access, 0, segment_end);
         }
-        let outcome = self.write_parts(access, bytes, segment_end);
+        let outcome = self.write_parts(access, bytes, after, segment_end);
         self.loading.drop_empty();
         outcome
     }

@@ -28,6 +28,76 @@ fn a_data_call_moves_at_most_one_buffer() {
     }
 }
 
+/// core B15: a long write is one of buffers, between which others have their turn.
+#[test]
+fn a_long_write_lets_others_in() {
+    const BUFFER: usize = 4096;
+    for config in [Config::v1(Window::Trapped), Config::v2(vfiomig::dialect::Caps { p2p: true, pre_copy: true })] {
+        let config = Config { precopy: Precopy::Nothing, ..config }.segments(60_000).state_size(50_000);
+        let source = simdev::Device::new(config.clone().seeded(7));
+        let from = open(&source, "source");
+        set(&from, State::StopCopy).unwrap();
+        let is_v1 = from.info().dialect == Some(Kind::V1);
+        let mut segments = vec![Vec::new()];
+        let mut buf = vec![0; 10_000];
+        while let (n @ 1.., flags) = from.read(&mut buf).unwrap() {
+            segments.last_mut().unwrap().extend(&buf[..n]);
+            if flags & SEGMENT_END != 0 {
+                segments.push(Vec::new());
+            }
+        }
+        let (stream, others) = segments.split_first().unwrap();
+        let (len, total) = (stream.len(), from.info().saved_bytes);
+        assert!(len > 40_000);
+        for reset in [false, true] {
+            let target = simdev::Device::new(config.clone());
+            let options = Options { name: "target".into(), buffer_size: Some(BUFFER), ..Options::default() };
+            let to = Device::new(target.transport(), options).unwrap();
+            set(&to, State::Resuming).unwrap();
+            let pieces = len.div_ceil(BUFFER) as u64;
+            target.inject(Fault::from(Access::DataWrite, 0, Effect::Delay(Duration::from_millis(30))));
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| to.write(stream, is_v1));
+                while target.count(Access::DataWrite) < 2 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                // A call that waits for the device.
+                if reset {
+                    to.reset().unwrap()
+                } else {
+                    drop(to.observe().unwrap())
+                }
+                let writes = target.count(Access::DataWrite);
+                assert!(writes < pieces, "it waited for {writes} of {pieces} pieces");
+                let outcome = writer.join().unwrap();
+                if !reset {
+                    outcome.unwrap();
+                    return;
+                }
+                let error = outcome.unwrap_err();
+                let taken = format!("{} of {len} bytes were taken", writes as usize * BUFFER);
+                assert!(error.to_string().contains(&taken), "{error}");
+            });
+            if !reset {
+                others.iter().for_each(|segment| to.write(segment, is_v1).unwrap());
+                to.finish(Some(total)).unwrap();
+                set(&to, State::Running).unwrap();
+                assert!(source.same_content(&target));
+            }
+        }
+        // What does not fit is refused before any piece of it moves.
+        if is_v1 {
+            let target = simdev::Device::new(config.clone());
+            let options = Options { name: "target".into(), buffer_size: Some(BUFFER), ..Options::default() };
+            let to = Device::new(target.transport(), options).unwrap();
+            set(&to, State::Resuming).unwrap();
+            assert_eq!(to.write(&vec![0; 70_000], true).unwrap_err().errno(), libc::EMSGSIZE);
+            assert_eq!(target.count(Access::DataWrite), 0);
+            to.finish(Some(0)).unwrap();
+        }
+    }
+}
+
 /// A memory file.
 fn tempfile() -> std::fs::File {
     // SAFETY: the name is a C string; the flag needs nothing more.
