@@ -38,6 +38,12 @@ pub fn set_sink(sink: Option<Sink>, max_level: i32) {
 #[derive(Default)]
 pub(crate) struct Lines(Vec<(Level, String)>);
 
+impl Lines {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 thread_local! {
     /// Where this thread's lines go instead of the sink.
     static CAPTURED: RefCell<Option<Lines>> = const { RefCell::new(None) };

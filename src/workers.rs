@@ -5,6 +5,7 @@
 //! worker logs is told on the calling thread. A panic in a worker becomes one of the caller, after all were joined.
 
 mod mailbox;
+pub mod turns;
 
 use crate::gate::Waiting;
 use crate::log::{self, log};
@@ -17,8 +18,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, scope};
 
-/// Threads of one call where the caller names no number: more would cost more than they save.
+/// Threads of one call that moves data where the caller names no number: more would cost more than they save.
 pub const DEFAULT_MAX: usize = 64;
+/// The same where they only wait for their devices: one that begins after another has ended makes a step twice as long.
+const MAX_WAITING: usize = 1024;
 
 thread_local! {
     /// Threads that one call from this thread can get.
@@ -31,6 +34,12 @@ pub fn refuse_threads_beyond(count: usize) {
 }
 
 type Panic = Box<dyn Any + Send>;
+
+/// Runs something that may panic.
+fn attempt<T>(what: impl FnOnce() -> T) -> Result<T, Panic> {
+    // What a broken job leaves behind is the caller's to judge: the panic goes on there.
+    catch_unwind(AssertUnwindSafe(what))
+}
 
 /// Items that may run on any thread, each taken once.
 struct Queue {
@@ -50,8 +59,7 @@ impl Queue {
 
     /// Runs something that may panic; a panic is kept for when all workers were joined.
     fn attempt<T>(&self, what: impl FnOnce() -> T) -> Result<T, Panic> {
-        // What a broken job leaves behind is the caller's to judge: the panic goes on there.
-        let result = catch_unwind(AssertUnwindSafe(what));
+        let result = attempt(what);
         if result.is_err() {
             self.stop.store(true, Ordering::Relaxed);
         }
@@ -66,6 +74,7 @@ impl Queue {
 /// # Panics
 /// If a job or the sink does: after every worker was joined, and without beginning anything new.
 pub fn run_each<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) -> T + Sync, sink: impl FnMut(usize, T)) {
+    let max = if max == 0 { MAX_WAITING } else { max };
     run_pieces(max, any_thread, &[], |item, _: Give<'_, ()>| job(item), |_, ()| None, sink);
 }
 

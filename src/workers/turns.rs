@@ -1,0 +1,526 @@
+//! Items that are worked on in turns, so that few threads serve many devices fairly and none is kept by a descriptor that is not
+//! ready. Between its turns an item shows the calling thread something, or asks it for something.
+//!
+//! There is never more between the threads than one thing per worker and one more: who has a turn, and who brings something for
+//! one, takes a place of so many, and gives it back when the thing was used. So memory does not grow with the number of items.
+
+use super::{DEFAULT_MAX, Panic, attempt, make_threads};
+use crate::gate::Waiting;
+use crate::log::{self, log};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::panic::resume_unwind;
+use std::thread::{Builder, scope};
+use std::time::{Duration, Instant};
+
+/// What a turn of an item has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is more at once.
+    Again,
+    /// The calling thread hears of it, and it goes on meanwhile.
+    Show,
+    /// It goes on once the calling thread has heard of it.
+    Ask,
+    /// It goes on once [`Work::wait`] says so.
+    Wait,
+    /// It has no more turns.
+    Done,
+}
+
+/// What is done in turns: one at a time for each item, on whichever thread.
+pub trait Work: Sync {
+    /// One turn, as short as it can be.
+    fn turn(&self, item: usize) -> Turn;
+    /// Which of these items can go on, all of them told to wait; waits a little for one if `patient`.
+    fn wait(&self, items: &[usize], patient: bool) -> Vec<usize>;
+}
+
+/// Who works, and on what.
+#[derive(Clone, Copy, Debug)]
+pub struct Crew<'a> {
+    /// As of [`run_each`](super::run_each), but 0 is [`DEFAULT_MAX`].
+    pub max: usize,
+    /// One per item: whether its turns may be on workers; else they are on the calling thread.
+    pub any_thread: &'a [bool],
+    /// The item that comes first; the others follow in their order, around.
+    pub first: usize,
+}
+
+/// While there is work at once, descriptors are looked at this often.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Takes turns until every item is done. `hear` is called on the calling thread for each `Show` and `Ask`, in the order of each
+/// item. If a thread cannot be made, the calling thread does its work, and the log says so.
+///
+/// # Panics
+/// If a turn or `hear` does: after every worker was joined, and without beginning anything new.
+pub fn run_turns(crew: Crew<'_>, work: &dyn Work, hear: &mut dyn FnMut(usize)) {
+    let limit = if crew.max == 0 { DEFAULT_MAX } else { crew.max };
+    let free = crew.any_thread.iter().filter(|any| **any).count();
+    let alone = limit == 1 || crew.any_thread.len() <= 1;
+    let wanted = if alone { 0 } else { limit.min(free) };
+    let board = Board::new(crew, wanted);
+    let panic = scope(|scope| {
+        let mut threads = Vec::new();
+        let spawn = || {
+            let (board, waiting) = (&board, Waiting::here());
+            let thread = Builder::new().name("vfiomig".into()).spawn_scoped(scope, move || {
+                waiting.adopt();
+                board.labour(work);
+            })?;
+            threads.push(thread);
+            Ok(())
+        };
+        let made = make_threads(wanted, spawn);
+        if let Err(text) = &made {
+            log!(Warning, "{text}: the calling thread does their work too");
+        }
+        let helps = wanted == 0 || made.is_err();
+        board.fewer_workers(wanted.saturating_sub(threads.len()));
+        // Whatever happens here, the workers are told and joined.
+        let outcome = attempt(|| board.serve(work, hear, helps, threads.len()));
+        if let Err(panic) = outcome {
+            board.state.lock().panic.get_or_insert(panic);
+        }
+        board.for_workers.notify_all();
+        for thread in threads {
+            // Panics of turns are kept on the board; there are no others.
+            let _ = thread.join();
+        }
+        board.state.lock().panic.take()
+    });
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+}
+
+struct Board<'a> {
+    state: Mutex<State<'a>>,
+    for_workers: Condvar,
+    for_caller: Condvar,
+}
+
+struct State<'a> {
+    any_thread: &'a [bool],
+    /// Items whose next turn is on any thread, and those that belong to the calling one.
+    free: VecDeque<usize>,
+    pinned: VecDeque<usize>,
+    /// Items that wait for a descriptor; and somebody looks after them now.
+    waiting: Vec<usize>,
+    polling: bool,
+    polled: Instant,
+    /// What the calling thread has not heard.
+    news: VecDeque<News>,
+    /// What may be taken on its way between the threads.
+    places: usize,
+    /// By item: the calling thread has brought it something, so it has a place.
+    provided: Vec<bool>,
+    /// Items that are not done, and how many of them may be on workers.
+    left: usize,
+    left_free: usize,
+    workers: usize,
+    panic: Option<Panic>,
+}
+
+struct News {
+    item: usize,
+    turn: Turn,
+    lines: log::Lines,
+}
+
+impl State<'_> {
+    fn over(&self) -> bool {
+        self.left == 0 || self.panic.is_some()
+    }
+
+    fn is_free(&self, item: usize) -> bool {
+        self.any_thread.get(item).copied().unwrap_or(false)
+    }
+
+    fn put_back(&mut self, item: usize) {
+        let queue = if self.is_free(item) { &mut self.free } else { &mut self.pinned };
+        queue.push_back(item);
+    }
+
+    /// The next item of a queue, with a place for what its turn brings or uses. Where no place is left, who has one is next.
+    fn take(&mut self, pinned: bool) -> Option<usize> {
+        let queue = if pinned { &mut self.pinned } else { &mut self.free };
+        let provided = |item: &usize| self.provided.get(*item).copied().unwrap_or(false);
+        let at = if self.places > 0 { 0 } else { queue.iter().position(provided)? };
+        let item = queue.remove(at)?;
+        if !self.provided.get_mut(item).is_some_and(std::mem::take) {
+            self.places = self.places.saturating_sub(1);
+        }
+        Some(item)
+    }
+
+    fn settle(&mut self, item: usize, turn: Turn, lines: log::Lines) {
+        if turn != Turn::Show {
+            self.places = self.places.saturating_add(1);
+        }
+        match turn {
+            Turn::Again | Turn::Show => self.put_back(item),
+            Turn::Wait => self.waiting.push(item),
+            Turn::Done => {
+                self.left = self.left.saturating_sub(1);
+                self.left_free = self.left_free.saturating_sub(usize::from(self.is_free(item)));
+            }
+            Turn::Ask => {}
+        }
+        if matches!(turn, Turn::Show | Turn::Ask) || !lines.is_empty() {
+            self.news.push_back(News { item, turn, lines });
+        }
+    }
+
+    /// What the calling thread hears next. What it will bring needs a place.
+    fn next_news(&mut self) -> Option<News> {
+        if self.news.front()?.turn == Turn::Ask {
+            self.places = self.places.checked_sub(1)?;
+        }
+        self.news.pop_front()
+    }
+
+    fn heard(&mut self, item: usize, turn: Turn) {
+        match turn {
+            Turn::Show => self.places = self.places.saturating_add(1),
+            Turn::Ask => {
+                if let Some(provided) = self.provided.get_mut(item) {
+                    *provided = true;
+                }
+                self.put_back(item);
+            }
+            Turn::Again | Turn::Wait | Turn::Done => {}
+        }
+    }
+
+    /// The items that wait, if it is time to look after them and nobody does.
+    fn take_waiting(&mut self, patient: bool) -> Option<Vec<usize>> {
+        if self.waiting.is_empty() || self.polling || (!patient && self.polled.elapsed() < GLANCE) {
+            return None;
+        }
+        self.polling = true;
+        Some(std::mem::take(&mut self.waiting))
+    }
+}
+
+impl<'a> Board<'a> {
+    fn new(crew: Crew<'a>, workers: usize) -> Self {
+        let count = crew.any_thread.len();
+        let mut state = State {
+            any_thread: crew.any_thread,
+            free: VecDeque::new(),
+            pinned: VecDeque::new(),
+            waiting: Vec::new(),
+            polling: false,
+            polled: Instant::now(),
+            news: VecDeque::new(),
+            places: workers.saturating_add(1),
+            provided: vec![false; count],
+            left: count,
+            left_free: crew.any_thread.iter().filter(|any| **any).count(),
+            workers,
+            panic: None,
+        };
+        (0..count).cycle().skip(crew.first).take(count).for_each(|item| state.put_back(item));
+        Board { state: Mutex::new(state), for_workers: Condvar::new(), for_caller: Condvar::new() }
+    }
+
+    /// One turn, with the board free meanwhile.
+    fn turn(&self, state: &mut MutexGuard<'_, State<'a>>, item: usize, work: &dyn Work) {
+        let (turn, lines) = MutexGuard::unlocked(state, || log::capture(|| attempt(|| work.turn(item))));
+        match turn {
+            Ok(turn) => state.settle(item, turn, lines),
+            Err(panic) => {
+                state.panic.get_or_insert(panic);
+            }
+        }
+        self.for_caller.notify_one();
+        if state.over() {
+            self.for_workers.notify_all();
+        } else if !state.free.is_empty() || !(state.waiting.is_empty() || state.polling) {
+            self.for_workers.notify_one();
+        }
+    }
+
+    fn poll(&self, state: &mut MutexGuard<'_, State<'a>>, items: &[usize], patient: bool, work: &dyn Work) {
+        let ready = MutexGuard::unlocked(state, || attempt(|| work.wait(items, patient)));
+        state.polling = false;
+        state.polled = Instant::now();
+        match ready {
+            Ok(ready) => {
+                state.waiting.extend(items.iter().filter(|item| !ready.contains(item)));
+                ready.into_iter().for_each(|item| state.put_back(item));
+            }
+            Err(panic) => {
+                state.panic.get_or_insert(panic);
+            }
+        }
+        self.for_workers.notify_all();
+        self.for_caller.notify_one();
+    }
+
+    /// A worker's life. Who finds more workers than items leaves.
+    fn labour(&self, work: &dyn Work) {
+        let mut state = self.state.lock();
+        while !state.over() && state.workers <= state.left_free.max(1) {
+            if let Some(items) = state.take_waiting(false) {
+                self.poll(&mut state, &items, false, work);
+            } else if let Some(item) = state.take(false) {
+                self.turn(&mut state, item, work);
+            } else if let Some(items) = state.take_waiting(true) {
+                self.poll(&mut state, &items, true, work);
+            } else {
+                self.for_workers.wait(&mut state);
+            }
+        }
+        state.workers = state.workers.saturating_sub(1);
+        // What it could have taken another one can.
+        self.for_workers.notify_one();
+        self.for_caller.notify_one();
+    }
+
+    fn fewer_workers(&self, missing: usize) {
+        let mut state = self.state.lock();
+        state.workers = state.workers.saturating_sub(missing);
+    }
+
+    /// The calling thread: hears what comes, and has the turns that belong to it; with `helps` also those of the others.
+    fn serve(&self, work: &dyn Work, hear: &mut dyn FnMut(usize), helps: bool, workers: usize) {
+        let mut courtesy = Courtesy::new();
+        let mut state = self.state.lock();
+        while state.panic.is_none() && !(state.left == 0 && state.news.is_empty()) {
+            if helps {
+                if let Some(items) = state.take_waiting(false) {
+                    self.poll(&mut state, &items, false, work);
+                }
+            }
+            if courtesy.hears_first() && self.hear_next(&mut state, hear) {
+                courtesy.heard();
+                continue;
+            }
+            let holds = workers > 0 && courtesy.holds();
+            let own = if holds { None } else { state.take(true) };
+            if let Some(item) = own.or_else(|| if helps { state.take(false) } else { None }) {
+                let begun = Instant::now();
+                self.turn(&mut state, item, work);
+                courtesy.owe(begun.elapsed());
+            } else if self.hear_next(&mut state, hear) {
+                courtesy.heard();
+            } else if let Some(items) = self.looks_after(&mut state, helps) {
+                self.poll(&mut state, &items, true, work);
+            } else if holds && !state.pinned.is_empty() {
+                self.for_caller.wait_until(&mut state, courtesy.end());
+            } else {
+                self.for_caller.wait(&mut state);
+            }
+        }
+    }
+
+    /// Whether there was something to hear.
+    fn hear_next(&self, state: &mut MutexGuard<'_, State<'a>>, hear: &mut dyn FnMut(usize)) -> bool {
+        let Some(News { item, turn, lines }) = state.next_news() else { return false };
+        MutexGuard::unlocked(state, || {
+            log::replay(lines);
+            if matches!(turn, Turn::Show | Turn::Ask) {
+                hear(item);
+            }
+        });
+        state.heard(item, turn);
+        self.for_workers.notify_one();
+        true
+    }
+
+    /// Items that wait are looked after by workers, and here where none is left to do it.
+    fn looks_after(&self, state: &mut State<'a>, helps: bool) -> Option<Vec<usize>> {
+        if helps || state.workers == 0 { state.take_waiting(true) } else { None }
+    }
+}
+
+/// A turn on the calling thread keeps waiting what others have for it. Behind it they have the calling thread once, and then for
+/// as long as the turn took while they have something: a slow device that must be served here holds the others up by half at
+/// most, and loses an eighth where they have nothing.
+struct Courtesy {
+    once: bool,
+    until: Instant,
+    step: Duration,
+    quiet: Instant,
+}
+
+impl Courtesy {
+    fn new() -> Self {
+        let now = Instant::now();
+        Courtesy { once: false, until: now, step: Duration::ZERO, quiet: now }
+    }
+
+    /// Others have waited for so long.
+    fn owe(&mut self, took: Duration) {
+        let now = Instant::now();
+        self.step = took.checked_div(8).unwrap_or_default();
+        self.until = now.checked_add(took).unwrap_or(now);
+        self.heard();
+        self.once = true;
+    }
+
+    /// One of them had something.
+    fn heard(&mut self) {
+        let now = Instant::now();
+        self.quiet = now.checked_add(self.step).unwrap_or(now);
+        self.once = false;
+    }
+
+    fn hears_first(&self) -> bool {
+        self.once || Instant::now() < self.until
+    }
+
+    /// No turn begins here yet.
+    fn holds(&self) -> bool {
+        Instant::now() < self.end()
+    }
+
+    fn end(&self) -> Instant {
+        self.until.min(self.quiet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::refuse_threads_beyond;
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
+    /// Each item shows, or asks for, `count` things.
+    struct Counting {
+        count: usize,
+        how: Turn,
+        pause: Vec<Duration>,
+        done: Vec<AtomicUsize>,
+        running: Vec<AtomicBool>,
+        between: AtomicUsize,
+        most: AtomicUsize,
+        order: Mutex<Vec<usize>>,
+        stop: AtomicBool,
+    }
+
+    impl Counting {
+        fn new(items: usize, count: usize, how: Turn) -> Self {
+            Counting {
+                count,
+                how,
+                pause: vec![Duration::ZERO; items],
+                done: (0..items).map(|_| AtomicUsize::new(0)).collect(),
+                running: (0..items).map(|_| AtomicBool::new(false)).collect(),
+                between: AtomicUsize::new(0),
+                most: AtomicUsize::new(0),
+                order: Mutex::new(Vec::new()),
+                stop: AtomicBool::new(false),
+            }
+        }
+
+        fn run(&self, max: usize, any_thread: &[bool], first: usize) -> Vec<usize> {
+            let mut heard = vec![0; any_thread.len()];
+            let home = thread::current().id();
+            run_turns(Crew { max, any_thread, first }, self, &mut |item| {
+                assert_eq!(thread::current().id(), home);
+                heard[item] += 1;
+                if self.how == Turn::Show {
+                    self.between.fetch_sub(1, Ordering::SeqCst);
+                }
+            });
+            heard
+        }
+    }
+
+    impl Work for Counting {
+        fn turn(&self, item: usize) -> Turn {
+            assert!(!self.running[item].swap(true, Ordering::SeqCst), "two turns of one item");
+            self.order.lock().push(item);
+            thread::sleep(self.pause[item]);
+            let before = self.done[item].fetch_add(1, Ordering::SeqCst);
+            let last = before >= self.count || self.stop.load(Ordering::SeqCst);
+            if !last && self.how == Turn::Show {
+                self.most.fetch_max(self.between.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            }
+            self.running[item].store(false, Ordering::SeqCst);
+            if last { Turn::Done } else { self.how }
+        }
+        fn wait(&self, items: &[usize], patient: bool) -> Vec<usize> {
+            if patient {
+                thread::sleep(Duration::from_millis(1));
+            }
+            items.to_vec()
+        }
+    }
+
+    #[test]
+    fn every_item_has_its_turns_and_is_heard() {
+        for how in [Turn::Show, Turn::Ask, Turn::Again, Turn::Wait] {
+            for items in [0, 1, 2, 5, 9] {
+                for (max, threads) in [(0, usize::MAX), (1, usize::MAX), (2, usize::MAX), (0, 0), (0, 2)] {
+                    for pinned in [0b0, 0b1, 0b1010_1010, u32::MAX] {
+                        let any: Vec<bool> = (0..items).map(|i| pinned & (1 << i) == 0).collect();
+                        let work = Counting::new(items, 20, how);
+                        refuse_threads_beyond(threads);
+                        let heard = work.run(max, &any, 1);
+                        refuse_threads_beyond(usize::MAX);
+                        let expected = if matches!(how, Turn::Show | Turn::Ask) { 20 } else { 0 };
+                        assert_eq!(heard, vec![expected; items], "{how:?} {max} {pinned:#b}");
+                        assert!(work.done.iter().all(|done| done.load(Ordering::SeqCst) == 21));
+                        let workers = if max == 0 { items } else { max };
+                        assert!(work.most.load(Ordering::SeqCst) <= workers + 1, "too much between the threads");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn turns_go_around_and_begin_where_they_should() {
+        let work = Counting::new(4, 2, Turn::Show);
+        work.run(1, &[true; 4], 2);
+        assert_eq!(*work.order.lock(), [2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1]);
+    }
+
+    /// Sequencing "pinned devices".
+    #[test]
+    fn a_slow_item_of_the_calling_thread_holds_the_others_up_by_little() {
+        let mut work = Counting::new(3, 50, Turn::Show);
+        work.pause[0] = Duration::from_millis(10);
+        let mut last = vec![Duration::ZERO; 3];
+        let begun = Instant::now();
+        run_turns(Crew { max: 0, any_thread: &[false, true, true], first: 0 }, &work, &mut |item| {
+            last[item] = begun.elapsed();
+        });
+        assert!(last[1].max(last[2]) < Duration::from_millis(200), "{last:?}");
+        assert!(last[0] >= Duration::from_millis(500) && last[0] < Duration::from_secs(2), "{last:?}");
+    }
+
+    #[test]
+    fn panics_leave_no_worker_waiting() {
+        struct Panics(AtomicUsize);
+        impl Work for Panics {
+            fn turn(&self, _item: usize) -> Turn {
+                assert!(self.0.fetch_add(1, Ordering::SeqCst) != 20, "turn");
+                Turn::Ask
+            }
+            fn wait(&self, items: &[usize], _patient: bool) -> Vec<usize> {
+                items.to_vec()
+            }
+        }
+        for any in [vec![true; 3], vec![false, true, true], vec![true]] {
+            let crew = Crew { max: 0, any_thread: &any, first: 0 };
+            let run = || run_turns(crew, &Panics(AtomicUsize::new(0)), &mut |_| ());
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+            let mut heard = 0;
+            let run = || {
+                run_turns(crew, &Panics(AtomicUsize::new(1000)), &mut |_| {
+                    heard += 1;
+                    assert!(heard < 20, "hear");
+                });
+            };
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        }
+    }
+}
