@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Error, Kind};
-use vfiomig::migration::{AbortTo, Budget, Fed, Given, Inlet, Migration, Outlet, Phase, Piece, Round};
+use vfiomig::migration::{AbortTo, Budget, Fed, Given, Inlet, Migration, NO_STREAM, Outlet, Phase, Piece, Round};
 use vfiomig::window::{EMPTY, END};
 use vfiomig::workers::refuse_threads_beyond;
 
@@ -80,7 +80,7 @@ fn streams_side_by_side_are_those_of_a_lone_drain() {
             assert_eq!(ends(stream), ends(expected), "segments");
         }
         for (config, flags) in configs().iter().zip(&round.flags) {
-            assert_eq!(*flags, if rig::caps(config).pre_copy { EMPTY } else { 0 });
+            assert_eq!(*flags, if rig::caps(config).pre_copy { EMPTY } else { NO_STREAM });
         }
         let target = Rig::target(&configs(), max_workers);
         let load = target.load();
@@ -169,9 +169,10 @@ fn a_round_keeps_its_budget_and_is_fair() {
         let mut streams = vec![Stream::default(); 4];
         let round = save.save_iterate(Budget { bytes: 40_000, ..PLENTY }, &[], &mut keep(&mut streams)).unwrap();
         assert_eq!((round.bytes, round.flags), (vec![10_000; 4], vec![0; 4]));
-        // Bytes that are not fit for the share are left in the device.
+        // Bytes that are not fit for the share are left in the device. A budget is never exceeded.
         let round = save.save_iterate(Budget { bytes: 6, ..PLENTY }, &[], &mut keep(&mut streams)).unwrap();
-        assert_eq!(round.bytes, [2; 4]);
+        assert!(round.bytes.iter().all(|bytes| (1..=2).contains(bytes)), "{round:?}");
+        assert_eq!(round.bytes.iter().sum::<u64>(), 6);
         // Time: slow devices end the round, not the stream.
         for fake in &source.fakes {
             fake.inject(Fault::from(Access::DataRead, 0, Effect::Delay(Duration::from_millis(5))));
@@ -187,7 +188,7 @@ fn a_round_keeps_its_budget_and_is_fair() {
         assert!(round.flags == [0; 4] && count < 40, "{round:?} {count}");
         assert!(begun.elapsed() < time * 10);
         let pending = save.pending();
-        assert_eq!(pending.sent_bytes, 40_000 + 8 + round.bytes.iter().sum::<u64>());
+        assert_eq!(pending.sent_bytes, 40_000 + 6 + round.bytes.iter().sum::<u64>());
         assert!(!pending.ready && pending.initial_bytes.is_some(), "the round brought the figures: {pending:?}");
     }
 }

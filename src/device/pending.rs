@@ -79,6 +79,7 @@ impl Inner {
         cache.pending_cached.store(figures.cached, Ordering::Relaxed);
         if precopy.reinit {
             cache.reinit_count.fetch_add(1, Ordering::Relaxed);
+            cache.seen_empty.store(false, Ordering::Relaxed);
             match precopy.initial_bytes {
                 Some(bytes) => log!(Info, "{name}: the device began again with initial data, {bytes} bytes"),
                 None => log!(Info, "{name}: the device began again with initial data, of unknown size"),

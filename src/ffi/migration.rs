@@ -381,7 +381,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_report(
 /// How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
 /// devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
+/// Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, or DEVICE, for a member whose session has ended, that is in ERROR or whose
+/// handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
 /// EXACT in the kernel. Since: 0.1
 ///
 /// # Safety
@@ -397,7 +398,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
         // SAFETY: the contract of this function.
         let size = unsafe { check_out(out) }?;
         let pending = match flags {
-            0 => migration.pending(),
+            0 => migration.check_sessions().map(|()| migration.pending())?,
             super::device::VFIOMIG_PENDING_EXACT => migration.pending_exact()?,
             _ => return Err(Error::argument(format!("flags: {flags:#x} has unknown bits"))),
         };

@@ -69,6 +69,7 @@ impl Migration {
         match told {
             Ok(()) => {
                 run.error = None;
+                self.count_sessions();
                 run.touched.iter_mut().for_each(|touched| *touched = false);
                 self.set_phase(&mut inner, Phase::Idle);
                 log!(Info, "migration: aborted in {:?}", begun.elapsed());

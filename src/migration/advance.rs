@@ -144,6 +144,7 @@ impl Migration {
         let mut notes = Vec::new();
         if first && run.entered == Phase::Idle {
             run.recorder.restart(begun);
+            self.count_sessions();
             run.origin = parts.iter().map(|part| part.at).collect();
         }
         if first {
@@ -164,6 +165,9 @@ impl Migration {
             }
         }
         say_not_validated(phase, &parts, &mut outcomes);
+        if phase == Phase::SaveHalted {
+            self.end_sessions(chosen);
+        }
         self.judge(inner, run, phase, begun, outcomes, notes)?;
         let done: Vec<bool> = done.iter().zip(chosen).map(|(done, chosen)| *done || *chosen).collect();
         run.partial = None;

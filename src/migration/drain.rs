@@ -4,25 +4,40 @@
 //! Rules: F3, F4 and V1-8 are the device's (`device/save.rs`); here a round ends at EMPTY, END or its budget (C5), and each
 //! device's bytes stay in their order (N2).
 
+mod inflow;
+mod outflow;
+mod parcel;
+
 use super::sequence::Phase;
 use super::{Migration, Run};
 use crate::device::Device;
-use crate::dialect::Kind;
-use crate::error::{Error, Result};
+use crate::dialect::{Direction, Kind, State};
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::group::Inner;
-use crate::window::{EMPTY, END, SEGMENT_END};
-use crate::workers::{self, Give};
+use crate::log::log;
+use crate::transport::{caller_patience, wait_any};
+use crate::window::END;
+use crate::workers::turns::{Crew, run_turns};
+use inflow::Inflow;
+use outflow::{Flow, Outflow};
+pub(super) use parcel::Pool;
+use parcel::Progress;
+use parking_lot::Mutex;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes of one piece; large reads, for some drivers copy page by page (P20).
-const PIECE: usize = 1 << 20;
+/// A caller's descriptor is looked at this long before everything else is looked at again.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Of a [`Round`]: the device has no open stream in this phase; its bytes come later.
+pub const NO_STREAM: u32 = 0x10;
 
 /// How much one round may do, over all devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Shared evenly by the devices.
+    /// Never exceeded. Shared evenly by the devices, and what one of them leaves is shared by the others.
     pub bytes: u64,
     /// No read is begun after it.
     pub time: Duration,
@@ -68,7 +83,7 @@ pub struct Piece<'a> {
 pub struct Round {
     /// Bytes moved, by device.
     pub bytes: Vec<u64>,
-    /// `EMPTY` or `END` by device; 0: there is more, or the device has no open stream.
+    /// `EMPTY`, `END` or [`NO_STREAM`] by device; 0: there is more.
     pub flags: Vec<u32>,
 }
 
@@ -89,36 +104,17 @@ pub enum Fed {
     },
 }
 
-/// A buffer on its way between a device and the caller.
-#[derive(Clone, Default)]
-struct Parcel {
-    buf: Vec<u8>,
-    len: usize,
-    segment_end: bool,
-    total: Option<u64>,
-}
-
-impl Parcel {
-    /// The first `max` bytes of it, all there.
-    fn room(&mut self, max: usize) -> &mut [u8] {
-        if self.buf.len() < PIECE {
-            // Not resize: fresh zeroes from the system cost nothing until they are touched.
-            self.buf = vec![0; PIECE];
-        }
-        self.buf.get_mut(..max.min(PIECE)).unwrap_or_default()
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.buf.get(..self.len).unwrap_or_default()
-    }
-}
-
 impl Migration {
-    /// One bounded round over all open streams, side by side: each device until EMPTY, END or its share of the budget. In
-    /// pre-copy the sizes are brought up to date behind it. *whole; blocks in the kernel, on descriptors and in `put`.*
+    /// One bounded round over all open streams, side by side and fairly by bytes and by time: each device until EMPTY, END or its
+    /// share of the budget. In pre-copy the sizes are brought up to date behind it; a size that cannot be read is an error of the
+    /// round, whose bytes have been put. *whole; blocks in the kernel, on descriptors and in `put`.*
     ///
-    /// `outlets`: one per device, or empty: `Call` for all. If `put` fails, bytes are lost that no device can give again: the
-    /// migration is FAILED.
+    /// `outlets`: one per device, or empty: `Call` for all. A descriptor that takes nothing ends its device's part of the round: at
+    /// once in non-blocking mode, else with the time of the budget. What it did not take stays in the stream.
+    ///
+    /// A member whose session in this migration is over (STALE), that is in ERROR or whose handle was freed fails the migration here.
+    /// After a resume of a group that was held in pre-copy it is STALE, not FAILED: PRECOPY can be entered again. If `put` fails,
+    /// bytes are lost that no device can give again: FAILED.
     pub fn save_iterate(
         &self,
         budget: Budget,
@@ -126,199 +122,217 @@ impl Migration {
         put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
-        self.save_round(&mut inner, &mut run, Some(budget), outlets, put)
+        let result = self.save_round(&inner, &mut run, Some(budget), outlets, put);
+        self.told(&mut inner, &mut run, "save_iterate", result)
     }
 
-    /// Every stream to its END. Needs STOP_COPY. *whole; blocks as `save_iterate` does.*
+    /// Every stream to its END; success means just that. Needs STOP_COPY. *whole; blocks as `save_iterate` does.*
+    ///
+    /// Descriptors are waited for, whatever their mode, until a cancel, or until nothing has moved on any device for 60 s (TRANSPORT,
+    /// ETIMEDOUT: nothing is lost, the call can be made again).
     pub fn save_complete(&self, outlets: &[Outlet<'_>], put: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
         run.check_entered("save_complete", Phase::SaveStopCopy)?;
-        self.save_round(&mut inner, &mut run, None, outlets, put)
+        let result = self.save_round(&inner, &mut run, None, outlets, put);
+        let result = result.and_then(|round| Ok(self.check_ends(round)?));
+        // Nothing is saved after it.
+        run.parcels = Pool::default();
+        self.told(&mut inner, &mut run, "save_complete", result)
     }
 
     /// Every stream into its device, and `finish`. Needs RESUMING of a load; called again, it goes on with what is not
     /// finished. *whole; blocks in the kernel, on descriptors and in `get`.* `inlets`: one per device, or empty: `Call` for all.
+    ///
+    /// Devices and descriptors are served in whatever order bytes come. The first failure is returned, and nothing more is asked of
+    /// `get` after it. Descriptors are waited for as `save_complete` says.
     pub fn load_complete(
         &self,
         inlets: &[Inlet<'_>],
         get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
     ) -> Result<()> {
-        let (inner, run) = self.enter()?;
+        let (mut inner, mut run) = self.enter()?;
         run.check_entered("load_complete", Phase::LoadResuming)?;
+        let result = self.load_round(&inner, inlets, get).map_err(Failure::from);
+        self.told(&mut inner, &mut run, "load_complete", result)
+    }
+
+    fn load_round(
+        &self,
+        inner: &Inner,
+        inlets: &[Inlet<'_>],
+        get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
+    ) -> Result<()> {
         self.cancel.check()?;
         let with_fd: Vec<bool> = inlets.iter().map(|inlet| matches!(inlet, Inlet::Fd { .. })).collect();
         self.check_channels(&with_fd)?;
-        let stop = AtomicBool::new(false);
-        let mut told = Ok(());
-        let job = |i: usize, give: Give<'_, Parcel>| {
-            let Some(device) = self.devices.get(i).filter(|device| !device.info().complete) else { return Ok(()) };
-            let result = match inlets.get(i) {
-                Some(Inlet::Fd { fd, total }) => self.receive(device, *fd, *total, &stop),
-                Some(Inlet::Call) | None => self.take(device, give, &stop),
-            };
-            stop.fetch_or(result.is_err(), Ordering::Relaxed);
-            result
+        let pool = Pool::default();
+        let lane = |(index, device)| inflow::Lane {
+            device,
+            index,
+            fd: match inlets.get(index) {
+                Some(Inlet::Fd { fd, total }) => Some((*fd, *total)),
+                Some(Inlet::Call) | None => None,
+            },
+            brought: Mutex::default(),
         };
-        let on = |i: usize, mut parcel: Parcel| {
-            match get(i, parcel.room(PIECE)) {
-                Ok(Fed::Bytes { len, segment_end }) if len > 0 && len <= PIECE => {
-                    (parcel.len, parcel.segment_end) = (len, segment_end);
-                }
-                Ok(Fed::Bytes { len, .. }) => {
-                    told = Err(Error::argument(format!("get: {len} bytes of a buffer of {PIECE}")));
-                    return None;
-                }
-                Ok(Fed::End { total }) => (parcel.len, parcel.total) = (0, total),
-                Err(error) => {
-                    told = Err(error);
-                    return None;
-                }
-            }
-            Some(parcel)
+        let flow = Inflow {
+            lanes: self.devices.iter().map(|device| &**device).enumerate().map(lane).collect(),
+            cancel: &self.cancel,
+            pool: &pool,
+            progress: Progress::new(caller_patience()),
+            stop: AtomicBool::new(false),
+            failed: Mutex::default(),
         };
-        let mut failed = Ok(());
-        workers::run_pieces(inner.max_workers, &self.any_thread(), &[], job, on, |_, result| {
-            if failed.is_ok() {
-                failed = result;
-            }
-        });
-        told.and(failed)
+        let any_thread: Vec<bool> = flow.lanes.iter().map(|lane| lane.device.any_thread()).collect();
+        let crew = Crew { max: inner.max_workers, any_thread: &any_thread, first: 0 };
+        run_turns(crew, &flow, &mut |item| flow.hear(item, get));
+        match flow.failed.into_inner() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     fn save_round(
         &self,
-        inner: &mut Inner,
+        inner: &Inner,
         run: &mut Run,
         budget: Option<Budget>,
         outlets: &[Outlet<'_>],
         put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
-    ) -> Result<Round> {
+    ) -> std::result::Result<Round, Failure> {
         if let Some(error) = &run.error {
-            return Err(error.clone());
+            return Err(error.clone().into());
         }
         self.cancel.check()?;
+        self.check_sessions()?;
         let with_fd: Vec<bool> = outlets.iter().map(|outlet| matches!(outlet, Outlet::Fd(_))).collect();
         self.check_channels(&with_fd)?;
-        let (begun, stop) = (Instant::now(), AtomicBool::new(false));
+        let begun = Instant::now();
+        let until = budget.and_then(|budget| begun.checked_add(budget.time));
+        let mut left = budget.map_or(u64::MAX, |budget| budget.bytes);
+        let mut round = Round { bytes: vec![0; self.devices.len()], flags: vec![NO_STREAM; self.devices.len()] };
+        let mut open: Vec<usize> = (0..self.devices.len()).filter(|&i| self.device_is_open(i)).collect();
+        open.iter().for_each(|&i| round.set(i, 0, 0));
+        let mut lost = None;
         // When the last byte had gone, in nanoseconds: behind it the channel shows nothing of itself.
-        let last = AtomicU64::new(0);
-        let moved = || last.fetch_max(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let open = self.devices.iter().filter(|device| device.info().data_open).count();
-        let limit = Limit {
-            bytes: budget.map_or(u64::MAX, |budget| budget.bytes.div_ceil(open.max(1) as u64)),
-            until: budget.and_then(|budget| begun.checked_add(budget.time)),
-        };
-        let job = |i: usize, give: Give<'_, Parcel>| {
-            let Some(device) = self.devices.get(i).filter(|device| device.info().data_open) else { return Ok((0, 0)) };
-            let result = match outlets.get(i) {
-                Some(Outlet::Fd(fd)) => self.send(device, *fd, limit, &stop),
-                Some(Outlet::Call) | None => self.give(device, give, limit, &stop),
+        let gone = AtomicU64::new(0);
+        // What devices that have run empty leave of their shares is the next pass'.
+        loop {
+            let first = open.iter().position(|&i| i >= run.next).unwrap_or(0);
+            let lane = |(&index, share): (&usize, u64)| {
+                let fd = match outlets.get(index) {
+                    Some(Outlet::Fd(fd)) => Some(*fd),
+                    Some(Outlet::Call) | None => None,
+                };
+                let device: &Device = self.devices.get(index)?;
+                Some(outflow::Lane { device, index, fd, state: Mutex::new(Flow::of(share)) })
             };
-            stop.fetch_or(result.is_err(), Ordering::Relaxed);
-            if result.as_ref().is_ok_and(|(bytes, _)| *bytes > 0) && matches!(outlets.get(i), Some(Outlet::Fd(_))) {
-                moved();
+            let flow = Outflow {
+                lanes: open.iter().zip(shares(left, open.len(), first)).filter_map(lane).collect(),
+                begun,
+                gone: &gone,
+                until,
+                bounded: budget.is_some(),
+                cancel: &self.cancel,
+                pool: &run.parcels,
+                progress: Progress::new(caller_patience()),
+                stop: AtomicBool::new(false),
+                failed: Mutex::default(),
+                last: AtomicUsize::new(usize::MAX),
+            };
+            let any_thread: Vec<bool> = flow.lanes.iter().map(|lane| lane.device.any_thread()).collect();
+            let crew = Crew { max: inner.max_workers, any_thread: &any_thread, first };
+            run_turns(crew, &flow, &mut |item| flow.hear(item, &mut lost, put));
+            let over = flow.is_over();
+            if let Some(lane) = flow.lanes.get(flow.last.load(Ordering::Relaxed)) {
+                run.next = lane.index.saturating_add(1);
             }
-            if result.is_ok() && device.state().is_precopy() {
-                // The figures of the next decision; a device that cannot tell them keeps the last ones.
-                let _ = device.pending_exact();
+            let (mut moved, mut more) = (0u64, Vec::new());
+            for lane in flow.lanes {
+                let state = lane.state.into_inner();
+                moved = moved.saturating_add(state.moved);
+                round.set(lane.index, state.moved, state.flags);
+                if state.flags == 0 && !state.full {
+                    more.push(lane.index);
+                }
             }
-            result
-        };
-        let (mut lost, mut failed) = (None, Ok(()));
-        let on = |device: usize, parcel: Parcel| {
-            let piece = Piece { device, bytes: parcel.bytes(), segment_end: parcel.segment_end };
-            // Nothing is put behind a gap.
-            if lost.is_none() {
-                lost = put(piece).err();
-                moved();
+            if let Some(error) = lost {
+                return Err(Failure { error: error.context("bytes of a stream were lost"), fatal: true });
             }
-            lost.is_none().then_some(parcel)
-        };
-        let mut round = Round { bytes: vec![0; self.devices.len()], flags: vec![0; self.devices.len()] };
-        let any_thread = self.any_thread();
-        workers::run_pieces(inner.max_workers, &any_thread, &[Parcel::default()], job, on, |i, result| {
-            match (result, round.bytes.get_mut(i), round.flags.get_mut(i)) {
-                (Ok(moved), Some(bytes), Some(flags)) => (*bytes, *flags) = moved,
-                (Err(error), ..) if failed.is_ok() => failed = Err(error),
-                _ => {}
+            if let Some(error) = flow.failed.into_inner() {
+                return Err(error.into());
             }
-        });
-        if let Some(error) = lost {
-            let error = error.context("bytes of a stream were lost");
-            run.error = Some(error.clone());
-            self.set_phase(inner, Phase::Failed);
-            return Err(error);
+            left = left.saturating_sub(moved);
+            let idle = moved == 0 && more.len() == open.len();
+            open = more;
+            if over || idle || left == 0 || open.is_empty() {
+                break;
+            }
         }
-        failed?;
         let sum = round.bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
-        run.rate.add(sum, Duration::from_nanos(last.into_inner()));
+        run.rate.add(sum, Duration::from_nanos(gone.into_inner()));
         Ok(round)
     }
 
-    /// Reads ahead of the calling thread by one piece.
-    fn give(&self, device: &Device, give: Give<'_, Parcel>, limit: Limit, stop: &AtomicBool) -> Result<(u64, u32)> {
-        let (mut moved, mut parcel) = (0u64, Parcel::default());
-        while limit.allows(moved) && !stop.load(Ordering::Relaxed) {
-            self.cancel.check()?;
-            let max = usize::try_from(limit.bytes.saturating_sub(moved)).unwrap_or(PIECE);
-            let (len, flags) = device.read(parcel.room(max))?;
-            if len == 0 {
-                return Ok((moved, flags & (EMPTY | END)));
-            }
-            moved = moved.saturating_add(len as u64);
-            (parcel.len, parcel.segment_end) = (len, flags & SEGMENT_END != 0);
-            match give(parcel) {
-                Some(next) => parcel = next,
-                None => break,
-            }
-        }
-        Ok((moved, 0))
+    fn device_is_open(&self, index: usize) -> bool {
+        self.devices.get(index).is_some_and(|device| device.info().data_open)
     }
 
-    fn send(&self, device: &Device, fd: BorrowedFd<'_>, limit: Limit, stop: &AtomicBool) -> Result<(u64, u32)> {
-        let mut moved = 0u64;
-        while limit.allows(moved) && !stop.load(Ordering::Relaxed) {
-            self.cancel.check()?;
-            let max = usize::try_from(limit.bytes.saturating_sub(moved)).unwrap_or(PIECE).min(PIECE);
-            let (len, flags) = device.send(fd, max)?;
-            if len == 0 {
-                return Ok((moved, flags & (EMPTY | END)));
-            }
-            moved = moved.saturating_add(len as u64);
+    fn check_ends(&self, round: Round) -> Result<Round> {
+        let without = self.devices.iter().zip(&round.flags).find(|(_, flags)| **flags != END);
+        match without {
+            Some((device, _)) => Err(Error::stale(format!("{}: its stream has not reached its END", device.name()))),
+            None => Ok(round),
         }
-        Ok((moved, 0))
     }
 
-    fn take(&self, device: &Device, give: Give<'_, Parcel>, stop: &AtomicBool) -> Result<()> {
-        let mut parcel = Parcel::default();
-        while !stop.load(Ordering::Relaxed) {
-            self.cancel.check()?;
-            match give(parcel) {
-                None => return Ok(()),
-                Some(end) if end.len == 0 => return device.finish(end.total),
-                Some(filled) => {
-                    device.write_once(filled.bytes(), filled.segment_end)?;
-                    parcel = filled;
-                }
-            }
+    /// No member's stream is known to be without an end: each that had a session in this migration has it still, none is in
+    /// ERROR, and none is gone. *any.*
+    pub fn check_sessions(&self) -> Result<()> {
+        if self.direction == Direction::Load {
+            return Ok(());
         }
-        Ok(())
+        let lost = |(device, before): (&Arc<Device>, &AtomicU64)| lost_session(device, before.load(Ordering::Relaxed));
+        self.devices.iter().zip(&self.sessions).find_map(lost).map_or(Ok(()), Err)
     }
 
-    fn receive(&self, device: &Device, fd: BorrowedFd<'_>, total: Option<u64>, stop: &AtomicBool) -> Result<()> {
-        while !stop.load(Ordering::Relaxed) {
-            self.cancel.check()?;
-            let left = total.map_or(u64::MAX, |total| total.saturating_sub(device.info().loaded_bytes));
-            let max = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-            if max == 0 || device.receive(fd, max, false)? == 0 {
-                return device.finish(total);
-            }
+    /// From here on a session that ends is one of this attempt.
+    pub(super) fn count_sessions(&self) {
+        for (device, before) in self.devices.iter().zip(&self.sessions) {
+            before.store(device.info().session, Ordering::Relaxed);
         }
-        Ok(())
     }
 
-    fn any_thread(&self) -> Vec<bool> {
-        self.devices.iter().map(|device| device.any_thread()).collect()
+    /// Sessions of these members end as they should.
+    pub(super) fn end_sessions(&self, members: &[bool]) {
+        for (before, _) in self.sessions.iter().zip(members).filter(|(_, chosen)| **chosen) {
+            before.store(u64::MAX, Ordering::Relaxed);
+        }
+    }
+
+    /// What went wrong is in the report, whoever's it was. The migration has failed with it if a stream can have no end any more.
+    fn told<T>(
+        &self,
+        inner: &mut Inner,
+        run: &mut Run,
+        what: &str,
+        result: std::result::Result<T, Failure>,
+    ) -> Result<T> {
+        let Failure { error, fatal } = match result {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        if run.error.is_some() {
+            return Err(error);
+        }
+        run.recorder.note(format!("{what}: {error}"));
+        let is_lost = fatal || error.kind() == ErrorKind::Stale || self.check_sessions().is_err();
+        if SAVING.contains(&run.entered) && is_lost {
+            log!(Error, "migration failed: {what}: {error}");
+            run.error = Some(error.clone());
+            self.set_phase(inner, Phase::Failed);
+        }
+        Err(error)
     }
 
     /// One per device or none at all, and descriptors only where no segments would be lost.
@@ -348,15 +362,72 @@ impl Run {
     }
 }
 
-/// What one device may do in a round.
-#[derive(Clone, Copy)]
-struct Limit {
-    bytes: u64,
-    until: Option<Instant>,
+/// Phases in which devices have save sessions, and a stream that is lost is the migration's end. Before them, after a resume of a
+/// group that was held, a new stream can begin.
+const SAVING: [Phase; 4] = [Phase::SavePrecopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+
+/// Why a drain ended early.
+struct Failure {
+    error: Error,
+    /// A stream has a gap.
+    fatal: bool,
 }
 
-impl Limit {
-    fn allows(&self, moved: u64) -> bool {
-        moved < self.bytes && self.until.is_none_or(|until| Instant::now() < until)
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure { error, fatal: false }
+    }
+}
+
+/// Why a member's stream can have no end any more, if it cannot; `before`: sessions that it had had when the migration began.
+pub(super) fn lost_session(device: &Device, before: u64) -> Option<Error> {
+    let (name, info) = (device.name(), device.info());
+    if device.is_closed() {
+        return Some(Error::gone(format!("{name}: the device handle was freed")));
+    }
+    if info.state == State::Error {
+        return Some(Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps")));
+    }
+    let lost = info.session > before && !info.data_open;
+    let text =
+        || format!("{name}: its save session is over, it is in {}: what was sent of its stream is void", info.state);
+    lost.then(|| Error::stale(text()))
+}
+
+/// Which items can go on: all of them if everything is over, else those whose descriptor is ready.
+fn waits<'a>(
+    items: &[usize],
+    fd_of: impl Fn(usize) -> Option<BorrowedFd<'a>>,
+    for_write: bool,
+    patient: bool,
+    over: impl Fn() -> bool,
+) -> Vec<usize> {
+    let fds: Vec<(usize, BorrowedFd<'_>)> = items.iter().filter_map(|&item| Some((item, fd_of(item)?))).collect();
+    let entries: Vec<(BorrowedFd<'_>, bool)> = fds.iter().map(|(_, fd)| (*fd, for_write)).collect();
+    let ready = wait_any(&entries, if patient && !over() { LOOK } else { Duration::ZERO });
+    if over() {
+        return items.to_vec();
+    }
+    fds.iter().zip(ready).filter(|(_, ready)| *ready).map(|((item, _), _)| *item).collect()
+}
+
+/// Even shares of a budget, which they never exceed; the odd bytes go to the first ones, so that a small budget moves something too.
+fn shares(budget: u64, count: usize, first: usize) -> Vec<u64> {
+    let each = budget.checked_div(count as u64).unwrap_or(0);
+    let odd = budget.checked_rem(count as u64).and_then(|odd| usize::try_from(odd).ok()).unwrap_or(0);
+    let mut shares = vec![each; count];
+    for item in (0..count).cycle().skip(first).take(odd) {
+        shares.get_mut(item).into_iter().for_each(|share| *share = share.saturating_add(1));
+    }
+    shares
+}
+
+impl Round {
+    /// One more pass of a device.
+    fn set(&mut self, device: usize, moved: u64, said: u32) {
+        if let (Some(bytes), Some(flags)) = (self.bytes.get_mut(device), self.flags.get_mut(device)) {
+            *bytes = bytes.saturating_add(moved);
+            *flags = said;
+        }
     }
 }

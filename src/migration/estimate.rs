@@ -79,13 +79,19 @@ pub mod lacks {
 impl Migration {
     /// The figures of the last queries. *any: asks no device, never blocks.*
     pub fn pending(&self) -> Pending {
-        pending(&self.devices)
+        let mut all = pending(&self.devices);
+        if let Err(error) = self.check_sessions() {
+            all.ready = false;
+            all.notes.push(format!("not ready: {error}"));
+        }
+        all
     }
 
     /// Asks the devices, each from one thread (P21). *whole; blocks in the kernel, and on some devices makes the next data.* A
     /// device that is used by a data call now keeps its last figures.
     pub fn pending_exact(&self) -> Result<Pending> {
         let (inner, _run) = self.enter()?;
+        self.check_sessions()?;
         let asks = |device: &Device| match device.pending_exact() {
             Err(error) if error.kind() != Kind::Busy => Some(error),
             _ => None,
@@ -95,7 +101,8 @@ impl Migration {
             workers::run(inner.max_workers, &any_thread, |i| self.devices.get(i).and_then(|device| asks(device)));
         match errors.into_iter().flatten().next() {
             Some(error) => Err(error),
-            None => Ok(self.pending()),
+            // One of them may have turned out to be lost.
+            None => self.check_sessions().map(|()| self.pending()),
         }
     }
 
@@ -294,13 +301,13 @@ fn pending(devices: &[Arc<Device>]) -> Pending {
     all
 }
 
-/// C4: why the guest should not stop yet. Where the device cannot say how much is left, it was once empty.
+/// C4: why the guest should not stop yet. A stream that was once empty has no initial data, whatever the device's estimate says:
+/// some estimates never fall. New initial data is announced (C9), and then it counts again.
 fn blocks(has_initial: bool, initial: Option<u64>, seen_empty: bool) -> Option<&'static str> {
     match initial {
-        _ if !has_initial => None,
+        _ if !has_initial || seen_empty => None,
         Some(0) => None,
         Some(_) => Some("initial data is left"),
-        None if seen_empty => None,
         None => Some("it does not say how much initial data is left, and was never empty yet"),
     }
 }

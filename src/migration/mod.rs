@@ -23,11 +23,11 @@ use crate::group::{Group, Inner};
 use estimate::Rate;
 use report::Recorder;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 pub use abort::AbortTo;
-pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
+pub use drain::{Budget, Fed, Inlet, NO_STREAM, Outlet, Piece, Round};
 pub use estimate::{Estimate, Given, Pending, lacks};
 pub use report::{PhaseReport, Report};
 pub use sequence::Phase;
@@ -46,6 +46,8 @@ pub struct Migration {
     run: Gate<Run>,
     /// The group's members: they stay as long as the migration.
     devices: Vec<Arc<Device>>,
+    /// By member: how many sessions it had had before this attempt.
+    sessions: Vec<AtomicU64>,
 }
 
 /// What a call has for itself while it is in progress. The group's gate is always entered first.
@@ -64,6 +66,10 @@ struct Run {
     tracking: Vec<Arc<Tracker>>,
     recorder: Recorder,
     rate: Rate,
+    /// Buffers of rounds.
+    parcels: drain::Pool,
+    /// The member with which the next round begins.
+    next: usize,
 }
 
 struct Partial {
@@ -101,13 +107,16 @@ impl Migration {
             tracking: Vec::new(),
             recorder: Recorder::new(Instant::now()),
             rate: Rate::default(),
+            parcels: drain::Pool::default(),
+            next: 0,
         };
         let devices: Vec<Arc<Device>> = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
         let cancel = Arc::new(Cancel::new());
         devices.iter().for_each(|device| device.follow(&cancel));
         drop(inner);
         let phase = AtomicU32::new(Phase::Idle.number());
-        Ok(Migration { group, direction, phase, cancel, run: Gate::new(Level::Migration, run), devices })
+        let sessions = devices.iter().map(|device| AtomicU64::new(device.info().session)).collect();
+        Ok(Migration { group, direction, phase, cancel, run: Gate::new(Level::Migration, run), devices, sessions })
     }
 
     /// Where the migration stands. *any.*

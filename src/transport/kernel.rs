@@ -272,6 +272,19 @@ fn ready_now(fd: BorrowedFd<'_>, for_write: bool) -> Result<(), Errno> {
     if ready || mode(fd) & libc::O_ACCMODE == other { Ok(()) } else { Err(Errno::new(libc::EAGAIN)) }
 }
 
+/// Waits until one of them is ready, or `limit` has gone by.
+pub(super) fn wait_any(fds: &[(BorrowedFd<'_>, bool)], limit: Duration) -> Vec<bool> {
+    let entry = |(fd, for_write): &(BorrowedFd<'_>, bool)| {
+        let events = if *for_write { libc::POLLOUT } else { libc::POLLIN };
+        libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }
+    };
+    let mut entries: Vec<libc::pollfd> = fds.iter().map(entry).collect();
+    let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: so many entries, which live through the call. A failure is taken for "all": their access says what is wrong.
+    let ready = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, millis) };
+    entries.iter().map(|entry| ready < 0 || entry.revents != 0).collect()
+}
+
 pub(super) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {
     let Some(fd) = fd else {
         std::thread::sleep(Duration::from_millis(1));

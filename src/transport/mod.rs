@@ -198,6 +198,11 @@ pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
     kernel::is_nonblocking(fd)
 }
 
+/// Waits until one of the descriptors is ready, `true` to write, or `limit` has gone by; which ones are.
+pub(crate) fn wait_any(fds: &[(BorrowedFd<'_>, bool)], limit: Duration) -> Vec<bool> {
+    kernel::wait_any(fds, limit)
+}
+
 /// Waits until `fd` is ready or about 100 ms have gone by; without a descriptor it sleeps 1 ms.
 pub(crate) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {
     kernel::wait_ready(fd, for_write);

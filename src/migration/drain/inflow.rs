@@ -1,0 +1,124 @@
+//! Streams into the devices.
+
+use super::outflow::stall;
+use super::parcel::{PIECE, Parcel, Pool, Progress};
+use super::{Fed, waits};
+use crate::cancel::Cancel;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::workers::turns::{Turn, Work};
+use parking_lot::Mutex;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(super) struct Inflow<'a> {
+    pub lanes: Vec<Lane<'a>>,
+    pub cancel: &'a Cancel,
+    pub pool: &'a Pool,
+    pub progress: Progress,
+    pub stop: AtomicBool,
+    /// The first failure, whoever's.
+    pub failed: Mutex<Option<Error>>,
+}
+
+/// One device's part.
+pub(super) struct Lane<'a> {
+    pub device: &'a Device,
+    /// Which device of the group.
+    pub index: usize,
+    /// Where its bytes come from, and how many; `None`: the caller's function.
+    pub fd: Option<(BorrowedFd<'a>, Option<u64>)>,
+    /// What the function brought and the device has not got yet.
+    pub brought: Mutex<Option<Parcel>>,
+}
+
+impl Work for Inflow<'_> {
+    fn turn(&self, item: usize) -> Turn {
+        let Some(lane) = self.lanes.get(item) else { return Turn::Done };
+        let step = || match lane.fd {
+            Some((fd, total)) => self.receive(lane.device, fd, total),
+            None => self.write(lane),
+        };
+        let turn = self.progress.during(step, |turn| !matches!(turn, Ok(Turn::Wait)));
+        turn.unwrap_or_else(|error| {
+            self.fail(error);
+            Turn::Done
+        })
+    }
+
+    fn wait(&self, items: &[usize], patient: bool) -> Vec<usize> {
+        let over = || self.is_over() || self.cancel.asked() || self.progress.stalled();
+        waits(items, |item| Some(self.lanes.get(item)?.fd?.0), false, patient, over)
+    }
+}
+
+impl Inflow<'_> {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self, error: Error) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.failed.lock().get_or_insert(error);
+    }
+
+    /// What was brought goes to the device, whatever happened to others: the caller cannot bring it again.
+    fn write(&self, lane: &Lane<'_>) -> Result<Turn> {
+        let brought = lane.brought.lock().take();
+        if let Some(parcel) = brought {
+            let is_end = parcel.len == 0;
+            let written = match parcel.len {
+                0 => lane.device.finish(parcel.total),
+                _ => lane.device.write_once(parcel.bytes(), parcel.segment_end),
+            };
+            self.pool.give_back(parcel);
+            written?;
+            if is_end {
+                return Ok(Turn::Done);
+            }
+        }
+        if self.is_over() || lane.device.info().complete {
+            return Ok(Turn::Done);
+        }
+        self.cancel.check()?;
+        Ok(Turn::Ask)
+    }
+
+    fn receive(&self, device: &Device, fd: BorrowedFd<'_>, total: Option<u64>) -> Result<Turn> {
+        if self.is_over() || device.info().complete {
+            return Ok(Turn::Done);
+        }
+        self.cancel.check()?;
+        let left = total.map_or(u64::MAX, |total| total.saturating_sub(device.info().loaded_bytes));
+        let max = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        let got = if max == 0 { Some(0) } else { device.receive_now(fd, max, false)? };
+        match got {
+            Some(0) => device.finish(total).map(|()| Turn::Done),
+            Some(_) => Ok(Turn::Again),
+            None if self.progress.stalled() => Err(stall(device, "brought", &self.progress)),
+            None => Ok(Turn::Wait),
+        }
+    }
+
+    /// On the calling thread: the next bytes of a lane. Nothing more is asked for once something has failed: with one wire for all
+    /// devices what comes next would be taken for something else.
+    pub fn hear(&self, item: usize, get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>) {
+        let Some(lane) = self.lanes.get(item).filter(|_| !self.is_over()) else { return };
+        let mut parcel = self.pool.take();
+        match self.progress.during(|| get(lane.index, parcel.room(PIECE)), |_| true) {
+            Ok(Fed::Bytes { len, segment_end }) if len > 0 && len <= PIECE => {
+                (parcel.len, parcel.segment_end) = (len, segment_end);
+                *lane.brought.lock() = Some(parcel);
+            }
+            Ok(Fed::End { total }) => {
+                (parcel.len, parcel.total) = (0, total);
+                *lane.brought.lock() = Some(parcel);
+            }
+            Ok(Fed::Bytes { len, .. }) => {
+                let name = lane.device.name();
+                self.fail(Error::argument(format!("{name}: get: {len} bytes of a buffer of {PIECE}")));
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+}

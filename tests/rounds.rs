@@ -1,0 +1,499 @@
+//! What rounds and drains promise: an end that is an end, failures that are told, fairness by bytes and by time, and that nobody
+//! waits for ever.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Pinned, Rig, Stream};
+use simdev::{Access, Config, Effect, Fault, Precopy};
+use std::collections::HashSet;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vfiomig::dialect::{Caps, State};
+use vfiomig::error::{Error, Kind};
+use vfiomig::migration::{AbortTo, Budget, Fed, Inlet, Migration, NO_STREAM, Outlet, Phase, Piece};
+use vfiomig::transport::set_caller_patience;
+use vfiomig::window::{EMPTY, END};
+
+fn both() -> Config {
+    Config::v2(Caps { p2p: true, pre_copy: true })
+}
+
+/// All of the state can be sent in pre-copy, in small reads.
+fn chatty(size: usize) -> Config {
+    Config { precopy: Precopy::Everything, max_io: 1000, ..both().state_size(size) }
+}
+
+const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
+
+fn swallow(_: Piece<'_>) -> vfiomig::Result<()> {
+    Ok(())
+}
+
+/// A source in that phase, which may be aborted.
+fn at(phase: Phase, configs: &[Config], max_workers: usize) -> (Rig, Migration) {
+    let source = Rig::source(configs, max_workers);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(phase).unwrap();
+    (source, save)
+}
+
+fn slow(rig: &Rig, access: Access, time: Duration) {
+    for fake in &rig.fakes {
+        let nth = fake.count(access);
+        fake.inject(Fault::from(access, nth, Effect::Delay(time)));
+    }
+}
+
+/// Sequencing B5, newcomer A: a session that ended is told in the first round, by sizes too, and is no device that is ready.
+#[test]
+fn a_round_after_a_resume_says_that_the_stream_is_void() {
+    for max_workers in [1, 0] {
+        let (source, save) = at(Phase::SavePrecopy, &[both(), both()], max_workers);
+        save.save_iterate(PLENTY, &[], &mut swallow).unwrap();
+        source.group.pause().unwrap();
+        assert_eq!(save.save_iterate(PLENTY, &[], &mut swallow).unwrap().flags, [END; 2], "held, not over");
+        source.group.resume().unwrap();
+        assert_eq!(save.check_sessions().unwrap_err().kind(), Kind::Stale);
+        assert!(!save.pending().ready);
+        assert_eq!(save.pending_exact().unwrap_err().kind(), Kind::Stale);
+        let failure = save.save_iterate(PLENTY, &[], &mut swallow).unwrap_err();
+        assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+        assert!(failure.to_string().contains("d0") && failure.to_string().contains("void"), "{failure}");
+        save.abort(AbortTo::Running).unwrap();
+        save.check_sessions().unwrap();
+        assert!(save.pending_exact().is_ok());
+    }
+}
+
+/// Reports f01 and f02, in each phase with a session: a reset by others, a reset by the guest, a handle that was freed, ERROR.
+#[test]
+fn a_member_without_its_session_fails_every_call_that_promises_an_end() {
+    type Harm = fn(&Rig);
+    let harms: [(&str, Harm, Kind, i32); 4] = [
+        (
+            "reset and reprobed",
+            |rig| {
+                rig.fakes[1].reset().unwrap();
+                rig.devices[1].reprobe().unwrap();
+            },
+            Kind::Stale,
+            libc::ESTALE,
+        ),
+        ("reset by the guest", |rig| rig.devices[1].reset().unwrap(), Kind::Stale, libc::ESTALE),
+        ("freed", |rig| rig.devices[1].close().unwrap(), Kind::Stale, libc::ENODEV),
+        (
+            "in ERROR",
+            |rig| {
+                let nth = rig.fakes[1].count(Access::StateWrite);
+                rig.fakes[1].inject(Fault::at(Access::StateWrite, nth, Effect::ToError(libc::EIO)));
+                rig.devices[1].set_state(State::Stop, vfiomig::device::OnFailure::Keep, true).unwrap_err();
+            },
+            Kind::Device,
+            libc::EIO,
+        ),
+    ];
+    for (what, harm, kind, errno) in harms {
+        for phase in [Phase::SavePrecopy, Phase::SaveStopCopy] {
+            for call in ["iterate", "complete", "exact", "sessions"] {
+                if call == "complete" && phase == Phase::SavePrecopy {
+                    continue;
+                }
+                let (rig, save) = at(phase, &[both(), both()], 0);
+                save.save_iterate(Budget { bytes: 2000, ..PLENTY }, &[], &mut swallow).unwrap();
+                harm(&rig);
+                let failure = match call {
+                    "iterate" => save.save_iterate(PLENTY, &[], &mut swallow).map(drop),
+                    "complete" => save.save_complete(&[], &mut swallow).map(drop),
+                    "exact" => save.pending_exact().map(drop),
+                    _ => save.check_sessions(),
+                }
+                .unwrap_err();
+                assert_eq!(failure.errno(), errno, "{what} {phase} {call}: {failure}");
+                assert!(errno == libc::ENODEV || failure.kind() == kind, "{what} {phase} {call}: {failure}");
+                assert!(failure.to_string().contains("d1"), "{failure}");
+                assert!(!save.pending().ready, "{what}: is no reason to stop the guest");
+                if ["iterate", "complete"].contains(&call) {
+                    assert_eq!(save.phase(), Phase::Failed);
+                    assert!(save.advance(Phase::SaveStopCopy).is_err());
+                }
+            }
+        }
+    }
+}
+
+/// Sequencing B6: a size that cannot be read behind a round is told, and a device in ERROR is not ready.
+#[test]
+fn a_failure_behind_a_round_is_told() {
+    for effect in [Effect::ToError(libc::EIO), Effect::Errno(libc::EIO)] {
+        let (source, save) = at(Phase::SavePrecopy, &[both(), both()], 0);
+        source.fakes[0].inject(Fault::from(Access::PrecopyInfo, 0, effect));
+        let failure = save.save_iterate(PLENTY, &[], &mut swallow).unwrap_err();
+        assert!(failure.to_string().contains("d0") && failure.errno() == libc::EIO, "{failure}");
+        assert!(save.report().unwrap().to_string().contains("save_iterate: d0"), "{}", save.report().unwrap());
+        if source.states()[0] == State::Error {
+            assert_eq!(save.phase(), Phase::Failed);
+            assert!(!save.pending().ready);
+        }
+    }
+}
+
+/// Sequencing B4 (t1, t2): rounds that end by time serve every device, one after another, side by side, and beyond the number of
+/// workers.
+#[test]
+fn time_is_shared_too() {
+    for (devices, max_workers, round, each) in [(4, 1, 20, 2), (70, 0, 40, 5), (5, 2, 20, 4)] {
+        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(1 << 18); devices], max_workers);
+        slow(&source, Access::DataRead, Duration::from_millis(each));
+        let budget = Budget { bytes: u64::MAX, time: Duration::from_millis(round) };
+        let mut sum = vec![0; devices];
+        for _ in 0..3 {
+            let round = save.save_iterate(budget, &[], &mut swallow).unwrap();
+            sum.iter_mut().zip(&round.bytes).for_each(|(sum, bytes)| *sum += bytes);
+        }
+        assert!(sum.iter().all(|sum| *sum > 0), "{sum:?}");
+        // A round too short for all of them goes on where the last one ended.
+        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(1 << 18); 6], 1);
+        slow(&source, Access::DataRead, Duration::from_millis(10));
+        let budget = Budget { bytes: u64::MAX, time: Duration::from_millis(15) };
+        let served: HashSet<usize> = (0..12)
+            .flat_map(|_| {
+                let round = save.save_iterate(budget, &[], &mut swallow).unwrap();
+                (0..6).filter(|&i| round.bytes[i] > 0).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(served.len(), 6);
+    }
+}
+
+/// Z6, newcomer 16: a budget is never exceeded, what EMPTY devices leave goes to the others, and a small one still moves bytes.
+#[test]
+fn a_budget_is_strict_and_used() {
+    for max_workers in [1, 0] {
+        let configs = [both().state_size(500), chatty(1 << 20), chatty(1 << 20)];
+        let (_source, save) = at(Phase::SavePrecopy, &configs, max_workers);
+        let round = save.save_iterate(Budget { bytes: 262_144, ..PLENTY }, &[], &mut swallow).unwrap();
+        let sum: u64 = round.bytes.iter().sum();
+        assert!(sum <= 262_144 && sum > 262_144 - 3, "{round:?}");
+        assert_eq!(round.flags[0], EMPTY);
+        assert!(round.bytes[1].abs_diff(round.bytes[2]) <= 1, "{round:?}");
+        for bytes in [1, 2, 3, 5] {
+            let mut served = HashSet::new();
+            for _ in 0..6 {
+                let round = save.save_iterate(Budget { bytes, ..PLENTY }, &[], &mut swallow).unwrap();
+                let sum: u64 = round.bytes.iter().sum();
+                assert!(sum > 0 && sum <= bytes, "{bytes}: {round:?}");
+                served.extend((0..3).filter(|&i| round.bytes[i] > 0));
+            }
+            assert_eq!(served.len(), 2, "both that have data, in turn");
+        }
+    }
+}
+
+/// Newcomer: 0 does not join "there is more" and "has no stream yet".
+#[test]
+fn a_device_without_a_stream_says_so() {
+    let (_source, save) = at(Phase::SavePrecopy, &[Config::v2(Caps::default()), chatty(1 << 20)], 0);
+    let round = save.save_iterate(Budget { bytes: 2000, ..PLENTY }, &[], &mut swallow).unwrap();
+    assert_eq!(round.flags, [NO_STREAM, 0]);
+    // Its share went to the other one.
+    assert_eq!(round.bytes, [0, 2000]);
+    save.advance(Phase::SaveStopCopy).unwrap();
+    assert_eq!(save.save_complete(&[], &mut swallow).unwrap().flags, [END; 2]);
+}
+
+/// Sequencing B16 (t11): with one wire for all, what comes after a failure would be taken for something else.
+#[test]
+fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
+    let configs = vec![both(); 3];
+    let streams = {
+        let source = Rig::source(&configs, 1);
+        source.save_all(&source.save()).unwrap()
+    };
+    for max_workers in [1, 0] {
+        let target = Rig::target(&configs, max_workers);
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        let mut calls = 0;
+        let failure = load
+            .load_complete(&[], &mut |_, _| {
+                calls += 1;
+                Err(Error::new(Kind::Transport, libc::EPIPE + calls, "the wire broke"))
+            })
+            .unwrap_err();
+        assert_eq!((calls, failure.errno()), (1, libc::EPIPE + 1));
+        // Sequencing B19: a failure that is no device's is in the report.
+        assert!(load.report().unwrap().to_string().contains("load_complete: the wire broke"));
+        // A device that refuses its stream ends it too.
+        let nth = target.fakes[1].count(Access::DataWrite);
+        target.fakes[1].inject(Fault::at(Access::DataWrite, nth, Effect::Errno(libc::EFAULT)));
+        let mut brought = [0; 3];
+        let mut next = [0; 3];
+        let failure = load
+            .load_complete(&[], &mut |device, buf| {
+                let Some((bytes, segment_end)) = streams[device].parts.get(next[device]) else {
+                    return Ok(Fed::End { total: Some(brought[device]) });
+                };
+                next[device] += 1;
+                brought[device] += bytes.len() as u64;
+                buf[..bytes.len()].copy_from_slice(bytes);
+                Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
+            })
+            .unwrap_err();
+        assert!(failure.to_string().contains("d1"), "{failure}");
+        assert_eq!(next[1], 1);
+        // What had come for the others before is with them.
+        for (i, device) in target.devices.iter().enumerate() {
+            assert!(i == 1 || device.info().loaded_bytes == brought[i]);
+        }
+        load.abort(AbortTo::Running).unwrap();
+    }
+}
+
+/// Sequencing B19 (t61): put and cancel.
+#[test]
+fn the_report_says_why_a_drain_failed() {
+    let (_source, save) = at(Phase::SavePrecopy, &[both()], 0);
+    let broken = &mut |_: Piece<'_>| Err(Error::new(Kind::Transport, libc::EPIPE, "the wire broke"));
+    save.save_iterate(PLENTY, &[], broken).unwrap_err();
+    let report = save.report().unwrap().to_string();
+    assert!(report.contains("save_iterate:") && report.contains("the wire broke"), "{report}");
+    assert_eq!(save.phase(), Phase::Failed);
+    let (_source, save) = at(Phase::SaveStopCopy, &[both()], 0);
+    save.cancel();
+    for _ in 0..3 {
+        save.save_complete(&[], &mut swallow).unwrap_err();
+    }
+    let report = save.report().unwrap().to_string();
+    assert_eq!(report.matches("save_complete:").count(), 1, "{report}");
+}
+
+/// Sequencing B20 (t13): buffers are as many as threads, not as devices, and the next round has them again.
+#[test]
+fn memory_grows_with_workers_not_with_devices() {
+    let (_source, save) = at(Phase::SavePrecopy, &vec![chatty(20_000); 40], 4);
+    let mut buffers = HashSet::new();
+    for _ in 0..5 {
+        let put = &mut |piece: Piece<'_>| {
+            buffers.insert(piece.bytes.as_ptr() as usize);
+            Ok(())
+        };
+        save.save_iterate(Budget { bytes: 40 * 2000, ..PLENTY }, &[], put).unwrap();
+    }
+    assert!(buffers.len() <= 5, "{} buffers for 4 workers", buffers.len());
+}
+
+/// Sequencing "order of devices" (t12): both sides have one worker, and their groups were filled in different orders.
+#[test]
+fn descriptors_of_devices_in_different_orders_do_not_wait_for_each_other() {
+    let configs = [both().state_size(4 << 20), both().state_size(4 << 20)];
+    for blocking in [true, false] {
+        for (max_source, max_target) in [(1, 1), (1, 0), (0, 1)] {
+            let (source, save) = at(Phase::SaveStopCopy, &configs, max_source);
+            let target = Rig::target(&configs, max_target);
+            let load = target.load();
+            load.advance(Phase::LoadResuming).unwrap();
+            let (a, b) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+            for stream in [&a.0, &a.1, &b.0, &b.1] {
+                stream.set_nonblocking(!blocking).unwrap();
+            }
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let outlets = [Outlet::Fd(a.0.as_fd()), Outlet::Fd(b.0.as_fd())];
+                    save.save_complete(&outlets, &mut swallow).unwrap();
+                    for stream in [&a.0, &b.0] {
+                        stream.shutdown(std::net::Shutdown::Both).unwrap();
+                    }
+                });
+                // The other group's first device is the second one here.
+                let inlets = [b.1.as_fd(), a.1.as_fd()].map(|fd| Inlet::Fd { fd, total: None });
+                load.load_complete(&inlets, &mut |_, _| unreachable!()).unwrap();
+            });
+            let sent: Vec<u64> = source.devices.iter().map(|device| device.info().saved_bytes).collect();
+            let loaded: Vec<u64> = target.devices.iter().map(|device| device.info().loaded_bytes).collect();
+            assert_eq!(loaded, [sent[1], sent[0]]);
+            target.allow_abort();
+            load.abort(AbortTo::Running).unwrap();
+        }
+    }
+}
+
+/// Sequencing "slow sinks" (t26): a stalled peer ends the round by time, and by cancel, and the abort of another thread gets through.
+#[test]
+fn a_stalled_sink_ends_the_round_not_the_vm() {
+    let pipes = || std::io::pipe().unwrap();
+    for max_workers in [1, 0] {
+        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(4 << 20); 2], max_workers);
+        let (a, (reader, b)) = (UnixStream::pair().unwrap(), pipes());
+        let outlets = [Outlet::Fd(a.0.as_fd()), Outlet::Fd(b.as_fd())];
+        let budget = Budget { bytes: u64::MAX, time: Duration::from_millis(200) };
+        let begun = Instant::now();
+        let round = save.save_iterate(budget, &outlets, &mut swallow).unwrap();
+        assert!(
+            (Duration::from_millis(150)..Duration::from_secs(2)).contains(&begun.elapsed()),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert!(round.bytes.iter().all(|bytes| *bytes > 0) && round.flags == [0; 2], "{round:?}");
+        let again = save.save_iterate(budget, &outlets, &mut swallow).unwrap();
+        assert_eq!((again.bytes, again.flags), (vec![0; 2], vec![0; 2]), "told again");
+        save.advance(Phase::SaveStopCopy).unwrap();
+        std::thread::scope(|scope| {
+            let drain = scope.spawn(|| save.save_complete(&outlets, &mut swallow));
+            std::thread::sleep(Duration::from_millis(200));
+            let begun = Instant::now();
+            save.cancel();
+            assert_eq!(drain.join().unwrap().unwrap_err().kind(), Kind::Canceled);
+            save.abort(AbortTo::Running).unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        });
+        assert_eq!(source.states(), [State::Running; 2]);
+        drop((reader, a));
+    }
+}
+
+/// A descriptor in non-blocking mode that is full ends its device's part of a round, and is waited for by save_complete.
+#[test]
+fn a_full_socket_is_no_failure_of_the_round() {
+    for max_workers in [1, 0] {
+        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(1 << 20); 2], max_workers);
+        let (to, mut from) = UnixStream::pair().unwrap();
+        to.set_nonblocking(true).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let outlets = [Outlet::Fd(to.as_fd()), Outlet::Fd(file.as_fd())];
+        let begun = Instant::now();
+        let round = save.save_iterate(PLENTY, &outlets, &mut swallow).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(round.flags, [0, EMPTY], "{round:?}");
+        assert!(round.bytes[0] > 0);
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            from.read_to_end(&mut all).map(|_| all.len() as u64).unwrap()
+        });
+        save.advance(Phase::SaveStopCopy).unwrap();
+        save.save_complete(&outlets, &mut swallow).unwrap();
+        drop(to);
+        assert_eq!(reader.join().unwrap(), source.devices[0].info().saved_bytes);
+    }
+}
+
+/// Nothing moves at all: after the library's patience the call says so, nothing is lost, and it can be made again.
+#[test]
+fn a_drain_that_moves_nothing_ends() {
+    for max_workers in [1, 0] {
+        set_caller_patience(Duration::from_millis(300));
+        let (source, save) = at(Phase::SaveStopCopy, &vec![both().state_size(2 << 20); 2], max_workers);
+        let target = Rig::target(&vec![both().state_size(2 << 20); 2], max_workers);
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        let (a, b) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let outlets = [Outlet::Fd(a.0.as_fd()), Outlet::Fd(b.0.as_fd())];
+        let failure = save.save_complete(&outlets, &mut swallow).unwrap_err();
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::ETIMEDOUT), "{failure}");
+        assert_eq!(save.phase(), Phase::SaveStopCopy);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                save.save_complete(&outlets, &mut swallow).unwrap();
+            });
+            let total = Some(3 << 20);
+            let inlets = [a.1.as_fd(), b.1.as_fd()].map(|fd| Inlet::Fd { fd, total });
+            let failure = load.load_complete(&inlets, &mut |_, _| unreachable!()).unwrap_err();
+            assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::ETIMEDOUT), "{failure}");
+        });
+        let ends = [&a.1, &b.1];
+        let inlets: Vec<Inlet<'_>> = ends
+            .iter()
+            .zip(&source.devices)
+            .map(|(stream, device)| Inlet::Fd { fd: stream.as_fd(), total: Some(device.info().saved_bytes) })
+            .collect();
+        load.load_complete(&inlets, &mut |_, _| unreachable!()).unwrap();
+        load.advance(Phase::LoadRunning).unwrap();
+        assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+        set_caller_patience(Duration::from_secs(60));
+    }
+}
+
+/// Sequencing "pinned devices" (t62): a slow device of the calling thread holds the pieces of the others up by little.
+#[test]
+fn a_slow_pinned_device_does_not_hold_the_others() {
+    let home = std::thread::current().id();
+    let config = Config { max_io: 4096, ..Config::v2(Caps::default()).state_size(200_000) };
+    let seeded: Vec<Config> = (1..4).map(|seed| config.clone().seeded(seed)).collect();
+    let measure = || {
+        let rig = Rig::new(&seeded, 0, &|fake, i| match i {
+            0 => Box::new(Pinned { inner: fake.transport(), home }),
+            _ => fake.transport(),
+        });
+        rig.allow_abort();
+        let save = rig.save();
+        save.advance(Phase::SaveStopCopy).unwrap();
+        let nth = rig.fakes[0].count(Access::DataRead);
+        rig.fakes[0].inject(Fault::from(Access::DataRead, nth, Effect::Delay(Duration::from_millis(10))));
+        let (mut last, begun) = ([Duration::ZERO; 3], Instant::now());
+        save.save_complete(&[], &mut |piece| {
+            last[piece.device] = begun.elapsed();
+            Ok(())
+        })
+        .unwrap();
+        last
+    };
+    let last = (0..3).map(|_| measure()).min_by_key(|last| last[1].max(last[2])).unwrap();
+    assert!(last[1].max(last[2]) * 3 < last[0], "{last:?}");
+}
+
+/// Sequencing "65 devices cost twice 64": threads that wait for a device cost nothing.
+#[test]
+fn sixty_five_devices_take_as_long_as_sixty_four() {
+    let measure = |count: usize| {
+        let (source, save) = at(Phase::SavePrecopy, &vec![both().state_size(300); count], 0);
+        slow(&source, Access::StateWrite, Duration::from_millis(40));
+        let begun = Instant::now();
+        save.advance(Phase::SaveP2pGrace).unwrap();
+        let took = begun.elapsed();
+        drop(source);
+        took
+    };
+    let best = |count| (0..4).map(|_| measure(count)).min().unwrap();
+    assert!(best(65) < Duration::from_millis(75), "a second batch of devices waited for the first");
+}
+
+/// Sequencing B8 (t7): a drain waits for a call of a statistics thread.
+#[test]
+fn a_drain_waits_for_a_device_call() {
+    let streams = {
+        let source = Rig::source(&[both()], 1);
+        source.save_all(&source.save()).unwrap()
+    };
+    let (source, save) = at(Phase::SaveStopCopy, &[both()], 1);
+    source.fakes[0].inject(Fault::from(Access::StopCopySize, 0, Effect::Delay(Duration::from_millis(200))));
+    let device = Arc::clone(&source.devices[0]);
+    std::thread::scope(|scope| {
+        scope.spawn(move || device.pending_exact());
+        std::thread::sleep(Duration::from_millis(50));
+        save.save_complete(&[], &mut swallow).unwrap();
+    });
+    let target = Rig::target(&[both()], 1);
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    target.fakes[0].inject(Fault::from(Access::StopCopySize, 0, Effect::Delay(Duration::from_millis(200))));
+    let device = Arc::clone(&target.devices[0]);
+    std::thread::scope(|scope| {
+        scope.spawn(move || device.pending_exact());
+        std::thread::sleep(Duration::from_millis(50));
+        let mut fed = streams[0].parts.iter();
+        load.load_complete(&[], &mut |_, buf| match fed.next() {
+            Some((bytes, segment_end)) => {
+                buf[..bytes.len()].copy_from_slice(bytes);
+                Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
+            }
+            None => Ok(Fed::End { total: Some(Stream::len(&streams[0]) as u64) }),
+        })
+        .unwrap();
+    });
+}
