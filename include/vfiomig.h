@@ -699,6 +699,12 @@
 #define VFIOMIG_CHANNEL_TOTAL 2
 
 /**
+ * In `flags` of a vfiomig_moved: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
+ * them in STOP_COPY.
+ */
+#define VFIOMIG_MOVED_NO_STREAM 16
+
+/**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
  */
 struct vfiomig_device;
@@ -1514,9 +1520,9 @@ struct vfiomig_channel {
 };
 
 /**
- * Takes a run of one device's bytes; `device` counts in the order in which devices were added to the group. `flags`:
- * VFIOMIG_CHUNK_SEGMENT_END, which the destination must be told. 0, or -errno: then bytes are lost that no device can give again,
- * and the migration is FAILED.
+ * Takes a run of one device's bytes. `device` counts the group's members in the order in which they were added: where one is
+ * removed, those behind it move up by one; it cannot be while a migration exists. `flags`: VFIOMIG_CHUNK_SEGMENT_END, which the
+ * destination must be told. Returns 0, or -errno: then bytes are lost that no device can give again, and the migration is FAILED.
  */
 typedef int (*vfiomig_put_fn)(void *opaque, size_t device, const void *data, size_t len, uint32_t flags);
 
@@ -1529,7 +1535,7 @@ struct vfiomig_moved {
    */
   uint64_t bytes;
   /**
-   * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END; 0: there is more, or the device has no open stream.
+   * VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_MOVED_NO_STREAM; 0: there is more.
    */
   uint32_t flags;
   /**
@@ -1539,9 +1545,10 @@ struct vfiomig_moved {
 };
 
 /**
- * Brings the next bytes of one device's stream into `buf`. Returns how many, and sets VFIOMIG_CHUNK_SEGMENT_END in `flags` if a
- * segment ends with them; 0: the stream is over, and `total` is its length as the saver counted it, or stays VFIOMIG_UNKNOWN;
- * -errno.
+ * Brings the next bytes of one device's stream into `buf`; `device` as of vfiomig_put_fn. Returns how many, and sets
+ * VFIOMIG_CHUNK_SEGMENT_END in `*flags` if a segment ends with them. 0: the stream is over, and `*total` must be set to its length
+ * as the saver counted it, or to VFIOMIG_UNKNOWN, which is the caller's word that its format cannot know: then a stream that was
+ * cut is taken for whole. An end without either is refused (-EINVAL). Else -errno.
  */
 typedef int64_t (*vfiomig_get_fn)(void *opaque, size_t device, void *buf, size_t len, uint32_t *flags, uint64_t *total);
 
@@ -2389,7 +2396,8 @@ int vfiomig_migration_get_report(struct vfiomig_migration *m,
  * How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
  * devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
+ * Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, or DEVICE, for a member whose session has ended, that is in ERROR or whose
+ * handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
  * EXACT in the kernel. Since: 0.1
  */
 int vfiomig_migration_get_pending(struct vfiomig_migration *m,
@@ -2411,15 +2419,24 @@ int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
                                    struct vfiomig_error **errp);
 
 /**
- * One bounded round over all open streams, side by side and fairly: each device until EMPTY, END or its share of the budget.
- * `budget_bytes` is shared evenly, no read is begun after `budget_ns`. In pre-copy the sizes are brought up to date behind it.
- * `channels` has one element per device, in the order in which they were added, or `channel_count` is 0: then `put` gets all
- * bytes. `moved` is NULL or has room for `moved_count` elements, and gets one per device as far as they go. Each device's bytes
- * come in their order; one piece per device is read ahead at most.
+ * One bounded round over all open streams, side by side and fairly by bytes and by time: each device until EMPTY, END or its share
+ * of the budget. `budget_bytes` is never exceeded; it is shared evenly, and what one device leaves goes to the others. No read is
+ * begun after `budget_ns`; the next round begins behind the device with which this one ended. In pre-copy the sizes are brought up
+ * to date behind it; a size that cannot be read is an error, though the bytes were put. `channels` has one element per device, in
+ * the order in which they were added, or `channel_count` is 0: then `put` gets all bytes. `moved` is NULL or has room for
+ * `moved_count` elements, and gets one per device as far as they go. Each device's bytes come in their order; the pieces that are
+ * read ahead are as many as the threads.
+ *
+ * A descriptor that takes nothing ends its device's part of the round, at once in non-blocking mode, else with `budget_ns`; what it
+ * did not take stays in the stream.
+ *
+ * A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (STALE, -ENODEV)
+ * fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
+ * -ESTALE and not FAILED: VFIOMIG_SAVE_PRECOPY can be entered again.
  *
  * Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
- * descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, on
- * descriptors and in `put`. Since: 0.1
+ * descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, in `put`, and
+ * on descriptors, which are polled: a cancel ends that wait. Since: 0.1
  */
 int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
                                        uint64_t budget_bytes,
@@ -2433,10 +2450,12 @@ int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
                                        struct vfiomig_error **errp);
 
 /**
- * Every stream to its END, side by side. Parameters as of vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY.
+ * Every stream to its END, side by side; success means that each has reached it. Parameters as of
+ * vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
  *
- * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase. Threads: whole. Blocks: in
- * the kernel, on descriptors and in `put`. Since: 0.1
+ * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; TRANSPORT with -ETIMEDOUT if
+ * nothing at all has moved for 60 s, for descriptors take nothing: nothing is lost, call again. Threads: whole. Blocks: in the
+ * kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
  */
 int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         const struct vfiomig_channel *channels,
@@ -2449,11 +2468,13 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
 
 /**
  * Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING; called again,
- * it goes on with what is not finished.
+ * it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
+ * whose bytes come next. The first failure is returned, and `get` is not called after it.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, CANCELED, ORDER (another phase), INCOMPLETE (not as long as the saver said), DEVICE,
- * PROTOCOL, TRANSPORT (`get` or a descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole.
- * Blocks: in the kernel, on descriptors and in `get`. Since: 0.1
+ * Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), CANCELED, ORDER (another phase), INCOMPLETE (not
+ * as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
+ * vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
+ * in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
  */
 int vfiomig_migration_load_complete(struct vfiomig_migration *m,
                                     const struct vfiomig_channel *channels,

@@ -7,7 +7,7 @@ use super::library::VFIOMIG_UNKNOWN;
 use super::save::VFIOMIG_CHUNK_SEGMENT_END;
 use super::tracker::slice;
 use crate::error::{Errno, Error, Result};
-use crate::migration::{Budget, Fed, Inlet, Migration, Outlet, Piece, Round};
+use crate::migration::{Budget, Fed, Inlet, Migration, NO_STREAM, Outlet, Piece, Round};
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -32,30 +32,36 @@ pub struct vfiomig_channel {
     pub total: u64,
 }
 
+/// In `flags` of a vfiomig_moved: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
+/// them in STOP_COPY.
+pub const VFIOMIG_MOVED_NO_STREAM: u32 = 0x10;
+
 /// What one device did in a call. Fixed layout, never grows.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_moved {
     /// Bytes moved.
     pub bytes: u64,
-    /// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END; 0: there is more, or the device has no open stream.
+    /// VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_MOVED_NO_STREAM; 0: there is more.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<vfiomig_channel>() == 16 && size_of::<vfiomig_moved>() == 16);
+const _: () = assert!(VFIOMIG_MOVED_NO_STREAM == NO_STREAM);
 
-/// Takes a run of one device's bytes; `device` counts in the order in which devices were added to the group. `flags`:
-/// VFIOMIG_CHUNK_SEGMENT_END, which the destination must be told. 0, or -errno: then bytes are lost that no device can give again,
-/// and the migration is FAILED.
+/// Takes a run of one device's bytes. `device` counts the group's members in the order in which they were added: where one is
+/// removed, those behind it move up by one; it cannot be while a migration exists. `flags`: VFIOMIG_CHUNK_SEGMENT_END, which the
+/// destination must be told. Returns 0, or -errno: then bytes are lost that no device can give again, and the migration is FAILED.
 pub type vfiomig_put_fn = Option<
     unsafe extern "C" fn(opaque: *mut c_void, device: usize, data: *const c_void, len: usize, flags: u32) -> c_int,
 >;
 
-/// Brings the next bytes of one device's stream into `buf`. Returns how many, and sets VFIOMIG_CHUNK_SEGMENT_END in `flags` if a
-/// segment ends with them; 0: the stream is over, and `total` is its length as the saver counted it, or stays VFIOMIG_UNKNOWN;
-/// -errno.
+/// Brings the next bytes of one device's stream into `buf`; `device` as of vfiomig_put_fn. Returns how many, and sets
+/// VFIOMIG_CHUNK_SEGMENT_END in `*flags` if a segment ends with them. 0: the stream is over, and `*total` must be set to its length
+/// as the saver counted it, or to VFIOMIG_UNKNOWN, which is the caller's word that its format cannot know: then a stream that was
+/// cut is taken for whole. An end without either is refused (-EINVAL). Else -errno.
 pub type vfiomig_get_fn = Option<
     unsafe extern "C" fn(
         opaque: *mut c_void,
@@ -97,9 +103,33 @@ unsafe fn read_channels<'a>(
     Ok(read)
 }
 
+/// What `total` of a vfiomig_get_fn holds before the call: no length that a stream has, and not VFIOMIG_UNKNOWN.
+const NOT_STATED: u64 = VFIOMIG_UNKNOWN.wrapping_sub(1);
+
 fn caller_failed(what: &str, result: i64) -> Error {
-    let errno = Errno::new(result.checked_neg().and_then(|errno| i32::try_from(errno).ok()).unwrap_or(libc::EIO));
-    Error::transport(errno, format!("{what} failed: {errno}"))
+    let errno = result.checked_neg().and_then(|errno| i32::try_from(errno).ok()).filter(|&errno| errno > 0);
+    let known = Errno::new(errno.unwrap_or(libc::EIO));
+    match errno {
+        // What C programs return where they mean no errno of theirs.
+        Some(1) => Error::transport(known, format!("{what} failed: it returned -1, which is -EPERM: {known}")),
+        Some(_) => Error::transport(known, format!("{what} failed: {known}")),
+        None => {
+            let allowed = if what == "put" { "0 or -errno" } else { "bytes, 0 or -errno" };
+            Error::transport(known, format!("{what} returned {result}, which is not {allowed}: taken for a failure"))
+        }
+    }
+}
+
+/// The end of a stream as `get` told it.
+fn end_of(device: usize, total: u64) -> Result<Fed> {
+    match total {
+        NOT_STATED => Err(Error::argument(format!(
+            "get ended the stream of device {device} of the group but did not set *total: its length as the saver counted it, or \
+             VFIOMIG_UNKNOWN if the format cannot know"
+        ))),
+        VFIOMIG_UNKNOWN => Ok(Fed::End { total: None }),
+        total => Ok(Fed::End { total: Some(total) }),
+    }
 }
 
 /// The rest of a save's arguments.
@@ -145,15 +175,24 @@ impl Save {
     }
 }
 
-/// One bounded round over all open streams, side by side and fairly: each device until EMPTY, END or its share of the budget.
-/// `budget_bytes` is shared evenly, no read is begun after `budget_ns`. In pre-copy the sizes are brought up to date behind it.
-/// `channels` has one element per device, in the order in which they were added, or `channel_count` is 0: then `put` gets all
-/// bytes. `moved` is NULL or has room for `moved_count` elements, and gets one per device as far as they go. Each device's bytes
-/// come in their order; one piece per device is read ahead at most.
+/// One bounded round over all open streams, side by side and fairly by bytes and by time: each device until EMPTY, END or its share
+/// of the budget. `budget_bytes` is never exceeded; it is shared evenly, and what one device leaves goes to the others. No read is
+/// begun after `budget_ns`; the next round begins behind the device with which this one ended. In pre-copy the sizes are brought up
+/// to date behind it; a size that cannot be read is an error, though the bytes were put. `channels` has one element per device, in
+/// the order in which they were added, or `channel_count` is 0: then `put` gets all bytes. `moved` is NULL or has room for
+/// `moved_count` elements, and gets one per device as far as they go. Each device's bytes come in their order; the pieces that are
+/// read ahead are as many as the threads.
+///
+/// A descriptor that takes nothing ends its device's part of the round, at once in non-blocking mode, else with `budget_ns`; what it
+/// did not take stays in the stream.
+///
+/// A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (STALE, -ENODEV)
+/// fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
+/// -ESTALE and not FAILED: VFIOMIG_SAVE_PRECOPY can be entered again.
 ///
 /// Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
-/// descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, on
-/// descriptors and in `put`. Since: 0.1
+/// descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, in `put`, and
+/// on descriptors, which are polled: a cancel ends that wait. Since: 0.1
 ///
 /// # Safety
 /// `m` is NULL or a live handle; pointers are NULL or valid as described.
@@ -179,10 +218,12 @@ pub unsafe extern "C" fn vfiomig_migration_save_iterate(
     unsafe { on("vfiomig_migration_save_iterate", m, errp, body) }
 }
 
-/// Every stream to its END, side by side. Parameters as of vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY.
+/// Every stream to its END, side by side; success means that each has reached it. Parameters as of
+/// vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
 ///
-/// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase. Threads: whole. Blocks: in
-/// the kernel, on descriptors and in `put`. Since: 0.1
+/// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; TRANSPORT with -ETIMEDOUT if
+/// nothing at all has moved for 60 s, for descriptors take nothing: nothing is lost, call again. Threads: whole. Blocks: in the
+/// kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
 ///
 /// # Safety
 /// As for vfiomig_migration_save_iterate().
@@ -206,11 +247,13 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
 }
 
 /// Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING; called again,
-/// it goes on with what is not finished.
+/// it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
+/// whose bytes come next. The first failure is returned, and `get` is not called after it.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, CANCELED, ORDER (another phase), INCOMPLETE (not as long as the saver said), DEVICE,
-/// PROTOCOL, TRANSPORT (`get` or a descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole.
-/// Blocks: in the kernel, on descriptors and in `get`. Since: 0.1
+/// Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), CANCELED, ORDER (another phase), INCOMPLETE (not
+/// as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
+/// vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
+/// in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
 ///
 /// # Safety
 /// `m` is NULL or a live handle; pointers are NULL or valid as described.
@@ -230,11 +273,11 @@ pub unsafe extern "C" fn vfiomig_migration_load_complete(
         let inlets: Vec<Inlet<'_>> = channels.iter().map(inlet).collect();
         let mut fed = |device: usize, buf: &mut [u8]| {
             let Some(function) = get else { return Err(Error::argument("get is NULL")) };
-            let (mut flags, mut total) = (0, VFIOMIG_UNKNOWN);
+            let (mut flags, mut total) = (0, NOT_STATED);
             let (data, len) = (buf.as_mut_ptr().cast(), buf.len());
             // SAFETY: `data` is writable for `len` bytes, the others for one number; the rest is the caller's contract.
             match unsafe { function(opaque, device, data, len, &mut flags, &mut total) } {
-                0 => Ok(Fed::End { total: Some(total).filter(|&total| total != VFIOMIG_UNKNOWN) }),
+                0 => end_of(device, total),
                 brought => match usize::try_from(brought) {
                     Ok(len) => Ok(Fed::Bytes { len, segment_end: flags & VFIOMIG_CHUNK_SEGMENT_END != 0 }),
                     Err(_) => Err(caller_failed("get", brought)),

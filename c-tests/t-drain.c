@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Whole drains of a group: an end must be stated, a stream that can have none fails every call that promises one, the
+ * answers of the caller's functions are judged, and descriptors that are not ready hold nobody.
+ */
+#include "fake.h"
+#include <pthread.h>
+#include <sys/socket.h>
+
+enum { DEVICES = 2, SIZE = 3 << 20 };
+
+static struct fake from[DEVICES], to[DEVICES];
+static struct vfiomig_device *from_d[DEVICES], *to_d[DEVICES];
+static struct vfiomig_tracker *tracker;
+static struct vfiomig_group *source, *target;
+static struct vfiomig_migration *save, *load;
+
+static void fill(struct vfiomig_group **g, struct fake *fakes, struct vfiomig_device **devices, size_t size, bool backwards)
+{
+	struct vfiomig_group_options options;
+
+	VFIOMIG_INIT(&options);
+	options.max_workers = 1;
+	OK(vfiomig_group_new(&options, g, ERRP));
+	for (int n = 0; n < DEVICES; n++) {
+		int i = backwards ? DEVICES - 1 - n : n;
+		struct vfiomig_device_options device;
+		struct vfiomig_device_ops ops;
+		char name[16];
+
+		fake_init(&fakes[i]);
+		fakes[i].pre = size / 2;
+		fakes[i].stop = size;
+		fake_ops(&fakes[i], &ops);
+		VFIOMIG_INIT(&device);
+		snprintf(name, sizeof name, "d%d", i);
+		device.name = name;
+		OK(vfiomig_device_new_ops(&ops, &fakes[i], &device, &devices[i], ERRP));
+		OK(vfiomig_group_add_device(*g, devices[i], ERRP));
+	}
+}
+
+static void begin(uint32_t phase, size_t size)
+{
+	struct vfiomig_tracker_options options;
+
+	fill(&source, from, from_d, size, false);
+	fill(&target, to, to_d, size, true);
+	VFIOMIG_INIT(&options);
+	options.flags = VFIOMIG_TRACKER_F_EVERYTHING;
+	OK(vfiomig_tracker_new(&options, &tracker, ERRP));
+	OK(vfiomig_group_add_tracker(source, tracker, ERRP));
+	OK(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &save, ERRP));
+	OK(vfiomig_migration_new(target, VFIOMIG_DIRECTION_LOAD, &load, ERRP));
+	OK(vfiomig_migration_advance(save, phase, 0, ERRP));
+	OK(vfiomig_migration_advance(load, VFIOMIG_LOAD_RESUMING, 0, ERRP));
+}
+
+static void end(void)
+{
+	vfiomig_migration_free(save);
+	vfiomig_migration_free(load);
+	vfiomig_group_free(source);
+	vfiomig_group_free(target);
+	vfiomig_tracker_free(tracker);
+	for (int i = 0; i < DEVICES; i++) {
+		FAKE_END(&from[i], from_d[i]);
+		FAKE_END(&to[i], to_d[i]);
+	}
+}
+
+static int swallow(void *opaque, size_t i, const void *data, size_t len, uint32_t flags)
+{
+	(void)i, (void)data, (void)len, (void)flags;
+	return opaque ? *(int *)opaque : 0;
+}
+
+/* Brings 100 right bytes of each stream, and then its end, with or without its length. */
+static struct feed {
+	bool states;
+	uint64_t total;
+	size_t at[DEVICES];
+	int64_t answer;
+} feed_zero;
+
+static int64_t bring(void *opaque, size_t i, void *buf, size_t len, uint32_t *flags, uint64_t *total)
+{
+	struct feed *f = opaque;
+	unsigned char *bytes = buf;
+
+	(void)flags;
+	CHECK(*total != VFIOMIG_UNKNOWN && *total != 0);
+	if (f->answer)
+		return f->answer;
+	if (f->at[i] == 100) {
+		if (f->states)
+			*total = f->total;
+		return 0;
+	}
+	CHECK(len >= 100);
+	for (size_t n = 0; n < 100; n++)
+		bytes[n] = fake_byte(n);
+	f->at[i] = 100;
+	return 100;
+}
+
+/* Newcomer H: who forgets the length of a stream hears of it; "cannot know" is a word. */
+static void ends_are_stated(void)
+{
+	struct feed f = feed_zero;
+
+	begin(VFIOMIG_SAVE_STOP_COPY, 1000);
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
+	CHECK_HAS(vfiomig_error_message(t_error), "VFIOMIG_UNKNOWN");
+	FAILS(vfiomig_migration_advance(load, VFIOMIG_LOAD_LOADED, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
+	f.states = true;
+	f.total = 101;
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), 0, VFIOMIG_ERR_INCOMPLETE);
+	f.total = VFIOMIG_UNKNOWN;
+	OK(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP));
+	OK(vfiomig_migration_advance(load, VFIOMIG_LOAD_LOADED, 0, ERRP));
+	end();
+}
+
+/* Newcomer 10: answers that are no errno are told as what they are. */
+static void answers_are_judged(void)
+{
+	struct feed f = feed_zero;
+	int one = 1, minus_one = -1;
+
+	begin(VFIOMIG_SAVE_STOP_COPY, 1000);
+	f.answer = -1;
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EPERM, VFIOMIG_ERR_TRANSPORT);
+	CHECK_HAS(vfiomig_error_message(t_error), "get failed: it returned -1");
+	f.answer = -ECONNRESET;
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), ECONNRESET, VFIOMIG_ERR_TRANSPORT);
+	f.answer = INT64_MIN;
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EIO, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_migration_save_complete(save, NULL, 0, swallow, &one, NULL, 0, ERRP), EIO, VFIOMIG_ERR_TRANSPORT);
+	CHECK_HAS(vfiomig_error_message(t_error), "put returned 1, which is not 0 or -errno");
+	CHECK_EQ(vfiomig_migration_get_phase(save), VFIOMIG_PHASE_FAILED);
+	end();
+	begin(VFIOMIG_SAVE_STOP_COPY, 1000);
+	FAILS(vfiomig_migration_save_complete(save, NULL, 0, swallow, &minus_one, NULL, 0, ERRP), EPERM,
+	      VFIOMIG_ERR_TRANSPORT);
+	CHECK_HAS(vfiomig_error_message(t_error), "put failed: it returned -1");
+	end();
+}
+
+/* Reports f01, f02: a reset in the middle of a stream, told to the library or done by it. */
+static void streams_without_an_end(uint32_t phase, bool complete, bool by_others)
+{
+	struct vfiomig_migration_pending pending;
+	int64_t result;
+
+	begin(phase, 1000);
+	OK(vfiomig_migration_save_iterate(save, 100, UINT64_MAX, NULL, 0, swallow, NULL, NULL, 0, ERRP));
+	if (by_others) {
+		atomic_store(&from[1].state, S_RUNNING);
+		OK(vfiomig_device_reprobe(from_d[1], ERRP));
+	} else {
+		OK(vfiomig_device_reset(from_d[1], ERRP));
+	}
+	VFIOMIG_INIT(&pending);
+	FAILS(vfiomig_migration_get_pending(save, 0, &pending, ERRP), ESTALE, VFIOMIG_ERR_STALE);
+	FAILS(vfiomig_migration_get_pending(save, VFIOMIG_PENDING_EXACT, &pending, ERRP), ESTALE, VFIOMIG_ERR_STALE);
+	if (complete)
+		result = vfiomig_migration_save_complete(save, NULL, 0, swallow, NULL, NULL, 0, ERRP);
+	else
+		result = vfiomig_migration_save_iterate(save, UINT64_MAX, UINT64_MAX, NULL, 0, swallow, NULL, NULL, 0, ERRP);
+	FAILS(result, ESTALE, VFIOMIG_ERR_STALE);
+	CHECK_HAS(vfiomig_error_message(t_error), "d1");
+	CHECK_EQ(vfiomig_migration_get_phase(save), VFIOMIG_PHASE_FAILED);
+	end();
+}
+
+/* 0 in `flags` says "there is more", and nothing else. */
+static void flags_of_a_round(void)
+{
+	struct vfiomig_moved moved[DEVICES];
+
+	begin(VFIOMIG_SAVE_TRACKING, 1000);
+	CHECK_EQ(OK(vfiomig_migration_save_iterate(save, 10, UINT64_MAX, NULL, 0, swallow, NULL, moved, DEVICES, ERRP)), 0);
+	CHECK(moved[0].flags == VFIOMIG_MOVED_NO_STREAM && moved[1].flags == VFIOMIG_MOVED_NO_STREAM);
+	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_PRECOPY, 0, ERRP));
+	/* Never more than the budget, and some of it is used. */
+	CHECK_EQ(OK(vfiomig_migration_save_iterate(save, 3, UINT64_MAX, NULL, 0, swallow, NULL, moved, DEVICES, ERRP)), 3);
+	CHECK(moved[0].flags == 0 && moved[1].flags == 0);
+	OK(vfiomig_migration_save_iterate(save, UINT64_MAX, UINT64_MAX, NULL, 0, swallow, NULL, moved, DEVICES, ERRP));
+	CHECK(moved[0].flags == VFIOMIG_CHUNK_EMPTY && moved[1].flags == VFIOMIG_CHUNK_EMPTY);
+	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	OK(vfiomig_migration_save_complete(save, NULL, 0, swallow, NULL, moved, DEVICES, ERRP));
+	CHECK(moved[0].flags == VFIOMIG_CHUNK_END && moved[1].flags == VFIOMIG_CHUNK_END);
+	end();
+}
+
+static void *drain(void *channels)
+{
+	OK(vfiomig_migration_save_complete(save, channels, DEVICES, NULL, NULL, NULL, 0, ERRP));
+	vfiomig_error_free(t_error);
+	t_error = NULL;
+	return NULL;
+}
+
+/* One worker on each side, groups that were filled in different orders, and no device's stream fits its socket. */
+static void descriptors_in_any_order(void)
+{
+	struct vfiomig_channel out[DEVICES], in[DEVICES];
+	int pair[2];
+	pthread_t other;
+
+	begin(VFIOMIG_SAVE_STOP_COPY, SIZE);
+	for (int i = 0; i < DEVICES; i++) {
+		CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+		out[i] = (struct vfiomig_channel){.fd = pair[0], .flags = VFIOMIG_CHANNEL_FD};
+		in[DEVICES - 1 - i] = (struct vfiomig_channel){
+			.fd = pair[1], .flags = VFIOMIG_CHANNEL_FD | VFIOMIG_CHANNEL_TOTAL, .total = fake_total(&from[i])};
+	}
+	pthread_create(&other, NULL, drain, out);
+	OK(vfiomig_migration_load_complete(load, in, DEVICES, NULL, NULL, ERRP));
+	pthread_join(other, NULL);
+	for (int i = 0; i < DEVICES; i++) {
+		close(out[i].fd);
+		close(in[i].fd);
+	}
+	end();
+}
+
+/* A peer that stalls ends a round with its time, and a cancel ends a drain. */
+static void *stop(void *unused)
+{
+	usleep(100000);
+	vfiomig_migration_cancel(save);
+	return unused;
+}
+
+static void stalled_peer(void)
+{
+	struct vfiomig_channel out[DEVICES];
+	struct vfiomig_moved moved[DEVICES];
+	int pair[DEVICES][2];
+	pthread_t other;
+
+	begin(VFIOMIG_SAVE_PRECOPY, SIZE);
+	for (int i = 0; i < DEVICES; i++) {
+		CHECK(!(i ? pipe2(pair[i], O_CLOEXEC) : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i])));
+		out[i] = (struct vfiomig_channel){.fd = pair[i][1], .flags = VFIOMIG_CHANNEL_FD};
+	}
+	OK(vfiomig_migration_save_iterate(save, UINT64_MAX, 50000000, out, DEVICES, NULL, NULL, moved, DEVICES, ERRP));
+	CHECK(moved[0].bytes && moved[1].bytes && !moved[0].flags && !moved[1].flags);
+	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	pthread_create(&other, NULL, stop, NULL);
+	FAILS(vfiomig_migration_save_complete(save, out, DEVICES, NULL, NULL, NULL, 0, ERRP), ECANCELED,
+	      VFIOMIG_ERR_CANCELED);
+	pthread_join(other, NULL);
+	for (int i = 0; i < DEVICES; i++) {
+		close(pair[i][0]);
+		close(pair[i][1]);
+	}
+	end();
+}
+
+int main(void)
+{
+	t_begin();
+	ends_are_stated();
+	answers_are_judged();
+	for (int others = 0; others < 2; others++) {
+		streams_without_an_end(VFIOMIG_SAVE_PRECOPY, false, others);
+		streams_without_an_end(VFIOMIG_SAVE_STOP_COPY, false, others);
+		streams_without_an_end(VFIOMIG_SAVE_STOP_COPY, true, others);
+	}
+	flags_of_a_round();
+	descriptors_in_any_order();
+	stalled_peer();
+	return t_end();
+}
