@@ -71,6 +71,8 @@ pub struct Info {
     pub complete: bool,
     /// The open save session has said once that there is nothing more for now (EMPTY).
     pub seen_empty: bool,
+    /// A data call of the open session failed after bytes may have moved: a save gives nothing more, a load takes nothing more.
+    pub broken: bool,
     /// Why it cannot be migrated.
     pub reason: Option<Reason>,
 }
@@ -111,6 +113,8 @@ struct Inner {
     lent_is_stale: bool,
     /// The thread of the last *device* call.
     user: usize,
+    /// The state could not be read the last time; this is the one before. The session, if there is one, is of that.
+    unread_since: Option<State>,
 }
 
 impl Device {
@@ -150,6 +154,7 @@ impl Device {
             stream_void: false,
             lent_is_stale: false,
             user: this_thread(),
+            unread_since: None,
         };
         let log = Gate::new(Level::Log, Arc::clone(&inner.transport));
         let no_wait = options.no_wait;
@@ -227,6 +232,7 @@ impl Device {
             saved_bytes: self.cache.saved_bytes.load(Ordering::Relaxed),
             loaded_bytes: self.cache.loaded_bytes.load(Ordering::Relaxed),
             seen_empty: self.cache.seen_empty.load(Ordering::Relaxed),
+            broken: self.cache.broken.load(Ordering::Relaxed),
             complete: self.cache.complete.load(Ordering::Relaxed),
             reason: self.cache.reason(),
         }
@@ -239,17 +245,14 @@ impl Device {
         let mut inner = self.enter_whole()?;
         let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
             .map_err(|error| self.named(error))?;
-        let before = self.cache.state();
+        let before = inner.unread_since.unwrap_or(self.cache.state());
         self.cache.set_found(&found, inner.window.is_mapped() && inner.keeps_window(&found));
         inner.take_dialect(&self.cache, found);
         let now = match &inner.dialect {
             Ok(dialect) => dialect.read_state(&*inner.transport).map_err(|error| self.named(error))?,
             Err(_) => State::Error,
         };
-        self.cache.set_state(now);
-        if now.session() != before.session() {
-            inner.end_session(&self.cache);
-        }
+        inner.take_over(&self.cache, before, now);
         Ok(())
     }
 

@@ -246,11 +246,12 @@ fn a_device_that_fails_ends_the_round_and_the_others_keep_their_bytes() {
         source.allow_abort();
         let save = source.save();
         save.advance(Phase::SaveStopCopy).unwrap();
-        let fault = source.fakes[2].inject(Fault::at(Access::DataRead, 1, Effect::Errno(libc::EIO)));
+        // A device with a region: of a data fd the stream would be broken (tests/sessions.rs).
+        let fault = source.fakes[4].inject(Fault::at(Access::DataRead, 1, Effect::Errno(libc::EIO)));
         let mut streams = vec![Stream::default(); 7];
         let failure = save.save_complete(&[], &mut keep(&mut streams)).unwrap_err();
-        assert_eq!((source.fakes[2].fault_reached(fault), failure.errno()), (1, libc::EIO));
-        assert!(failure.to_string().contains("d2"), "{failure}");
+        assert_eq!((source.fakes[4].fault_reached(fault), failure.errno()), (1, libc::EIO));
+        assert!(failure.to_string().contains("d4"), "{failure}");
         for (device, stream) in source.devices.iter().zip(&streams) {
             assert_eq!(device.info().saved_bytes, stream.len() as u64, "what was read has arrived");
         }

@@ -53,6 +53,8 @@ pub(super) struct Cache {
     pub seen_empty: AtomicBool,
     /// The open session's stream is whole.
     pub complete: AtomicBool,
+    /// The open session is only there to be ended.
+    pub broken: AtomicBool,
     /// The last exact figures were not asked for, since a segment was under way (P21).
     pub pending_cached: AtomicBool,
     /// Whether the device's migration was canceled; looked at only while something is waited for.
@@ -91,6 +93,7 @@ impl Cache {
             reinit_count: AtomicU32::new(0),
             seen_empty: AtomicBool::new(false),
             complete: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             pending_cached: AtomicBool::new(false),
             cancel: Follower::default(),
         }
@@ -100,8 +103,15 @@ impl Cache {
         State::from_number(self.state.load(Ordering::Acquire)).unwrap_or(State::Error)
     }
 
-    /// Takes over a state; what is known only in pre-copy is forgotten outside.
+    /// Takes over a state; what is known only in pre-copy, or only in STOP_COPY, is forgotten outside. That nothing is left stays
+    /// true behind the END of a stream.
     pub fn set_state(&self, state: State) {
+        if self.state() == State::StopCopy && state != State::StopCopy {
+            self.pending_cached.store(false, Ordering::Relaxed);
+            if self.stop_copy_bytes.get() != Some(0) {
+                self.stop_copy_bytes.set(None);
+            }
+        }
         if !state.is_precopy() {
             self.initial_bytes.set(None);
             self.dirty_bytes.set(None);

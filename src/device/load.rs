@@ -112,6 +112,7 @@ struct Piece<'a> {
 impl Inner {
     /// The stream can take bytes.
     fn check_open(&mut self, cache: &Cache, what: &str) -> Result<()> {
+        self.find_again(cache)?;
         let session = self.session(Direction::Load, cache.state())?;
         if session.broken {
             return Err(Error::stale(DEAD));

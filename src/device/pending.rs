@@ -1,9 +1,10 @@
 //! Sizes: cached from any thread, exact from the device's own (P21: never ask from a statistics thread).
 
 use super::cache::Cache;
+use super::session::broken_save;
 use super::{Device, Inner};
-use crate::dialect::{Direction, PrecopyFigures};
-use crate::error::{Error, Result};
+use crate::dialect::{Direction, PrecopyFigures, State};
+use crate::error::Result;
 use crate::log::log;
 use std::sync::atomic::Ordering;
 
@@ -38,10 +39,12 @@ impl Device {
     /// Asks the device. *device; blocks in the kernel, and on some devices makes the next data (C10).*
     pub fn pending_exact(&self) -> Result<Pending> {
         let mut inner = self.enter()?;
+        inner.find_again(&self.cache).map_err(|error| self.named(error))?;
+        if inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save && session.broken) {
+            return Err(self.named(broken_save()));
+        }
+        let stop_copy = inner.stop_copy_bytes(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
         let dialect = inner.dialect().map_err(|error| self.named(error))?;
-        let stop_copy = dialect
-            .stop_copy_bytes(&*inner.transport)
-            .map_err(|errno| self.named(Error::device(errno, format!("reading the stop-copy size failed: {errno}"))))?;
         // Where bytes were read in STOP_COPY already, most drivers go on to say how much it was before (hisi_acc, qat, mtty, xe).
         let counted = inner.session.as_ref().is_some_and(|session| session.counts_down);
         if dialect.registers().is_none() && !(counted && self.cache.stop_copy_bytes.get().is_some()) {
@@ -55,6 +58,20 @@ impl Device {
 }
 
 impl Inner {
+    /// An estimate that is optional, and that some drivers cannot give now (mlx5 says ENOTCONN): then it is unknown, unless the
+    /// device is not well at all.
+    fn stop_copy_bytes(&mut self, cache: &Cache, name: &str) -> Result<Option<u64>> {
+        const WHAT: &str = "reading the stop-copy size";
+        match self.dialect()?.stop_copy_bytes(&*self.transport) {
+            Ok(bytes) => Ok(bytes),
+            Err(errno) if self.look(cache)? == State::Error => Err(self.data_failed(cache, name, WHAT, errno)),
+            Err(errno) => {
+                log!(Debug, "{name}: {WHAT} failed: {errno}: it is unknown");
+                Ok(None)
+            }
+        }
+    }
+
     /// Sizes of the open save session: pre-copy info on v2, pending_bytes on v1 and the draft.
     pub(super) fn update_figures(&mut self, cache: &Cache, name: &str) -> Result<PrecopyFigures> {
         let in_precopy = cache.state().is_precopy();

@@ -4,6 +4,7 @@
 //! reading on after EMPTY), V1-8 (the same for pending_bytes 0).
 
 use super::cache::Cache;
+use super::session::Session;
 use super::{Device, Inner};
 use crate::dialect::{Direction, State};
 use crate::error::{Errno, Error, Result};
@@ -21,8 +22,17 @@ impl Device {
     /// Needed after a save session ended before END; refused while bytes of the open session were consumed already.
     pub fn start_stream(&self) -> Result<()> {
         let mut inner = self.enter()?;
-        if inner.session.as_ref().is_some_and(|s| s.direction == Direction::Save && s.moved > 0 && !s.complete) {
-            return Err(self.named(Error::order("bytes of the open session were consumed: its stream has begun")));
+        if let Some(session) = inner.session.as_ref().filter(|session| session.direction == Direction::Save) {
+            let refusal = match session {
+                Session { broken: true, .. } => Some("the open session is broken: leave it first"),
+                Session { moved: 1.., complete: false, .. } => {
+                    Some("bytes of the open session were consumed: its stream has begun")
+                }
+                _ => None,
+            };
+            if let Some(text) = refusal {
+                return Err(self.named(Error::order(text)));
+            }
         }
         inner.stream_void = false;
         Ok(())
@@ -190,6 +200,7 @@ impl Inner {
 
     /// Checks that bytes may be asked for; the flags where it is known already that there are none.
     fn nothing_now(&mut self, cache: &Cache, name: &str) -> Result<Option<u32>> {
+        self.find_again(cache)?;
         let state = cache.state();
         let unread = self.window.unread();
         let session = self.session(Direction::Save, state)?;
@@ -223,16 +234,8 @@ impl Inner {
 
     /// P3, V1-8: it is the end only if the device really is in STOP_COPY.
     fn at_end(&mut self, cache: &Cache) -> Result<u32> {
-        let found = match self.dialect()?.read_state(&*self.transport) {
-            Ok(found) => found,
-            Err(error) => {
-                // As after every failed access; a device that has only missed this one question goes on.
-                let _ = self.look(cache);
-                return Err(error);
-            }
-        };
+        let found = self.look(cache)?;
         if found != State::StopCopy {
-            cache.set_state(found);
             self.end_session(cache);
             // Whatever was consumed of it, the stream has no end.
             self.stream_void = true;

@@ -13,7 +13,8 @@ pub(super) struct Session {
     pub moved: u64,
     /// Save: END was reached. Load: `finish` was called with the right count.
     pub complete: bool,
-    /// The device refused bytes: its resume state is not known, only a reset helps (F6).
+    /// A call failed after bytes may have moved. Load: the resume state is not known, only a reset helps (F6). Save: a hole
+    /// may be in the stream, for drivers throw away what they had copied in a read that fails (xe, mlx5, pds, virtio).
     pub broken: bool,
     /// Save, pre-copy: the last read found nothing, so pre-copy info comes before the next one (F4).
     pub ran_empty: bool,
@@ -53,6 +54,7 @@ impl Inner {
         cache.pending_cached.store(false, Ordering::Relaxed);
         cache.seen_empty.store(false, Ordering::Relaxed);
         cache.complete.store(false, Ordering::Relaxed);
+        cache.broken.store(false, Ordering::Relaxed);
         // A 0 is what an earlier stream left at its END.
         if has_region || cache.stop_copy_bytes.get() == Some(0) {
             cache.stop_copy_bytes.set(None);
@@ -73,6 +75,10 @@ impl Inner {
 
     /// An access that the window could not do, as it is told to the caller.
     pub(super) fn told(&mut self, cache: &Cache, name: &str, what: &str, trouble: Trouble) -> Error {
+        if let Some(session) = self.session.as_mut().filter(|_| trouble.moved != Moved::Nothing) {
+            session.broken = true;
+            cache.broken.store(true, Ordering::Relaxed);
+        }
         match trouble.cause {
             Cause::Device(errno) => self.data_failed(cache, name, what, errno),
             Cause::Nonsense(_) => Error::protocol(format!("{what}: {}", trouble.cause)),
@@ -102,6 +108,7 @@ impl Inner {
         cache.dirty_bytes.set(None);
         cache.seen_empty.store(false, Ordering::Relaxed);
         cache.complete.store(false, Ordering::Relaxed);
+        cache.broken.store(false, Ordering::Relaxed);
         cache.data_open.store(false, Ordering::Relaxed);
     }
 
@@ -118,7 +125,10 @@ impl Inner {
                  start_stream begins a new one"
             )));
         }
-        self.open(direction, state)
+        match self.open(direction, state)? {
+            session if direction == Direction::Save && session.broken => Err(broken_save()),
+            session => Ok(session),
+        }
     }
 
     /// As [`session`](Self::session), whatever became of the stream.
@@ -132,6 +142,13 @@ impl Inner {
             _ => Err(Error::order(format!("not allowed in {state}: {}", needs(direction)))),
         }
     }
+}
+
+pub(super) fn broken_save() -> Error {
+    Error::stale(
+        "a read of the device failed, and bytes of the stream may be lost with it: it has no end any more; abort, or leave \
+         the session and begin a new stream",
+    )
 }
 
 fn needs(direction: Direction) -> &'static str {

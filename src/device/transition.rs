@@ -158,6 +158,10 @@ impl Inner {
     fn read_expected_state(&mut self, cache: &Cache) -> Result<State> {
         let expected = cache.state();
         let found = self.dialect()?.read_state(&*self.transport)?;
+        if let Some(before) = self.unread_since.take() {
+            self.take_over(cache, before, found);
+            return Ok(found);
+        }
         if found == expected {
             return Ok(found);
         }
@@ -224,21 +228,22 @@ impl Inner {
     }
 
     fn not_arrived(&mut self, cache: &Cache, from: State, way: &[State], fault: Fault) -> Failed {
-        let found = self.dialect().and_then(|dialect| dialect.read_state(&*self.transport));
-        let state = match &found {
-            Ok(found) => *found,
+        let found = self.read_state_again();
+        match &found {
+            Ok(state) => {
+                cache.set_state(*state);
+                // EMFILE and its like: the device has moved, but the descriptor is lost (V2-5); not the session of `from` either.
+                if !session_survives(from, way, *state) {
+                    self.end_session(cache);
+                }
+            }
             Err(error) => {
                 log!(Error, "{}: {error}", self.name);
-                State::Error
+                self.lose_sight(cache, from);
             }
-        };
-        cache.set_state(state);
-        // EMFILE and its like: the device has moved, but the descriptor is lost (V2-5); not the session of `from` either.
-        if !session_survives(from, way, state) {
-            self.end_session(cache);
         }
-        let hint = match state {
-            State::Error if found.is_ok() => " (the device is in ERROR: only a reset helps)",
+        let hint = match &found {
+            Ok(State::Error) => " (the device is in ERROR: only a reset helps)",
             _ => "",
         };
         let error = match fault {
@@ -269,9 +274,12 @@ impl Inner {
     fn reset(&mut self, cache: &Cache, name: &str, cancel: &Follower) -> std::result::Result<State, ResetFailed> {
         self.try_reset(cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
         self.end_session(cache);
-        let Ok(dialect) = &self.dialect else { return Ok(State::Running) };
-        let state = dialect.read_state(&*self.transport).map_err(|error| {
-            cache.set_state(State::Error);
+        self.unread_since = None;
+        if self.dialect.is_err() {
+            return Ok(State::Running);
+        }
+        let state = self.read_state_again().map_err(|error| {
+            self.lose_sight(cache, State::Error);
             ResetFailed { done: true, found: None, error }
         })?;
         cache.set_state(state);
@@ -311,14 +319,41 @@ impl Inner {
 
     /// Reads the state and takes it over; a session that the device has left is over.
     pub(super) fn look(&mut self, cache: &Cache) -> Result<State> {
-        let before = cache.state();
-        let found = self.dialect().and_then(|dialect| dialect.read_state(&*self.transport));
-        let now = found.as_ref().copied().unwrap_or(State::Error);
-        cache.set_state(now);
-        if now.session() != before.session() {
-            self.end_session(cache);
+        let before = self.unread_since.unwrap_or(cache.state());
+        let found = self.read_state_again();
+        match &found {
+            Ok(now) => self.take_over(cache, before, *now),
+            Err(_) => self.lose_sight(cache, before),
         }
         found
+    }
+
+    /// Learns where the device is, if the last look could not tell.
+    pub(super) fn find_again(&mut self, cache: &Cache) -> Result<()> {
+        if self.unread_since.is_some() { self.look(cache).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// Once more if that fails, for on the answer hangs a session that may be well (P17).
+    fn read_state_again(&self) -> Result<State> {
+        let dialect = self.dialect()?;
+        dialect.read_state(&*self.transport).or_else(|_| dialect.read_state(&*self.transport))
+    }
+
+    /// The device was in `before` and is found in `now`.
+    pub(super) fn take_over(&mut self, cache: &Cache, before: State, now: State) {
+        self.unread_since = None;
+        cache.set_state(now);
+        // A stream that has come to STOP_COPY has no way back into pre-copy: that would be another one.
+        let went_back = before == State::StopCopy && now.is_precopy();
+        if now.session() != before.session() || went_back {
+            self.end_session(cache);
+        }
+    }
+
+    /// The state cannot be read: to everybody the device is in ERROR, but its session is not over for that (P17).
+    fn lose_sight(&mut self, cache: &Cache, before: State) {
+        cache.set_state(State::Error);
+        self.unread_since = Some(before);
     }
 
     /// After a failed data call: reads the state and ends the session if the device has left it (V2-10).

@@ -44,7 +44,7 @@ const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() +
 /// of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
 /// -ESTALE. Legal at any other time.
 ///
-/// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
+/// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already, or it is broken). States: any. Threads:
 /// device. Blocks: never. Since: 0.1
 ///
 /// # Safety
@@ -59,9 +59,13 @@ pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, err
 /// When the session ends its memory stays readable and unchanged until the next peek, reserve or free, whatever else is done with
 /// the device, and vfiomig_device_consume() answers -ESTALE; device memory stays mapped, but is the device's to change. `max` bounds the chunk; 0: no bound but the buffer.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
-/// UNSUPPORTED (not migratable), DEVICE, PROTOCOL, CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY,
-/// PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+/// A failed read of a data fd may have lost bytes (drivers throw away what they had copied): the session is broken, and gives
+/// nothing more but STALE. -EAGAIN says that nothing was moved: the device has data to come, but was not ready for a second; call
+/// again. A cancel of the device's migration ends that wait.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended, or is
+/// broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, CANCELED (while the device was not
+/// ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `out` and `errp` are NULL or valid.

@@ -1,0 +1,239 @@
+//! What ends a session and what does not: failed reads, states that cannot be read, others who moved the device, sizes that
+//! cannot be had.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::Rig;
+use simdev::{Access, Config, Effect, Fault, Window};
+use std::time::{Duration, Instant};
+use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::dialect::{Caps, State};
+use vfiomig::error::Kind;
+use vfiomig::migration::{AbortTo, Phase};
+use vfiomig::window::END;
+
+fn v2() -> Config {
+    Config { max_io: 1000, ..Config::v2(Caps { p2p: true, pre_copy: true }) }.state_size(10_000)
+}
+
+fn open(config: Config) -> (simdev::Device, Device) {
+    let sim = simdev::Device::new(config.seeded(5));
+    sim.allow_abort(true);
+    let options = Options { name: "vf0".into(), buffer_size: Some(4096), ..Options::default() };
+    let device = Device::new(sim.transport(), options).unwrap();
+    (sim, device)
+}
+
+fn set(device: &Device, to: State) -> vfiomig::Result<()> {
+    device.set_state(to, OnFailure::Keep, false)
+}
+
+/// The next access of this kind, and so many behind it.
+fn fails(sim: &simdev::Device, access: Access, times: u64, effect: Effect) {
+    let nth = sim.count(access);
+    sim.inject(Fault { access, nth, times, effect });
+}
+
+fn rest(device: &Device) -> vfiomig::Result<usize> {
+    let (mut buf, mut all) = ([0; 3000], 0);
+    loop {
+        match device.read(&mut buf)? {
+            (0, END) => return Ok(all),
+            (len, _) => all += len,
+        }
+    }
+}
+
+/// core B4: a read that failed may have dropped bytes, so the stream has a hole that nobody can see. It gets no END.
+#[test]
+fn a_failed_read_of_the_data_fd_breaks_the_save() {
+    for errno in [libc::EIO, libc::ENODEV, libc::EFAULT, libc::EPROTO, 512] {
+        let (sim, device) = open(v2());
+        set(&device, State::StopCopy).unwrap();
+        device.read(&mut [0; 1000]).unwrap();
+        fails(&sim, Access::DataRead, 1, Effect::ErrnoMoved(errno));
+        let failure = device.read(&mut [0; 1000]).unwrap_err();
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, errno), "{failure}");
+        assert_eq!(failure.to_string().contains("ERESTARTSYS"), errno == 512, "{failure}");
+        assert!(device.info().broken && !device.info().complete && device.info().data_open);
+        let reads = sim.count(Access::DataRead);
+        let refused = [
+            device.read(&mut [0; 1000]).err(),
+            device.peek(0).err(),
+            device.pending_exact().err(),
+            rest(&device).err(),
+        ];
+        for failure in refused.map(Option::unwrap) {
+            assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+        }
+        assert_eq!(sim.count(Access::DataRead), reads, "nothing more is asked of it");
+        assert_eq!(device.start_stream().unwrap_err().kind(), Kind::Order, "not in this session");
+        // The way on: another session, of a new stream.
+        set(&device, State::Running).unwrap();
+        set(&device, State::StopCopy).unwrap();
+        assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), Kind::Stale, "what was sent is void");
+        device.start_stream().unwrap();
+        assert!(!device.info().broken);
+        assert!(rest(&device).unwrap() >= 10_000);
+    }
+}
+
+/// core B4: what says that nothing was moved breaks nothing, and segments of a region are read again.
+#[test]
+fn nothing_moved_is_nothing_lost() {
+    let whole = |config: Config| {
+        let (_sim, device) = open(config);
+        set(&device, State::StopCopy).unwrap();
+        rest(&device).unwrap()
+    };
+    let v1 = || Config::v1(Window::Trapped).segments(512).state_size(10_000);
+    for (config, errno) in [(v2(), libc::EINTR), (v2(), libc::EAGAIN), (v1(), libc::EIO), (v1(), libc::EINTR)] {
+        let all = whole(config.clone());
+        let (sim, device) = open(config);
+        set(&device, State::StopCopy).unwrap();
+        let (first, _) = device.read(&mut [0; 300]).unwrap();
+        fails(&sim, Access::DataRead, 3, Effect::Errno(errno));
+        let mut got = Err(vfiomig::Error::new(Kind::Device, errno, ""));
+        for _ in 0..4 {
+            got = got.or_else(|_| rest(&device));
+        }
+        assert_eq!(first + got.unwrap(), all, "errno {errno}");
+        assert!(!device.info().broken && device.info().complete);
+    }
+}
+
+/// core B4, Z1: the same through a migration. Only an abort is left.
+#[test]
+fn a_broken_stream_is_aborted() {
+    let source = Rig::source(&[v2(), v2()], 1);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    source.fakes[1].inject(Fault::at(Access::DataRead, 2, Effect::ErrnoMoved(libc::EIO)));
+    let failure = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
+    assert!(failure.to_string().contains("d1"), "{failure}");
+    let again = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(again.kind(), Kind::Stale | Kind::Device), "{again}");
+    source.harvest();
+    assert!(save.advance(Phase::SaveHalted).is_err(), "END is impossible");
+    save.abort(AbortTo::Running).unwrap();
+    assert_eq!(source.states(), [State::Running; 2]);
+    source.assert_clean("aborted");
+}
+
+/// core B14: a state that cannot be read is no state that was left. The session goes on once it can be read again.
+#[test]
+fn a_state_that_cannot_be_read_ends_no_session() {
+    for unread in [1, 2, 3] {
+        let (sim, device) = open(v2());
+        set(&device, State::PreCopy).unwrap();
+        device.read(&mut [0; 10]).unwrap();
+        let session = device.info().session;
+        // The look before the request is answered, the request and the looks behind it are not.
+        let nth = sim.count(Access::StateRead) + 1;
+        sim.inject(Fault { access: Access::StateRead, nth, times: unread, effect: Effect::Errno(libc::EBUSY) });
+        fails(&sim, Access::StateWrite, 1, Effect::Errno(libc::EBUSY));
+        let failure = set(&device, State::StopCopy).unwrap_err();
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EBUSY), "{failure}");
+        let known = unread == 1;
+        assert_eq!(device.state(), if known { State::PreCopy } else { State::Error });
+        assert!(device.info().data_open, "its data fd is kept (P17)");
+        // The third look fails at the first call below.
+        let read = device.read(&mut [0; 10]);
+        assert_eq!(read.unwrap().0, 10, "looked again, twice");
+        assert_eq!(device.state(), State::PreCopy);
+        set(&device, State::StopCopy).unwrap();
+        assert!(rest(&device).unwrap() > 0);
+        assert_eq!(device.info().session, session);
+    }
+}
+
+/// core B14: whoever asks for the next step hears of no others who would have changed the device.
+#[test]
+fn the_next_step_finds_the_device_again() {
+    let (sim, device) = open(v2());
+    set(&device, State::PreCopy).unwrap();
+    let nth = sim.count(Access::StateRead) + 1;
+    sim.inject(Fault { access: Access::StateRead, nth, times: 2, effect: Effect::Errno(libc::EIO) });
+    fails(&sim, Access::StateWrite, 1, Effect::Errno(libc::EIO));
+    let failure = set(&device, State::StopCopy).unwrap_err();
+    assert!(failure.to_string().contains("its state cannot be read"), "{failure}");
+    set(&device, State::StopCopy).unwrap();
+    assert!(rest(&device).unwrap() >= 10_000);
+}
+
+/// fuzz 11: there is no way from STOP_COPY into pre-copy within one session; others have opened another one.
+#[test]
+fn a_session_of_stop_copy_does_not_go_on_in_pre_copy() {
+    for config in [Config::v1(Window::Trapped).segments(512).state_size(3000), v2()] {
+        for by_reprobe in [true, false] {
+            let (sim, device) = open(config.clone());
+            set(&device, State::StopCopy).unwrap();
+            assert!(device.read(&mut [0; 100]).unwrap().0 > 0);
+            let other = Device::new(sim.transport(), Options::default()).unwrap();
+            set(&other, State::Running).unwrap();
+            set(&other, State::PreCopy).unwrap();
+            let looked = if by_reprobe { device.reprobe() } else { device.observe().map(|_| ()) };
+            looked.unwrap();
+            assert_eq!((device.state(), device.info().data_open), (State::PreCopy, false));
+            assert_eq!(device.read(&mut [0; 100]).unwrap_err().kind(), Kind::Stale);
+        }
+    }
+}
+
+/// core B17: what is known only in STOP_COPY is forgotten when that is left.
+#[test]
+fn sizes_of_stop_copy_are_forgotten_with_it() {
+    for config in [Config::v1(Window::Trapped).segments(512).state_size(3000), v2()] {
+        let (_sim, device) = open(config);
+        set(&device, State::StopCopy).unwrap();
+        assert!(device.pending_exact().unwrap().stop_copy_bytes.is_some());
+        device.read(&mut [0; 100]).unwrap();
+        device.pending_exact().unwrap();
+        set(&device, State::Running).unwrap();
+        let pending = device.pending();
+        assert_eq!((pending.stop_copy_bytes, pending.cached), (None, false));
+    }
+}
+
+/// core B18: what is mapped stays mapped when the device is probed again.
+#[test]
+fn probing_again_forgets_no_mapping() {
+    let (_sim, device) = open(Config::v1(Window::Area).segments(4096).state_size(10_000));
+    set(&device, State::PreCopy).unwrap();
+    let before = device.info().caps;
+    assert_ne!(before & vfiomig::device::cap::MAPPED, 0);
+    device.reprobe().unwrap();
+    assert_eq!(device.info().caps, before);
+}
+
+/// core B19: MIG_DATA_SIZE is optional; a driver that cannot answer now (mlx5: ENOTCONN) fails no query of sizes. A device that
+/// is in ERROR does.
+#[test]
+fn a_size_that_cannot_be_had_is_unknown() {
+    let (sim, device) = open(v2());
+    set(&device, State::PreCopy).unwrap();
+    sim.inject(Fault::from(Access::StopCopySize, 0, Effect::Errno(libc::ENOTCONN)));
+    let pending = device.pending_exact().unwrap();
+    assert!(pending.stop_copy_bytes.is_none() && pending.initial_bytes.is_some(), "{pending:?}");
+    sim.clear_faults();
+    fails(&sim, Access::StopCopySize, 1, Effect::ToError(libc::EIO));
+    let failure = device.pending_exact().unwrap_err();
+    assert_eq!((failure.kind(), device.state()), (Kind::Device, State::Error), "{failure}");
+}
+
+/// Z29: the data fd goes in the step that leaves its state, whatever the next request is.
+#[test]
+fn the_data_fd_goes_with_its_state() {
+    let (sim, device) = open(v2());
+    set(&device, State::StopCopy).unwrap();
+    let begun = Instant::now();
+    set(&device, State::Stop).unwrap();
+    assert!(!device.info().data_open && begun.elapsed() < Duration::from_secs(1));
+    let reads = sim.count(Access::DataRead);
+    assert!(device.read(&mut [0; 10]).is_err());
+    assert_eq!(sim.count(Access::DataRead), reads);
+}
