@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -99,6 +100,8 @@ struct fake {
 	unsigned reinit_at;      /* the pre-copy info call that says REINIT */
 	bool missing_fd;         /* a session begins, but -1 comes back */
 	bool extra_fd;           /* a descriptor comes back although no session begins */
+	bool gives_other;        /* other_fd comes back, whatever is due */
+	int other_fd;
 	bool same_fd;            /* the session's own descriptor comes back instead of -1 */
 	uint32_t options;        /* VFIOMIG_DEVICE_F_* of the handle */
 	struct fake_log *log;    /* its DMA log (features 6 to 8); NULL: it has none */
@@ -324,10 +327,12 @@ static inline int fake_set(struct fake *f, struct fake_feature *x, const struct 
 	}
 	if (began)
 		atomic_fetch_add(&f->opened, 1);
-	if (began && f->real_fd)
+	if (f->gives_other)
+		x->u.mig.data_fd = f->other_fd;
+	else if (began && f->real_fd)
 		x->u.mig.data_fd = f->fd;
-	else if (f->extra_fd)
-		x->u.mig.data_fd = f->fd = fake_memfd();
+	else if (f->extra_fd) /* of no kind of file, as a driver's */
+		x->u.mig.data_fd = f->fd = eventfd(0, 0);
 	else if (f->same_fd)
 		x->u.mig.data_fd = f->fd;
 	return 0;

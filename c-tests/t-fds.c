@@ -94,6 +94,35 @@ static void unexpected(void)
 	FAKE_END(&f, d);
 }
 
+/*
+ * core B23: a function that leaves the field at 0, or with the number of something else, has returned no descriptor:
+ * nothing of the process is closed.
+ */
+static void foreign(void)
+{
+	const int mine = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	begin();
+	f.other_fd = 0;
+	f.gives_other = true;
+	FAILS(fake_to(d, S_STOP), EPROTO, VFIOMIG_ERR_PROTOCOL);
+	CHECK(fcntl(0, F_GETFD) >= 0);
+	f.other_fd = mine;
+	FAILS(fake_to(d, S_RUNNING), EPROTO, VFIOMIG_ERR_PROTOCOL);
+	CHECK(fcntl(mine, F_GETFD) >= 0);
+	/* Nor is it taken for the data fd of a session. */
+	f.other_fd = 0;
+	FAILS(fake_to(d, S_STOP_COPY), EPROTO, VFIOMIG_ERR_PROTOCOL);
+	CHECK(fcntl(0, F_GETFD) >= 0);
+	CHECK_EQ(vfiomig_device_get_state(d), S_STOP_COPY);
+	close(f.fd); /* the one that the fake would have handed out */
+	f.gives_other = false;
+	OK(fake_to(d, S_RUNNING));
+	CHECK(fcntl(0, F_GETFD) >= 0 && fcntl(mine, F_GETFD) >= 0);
+	close(mine);
+	FAKE_END(&f, d);
+}
+
 /* A session that brings none: -EPROTO, and the handle knows that it has nothing to read or write. */
 static void missing(void)
 {
@@ -195,6 +224,7 @@ int main(void)
 	t_begin();
 	no_leak();
 	unexpected();
+	foreign();
 	missing();
 	same();
 	lost();

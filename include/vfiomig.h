@@ -865,7 +865,8 @@ struct vfiomig_device_ops {
   int (*reset)(void *opaque);
   /**
    * read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
-   * descriptor and becomes the library's; or all set, then that number is ignored.
+   * descriptor and becomes the library's, which closes it and puts it into non-blocking mode; or all set, then that number is
+   * ignored. -EAGAIN: nothing was moved, ask again. Any other failure of a read, but ENOMSG and EINTR, breaks the session.
    */
   int64_t (*data_read)(void *opaque, void *buf, size_t len);
   /**
@@ -1631,8 +1632,9 @@ void vfiomig_set_log(vfiomig_log_fn log,
                      int max_level);
 
 /**
- * Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed until
- * vfiomig_device_free() and never closed. The device may be in any state, and stays in it. A device that cannot be
+ * Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed, by its
+ * number, until vfiomig_device_free(), and never closed or duplicated. Free the handle first, then close the fd: a data fd that
+ * outlives its device fd can crash the host, and requests would go to whatever file gets the number next. The device may be in any state, and stays in it. A device that cannot be
  * migrated is a device too: vfiomig_device_get_info() says why.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
@@ -1734,7 +1736,7 @@ int vfiomig_device_get_pending(struct vfiomig_device *d,
  * of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
  * -ESTALE. Legal at any other time.
  *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already). States: any. Threads:
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already, or it is broken). States: any. Threads:
  * device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_start_stream(struct vfiomig_device *d,
@@ -1745,9 +1747,13 @@ int vfiomig_device_start_stream(struct vfiomig_device *d,
  * When the session ends its memory stays readable and unchanged until the next peek, reserve or free, whatever else is done with
  * the device, and vfiomig_device_consume() answers -ESTALE; device memory stays mapped, but is the device's to change. `max` bounds the chunk; 0: no bound but the buffer.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended),
- * UNSUPPORTED (not migratable), DEVICE, PROTOCOL, CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY,
- * PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ * A failed read of a data fd may have lost bytes (drivers throw away what they had copied): the session is broken, and gives
+ * nothing more but STALE. -EAGAIN says that nothing was moved: the device has data to come, but was not ready for a second; call
+ * again. A cancel of the device's migration ends that wait.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended, or is
+ * broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, CANCELED (while the device was not
+ * ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_peek(struct vfiomig_device *d,
                         size_t max,

@@ -271,8 +271,9 @@ pub(super) unsafe fn borrow_fd(what: &str, fd: RawFd) -> Result<BorrowedFd<'stat
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed until
-/// vfiomig_device_free() and never closed. The device may be in any state, and stays in it. A device that cannot be
+/// Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed, by its
+/// number, until vfiomig_device_free(), and never closed or duplicated. Free the handle first, then close the fd: a data fd that
+/// outlives its device fd can crash the host, and requests would go to whatever file gets the number next. The device may be in any state, and stays in it. A device that cannot be
 /// migrated is a device too: vfiomig_device_get_info() says why.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device

@@ -141,7 +141,7 @@ pub(super) struct KernelData {
 impl KernelData {
     /// Takes the number, which belongs to the library from here on.
     pub(super) fn open(data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
-        let Some(raw) = data_fd.filter(|&fd| fd >= 0) else {
+        let Some(raw) = data_fd.filter(|&fd| fd > LAST_STANDARD || is_anonymous(fd)) else {
             return Err(Error::protocol("the state change opened a session but returned no data fd"));
         };
         // SAFETY: the uAPI gives the new descriptor to the caller, and nobody else was told its number (V2-5).
@@ -149,6 +149,11 @@ impl KernelData {
         // SAFETY: `fd` is open. The kernel sets CLOEXEC itself; a VMM's function may have forgotten to. A failure (EBADF)
         // shows at the first read.
         unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        // A driver that would sleep until its firmware has data says EAGAIN instead (mlx5): cancel and abort reach the device. The
+        // others neither sleep nor look at the mode, but xe, whose reads stay a request inside the kernel. Polling first would
+        // do too, but for pre-copy, where mlx5's poll never wakes up.
+        // SAFETY: asks for and sets flags of a descriptor of our own.
+        unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, mode(fd.as_fd()) | libc::O_NONBLOCK) };
         Ok(Box::new(KernelData { fd }))
     }
 }
@@ -160,6 +165,8 @@ impl DataFd for KernelData {
     }
 
     fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
+        // A VMM's function may hand out a pipe or a socket: EPIPE, and no signal behind the call that ends the VMM.
+        let _no_sigpipe = NoSigpipe::new();
         // SAFETY: `buf` is readable for the length given.
         moved(unsafe { libc::write(self.fd.as_raw_fd(), buf.as_ptr().cast(), buf.len().min(MAX_RW)) })
     }
@@ -175,9 +182,29 @@ impl DataFd for KernelData {
     }
 }
 
-/// Closes a descriptor that a device returned although no session began.
+/// Closes a descriptor that a device returned although no session began, if it can be one: a function of the VMM that left the
+/// field as it found it, or at 0, has returned none, and whose number that is nobody knows.
 pub(super) fn close_unexpected(data_fd: i32) {
-    drop(KernelData::open(Some(data_fd)));
+    if data_fd > LAST_STANDARD && is_anonymous(data_fd) {
+        drop(KernelData::open(Some(data_fd)));
+    }
+}
+
+/// Standard error. Data fds have these numbers only in a process that has closed its own.
+const LAST_STANDARD: i32 = libc::STDERR_FILENO;
+
+/// Whether it is an open descriptor of no kind of file, as a driver's data fd is (anon_inode).
+fn is_anonymous(fd: i32) -> bool {
+    fd >= 0 && kind_of(fd) == Some(0)
+}
+
+/// The kind of file behind a descriptor, as S_IF*; 0: of no kind.
+fn kind_of(fd: i32) -> Option<libc::mode_t> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
+    // SAFETY: `stat` is room for a stat64.
+    let known = unsafe { libc::fstat64(fd, stat.as_mut_ptr()) } == 0;
+    // SAFETY: zeros are a stat64, whether the call wrote to it or not.
+    known.then(|| unsafe { stat.assume_init() }.st_mode & libc::S_IFMT)
 }
 
 pub(super) fn check(result: libc::c_int) -> Result<(), Errno> {
@@ -253,12 +280,7 @@ pub(super) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
 
 /// Whether a large write could wait although the descriptor is ready: a pipe takes what fits and then waits for its reader.
 fn may_block(fd: BorrowedFd<'_>) -> bool {
-    let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
-    // SAFETY: `stat` is room for a stat64.
-    let known = unsafe { libc::fstat64(fd.as_raw_fd(), stat.as_mut_ptr()) } == 0;
-    // SAFETY: zeros are a stat64, whether the call wrote to it or not.
-    let kind = unsafe { stat.assume_init() }.st_mode & libc::S_IFMT;
-    known && kind == libc::S_IFIFO && !is_nonblocking(fd)
+    kind_of(fd.as_raw_fd()) == Some(libc::S_IFIFO) && !is_nonblocking(fd)
 }
 
 /// EAGAIN unless an access would return at once. One that is broken, or open for the other direction only, is never ready: its

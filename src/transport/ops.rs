@@ -46,7 +46,8 @@ pub struct Ops {
     /// VFIO_DEVICE_RESET, once; -EAGAIN is tried again. NULL: a needed reset is reported, not done.
     pub reset: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
     /// read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
-    /// descriptor and becomes the library's; or all set, then that number is ignored.
+    /// descriptor and becomes the library's, which closes it and puts it into non-blocking mode; or all set, then that number is
+    /// ignored. -EAGAIN: nothing was moved, ask again. Any other failure of a read, but ENOMSG and EINTR, breaks the session.
     pub data_read: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *mut c_void, len: usize) -> i64>,
     /// write() of the data fd.
     pub data_write: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *const c_void, len: usize) -> i64>,

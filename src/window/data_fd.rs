@@ -1,18 +1,13 @@
 //! The data fd behind one pooled buffer: read large, lend parts, take any number of bytes back (F1, P20).
 
+use super::patience::{Patience, Waited};
 use super::staging::Staging;
 use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Outcome, Room, Trouble, Window};
 use crate::cancel::Follower;
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
-use crate::transport::{DataFd, read_from, wait_ready, write_to};
+use crate::transport::{DataFd, read_from, write_to};
 use std::os::fd::{AsRawFd, BorrowedFd};
-
-/// A descriptor that is not ready is waited for at most this often, about 100 ms each: data calls stay short, so that a
-/// state change never waits long for one. A cancel is seen between them.
-const MAX_WAITS: u32 = 10;
-/// EINTR that a VMM's function returns is tried again this often (P1).
-const MAX_INTERRUPTS: u32 = 16;
 
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,58 +17,63 @@ enum Got {
     Zero,
     /// ENOMSG: a temporary end, in words (F3).
     NoMessage,
-    /// EAGAIN; only a descriptor in non-blocking mode says so (F8).
+    /// EAGAIN, which the library's own descriptors say instead of sleeping in the kernel (F8).
     NotReady,
     /// The same, and the wait was canceled.
     Canceled,
 }
 
-/// One read; EAGAIN is waited for, but not in pre-copy.
+/// One read; EAGAIN is waited for, but not in pre-copy. It is asked first and waited for afterwards, never the other way round:
+/// in pre-copy mlx5's poll says nothing for ever, while a read says ENOMSG.
 fn read_data(data: &mut dyn DataFd, buf: &mut [u8], access: &Access<'_>) -> std::result::Result<Got, Errno> {
-    let mut waits = 0;
-    let mut interrupts = 0;
+    let mut patience = Patience::new(access.cancel);
     loop {
-        match data.read(buf) {
+        let errno = match data.read(buf) {
             Ok(0) => return Ok(Got::Zero),
             Ok(n) => return Ok(Got::Bytes(n.min(buf.len()))),
-            Err(errno) => match errno.get() {
-                libc::ENOMSG => return Ok(Got::NoMessage),
-                libc::EAGAIN if access.in_precopy || waits == MAX_WAITS => return Ok(Got::NotReady),
-                libc::EAGAIN if access.cancel.asked() => return Ok(Got::Canceled),
-                libc::EAGAIN => {
-                    waits = waits.saturating_add(1);
-                    wait_ready(data.wait_fd(), false);
-                }
-                libc::EINTR if interrupts < MAX_INTERRUPTS => interrupts = interrupts.saturating_add(1),
-                _ => return Err(errno),
-            },
+            Err(errno) => errno,
+        };
+        let waited = match errno.get() {
+            libc::ENOMSG => return Ok(Got::NoMessage),
+            libc::EAGAIN if access.in_precopy => return Ok(Got::NotReady),
+            libc::EAGAIN => patience.wait(data.wait_fd(), false),
+            // Nothing was moved (P1); a driver that has lost bytes says so at the next read (xe).
+            libc::EINTR => patience.wait(None, false),
+            _ => return Err(errno),
+        };
+        match waited {
+            Waited::TryAgain => {}
+            Waited::Canceled => return Ok(Got::Canceled),
+            Waited::Enough if errno.get() == libc::EAGAIN => return Ok(Got::NotReady),
+            Waited::Enough => return Err(errno),
         }
     }
 }
 
 /// Writes all of `buf`. On failure the count of bytes that the device took comes with the trouble (F6, P4).
 fn write_all(data: &mut dyn DataFd, buf: &[u8], cancel: &Follower) -> Outcome<()> {
+    let mut patience = Patience::new(cancel);
     let mut rest = buf;
-    let mut waits = 0;
-    let mut interrupts = 0;
     while !rest.is_empty() {
         let moved = buf.len().saturating_sub(rest.len());
-        match data.write(rest) {
+        let errno = match data.write(rest) {
             // A device that takes nothing and says no error would be asked for ever.
             Ok(0) => return Err(Trouble::after(Cause::Nonsense("writing the data fd took nothing".into()), moved)),
             Ok(n) => {
                 rest = rest.get(n..).unwrap_or(&[]);
-                waits = 0;
+                continue;
             }
-            Err(errno) => match errno.get() {
-                libc::EAGAIN if cancel.asked() => return Err(Trouble::before(Cause::Canceled).behind(moved)),
-                libc::EAGAIN if waits < MAX_WAITS => {
-                    waits = waits.saturating_add(1);
-                    wait_ready(data.wait_fd(), true);
-                }
-                libc::EINTR if interrupts < MAX_INTERRUPTS => interrupts = interrupts.saturating_add(1),
-                _ => return Err(Trouble::of_write(errno, moved)),
-            },
+            Err(errno) => errno,
+        };
+        let waited = match errno.get() {
+            libc::EAGAIN => patience.wait(data.wait_fd(), true),
+            libc::EINTR => patience.wait(None, true),
+            _ => Waited::Enough,
+        };
+        match waited {
+            Waited::TryAgain => {}
+            Waited::Canceled => return Err(Trouble::before(Cause::Canceled).behind(moved)),
+            Waited::Enough => return Err(Trouble::of_write(errno, moved)),
         }
     }
     Ok(())
@@ -117,7 +117,7 @@ impl FdWindow {
             Got::Canceled => Err(Trouble::before(Cause::Canceled)),
             Got::NotReady => {
                 let errno = Errno::new(libc::EAGAIN);
-                Err(Trouble::before(Error::device(errno, "the device has data to come but is not ready")))
+                Err(Trouble::before(Error::device(errno, "the device has data to come but is not ready: call again")))
             }
         }
     }

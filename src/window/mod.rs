@@ -7,6 +7,8 @@
 pub(crate) mod data_fd;
 pub(crate) mod mmap;
 #[forbid(unsafe_code)]
+mod patience;
+#[forbid(unsafe_code)]
 pub(crate) mod region;
 #[forbid(unsafe_code)]
 mod staging;

@@ -1,0 +1,248 @@
+//! No call waits for ever for anything but a request within the kernel. What a call waits for: a device that is not ready
+//! (c-tests/t-waiting.c has data fds too), a descriptor of the caller, the caller's own functions, and another call on the same
+//! handle. A cancel ends the wait where it is the library's own, and an abort from another thread comes through.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Hooked, Rig};
+use simdev::{Access, Config, Effect, Fault};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use vfiomig::device::{Device, Options};
+use vfiomig::dialect::{Caps, State};
+use vfiomig::dirty;
+use vfiomig::error::{Error, Kind};
+use vfiomig::migration::{AbortTo, Fed, Migration, Phase};
+
+fn config() -> Config {
+    Config::v2(Caps { p2p: true, pre_copy: true }).state_size(1 << 20)
+}
+
+/// What a thread does with its device, or with the migration, until it is told something else than "not ready".
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Read,
+    Peek,
+    Write,
+    Send,
+    Receive,
+    Put,
+    Get,
+}
+
+const WAYS: [Way; 7] = [Way::Read, Way::Peek, Way::Write, Way::Send, Way::Receive, Way::Put, Way::Get];
+
+impl Way {
+    fn loads(self) -> bool {
+        matches!(self, Way::Write | Way::Receive | Way::Get)
+    }
+
+    /// It hangs in the VMM's own function, which nobody but the VMM can end.
+    fn is_callers(self) -> bool {
+        matches!(self, Way::Put | Way::Get)
+    }
+
+    fn once(self, rig: &Rig, migration: &Migration, socket: &UnixStream, let_go: &AtomicBool) -> vfiomig::Result<()> {
+        let device = &rig.devices[0];
+        let wait = || {
+            while !let_go.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        };
+        match self {
+            Way::Read => device.read(&mut [0; 1000]).map(|_| ()),
+            Way::Peek => device.peek(0).map(|_| ()),
+            Way::Write => device.write(&[0; 1000], false),
+            Way::Send => device.send(socket.as_fd(), 0).map(|_| ()),
+            Way::Receive => device.receive(socket.as_fd(), 1000, false).map(|_| ()),
+            Way::Put => migration
+                .save_complete(&[], &mut |_| {
+                    wait();
+                    Ok(())
+                })
+                .map(|_| ()),
+            Way::Get => migration.load_complete(&[], &mut |_, _| {
+                wait();
+                Ok(Fed::Bytes { len: 10, segment_end: false })
+            }),
+        }
+    }
+}
+
+fn course(way: Way, cancels: bool) {
+    let rig = if way.loads() { Rig::target(&[config()], 1) } else { Rig::source(&[config()], 1) };
+    rig.allow_abort();
+    let migration = if way.loads() { rig.load() } else { rig.save() };
+    migration.advance(if way.loads() { Phase::LoadResuming } else { Phase::SaveStopCopy }).unwrap();
+    if matches!(way, Way::Read | Way::Peek) {
+        rig.fakes[0].inject(Fault::from(Access::DataRead, 0, Effect::Errno(libc::EAGAIN)));
+    }
+    if way == Way::Write {
+        rig.fakes[0].inject(Fault::from(Access::DataWrite, 0, Effect::Errno(libc::EAGAIN)));
+    }
+    let (socket, _other_end) = UnixStream::pair().unwrap();
+    let let_go = AtomicBool::new(false);
+    let what = format!("{way:?}, {}", if cancels { "cancel" } else { "abort" });
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| -> Error {
+            loop {
+                match way.once(&rig, &migration, &socket, &let_go) {
+                    Err(error) if error.errno() != libc::EAGAIN => break error,
+                    _ => {}
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!waiter.is_finished(), "{what}");
+        let begun = Instant::now();
+        if cancels {
+            migration.cancel();
+            let_go.store(true, Ordering::SeqCst);
+            let error = waiter.join().unwrap();
+            assert_eq!(error.kind(), Kind::Canceled, "{what}: {error}");
+            assert!(begun.elapsed() < Duration::from_millis(900), "{what}: {:?}", begun.elapsed());
+            migration.abort(AbortTo::Running).unwrap();
+        } else {
+            let aborter = scope.spawn(|| migration.abort(AbortTo::Running));
+            if way.is_callers() {
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(!aborter.is_finished(), "{what}: the callback is not run over");
+                let_go.store(true, Ordering::SeqCst);
+                // It is in the hands of the VMM how long its callbacks go on; a cancel is how it ends them early.
+                migration.cancel();
+            }
+            aborter.join().unwrap().unwrap();
+            waiter.join().unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(4), "{what}: {:?}", begun.elapsed());
+        }
+    });
+    rig.fakes[0].clear_faults();
+    assert_eq!(rig.states(), [State::Running], "{what}");
+    rig.assert_clean(&what);
+}
+
+/// reports f10, core B9, sequencing B9 and B17.
+#[test]
+fn a_cancel_ends_every_wait() {
+    WAYS.into_iter().for_each(|way| course(way, true));
+}
+
+#[test]
+fn an_abort_comes_through() {
+    WAYS.into_iter().for_each(|way| course(way, false));
+}
+
+/// fuzz 5: the patience of a call is one deadline, and a byte now and then does not begin it anew.
+#[test]
+fn a_byte_now_and_then_buys_no_time() {
+    let source = Rig::source(&[config()], 1);
+    let stream: Vec<u8> =
+        source.save_all(&source.save()).unwrap().remove(0).parts.into_iter().flat_map(|(bytes, _)| bytes).collect();
+    for moved in [0, 1] {
+        let target = Rig::target(&[config()], 1);
+        target.allow_abort();
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        let mut effects = vec![Effect::Errno(libc::EAGAIN); 20_000];
+        if moved == 1 {
+            effects.iter_mut().step_by(10).for_each(|effect| *effect = Effect::Short(1));
+        }
+        for (nth, effect) in effects.into_iter().enumerate() {
+            target.fakes[0].inject(Fault::at(Access::DataWrite, nth as u64, effect));
+        }
+        let begun = Instant::now();
+        let failure = target.devices[0].write(&stream[..100_000], false).unwrap_err();
+        let took = begun.elapsed();
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
+        assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");
+        // Nothing taken, nothing lost (core B9).
+        assert_eq!(target.devices[0].info().broken, moved == 1);
+        target.fakes[0].clear_faults();
+        assert_eq!(target.devices[0].write(&stream[..10], false).is_ok(), moved == 0);
+        load.abort(AbortTo::Running).unwrap();
+    }
+}
+
+/// sequencing B10: a callback of a device that calls its group, whose call in another thread waits for that device, is told so.
+#[test]
+fn a_callback_does_not_wait_for_who_waits_for_it() {
+    type Group = Arc<Mutex<Option<Arc<vfiomig::group::Group>>>>;
+    let group: Group = Arc::default();
+    let told: Arc<Mutex<Vec<i32>>> = Arc::default();
+    let armed = Arc::new(AtomicBool::new(false));
+    let rig = Rig::new(&[config().seeded(1)], 1, &|fake, _| {
+        let (group, told, armed) = (Arc::clone(&group), Arc::clone(&told), Arc::clone(&armed));
+        let before = move || {
+            if armed.swap(false, Ordering::SeqCst) {
+                // The other thread has come to the device.
+                std::thread::sleep(Duration::from_millis(200));
+                let group = group.lock().unwrap().clone().unwrap();
+                let errno = group.results().map_or_else(|error| error.errno(), |_| 0);
+                told.lock().unwrap().push(errno);
+            }
+        };
+        Box::new(Hooked { inner: fake.transport(), before: Arc::new(before) })
+    });
+    rig.allow_abort();
+    *group.lock().unwrap() = Some(Arc::clone(&rig.group));
+    armed.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| rig.devices[0].pending_exact());
+        std::thread::sleep(Duration::from_millis(50));
+        rig.group.pause().unwrap();
+        asks.join().unwrap().unwrap();
+    });
+    assert_eq!(*told.lock().unwrap(), [libc::EDEADLK]);
+    assert_eq!(rig.states(), [State::Stop]);
+    *group.lock().unwrap() = None;
+}
+
+/// sequencing B10: a harvest's callback that asks the migration, while another thread aborts it and waits for the tracker.
+#[test]
+fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
+    let rig = Rig::source(&[config()], 1);
+    rig.allow_abort();
+    let save = rig.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    rig.log.dirty.lock().push(3);
+    let inside = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let harvest = scope.spawn(|| {
+            let mut told = Vec::new();
+            let run = &mut |_: u64, _: dirty::Range| {
+                if !inside.swap(true, Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(200));
+                    told.push(save.error().err().map(|error| error.errno()));
+                }
+                true
+            };
+            rig.tracker.harvest(&mut dirty::Request { run: Some(run), ..dirty::Request::default() }).unwrap();
+            told
+        });
+        while !inside.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        save.abort(AbortTo::Running).unwrap();
+        assert_eq!(harvest.join().unwrap(), [Some(libc::EDEADLK)]);
+    });
+    assert_eq!(rig.states(), [State::Running]);
+}
+
+/// core, design point 10: a device that is dropped gives back what it has.
+#[test]
+fn a_dropped_device_is_closed() {
+    let sim = simdev::Device::new(Config::v1(simdev::Window::Area).segments(4096).state_size(10_000).seeded(1));
+    sim.allow_abort(true);
+    let device = Device::new(sim.transport(), Options::default()).unwrap();
+    device.set_state(State::PreCopy, vfiomig::device::OnFailure::Keep, false).unwrap();
+    device.read(&mut [0; 100]).unwrap();
+    assert!(sim.mappings() > 0);
+    drop(device);
+    assert_eq!(sim.mappings(), 0);
+}
