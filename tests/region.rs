@@ -680,6 +680,33 @@ fn no_segment_is_lost_by_one_failure() {
     }
 }
 
+/// A random course: the draft stages the next data with each read of data_offset (D3), so after a data_size that failed only that
+/// is asked again. Asked for data_offset too, a driver would present what comes next, and a segment would be lost.
+#[test]
+fn data_offset_that_is_known_is_not_asked_again() {
+    for form in [DraftForm::Sticky, DraftForm::Rewrite] {
+        for nth in 0..3 {
+            let config = Config { abort_allowed: true, ..Config::draft(form) }.state_size(3000).segments(512);
+            let pair = Pair::new(&config, Quirks::default());
+            let fault = pair.source.inject(Fault::at(Access::DataSizeRead, nth, Effect::Errno(libc::EIO)));
+            set(&pair.from, State::StopCopy).unwrap();
+            let (mut errors, mut buf) = (0, [0; 1000]);
+            loop {
+                match pair.from.read(&mut buf) {
+                    Ok((0, flags)) => break assert_eq!(flags, END),
+                    Ok(_) => {}
+                    Err(error) => {
+                        errors += 1;
+                        assert!(errors == 1, "{error}");
+                    }
+                }
+            }
+            assert_eq!((errors, pair.source.fault_reached(fault)), (1, 1));
+            assert!(pair.source.violations().is_empty(), "{form:?} {nth}: {:?}", pair.source.violations());
+        }
+    }
+}
+
 /// fuzz, small things (a): a device that has failed since it was looked at is asked for nothing.
 #[test]
 fn a_device_that_just_failed_is_asked_for_nothing() {

@@ -18,9 +18,9 @@ enum Step {
     Begin,
     /// It was read, and nothing since. It may be read again: it acknowledges nothing.
     Pending(u64),
-    /// data_offset was asked for, so that a segment may be in the window, but it is not known where. A read of pending_bytes
-    /// would acknowledge, and so lose, what nobody has read.
-    Staged(u64),
+    /// data_offset was asked for, so that a segment may be in the window, of a length that is not known. A read of pending_bytes
+    /// would acknowledge, and so lose, what nobody has read; so would, for a draft, another one of data_offset (D3).
+    Staged { pending: u64, offset: Option<u64> },
     /// This segment is in the window.
     Segment(Segment),
 }
@@ -57,14 +57,16 @@ impl Saving {
     /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked for.
     /// Servers begin their iteration anew then, so it is begun anew here. What may be staged stays to be read.
     pub fn begin_anew(&mut self) {
-        if let Step::Pending(_) = self.step {
-            self.step = Step::Begin;
+        match &mut self.step {
+            Step::Pending(_) => self.step = Step::Begin,
+            Step::Staged { offset, .. } => *offset = None,
+            Step::Begin | Step::Segment(_) => {}
         }
     }
 
     /// Whether a segment is in the window, or may be.
     pub fn in_window(&self) -> bool {
-        matches!(self.step, Step::Staged(_) | Step::Segment(_))
+        matches!(self.step, Step::Staged { .. } | Step::Segment(_))
     }
 
     pub fn segment(&self) -> Option<Segment> {
@@ -76,17 +78,18 @@ impl Saving {
 
     /// The segment in the window, or the next one; `None`: the device has none now (V1-6 a to c).
     pub fn next(&mut self, access: &Access<'_>, areas: &Areas, zero_data_size: bool) -> Outcome<Option<Segment>> {
-        let pending = match self.step {
+        let (pending, offset) = match self.step {
             Step::Segment(segment) => return Ok(Some(segment)),
-            Step::Pending(pending) | Step::Staged(pending) => pending,
-            Step::Begin => self.ask_pending(access)?,
+            Step::Pending(pending) => (pending, None),
+            Step::Staged { pending, offset } => (pending, offset),
+            Step::Begin => (self.ask_pending(access)?, None),
         };
         if pending == 0 {
             self.step = Step::Begin;
             return Ok(None);
         }
-        self.step = Step::Staged(pending);
-        let Some((offset, size)) = staged(access, areas, pending, zero_data_size)? else {
+        self.step = Step::Staged { pending, offset };
+        let Some((offset, size)) = self.staged(access, areas, pending, zero_data_size)? else {
             self.step = Step::Begin;
             return Ok(None);
         };
@@ -94,6 +97,40 @@ impl Saving {
         let segment = Segment { offset, size, done: 0 };
         self.step = Step::Segment(segment);
         Ok(Some(segment))
+    }
+
+    /// Where the device has staged a segment, and its length. `None`: it has staged nothing, which is legal while it runs.
+    ///
+    /// A length of 0 is asked again before it is believed: asking for pending_bytes instead would acknowledge, and so lose, a
+    /// segment that is there after all. Asking twice within an iteration gives the same answer (V1-6 c).
+    fn staged(
+        &mut self,
+        access: &Access<'_>,
+        areas: &Areas,
+        pending: u64,
+        zero_data_size: bool,
+    ) -> Outcome<Option<(u64, u64)>> {
+        let registers = access.registers()?;
+        for _ in 0..EMPTY_SEGMENT_TRIES {
+            let offset = match self.step {
+                Step::Staged { offset: Some(offset), .. } => offset,
+                _ => registers.data_offset(access.transport).map_err(Trouble::before)?,
+            };
+            self.step = Step::Staged { pending, offset: Some(offset) };
+            let mut size = registers.data_size(access.transport).map_err(Trouble::before)?;
+            if size == 0 && zero_data_size {
+                size = pending.min(area_left(areas, registers, offset));
+            }
+            if size > 0 {
+                return Ok(Some((offset, size)));
+            }
+            self.step = Step::Staged { pending, offset: None };
+            std::thread::sleep(EMPTY_SEGMENT_PAUSE);
+        }
+        if access.in_precopy {
+            return Ok(None);
+        }
+        Err(Trouble::before(Cause::Nonsense(format!("data_size is 0 although pending_bytes is {pending}"))))
     }
 
     /// `len` bytes of the segment are the caller's; the last one acknowledges it (V1-6 f). Returns whether it did.
@@ -134,29 +171,6 @@ impl Saving {
         self.last_pending = known(pending);
         Ok(pending)
     }
-}
-
-/// Where the device has staged a segment, and its length. `None`: it has staged nothing, which is legal while it runs.
-///
-/// A length of 0 is asked again before it is believed: asking for pending_bytes instead would acknowledge, and so lose, a
-/// segment that is there after all. Asking twice within an iteration gives the same answer (V1-6 c).
-fn staged(access: &Access<'_>, areas: &Areas, pending: u64, zero_data_size: bool) -> Outcome<Option<(u64, u64)>> {
-    let registers = access.registers()?;
-    for _ in 0..EMPTY_SEGMENT_TRIES {
-        let offset = registers.data_offset(access.transport).map_err(Trouble::before)?;
-        let mut size = registers.data_size(access.transport).map_err(Trouble::before)?;
-        if size == 0 && zero_data_size {
-            size = pending.min(area_left(areas, registers, offset));
-        }
-        if size > 0 {
-            return Ok(Some((offset, size)));
-        }
-        std::thread::sleep(EMPTY_SEGMENT_PAUSE);
-    }
-    if access.in_precopy {
-        return Ok(None);
-    }
-    Err(Trouble::before(Cause::Nonsense(format!("data_size is 0 although pending_bytes is {pending}"))))
 }
 
 /// From `offset` to the end of what lies together there.
