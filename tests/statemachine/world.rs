@@ -129,11 +129,11 @@ impl World {
         if let Beside::Unplug(device) = step.beside {
             self.unplugged[device % self.parts.len()] = true;
         }
+        self.take(made.kept);
         if let Beside::Read(device) = step.beside {
             let device = device % self.parts.len();
             self.kept[device].stolen = true;
         }
-        self.take(made.kept);
         for (device, (session, place)) in made.fed.into_iter().enumerate() {
             self.fed[device] = (session, place);
         }
@@ -196,8 +196,7 @@ impl World {
         let (violations, config) = (self.rig.fakes[device].violations(), &self.rig.configs[device]);
         // Servers begin their iteration anew with each write of device_state. After a data_offset that failed the library does
         // not know whether a segment is in the window, and asks for it once more rather than lose it; they refuse, no harm is done.
-        let draft = self.parts[device].kind == vfiomig::dialect::Kind::Draft;
-        let refused = self.troubled[device] && (config.habits.strict_iteration || draft);
+        let refused = self.troubled[device] && config.habits.strict_iteration;
         assert!(violations.is_empty() || refused, "d{device}: {violations:?}: {what}");
     }
 
