@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
                 21..=28 => world.tracker(op, a, b),
                 29..=38 => world.migrate(op, a, b),
                 _ if a == 0xfe => world.free_device(a),
-                _ => {}
+                _ => world.join(a, b),
             }
         }
         world.after(op == 35 || op == 19);

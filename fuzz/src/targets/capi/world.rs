@@ -13,7 +13,7 @@ use vfiomig::ffi::device::*;
 use vfiomig::ffi::group::*;
 use vfiomig::ffi::migration::*;
 use vfiomig::ffi::tracker::*;
-use vfiomig::transport::tracker_ops::LogOps;
+use vfiomig::transport::tracker_ops::{LogOps, LogRange};
 
 pub(super) struct World {
     pub(super) feed: Arc<Mutex<Feed>>,
@@ -89,9 +89,14 @@ impl World {
         };
         let mut f = self.feed.lock();
         let own = f.bool();
+        let aperture = [LogRange { iova: 0, size: 1 << 23 }, LogRange { iova: 1 << 30, size: 4096 }];
         let options = vfiomig_tracker_options {
             argsz: 0,
-            flags: if f.u8() & 7 == 7 { VFIOMIG_TRACKER_F_EVERYTHING } else { 0 },
+            flags: match f.u8() & 7 {
+                7 => VFIOMIG_TRACKER_F_EVERYTHING,
+                6 => VFIOMIG_TRACKER_F_APERTURE,
+                _ => 0,
+            },
             name: null(),
             devices: self.devices.as_ptr(),
             device_count: self.devices.len(),
@@ -102,6 +107,8 @@ impl World {
             iommufd: 0,
             ioas: 0,
             max_workers: 1,
+            aperture: aperture.as_ptr(),
+            aperture_count: aperture.len(),
         };
         let mut options = Sized::of(&mut f, &options);
         drop(f);
@@ -139,6 +146,22 @@ impl World {
     /// NULL where there is none.
     pub(super) fn pick(&self, a: u8) -> *mut vfiomig_device {
         self.devices.get(a as usize % self.devices.len().max(1)).copied().unwrap_or(null_mut())
+    }
+
+    /// Devices and the tracker join, and leave.
+    pub(super) unsafe fn join(&mut self, a: u8, b: u16) {
+        let (g, d) = (self.group, self.pick(b as u8));
+        let t = self.trackers.first().copied().unwrap_or(null_mut());
+        unsafe {
+            match a % 6 {
+                0 => c("join", |e| vfiomig_tracker_add_device(t, d, e)),
+                1 => c("leave", |e| vfiomig_tracker_remove_device(t, d, e)),
+                2 => c("join", |e| vfiomig_group_add_device(g, d, e)),
+                3 => c("leave", |e| vfiomig_group_remove_device(g, d, e)),
+                4 => c("join", |e| vfiomig_group_add_tracker(g, t, e)),
+                _ => c("leave", |e| vfiomig_group_remove_tracker(g, t, e)),
+            };
+        }
     }
 
     pub(super) fn free_device(&mut self, a: u8) {

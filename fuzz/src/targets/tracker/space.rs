@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use vfiomig::device::{self, Device};
 use vfiomig::dialect::Kind as Dialect;
-use vfiomig::dirty::{Options, Tracker};
+use vfiomig::dirty::{Options, Range, Tracker};
 
 pub(super) struct Space {
     pub(super) tracker: Tracker,
@@ -38,8 +38,10 @@ pub(super) fn slot(layout: u8, number: usize) -> u64 {
 impl Space {
     pub(super) fn new(feed: &Arc<Mutex<Feed>>, number: usize, near: bool) -> Option<Space> {
         let mut f = feed.lock();
-        let (kind, count, how) = (f.u8() % 4, 1 + f.u8() as usize % 3, f.u8());
+        let (kind, count, how) = (f.u8() % 4, f.u8(), f.u8());
         drop(f);
+        let has_aperture = count >= 0xe0;
+        let count = 1 + count as usize % 3;
         let log = |adds: bool| {
             Arc::new(Mutex::new(Log {
                 feed: Arc::clone(feed),
@@ -56,6 +58,9 @@ impl Space {
         let mut options =
             Options { name: format!("t{number}"), max_workers: usize::from(how & 0x40 == 0), ..Options::default() };
         options.page_size = [None, Some(8192), Some(1 << 16), Some(1 << 30)][how as usize >> 2 & 3];
+        if has_aperture {
+            options.aperture = vec![Range { iova: 0, size: if near { 1 << 32 } else { 1 << 52 } }];
+        }
         let (mut logs, mut devices) = (Vec::new(), Vec::new());
         match kind {
             0 => {
