@@ -113,13 +113,15 @@ fn after_from(what: &Move, ok: bool, part: Part, from: State) -> May {
         }
         Move::Pause if ok => match from {
             PreCopy | PreCopyP2p | StopCopy => May::only(StopCopy),
+            // Loaded, and it can leave only by running: it stands still.
+            Resuming => stays,
             _ => May::only(Stop),
         },
         Move::PauseBegin if ok => May::only(if p2p { grace(from) } else { from }),
         Move::Pause | Move::PauseBegin => stays.with(&[Error, RunningP2p, PreCopyP2p, Stop, StopCopy]),
         Move::Resume if ok => May::only(Running),
         Move::ResumeBegin if ok => match from {
-            PreCopyP2p | StopCopy | Stop if p2p => May::only(RunningP2p),
+            PreCopyP2p | StopCopy | Stop | Resuming if p2p => May::only(RunningP2p),
             other => May::only(other),
         },
         Move::Resume | Move::ResumeBegin => stays.with(&[Error, Running, RunningP2p, Stop, StopCopy]),
