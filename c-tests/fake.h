@@ -79,6 +79,7 @@ struct fake_fault {
 	int error;
 	enum fake_effect effect;
 	bool sticky;         /* and all later ones */
+	unsigned more;       /* and so many of the next ones */
 	unsigned seen, done;
 };
 
@@ -356,7 +357,7 @@ static inline const struct fake_fault *fake_enter(struct fake *f, enum fake_call
 		if (!fault->at || (fault->call != C_ANY && fault->call != call))
 			continue;
 		fault->seen++;
-		if (fault->seen == fault->at || (fault->sticky && fault->seen > fault->at)) {
+		if (fault->seen >= fault->at && (fault->sticky || fault->seen - fault->at <= fault->more)) {
 			fault->done++;
 			hit = fault;
 		}

@@ -19,8 +19,12 @@ static const struct scene {
 	{"keep, descriptor lost", VFIOMIG_ON_FAILURE_KEEP,
 	 {{.call = C_SET, .at = 1, .error = EMFILE, .effect = E_MOVE}}, 0, S_STOP_COPY, VFIOMIG_ACTION_NONE},
 	{"keep, dead", VFIOMIG_ON_FAILURE_KEEP,
-	 {{.call = C_SET, .at = 1, .error = EIO}, {.call = C_GET, .at = 2, .error = EIO}},
+	 {{.call = C_SET, .at = 1, .error = EIO}, {.call = C_GET, .at = 2, .more = 1, .error = EIO}},
 	 0, S_ERROR, VFIOMIG_ACTION_DEAD},
+	/* core B14: the state is looked at twice. */
+	{"keep, one look fails", VFIOMIG_ON_FAILURE_KEEP,
+	 {{.call = C_SET, .at = 1, .error = EIO}, {.call = C_GET, .at = 2, .error = EIO}},
+	 0, S_RUNNING, VFIOMIG_ACTION_NONE},
 	{"return", RETURN_TO_RUNNING,
 	 {{.call = C_SET, .at = 1, .error = ETIMEDOUT, .effect = E_STEP}}, 0, S_RUNNING, VFIOMIG_ACTION_RECOVERED},
 	{"return, never left", RETURN_TO_RUNNING,
@@ -41,7 +45,7 @@ static const struct scene {
 	{"reset", VFIOMIG_ON_FAILURE_RESET,
 	 {{.call = C_SET, .at = 1, .error = ETIMEDOUT, .effect = E_BREAK}}, 0, S_RUNNING, VFIOMIG_ACTION_RESET},
 	{"reset, state was not readable", VFIOMIG_ON_FAILURE_RESET,
-	 {{.call = C_SET, .at = 1, .error = EIO}, {.call = C_GET, .at = 2, .error = EIO}},
+	 {{.call = C_SET, .at = 1, .error = EIO}, {.call = C_GET, .at = 2, .more = 1, .error = EIO}},
 	 0, S_RUNNING, VFIOMIG_ACTION_RESET},
 	{"reset fails", VFIOMIG_ON_FAILURE_RESET,
 	 {{.call = C_SET, .at = 1, .error = ETIMEDOUT, .effect = E_BREAK}, {.call = C_RESET, .at = 1, .error = EIO}},
@@ -52,9 +56,9 @@ static const struct scene {
 	/* The former state is gone, wherever the device went (vfio-user servers need not go to RUNNING). */
 	{"reset to a wrong state", VFIOMIG_ON_FAILURE_RESET,
 	 {{.call = C_SET, .at = 1, .error = ETIMEDOUT, .effect = E_BREAK}}, S_STOP, S_STOP, VFIOMIG_ACTION_RESET},
-	/* GET: before the request, after it, after the reset. */
+	/* GET: before the request, after it, twice after the reset. */
 	{"reset, then dead", VFIOMIG_ON_FAILURE_RESET,
-	 {{.call = C_SET, .at = 1, .error = ETIMEDOUT}, {.call = C_GET, .at = 3, .error = EIO}},
+	 {{.call = C_SET, .at = 1, .error = ETIMEDOUT}, {.call = C_GET, .at = 3, .more = 1, .error = EIO}},
 	 0, S_ERROR, VFIOMIG_ACTION_DEAD},
 };
 

@@ -79,9 +79,14 @@ int main(void)
 	pending(d, VFIOMIG_PENDING_EXACT), IS(U, U, 0, 1);
 	f.no_size = true;
 	pending(d, VFIOMIG_PENDING_EXACT), IS(U, U, U, 1);
-	/* A failed question gives no figures, and the caller's struct stays. */
+	/* core B19: it is optional, so a driver that cannot answer fails nothing. */
 	f.no_size = false;
 	f.fault[0] = (struct fake_fault){.call = C_SIZE, .at = 1, .error = EIO};
+	pending(d, VFIOMIG_PENDING_EXACT), IS(U, U, U, 1);
+	/* A failed question gives no figures, and the caller's struct stays. */
+	OK(fake_to(d, S_RUNNING));
+	OK(fake_to(d, S_PRE_COPY));
+	f.fault[0] = (struct fake_fault){.call = C_PRECOPY, .at = 1, .error = EIO};
 	memset(&p, 0x5a, sizeof p);
 	p.argsz = sizeof p;
 	FAILS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &p, ERRP), EIO, VFIOMIG_ERR_DEVICE);

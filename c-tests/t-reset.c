@@ -73,7 +73,7 @@ int main(void)
 	/* Reset, and then it cannot be read: the session is over all the same. */
 	OK(fake_to(d, S_RESUMING));
 	f.reset_to = 0;
-	f.fault[0] = (struct fake_fault){.call = C_GET, .at = 1, .error = ENODEV};
+	f.fault[0] = (struct fake_fault){.call = C_GET, .at = 1, .more = 1, .error = ENODEV};
 	FAILS(vfiomig_device_reset(d, ERRP), ENODEV, VFIOMIG_ERR_DEVICE);
 	CHECK_EQ(f.closed, 2);
 	OK(vfiomig_device_reprobe(d, ERRP));

@@ -12,6 +12,7 @@
 #include "state-file.h"
 #include "vfio-open.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -52,7 +53,12 @@ static int send_until(struct vfiomig_device *device, int fd, uint32_t until, uin
     uint32_t flags = 0;
     for (uint64_t calls = 0; (flags & until) == 0 && calls < max_calls; calls++) {
         /* At most one buffer a call, so that a thread that wants to change the state never waits long. */
-        if (vfiomig_device_send(device, fd, 0, &flags, &error) < 0) {
+        const int64_t sent = vfiomig_device_send(device, fd, 0, &flags, &error);
+        if (sent == -EAGAIN) {
+            /* Device or reader had no time, and nothing was moved: a firmware may take longer to save than one call waits. */
+            vfiomig_error_free(error);
+            error = NULL;
+        } else if (sent < 0) {
             return failed(error);
         }
     }

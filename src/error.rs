@@ -189,6 +189,11 @@ impl Error {
         Error::new(Kind::Device, errno.get(), message)
     }
 
+    /// A device had no time for a data call, in which nothing was moved: the call can be made again.
+    pub(crate) fn is_not_ready(&self) -> bool {
+        self.kind == Kind::Device && self.errno == libc::EAGAIN
+    }
+
     pub(crate) fn transport(errno: Errno, message: impl Into<String>) -> Self {
         Error::new(Kind::Transport, errno.get(), message)
     }

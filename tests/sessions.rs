@@ -6,8 +6,10 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use rig::Rig;
+use rig::{Hooked, Rig};
 use simdev::{Access, Config, Effect, Fault, Window};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vfiomig::device::{Device, OnFailure, Options};
 use vfiomig::dialect::{Caps, State};
@@ -223,6 +225,29 @@ fn a_size_that_cannot_be_had_is_unknown() {
     fails(&sim, Access::StopCopySize, 1, Effect::ToError(libc::EIO));
     let failure = device.pending_exact().unwrap_err();
     assert_eq!((failure.kind(), device.state()), (Kind::Device, State::Error), "{failure}");
+}
+
+/// core, design point 7: what a panic within a call on a group has left of a device is used no more, by whomever; the others
+/// are as they were.
+#[test]
+fn a_panic_breaks_its_device_alone() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let rig = Rig::new(&[v2().seeded(1), v2().seeded(2)], 1, &|fake, i| {
+        let armed = Arc::clone(&armed);
+        let before = move || assert!(i != 1 || !armed.swap(false, Ordering::SeqCst), "a bug");
+        Box::new(Hooked { inner: fake.transport(), before: Arc::new(before) })
+    });
+    rig.allow_abort();
+    armed.store(true, Ordering::SeqCst);
+    let pause = std::panic::AssertUnwindSafe(|| rig.group.pause());
+    assert!(std::panic::catch_unwind(pause).is_err());
+    for failure in [rig.devices[1].read(&mut [0; 10]).unwrap_err(), rig.devices[1].reset().unwrap_err()] {
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Panic, libc::ENOTRECOVERABLE), "{failure}");
+    }
+    let failure = rig.group.pause().unwrap_err();
+    assert!(failure.to_string().contains("d1"), "{failure}");
+    rig.devices[0].reset().unwrap();
+    rig.devices[1].close().unwrap();
 }
 
 /// Z29: the data fd goes in the step that leaves its state, whatever the next request is.

@@ -18,7 +18,8 @@ use vfiomig::device::{Device, Options};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::dirty;
 use vfiomig::error::{Error, Kind};
-use vfiomig::migration::{AbortTo, Fed, Migration, Phase};
+use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase};
+use vfiomig::transport::set_caller_patience;
 
 fn config() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true }).state_size(1 << 20)
@@ -166,6 +167,45 @@ fn a_byte_now_and_then_buys_no_time() {
         target.fakes[0].clear_faults();
         assert_eq!(target.devices[0].write(&stream[..10], false).is_ok(), moved == 0);
         load.abort(AbortTo::Running).unwrap();
+    }
+}
+
+/// A firmware that takes longer to save than one call waits (mlx5): drains ask again, as a VMM's loop does.
+#[test]
+fn a_drain_waits_for_a_device_that_takes_its_time() {
+    set_caller_patience(Duration::from_secs(60));
+    for max_workers in [1, 0] {
+        let source = Rig::source(&[config(), config()], max_workers);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SaveStopCopy).unwrap();
+        let busy = |errno| Fault::from(Access::DataRead, 0, Effect::Errno(errno));
+        source.fakes[0].inject(busy(libc::EAGAIN));
+        // A round goes on without it.
+        let budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
+        let round = save.save_iterate(budget, &[], &mut |_| Ok(())).unwrap();
+        assert!(round.bytes[0] == 0 && round.flags[0] == 0 && round.flags[1] == vfiomig::window::END, "{round:?}");
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(2500));
+                source.fakes[0].clear_faults();
+            });
+            save.save_complete(&[], &mut |_| Ok(())).unwrap();
+        });
+        assert!(begun.elapsed() > Duration::from_secs(2));
+        source.assert_clean("a slow firmware");
+        // There is an end to it.
+        save.abort(AbortTo::Running).unwrap();
+        source.devices.iter().for_each(|device| drop(device.start_stream()));
+        save.advance(Phase::SaveStopCopy).unwrap();
+        let nth = source.fakes[0].count(Access::DataRead);
+        source.fakes[0].inject(Fault::from(Access::DataRead, nth, Effect::Errno(libc::EAGAIN)));
+        set_caller_patience(Duration::from_millis(1500));
+        let failure = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
+        set_caller_patience(Duration::from_secs(60));
+        save.abort(AbortTo::Running).unwrap();
     }
 }
 

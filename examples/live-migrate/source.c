@@ -13,6 +13,7 @@
 
 #include "util.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,7 +142,15 @@ static int send_device(struct source *s, unsigned i, uint64_t max)
     bool within = false; /* a segment (v1, draft): the draft's window shows the dirty log only between two of them (D5) */
     for (uint64_t sent = 0; sent < max || within; sent += chunk.len) {
         /* The bytes are sent from where the library read them to; of a mapped window, from the device's own memory. */
-        if (vfiomig_device_peek(device, CHUNK_BYTES, &chunk, &error) < 0) {
+        const int result = vfiomig_device_peek(device, CHUNK_BYTES, &chunk, &error);
+        if (result == -EAGAIN) {
+            /* Nothing was moved: a firmware may take longer to save than one call waits. */
+            vfiomig_error_free(error);
+            error = NULL;
+            chunk.len = 0;
+            continue;
+        }
+        if (result < 0) {
             return library_failed(error);
         }
         if (chunk.len == 0) {

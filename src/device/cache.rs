@@ -2,7 +2,7 @@
 
 use crate::cancel::Follower;
 use crate::dialect::probe::Found;
-use crate::dialect::{Reason, State};
+use crate::dialect::{Kind, Reason, State};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -103,13 +103,19 @@ impl Cache {
         State::from_number(self.state.load(Ordering::Acquire)).unwrap_or(State::Error)
     }
 
-    /// Takes over a state; what is known only in pre-copy, or only in STOP_COPY, is forgotten outside. That nothing is left stays
-    /// true behind the END of a stream.
+    /// What was left of a stream that was not read to its END is no figure of the next one. That nothing is left stays true.
+    pub fn forget_what_is_left(&self) {
+        if self.stop_copy_bytes.get() != Some(0) {
+            self.stop_copy_bytes.set(None);
+        }
+    }
+
+    /// Takes over a state; what is known only in pre-copy, or on v1 and the draft only in STOP_COPY, is forgotten outside.
     pub fn set_state(&self, state: State) {
         if self.state() == State::StopCopy && state != State::StopCopy {
             self.pending_cached.store(false, Ordering::Relaxed);
-            if self.stop_copy_bytes.get() != Some(0) {
-                self.stop_copy_bytes.set(None);
+            if self.dialect.load(Ordering::Relaxed) != Kind::V2 as u32 {
+                self.forget_what_is_left();
             }
         }
         if !state.is_precopy() {

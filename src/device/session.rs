@@ -96,6 +96,9 @@ impl Inner {
         let session = self.session.take();
         let lent = session.as_ref().is_some_and(|session| session.lent.is_some());
         if let Some(session) = session {
+            if session.counts_down {
+                cache.forget_what_is_left();
+            }
             // What was lent may be on the wire already.
             let begun = session.moved > 0 || lent;
             if session.direction == Direction::Save && !session.complete && begun {

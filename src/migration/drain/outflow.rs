@@ -48,8 +48,10 @@ pub(super) struct Flow {
     pub share: u64,
     pub moved: u64,
     pub flags: u32,
-    /// Its descriptor takes nothing, and the round does not wait for it.
+    /// Its descriptor takes nothing, or the device is not ready, and the round does not wait for it.
     pub full: bool,
+    /// Since when the device, which has more to come, is not ready.
+    idle_since: Option<Instant>,
     /// What was read and not put yet, in order.
     filled: VecDeque<Parcel>,
 }
@@ -91,19 +93,24 @@ impl Outflow<'_> {
         self.last.store(item, Ordering::Relaxed);
         let max = usize::try_from(share).unwrap_or(PIECE).min(PIECE);
         let (len, flags, parcel) = match lane.fd {
-            Some(fd) => match lane.device.send_now(fd, max)? {
-                Some((len, flags)) => (len, flags, None),
-                None => return self.not_ready(lane, fd),
+            Some(fd) => match lane.device.send_now(fd, max) {
+                Ok(Some((len, flags))) => (len, flags, None),
+                Ok(None) => return self.not_ready(lane, fd),
+                Err(error) => return self.not_read(lane, error),
             },
             None => {
                 let mut parcel = self.pool.take();
                 let read = lane.device.read(parcel.room(max));
                 let (len, flags) = match read {
                     Ok((len, flags)) if len > 0 => (len, flags),
-                    nothing => {
+                    Ok((_, flags)) => {
                         self.pool.give_back(parcel);
-                        lane.state.lock().flags = nothing?.1 & (EMPTY | END);
+                        lane.state.lock().flags = flags & (EMPTY | END);
                         return self.leave(lane);
+                    }
+                    Err(error) => {
+                        self.pool.give_back(parcel);
+                        return self.not_read(lane, error);
                     }
                 };
                 (parcel.len, parcel.segment_end) = (len, flags & SEGMENT_END != 0);
@@ -111,6 +118,7 @@ impl Outflow<'_> {
             }
         };
         let mut state = lane.state.lock();
+        state.idle_since = None;
         if len == 0 {
             state.flags = flags & (EMPTY | END);
             drop(state);
@@ -139,6 +147,22 @@ impl Outflow<'_> {
             return self.leave(lane);
         }
         if stalled { Err(stall(lane.device, "took", &self.progress)) } else { Ok(Turn::Wait) }
+    }
+
+    /// A read failed. A device that was only not ready, though it has had its patience, is asked again: a firmware may take longer
+    /// to save than one call waits (mlx5). A round goes on without it.
+    fn not_read(&self, lane: &Lane<'_>, error: Error) -> Result<Turn> {
+        if !error.is_not_ready() {
+            return Err(error);
+        }
+        let mut state = lane.state.lock();
+        if self.bounded {
+            state.full = true;
+            drop(state);
+            return self.leave(lane);
+        }
+        let waited = state.idle_since.get_or_insert_with(Instant::now).elapsed();
+        if waited < self.progress.patience() { Ok(Turn::Again) } else { Err(error) }
     }
 
     /// The device's part is over. In pre-copy the figures of the next decision are asked for; a device that cannot tell them says
