@@ -65,7 +65,7 @@ fn a_long_write_lets_others_in() {
                 if reset {
                     to.reset().unwrap()
                 } else {
-                    drop(to.observe().unwrap())
+                    let _ = to.observe().unwrap();
                 }
                 let writes = target.count(Access::DataWrite);
                 assert!(writes < pieces, "it waited for {writes} of {pieces} pieces");
