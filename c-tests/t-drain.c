@@ -246,7 +246,7 @@ static void stalled_peer(void)
 		CHECK(!(i ? pipe2(pair[i], O_CLOEXEC) : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i])));
 		out[i] = (struct vfiomig_channel){.fd = pair[i][1], .flags = VFIOMIG_CHANNEL_FD};
 	}
-	OK(vfiomig_migration_save_iterate(save, UINT64_MAX, 50000000, out, DEVICES, NULL, NULL, moved, DEVICES, ERRP));
+	OK(vfiomig_migration_save_iterate(save, UINT64_MAX, 500000000, out, DEVICES, NULL, NULL, moved, DEVICES, ERRP));
 	CHECK(moved[0].bytes && moved[1].bytes && !moved[0].flags && !moved[1].flags);
 	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
 	pthread_create(&other, NULL, stop, NULL);
