@@ -2442,7 +2442,7 @@ int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
  *
  * Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
  * descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, in `put`, and
- * on descriptors, which are polled: a cancel ends that wait. Since: 0.1
+ * on descriptors, which are polled: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
                                        uint64_t budget_bytes,
@@ -2461,7 +2461,7 @@ int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
  *
  * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; TRANSPORT with -ETIMEDOUT if
  * nothing at all has moved for 60 s, for descriptors take nothing: nothing is lost, call again. Threads: whole. Blocks: in the
- * kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
+ * kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         const struct vfiomig_channel *channels,
@@ -2480,7 +2480,7 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
  * Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), CANCELED, ORDER (another phase), INCOMPLETE (not
  * as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
  * vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
- * in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
+ * in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int vfiomig_migration_load_complete(struct vfiomig_migration *m,
                                     const struct vfiomig_channel *channels,

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 const CLEAR: u8 = 0;
@@ -12,20 +12,48 @@ const ASKED: u8 = 1;
 const CLOSED: u8 = 2;
 
 #[derive(Debug)]
-pub(crate) struct Cancel(AtomicU8);
+pub(crate) struct Cancel {
+    wish: AtomicU8,
+    /// Aborts that wait for the call in progress.
+    aborts: AtomicUsize,
+}
+
+/// An abort waits as long as this lives.
+pub(crate) struct Hurry<'a>(&'a AtomicUsize);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 impl Cancel {
     pub fn new() -> Self {
-        Cancel(AtomicU8::new(CLEAR))
+        Cancel { wish: AtomicU8::new(CLEAR), aborts: AtomicUsize::new(0) }
+    }
+
+    /// What a drain moves from now on is void: it ends before its next piece.
+    pub fn hurry(&self) -> Hurry<'_> {
+        self.aborts.fetch_add(1, Ordering::AcqRel);
+        Hurry(&self.aborts)
+    }
+
+    /// Whether a drain may go on.
+    pub fn check_drain(&self) -> Result<()> {
+        self.check()?;
+        match self.aborts.load(Ordering::Acquire) {
+            0 => Ok(()),
+            _ => Err(Error::canceled("an abort waits for the call to end")),
+        }
     }
 
     pub fn ask(&self) {
         // Once closed it stays closed.
-        let _ = self.0.compare_exchange(CLEAR, ASKED, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.wish.compare_exchange(CLEAR, ASKED, Ordering::AcqRel, Ordering::Acquire);
     }
 
     pub fn asked(&self) -> bool {
-        self.0.load(Ordering::Acquire) == ASKED
+        self.wish.load(Ordering::Acquire) == ASKED
     }
 
     pub fn check(&self) -> Result<()> {
@@ -34,7 +62,7 @@ impl Cancel {
 
     /// From here on nothing can be canceled; refused if it was asked for before.
     pub fn close(&self) -> Result<()> {
-        match self.0.compare_exchange(CLEAR, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
+        match self.wish.compare_exchange(CLEAR, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
             Err(ASKED) => Err(refusal()),
             _ => Ok(()),
         }
@@ -42,11 +70,11 @@ impl Cancel {
 
     /// The migration is over: nobody has anything left to cancel.
     pub fn end(&self) {
-        self.0.store(CLOSED, Ordering::Release);
+        self.wish.store(CLOSED, Ordering::Release);
     }
 
     pub fn clear(&self) {
-        self.0.store(CLEAR, Ordering::Release);
+        self.wish.store(CLEAR, Ordering::Release);
     }
 }
 

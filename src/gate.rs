@@ -144,6 +144,11 @@ impl<T> Gate<T> {
         self.pass(Class::Closing, true)
     }
 
+    /// Whether the calling thread would be told of a re-entry.
+    pub fn is_mine(&self) -> bool {
+        self.slot.lock().owner.is_some_and(|owner| deadlock::is_mine(self.id, owner))
+    }
+
     fn pass(&self, class: Class, wait: bool) -> Result<Pass<'_, T>, Denied> {
         let closing = class == Class::Closing;
         let mut slot = self.slot.lock();

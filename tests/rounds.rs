@@ -128,6 +128,22 @@ fn a_member_without_its_session_fails_every_call_that_promises_an_end() {
     }
 }
 
+/// Z1, Z3: a read that may have lost bytes fails the migration at once, with what the device said; others do not.
+#[test]
+fn a_broken_session_fails_the_migration_in_the_call_that_broke_it() {
+    for (kind, fails) in [(both(), true), (Config::v1(simdev::Window::Trapped), false)] {
+        let (source, save) = at(Phase::SaveStopCopy, &[both(), kind], 0);
+        let nth = source.fakes[1].count(Access::DataRead);
+        source.fakes[1].inject(Fault::at(Access::DataRead, nth + 1, Effect::Errno(libc::EIO)));
+        let failure = save.save_complete(&[], &mut swallow).unwrap_err();
+        assert_eq!(failure.errno(), libc::EIO, "{failure}");
+        assert_eq!(save.phase() == Phase::Failed, fails);
+        assert_eq!(save.check_sessions().is_err(), fails);
+        let again = save.save_complete(&[], &mut swallow);
+        assert_eq!(again.map(|round| round.flags).ok(), if fails { None } else { Some(vec![END; 2]) });
+    }
+}
+
 /// Sequencing B6: a size that cannot be read behind a round is told, and a device in ERROR is not ready.
 #[test]
 fn a_failure_behind_a_round_is_told() {
@@ -194,6 +210,26 @@ fn a_budget_is_strict_and_used() {
             assert_eq!(served.len(), 2, "both that have data, in turn");
         }
     }
+}
+
+/// Z7: an estimate of initial data that never falls does not keep the guest from being stopped, and new initial data does.
+#[test]
+fn a_stream_that_was_empty_has_no_initial_data_whatever_the_estimate_says() {
+    let mut config = Config { opt_in: true, ..both().state_size(20_000) };
+    config.habits.initial_stays = true;
+    let (source, save) = at(Phase::SavePrecopy, &[config], 1);
+    save.pending_exact().unwrap();
+    assert!(!save.pending().ready);
+    save.save_iterate(Budget { bytes: 5000, ..PLENTY }, &[], &mut swallow).unwrap();
+    assert!(!save.pending().ready, "it was not empty yet");
+    assert_eq!(save.save_iterate(PLENTY, &[], &mut swallow).unwrap().flags, [EMPTY]);
+    let pending = save.pending();
+    assert!(pending.ready && pending.initial_bytes != Some(0), "{pending:?}");
+    source.fakes[0].reinit();
+    save.pending_exact().unwrap();
+    assert!(!save.pending().ready, "new initial data was announced (C9)");
+    save.save_iterate(PLENTY, &[], &mut swallow).unwrap();
+    assert!(save.pending().ready);
 }
 
 /// Newcomer: 0 does not join "there is more" and "has no stream yet".
@@ -292,7 +328,7 @@ fn memory_grows_with_workers_not_with_devices() {
 /// Sequencing "order of devices" (t12): both sides have one worker, and their groups were filled in different orders.
 #[test]
 fn descriptors_of_devices_in_different_orders_do_not_wait_for_each_other() {
-    let configs = [both().state_size(4 << 20), both().state_size(4 << 20)];
+    let configs = [both().state_size(1 << 20), both().state_size(1 << 20)];
     for blocking in [true, false] {
         for (max_source, max_target) in [(1, 1), (1, 0), (0, 1)] {
             let (source, save) = at(Phase::SaveStopCopy, &configs, max_source);
@@ -355,6 +391,42 @@ fn a_stalled_sink_ends_the_round_not_the_vm() {
         });
         assert_eq!(source.states(), [State::Running; 2]);
         drop((reader, a));
+    }
+}
+
+/// Slow sinks, slow sources: an abort from another thread ends a drain that waits, without a cancel.
+#[test]
+fn an_abort_gets_through_to_a_drain_that_waits() {
+    for max_workers in [1, 0] {
+        let configs = vec![chatty(4 << 20); 2];
+        let (source, save) = at(Phase::SaveStopCopy, &configs, max_workers);
+        let target = Rig::target(&configs, max_workers);
+        target.allow_abort();
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        let (a, b) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let outlets = [Outlet::Fd(a.0.as_fd()), Outlet::Fd(b.0.as_fd())];
+        let inlets = [a.0.as_fd(), b.0.as_fd()].map(|fd| Inlet::Fd { fd, total: None });
+        std::thread::scope(|scope| {
+            let out = scope.spawn(|| save.save_complete(&outlets, &mut swallow).map(drop));
+            let into = scope.spawn(|| load.load_complete(&inlets, &mut |_, _| unreachable!()));
+            std::thread::sleep(Duration::from_millis(200));
+            let begun = Instant::now();
+            save.abort(AbortTo::Running).unwrap();
+            load.abort(AbortTo::Running).unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            for drain in [out, into] {
+                assert_eq!(drain.join().unwrap().unwrap_err().kind(), Kind::Canceled);
+            }
+        });
+        for rig in [&source, &target] {
+            assert_eq!(rig.states(), [State::Running; 2]);
+        }
+        // It was the abort's, and is over with it.
+        save.advance(Phase::SavePrecopy).unwrap();
+        source.devices.iter().for_each(|device| device.start_stream().unwrap());
+        save.save_iterate(Budget { bytes: 1000, ..PLENTY }, &[], &mut swallow).unwrap();
+        save.abort(AbortTo::Running).unwrap();
     }
 }
 

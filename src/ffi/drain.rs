@@ -192,7 +192,7 @@ impl Save {
 ///
 /// Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
 /// descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, in `put`, and
-/// on descriptors, which are polled: a cancel ends that wait. Since: 0.1
+/// on descriptors, which are polled: a cancel ends that wait, as does an abort. Since: 0.1
 ///
 /// # Safety
 /// `m` is NULL or a live handle; pointers are NULL or valid as described.
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_iterate(
 ///
 /// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; TRANSPORT with -ETIMEDOUT if
 /// nothing at all has moved for 60 s, for descriptors take nothing: nothing is lost, call again. Threads: whole. Blocks: in the
-/// kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
+/// kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
 ///
 /// # Safety
 /// As for vfiomig_migration_save_iterate().
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
 /// Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), CANCELED, ORDER (another phase), INCOMPLETE (not
 /// as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
 /// vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
-/// in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait. Since: 0.1
+/// in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
 ///
 /// # Safety
 /// `m` is NULL or a live handle; pointers are NULL or valid as described.

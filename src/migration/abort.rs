@@ -33,7 +33,7 @@ impl Migration {
     /// refused once all run. A device that cannot be brought back is named by the error, and abort may be called again, after
     /// a reset of it by the caller: the library resets no device that holds a guest's state.
     pub fn abort(&self, to: AbortTo) -> Result<()> {
-        let (mut inner, mut run) = self.enter()?;
+        let (mut inner, mut run) = self.enter_for_abort()?;
         if self.direction == Direction::Load && self.phase() == Phase::LoadRunning {
             return Err(Error::order("abort is refused: the devices run, a reset would destroy the guest"));
         }

@@ -13,6 +13,7 @@ use super::{Migration, Run};
 use crate::device::Device;
 use crate::dialect::{Direction, Kind, State};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::gate::Pass;
 use crate::group::Inner;
 use crate::log::log;
 use crate::transport::{caller_patience, wait_any};
@@ -296,6 +297,13 @@ impl Migration {
         self.devices.iter().zip(&self.sessions).find_map(lost).map_or(Ok(()), Err)
     }
 
+    /// As `enter`, for an abort: a drain in progress ends, for what it moves is void, and its descriptors may never be ready.
+    pub(super) fn enter_for_abort(&self) -> Result<(Pass<'_, Inner>, Pass<'_, Run>)> {
+        // A callback of that drain is told what it is, and the drain goes on.
+        let _hurry = (!self.run.is_mine()).then(|| self.cancel.hurry());
+        self.enter()
+    }
+
     /// From here on a session that ends is one of this attempt.
     pub(super) fn count_sessions(&self) {
         for (device, before) in self.devices.iter().zip(&self.sessions) {
@@ -387,6 +395,11 @@ pub(super) fn lost_session(device: &Device, before: u64) -> Option<Error> {
     }
     if info.state == State::Error {
         return Some(Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps")));
+    }
+    if info.session > before && info.broken {
+        return Some(Error::stale(format!(
+            "{name}: a read of its stream failed, and bytes of it may be lost: it is void"
+        )));
     }
     let lost = info.session > before && !info.data_open;
     let text =

@@ -47,7 +47,7 @@ impl Work for Inflow<'_> {
     }
 
     fn wait(&self, items: &[usize], patient: bool) -> Vec<usize> {
-        let over = || self.is_over() || self.cancel.asked() || self.progress.stalled();
+        let over = || self.is_over() || self.cancel.check_drain().is_err() || self.progress.stalled();
         waits(items, |item| Some(self.lanes.get(item)?.fd?.0), false, patient, over)
     }
 }
@@ -80,7 +80,7 @@ impl Inflow<'_> {
         if self.is_over() || lane.device.info().complete {
             return Ok(Turn::Done);
         }
-        self.cancel.check()?;
+        self.cancel.check_drain()?;
         Ok(Turn::Ask)
     }
 
@@ -88,7 +88,7 @@ impl Inflow<'_> {
         if self.is_over() || device.info().complete {
             return Ok(Turn::Done);
         }
-        self.cancel.check()?;
+        self.cancel.check_drain()?;
         let left = total.map_or(u64::MAX, |total| total.saturating_sub(device.info().loaded_bytes));
         let max = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         let got = if max == 0 { Some(0) } else { device.receive_now(fd, max, false)? };

@@ -74,7 +74,7 @@ impl Work for Outflow<'_> {
     }
 
     fn wait(&self, items: &[usize], patient: bool) -> Vec<usize> {
-        let over = || self.is_over() || self.cancel.asked() || self.progress.stalled();
+        let over = || self.is_over() || self.cancel.check_drain().is_err() || self.progress.stalled();
         waits(items, |item| self.lanes.get(item).and_then(|lane| lane.fd), true, patient, over)
     }
 }
@@ -89,7 +89,7 @@ impl Outflow<'_> {
         if share == 0 || self.is_over() {
             return self.leave(lane);
         }
-        self.cancel.check()?;
+        self.cancel.check_drain()?;
         self.last.store(item, Ordering::Relaxed);
         let max = usize::try_from(share).unwrap_or(PIECE).min(PIECE);
         let (len, flags, parcel) = match lane.fd {
