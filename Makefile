@@ -158,7 +158,7 @@ demo: check-examples  ## Migrate a small virtual machine between two processes (
 QEMU_BENCH = CC='$(CC)' benches/qemu/run.sh '$(STAGE)' '$(OUT)/bench-qemu' $(BENCH_ARGS)
 
 bench: all $(STAGE)/.done  ## Measure; figures and their meaning: docs/performance.md
-	VFIOMIG_BENCH_SO='$(SO)' $(CARGO) bench $(CARGOFLAGS) --bench bitmap --bench calls --bench data_fd --bench group --bench region
+	VFIOMIG_BENCH_SO='$(SO)' $(CARGO) bench $(CARGOFLAGS) --bench bitmap --bench calls --bench data_fd --bench group --bench mappings --bench region
 	$(QEMU_BENCH) || [ $$? -eq 77 ]
 	@cp $(SO) $(OUT)/stripped.so && strip $(OUT)/stripped.so && stat -c 'stripped library: %s bytes' $(OUT)/stripped.so
 

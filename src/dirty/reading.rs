@@ -55,7 +55,7 @@ pub(super) fn read_all(
         books.push(&mut *part.book);
         shared.push((&*part.sources, part.pool));
     }
-    let workers = useful_workers(max_workers, &jobs, &shared);
+    let workers = useful_workers(max_workers, within.is_some(), &jobs, &shared);
     while let Some(round) = next_round(&mut todo, workers) {
         let any: Vec<bool> = ways(&round, &jobs).map(|(job, _)| job.any_thread).collect();
         let walk = |index: usize, done: Give<'_, usize>| {
@@ -146,15 +146,20 @@ fn ways<'a>(round: &'a Round, jobs: &'a [Job]) -> impl Iterator<Item = (&'a Job,
     round.ways.iter().filter_map(|(source, way)| Some((jobs.get(*source)?, way.as_slice())))
 }
 
-/// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them.
-fn useful_workers(max: usize, jobs: &[Job], shared: &[(&[Source], &Pool)]) -> usize {
+/// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them; a `small`
+/// part of them costs less than a thread.
+fn useful_workers(max: usize, small: bool, jobs: &[Job], shared: &[(&[Source], &Pool)]) -> usize {
     let max = if max == 0 { workers::DEFAULT_MAX } else { max };
     if max == 1 || jobs.iter().filter(|job| job.any_thread).count() <= 1 {
         return 1;
     }
     let source = |job: &Job| shared.get(job.part).and_then(|(sources, _)| sources.get(job.source));
     let waits = jobs.iter().filter_map(source).any(|source| source.waits);
-    if waits { max } else { max.min(threads::processors()) }
+    match (waits, small) {
+        (true, _) => max,
+        (false, true) => 1,
+        (false, false) => max.min(threads::processors()),
+    }
 }
 
 /// One source's way through a round. `done` gets each spot that nobody has left to read.
