@@ -1,7 +1,7 @@
 //! Bitmaps of pages: moved, merged, counted, cut into runs; at every alignment and between page sizes.
 //!
-//! Bit n is bit n % 64 of word n / 64, in the host's byte order. Bits that a slice does not have are off, and are not turned
-//! on: functions that could lose one that way assert in debug builds that they are not asked to.
+//! Bit n is bit n % 64 of word n / 64, in the host's byte order. Bits that a slice does not have are off; functions that could
+//! lose one because a slice does not have its place panic.
 
 use super::bits::{
     Parts, Runs, any_bits, clear_bits, index, mask, or_bits, page, room, set_bits, take_bits, take_pieces,

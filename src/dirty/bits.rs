@@ -262,10 +262,14 @@ pub(super) fn find<S: Source>(src: &[S], from: u64, end: u64, like: u64) -> Opti
     (bit < end).then_some(bit)
 }
 
-/// How many of the bits fit. More are a mistake of the caller: dirty pages would be lost.
+/// All of the bits, which must fit. More are a bug of the library or misuse of a pure function, and dirty pages would be lost by
+/// silence: the panic goes to the guard of the C call.
+///
+/// # Panics
+/// If they do not fit.
 pub(super) fn fitting(bits: u64, room: u64) -> u64 {
-    debug_assert!(bits <= room, "{bits} do not fit into {room}");
-    bits.min(room)
+    assert!(bits <= room, "{bits} bits do not fit into {room}: dirty pages would be lost");
+    bits
 }
 
 /// Bits from `bit` to the end.
