@@ -35,6 +35,8 @@ impl Figure {
 #[derive(Debug)]
 pub(super) struct Cache {
     state: AtomicU32,
+    /// Requests that can change the state: odd while one is in the kernel.
+    moves: AtomicU64,
     pub dialect: AtomicU32,
     pub caps: AtomicU32,
     /// Held for a copy only.
@@ -61,6 +63,15 @@ pub(super) struct Cache {
     pub cancel: Follower,
 }
 
+/// While it lives the device may be on its way from one state to another.
+pub(super) struct Moving<'c>(&'c AtomicU64);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// Capability bits of `vfiomig_device_info`.
 pub mod cap {
     /// The device has PRE_COPY.
@@ -79,6 +90,7 @@ impl Cache {
     pub fn new() -> Self {
         Cache {
             state: AtomicU32::new(State::Error.number()),
+            moves: AtomicU64::new(0),
             dialect: AtomicU32::new(0),
             caps: AtomicU32::new(0),
             reason: Mutex::new(None),
@@ -101,6 +113,18 @@ impl Cache {
 
     pub fn state(&self) -> State {
         State::from_number(self.state.load(Ordering::Acquire)).unwrap_or(State::Error)
+    }
+
+    /// A request begins that can change the state; it ends when the result is dropped, after the state was taken over.
+    pub fn moving(&self) -> Moving<'_> {
+        self.moves.fetch_add(1, Ordering::SeqCst);
+        Moving(&self.moves)
+    }
+
+    /// A number if the device is known to stand still; it stood still all the time if the number is the same later.
+    pub fn stands_still(&self) -> Option<u64> {
+        let moves = self.moves.load(Ordering::SeqCst);
+        (moves % 2 == 0 && matches!(self.state(), State::Stop | State::StopCopy)).then_some(moves)
     }
 
     /// What was left of a stream that was not read to its END is no figure of the next one. That nothing is left stays true.

@@ -164,6 +164,12 @@ impl Device {
         self.log.enter_whole().map(Entered::new).map_err(denied)
     }
 
+    /// A number if the device is known to stand still, so that nothing is written; it did all the time if the number is the same
+    /// later.
+    pub(crate) fn stands_still(&self) -> Option<u64> {
+        self.cache.stands_still()
+    }
+
     /// Starts the DMA log; `page_size` is a hint, the answer is the device's own.
     pub(crate) fn dma_log_start(&self, page_size: u64, ranges: &[[u64; 2]]) -> std::result::Result<u64, Errno> {
         let transport = self.enter_log()?;

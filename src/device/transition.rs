@@ -184,6 +184,7 @@ impl Inner {
 
     /// Asks the device, and brings session and cache in line with what became of it.
     fn request(&mut self, cache: &Cache, from: State, to: State) -> std::result::Result<(), Failed> {
+        let _moving = cache.moving();
         let unreadable = |error| Failed { error, found: None };
         let dialect = self.dialect().map_err(unreadable)?;
         let way = path(dialect.kind(), dialect.caps(), from, to).unwrap_or_default();
@@ -272,6 +273,7 @@ impl Inner {
 
     /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
     fn reset(&mut self, cache: &Cache, name: &str, cancel: &Follower) -> std::result::Result<State, ResetFailed> {
+        let _moving = cache.moving();
         self.try_reset(cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
         self.end_session(cache);
         self.unread_since = None;

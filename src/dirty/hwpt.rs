@@ -12,13 +12,11 @@ pub(crate) struct Hwpt {
     id: u32,
     shift: u32,
     running: bool,
-    /// Mappings may be gone that are still known, so that no two may be read together.
-    apart: bool,
 }
 
 impl Hwpt {
     pub fn new(iommufd: Arc<dyn Iommufd>, id: u32) -> Self {
-        Hwpt { iommufd, id, shift: 12, running: false, apart: false }
+        Hwpt { iommufd, id, shift: 12, running: false }
     }
 }
 
@@ -47,11 +45,11 @@ impl Log for Hwpt {
     /// begins before the query is forgotten (I5).
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
-        let areas = maps.reads(within.unwrap_or(all), if self.apart { 0 } else { READ_SHIFT }, false, 1);
+        let areas = maps.reads(within.unwrap_or(all), READ_SHIFT, false, 1);
         // A page size by which the area cannot be divided is refused (I3).
         let shift =
             |span: Span| (span.first | span.last.wrapping_add(1)).trailing_zeros().clamp(12, self.shift.max(12));
-        areas.into_iter().map(|span| Read { span, shift: shift(span) }).collect()
+        areas.into_iter().flat_map(|area| maps.one_by_one(area)).map(|span| Read { span, shift: shift(span) }).collect()
     }
 
     fn read(&mut self, read: &Read, keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
@@ -68,11 +66,6 @@ impl Log for Hwpt {
     /// The kernel only sets bits (I8).
     fn adds_bits(&self) -> bool {
         true
-    }
-
-    /// A mapping goes as a whole or not at all, so each is read as far as it goes.
-    fn unmapping_failed(&mut self) {
-        self.apart = true;
     }
 
     fn holds(&self) -> Option<(usize, u64)> {

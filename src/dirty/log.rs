@@ -46,6 +46,10 @@ pub(crate) struct Maps {
     list: BTreeMap<u64, (u64, u64)>,
     /// The same, neighbours joined.
     pub mapped: SpanSet,
+    /// Where mappings may be gone that are known: an unmapping failed.
+    pub doubtful: SpanSet,
+    /// Any mapping may be gone before it is told.
+    pub all_doubtful: bool,
 }
 
 impl Maps {
@@ -61,6 +65,7 @@ impl Maps {
             self.list.remove(&first);
         }
         self.mapped.remove(span);
+        self.doubtful.remove(span);
     }
 
     /// Takes `span` out, also out of the middle of mappings; returns what it took.
@@ -91,6 +96,14 @@ impl Maps {
     /// A mapping that `span` would cut.
     pub fn cut_by(&self, span: Span) -> Option<Span> {
         self.overlapping(span).map(|(whole, _)| whole).find(|&whole| !span.contains(whole))
+    }
+
+    /// `area`, or its mappings one by one if some of them may be gone: each is there as a whole or not at all.
+    pub fn one_by_one(&self, area: Span) -> Vec<Span> {
+        if self.all_doubtful || self.doubtful.overlaps(area) {
+            return self.overlapping(area).map(|(whole, _)| whole).collect();
+        }
+        vec![area]
     }
 
     /// The mappings within `span`, joined into reads of up to `1 << shift` bytes that cut no mapping; across holes only if
@@ -193,13 +206,11 @@ pub(crate) trait Log: Send {
         false
     }
 
-    /// Whether it is known that nothing writes now: everything that the log speaks of stands still.
-    fn is_quiet(&self) -> bool {
-        false
+    /// A number if it is known that nothing writes: everything that the log speaks of stands still. Nothing did in between if the
+    /// number is the same later.
+    fn stands_still(&self) -> Option<u64> {
+        None
     }
-
-    /// An unmapping failed: mappings that are still known may be gone.
-    fn unmapping_failed(&mut self) {}
 
     /// How many ranges the log holds, and its page size; `None` before it was started.
     fn holds(&self) -> Option<(usize, u64)> {

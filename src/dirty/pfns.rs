@@ -6,7 +6,7 @@ use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
 use crate::device::Device;
 use crate::device::dirty::Patience;
-use crate::dialect::{PfnRange, Pfns, State};
+use crate::dialect::{PfnRange, Pfns};
 use crate::error::Errno;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -73,9 +73,5 @@ impl Log for PfnLog {
 
     fn readable_at_start(&self) -> bool {
         false
-    }
-
-    fn is_quiet(&self) -> bool {
-        matches!(self.device.state(), State::Stop | State::StopCopy)
     }
 }

@@ -3,7 +3,6 @@
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::{PartLimits, Range, Span, SpanSet, fold, parts, split};
 use crate::device::Device;
-use crate::dialect::State;
 use crate::error::Errno;
 use crate::transport::tracker_ops::LogFunctions;
 use crate::uapi::dma_log::MAX_RANGES;
@@ -32,8 +31,10 @@ pub(crate) trait Keeper: Send {
     fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno>;
     fn report(&self, range: Range, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno>;
     fn stop(&self) -> Result<(), Errno>;
-    /// It is known that nothing writes now.
-    fn is_quiet(&self) -> bool;
+    /// As a log's.
+    fn stands_still(&self) -> Option<u64> {
+        None
+    }
     /// A report leaves bits that are on already.
     fn adds_bits(&self) -> bool {
         false
@@ -56,8 +57,8 @@ impl Keeper for Arc<Device> {
     fn stop(&self) -> Result<(), Errno> {
         self.dma_log_stop()
     }
-    fn is_quiet(&self) -> bool {
-        matches!(self.state(), State::Stop | State::StopCopy)
+    fn stands_still(&self) -> Option<u64> {
+        Device::stands_still(self)
     }
     fn adds_bits(&self) -> bool {
         self.report_adds_bits()
@@ -79,9 +80,6 @@ impl Keeper for Arc<dyn LogFunctions> {
     }
     fn stop(&self) -> Result<(), Errno> {
         (**self).stop()
-    }
-    fn is_quiet(&self) -> bool {
-        false
     }
 }
 
@@ -261,17 +259,16 @@ impl<K: Keeper> Log for Ranged<K> {
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let page = |span: Span| Read { span, shift: self.shift };
         let held = self.held.list.iter().copied();
-        let held = held.filter(|span| within.is_none_or(|within| span.intersect(within).is_some()));
         if self.whole {
-            return held.map(page).collect();
+            let holds = |span: &Span| within.is_none_or(|within| span.intersect(within).is_some());
+            return held.filter(holds).map(page).collect();
         }
         let unit = self.shift.saturating_add(PART_SHIFT);
         let limits = PartLimits { unit, gap: self.shift.saturating_add(GAP_SHIFT), most: READ_SHIFT.max(unit) };
         let mut reads = Vec::new();
         for range in held {
-            match within {
-                Some(within) => parts(range, range.intersect(within), limits, &mut reads),
-                None => parts(range, maps.mapped.parts(range), limits, &mut reads),
+            if let Some(within) = range.intersect(within.unwrap_or(Span::ALL)) {
+                parts(range, maps.mapped.parts(within), limits, &mut reads);
             }
         }
         reads.into_iter().map(page).collect()
@@ -305,8 +302,8 @@ impl<K: Keeper> Log for Ranged<K> {
         true
     }
 
-    fn is_quiet(&self) -> bool {
-        self.keeper.is_quiet()
+    fn stands_still(&self) -> Option<u64> {
+        self.keeper.stands_still()
     }
 
     fn adds_bits(&self) -> bool {
@@ -348,9 +345,6 @@ mod tests {
         fn stop(&self) -> Result<(), Errno> {
             *self.stops.lock().unwrap() += 1;
             Ok(())
-        }
-        fn is_quiet(&self) -> bool {
-            false
         }
     }
 

@@ -104,6 +104,8 @@ pub(crate) struct Book {
     pub gone: Maps,
     /// By cookie, what is left of ranges where other memory is mapped now.
     pub aside: BTreeMap<u64, Leftover>,
+    /// Whether the VMM tells unmappings when they are done, as far as is known.
+    pub tells_afterwards: Option<bool>,
     /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
     /// so as long as a device behind it has no pinned scope (T5).
     pub all_dirty: Option<bool>,
@@ -365,7 +367,9 @@ impl Inner {
 
     /// The parts of a running tracker that a harvest works with.
     pub fn part(&mut self) -> Part<'_> {
-        let Inner { choices, active, book, pool, page_size, .. } = self;
+        let Inner { choices, active, book, pool, page_size, final_harvest, .. } = self;
+        // A hole that nobody has told yet hides what is behind it; the page table keeps that for a later read, if there is one.
+        book.maps.all_doubtful = book.tells_afterwards.unwrap_or(*final_harvest != FinalHarvest::NotOwed);
         let sources = choices.get_mut(*active).map_or(&mut [][..], |choice| &mut choice.sources[..]);
         Part { sources, pool, book, page_size: *page_size }
     }
@@ -547,8 +551,8 @@ impl Inner {
             let log = source.log.get_mut();
             let restarts = new.iter().any(|&(span, _)| log.needs_restart_for(span));
             if restarts {
-                let quiet = log.is_quiet();
-                if quiet {
+                let still = log.stands_still();
+                if still.is_some() {
                     // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.
                     let mut nobody = Deliverer::nobody();
                     let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
@@ -556,7 +560,8 @@ impl Inner {
                 }
                 let outcome = begin_log(&mut **source.log.get_mut(), &book.maps, pool, page_size);
                 source.first_read(outcome, book, pool);
-                if !quiet || source.failed.is_some() {
+                // It may have begun to run meanwhile, and even have stopped again: what it wrote then went with the log.
+                if still.is_none() || source.log.get_mut().stands_still() != still || source.failed.is_some() {
                     mark(book, None);
                 }
             } else if first {

@@ -22,7 +22,8 @@ pub enum Unmap<'f> {
     By(&'f mut UnmapFn<'f>),
     /// The library, by the container or the IOAS that the tracker was made with.
     Library,
-    /// The VMM has done it already. Logs that must be read before, or together with it, make all of the range dirty.
+    /// The VMM has done it already. Logs that must be read before, or together with it, make all of the range dirty. A page table is
+    /// read mapping by mapping from then on, for a harvest beside it may meet a hole that is not told yet.
     Done,
 }
 
@@ -49,6 +50,8 @@ impl Tracker {
             let text = "unmap: the tracker has neither a container nor an IOAS to unmap from";
             return Err(self.named(Error::argument(text)));
         }
+        let afterwards = matches!(unmap, Unmap::Done);
+        inner.book.tells_afterwards = Some(afterwards || inner.book.tells_afterwards == Some(true));
         let mut tally = Tally::default();
         let mut step = Step { span, unmap, quiet, max_workers, deliverer: &mut deliverer, tally: &mut tally };
         let outcome = step.run(&mut inner);
@@ -56,8 +59,7 @@ impl Tracker {
             inner.book.give(&mut deliverer);
         }
         if outcome.is_err() {
-            let sources = inner.choices.iter_mut().flat_map(|choice| &mut choice.sources);
-            sources.for_each(|source| source.log.get_mut().unmapping_failed());
+            inner.book.maps.doubtful.insert(span);
         }
         outcome.map_err(|errno| {
             let text = format!("unmapping {iova:#x} + {size:#x} failed: {errno}; what was written to it is kept");
