@@ -75,7 +75,7 @@ static const struct bad_dest {
 
 static struct vfiomig_dest good[3];
 
-enum { REQUESTS = 13 };
+enum { REQUESTS = 14 };
 static void bad_request(int i, struct vfiomig_harvest_request *rq)
 {
 	*rq = request_for(good, 2);
@@ -91,7 +91,8 @@ static void bad_request(int i, struct vfiomig_harvest_request *rq)
 	case 8: rq->argsz = UINT32_MAX; break;
 	case 9: rq->dest_count = 3; break;     /* the third overlaps the second */
 	case 10: good[1].bitmap = NULL; break; /* and nobody to give it to */
-	case 12: rq->flags = 4; break;
+	case 12: rq->flags = 0x10; break;
+	case 13: rq->flags = VFIOMIG_HARVEST_ONLY_DESTS; rq->dest_count = 0; break;
 	case 11: good[1].iova = good[0].iova + good[0].size - UNIT; break;
 	}
 }

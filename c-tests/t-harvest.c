@@ -291,6 +291,169 @@ static void section_by_section(void)
 	LOG_END(&l, t);
 }
 
+/* --- watchers, pieces, and mappings that are gone ----------------------------------------------------------------- */
+
+static struct { uint64_t cookie, unit, units; } runs[8];
+static unsigned ran, run_limit;
+
+static int note(void *opaque, uint64_t cookie, uint64_t iova, uint64_t size)
+{
+	(void)opaque;
+	if (ran == run_limit)
+		return 1;
+	if (ran < 8) {
+		runs[ran].cookie = cookie;
+		runs[ran].unit = iova / UNIT;
+		runs[ran].units = size / UNIT;
+	}
+	ran++;
+	return 0;
+}
+
+/* Everything by runs. */
+static void everything(uint32_t flags)
+{
+	struct vfiomig_harvest_request rq = request_for(NULL, 0);
+
+	rq.run = note;
+	rq.flags = flags;
+	ran = 0;
+	run_limit = UINT32_MAX;
+	OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
+}
+
+static bool run_is(unsigned i, uint64_t cookie, uint64_t unit, uint64_t units)
+{
+	return i < ran && runs[i].cookie == cookie && runs[i].unit == unit && runs[i].units == units;
+}
+
+/* Reports f03: a dirty-rate tool and a migration. */
+static void watcher(void)
+{
+	uint64_t tool[4], ram[4] = {0};
+	struct vfiomig_dest dest = dest_units(0, 256, tool), mine = dest_units(0, 256, ram);
+	struct vfiomig_harvest_request keep = request_for(&dest, 1), rq = request_for(&mine, 1);
+	struct vfiomig_harvest_result out;
+
+	fake_log_init(&l);
+	t = fake_log_tracker(&l);
+	OK(map_units(t, 0, 256, 3));
+	OK(vfiomig_tracker_start(t, ERRP));
+	log_write(&l, 5);
+	log_write(&l, 200);
+	keep.flags = VFIOMIG_HARVEST_KEEP;
+	for (int i = 0; i < 3; i++) {
+		memset(tool, 0, sizeof tool);
+		VFIOMIG_INIT(&out);
+		OK(vfiomig_tracker_harvest(t, &keep, &out, ERRP));
+		CHECK(tool[0] == 1 << 5 && tool[3] == 1 << 8 && out.dirty_pages == 2);
+		keep.flags = VFIOMIG_HARVEST_KEEP | (i ? VFIOMIG_HARVEST_NO_READ : 0);
+	}
+	everything(VFIOMIG_HARVEST_KEEP);
+	CHECK(ran == 2 && run_is(0, 3, 5, 1) && run_is(1, 3, 200, 1));
+	OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
+	CHECK(ram[0] == 1 << 5 && ram[3] == 1 << 8);
+	everything(VFIOMIG_HARVEST_KEEP);
+	CHECK_EQ(ran, 0);
+	LOG_END(&l, t);
+}
+
+/* A VMM that draws the guest's screen reads what holds it. */
+static void only_dests(void)
+{
+	uint64_t bitmap = 0;
+	struct vfiomig_dest dest = dest_units(FAR_UNIT, 1, &bitmap);
+	struct vfiomig_harvest_request rq = request_for(&dest, 1);
+	struct vfiomig_harvest_result out;
+
+	fake_log_init(&l);
+	t = fake_log_tracker(&l);
+	OK(map_units(t, 0, 64, 0));
+	OK(map_units(t, FAR_UNIT, 1, 0));
+	OK(vfiomig_tracker_start(t, ERRP));
+	log_write(&l, 5);
+	rq.flags = VFIOMIG_HARVEST_ONLY_DESTS;
+	for (unsigned reports = l.calls[L_REPORT], i = 0; i < 2; i++) {
+		VFIOMIG_INIT(&out);
+		OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
+		CHECK(out.reads == 1 && !out.dirty_pages && l.calls[L_REPORT] - reports == i + 1);
+	}
+	everything(VFIOMIG_HARVEST_NO_READ);
+	CHECK_EQ(ran, 0);
+	everything(0);
+	CHECK(ran == 1 && run_is(0, 0, 5, 1));
+	LOG_END(&l, t);
+}
+
+static int unmapped;
+
+static int unmap(void *opaque, const struct vfiomig_range *range)
+{
+	CHECK(opaque == &l && range->size == 4 * UNIT);
+	return unmapped;
+}
+
+/* Reports f05: dirt belongs to the mapping through which was written. */
+static void addresses_used_again(void)
+{
+	uint64_t bitmap = 0;
+	struct vfiomig_dest dest = dest_units(0, 16, &bitmap);
+	struct vfiomig_harvest_request rq = request_for(&dest, 1), stops = request_for(NULL, 0);
+	const struct vfiomig_range range = {0, 4 * UNIT};
+	const struct vfiomig_range odd = {0, 4 * UNIT - 1};
+
+	stops.run = note;
+	for (int i = 0; i < 2; i++) {
+		fake_log_init(&l);
+		t = fake_log_tracker(&l);
+		OK(map_units(t, 0, 4, 0xA));
+		OK(vfiomig_tracker_start(t, ERRP));
+		log_write(&l, 2);
+		unmapped = ran = run_limit = 0;
+		FAILS(vfiomig_tracker_unmap(t, &odd, unmap, &l, 0, NULL, NULL, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
+		OK(vfiomig_tracker_unmap(t, &range, unmap, &l, 0, i ? &stops : NULL, NULL, ERRP));
+		OK(map_units(t, 0, 4, 0xB));
+		bitmap = 0;
+		OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
+		CHECK_EQ(bitmap, 15); /* the new one */
+		everything(VFIOMIG_HARVEST_NO_READ);
+		CHECK(ran == 1 && run_is(0, 0xA, 2, 1));
+		everything(0);
+		CHECK_EQ(ran, 0);
+		LOG_END(&l, t);
+	}
+}
+
+/* An unmapping that fails after something was given says what: nobody is told of it again. */
+static void failed_unmapping(void)
+{
+	struct vfiomig_harvest_request rq = request_for(NULL, 0);
+	struct vfiomig_harvest_result out;
+	const struct vfiomig_range range = {0, 4 * UNIT};
+
+	fake_log_init(&l);
+	t = fake_log_tracker(&l);
+	OK(map_units(t, 0, 4, 0xA));
+	OK(vfiomig_tracker_start(t, ERRP));
+	log_write(&l, 2);
+	OK(vfiomig_tracker_harvest(t, NULL, NULL, ERRP));
+	rq.run = note;
+	ran = 0;
+	run_limit = UINT32_MAX;
+	unmapped = -EBUSY;
+	VFIOMIG_INIT(&out);
+	FAILS(vfiomig_tracker_unmap(t, &range, unmap, &l, 0, &rq, &out, ERRP), EBUSY, VFIOMIG_ERR_TRANSPORT);
+	CHECK(ran == 1 && run_is(0, 0xA, 2, 1));
+	CHECK(out.argsz == sizeof out && out.dirty_pages == 1);
+	/* Misuse writes nothing. */
+	out.dirty_pages = 77;
+	FAILS(vfiomig_tracker_unmap(t, NULL, unmap, &l, 0, &rq, &out, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
+	CHECK_EQ(out.dirty_pages, 77);
+	everything(0);
+	CHECK_EQ(ran, 0);
+	LOG_END(&l, t);
+}
+
 /* --- several address spaces --------------------------------------------------------------------------------------- */
 
 static pthread_t main_thread;
@@ -365,6 +528,10 @@ int main(void)
 	stopping(false, true, 0, UINT32_MAX);
 	shared_page();
 	section_by_section();
+	watcher();
+	only_dests();
+	addresses_used_again();
+	failed_unmapping();
 	many(0, 0);
 	many(VFIOMIG_OPS_F_ANY_THREAD, 0);
 	many(VFIOMIG_OPS_F_ANY_THREAD, 1);

@@ -479,6 +479,44 @@ fn a_harvest_without_dma_reads_in_the_moment() {
     assert_eq!(rig.states(), [State::Running; 2]);
 }
 
+/// dirty 10: a device that does not come back from the moment is an error, and what was given is given.
+#[test]
+fn a_harvest_before_a_device_that_does_not_come_back_is_told() {
+    let ndma = Config::v1_ndma(Window::Trapped);
+    let rig = Rig::source(&[ndma.clone(), ndma], 0);
+    rig.tracker.start().unwrap();
+    for (nth, given) in [(0, None), (1, Some(1))] {
+        rig.log.dirty.lock().push(5);
+        let begun = rig.fakes[1].count(Access::StateWrite);
+        rig.fakes[1].inject(Fault::at(Access::StateWrite, begun + nth, Effect::Errno(libc::EIO)));
+        let mut seen = Vec::new();
+        let run = &mut |_: u64, range: dirty::Range| {
+            seen.push(range.iova / 4096);
+            true
+        };
+        let mut request = dirty::Request { run: Some(run), ..dirty::Request::default() };
+        rig.group.harvest_without_dma(&mut request).unwrap_err();
+        assert_eq!(request.given.map(|given| given.total), given, "{nth}");
+        assert_eq!(seen.len(), usize::from(given.is_some()));
+        assert!(
+            rig.group
+                .harvest_without_dma(&mut dirty::Request { run: Some(&mut |_, _| true), ..Default::default() })
+                .is_ok()
+        );
+    }
+}
+
+/// dirty 12: nor does a callback's panic leave a device there.
+#[test]
+fn a_panic_in_a_moment_without_dma_brings_all_back() {
+    let ndma = Config::v1_ndma(Window::Trapped);
+    let rig = Rig::source(&[ndma.clone(), ndma], 0);
+    let panicked = std::panic::AssertUnwindSafe(|| rig.group.without_dma(|| panic!("callback")));
+    assert!(std::panic::catch_unwind(panicked).is_err());
+    assert_eq!(rig.states(), [State::Running; 2]);
+    rig.group.without_dma(|| ()).unwrap();
+}
+
 #[test]
 fn a_moment_without_dma_that_fails_brings_the_others_back() {
     let ndma = Config::v1_ndma(Window::Trapped);

@@ -66,13 +66,19 @@ impl Book {
         self.left.is_empty() && self.aside.values().all(Leftover::is_empty)
     }
 
-    /// Gives what earlier reads left over.
-    pub fn give(&mut self, deliverer: &mut Deliverer<'_, '_>) {
+    /// Gives what earlier reads left over; with `keep` it is told and stays.
+    pub fn give(&mut self, deliverer: &mut Deliverer<'_, '_>, keep: bool) {
         let Book { maps, gone, left, aside, .. } = self;
         let names = Names::Of(maps, gone);
-        give_of(left, deliverer, |deliverer, kept| deliverer.asked(maps, Some(gone), kept), names);
+        give_of(left, deliverer, keep, |deliverer, kept| deliverer.asked(maps, Some(gone), kept), names);
         for (&cookie, left) in aside.iter_mut() {
-            give_of(left, deliverer, |deliverer, kept| deliverer.asked_by_cookie(cookie, kept), Names::One(cookie));
+            give_of(
+                left,
+                deliverer,
+                keep,
+                |deliverer, kept| deliverer.asked_by_cookie(cookie, kept),
+                Names::One(cookie),
+            );
         }
         aside.retain(|_, left| !left.is_empty());
         let told: Vec<Span> =
@@ -86,6 +92,7 @@ impl Book {
 fn give_of(
     left: &mut Leftover,
     deliverer: &mut Deliverer<'_, '_>,
+    keep: bool,
     asked: impl Fn(&Deliverer<'_, '_>, Span) -> Vec<(Span, Whom)>,
     names: Names<'_>,
 ) {
@@ -95,7 +102,8 @@ fn give_of(
             if deliverer.stopped {
                 return;
             }
-            left.offer(span, &mut Offer { deliverer, whom, names });
+            let mut offer = Offer { deliverer, whom, names };
+            if keep { left.show(span, &mut offer) } else { left.offer(span, &mut offer) }
         }
         at = kept.last.checked_add(1);
     }

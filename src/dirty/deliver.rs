@@ -2,13 +2,16 @@
 
 use super::bitmap::{self, Count, Words};
 use super::book::Names;
+use super::harvest::{Harvest, Tally};
 use super::leftover::{NotTaken, Taker};
 use super::log::Maps;
 use super::parts::{Bits, Grid, plain};
 use super::ranges::{Range, Span, SpanSet};
 use super::{UNIT, UNIT_SHIFT};
 use crate::error::{Error, Result};
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Words that a callback gets at once: 32 KiB, which stay in the first cache.
 const STAGE_WORDS: usize = 4096;
@@ -45,8 +48,15 @@ pub struct Request<'r> {
     pub run: Option<&'r mut RunFn<'r>>,
     /// Only what earlier reads left over: no log is read.
     pub no_read: bool,
+    /// A watcher asks: what is told is told again to the one who takes it, and no final harvest is done by it.
+    pub keep: bool,
+    /// Only what holds a part of the destinations is read. A final harvest is done by it only if that is all that is mapped.
+    pub only_dests: bool,
     /// Threads that read side by side; 0: as the tracker was made. 1: none.
     pub max_workers: usize,
+    /// What the call gave, also if it failed then: what was given is given, and nobody is told of it again. `None`: it failed before
+    /// anything was read.
+    pub given: Option<Harvest>,
 }
 
 /// Who gets a piece.
@@ -64,7 +74,8 @@ pub(crate) struct Deliverer<'d, 'r> {
     dests: &'r [Dest<'r>],
     words: Option<&'d mut WordsFn<'r>>,
     run: Option<&'d mut RunFn<'r>>,
-    asked: SpanSet,
+    /// All destinations.
+    pub asked: SpanSet,
     /// First byte → last byte and number of a destination.
     places: BTreeMap<u64, (u64, usize)>,
     stage: Vec<u64>,
@@ -73,8 +84,10 @@ pub(crate) struct Deliverer<'d, 'r> {
     /// Runs that were open when the callback said stop.
     refused: Vec<Span>,
     pub count: Count,
-    /// A callback said stop: the rest is kept.
+    /// A callback said stop, or panicked: the rest is kept.
     pub stopped: bool,
+    /// A callback's panic, which goes on when nothing can be lost by it any more.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
 fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
@@ -101,6 +114,9 @@ fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
 impl<'d, 'r> Deliverer<'d, 'r> {
     /// Checks the request, before anything is read for it.
     pub fn new(request: &'d mut Request<'r>) -> Result<Deliverer<'d, 'r>> {
+        if request.only_dests && request.dests.is_empty() {
+            return Err(Error::argument("only what destinations ask for shall be read, and there is none"));
+        }
         let mut this = Deliverer::nobody();
         for (index, dest) in request.dests.iter().enumerate() {
             let span = check(dest, index).map_err(Error::argument)?;
@@ -132,6 +148,23 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             refused: Vec::new(),
             count: Count::default(),
             stopped: false,
+            panic: None,
+        }
+    }
+
+    /// The end of the call.
+    pub fn finish(self, tally: Tally) -> Harvest {
+        if let Some(panic) = self.panic.or(tally.panic) {
+            resume_unwind(panic);
+        }
+        Harvest {
+            newly: self.count.newly,
+            total: self.count.total,
+            degraded_bytes: tally.degraded_bytes,
+            reads: tally.reads,
+            failed_reads: tally.failed,
+            first_errno: tally.first_errno,
+            stopped: self.stopped,
         }
     }
 
@@ -280,7 +313,8 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             let end = stage.iter().rposition(|&word| word != 0).map_or(begin, |last| last.saturating_add(1));
             let full = stage.get_mut(begin..end).unwrap_or(&mut []);
             let pages = full.iter().map(|word| u64::from(word.count_ones())).fold(0, u64::saturating_add);
-            if pages > 0 && words(dest, first.saturating_add((begin as u64).saturating_mul(64)), full) {
+            let first = first.saturating_add((begin as u64).saturating_mul(64));
+            if pages > 0 && answer(&mut self.panic, || words(dest, first, full)) {
                 full.fill(0);
                 self.took(pages);
             } else if pages > 0 {
@@ -329,7 +363,9 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     fn hand_over(&mut self, cookie: u64, span: Span, shift: u32) {
-        if !self.stopped && self.run.as_deref_mut().is_some_and(|run| run(cookie, span.range())) {
+        let Deliverer { run, panic, stopped, .. } = self;
+        let took = |run: &mut &mut RunFn<'r>| answer(panic, || run(cookie, span.range()));
+        if !*stopped && run.as_mut().is_some_and(took) {
             self.took(span.pages(shift));
         } else {
             self.stopped = true;
@@ -344,6 +380,14 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         }
         std::mem::take(&mut self.refused)
     }
+}
+
+/// What a callback answers. A panic is a stop first.
+fn answer(panic: &mut Option<Box<dyn Any + Send>>, ask: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|payload| {
+        *panic = Some(payload);
+        false
+    })
 }
 
 /// The next window of a callback within `span`: the number of its first bit, a multiple of 64, and its part of `span`.

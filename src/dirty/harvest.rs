@@ -13,6 +13,7 @@ use super::scratch::{Pages, Pool};
 use super::tracker::{Book, Inner, Tracker};
 use crate::error::{Errno, Error, Result};
 use crate::gate::Pass;
+use std::any::Any;
 
 /// What a harvest brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) struct Tally {
     pub failed: u32,
     pub degraded_bytes: u64,
     pub first_errno: Option<Errno>,
+    /// A function of the VMM panicked; it goes on when nothing can be lost by it any more.
+    pub panic: Option<Box<dyn Any + Send>>,
 }
 
 impl Tally {
@@ -63,14 +66,14 @@ impl Tally {
 /// *tracker, for each of them; blocks in the kernel and in callbacks.* Errors are misuse only, and come before anything is
 /// read; a log that cannot be read shows in the result.
 pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harvest> {
-    let no_read = request.no_read;
+    request.given = None;
+    let Request { no_read, keep, only_dests, max_workers, .. } = *request;
     // In one order everywhere, so that two harvests of the same trackers cannot wait for each other.
     let mut sorted: Vec<&Tracker> = trackers.to_vec();
     sorted.sort_by_key(|tracker| std::ptr::from_ref(*tracker).addr());
     if sorted.windows(2).any(|pair| matches!(pair, [a, b] if std::ptr::eq(*a, *b))) {
         return Err(Error::argument("a tracker is named twice"));
     }
-    let max_workers = request.max_workers;
     let mut deliverer = Deliverer::new(request)?;
     let mut passes: Vec<Pass<'_, Inner>> = sorted.iter().map(|tracker| tracker.enter()).collect::<Result<_>>()?;
     for (tracker, inner) in sorted.iter().zip(&passes) {
@@ -82,33 +85,27 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     let max_workers = if max_workers == 0 { own_max } else { max_workers };
     let mut tally = Tally::default();
     if !no_read {
+        let within = only_dests.then(|| deliverer.asked.clone());
         let mut parts: Vec<Part<'_>> = passes.iter_mut().map(|inner| inner.part()).collect();
-        read_all(&mut parts, None, false, max_workers, &mut deliverer, &mut tally);
-        for inner in &mut passes {
-            inner.was_read();
+        let mut nobody = Deliverer::nobody();
+        let taker = if keep { &mut nobody } else { &mut deliverer };
+        read_all(&mut parts, within.as_ref(), false, max_workers, taker, &mut tally);
+        for inner in passes.iter_mut().filter(|_| !keep) {
+            inner.was_read(within.as_ref());
         }
     }
     for inner in &mut passes {
-        inner.book.give(&mut deliverer);
+        inner.book.give(&mut deliverer, keep);
     }
     for (tracker, inner) in sorted.iter().zip(&passes) {
         if tally.failed > 0 || !tracker.is_told(inner) {
             tracker.done(inner);
         }
     }
-    Ok(result(&deliverer, &tally))
-}
-
-pub(crate) fn result(deliverer: &Deliverer<'_, '_>, tally: &Tally) -> Harvest {
-    Harvest {
-        newly: deliverer.count.newly,
-        total: deliverer.count.total,
-        degraded_bytes: tally.degraded_bytes,
-        reads: tally.reads,
-        failed_reads: tally.failed,
-        first_errno: tally.first_errno,
-        stopped: deliverer.stopped,
-    }
+    drop(passes);
+    let harvest = deliverer.finish(tally);
+    request.given = Some(harvest);
+    Ok(harvest)
 }
 
 impl Tracker {

@@ -50,6 +50,10 @@ fn bits(number: u64, block: &mut Block) -> Bits<'_> {
     Bits { words: block, shift: UNIT_SHIFT, origin: block_span(number).first }
 }
 
+fn blank() -> Block {
+    vec![0; BLOCK_WORDS].into_boxed_slice()
+}
+
 /// The place of a page in its block.
 fn place(page: u64) -> u64 {
     page & (BLOCK_PAGES - 1)
@@ -98,7 +102,7 @@ impl Leftover {
 
     /// An empty block.
     fn blank(&mut self) -> Block {
-        self.spare.take().unwrap_or_else(|| vec![0; BLOCK_WORDS].into_boxed_slice())
+        self.spare.take().unwrap_or_else(blank)
     }
 
     /// Puts a block with all of its pages, or more pages of a block that has few, into the form that is smaller.
@@ -170,6 +174,30 @@ impl Leftover {
         }
     }
 
+    /// As [`offer`](Self::offer), and all is kept.
+    pub fn show(&self, span: Span, sink: &mut dyn Taker) {
+        for range in self.spans.parts(span) {
+            if sink.run(range).is_some() {
+                return;
+            }
+        }
+        for (part, number) in self.parts(span) {
+            let mut block = self.copy(number, part);
+            let mut copy = bits(number, &mut block);
+            self.spans.parts(part).for_each(|told| copy.forget(told));
+            sink.bits(&mut copy, part);
+        }
+    }
+
+    /// The pages of a part of a block, or more of them.
+    fn copy(&self, number: u64, part: Span) -> Block {
+        let mut block = self.blocks.get(&number).cloned().unwrap_or_else(blank);
+        for &page in self.few.range(pages_of(part)) {
+            bitmap::set_range(plain(&mut block), place(page), 1);
+        }
+        block
+    }
+
     /// Where something is kept, at `at` or behind it: not more than a block that is not dirty as a whole, and with gaps.
     pub fn next(&self, at: u64) -> Option<Span> {
         let all = Span { first: at, last: u64::MAX };
@@ -177,7 +205,8 @@ impl Leftover {
         let block = self.blocks.range(at >> BLOCK_BYTES_SHIFT..).next().map(|block| *block.0);
         let block = listed.into_iter().chain(block).min().map(block_span);
         let whole = self.spans.parts(all).next();
-        block.into_iter().chain(whole).filter_map(|span| span.intersect(all)).min()
+        let parts = block.into_iter().chain(whole).filter_map(|span| span.intersect(all));
+        parts.min_by_key(|part| (part.first, std::cmp::Reverse(part.last)))
     }
 
     /// Whether something is kept of `span`.
@@ -287,7 +316,11 @@ mod tests {
                     }
                     _ => {
                         let mut all = All::default();
+                        kept.show(span, &mut all);
+                        let shown = all.0;
+                        let mut all = All::default();
                         kept.offer(span, &mut all);
+                        prop_assert_eq!(&shown, &all.0);
                         let wanted: BTreeSet<u64> = model.range(first..first + units).copied().collect();
                         prop_assert_eq!(&all.0, &wanted);
                         prop_assert!(all.1.is_empty(), "told twice: {:?}", all.1);

@@ -4,7 +4,8 @@
 use super::choose::Source;
 use super::deliver::Deliverer;
 use super::harvest::{Part, Tally, distribute, full};
-use super::ranges::Span;
+use super::log::{Log, Maps, Read};
+use super::ranges::{Span, SpanSet};
 use super::scratch::Pool;
 use super::spot::{Round, Spot, Todo, next_round};
 use super::tracker::Book;
@@ -13,7 +14,9 @@ use crate::error::Errno;
 use crate::log::log;
 use crate::transport::threads;
 use crate::workers::{self, Give};
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Which source, and why it keeps no log any more.
@@ -37,12 +40,14 @@ struct Walked {
     failed: Option<Errno>,
     /// Only these spots are (T6).
     in_doubt: Vec<(usize, Errno)>,
+    /// A function of the VMM panicked: a read that failed.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
 /// Reads all sources, or what they hold of `within`, and hands out what comes. Failed logs are started anew (L6).
 pub(super) fn read_all(
     parts: &mut [Part<'_>],
-    within: Option<Span>,
+    within: Option<&SpanSet>,
     keep: bool,
     max_workers: usize,
     deliverer: &mut Deliverer<'_, '_>,
@@ -96,6 +101,7 @@ pub(super) fn read_all(
                     tally.fail(errno, mark(book, span));
                 }
             }
+            tally.panic = tally.panic.take().or(end.panic);
             if end.failed.is_some() {
                 job.failed = end.failed;
                 todo.get_mut(*source).into_iter().for_each(|todo| todo.queue.clear());
@@ -108,26 +114,32 @@ pub(super) fn read_all(
         source.waits = job.slept.unwrap_or(source.waits);
         source.note(&part.book.name, job.failed.or(job.in_doubt));
         if let Some(errno) = job.failed {
-            restart(source, part.book, part.page_size);
-            // After the restart: what is written from here on is logged again (L6).
             tally.fail(errno, mark(part.book, None));
         }
+    }
+    // When all is told: whatever happens to one of them.
+    for job in jobs.iter().filter(|job| job.failed.is_some()) {
+        let Some(part) = parts.get_mut(job.part) else { continue };
+        let Some(source) = part.sources.get_mut(job.source) else { continue };
+        // What is written from here on is logged again (L6), and nothing of what is left over was given yet.
+        restart(source, part.book, part.page_size);
     }
 }
 
 /// What each source has to read; what it can never tell is dirty at once.
-fn prepare(parts: &mut [Part<'_>], within: Option<Span>, patience: &Arc<Patience>) -> (Vec<Job>, Vec<Todo>) {
+fn prepare(parts: &mut [Part<'_>], within: Option<&SpanSet>, patience: &Arc<Patience>) -> (Vec<Job>, Vec<Todo>) {
     let (mut jobs, mut todo) = (Vec::new(), Vec::new());
     for (part, Part { sources, book, .. }) in parts.iter_mut().enumerate() {
         for (source, state) in sources.iter_mut().enumerate() {
             let log = state.log.get_mut();
             log.begin(patience, book.all_dirty == Some(true));
             for span in log.blind(&book.maps) {
-                if let Some(span) = within.map_or(Some(span), |within| span.intersect(within)) {
-                    book.left.add(span);
+                match within {
+                    None => book.left.add(span),
+                    Some(within) => within.parts(span).for_each(|part| book.left.add(part)),
                 }
             }
-            let queue = if state.failed.is_none() { log.reads(&book.maps, within).into() } else { VecDeque::new() };
+            let queue = if state.failed.is_none() { reads_of(&**log, &book.maps, within) } else { VecDeque::new() };
             todo.push(Todo { part, queue });
             jobs.push(Job {
                 part,
@@ -140,6 +152,16 @@ fn prepare(parts: &mut [Part<'_>], within: Option<Span>, patience: &Arc<Patience
         }
     }
     (jobs, todo)
+}
+
+/// The requests of a log, or those that hold a part of `within`, in order.
+fn reads_of(log: &dyn Log, maps: &Maps, within: Option<&SpanSet>) -> VecDeque<Read> {
+    let Some(within) = within else { return log.reads(maps, None).into() };
+    let mut reads: Vec<Read> = within.iter().flat_map(|span| log.reads(maps, Some(span))).collect();
+    reads.sort_by_key(|read| (read.span.first, read.span.last, read.shift));
+    // Several pieces of one range ask for the same.
+    reads.dedup();
+    reads.into()
 }
 
 fn ways<'a>(round: &'a Round, jobs: &'a [Job]) -> impl Iterator<Item = (&'a Job, &'a [usize])> {
@@ -164,7 +186,7 @@ fn useful_workers(max: usize, small: bool, jobs: &[Job], shared: &[(&[Source], &
 
 /// One source's way through a round. `done` gets each spot that nobody has left to read.
 fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool, done: Give<'_, usize>) -> Walked {
-    let mut walked = Walked { reads: 0, slept: false, failed: None, in_doubt: Vec::new() };
+    let mut walked = Walked { reads: 0, slept: false, failed: None, in_doubt: Vec::new(), panic: None };
     let mut log = source.log.lock();
     let (adds, restarts) = (log.adds_bits(), log.restarts_after_error());
     for &number in way {
@@ -176,7 +198,11 @@ fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool,
                 // Bits that come before an error stay: all of the spot is marked for it.
                 let room = pages.insert(taken).room(spot.read.words());
                 let before = threads::sleeps();
-                let outcome = log.read(&spot.read, keep, room);
+                let outcome =
+                    catch_unwind(AssertUnwindSafe(|| log.read(&spot.read, keep, room))).unwrap_or_else(|panic| {
+                        walked.panic = Some(panic);
+                        Err(Errno::new(libc::EIO))
+                    });
                 walked.slept |= threads::sleeps() != before;
                 outcome
             });
@@ -216,7 +242,6 @@ pub(super) fn mark(book: &mut Book, span: Option<Span>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::{Log, Maps, Read};
     use super::*;
     use std::time::Duration;
 

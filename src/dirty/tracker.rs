@@ -5,7 +5,7 @@ use super::deliver::Deliverer;
 use super::harvest::{Found, Part, Tally, check_reading};
 use super::leftover::Leftover;
 use super::log::{Kind, Log, Maps};
-use super::ranges::{Range, Span};
+use super::ranges::{Range, Span, SpanSet};
 use super::reading::{mark, read_all};
 use super::scratch::Pool;
 use super::{UNIT, UNIT_SHIFT};
@@ -374,10 +374,10 @@ impl Inner {
         Part { sources, pool, book, page_size: *page_size }
     }
 
-    /// Every source was read as a whole.
-    pub fn was_read(&mut self) {
+    /// Every source was read, or what it holds of `within`.
+    pub fn was_read(&mut self, within: Option<&SpanSet>) {
         if let FinalHarvest::Owed { read } = &mut self.final_harvest {
-            *read = true;
+            *read |= within.is_none_or(|within| self.book.maps.mapped.iter().all(|span| within.contains(span)));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::UNIT_SHIFT;
 use super::deliver::{Deliverer, Request};
-use super::harvest::{Harvest, Part, Tally, distribute, result};
+use super::harvest::{Harvest, Part, Tally, distribute};
 use super::log::{Kind, Read, UnmapOrder};
 use super::ranges::{Range, Span};
 use super::reading::{mark, read_all};
@@ -33,13 +33,15 @@ impl Tracker {
     /// callbacks.*
     ///
     /// `quiet` states that no device writes to the range while this call lasts; only page tables need to know (I9). If the
-    /// unmapping fails the mappings stay known, and nothing is lost.
+    /// unmapping fails the mappings stay known, and nothing is lost: `request.given` says what was given all the same. The request's
+    /// `no_read` and `only_dests` mean nothing here.
     pub fn unmap(&self, range: Range, unmap: Unmap<'_>, quiet: bool, request: &mut Request<'_>) -> Result<Harvest> {
         let Range { iova, size } = range;
         let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
             self.named(Error::argument(format!("range: {iova:#x} + {size:#x} is no range in units of 4096")))
         })?;
-        let max_workers = request.max_workers;
+        request.given = None;
+        let (max_workers, keep) = (request.max_workers, request.keep);
         let mut deliverer = Deliverer::new(request).map_err(|error| self.named(error))?;
         let mut inner = self.enter()?;
         if let Some(cut) = inner.book.maps.cut_by(span) {
@@ -53,21 +55,26 @@ impl Tracker {
         let afterwards = matches!(unmap, Unmap::Done);
         inner.book.tells_afterwards = Some(afterwards || inner.book.tells_afterwards == Some(true));
         let mut tally = Tally::default();
-        let mut step = Step { span, unmap, quiet, max_workers, deliverer: &mut deliverer, tally: &mut tally };
+        let mut nobody = Deliverer::nobody();
+        let taker = if keep { &mut nobody } else { &mut deliverer };
+        let mut step = Step { span, unmap, quiet, max_workers, deliverer: taker, tally: &mut tally };
         let outcome = step.run(&mut inner);
         if inner.is_running() {
-            inner.book.give(&mut deliverer);
+            inner.book.give(&mut deliverer, keep);
         }
-        if outcome.is_err() {
-            inner.book.maps.doubtful.insert(span);
+        match outcome {
+            Ok(()) => inner.book.unmap(span),
+            Err(_) => inner.book.maps.doubtful.insert(span),
         }
-        outcome.map_err(|errno| {
-            let text = format!("unmapping {iova:#x} + {size:#x} failed: {errno}; what was written to it is kept");
-            self.named(Error::transport(errno, text))
-        })?;
-        inner.book.unmap(span);
         self.done(&inner);
-        Ok(result(&deliverer, &tally))
+        drop(inner);
+        let harvest = deliverer.finish(tally);
+        request.given = Some(harvest);
+        outcome.map(|()| harvest).map_err(|errno| {
+            let text =
+                format!("unmapping {iova:#x} + {size:#x} failed: {errno}; what was written to it is given or kept");
+            self.named(Error::transport(errno, text))
+        })
     }
 }
 
@@ -117,7 +124,8 @@ impl Step<'_, '_, '_, '_> {
 
     fn read(&mut self, inner: &mut Inner, keep: bool) {
         let mut parts = [inner.part()];
-        read_all(&mut parts, Some(self.span), keep, self.max_workers, self.deliverer, self.tally);
+        let within = [self.span].into_iter().collect();
+        read_all(&mut parts, Some(&within), keep, self.max_workers, self.deliverer, self.tally);
     }
 
     fn unmap(&mut self, inner: &Inner) -> std::result::Result<(), Errno> {

@@ -296,7 +296,8 @@ pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp:
 /// vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_WITHOUT_DMA in a moment without DMA: v1
 /// NDMA devices are brought to their P2P states and back, stopped devices stay, so what is read and what is cleared are the same
 /// pages, also for logs that cannot do both as one. Refused unless every device is stopped, or a v1 device with NDMA. Stopped
-/// devices are the caller's word that its vCPUs are stopped too.
+/// devices are the caller's word that its vCPUs are stopped too. If a device does not come back from that moment the call fails
+/// after the harvest: `out` is written then, and what was given is to be taken all the same, for nobody is told of it again.
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
 /// PROTOCOL. Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1

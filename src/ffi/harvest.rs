@@ -20,6 +20,11 @@ pub const VFIOMIG_DEST_ATOMIC: u32 = 0x1;
 pub const VFIOMIG_HARVEST_NO_READ: u32 = 0x1;
 /// vfiomig_group_harvest() only: in a moment without DMA.
 pub const VFIOMIG_HARVEST_WITHOUT_DMA: u32 = 0x2;
+/// A watcher asks (a dirty-rate tool): what is told stays for the one who takes it, and no final harvest is done by it.
+pub const VFIOMIG_HARVEST_KEEP: u32 = 0x4;
+/// Only what holds a part of the destinations is read, and with it the neighbours that a log cannot tell apart. There must be
+/// destinations. A final harvest is done by it only if they are all that is mapped.
+pub const VFIOMIG_HARVEST_ONLY_DESTS: u32 = 0x8;
 /// vfiomig_harvest_result: a read failed, and its range counts as dirty.
 pub const VFIOMIG_HARVEST_DEGRADED: u32 = 0x1;
 /// vfiomig_harvest_result: a callback said stop; what it did not get is left over for the harvest that asks.
@@ -76,7 +81,7 @@ pub type vfiomig_run_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, cooki
 pub struct vfiomig_harvest_request {
     /// Size of this struct, set by VFIOMIG_INIT.
     pub argsz: u32,
-    /// VFIOMIG_HARVEST_NO_READ, VFIOMIG_HARVEST_WITHOUT_DMA.
+    /// VFIOMIG_HARVEST_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
     pub flags: u32,
     /// Where which piece goes; no IOVA may be in two of them. Bitmaps may be shared.
     pub dests: *const vfiomig_dest,
@@ -97,7 +102,8 @@ pub struct vfiomig_harvest_request {
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
 unsafe impl Sized for vfiomig_harvest_request {
     const NAME: &'static str = "vfiomig_harvest_request";
-    const FLAGS: u32 = VFIOMIG_HARVEST_NO_READ | VFIOMIG_HARVEST_WITHOUT_DMA;
+    const FLAGS: u32 =
+        VFIOMIG_HARVEST_NO_READ | VFIOMIG_HARVEST_WITHOUT_DMA | VFIOMIG_HARVEST_KEEP | VFIOMIG_HARVEST_ONLY_DESTS;
 }
 
 const _: () = assert!(size_of::<vfiomig_harvest_request>() == 16 + 5 * size_of::<usize>());
@@ -182,7 +188,7 @@ pub(super) struct HarvestFlags {
     pub without_dma: bool,
 }
 
-/// Runs `body` with the request as Rust knows it, and writes the result. `of_group`: flags of groups are taken.
+/// Runs `body` with the request as Rust knows it, and writes the result, also if it failed after something was given. `of_group`: flags of groups are taken.
 ///
 /// # Safety
 /// `rq` is NULL or readable for its argsz, and what it names valid as its fields say; `out` is NULL or valid for its argsz.
@@ -215,6 +221,8 @@ pub(super) unsafe fn with_request(
         }
         request.dests = &dests;
         request.no_read = given.flags & VFIOMIG_HARVEST_NO_READ != 0;
+        request.keep = given.flags & VFIOMIG_HARVEST_KEEP != 0;
+        request.only_dests = given.flags & VFIOMIG_HARVEST_ONLY_DESTS != 0;
         request.max_workers = given.max_workers as usize;
         if let Some(function) = given.words {
             words = move |dest: &Dest<'_>, first_bit: u64, words: &[u64]| {
@@ -232,7 +240,8 @@ pub(super) unsafe fn with_request(
             request.run = Some(&mut run);
         }
     }
-    let harvest = body(&mut request, flags)?;
+    let outcome = body(&mut request, flags).map(|_| ());
+    let Some(harvest) = request.given else { return outcome };
     let (degraded, stopped) = (harvest.failed_reads > 0, harvest.stopped);
     let ours = vfiomig_harvest_result {
         argsz: 0,
@@ -249,14 +258,16 @@ pub(super) unsafe fn with_request(
         // SAFETY: `size` is what check_out returned for `out`.
         unsafe { copy_out(out, size, &ours) };
     }
-    Ok(())
+    outcome
 }
 
 /// Reads the log, clears it, and gives what was asked for. All of the log is read, for kernels clear more than was asked; what was
 /// read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
 /// fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
 ///
-/// `out` may be NULL. Callbacks come on the calling thread; one must not call back into the same tracker.
+/// One user takes; any number of others watch, with VFIOMIG_HARVEST_KEEP. While a migration tracks, the one who takes is its VMM.
+///
+/// `out` may be NULL; it is not written if the call fails. Callbacks come on the calling thread; one must not call back into the same tracker.
 ///
 /// Returns: 0 or -errno. Errors: misuse only, before anything is read: ARGUMENT, ORDER (not started), BUSY (-EDEADLK: from a
 /// callback of the tracker). Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
@@ -328,6 +339,12 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
 /// by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
 /// mapped there. What a cookie leads to must stay valid until then, or until the tracker is stopped; two mappings that have the same
 /// IOVA, one after the other, have the same cookie only if they lead to the same memory.
+///
+/// If the unmapping itself fails, something may have been given all the same: `out` is written then, and what was given is to be taken,
+/// for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_NO_READ and _ONLY_DESTS mean nothing here.
+///
+/// With `unmap` NULL and page tables, a harvest beside this call may find the mapping gone before it is told. So all harvests after the
+/// first such call, and the final one unless other ways to unmap were seen only, read each mapping by itself.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (a range that is not in units of 4096, or cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
 /// mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the

@@ -6,6 +6,7 @@ use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
 use crate::dirty::{Harvest, Request, Tracker, harvest};
 use crate::error::{Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 impl Group {
     /// Reads and clears all trackers, as [`crate::dirty::harvest`] does. *tracker: waits for other calls on the trackers, goes
@@ -17,8 +18,10 @@ impl Group {
     }
 
     /// As [`harvest`](Self::harvest), in a moment without DMA: what is read and what is cleared are the same pages, also for logs
-    /// that cannot do both as one. *whole.* Refused as [`without_dma`](Self::without_dma) is.
+    /// that cannot do both as one. *whole.* Refused as [`without_dma`](Self::without_dma) is. It also fails if a device does not come
+    /// back from that moment: what was given until then, as the request's `given` says, is to be taken all the same.
     pub fn harvest_without_dma(&self, request: &mut Request<'_>) -> Result<Harvest> {
+        request.given = None;
         self.without_dma(|| self.harvest(request))?
     }
 
@@ -36,12 +39,14 @@ impl Group {
             there.push(quiet_state(&member.device).map_err(|error| error.context(WHAT))?);
         }
         let mut outcomes = inner.pass(&there);
-        let answer = verdict(WHAT, &outcomes).map(|()| read());
+        // A callback's panic leaves no device behind.
+        let answer = verdict(WHAT, &outcomes).map(|()| catch_unwind(AssertUnwindSafe(read)));
         // Also after a failure: those that did follow go on as before.
         let back: Vec<Option<State>> = there.iter().zip(&origin).map(|(to, from)| to.map(|_| *from)).collect();
         let returned = inner.pass(&back);
         outcomes = outcomes.into_iter().zip(returned).map(|(there, back)| there.then(back)).collect();
         inner.keep(WHAT, results(&outcomes));
+        let answer = answer.map(|answer| answer.unwrap_or_else(|panic| resume_unwind(panic)));
         verdict(WHAT, &outcomes)?;
         answer
     }

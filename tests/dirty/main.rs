@@ -16,5 +16,8 @@ mod many;
 mod memory;
 mod model;
 mod names;
+mod only;
+mod races;
 mod rig;
 mod torn;
+mod watch;

@@ -18,8 +18,8 @@ pub struct State {
     pub reports: Vec<Range>,
     /// Written by the device right after START.
     pub at_start: Vec<u64>,
-    /// Functions panic that many times.
-    pub panics: u32,
+    /// This function panics.
+    pub panics: Option<&'static str>,
 }
 
 #[derive(Clone, Default)]
@@ -52,18 +52,15 @@ impl MemoryLog {
         Tracker::new(Options { name: "memory".into(), functions, page_size, ..Options::default() }).unwrap()
     }
 
-    fn may_panic(&self) {
-        let mut state = self.state();
-        if state.panics > 0 {
-            state.panics -= 1;
-            drop(state);
-            panic!("a function of the VMM");
-        }
+    fn may_panic(&self, function: &str) {
+        let panics = self.state().panics;
+        assert!(panics != Some(function), "a function of the VMM");
     }
 }
 
 impl LogFunctions for MemoryLog {
     fn start(&self, hint: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
+        self.may_panic("start");
         let mut state = self.state();
         if !state.started.is_empty() {
             return Err(Errno::new(libc::EINVAL));
@@ -78,7 +75,7 @@ impl LogFunctions for MemoryLog {
     }
 
     fn report(&self, iova: u64, size: u64, page: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
-        self.may_panic();
+        self.may_panic("report");
         let mut state = self.state();
         let inside = |range: &[u64; 2]| iova >= range[0] && iova - range[0] + size <= range[1];
         if page != state.page || (iova | size) % page != 0 || !state.started.iter().any(inside) {
@@ -95,6 +92,7 @@ impl LogFunctions for MemoryLog {
     }
 
     fn stop(&self) -> Result<(), Errno> {
+        self.may_panic("stop");
         self.state().started.clear();
         Ok(())
     }
