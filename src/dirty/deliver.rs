@@ -334,16 +334,16 @@ impl<'d, 'r> Deliverer<'d, 'r> {
 
     /// A run, cut where mappings meet, for each has a cookie of its own.
     fn each_mapping(&mut self, whom: Whom, span: Span, shift: u32, names: Names<'_>) {
-        if self.stopped {
-            return self.refused.push(span);
-        }
-        if let Whom::Mapping(cookie) = whom {
-            return self.extend_run(cookie, span, shift);
-        }
+        let names = if let Whom::Mapping(cookie) = whom { Names::One(cookie) } else { names };
         let mut at = Some(span.first);
         while let Some(first) = at.filter(|&first| first <= span.last) {
             let (part, cookie) = names.first_of(Span { first, last: span.last });
-            self.extend_run(cookie, part, shift);
+            // A page of the destination may reach beyond what is mapped.
+            match cookie {
+                Some(_) if self.stopped => self.refused.push(part),
+                Some(cookie) => self.extend_run(cookie, part, shift),
+                None => {}
+            }
             at = part.last.checked_add(1);
         }
     }

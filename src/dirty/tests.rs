@@ -233,6 +233,43 @@ fn holes_are_never_dirty_whoever_asks() {
     assert_eq!(units(&words, &dests[0]), (5..10).chain(12..16).chain([100]).collect());
 }
 
+/// A page of a destination that reaches beyond a mapping is told by run as far as it is mapped, and refused so far too.
+#[test]
+fn runs_of_coarse_pages_end_where_nothing_is_mapped() {
+    let log = Shared::new(UNIT);
+    let t = tracker(&log);
+    t.map(&[mapping(5, 5, 3), mapping(12, 20, 4)]).unwrap();
+    t.start().unwrap();
+    for (stops, words) in [(false, false), (true, false), (true, true)] {
+        log.write(6);
+        log.write(20);
+        let mut told = Vec::new();
+        let mut run = |cookie: u64, range: Range| {
+            told.push((cookie, range.iova / UNIT, range.size / UNIT));
+            !stops
+        };
+        let mut refuse = |_: &Dest<'_>, _: u64, _: &[u64]| false;
+        let dests = [Dest { range: range(0, 200), page_size: 16 * UNIT, first_bit: 0, bitmap: None, token: 0 }];
+        let mut request = Request { dests: &dests, ..Request::default() };
+        if words {
+            request.words = Some(&mut refuse);
+        } else {
+            request.run = Some(&mut run);
+        }
+        t.harvest(&mut request).unwrap();
+        if words {
+            t.harvest(&mut Request { dests: &dests, run: Some(&mut run), ..Request::default() }).unwrap();
+        }
+        let wanted = [(3, 5, 5), (4, 12, 4), (4, 16, 16)];
+        assert!(told.iter().all(|run| wanted.contains(run) || *run == (4, 12, 20)), "{told:?}");
+        t.begin_final().unwrap();
+        let mut all = |_: u64, _: Range| true;
+        t.harvest(&mut Request { run: Some(&mut all), ..Request::default() }).unwrap();
+        assert_eq!(t.final_missing().unwrap(), None, "nothing is left where nothing is mapped");
+        t.end_final().unwrap();
+    }
+}
+
 #[test]
 fn a_failed_read_is_all_dirty_and_the_log_is_started_anew() {
     let log = Shared::new(UNIT);
