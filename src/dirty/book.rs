@@ -69,43 +69,48 @@ impl Book {
     /// Gives what earlier reads left over; with `keep` it is told and stays.
     pub fn give(&mut self, deliverer: &mut Deliverer<'_, '_>, keep: bool) {
         let Book { maps, gone, left, aside, .. } = self;
+        let wanted = deliverer.wanted();
+        let giving = Giving { wanted: &wanted, keep };
         let names = Names::Of(maps, gone);
-        give_of(left, deliverer, keep, |deliverer, kept| deliverer.asked(maps, Some(gone), kept), names);
+        giving.of(left, deliverer, |deliverer, kept| deliverer.asked(maps, Some(gone), kept), names);
         for (&cookie, left) in aside.iter_mut() {
-            give_of(
-                left,
-                deliverer,
-                keep,
-                |deliverer, kept| deliverer.asked_by_cookie(cookie, kept),
-                Names::One(cookie),
-            );
+            giving.of(left, deliverer, |deliverer, kept| deliverer.asked_by_cookie(cookie, kept), Names::One(cookie));
         }
         aside.retain(|_, left| !left.is_empty());
-        let told: Vec<Span> =
-            gone.overlapping(Span::ALL).map(|(whole, _)| whole).filter(|whole| !left.any(*whole)).collect();
-        told.into_iter().for_each(|whole| gone.remove(whole));
+        let asked = wanted.iter().flat_map(|&span| gone.overlapping(span)).map(|(whole, _)| whole);
+        let given: Vec<Span> = asked.filter(|&whole| !left.any(whole)).collect();
+        given.into_iter().for_each(|whole| gone.remove(whole));
     }
 }
 
-/// Gives of one store. It is walked where something is, not where something could be: mappings are many, and hardly anything is
-/// left over.
-fn give_of(
-    left: &mut Leftover,
-    deliverer: &mut Deliverer<'_, '_>,
+struct Giving<'g> {
+    wanted: &'g [Span],
     keep: bool,
-    asked: impl Fn(&Deliverer<'_, '_>, Span) -> Vec<(Span, Whom)>,
-    names: Names<'_>,
-) {
-    let mut at = Some(0);
-    while let Some(kept) = at.and_then(|at| left.next(at)) {
-        for (span, whom) in asked(deliverer, kept) {
-            if deliverer.stopped {
-                return;
+}
+
+impl Giving<'_> {
+    /// Gives of one store. It is walked where something is, not where something could be: mappings are many, and hardly anything
+    /// is left over.
+    fn of(
+        &self,
+        left: &mut Leftover,
+        deliverer: &mut Deliverer<'_, '_>,
+        asked: impl Fn(&Deliverer<'_, '_>, Span) -> Vec<(Span, Whom)>,
+        names: Names<'_>,
+    ) {
+        for &wanted in self.wanted {
+            let mut at = Some(wanted.first);
+            while let Some(kept) = at.and_then(|at| left.next(at)).and_then(|kept| kept.intersect(wanted)) {
+                for (span, whom) in asked(deliverer, kept) {
+                    if deliverer.stopped {
+                        return;
+                    }
+                    let mut offer = Offer { deliverer, whom, names };
+                    if self.keep { left.show(span, &mut offer) } else { left.offer(span, &mut offer) }
+                }
+                at = kept.last.checked_add(1);
             }
-            let mut offer = Offer { deliverer, whom, names };
-            if keep { left.show(span, &mut offer) } else { left.offer(span, &mut offer) }
         }
-        at = kept.last.checked_add(1);
     }
 }
 

@@ -172,6 +172,11 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         self.dests.is_empty() && self.run.is_some()
     }
 
+    /// All that is asked.
+    pub fn wanted(&self) -> Vec<Span> {
+        if self.wants_everything() { vec![Span::ALL] } else { self.asked.iter().collect() }
+    }
+
     /// What is asked of `span`, by whom; of what is unmapped too if `gone` has its names.
     pub fn asked(&self, maps: &Maps, gone: Option<&Maps>, span: Span) -> Vec<(Span, Whom)> {
         if self.wants_everything() {
