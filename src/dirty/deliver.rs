@@ -40,7 +40,8 @@ pub type RunFn<'f> = dyn FnMut(u64, Range) -> bool + 'f;
 /// What a harvest shall do.
 #[derive(Default)]
 pub struct Request<'r> {
-    /// Where which piece goes; none may overlap. Empty, with `run`: everything that is mapped, mapping by mapping.
+    /// Where which piece goes; none may overlap. Empty, with `run`: everything that is mapped, mapping by mapping, and what is left
+    /// over of what is unmapped.
     pub dests: &'r [Dest<'r>],
     /// For destinations without a bitmap.
     pub words: Option<&'r mut WordsFn<'r>>,

@@ -85,7 +85,8 @@ pub struct vfiomig_harvest_request {
     pub flags: u32,
     /// Where which piece goes; no IOVA may be in two of them. Bitmaps may be shared.
     pub dests: *const vfiomig_dest,
-    /// How many. 0, with `run`: everything that is mapped goes to `run`. 0 without it: everything is read and left over.
+    /// How many. 0, with `run`: everything that is mapped goes to `run`, and what is left over of what is unmapped. 0 without it:
+    /// everything is read and left over.
     pub dest_count: usize,
     /// For destinations without a bitmap.
     pub words: vfiomig_words_fn,

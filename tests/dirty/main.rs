@@ -4,6 +4,8 @@
 mod begin;
 mod beside;
 mod churn;
+mod costs;
+mod courses;
 mod dests;
 mod faults;
 mod fold;

@@ -3,6 +3,7 @@
 use crate::rig::P;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use vfiomig::dirty::{Mapping, Options, Range, Request, Tracker};
 use vfiomig::error::Errno;
 use vfiomig::transport::tracker_ops::LogFunctions;
@@ -20,6 +21,10 @@ pub struct State {
     pub at_start: Vec<u64>,
     /// This function panics.
     pub panics: Option<&'static str>,
+    /// How long STOP takes, for devices that write meanwhile.
+    pub stop_takes: Duration,
+    /// Each of these fails once.
+    pub fails: Vec<&'static str>,
 }
 
 #[derive(Clone, Default)]
@@ -47,20 +52,32 @@ impl MemoryLog {
 
     /// A tracker over it. `page_size` 0: as it comes.
     pub fn tracker(&self, page_size: u64) -> Tracker {
-        let page_size = (page_size > 0).then_some(page_size);
-        let functions: Option<Box<dyn LogFunctions>> = Some(Box::new(self.clone()));
-        Tracker::new(Options { name: "memory".into(), functions, page_size, ..Options::default() }).unwrap()
+        self.tracker_in(page_size, Vec::new())
     }
 
-    fn may_panic(&self, function: &str) {
-        let panics = self.state().panics;
+    /// As `tracker`, with an aperture.
+    pub fn tracker_in(&self, page_size: u64, aperture: Vec<Range>) -> Tracker {
+        let page_size = (page_size > 0).then_some(page_size);
+        let functions: Option<Box<dyn LogFunctions>> = Some(Box::new(self.clone()));
+        Tracker::new(Options { name: "memory".into(), functions, page_size, aperture, ..Options::default() }).unwrap()
+    }
+
+    /// Panics, or fails, if the test wants it.
+    fn called(&self, function: &str) -> Result<(), Errno> {
+        let mut state = self.state();
+        let (panics, fails) = (state.panics, state.fails.iter().position(|fails| *fails == function));
+        if let Some(index) = fails {
+            state.fails.remove(index);
+        }
+        drop(state);
         assert!(panics != Some(function), "a function of the VMM");
+        if fails.is_some() { Err(Errno::new(libc::EIO)) } else { Ok(()) }
     }
 }
 
 impl LogFunctions for MemoryLog {
     fn start(&self, hint: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
-        self.may_panic("start");
+        self.called("start")?;
         let mut state = self.state();
         if !state.started.is_empty() {
             return Err(Errno::new(libc::EINVAL));
@@ -75,7 +92,7 @@ impl LogFunctions for MemoryLog {
     }
 
     fn report(&self, iova: u64, size: u64, page: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
-        self.may_panic("report");
+        self.called("report")?;
         let mut state = self.state();
         let inside = |range: &[u64; 2]| iova >= range[0] && iova - range[0] + size <= range[1];
         if page != state.page || (iova | size) % page != 0 || !state.started.iter().any(inside) {
@@ -92,7 +109,9 @@ impl LogFunctions for MemoryLog {
     }
 
     fn stop(&self) -> Result<(), Errno> {
-        self.may_panic("stop");
+        self.called("stop")?;
+        let takes = self.state().stop_takes;
+        std::thread::sleep(takes);
         self.state().started.clear();
         Ok(())
     }
