@@ -515,3 +515,28 @@ fn merge_loses_and_invents_nothing_beside_writers() {
     let left: u64 = shared.iter().map(|word| u64::from((word.load(Ordering::Relaxed) & EVEN).count_ones())).sum();
     assert_eq!(newly, taken + left);
 }
+
+/// Dirty pages would be lost in silence, so it is a panic in every build: in C it ends in the guard of the call.
+#[test]
+fn bits_that_do_not_fit_are_a_panic() {
+    let words = [0u64; 2].map(Cell::new);
+    let src = [u64::MAX; 3];
+    let calls: [&dyn Fn(); 4] = [
+        &|| {
+            bitmap::set_range(Words::Plain(&words), 100, 29);
+        },
+        &|| {
+            bitmap::merge(Words::Plain(&words), 0, &src, 0, 129);
+        },
+        &|| {
+            bitmap::merge(Words::Plain(&words), 0, &src[..1], 0, 65);
+        },
+        &|| {
+            let m = Move { src_shift: 13, skip: 0, len: 129 << 12, dst_shift: 12, dst_bit: 0, dst_phase: 0 };
+            bitmap::drain(&mut src.clone(), Words::Plain(&words), &m);
+        },
+    ];
+    for (number, call) in calls.iter().enumerate() {
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err(), "{number}");
+    }
+}
