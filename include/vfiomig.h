@@ -544,6 +544,17 @@
 #define VFIOMIG_HARVEST_WITHOUT_DMA 2
 
 /**
+ * A watcher asks (a dirty-rate tool): what is told stays for the one who takes it, and no final harvest is done by it.
+ */
+#define VFIOMIG_HARVEST_KEEP 4
+
+/**
+ * Only what holds a part of the destinations is read, and with it the neighbours that a log cannot tell apart. There must be
+ * destinations. A final harvest is done by it only if they are all that is mapped.
+ */
+#define VFIOMIG_HARVEST_ONLY_DESTS 8
+
+/**
  * vfiomig_harvest_result: a read failed, and its range counts as dirty.
  */
 #define VFIOMIG_HARVEST_DEGRADED 1
@@ -1237,7 +1248,7 @@ struct vfiomig_harvest_request {
    */
   uint32_t argsz;
   /**
-   * VFIOMIG_HARVEST_NO_READ, VFIOMIG_HARVEST_WITHOUT_DMA.
+   * VFIOMIG_HARVEST_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
    */
   uint32_t flags;
   /**
@@ -1245,7 +1256,8 @@ struct vfiomig_harvest_request {
    */
   const struct vfiomig_dest *dests;
   /**
-   * How many. 0, with `run`: everything that is mapped goes to `run`. 0 without it: everything is read and left over.
+   * How many. 0, with `run`: everything that is mapped goes to `run`, and what is left over of what is unmapped. 0 without it:
+   * everything is read and left over.
    */
   size_t dest_count;
   /**
@@ -2096,7 +2108,9 @@ int vfiomig_tracker_remove_hwpt(struct vfiomig_tracker *t,
  * read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
  * fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
  *
- * `out` may be NULL. Callbacks come on the calling thread; one must not call back into the same tracker.
+ * One user takes; any number of others watch, with VFIOMIG_HARVEST_KEEP. While a migration tracks, the one who takes is its VMM.
+ *
+ * `out` may be NULL; it is not written if the call fails. Callbacks come on the calling thread; one must not call back into the same tracker.
  *
  * Returns: 0 or -errno. Errors: misuse only, before anything is read: ARGUMENT, ORDER (not started), BUSY (-EDEADLK: from a
  * callback of the tracker). Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
@@ -2132,6 +2146,12 @@ int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
  * by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
  * mapped there. What a cookie leads to must stay valid until then, or until the tracker is stopped; two mappings that have the same
  * IOVA, one after the other, have the same cookie only if they lead to the same memory.
+ *
+ * If the unmapping itself fails, something may have been given all the same: `out` is written then, and what was given is to be taken,
+ * for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_NO_READ and _ONLY_DESTS mean nothing here.
+ *
+ * With `unmap` NULL and page tables, a harvest beside this call may find the mapping gone before it is told. So all harvests after the
+ * first such call, and the final one unless other ways to unmap were seen only, read each mapping by itself.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (a range that is not in units of 4096, or cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
  * mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
@@ -2287,7 +2307,8 @@ int vfiomig_group_resume_begin(struct vfiomig_group *g,
  * vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_WITHOUT_DMA in a moment without DMA: v1
  * NDMA devices are brought to their P2P states and back, stopped devices stay, so what is read and what is cleared are the same
  * pages, also for logs that cannot do both as one. Refused unless every device is stopped, or a v1 device with NDMA. Stopped
- * devices are the caller's word that its vCPUs are stopped too.
+ * devices are the caller's word that its vCPUs are stopped too. If a device does not come back from that moment the call fails
+ * after the harvest: `out` is written then, and what was given is to be taken all the same, for nobody is told of it again.
  *
  * Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
  * PROTOCOL. Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1

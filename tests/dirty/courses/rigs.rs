@@ -311,3 +311,26 @@ fn every_log_beside_writers() {
 fn several_address_spaces() {
     courses("several address spaces", |seed| course(seed, 2 + seed % 2, seed % 2 == 0, false));
 }
+
+/// Each mapping of a page table is a read of its own, and one round of them does not hold all.
+#[test]
+fn very_many_mappings_of_page_tables() {
+    const MANY: u64 = 20_000;
+    let mut dice = Dice::new(1);
+    let rig = Rig::new(Log::Hwpt(1, Kernel::V6_12), 2);
+    (0..MANY).for_each(|n| rig.map(n * 2, 1, n));
+    rig.start();
+    for _ in 0..2 {
+        let mut written: Vec<u64> = (0..50).map(|_| dice.roll(MANY) * 2).collect();
+        for (page, device) in written.iter().zip(rig.devices.iter().cycle()) {
+            device.dma_write(*page).unwrap();
+        }
+        written.sort_unstable();
+        written.dedup();
+        assert_eq!(rig.harvest().list(), written);
+    }
+    rig.write(&[0, 2 * MANY - 2]);
+    rig.unmap(0, 2);
+    rig.finish();
+    rig.assert_clean();
+}

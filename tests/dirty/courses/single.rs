@@ -184,6 +184,8 @@ struct Size {
     shifts: &'static [u32],
     /// Pages of a mapping at most.
     most: u64,
+    /// Pages to a place that is so far away that the log is started anew for it.
+    far: u64,
     places: u64,
     steps: u64,
 }
@@ -202,7 +204,7 @@ fn course(seed: u64, size: &Size, faults: bool, threads: bool) {
     for _ in 0..size.places {
         let pages = 1 + if d.one_in(3) { d.roll(size.most) } else { d.roll(40) };
         course.vmm().places.push(Place { first: next, pages, cookie: None, last: 0 });
-        next += pages + if d.one_in(3) { 0 } else { d.pick(&[1, 20, 500, size.most]) };
+        next += pages + if d.one_in(3) { 0 } else { d.pick(&[1, 20, 500, size.most, size.far]) };
     }
     let half: Vec<usize> = (0..size.places as usize).filter(|_| d.one_in(2)).collect();
     course.map(d, half.into_iter());
@@ -215,9 +217,15 @@ fn course(seed: u64, size: &Size, faults: bool, threads: bool) {
             course.log.state().stop_takes = Duration::from_millis(2);
             let (course, over) = (&course, &over);
             scope.spawn(move || {
+                let mut dice = Dice::new(seed + 2);
+                while !over.load(Ordering::Relaxed) {
+                    course.write(&mut dice);
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            });
+            scope.spawn(move || {
                 let mut dice = Dice::new(seed + 1);
                 while !over.load(Ordering::Relaxed) {
-                    (0..20).for_each(|_| course.write(&mut dice));
                     course.harvest(&mut dice, Form { partial: true, keep: true });
                     let _ = course.tracker.info();
                 }
@@ -264,9 +272,9 @@ impl Drop for End<'_> {
     }
 }
 
-const SMALL: Size = Size { shifts: &[12, 12, 13, 16, 20], most: 300, places: 9, steps: 80 };
+const SMALL: Size = Size { shifts: &[12, 12, 13, 16, 20], most: 300, far: 1 << 22, places: 9, steps: 80 };
 /// A log page has up to 2^18 units, and several blocks of leftovers.
-const LARGE: Size = Size { shifts: &[12, 21, 26, 27, 28, 29, 30], most: 1 << 19, places: 7, steps: 60 };
+const LARGE: Size = Size { shifts: &[12, 21, 26, 27, 28, 29, 30], most: 1 << 19, far: 1 << 22, places: 7, steps: 60 };
 
 #[test]
 fn pages_of_all_sizes() {
@@ -285,7 +293,7 @@ fn a_second_thread() {
 
 #[test]
 fn very_many_mappings() {
-    let size = Size { shifts: &[12, 14], most: 3, places: 100_000, steps: 25 };
+    let size = Size { shifts: &[12, 14], most: 3, far: 1, places: 100_000, steps: 25 };
     // One alone takes seconds.
     course(super::number("COURSES_SEED").unwrap_or(1), &size, false, false);
 }
