@@ -491,6 +491,49 @@ fn a_drain_that_moves_nothing_ends() {
     }
 }
 
+/// Z1, Z14: a device that takes nothing for longer than one call waits is asked again by load_complete, and no byte is lost; a cancel
+/// ends that, and the session, for the bytes cannot be brought again.
+#[test]
+fn load_complete_waits_for_a_device_that_takes_its_time() {
+    for canceled in [false, true] {
+        let source = Rig::source(&[both()], 1);
+        let streams = source.save_all(&source.save()).unwrap();
+        let target = Rig::target(&[both()], 1);
+        target.allow_abort();
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        let nth = target.fakes[0].count(Access::DataWrite) + 1;
+        let times = if canceled { u64::MAX } else { 1500 };
+        let fault = Fault { access: Access::DataWrite, nth, times, effect: Effect::Errno(libc::EAGAIN) };
+        target.fakes[0].inject(fault);
+        let mut next = 0;
+        std::thread::scope(|scope| {
+            if canceled {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(1200));
+                    load.cancel();
+                });
+            }
+            let outcome = load.load_complete(&[], &mut |_, buf| {
+                let Some((bytes, segment_end)) = streams[0].parts.get(next) else {
+                    return Ok(Fed::End { total: Some(Stream::len(&streams[0]) as u64) });
+                };
+                next += 1;
+                buf[..bytes.len()].copy_from_slice(bytes);
+                Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
+            });
+            assert_eq!(outcome.is_err(), canceled, "{outcome:?}");
+        });
+        if canceled {
+            assert_eq!(target.devices[0].write(&[0; 4], false).unwrap_err().kind(), Kind::Stale);
+            load.abort(AbortTo::Running).unwrap();
+        } else {
+            load.advance(Phase::LoadRunning).unwrap();
+            assert!(target.fakes[0].same_content(&source.fakes[0]));
+        }
+    }
+}
+
 /// Sequencing "pinned devices" (t62): a slow device of the calling thread holds the pieces of the others up by little.
 #[test]
 fn a_slow_pinned_device_does_not_hold_the_others() {

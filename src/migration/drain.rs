@@ -175,6 +175,7 @@ impl Migration {
                 Some(Inlet::Call) | None => None,
             },
             brought: Mutex::default(),
+            idle_since: Mutex::default(),
         };
         let flow = Inflow {
             lanes: self.devices.iter().map(|device| &**device).enumerate().map(lane).collect(),

@@ -10,6 +10,7 @@ use crate::workers::turns::{Turn, Work};
 use parking_lot::Mutex;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 pub(super) struct Inflow<'a> {
     pub lanes: Vec<Lane<'a>>,
@@ -30,6 +31,8 @@ pub(super) struct Lane<'a> {
     pub fd: Option<(BorrowedFd<'a>, Option<u64>)>,
     /// What the function brought and the device has not got yet.
     pub brought: Mutex<Option<Parcel>>,
+    /// Since when the device, which has taken nothing of it, is not ready.
+    pub idle_since: Mutex<Option<Instant>>,
 }
 
 impl Work for Inflow<'_> {
@@ -67,10 +70,20 @@ impl Inflow<'_> {
         let brought = lane.brought.lock().take();
         if let Some(parcel) = brought {
             let is_end = parcel.len == 0;
-            let written = match parcel.len {
+            let before = lane.device.info().loaded_bytes;
+            let mut written = match parcel.len {
                 0 => lane.device.finish(parcel.total),
-                _ => lane.device.write_once(parcel.bytes(), parcel.segment_end),
+                _ => lane.device.write(parcel.bytes(), parcel.segment_end),
             };
+            if !is_end && written.is_err() && lane.device.info().loaded_bytes == before {
+                if written.as_ref().is_err_and(Error::is_not_ready) && self.may_wait(lane) {
+                    *lane.brought.lock() = Some(parcel);
+                    return Ok(Turn::Again);
+                }
+                // Whatever it was that kept the device from taking them, the session ends with the bytes.
+                written = lane.device.write_once(parcel.bytes(), parcel.segment_end).or(written);
+            }
+            *lane.idle_since.lock() = None;
             self.pool.give_back(parcel);
             written?;
             if is_end {
@@ -82,6 +95,12 @@ impl Inflow<'_> {
         }
         self.cancel.check_drain()?;
         Ok(Turn::Ask)
+    }
+
+    /// A device that had its patience and took nothing is asked again: a firmware may take longer than one call waits.
+    fn may_wait(&self, lane: &Lane<'_>) -> bool {
+        let waited = lane.idle_since.lock().get_or_insert_with(Instant::now).elapsed();
+        waited < self.progress.patience() && self.cancel.check_drain().is_ok()
     }
 
     fn receive(&self, device: &Device, fd: BorrowedFd<'_>, total: Option<u64>) -> Result<Turn> {
