@@ -109,7 +109,14 @@ impl Device {
             (OnFailure::Keep, Some(found)) => (Action::None, Some(found), format!("; found in {found}")),
             (OnFailure::ReturnTo(back), Some(found)) => inner.return_to(&self.cache, back, found),
         };
-        let message = format!("{}: {from} -> {to} failed: {error}{text}", self.name);
+        let hint = match from {
+            // The end of a load is where drivers judge the stream (mtty, hisi_acc).
+            State::Resuming if error.kind() == Kind::Device => {
+                "; the driver did not accept the stream: was it saved by a device of another kind or version?"
+            }
+            _ => "",
+        };
+        let message = format!("{}: {from} -> {to} failed: {error}{hint}{text}", self.name);
         log!(Error, "{message}");
         let result = DeviceResult {
             device: self.name.clone(),

@@ -1,6 +1,7 @@
 //! Buffers of two requests with typed access, aligned as C callers of the `ops` table expect.
 
 use crate::uapi::feature as u;
+use std::ops::{Deref, DerefMut};
 
 /// Largest argument the library sends: DMA_LOGGING_REPORT, header + 32 bytes.
 const CAPACITY: usize = 40;
@@ -62,6 +63,33 @@ impl Feature {
 #[repr(C, align(8))]
 pub(super) struct Aligned<const N: usize>(pub [u8; N]);
 
+/// The same of a length that is known only at run time; zeroed.
+pub(super) struct AlignedVec {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl AlignedVec {
+    pub fn new(len: usize) -> Self {
+        AlignedVec { words: vec![0; len.div_ceil(size_of::<u64>())], len }
+    }
+}
+
+impl Deref for AlignedVec {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the words are at least `len` initialised bytes, and any byte is a u8.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for AlignedVec {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above; any bytes are a u64, and the borrow of `self` is the only way to them.
+        unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.len) }
+    }
+}
+
 /// `struct vfio_precopy_info`.
 #[repr(C, align(8))]
 pub struct PrecopyInfo {
@@ -111,5 +139,22 @@ pub(super) fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
     let Some(end) = offset.checked_add(value.len()) else { return };
     if let Some(place) = bytes.get_mut(offset..end) {
         place.copy_from_slice(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AlignedVec;
+
+    /// core, design point 11
+    #[test]
+    fn bytes_of_any_length_are_aligned_and_zero() {
+        for len in [0, 1, 7, 8, 9, 32, 48, 65_535] {
+            let mut bytes = AlignedVec::new(len);
+            assert_eq!((bytes.len(), bytes.as_ptr().align_offset(align_of::<u64>())), (len, 0));
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            bytes.fill(0xff);
+            assert!(bytes.iter().all(|byte| *byte == 0xff));
+        }
     }
 }

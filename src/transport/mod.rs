@@ -1,7 +1,8 @@
 //! How requests reach a device. A dialect knows only the [`Transport`] trait; it is shaped like the interfaces that VMMs
 //! have already (QEMU's VFIODeviceIOOps).
 //!
-//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, signals.rs, type1.rs and iommufd.rs.
+//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, feature.rs, signals.rs, type1.rs
+//! and iommufd.rs.
 
 pub(crate) mod caps;
 pub(crate) mod dma_log;

@@ -1,6 +1,6 @@
 //! Device and region descriptions over any transport: the argsz grow pattern (P6, P7) and typed results.
 
-use super::feature::{Aligned, field, put};
+use super::feature::{Aligned, AlignedVec, field, put};
 use super::{Transport, caps};
 use crate::error::{Errno, Error, Result};
 use crate::uapi::{device as ud, region as ur};
@@ -38,8 +38,6 @@ pub struct RegionInfo {
     pub size: u64,
     /// Where the region starts on the device fd.
     pub offset: u64,
-    /// `VFIO_REGION_INFO_FLAG_*`.
-    pub flags: u32,
     /// Type and subtype of a device-specific region.
     pub region_type: Option<(u32, u32)>,
     /// What can be mapped: the sparse areas as the device lists them, or the whole region, or nothing.
@@ -93,7 +91,6 @@ pub(crate) fn region_info(transport: &dyn Transport, index: u32) -> Result<Regio
         index,
         size,
         offset: u64_at(ur::INFO_REGION_OFFSET),
-        flags,
         region_type,
         areas,
         bad_areas,
@@ -131,10 +128,10 @@ fn check_areas(areas: &[Area], size: u64) -> std::result::Result<(), String> {
 }
 
 /// Asks until the device's own argsz fits into the buffer; returns the bytes that the device says are valid.
-fn grow(transport: &dyn Transport, index: u32) -> Result<Vec<u8>> {
+fn grow(transport: &dyn Transport, index: u32) -> Result<AlignedVec> {
     let mut argsz = ur::INFO_SIZE;
     for _ in 0..MAX_TRIES {
-        let mut info = vec![0u8; argsz];
+        let mut info = AlignedVec::new(argsz);
         put(&mut info, 0, &u32::try_from(argsz).unwrap_or(u32::MAX).to_ne_bytes());
         put(&mut info, ur::INFO_INDEX, &index.to_ne_bytes());
         transport

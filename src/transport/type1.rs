@@ -1,7 +1,7 @@
 //! A type1 container: its dirty log and the unmap that goes with it (T1 to T9). The VMM opened it and maps memory itself.
 
 use super::dma_log::{address, check_bitmap};
-use super::feature::{Aligned, field, put};
+use super::feature::{Aligned, AlignedVec, field, put};
 use super::{Identity, caps, kernel};
 use crate::error::Errno;
 use crate::uapi::{ioctl as io, type1 as u};
@@ -83,7 +83,7 @@ pub(crate) fn ability(container: &dyn Container) -> Result<Option<Ability>, Errn
     let mut argsz = u::INFO_SIZE;
     // Twice: with the size that is always there, and with the one that the container names (P6).
     for _ in 0..2 {
-        let mut info = vec![0; argsz];
+        let mut info = AlignedVec::new(argsz);
         put(&mut info, 0, &(argsz as u32).to_ne_bytes());
         container.info(&mut info)?;
         let u32_at = |at| field(&info, at).map_or(0, u32::from_ne_bytes);

@@ -3,6 +3,11 @@
 use super::server::Server;
 use super::*;
 use std::time::{Duration, Instant};
+use vfiomig::dirty;
+use vfiomig::error::Errno;
+use vfiomig::group::{self, Group};
+use vfiomig::migration::Migration;
+use vfiomig::transport::{DataFd, Transport};
 
 /// core B15: a call moves at most one buffer, also where a window is mapped, so that a state change never waits long for it.
 #[test]
@@ -125,10 +130,15 @@ fn a_device_cannot_use_up_the_mappings_of_the_process() {
 }
 
 fn draft(server: &Server) -> Device {
+    let device = draft_at_rest(server);
+    set(&device, State::PreCopy).unwrap();
+    device
+}
+
+fn draft_at_rest(server: &Server) -> Device {
     let options = Options { name: "vf0".into(), ..Options::default() };
     let device = Device::new(Box::new(server.clone()), options).unwrap();
     assert_eq!(device.info().dialect, Some(Kind::Draft));
-    set(&device, State::PreCopy).unwrap();
     device
 }
 
@@ -198,4 +208,83 @@ fn a_void_stream_does_not_close_the_log() {
     assert_eq!(device.read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::Stale);
     sim.dma_write(20).unwrap();
     assert_eq!(dirty_pages(&device, 0, 300).unwrap(), BTreeSet::from([20]));
+}
+
+/// fuzz 4: a cancel of the device's migration is looked at between two parts of the log, and what is left is dirty.
+#[test]
+fn a_cancel_ends_a_harvest() {
+    let server = Server::new(2, Vec::new(), 16);
+    let device = std::sync::Arc::new(draft_at_rest(&server));
+    let group = std::sync::Arc::new(Group::new(group::Options::default()));
+    group.add_device(std::sync::Arc::clone(&device)).unwrap();
+    let everything = dirty::Options { everything: true, ..dirty::Options::default() };
+    group.add_tracker(std::sync::Arc::new(dirty::Tracker::new(everything).unwrap())).unwrap();
+    let migration = Migration::new(group, vfiomig::dialect::Direction::Save).unwrap();
+    set(&device, State::PreCopy).unwrap();
+    // A bitmap without a bit: only what is told without one is dirty.
+    (server.model().copied, server.model().bits) = (1000, 0);
+    assert_eq!(harvest(&device, 100_000).1, 0);
+    migration.cancel();
+    let (outcome, dirty, _) = harvest(&device, 100_000);
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Canceled, "{error}");
+    assert_eq!(dirty, 100_000 - 1000, "the rest is dirty, never clean");
+    // One part needs no second question.
+    harvest(&device, 1000).0.unwrap();
+}
+
+/// Device memory that neither the kernel nor anyone else can read.
+struct Gone(Box<dyn Transport>);
+
+impl Transport for Gone {
+    fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        self.0.device_info(info)
+    }
+    fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
+        self.0.region_info(info)
+    }
+    fn region_read(&self, index: u32, at: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        self.0.region_read(index, at, buf)
+    }
+    fn region_write(&self, index: u32, at: u64, buf: &[u8]) -> Result<usize, Errno> {
+        self.0.region_write(index, at, buf)
+    }
+    fn region_map(&self, _: u32, _: u64, len: usize) -> Result<std::ptr::NonNull<u8>, Errno> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+        assert_ne!(memory, libc::MAP_FAILED);
+        Ok(std::ptr::NonNull::new(memory.cast()).unwrap())
+    }
+    fn region_unmap(&self, _: u32, memory: std::ptr::NonNull<u8>, len: usize) {
+        // SAFETY: a mapping of `region_map`.
+        unsafe { libc::munmap(memory.as_ptr().cast(), len) };
+    }
+    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+        self.0.open_data(data_fd)
+    }
+    fn reset(&self) -> Result<(), Errno> {
+        self.0.reset()
+    }
+}
+
+/// core, section 3: device memory that cannot be reached is the device's failure, not the descriptor's.
+#[test]
+fn memory_that_is_gone_is_the_devices() {
+    let sim = simdev::Device::new(Config::v1(Window::Area).seeded(1));
+    sim.allow_abort(true);
+    let device = Device::new(Box::new(Gone(sim.transport())), Options { name: "vf0".into(), ..Options::default() });
+    let device = device.unwrap();
+    let (mut near, far) = UnixStream::pair().unwrap();
+    set(&device, State::StopCopy).unwrap();
+    let error = device.send(near.as_fd(), 0).unwrap_err();
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Device, libc::EFAULT), "{error}");
+    assert!(!error.to_string().contains("caller"), "{error}");
+    device.reset().unwrap();
+    set(&device, State::Resuming).unwrap();
+    near.write_all(&[1; 100]).unwrap();
+    let error = device.receive(far.as_fd(), 100, true).unwrap_err();
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Device, libc::EFAULT), "{error}");
+    assert!(!error.to_string().contains("caller"), "{error}");
+    device.close().unwrap();
 }

@@ -147,3 +147,30 @@ fn a_failed_socket_is_not_the_devices() {
         pair.to.close().unwrap();
     }
 }
+
+/// core, section 3: a driver that refuses the stream when RESUMING is left says EINVAL, which is no word on what to do.
+#[test]
+fn a_stream_that_is_not_accepted_is_told_as_such() {
+    let v2 = Config::v2(vfiomig::dialect::Caps { p2p: true, pre_copy: true });
+    for config in [Config::v1(Window::Trapped), v2] {
+        let target = simdev::Device::new(Config { bad_load: simdev::BadLoad::Keep, ..config });
+        let to = open(&target, "target");
+        set(&to, State::Resuming).unwrap();
+        to.finish(None).unwrap();
+        target.inject(Fault::from(Access::StateWrite, target.count(Access::StateWrite), Effect::Errno(libc::EINVAL)));
+        let error = set(&to, State::Running).unwrap_err();
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::Device, libc::EINVAL));
+        let text = error.to_string();
+        for part in ["target", "RESUMING -> RUNNING", "did not accept the stream", "found in RESUMING"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(error.results()[0].message.contains("did not accept"), "{text}");
+        target.clear_faults();
+        to.reset().unwrap();
+        // Elsewhere an EINVAL has nothing to do with a stream.
+        target.inject(Fault::from(Access::StateWrite, target.count(Access::StateWrite), Effect::Errno(libc::EINVAL)));
+        let text = set(&to, State::StopCopy).unwrap_err().to_string();
+        assert!(!text.contains("stream"), "{text}");
+        to.close().unwrap();
+    }
+}
