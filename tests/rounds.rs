@@ -503,7 +503,7 @@ fn load_complete_waits_for_a_device_that_takes_its_time() {
         let load = target.load();
         load.advance(Phase::LoadResuming).unwrap();
         let nth = target.fakes[0].count(Access::DataWrite) + 1;
-        let times = if canceled { u64::MAX } else { 1500 };
+        let times = if canceled { u64::MAX } else { 3000 };
         let fault = Fault { access: Access::DataWrite, nth, times, effect: Effect::Errno(libc::EAGAIN) };
         target.fakes[0].inject(fault);
         let mut next = 0;

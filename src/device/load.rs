@@ -7,7 +7,7 @@ use super::cache::Cache;
 use super::{Device, Inner};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::window::{Moved, Outcome, Room, Trouble};
+use crate::window::{Moved, Outcome, Room};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
@@ -38,15 +38,16 @@ impl Device {
     /// At most one buffer at a time: a state change, or another call that waits, comes between. If that ends the session the
     /// rest is refused, and the text says how much was taken. `segment_end` as in [`commit`](Self::commit).
     pub fn write(&self, buf: &[u8], segment_end: bool) -> Result<()> {
-        self.write_pieces(buf, segment_end, false)
+        self.write_pieces(buf, segment_end, Held::ByCaller)
     }
 
-    /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure. *device.*
-    pub(crate) fn write_once(&self, buf: &[u8], segment_end: bool) -> Result<()> {
-        self.write_pieces(buf, segment_end, true)
+    /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure. But if the caller
+    /// keeps them for a device that is only not ready (EAGAIN, nothing taken), that is none. *device.*
+    pub(crate) fn write_once(&self, buf: &[u8], segment_end: bool, keeps: bool) -> Result<()> {
+        self.write_pieces(buf, segment_end, if keeps { Held::WhileNotReady } else { Held::ByNobody })
     }
 
-    fn write_pieces(&self, buf: &[u8], segment_end: bool, once: bool) -> Result<()> {
+    fn write_pieces(&self, buf: &[u8], segment_end: bool, held: Held) -> Result<()> {
         let mut inner = self.enter()?;
         let most = inner.buffer_size;
         let session = self.cache.session.load(Ordering::Relaxed);
@@ -55,7 +56,7 @@ impl Device {
             let rest = buf.get(before..).unwrap_or_default();
             let bytes = rest.get(..most).unwrap_or(rest);
             let after = rest.len().saturating_sub(bytes.len());
-            let piece = Piece { bytes, before, after, segment_end, once };
+            let piece = Piece { bytes, before, after, segment_end, held };
             inner.write(&self.cache, &self.name, piece).map_err(|error| self.at_name(error))?;
             if after == 0 {
                 return Ok(());
@@ -98,6 +99,15 @@ impl Device {
     }
 }
 
+/// Who has the bytes of a write if it fails before the device has taken one.
+#[derive(Clone, Copy)]
+enum Held {
+    ByCaller,
+    /// The caller, if the device was only not ready.
+    WhileNotReady,
+    ByNobody,
+}
+
 /// A part of the bytes of one write.
 struct Piece<'a> {
     bytes: &'a [u8],
@@ -106,7 +116,7 @@ struct Piece<'a> {
     /// Bytes of the same call that follow.
     after: usize,
     segment_end: bool,
-    once: bool,
+    held: Held,
 }
 
 impl Inner {
@@ -162,7 +172,7 @@ impl Inner {
     }
 
     fn write(&mut self, cache: &Cache, name: &str, piece: Piece<'_>) -> Result<()> {
-        let Piece { bytes, before, after, segment_end, once } = piece;
+        let Piece { bytes, before, after, segment_end, held } = piece;
         let asked = before.saturating_add(bytes.len()).saturating_add(after);
         self.check_open(cache, "write").map_err(|error| match before {
             0 => error,
@@ -170,8 +180,11 @@ impl Inner {
         })?;
         let (window, access) = self.access(cache)?;
         let outcome = window.write(&access, bytes, after, segment_end).map(|()| bytes.len());
-        let again = !once && before == 0;
-        let outcome = if again { outcome } else { outcome.map_err(Trouble::with_bytes_lost) };
+        let outcome = outcome.map_err(|trouble| match held {
+            Held::ByCaller if before == 0 => trouble,
+            Held::WhileNotReady if before == 0 && trouble.is_device_not_ready() => trouble,
+            _ => trouble.with_bytes_lost(),
+        });
         self.pushed(cache, name, before, asked, outcome).map(|_| ())
     }
 

@@ -87,6 +87,11 @@ impl Trouble {
         matches!(&self.cause, Cause::Descriptor(errno) if errno.get() == libc::EAGAIN) && self.moved == Moved::Nothing
     }
 
+    /// The device has looked at nothing.
+    pub fn is_device_not_ready(&self) -> bool {
+        matches!(&self.cause, Cause::Device(errno) if errno.get() == libc::EAGAIN) && self.moved == Moved::Nothing
+    }
+
     /// The same in a call of which `bytes` had gone before.
     pub fn behind(self, bytes: usize) -> Self {
         let moved = match self.moved {

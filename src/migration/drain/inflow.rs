@@ -70,18 +70,15 @@ impl Inflow<'_> {
         let brought = lane.brought.lock().take();
         if let Some(parcel) = brought {
             let is_end = parcel.len == 0;
-            let before = lane.device.info().loaded_bytes;
-            let mut written = match parcel.len {
+            let (keeps, before) = (self.may_wait(lane), lane.device.info().loaded_bytes);
+            let written = match parcel.len {
                 0 => lane.device.finish(parcel.total),
-                _ => lane.device.write(parcel.bytes(), parcel.segment_end),
+                _ => lane.device.write_once(parcel.bytes(), parcel.segment_end, keeps),
             };
-            if !is_end && written.is_err() && lane.device.info().loaded_bytes == before {
-                if written.as_ref().is_err_and(Error::is_not_ready) && self.may_wait(lane) {
-                    *lane.brought.lock() = Some(parcel);
-                    return Ok(Turn::Again);
-                }
-                // Whatever it was that kept the device from taking them, the session ends with the bytes.
-                written = lane.device.write_once(parcel.bytes(), parcel.segment_end).or(written);
+            let none_taken = lane.device.info().loaded_bytes == before;
+            if keeps && none_taken && written.as_ref().is_err_and(Error::is_not_ready) {
+                *lane.brought.lock() = Some(parcel);
+                return Ok(Turn::Again);
             }
             *lane.idle_since.lock() = None;
             self.pool.give_back(parcel);
