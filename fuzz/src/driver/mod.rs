@@ -42,7 +42,6 @@ pub struct Driver {
     session: u64,
     /// Segments may be handed over in parts.
     split: bool,
-    reprobed: bool,
 }
 
 /// The caller's place in the device's session.
@@ -68,7 +67,6 @@ impl Driver {
             end_seen: false,
             session: 0,
             split,
-            reprobed: false,
         }
     }
 
@@ -126,7 +124,9 @@ impl Driver {
         assert!(info.session >= self.session);
         self.end_seen &= info.session == self.session;
         self.session = info.session;
-        assert!(!info.data_open || info.state.session().is_some(), "a session is open in {}", info.state);
+        // A state that cannot be read is ERROR, and ends no session.
+        let open = info.state.session().is_some() || info.state == State::Error;
+        assert!(!info.data_open || open, "a session is open in {}", info.state);
         check_pending(&self.device.pending());
     }
 
@@ -169,7 +169,6 @@ impl Driver {
     }
 
     fn reprobe(&mut self) -> bool {
-        self.reprobed = true;
         note(&call("reprobe", LONGEST, MOST, || self.device.reprobe()));
         false
     }

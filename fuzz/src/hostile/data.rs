@@ -15,7 +15,14 @@ impl Shared {
         let mut over = false;
         if f.lies() {
             match f.u8() % 8 {
-                0 | 7 => return Err(f.errno()),
+                0 => return Err(f.errno()),
+                7 => {
+                    // It has taken the bytes out of the stream, and gives them to nobody.
+                    let errno = f.errno();
+                    let nothing = matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOMSG);
+                    st.out_pos += if nothing { 0 } else { n as u64 };
+                    return Err(errno);
+                }
                 1 => return Err(libc::EAGAIN),
                 2 => return Err(libc::EINTR),
                 3 => return Ok(0),
