@@ -171,7 +171,10 @@ static void lent_only(void)
 	FAKE_END(&f, d);
 }
 
-/* A session that reached its END leaves nothing void behind: the next one needs no start_stream. */
+/*
+ * A session that reached its END and then STOP leaves nothing void behind: the next one needs no start_stream. From its END
+ * straight to where the guest runs on it does, for what was sent is not what the guest is any more.
+ */
 static void complete(void)
 {
 	struct fake f;
@@ -189,9 +192,16 @@ static void complete(void)
 		while ((n = OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP))) > 0)
 			all += (size_t)n;
 		CHECK(all == fake_total(&f) && flags == VFIOMIG_CHUNK_END);
+		if (i < 2)
+			OK(fake_to(d, S_STOP));
 		OK(fake_to(d, S_RUNNING));
-		FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), 0, VFIOMIG_ERR_ORDER);
+		if (i < 2)
+			FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), 0, VFIOMIG_ERR_ORDER);
 	}
+	OK(fake_to(d, S_STOP_COPY));
+	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), ESTALE, VFIOMIG_ERR_STALE);
+	OK(vfiomig_device_start_stream(d, ERRP));
+	CHECK(OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP)) > 0);
 	FAKE_END(&f, d);
 }
 

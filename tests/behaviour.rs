@@ -258,15 +258,25 @@ fn second_session_is_never_appended<D: Door>() {
     freed(door, &fake);
 }
 
+/// STOP is where a whole stream ends. Let run from its END, the device is in another state than the stream says (sequencing B2).
 fn complete_stream_is_not_void<D: Door>() {
     let fake = Fake::full(300);
     let door = D::open(&fake);
     for _ in 0..2 {
         door.set_state(State::StopCopy).unwrap();
-        assert!(door.start_stream().is_ok());
         assert_eq!(stop_copy_of(&door), pattern(300, 1));
+        door.set_state(State::Stop).unwrap();
         door.set_state(State::Running).unwrap();
     }
+    door.set_state(State::StopCopy).unwrap();
+    assert_eq!(stop_copy_of(&door), pattern(300, 1));
+    door.set_state(State::Running).unwrap();
+    door.set_state(State::StopCopy).unwrap();
+    assert!(door.read(&mut [0; 10]).unwrap_err().is(Kind::Stale));
+    assert!(door.start_stream().is_ok());
+    assert_eq!(stop_copy_of(&door), pattern(300, 1));
+    door.set_state(State::Running).unwrap();
+    assert!(door.start_stream().is_ok());
     door.set_state(State::StopCopy).unwrap();
     door.read(&mut [0; 10]).unwrap();
     assert!(door.start_stream().unwrap_err().is(Kind::Order), "bytes of this session were taken already");

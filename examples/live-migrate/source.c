@@ -381,7 +381,7 @@ static enum outcome go_on(struct source *s)
     /*
      * V2-9. From PRE_COPY the way is RUNNING, from everywhere else it leads through the P2P states, where all have to
      * meet before one goes on; the library knows it, and reads where each device is. What was sent of a stream is void:
-     * the next try begins with vfiomig_device_start_stream(). vCPUs stay stopped until it returns.
+     * the next try begins new ones. vCPUs stay stopped until it returns.
      */
     struct vfiomig_error *error = NULL;
     if (vm_abort(vm, &error) < 0) {

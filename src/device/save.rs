@@ -19,7 +19,8 @@ const READING: &str = "reading the stream";
 impl Device {
     /// The caller begins a stream from nothing and has thrown away what it has of an earlier one. *device.*
     ///
-    /// Needed after a save session ended before END; refused while bytes of the open session were consumed already.
+    /// Needed after a save session that was begun ended by anything but STOP behind its END, by callers without a migration; refused
+    /// while bytes of the open session were consumed and its END was not.
     pub fn start_stream(&self) -> Result<()> {
         let mut inner = self.enter()?;
         if let Some(session) = inner.session.as_ref().filter(|session| session.direction == Direction::Save) {
@@ -36,6 +37,27 @@ impl Device {
         }
         inner.stream_void = false;
         Ok(())
+    }
+
+    /// As [`start_stream`](Self::start_stream), by a migration that has sent nothing that counts. What an open session has given
+    /// already is of the stream that was begun.
+    pub(crate) fn begin_stream(&self) {
+        // Freed: then there is nothing to begin.
+        if let Ok(mut inner) = self.enter_whole() {
+            let given = inner.session.as_ref().is_some_and(|session| session.moved > 0);
+            inner.stream_void &= given;
+        }
+    }
+
+    /// What was sent of the open session is void, also where it is whole: an abort ends it.
+    pub(crate) fn void_stream(&self) {
+        if let Ok(mut inner) = self.enter_whole() {
+            let Inner { session: Some(session), stream_void, .. } = &mut *inner else { return };
+            if session.direction == Direction::Save {
+                *stream_void |= session.moved > 0 || session.complete;
+                session.complete = false;
+            }
+        }
     }
 
     /// Lends the next bytes of the stream, up to `max` (0: no bound). *device; may block in the kernel.*

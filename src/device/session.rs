@@ -90,8 +90,9 @@ impl Inner {
         }
     }
 
-    /// Closes the data fd. A save whose END was not reached leaves a void stream behind, if any of it was taken. The
-    /// memory of a lent chunk stays readable.
+    /// Closes the data fd. A save that was begun leaves a void stream behind, also one that had reached its END: what comes next
+    /// is another one. Only STOP_COPY -> STOP ends a whole stream, which `arrived` knows. The memory of a lent chunk stays
+    /// readable.
     pub(super) fn end_session(&mut self, cache: &Cache) {
         let session = self.session.take();
         let lent = session.as_ref().is_some_and(|session| session.lent.is_some());
@@ -100,8 +101,8 @@ impl Inner {
                 cache.forget_what_is_left();
             }
             // What was lent may be on the wire already.
-            let begun = session.moved > 0 || lent;
-            if session.direction == Direction::Save && !session.complete && begun {
+            let begun = session.moved > 0 || lent || session.complete;
+            if session.direction == Direction::Save && begun {
                 self.stream_void = true;
             }
             self.lent_is_stale |= lent;
@@ -124,8 +125,8 @@ impl Inner {
     pub(super) fn session(&mut self, direction: Direction, state: State) -> Result<&mut Session> {
         if direction == Direction::Save && self.stream_void {
             return Err(Error::stale(format!(
-                "the save session ended before its stream was complete (now {state}): what was sent is void; \
-                 start_stream begins a new one"
+                "the save session has ended (now {state}): what was sent of its stream is void, and a new one has to be begun: \
+                 by a migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_start_stream()"
             )));
         }
         match self.open(direction, state)? {

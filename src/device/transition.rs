@@ -214,7 +214,11 @@ impl Inner {
         cache.set_state(to);
         let survives = session_survives(from, way, to);
         if !survives {
+            // A whole stream is no void one; every other way out of SAVING leads to where the guest runs on.
+            let whole =
+                from == State::StopCopy && to == State::Stop && self.session.as_ref().is_some_and(|s| s.complete);
             self.end_session(cache);
+            self.stream_void &= !whole;
         }
         let failed = |error| Failed { error, found: Some(to) };
         match to.session() {

@@ -40,11 +40,12 @@ pub struct vfiomig_chunk {
 
 const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() + size_of::<usize>() + 16);
 
-/// The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
-/// of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
-/// -ESTALE. Legal at any other time.
+/// The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session of
+/// which bytes were lent or consumed ended by anything but STOP behind its END (state change, reset, error); until then save calls
+/// answer -ESTALE. Callers that use migrations do not need it: one that has sent nothing begins new streams by itself, and so does
+/// entering SAVE_PRECOPY again behind vfiomig_group_resume().
 ///
-/// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already, or it is broken). States: any. Threads:
+/// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, and its END was not, or it is broken). States: any. Threads:
 /// device. Blocks: never. Since: 0.1
 ///
 /// # Safety

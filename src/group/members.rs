@@ -1,5 +1,6 @@
 //! The group itself: its places, and who may change them.
 
+use super::pause::Underway;
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
@@ -37,6 +38,8 @@ pub(crate) struct Inner {
     pub max_workers: usize,
     /// A migration of the group exists: its members stay.
     pub migration: Option<Direction>,
+    /// What the migration has to say to a pause or resume.
+    pub underway: Option<Arc<dyn Underway>>,
     /// Why pause and resume are not allowed now.
     pub frozen: Option<&'static str>,
     /// One per member, of the last call that moved devices.
@@ -77,6 +80,7 @@ impl Group {
             trackers: Vec::new(),
             max_workers: options.max_workers,
             migration: None,
+            underway: None,
             frozen: None,
             results: Vec::new(),
         };

@@ -4,8 +4,9 @@ use super::members::{Group, Inner, Member};
 use super::plan::{self, Rest, Way};
 use super::step::{Outcome, Step, never, results, verdict};
 use crate::device::{Device, OnFailure};
-use crate::dialect::State;
+use crate::dialect::{Kind, State};
 use crate::error::{Error, Result};
+use std::time::Instant;
 
 impl Group {
     /// Stops all devices, by way of their P2P states; those with an open save session are held in STOP_COPY. vCPUs are stopped
@@ -23,8 +24,9 @@ impl Group {
         self.rest("pause", Rest::Hold, plan::GRACE)
     }
 
-    /// Lets all devices run again, by way of their P2P states. A save session that was held ends: what was sent of it is void.
-    /// vCPUs are started after it returns. *whole; blocks as `pause` does.*
+    /// Lets all devices run again, by way of their P2P states. A save session that was held ends: what was sent of it is void, and
+    /// a migration in PRECOPY is in TRACKING again. A load that rests in LOADED is ended by it, through its phases. vCPUs are
+    /// started after it returns. *whole; blocks as `pause` does.*
     pub fn resume(&self) -> Result<()> {
         self.rest("resume", Rest::Running, plan::STEPS)
     }
@@ -37,10 +39,16 @@ impl Group {
 
     fn rest(&self, what: &str, rest: Rest, steps: usize) -> Result<()> {
         let mut inner = self.enter()?;
+        let (begun, half) = (Instant::now(), steps < plan::STEPS);
         if let Some(why) = inner.frozen {
             return Err(Error::order(format!("{what} is refused: {why}")));
         }
-        if let Some(loading) = inner.members.iter().find(|member| member.device.state() == State::Resuming) {
+        let underway = inner.underway.clone();
+        if let Some(done) = underway.as_ref().and_then(|underway| underway.instead(&mut inner, rest, half)) {
+            return done;
+        }
+        let loading = |member: &&Member| member.device.state() == State::Resuming && !is_loaded(&member.device);
+        if let Some(loading) = inner.members.iter().find(loading) {
             return Err(Error::order(format!("{what} is refused: {} is loading", loading.device.name())));
         }
         let absent: Vec<Option<String>> = inner.members.iter().map(|member| absence(&member.device)).collect();
@@ -49,9 +57,27 @@ impl Group {
         for (outcome, absent) in outcomes.iter_mut().zip(absent) {
             outcome.result.message.extend(absent);
         }
+        if let Some(underway) = underway {
+            underway.rested(&mut inner, rest, half, begun, &outcomes);
+        }
         inner.keep(what, results(&outcomes));
         verdict(what, &outcomes)
     }
+}
+
+/// A migration of the group, as far as a pause or a resume concerns it.
+pub(crate) trait Underway: Send + Sync {
+    /// What it does in place of the group; `None`: the group stops or continues its devices itself. `half`: the first pass of two.
+    fn instead(&self, inner: &mut Inner, rest: Rest, half: bool) -> Option<Result<()>>;
+    /// The group has done it, or tried to: where the VM is to be now.
+    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &[Outcome]);
+}
+
+/// A v1 or draft device that only has to run to have been loaded: its stream was stated complete, and nobody is to load it any
+/// more. v2 devices leave RESUMING to be loaded.
+fn is_loaded(device: &Device) -> bool {
+    let info = device.info();
+    info.complete && info.dialect != Some(Kind::V2)
 }
 
 /// Why a device takes no part: whoever stops and continues a guest does so with it as without the library.
@@ -135,7 +161,7 @@ fn way_of(member: &Member, rest: Rest) -> Result<Way> {
     if device.is_closed() {
         return Err(Error::gone(format!("{name}: the device handle was freed")));
     }
-    let (_, caps) = device.ability()?;
-    plan::way(caps, at, rest)
-        .ok_or_else(|| Error::order(format!("{name}: only a reset leads out of {at}, which loses its state")))
+    let (kind, caps) = device.ability()?;
+    let way = if at == State::Resuming && !is_loaded(device) { None } else { plan::way(kind, caps, at, rest) };
+    way.ok_or_else(|| Error::order(format!("{name}: only a reset leads out of {at}, which loses its state")))
 }

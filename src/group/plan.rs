@@ -4,7 +4,7 @@
 //! told, and none starts while one that could answer is still stopped. Where a device lacks the P2P states, what would be done
 //! in them is done at the next step (N22).
 
-use crate::dialect::{Caps, State};
+use crate::dialect::{Caps, Kind, State};
 
 /// Where a device is to be brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,8 +17,9 @@ pub(crate) enum Rest {
     Hold,
 }
 
-/// Barriers of a plan. In the first, sessions end where they can end nowhere else; the second is grace; the third the rest.
-pub(crate) const STEPS: usize = 3;
+/// Barriers of a plan. In the first, sessions end where they can end nowhere else; the second is grace; in the third run those that
+/// can leave RESUMING only so, for what they were loaded with may turn out to be bad; the fourth is the rest.
+pub(crate) const STEPS: usize = 4;
 
 /// How many of them lead to grace.
 pub(crate) const GRACE: usize = 2;
@@ -29,15 +30,15 @@ pub(crate) type Way = [Option<State>; STEPS];
 const NOTHING: Way = [None; STEPS];
 
 const fn last(to: State) -> Way {
-    [None, None, Some(to)]
+    [None, None, None, Some(to)]
 }
 
 const fn grace(first: State, then: State) -> Way {
-    [None, Some(first), Some(then)]
+    [None, Some(first), None, Some(then)]
 }
 
 const fn early(first: State, then: State) -> Way {
-    [Some(first), None, Some(then)]
+    [Some(first), None, None, Some(then)]
 }
 
 type Row = (State, Way);
@@ -50,7 +51,7 @@ const RUNNING_P2P: [Row; 6] =
 const STOP_P2P: [Row; 6] = [
     (RU, grace(RP, ST)),
     (RP, last(ST)),
-    (PC, [Some(PP), Some(RP), Some(ST)]),
+    (PC, [Some(PP), Some(RP), None, Some(ST)]),
     (PP, grace(RP, ST)),
     (SC, last(ST)),
     (ST, NOTHING),
@@ -63,8 +64,20 @@ const RUNNING: [Row; 4] = [(RU, NOTHING), (PC, last(RU)), (SC, last(RU)), (ST, l
 const STOP: [Row; 4] = [(RU, last(ST)), (PC, early(RU, ST)), (SC, last(ST)), (ST, NOTHING)];
 const HOLD: [Row; 4] = [(RU, last(ST)), (PC, last(SC)), (SC, NOTHING), (ST, NOTHING)];
 
-/// The way of a device with `caps`; `None`: from there only a reset leads anywhere (ERROR, and RESUMING by V2-9).
-pub(crate) fn way(caps: Caps, from: State, rest: Rest) -> Option<Way> {
+/// V1-3: v1 and the draft leave RESUMING to run, with NDMA by way of their P2P state. To rest they stay in it: it is stopped.
+fn way_of_loaded(caps: Caps, rest: Rest) -> Way {
+    match (rest, caps.p2p) {
+        (Rest::Stop | Rest::Hold, _) => NOTHING,
+        (Rest::Running, true) => grace(RP, RU),
+        (Rest::Running, false) => [None, None, Some(RU), None],
+    }
+}
+
+/// The way of such a device; `None`: from there only a reset leads anywhere (ERROR, and RESUMING by V2-9).
+pub(crate) fn way(kind: Kind, caps: Caps, from: State, rest: Rest) -> Option<Way> {
+    if from == State::Resuming && kind != Kind::V2 {
+        return Some(way_of_loaded(caps, rest));
+    }
     let rows: &[Row] = match (rest, caps.p2p) {
         (Rest::Running, true) => &RUNNING_P2P,
         (Rest::Running, false) => &RUNNING,
@@ -79,7 +92,7 @@ pub(crate) fn way(caps: Caps, from: State, rest: Rest) -> Option<Way> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::dialect::{Answer, Kind, answer, path};
+    use crate::dialect::{Answer, answer, path};
 
     /// Every kind of device that there is.
     pub(crate) const DEVICES: [(Kind, Caps); 7] = [
@@ -128,8 +141,9 @@ pub(crate) mod tests {
     fn every_mix_of_devices_and_states_comes_to_rest_in_order() {
         let mut devs = Vec::new();
         for (kind, caps) in DEVICES {
-            for at in [RU, RP, PC, PP, SC, ST] {
-                if caps.has(at) {
+            for at in [RU, RP, PC, PP, SC, ST, State::Resuming] {
+                let loaded = at == State::Resuming && kind != Kind::V2;
+                if loaded || (at != State::Resuming && caps.has(at)) {
                     devs.push(Dev { kind, caps, at });
                 }
             }
@@ -149,7 +163,7 @@ pub(crate) mod tests {
         for step in 0..STEPS {
             let mut next = now.clone();
             for (i, dev) in mix.iter().enumerate() {
-                let Some(to) = way(dev.caps, dev.at, rest).unwrap()[step] else { continue };
+                let Some(to) = way(dev.kind, dev.caps, dev.at, rest).unwrap()[step] else { continue };
                 let from = now[i];
                 assert!(
                     matches!(answer(dev.kind, dev.caps, from, to), Answer::Via(_)),
@@ -172,6 +186,7 @@ pub(crate) mod tests {
         for (dev, &state) in mix.iter().zip(&now) {
             let expected = match rest {
                 Rest::Running => RU,
+                _ if dev.at == State::Resuming => State::Resuming,
                 Rest::Stop => ST,
                 Rest::Hold if dev.at.session().is_some() => SC,
                 Rest::Hold => ST,
@@ -182,10 +197,10 @@ pub(crate) mod tests {
 
     #[test]
     fn where_only_a_reset_helps_there_is_no_way() {
-        for (_, caps) in DEVICES {
+        for (kind, caps) in DEVICES {
             for rest in RESTS {
-                assert_eq!(way(caps, State::Error, rest), None);
-                assert_eq!(way(caps, State::Resuming, rest), None);
+                assert_eq!(way(kind, caps, State::Error, rest), None);
+                assert_eq!(way(kind, caps, State::Resuming, rest).is_none(), kind == Kind::V2);
             }
         }
     }

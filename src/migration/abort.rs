@@ -34,16 +34,18 @@ impl Migration {
     /// a reset of it by the caller: the library resets no device that holds a guest's state.
     pub fn abort(&self, to: AbortTo) -> Result<()> {
         let (mut inner, mut run) = self.enter_for_abort()?;
-        if self.direction == Direction::Load && self.phase() == Phase::LoadRunning {
+        if self.direction() == Direction::Load && self.phase() == Phase::LoadRunning {
             return Err(Error::order("abort is refused: the devices run, a reset would destroy the guest"));
         }
         self.cancel.clear();
         let begun = Instant::now();
         let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && run.error.is_none();
-        let lost = match self.direction {
+        let lost = match self.direction() {
             Direction::Save => look_again(&mut inner),
             Direction::Load => reset_touched(&mut inner, &mut run),
         };
+        // Also one that had reached its END: what comes next is another.
+        inner.members.iter().for_each(|member| member.device.void_stream());
         let mut rests = run.rests(to);
         for (rest, lost) in rests.iter_mut().zip(&lost) {
             // What was loaded is no state to run from, and a device that is silent is not asked for more.
@@ -69,7 +71,7 @@ impl Migration {
         match told {
             Ok(()) => {
                 run.error = None;
-                self.count_sessions();
+                self.course.count_sessions();
                 run.touched.iter_mut().for_each(|touched| *touched = false);
                 self.set_phase(&mut inner, Phase::Idle);
                 log!(Info, "migration: aborted in {:?}", begun.elapsed());

@@ -1,5 +1,6 @@
 //! From phase to phase: what must be true before, what is done, and what is left when it fails.
 
+use super::course::Course;
 use super::load::say_not_validated;
 use super::sequence::{self, Part, Phase};
 use super::{Migration, Partial, Run};
@@ -14,6 +15,9 @@ use std::time::Instant;
 
 /// Phases in which what comes next counts on where the devices stand: the state is read back.
 const CONFIRMED: [Phase; 3] = [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::LoadP2pGrace];
+
+/// Why the group cannot be paused or resumed.
+pub(super) const BY_DEVICE: &str = "a phase was begun device by device: end it first";
 
 /// The phases after which nothing can be canceled.
 const LAST: [Phase; 2] = [Phase::SaveHalted, Phase::LoadRunning];
@@ -35,30 +39,24 @@ impl Migration {
 
     fn advance_with(&self, to: Phase, waive_harvest: bool) -> Result<()> {
         let (mut inner, mut run) = self.enter()?;
-        let Some(way) = self.way(&run, to)? else { return Ok(()) };
-        self.check_members(&mut inner, &mut run, way)?;
-        for &phase in way {
-            self.cancel.check()?;
-            let all = vec![true; inner.members.len()];
-            self.enter_phase(&mut inner, &mut run, phase, &all, waive_harvest)?;
-        }
-        Ok(())
+        self.course.advance(&mut inner, &mut run, to, waive_harvest)
     }
 
     /// Brings one device into `to`, which must be the next phase; it is entered with the last device. *whole; blocks in the
     /// kernel.*
     pub fn advance_device(&self, device: &Arc<Device>, to: Phase) -> Result<()> {
         let (mut inner, mut run) = self.enter()?;
+        let course = &self.course;
         let place = inner.members.iter().position(|member| Arc::ptr_eq(&member.device, device));
         let Some(place) = place else {
             return Err(Error::argument(format!("{}: the group has no such device", device.name())));
         };
-        let Some(way) = self.way(&run, to)? else { return Ok(()) };
+        let Some(way) = course.way(&run, to)? else { return Ok(()) };
         if way.len() > 1 {
             let first = way.first().copied().unwrap_or(to);
             return Err(Error::order(format!("{to} is not next for a single device: {first} comes before it")));
         }
-        self.check_members(&mut inner, &mut run, way)?;
+        course.check_members(&mut inner, &mut run, way)?;
         let parts = parts(&inner)?;
         let resuming = |part: &Part| part.at == State::Resuming;
         if to == Phase::LoadRunning && parts.iter().any(resuming) && !parts.get(place).is_some_and(resuming) {
@@ -68,7 +66,20 @@ impl Migration {
             )));
         }
         let chosen: Vec<bool> = (0..inner.members.len()).map(|i| i == place).collect();
-        self.enter_phase(&mut inner, &mut run, to, &chosen, false)
+        course.enter_phase(&mut inner, &mut run, to, &chosen, false)
+    }
+}
+
+impl Course {
+    pub(super) fn advance(&self, inner: &mut Inner, run: &mut Run, to: Phase, waive_harvest: bool) -> Result<()> {
+        let Some(way) = self.way(run, to)? else { return Ok(()) };
+        self.check_members(inner, run, way)?;
+        for &phase in way {
+            self.cancel.check()?;
+            let all = vec![true; inner.members.len()];
+            self.enter_phase(inner, run, phase, &all, waive_harvest)?;
+        }
+        Ok(())
     }
 
     /// The phases to enter; `None`: `to` is entered already.
@@ -144,8 +155,12 @@ impl Migration {
         let mut notes = Vec::new();
         if first && run.entered == Phase::Idle {
             run.recorder.restart(begun);
-            self.count_sessions();
             run.origin = parts.iter().map(|part| part.at).collect();
+        }
+        // To begin is to say that nothing was sent that counts. In PRECOPY for the second time, behind a resume, too.
+        if first && (run.entered == Phase::Idle || phase == Phase::SavePrecopy) {
+            self.count_sessions();
+            inner.members.iter().for_each(|member| member.device.begin_stream());
         }
         if first {
             match phase {
@@ -173,7 +188,7 @@ impl Migration {
         run.partial = None;
         if done.contains(&false) {
             run.partial = Some(Partial { phase, done });
-            inner.frozen = inner.frozen.or(Some("a phase was begun device by device: end it first"));
+            inner.frozen = inner.frozen.or(Some(BY_DEVICE));
             return Ok(());
         }
         if phase == Phase::SaveStopCopy {

@@ -11,7 +11,7 @@ mod parcel;
 use super::sequence::Phase;
 use super::{Migration, Run};
 use crate::device::Device;
-use crate::dialect::{Direction, Kind, State};
+use crate::dialect::{Kind, State};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::gate::Pass;
 use crate::group::Inner;
@@ -25,7 +25,6 @@ pub(super) use parcel::Pool;
 use parcel::Progress;
 use parking_lot::Mutex;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -291,32 +290,14 @@ impl Migration {
     /// No member's stream is known to be without an end: each that had a session in this migration has it still, none is in
     /// ERROR, and none is gone. *any.*
     pub fn check_sessions(&self) -> Result<()> {
-        if self.direction == Direction::Load {
-            return Ok(());
-        }
-        let lost = |(device, before): (&Arc<Device>, &AtomicU64)| lost_session(device, before.load(Ordering::Relaxed));
-        self.devices.iter().zip(&self.sessions).find_map(lost).map_or(Ok(()), Err)
+        self.course.check_sessions()
     }
 
     /// As `enter`, for an abort: a drain in progress ends, for what it moves is void, and its descriptors may never be ready.
     pub(super) fn enter_for_abort(&self) -> Result<(Pass<'_, Inner>, Pass<'_, Run>)> {
         // A callback of that drain is told what it is, and the drain goes on.
-        let _hurry = (!self.run.is_mine()).then(|| self.cancel.hurry());
+        let _hurry = (!self.course.run.is_mine()).then(|| self.course.cancel.hurry());
         self.enter()
-    }
-
-    /// From here on a session that ends is one of this attempt.
-    pub(super) fn count_sessions(&self) {
-        for (device, before) in self.devices.iter().zip(&self.sessions) {
-            before.store(device.info().session, Ordering::Relaxed);
-        }
-    }
-
-    /// Sessions of these members end as they should.
-    pub(super) fn end_sessions(&self, members: &[bool]) {
-        for (before, _) in self.sessions.iter().zip(members).filter(|(_, chosen)| **chosen) {
-            before.store(u64::MAX, Ordering::Relaxed);
-        }
     }
 
     /// What went wrong is in the report, whoever's it was. The migration has failed with it if a stream can have no end any more.

@@ -1,11 +1,12 @@
 //! One save or one load of a group: phases, and what happens when one of them fails (DESIGN.md section 3, docs/faults.md).
 //!
 //! May import: group, dirty, device, window, dialect, workers, cancel, error, gate, log. Parts: `sequence` (the order, pure),
-//! `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `drain` (whole streams),
+//! `course` (what a pause or resume of the group has to know), `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `drain` (whole streams),
 //! `estimate`, `report`.
 
 mod abort;
 mod advance;
+mod course;
 mod drain;
 mod estimate;
 mod load;
@@ -18,12 +19,13 @@ use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{Error, Result};
-use crate::gate::{Gate, Level, Pass};
+use crate::gate::Pass;
+use crate::group::pause::Underway;
 use crate::group::{Group, Inner};
+use course::Course;
 use estimate::Rate;
 use report::Recorder;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 pub use abort::AbortTo;
@@ -39,15 +41,11 @@ pub use sequence::Phase;
 /// devices.
 pub struct Migration {
     group: Arc<Group>,
-    direction: Direction,
-    /// The phase's number.
-    phase: AtomicU32,
+    /// The group has it too.
+    course: Arc<Course>,
     cancel: Arc<Cancel>,
-    run: Gate<Run>,
     /// The group's members: they stay as long as the migration.
     devices: Vec<Arc<Device>>,
-    /// By member: how many sessions it had had before this attempt.
-    sessions: Vec<AtomicU64>,
 }
 
 /// What a call has for itself while it is in progress. The group's gate is always entered first.
@@ -93,11 +91,13 @@ impl Migration {
             return Err(Error::unsupported(format!("the group cannot be migrated: {}", reasons.join("; "))));
         }
         inner.migration = Some(direction);
-        inner.frozen = frozen(direction, Phase::Idle);
         let origin: Vec<State> = inner.members.iter().map(|member| member.device.state()).collect();
         for member in &mut inner.members {
             member.expected = Some(member.device.state());
         }
+        let devices: Vec<Arc<Device>> = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
+        let cancel = Arc::new(Cancel::new());
+        devices.iter().for_each(|device| device.follow(&cancel));
         let run = Run {
             entered: Phase::Idle,
             partial: None,
@@ -110,23 +110,21 @@ impl Migration {
             parcels: drain::Pool::default(),
             next: 0,
         };
-        let devices: Vec<Arc<Device>> = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
-        let cancel = Arc::new(Cancel::new());
-        devices.iter().for_each(|device| device.follow(&cancel));
+        let course = Arc::new(Course::new(direction, Arc::clone(&cancel), devices.clone(), run));
+        inner.underway = Some(Arc::clone(&course) as Arc<dyn Underway>);
+        course.set_phase(&mut inner, Phase::Idle);
         drop(inner);
-        let phase = AtomicU32::new(Phase::Idle.number());
-        let sessions = devices.iter().map(|device| AtomicU64::new(device.info().session)).collect();
-        Ok(Migration { group, direction, phase, cancel, run: Gate::new(Level::Migration, run), devices, sessions })
+        Ok(Migration { group, course, cancel, devices })
     }
 
     /// Where the migration stands. *any.*
     pub fn phase(&self) -> Phase {
-        Phase::from_number(self.phase.load(Ordering::Acquire)).unwrap_or(Phase::Failed)
+        self.course.phase()
     }
 
     /// Which way the data flow.
     pub fn direction(&self) -> Direction {
-        self.direction
+        self.course.direction
     }
 
     /// Asks the library to begin nothing new, and to end its own waits, also in calls on the devices; requests in the kernel go
@@ -142,7 +140,7 @@ impl Migration {
 
     /// What was done so far, and how long it took. *whole.*
     pub fn report(&self) -> Result<Report> {
-        Ok(self.enter_run()?.recorder.report(self.direction))
+        Ok(self.enter_run()?.recorder.report(self.direction()))
     }
 
     /// Ends the migration: devices stay as they are, trackers that it started are stopped. Later calls answer ENODEV.
@@ -152,12 +150,13 @@ impl Migration {
             Err(error) if error.errno() == libc::ENODEV => None,
             Err(error) => return Err(error),
         };
-        let run = self.run.enter_to_close().map_err(|denied| denied.of("migration"))?;
+        let run = self.course.run.enter_to_close().map_err(|denied| denied.of("migration"))?;
         let Some(mut run) = run.close() else { return Ok(()) };
         self.cancel.end();
         run.stop_trackers();
         if let Some(inner) = &mut inner {
             inner.migration = None;
+            inner.underway = None;
             inner.frozen = None;
             inner.members.iter_mut().for_each(|member| member.expected = None);
         }
@@ -165,7 +164,7 @@ impl Migration {
     }
 
     fn enter_run(&self) -> Result<Pass<'_, Run>> {
-        self.run.enter_whole().map_err(|denied| denied.of("migration"))
+        self.course.enter_run()
     }
 
     /// Group and migration for one call.
@@ -175,8 +174,7 @@ impl Migration {
     }
 
     fn set_phase(&self, inner: &mut Inner, phase: Phase) {
-        self.phase.store(phase.number(), Ordering::Release);
-        inner.frozen = frozen(self.direction, phase);
+        self.course.set_phase(inner, phase);
     }
 }
 
@@ -187,21 +185,11 @@ impl Drop for Migration {
     }
 }
 
-/// Why the group cannot be paused or resumed in this phase.
-fn frozen(direction: Direction, phase: Phase) -> Option<&'static str> {
-    match (direction, phase) {
-        (Direction::Save, Phase::Idle | Phase::SaveTracking | Phase::SavePrecopy) => None,
-        (Direction::Save, Phase::SaveHalted) => Some("the guest may run elsewhere: only an abort lets it run here"),
-        (_, Phase::LoadRunning) => None,
-        (_, Phase::Failed) => Some("the migration has failed: abort it"),
-        (Direction::Save, _) => Some("the migration is past pre-copy: go on, or abort it"),
-        (Direction::Load, _) => Some("the group is being loaded"),
-    }
-}
-
 impl std::fmt::Debug for Migration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Migration { direction, .. } = self;
-        f.debug_struct("Migration").field("direction", direction).field("phase", &self.phase()).finish_non_exhaustive()
+        f.debug_struct("Migration")
+            .field("direction", &self.direction())
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
     }
 }

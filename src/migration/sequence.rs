@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn rest(parts: &mut [Part], to: Rest) {
-        let ways: Vec<_> = parts.iter().map(|part| plan::way(part.caps, part.at, to).unwrap()).collect();
+        let ways: Vec<_> = parts.iter().map(|part| plan::way(part.kind, part.caps, part.at, to).unwrap()).collect();
         for step in 0..plan::STEPS {
             let targets: Vec<_> = parts.iter().zip(&ways).map(|(part, way)| way[step].unwrap_or(part.at)).collect();
             walk("rest", parts, &targets, false);

@@ -114,6 +114,7 @@ static void start_in_session(void)
 	save_calls_are_stale();
 	OK(vfiomig_device_start_stream(source, ERR));
 	CHECK_EQ(stream_read(source, VFIOMIG_CHUNK_END, stream, 0), MTTY_MAX);
+	GO(source, VFIOMIG_STATE_STOP);
 	GO(source, VFIOMIG_STATE_RUNNING);
 	full_migration();
 }
@@ -140,15 +141,23 @@ static void abort_with_chunk(uint32_t state)
 	full_migration();
 }
 
-/* A stream that was saved to its END is whole: leaving STOP_COPY makes nothing void. */
+/* A stream that was saved to its END is whole, and STOP is where it ends. Let run from there, the device is another one. */
 static void after_end(void)
 {
 	lab_step("given up after END");
 	GO(source, VFIOMIG_STATE_STOP_COPY);
 	CHECK_EQ(stream_read(source, VFIOMIG_CHUNK_END, stream, 0), MTTY_MAX);
+	GO(source, VFIOMIG_STATE_STOP);
+	GO(source, VFIOMIG_STATE_RUNNING);
+	is_home(&source_device, source);
+	full_migration();
+	GO(source, VFIOMIG_STATE_STOP_COPY);
+	CHECK_EQ(stream_read(source, VFIOMIG_CHUNK_END, stream, 0), MTTY_MAX);
 	GO(source, VFIOMIG_STATE_RUNNING_P2P);
 	GO(source, VFIOMIG_STATE_RUNNING);
 	is_home(&source_device, source);
+	save_calls_are_stale();
+	OK(vfiomig_device_start_stream(source, ERR));
 	full_migration();
 }
 

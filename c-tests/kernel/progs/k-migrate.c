@@ -295,6 +295,7 @@ static void chunk_across_states(void)
 	CHECK_EQ(lab_info(source).saved_bytes, MTTY_MAX);
 	load_device(READ_WRITE, 2, &buffer);
 	CHECK(uart_holds(&target_device, 2, 501));
+	GO(source, VFIOMIG_STATE_STOP);
 	GO(source, VFIOMIG_STATE_RUNNING);
 }
 

@@ -73,7 +73,7 @@ static void one(int number, int ports)
 	GO(d, VFIOMIG_STATE_STOP_COPY);
 	unknown(VFIOMIG_STATE_STOP_COPY, size);
 	CHECK_EQ(stream_read(d, VFIOMIG_CHUNK_END, buf, length), size);
-	unknown(VFIOMIG_STATE_STOP_COPY, size);
+	unknown(VFIOMIG_STATE_STOP_COPY, 0);
 
 	GO(d, VFIOMIG_STATE_STOP);
 	unknown(VFIOMIG_STATE_STOP, size);

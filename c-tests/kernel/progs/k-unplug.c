@@ -64,6 +64,7 @@ static void removed_while_open(const char *kind)
 	CHECK_EQ(testdev_get(&to, TESTDEV_CRC), testdev_get(&from, TESTDEV_CRC_NOW));
 
 	/* In the middle of a session: data fd and mappings are the handle's, and go with it. */
+	GO(from.d, VFIOMIG_STATE_STOP);
 	GO(from.d, VFIOMIG_STATE_RUNNING);
 	GO(from.d, VFIOMIG_STATE_PRE_COPY);
 	CHECK(vfiomig_device_read(from.d, buf, sizeof(buf), &flags, ERR) > 0);

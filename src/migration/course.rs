@@ -1,0 +1,149 @@
+//! The part of a migration that a pause or a resume of its group concerns: they may come at any moment of it.
+
+use super::Run;
+use super::advance::BY_DEVICE;
+use super::drain::lost_session;
+use super::sequence::Phase;
+use crate::cancel::Cancel;
+use crate::device::Device;
+use crate::dialect::{Direction, State};
+use crate::error::{Error, Result};
+use crate::gate::{Gate, Level, Pass};
+use crate::group::pause::{Barrier, Underway};
+use crate::group::plan::{Rest, STEPS};
+use crate::group::step::{Outcome, results, verdict};
+use crate::group::{Inner, Member};
+use crate::log::log;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Where a migration stands. The group's gate is always entered before `run`.
+pub(super) struct Course {
+    pub direction: Direction,
+    /// The phase's number.
+    phase: AtomicU32,
+    pub cancel: Arc<Cancel>,
+    pub run: Gate<Run>,
+    devices: Vec<Arc<Device>>,
+    /// By member: how many sessions it had had before this attempt.
+    sessions: Vec<AtomicU64>,
+}
+
+impl Course {
+    pub fn new(direction: Direction, cancel: Arc<Cancel>, devices: Vec<Arc<Device>>, run: Run) -> Self {
+        let sessions = devices.iter().map(|device| AtomicU64::new(device.info().session)).collect();
+        let run = Gate::new(Level::Migration, run);
+        Course { direction, phase: AtomicU32::new(Phase::Idle.number()), cancel, run, devices, sessions }
+    }
+
+    pub fn phase(&self) -> Phase {
+        Phase::from_number(self.phase.load(Ordering::Acquire)).unwrap_or(Phase::Failed)
+    }
+
+    pub fn set_phase(&self, inner: &mut Inner, phase: Phase) {
+        self.phase.store(phase.number(), Ordering::Release);
+        inner.frozen = frozen(self.direction, phase);
+    }
+
+    pub fn enter_run(&self) -> Result<Pass<'_, Run>> {
+        self.run.enter_whole().map_err(|denied| denied.of("migration"))
+    }
+
+    /// No member's stream is known to be without an end: each that had a session in this attempt has it still, none is in ERROR,
+    /// and none is gone.
+    pub fn check_sessions(&self) -> Result<()> {
+        if self.direction == Direction::Load {
+            return Ok(());
+        }
+        let lost = |(device, before): (&Arc<Device>, &AtomicU64)| lost_session(device, before.load(Ordering::Relaxed));
+        self.devices.iter().zip(&self.sessions).find_map(lost).map_or(Ok(()), Err)
+    }
+
+    /// From here on a session that ends, or one that is open, is one of this attempt.
+    pub fn count_sessions(&self) {
+        for (device, before) in self.devices.iter().zip(&self.sessions) {
+            let info = device.info();
+            before.store(info.session.saturating_sub(u64::from(info.data_open)), Ordering::Relaxed);
+        }
+    }
+
+    /// Sessions of these members end as they should.
+    pub fn end_sessions(&self, members: &[bool]) {
+        for (before, _) in self.sessions.iter().zip(members).filter(|(_, chosen)| **chosen) {
+            before.store(u64::MAX, Ordering::Relaxed);
+        }
+    }
+
+    /// What was loaded runs, or waits in its P2P states.
+    fn run_loaded(&self, inner: &mut Inner, half: bool) -> Result<()> {
+        let mut run = self.enter_run()?;
+        let to = if half { Phase::LoadP2pGrace } else { Phase::LoadRunning };
+        self.advance(inner, &mut run, to, false)
+    }
+
+    /// What was loaded stands still: those that wait in their P2P states stop again.
+    fn stop_loaded(&self, inner: &mut Inner, half: bool) -> Result<()> {
+        const WHAT: &str = "pause";
+        let mut run = self.enter_run()?;
+        if run.partial.is_some() {
+            return Err(Error::order(format!("{WHAT} is refused: {BY_DEVICE}")));
+        }
+        let begun = Instant::now();
+        let rest = |member: &Member| (!half && member.device.state() != State::Resuming).then_some(Rest::Stop);
+        let rests: Vec<Option<Rest>> = inner.members.iter().map(rest).collect();
+        let outcomes = inner.settle(&rests, STEPS, Barrier::Strict);
+        inner.keep(WHAT, results(&outcomes));
+        verdict(WHAT, &outcomes)?;
+        run.origin.fill(State::Stop);
+        if !half && run.entered != Phase::LoadLoaded {
+            run.recorder.add(Phase::LoadLoaded, begun, false, results(&outcomes), vec!["paused".to_string()]);
+            run.entered = Phase::LoadLoaded;
+            self.set_phase(inner, Phase::LoadLoaded);
+        }
+        Ok(())
+    }
+}
+
+impl Underway for Course {
+    fn instead(&self, inner: &mut Inner, rest: Rest, half: bool) -> Option<Result<()>> {
+        let loaded = matches!(self.phase(), Phase::LoadLoaded | Phase::LoadP2pGrace);
+        match rest {
+            _ if !loaded => None,
+            Rest::Running => Some(self.run_loaded(inner, half)),
+            Rest::Stop | Rest::Hold => Some(self.stop_loaded(inner, half)),
+        }
+    }
+
+    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &[Outcome]) {
+        // Freed meanwhile: then nobody has anything left to be told.
+        let Ok(mut run) = self.enter_run() else { return };
+        match rest {
+            Rest::Running if half => {}
+            Rest::Running => run.origin.fill(State::Running),
+            Rest::Stop | Rest::Hold => run.origin.fill(State::Stop),
+        }
+        let moved = outcomes.iter().any(|outcome| outcome.result.from != outcome.result.to);
+        if rest == Rest::Running && moved && run.entered == Phase::SavePrecopy {
+            let note = "resumed: what was sent of the devices' streams is void; PRECOPY begins new ones";
+            log!(Info, "migration: {note}");
+            let failed = outcomes.iter().any(Outcome::failed);
+            run.recorder.add(Phase::SaveTracking, begun, failed, results(outcomes), vec![note.to_string()]);
+            run.entered = Phase::SaveTracking;
+            self.set_phase(inner, Phase::SaveTracking);
+        }
+    }
+}
+
+/// Why the group cannot be paused or resumed in this phase.
+fn frozen(direction: Direction, phase: Phase) -> Option<&'static str> {
+    match (direction, phase) {
+        (Direction::Save, Phase::Idle | Phase::SaveTracking | Phase::SavePrecopy) => None,
+        (Direction::Save, Phase::SaveHalted) => Some("the guest may run elsewhere: only an abort lets it run here"),
+        // Those that are loaded do it by their phases.
+        (_, Phase::LoadLoaded | Phase::LoadP2pGrace | Phase::LoadRunning) => None,
+        (_, Phase::Failed) => Some("the migration has failed: abort it"),
+        (Direction::Save, _) => Some("the migration is past pre-copy: go on, or abort it"),
+        (Direction::Load, _) => Some("the group is being loaded"),
+    }
+}

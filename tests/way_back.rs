@@ -1,0 +1,342 @@
+//! What comes after a pause, a resume, an abort or a reset in the middle of a migration: streams are never glued, a new beginning
+//! is a statement, and a guest runs twice only if somebody has said that it may.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Rig, Stream, caps, kind, kinds};
+use simdev::{Access, Config, Effect, Fault};
+use std::time::Duration;
+use vfiomig::device::OnFailure;
+use vfiomig::dialect::{Caps, Kind, State};
+use vfiomig::error::Kind as Failure;
+use vfiomig::migration::{AbortTo, Budget, Migration, Phase};
+use vfiomig::window::END;
+
+const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
+
+fn both() -> Config {
+    Config::v2(Caps { p2p: true, pre_copy: true })
+}
+
+/// Everything that the devices have now.
+fn round(save: &Migration) -> vfiomig::Result<u64> {
+    let mut sum = 0;
+    save.save_iterate(PLENTY, &[], &mut |piece| {
+        sum += piece.bytes.len() as u64;
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+fn loads(streams: &[Stream], source: &Rig) {
+    let target = Rig::target(&kinds(), 0);
+    target.load_all(&target.load(), streams).unwrap();
+    assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+}
+
+/// sequencing B2: a whole stream that was resumed from is as void as one that was cut; a second session is never behind it.
+#[test]
+fn a_second_session_is_never_glued_to_a_whole_stream() {
+    for config in kinds().into_iter().filter(|config| caps(config).pre_copy) {
+        let source = Rig::source(&[config.clone(), both()], 0);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        round(&save).unwrap();
+        source.group.pause().unwrap();
+        let drained = save.save_iterate(PLENTY, &[], &mut |_| Ok(())).unwrap();
+        assert_eq!(drained.flags, [END; 2], "the pause holds them at their ENDs");
+        source.group.resume().unwrap();
+        // A caller that has noticed nothing goes straight on.
+        save.advance(Phase::SaveStopCopy).unwrap();
+        for device in &source.devices {
+            let failure = device.read(&mut [0; 100]).unwrap_err();
+            assert_eq!(failure.kind(), Failure::Stale, "{config:?}: {failure}");
+        }
+        save.advance(Phase::SaveHalted).unwrap_err();
+        // From here on only an abort, or a statement.
+        source.devices[0].start_stream().unwrap();
+        assert!(source.devices[0].read(&mut [0; 100]).unwrap().0 > 0);
+        save.abort(AbortTo::Running).unwrap();
+    }
+}
+
+/// A whole stream that a reset, a state change by others or an abort has ended is void too; the regular end is none.
+#[test]
+fn only_the_regular_end_of_a_whole_stream_is_no_void_one() {
+    type End = fn(&Rig);
+    let ends: [(&str, End); 4] = [
+        ("stop", |rig| rig.devices[0].set_state(State::Stop, OnFailure::Keep, false).unwrap()),
+        ("running", |rig| rig.devices[0].set_state(State::Running, OnFailure::Keep, false).unwrap()),
+        ("reset", |rig| rig.devices[0].reset().unwrap()),
+        ("reprobe", |rig| {
+            rig.fakes[0].reset().unwrap();
+            rig.devices[0].reprobe().unwrap();
+        }),
+    ];
+    for config in kinds() {
+        for (what, end) in ends {
+            let rig = Rig::source(std::slice::from_ref(&config), 0);
+            rig.allow_abort();
+            let device = &rig.devices[0];
+            device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+            Stream::default().drain(device).unwrap();
+            end(&rig);
+            device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+            let second = device.read(&mut [0; 100]).map_err(|failure| failure.kind());
+            assert_eq!(second.is_ok(), what == "stop", "{what} {config:?}: {second:?}");
+            assert_eq!(
+                device.start_stream().map_err(|failure| failure.kind()),
+                if what == "stop" { Err(Failure::Order) } else { Ok(()) }
+            );
+        }
+        // An abort to STOP takes the same arc, and what was sent is void all the same.
+        let rig = Rig::source(std::slice::from_ref(&config), 0);
+        let save = rig.save();
+        save.advance(Phase::SaveStopCopy).unwrap();
+        Stream::default().drain(&rig.devices[0]).unwrap();
+        save.abort(AbortTo::Stop).unwrap();
+        rig.devices[0].set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+        assert_eq!(rig.devices[0].read(&mut [0; 100]).unwrap_err().kind(), Failure::Stale, "{config:?}");
+        rig.allow_abort();
+    }
+}
+
+/// newcomer B: a migration that has sent nothing begins new streams by itself, whatever an earlier one left behind.
+#[test]
+fn a_migration_begins_new_streams_by_itself() {
+    let phases = [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+    for cut in phases {
+        for anew in [false, true] {
+            for precopy in [true, false] {
+                let source = Rig::source(&kinds(), 0);
+                source.allow_abort();
+                let mut save = source.save();
+                save.advance(Phase::SavePrecopy).unwrap();
+                round(&save).unwrap();
+                save.advance(cut).unwrap();
+                round(&save).unwrap();
+                save.abort(AbortTo::Running).unwrap();
+                if anew {
+                    drop(save);
+                    save = source.save();
+                }
+                let mut streams = vec![Stream::default(); source.devices.len()];
+                if precopy {
+                    save.advance(Phase::SavePrecopy).unwrap();
+                    source.drain_all(&mut streams).unwrap();
+                }
+                save.advance(Phase::SaveStopCopy).unwrap();
+                source.drain_all(&mut streams).unwrap();
+                source.harvest();
+                save.advance(Phase::SaveHalted).unwrap();
+                loads(&streams, &source);
+            }
+        }
+    }
+}
+
+/// newcomer A: behind a pause and a resume in pre-copy the migration is in TRACKING, its trackers go on, and PRECOPY can be entered
+/// again; that begins new streams, which the destination loads from the beginning.
+#[test]
+fn a_resume_in_precopy_leads_back_to_tracking() {
+    for halves in [false, true] {
+        let source = Rig::source(&kinds(), 0);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        for _ in 0..2 {
+            let mut void = vec![Stream::default(); source.devices.len()];
+            source.drain_all(&mut void).unwrap();
+            source.log.dirty.lock().push(9);
+            source.group.pause().unwrap();
+            assert_eq!(save.phase(), Phase::SavePrecopy);
+            if halves {
+                source.group.resume_begin().unwrap();
+            }
+            source.group.resume().unwrap();
+            assert_eq!((save.phase(), *source.log.started.lock()), (Phase::SaveTracking, 1), "trackers go on");
+            assert_eq!(source.harvest(), [9], "RAM that was sent is not sent again");
+            assert!(!save.pending().ready, "streams have to begin again");
+            save.advance(Phase::SavePrecopy).unwrap();
+            for (config, state) in source.configs.iter().zip(source.states()) {
+                assert_eq!(state, if caps(config).pre_copy { State::PreCopy } else { State::Running });
+            }
+        }
+        let text = save.report().unwrap().to_string();
+        assert!(text.contains("resumed: what was sent of the devices' streams is void"), "{text}");
+        let mut streams = vec![Stream::default(); source.devices.len()];
+        source.drain_all(&mut streams).unwrap();
+        assert!(save.pending_exact().unwrap().ready);
+        save.advance(Phase::SaveStopCopy).unwrap();
+        source.drain_all(&mut streams).unwrap();
+        source.harvest();
+        save.advance(Phase::SaveHalted).unwrap();
+        assert_eq!(*source.log.calls.lock().first().unwrap(), "start");
+        assert_eq!(source.log.calls.lock().iter().filter(|call| **call == "start").count(), 1);
+        loads(&streams, &source);
+        // The destination had a part of the void streams: abort, and RESUMING again.
+        let target = Rig::target(&kinds(), 0);
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        for (device, stream) in target.devices.iter().zip(&streams) {
+            let (bytes, segment_end) = &stream.parts[0];
+            device.write(bytes, *segment_end).unwrap();
+        }
+        load.abort(AbortTo::Stop).unwrap();
+        target.load_all(&load, &streams).unwrap();
+        assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+    }
+}
+
+/// A guest that was paused when PRECOPY was entered has no pre-copy; once it runs, PRECOPY is entered for it.
+#[test]
+fn a_paused_guest_that_is_resumed_in_precopy_gets_one() {
+    let source = Rig::source(&kinds(), 0);
+    source.allow_abort();
+    source.group.pause().unwrap();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    assert!(save.pending().ready, "a stopped device has no initial data");
+    source.group.resume().unwrap();
+    assert_eq!(save.phase(), Phase::SaveTracking);
+    let streams = source.save_all(&save).unwrap();
+    loads(&streams, &source);
+}
+
+/// AS_IT_WAS is what the VM is now.
+#[test]
+fn as_it_was_follows_the_vm() {
+    for max_workers in [1, 0] {
+        for phase in [Phase::Idle, Phase::SaveTracking, Phase::SavePrecopy] {
+            let source = Rig::source(&kinds(), max_workers);
+            source.allow_abort();
+            let save = source.save();
+            if phase != Phase::Idle {
+                save.advance(phase).unwrap();
+            }
+            source.group.pause().unwrap();
+            save.abort(AbortTo::AsItWas).unwrap();
+            assert!(source.states().iter().all(|&s| s == State::Stop), "{phase}: it was paused meanwhile");
+            save.advance(Phase::SavePrecopy).unwrap();
+            source.group.resume().unwrap();
+            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SaveStopCopy).unwrap();
+            save.abort(AbortTo::AsItWas).unwrap();
+            assert!(source.states().iter().all(|&s| s == State::Running), "{phase}: and resumed");
+            save.advance(Phase::SavePrecopy).unwrap();
+            source.group.pause_begin().unwrap();
+            save.abort(AbortTo::AsItWas).unwrap();
+            assert!(source.states().iter().all(|&s| s == State::Stop), "{phase}: vCPUs stand still");
+        }
+    }
+}
+
+/// A load whose streams are in; what they were.
+fn loaded(configs: &[Config]) -> (Rig, Migration, Rig) {
+    let source = Rig::source(configs, 0);
+    let streams = source.save_all(&source.save()).unwrap();
+    let target = Rig::target(configs, 0);
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    target.write_all(&streams).unwrap();
+    load.advance(Phase::LoadLoaded).unwrap();
+    (target, load, source)
+}
+
+fn runs(target: &Rig, source: &Rig, what: &str) {
+    assert!(target.states().iter().all(|&s| s == State::Running), "{what}: {:?}", target.states());
+    assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)), "{what}");
+    rig::assert_barriers(&target.fakes);
+    target.assert_clean(what);
+}
+
+/// newcomer J: a guest that waits in LOADED is continued as any other, in every dialect, with its migration or without.
+#[test]
+fn a_loaded_guest_is_resumed_in_every_dialect() {
+    let mixes = kinds().into_iter().map(|config| vec![config]).chain([kinds()]);
+    for mix in mixes {
+        for (halves, freed) in [(false, false), (true, false), (false, true), (true, true)] {
+            let what = format!("{:?} {halves} {freed}", mix.iter().map(|config| config.dialect).collect::<Vec<_>>());
+            let (target, load, source) = loaded(&mix);
+            let mut load = Some(load);
+            if freed {
+                load = None;
+            }
+            // A stop of what stands still is one.
+            target.group.pause().unwrap();
+            if halves {
+                target.group.resume_begin().unwrap();
+                for (config, state) in mix.iter().zip(target.states()) {
+                    let still = if kind(config) == Kind::V2 { State::Stop } else { State::Resuming };
+                    assert_eq!(state, if caps(config).p2p { State::RunningP2p } else { still }, "{what}");
+                }
+                if let Some(load) = &load {
+                    assert_eq!(load.phase(), Phase::LoadP2pGrace);
+                }
+                // And back, for the other half never came.
+                target.group.pause_begin().unwrap();
+                target.group.pause().unwrap();
+                assert!(target.states().iter().all(|s| matches!(s, State::Stop | State::Resuming)), "{what}");
+                if let Some(load) = &load {
+                    assert_eq!(load.phase(), Phase::LoadLoaded);
+                }
+                target.group.resume_begin().unwrap();
+            }
+            target.group.resume().unwrap();
+            runs(&target, &source, &what);
+            if let Some(load) = load {
+                assert_eq!(load.phase(), Phase::LoadRunning);
+                assert_eq!(load.abort(AbortTo::Running).unwrap_err().kind(), Failure::Order);
+                load.advance(Phase::LoadRunning).unwrap();
+                let text = load.report().unwrap().to_string();
+                assert!(text.contains("LOAD_P2P_GRACE") && text.contains("LOAD_RUNNING"), "{text}");
+            }
+            target.group.pause().unwrap();
+            target.group.resume().unwrap();
+        }
+    }
+}
+
+/// What is not loaded yet runs by no resume; what turns out to be bad fails the migration, and nobody else runs.
+#[test]
+fn a_resume_runs_nothing_that_was_not_loaded() {
+    for config in kinds() {
+        let target = Rig::target(&[config.clone(), both()], 0);
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        for _ in 0..2 {
+            assert_eq!(target.group.resume().unwrap_err().kind(), Failure::Order, "{config:?}");
+            assert_eq!(target.group.pause().unwrap_err().kind(), Failure::Order, "{config:?}");
+        }
+        drop(load);
+        assert_eq!(target.group.resume().unwrap_err().kind(), Failure::Order, "{config:?}");
+        assert_eq!(target.states(), [State::Resuming; 2]);
+
+        for freed in [false, true] {
+            let (target, load, _source) = loaded(&[both(), config.clone(), both()]);
+            let mut load = Some(load);
+            if freed {
+                load = None;
+            }
+            let writes = target.fakes[1].count(Access::StateWrite);
+            target.fakes[1].inject(Fault::from(Access::StateWrite, writes, Effect::Errno(libc::EINVAL)));
+            let failure = target.group.resume().unwrap_err();
+            assert_eq!(failure.errno(), libc::EINVAL, "{config:?}: {failure}");
+            let states = target.states();
+            assert!(
+                kind(&config) == Kind::V2 && !caps(&config).p2p
+                    || (states[0], states[2]) != (State::Running, State::Running)
+            );
+            target.fakes[1].clear_faults();
+            if let Some(load) = load {
+                assert_eq!(load.phase(), Phase::Failed);
+                load.abort(AbortTo::Running).unwrap();
+                assert!(target.fakes.iter().all(|fake| fake.resets() > 0 && fake.state() == State::Running));
+            }
+        }
+    }
+}
