@@ -66,7 +66,7 @@ static int64_t call_migration(const char *name, struct vfiomig_migration *m, str
 
 	VFIOMIG_INIT(&pending);
 	VFIOMIG_INIT(&estimate);
-	IS(vfiomig_migration_abort) return vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, errp);
+	IS(vfiomig_migration_abort) return vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, errp);
 	IS(vfiomig_migration_advance) return vfiomig_migration_advance(m, VFIOMIG_SAVE_TRACKING, 0, errp);
 	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_SAVE_TRACKING, errp);
 	IS(vfiomig_migration_get_estimate) return vfiomig_migration_get_estimate(m, NULL, &estimate, NULL, errp);

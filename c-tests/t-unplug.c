@@ -82,7 +82,7 @@ static void unplug(uint32_t direction, uint32_t phase)
 	}
 	next = phase == VFIOMIG_SAVE_STOP_COPY ? VFIOMIG_SAVE_HALTED : save ? VFIOMIG_SAVE_STOP_COPY : VFIOMIG_LOAD_RUNNING;
 	FAILS(vfiomig_migration_advance(m, next, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
-	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
+	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
 	CHECK_EQ(RESULT->action, VFIOMIG_ACTION_DEAD);
 	CHECK_EQ(RESULT->found, S_ERROR);
 	CHECK_EQ(stays.state, S_RUNNING);

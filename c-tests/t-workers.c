@@ -194,7 +194,7 @@ static void migrate(void)
 		CHECK(to[i].in_len == streams[i].len && !memcmp(to[i].in, streams[i].bytes, streams[i].len));
 		CHECK_EQ(atomic_load(&to[i].state), S_RUNNING);
 	}
-	OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, ERRP));
+	OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_NO_SECOND_GUEST, ERRP));
 	vfiomig_migration_free(save);
 	vfiomig_migration_free(load);
 }
@@ -219,7 +219,7 @@ static void cancels(void)
 		result = vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, NULL);
 		CHECK(result == 0 || result == -ECANCELED);
 		pthread_join(other, NULL);
-		OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, ERRP));
+		OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 		for (int n = 0; n < DEVICES; n++)
 			CHECK_EQ(atomic_load(&from[n].state), S_RUNNING);
 	}

@@ -196,6 +196,16 @@ impl Device {
         self.cache.cancel.follow(cancel);
     }
 
+    /// The guest whose state it holds may run elsewhere from now on; or the caller says that it does not.
+    pub(crate) fn hand_over(&self, elsewhere: bool) {
+        self.cache.handed_over.store(elsewhere, Ordering::Relaxed);
+    }
+
+    /// Whether to let it run may be to run a second guest. Lasts until it is reset, loaded, or let run all the same.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.cache.handed_over.load(Ordering::Relaxed)
+    }
+
     /// The name given in the options.
     pub fn name(&self) -> &str {
         &self.name

@@ -143,7 +143,7 @@ fn sessions_are_closed(case: &Case) {
 /// The guest goes on where it was: abort, and what the report asks for.
 fn bring_back(case: &Case, save: &Migration, contents: &[u64]) {
     let Case { rig, what, device, .. } = case;
-    if let Err(error) = save.abort(AbortTo::Running) {
+    if let Err(error) = save.abort_without_second_guest(AbortTo::Running) {
         check_error(case, &error);
         let results = error.results();
         for (i, result) in results.iter().enumerate() {
@@ -159,10 +159,10 @@ fn bring_back(case: &Case, save: &Migration, contents: &[u64]) {
         assert_eq!(rig.fakes[*device].resets(), 0, "{what}: a source is never reset by the library");
         // One whose state could only not be read is tried again before that.
         let in_error = results[*device].action != Action::Dead && rig.fakes[*device].state() == State::Error;
-        if in_error || save.abort(AbortTo::Running).is_err() {
+        if in_error || save.abort_without_second_guest(AbortTo::Running).is_err() {
             assert_eq!(rig.fakes[*device].state(), State::Error, "{what}: {error}");
             rig.devices[*device].reset().unwrap();
-            save.abort(AbortTo::Running).unwrap_or_else(|error| panic!("{what}: {error}"));
+            save.abort_without_second_guest(AbortTo::Running).unwrap_or_else(|error| panic!("{what}: {error}"));
         }
     }
     for (i, fake) in rig.fakes.iter().enumerate() {
@@ -505,7 +505,7 @@ fn save_phase_with(configs: &[Config], max_workers: usize, phase: Phase, results
     // Everything comes back but what is in ERROR or gone, and that is named. What was to befall a device that was not asked
     // for anything does not befall it now.
     (0..configs.len()).filter(|&i| !bad(i)).for_each(|i| rig.fakes[i].clear_faults());
-    let back = save.abort(AbortTo::Running);
+    let back = save.abort_without_second_guest(AbortTo::Running);
     let told = rig.group.results().unwrap();
     for i in 0..configs.len() {
         let lost = bad(i) && results[i] != Result1::Refused;
@@ -652,7 +652,9 @@ fn cancel_at_every_request() {
                         assert_eq!(migration.advance(last).unwrap_err().kind(), Failure::Canceled, "{what}");
                     }
                     if !load || done.is_err() {
-                        migration.abort(AbortTo::AsItWas).unwrap_or_else(|error| panic!("{what}: {error}"));
+                        migration
+                            .abort_without_second_guest(AbortTo::AsItWas)
+                            .unwrap_or_else(|error| panic!("{what}: {error}"));
                     }
                     assert!(rig.states().iter().all(|&s| s == State::Running), "{what}: {:?}", rig.states());
                     rig.assert_clean(&what);
@@ -689,8 +691,8 @@ fn resets_by_others_at_every_request() {
                     let whole = content == original || content.iter().all(|&byte| byte == 0);
                     assert!(whole || loaded.is_err(), "{what}");
                 }
-                save.abort(AbortTo::Running)
-                    .or_else(|_| save.abort(AbortTo::Running))
+                save.abort_without_second_guest(AbortTo::Running)
+                    .or_else(|_| save.abort_without_second_guest(AbortTo::Running))
                     .unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert!(rig.states().iter().all(|&s| s == State::Running), "{what}");
                 if calls.load(Ordering::Relaxed) <= k {

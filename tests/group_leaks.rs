@@ -73,7 +73,7 @@ fn one(source: &Rig, random: &mut Random) -> bool {
     fake.clear_faults();
     let arrived = saved.is_some_and(|streams| arrives(source, &streams, random));
     for _ in 0..3 {
-        if save.abort(AbortTo::Running).is_ok() {
+        if save.abort_without_second_guest(AbortTo::Running).is_ok() {
             break;
         }
         if source.fakes[device].state() == State::Error {

@@ -72,7 +72,7 @@ fn a_paused_vm_migrates_and_its_devices_never_run() {
             let since: Vec<State> = fake.transitions()[before..].iter().map(|t| t.to.state()).collect();
             assert_eq!(since, [State::StopCopy, State::Stop]);
         }
-        save.abort(AbortTo::AsItWas).unwrap();
+        save.abort_without_second_guest(AbortTo::AsItWas).unwrap();
         assert!(source.states().iter().all(|&s| s == State::Stop), "it was paused");
         let target = Rig::target(&kinds(), max_workers);
         target.load_all(&target.load(), &streams).unwrap();
@@ -212,7 +212,7 @@ fn aborts_lead_back_from_every_phase() {
             if expected == State::Running {
                 // From HALTED too: only the caller knows that no second guest runs.
                 source.save_all(&save).unwrap();
-                save.abort(to).unwrap();
+                save.abort_without_second_guest(to).unwrap();
                 assert!(source.states().iter().all(|&s| s == expected));
                 let streams = source.save_all(&save).unwrap();
                 let target = Rig::target(&kinds(), max_workers);
@@ -291,7 +291,7 @@ fn cancel_lasts_until_abort_and_comes_too_late_in_the_end() {
     source.save_all(&save).unwrap();
     save.cancel();
     save.advance(Phase::SaveHalted).unwrap();
-    save.abort(AbortTo::Running).unwrap();
+    save.abort_without_second_guest(AbortTo::Running).unwrap();
     // Before HALTED is begun it holds that up too.
     let mut streams = vec![Stream::default(); 2];
     save.advance(Phase::SaveStopCopy).unwrap();
@@ -864,7 +864,7 @@ fn what_is_left_ends_at_0() {
     save.advance(Phase::SaveHalted).unwrap();
     assert_eq!(left(), Some(0));
     // The next one has everything left again.
-    save.abort(AbortTo::Running).unwrap();
+    save.abort_without_second_guest(AbortTo::Running).unwrap();
     save.advance(Phase::SavePrecopy).unwrap();
     assert_ne!(left(), Some(0));
     source.allow_abort();

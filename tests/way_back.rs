@@ -8,6 +8,7 @@ mod rig;
 
 use rig::{Rig, Stream, caps, kind, kinds};
 use simdev::{Access, Config, Effect, Fault};
+use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::{Caps, Kind, State};
@@ -339,4 +340,123 @@ fn a_resume_runs_nothing_that_was_not_loaded() {
             }
         }
     }
+}
+
+/// A guest that was handed over is not started here by chance.
+#[test]
+fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
+    let source = Rig::source(&kinds(), 0);
+    source.allow_abort();
+    let save = source.save();
+    source.save_all(&save).unwrap();
+    let halted = |result: vfiomig::Result<()>| {
+        let failure = result.unwrap_err();
+        assert_eq!(failure.kind(), Failure::Order, "{failure}");
+        assert!(failure.to_string().contains("NO_SECOND_GUEST"), "{failure}");
+        assert!(source.states().iter().all(|&s| s == State::Stop));
+    };
+    for to in [AbortTo::Running, AbortTo::Stop, AbortTo::AsItWas] {
+        halted(save.abort(to));
+        assert_eq!(save.phase(), Phase::SaveHalted);
+    }
+    assert_eq!(source.group.resume().unwrap_err().kind(), Failure::Order);
+    source.group.pause().unwrap_err();
+    // Freed, it is as dangerous.
+    drop(save);
+    halted(source.group.resume());
+    halted(source.group.resume_begin());
+    source.group.pause().unwrap();
+    let save = source.save();
+    halted(save.abort(AbortTo::Running));
+    // Nothing runs by these.
+    save.abort(AbortTo::AsItWas).unwrap();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    save.abort(AbortTo::Stop).unwrap();
+    halted(source.group.resume());
+    save.abort_without_second_guest(AbortTo::Running).unwrap();
+    assert!(source.states().iter().all(|&s| s == State::Running));
+    source.group.pause().unwrap();
+    source.group.resume().unwrap();
+    // Said before the migration is freed.
+    source.save_all(&save).unwrap();
+    save.abort_without_second_guest(AbortTo::Stop).unwrap();
+    drop(save);
+    source.group.resume().unwrap();
+    assert!(source.states().iter().all(|&s| s == State::Running));
+    // A device that fails on the way to HALTED: it was begun, so the other side may run.
+    let save = source.save();
+    let mut streams = vec![Stream::default(); source.devices.len()];
+    save.advance(Phase::SaveStopCopy).unwrap();
+    source.drain_all(&mut streams).unwrap();
+    source.harvest();
+    let writes = source.fakes[3].count(Access::StateWrite);
+    source.fakes[3].inject(Fault::at(Access::StateWrite, writes, Effect::Errno(libc::EIO)));
+    save.advance(Phase::SaveHalted).unwrap_err();
+    assert_eq!(save.abort(AbortTo::Running).unwrap_err().kind(), Failure::Order);
+    save.abort_without_second_guest(AbortTo::Running).unwrap();
+    // Devices that take another guest in have forgotten the one that left.
+    let streams = source.save_all(&save).unwrap();
+    drop(save);
+    let load = source.load();
+    source.load_all(&load, &streams).unwrap();
+    drop(load);
+    source.group.pause().unwrap();
+    source.group.resume().unwrap();
+}
+
+/// sequencing B17: a data call that waits for its device ends by a cancel, or by an abort alone, also where the abort follows at once.
+#[test]
+fn an_abort_ends_what_waits_for_a_device() {
+    for config in kinds().into_iter().filter(|config| kind(config) == Kind::V2) {
+        for canceled in [true, false] {
+            let source = Rig::source(std::slice::from_ref(&config), 1);
+            source.allow_abort();
+            let save = source.save();
+            save.advance(Phase::SaveStopCopy).unwrap();
+            let (fake, device) = (&source.fakes[0], Arc::clone(&source.devices[0]));
+            let reads = fake.count(Access::DataRead);
+            fake.inject(Fault::from(Access::DataRead, reads, Effect::Errno(libc::EAGAIN)));
+            std::thread::scope(|scope| {
+                let read = scope.spawn(move || device.read(&mut [0; 100]).unwrap_err());
+                while fake.count(Access::DataRead) < reads + 2 {
+                    std::thread::yield_now();
+                }
+                if canceled {
+                    save.cancel();
+                }
+                save.abort(AbortTo::Running).unwrap();
+                assert_eq!(read.join().unwrap().kind(), Failure::Canceled);
+            });
+            assert_eq!(source.states(), [State::Running]);
+            // And nothing of it is left.
+            fake.clear_faults();
+            source.save_all(&save).unwrap();
+        }
+    }
+}
+
+/// sequencing B17: what is canceled while an abort is in progress is what the abort ends.
+#[test]
+fn a_cancel_during_an_abort_does_not_outlive_it() {
+    let source = Rig::source(&[both()], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let writes = source.fakes[0].count(Access::StateWrite);
+    source.fakes[0].inject(Fault::at(Access::StateWrite, writes, Effect::Delay(Duration::from_millis(100))));
+    std::thread::scope(|scope| {
+        let abort = scope.spawn(|| save.abort(AbortTo::Running));
+        while source.fakes[0].count(Access::StateWrite) == writes {
+            std::thread::yield_now();
+        }
+        save.cancel();
+        abort.join().unwrap().unwrap();
+    });
+    source.save_all(&save).unwrap();
+    // One that is refused leaves a wish as it was.
+    drop(save);
+    let save = source.save();
+    save.cancel();
+    assert_eq!(save.abort(AbortTo::Running).unwrap_err().kind(), Failure::Order);
+    assert_eq!(save.advance(Phase::SavePrecopy).unwrap_err().kind(), Failure::Canceled);
 }

@@ -349,7 +349,7 @@ int vm_advance(struct vm *vm, uint32_t phase, struct step_time *time, struct vfi
 
 int vm_abort(struct vm *vm, struct vfiomig_error **error)
 {
-    return vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, error);
+    return vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, 0, error);
 }
 
 void vm_print_phases(const struct vm *vm, const char *who)

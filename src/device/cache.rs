@@ -59,6 +59,8 @@ pub(super) struct Cache {
     pub broken: AtomicBool,
     /// The last exact figures were not asked for, since a segment was under way (P21).
     pub pending_cached: AtomicBool,
+    /// A save of it was HALTED: the guest whose state it holds may run elsewhere.
+    pub handed_over: AtomicBool,
     /// Whether the device's migration was canceled; looked at only while something is waited for.
     pub cancel: Follower,
 }
@@ -107,6 +109,7 @@ impl Cache {
             complete: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             pending_cached: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             cancel: Follower::default(),
         }
     }
@@ -145,6 +148,10 @@ impl Cache {
         if !state.is_precopy() {
             self.initial_bytes.set(None);
             self.dirty_bytes.set(None);
+        }
+        // Reset, loaded or started by the caller itself, it holds that guest no more, or the caller has decided.
+        if !matches!(state, State::Stop | State::StopCopy) {
+            self.handed_over.store(false, Ordering::Relaxed);
         }
         self.state.store(state.number(), Ordering::Release);
     }

@@ -264,10 +264,18 @@ pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: 
     unsafe { on("vfiomig_group_pause_begin", g, errp, Group::pause_begin) }
 }
 
-/// Lets all devices run again, by way of their P2P states and side by side. A save session that was held ends: what was sent of
-/// it is void. vCPUs are started after it returns.
+/// Lets all devices run again, by way of their P2P states and side by side. vCPUs are started after it returns.
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+/// During a save in PRECOPY: sessions that were held end, what was sent of the devices' streams is void, and the migration is back
+/// in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams. The destination throws away
+/// what it has of the old ones: abort, RESUMING again.
+///
+/// A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
+/// its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.
+///
+/// Refused after a save was HALTED, for the guest may run elsewhere: see vfiomig_migration_abort().
+///
+/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(); ORDER also after HALTED. Threads: whole. Blocks: in the kernel, for the slowest device.
 /// Since: 0.1
 ///
 /// # Safety
@@ -279,10 +287,10 @@ pub unsafe extern "C" fn vfiomig_group_resume(g: *mut vfiomig_group, errp: *mut 
 }
 
 /// The first half of vfiomig_group_resume(), for VMMs that start in two passes: stopped devices that can are brought to their
-/// P2P states, where others may reach them. A save session that was held ends. vfiomig_group_resume() follows, or
-/// vfiomig_group_pause().
+/// P2P states, where others may reach them. A save session that was held ends, and a load that rests in LOADED enters
+/// LOAD_P2P_GRACE. vfiomig_group_resume() follows, or vfiomig_group_pause().
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+/// Returns: 0 or -errno. Errors: as vfiomig_group_resume(). Threads: whole. Blocks: in the kernel, for the slowest device.
 /// Since: 0.1
 ///
 /// # Safety

@@ -62,8 +62,11 @@ pub const VFIOMIG_ADVANCE_NO_HARVEST: u32 = 0x1;
 pub const VFIOMIG_ABORT_TO_RUNNING: u32 = 0;
 /// abort: devices stop.
 pub const VFIOMIG_ABORT_TO_STOP: u32 = 1;
-/// abort: each device to where it was before the migration.
+/// abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it.
 pub const VFIOMIG_ABORT_TO_AS_IT_WAS: u32 = 2;
+
+/// abort: the caller's word that the guest runs nowhere else and will not. Needed once HALTED was begun.
+pub const VFIOMIG_ABORT_NO_SECOND_GUEST: u32 = 0x1;
 
 /// What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number, and is the sum of which one
 /// device does not know its part (vfiomig_migration_get_estimate() gives the sum of the others).
@@ -313,7 +316,7 @@ pub extern "C" fn vfiomig_phase_name(phase: u32) -> *const c_char {
 /// Asks the library to begin nothing new, and ends its own waits, also in data calls on the migration's devices: for a data fd
 /// that is not ready, and for the reset of a device that failed. They end within about 100 ms. A request in the kernel is never
 /// interrupted; the resets of vfiomig_migration_abort() and vfiomig_device_reset() are the way out, and wait as ever. It lasts
-/// until abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+/// until abort returns. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
 ///
 /// Threads: any. Blocks: never. Since: 0.1
 ///
@@ -330,8 +333,16 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
 /// guest. `to` is one of VFIOMIG_ABORT_TO_*. A device that cannot be brought back is named by the error, and abort may be called
 /// again after the caller has reset it: the library resets no device that holds a guest's state.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING), DEVICE, PROTOCOL, UNSUPPORTED (no reset). Threads: whole. Blocks:
-/// in the kernel. Since: 0.1
+/// Once HALTED was begun the guest may run at the destination, and only the caller knows. Then `flags` must have
+/// VFIOMIG_ABORT_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. That lasts beyond the migration: after it was freed
+/// vfiomig_group_resume() is refused too, until a save migration of the group, a new one that has done nothing or another, is aborted
+/// with the flag, or the devices were loaded. The flag is legal at any time.
+///
+/// Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
+/// during it does not outlive it.
+///
+/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE, PROTOCOL, UNSUPPORTED (no
+/// reset), ARGUMENT (-ENODEV: a device was freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `m` is NULL or a live handle; `errp` is NULL or valid.
@@ -339,15 +350,21 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
 pub unsafe extern "C" fn vfiomig_migration_abort(
     m: *mut vfiomig_migration,
     to: u32,
+    flags: u32,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     let body = |migration: &Migration| {
-        migration.abort(match to {
+        let to = match to {
             VFIOMIG_ABORT_TO_RUNNING => AbortTo::Running,
             VFIOMIG_ABORT_TO_STOP => AbortTo::Stop,
             VFIOMIG_ABORT_TO_AS_IT_WAS => AbortTo::AsItWas,
             other => return Err(Error::argument(format!("to: {other} is none of VFIOMIG_ABORT_TO_*"))),
-        })
+        };
+        match flags {
+            0 => migration.abort(to),
+            VFIOMIG_ABORT_NO_SECOND_GUEST => migration.abort_without_second_guest(to),
+            _ => Err(Error::argument(format!("flags: {flags:#x} has unknown bits"))),
+        }
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_migration_abort", m, errp, body) }

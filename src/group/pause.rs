@@ -47,6 +47,9 @@ impl Group {
         if let Some(done) = underway.as_ref().and_then(|underway| underway.instead(&mut inner, rest, half)) {
             return done;
         }
+        if rest == Rest::Running && inner.members.iter().any(|member| member.device.is_handed_over()) {
+            return Err(Error::order(format!("{what} is refused: {HANDED_OVER}")));
+        }
         let loading = |member: &&Member| member.device.state() == State::Resuming && !is_loaded(&member.device);
         if let Some(loading) = inner.members.iter().find(loading) {
             return Err(Error::order(format!("{what} is refused: {} is loading", loading.device.name())));
@@ -64,6 +67,10 @@ impl Group {
         verdict(what, &outcomes)
     }
 }
+
+/// Why the guest is not let run.
+pub(crate) const HANDED_OVER: &str = "a save was HALTED, so the guest may run elsewhere. If no second guest runs, say so: abort a save \
+    migration of the group, that one or a new one, with VFIOMIG_ABORT_NO_SECOND_GUEST";
 
 /// A migration of the group, as far as a pause or a resume concerns it.
 pub(crate) trait Underway: Send + Sync {

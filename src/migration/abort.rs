@@ -7,10 +7,10 @@ use super::{Migration, Run};
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::error::{Action, DeviceResult, Error, Result};
-use crate::group::Inner;
-use crate::group::pause::Barrier;
+use crate::group::pause::{Barrier, HANDED_OVER};
 use crate::group::plan::{Rest, STEPS};
 use crate::group::step::{Outcome, results, verdict};
+use crate::group::{Inner, Member};
 use crate::log::log;
 use crate::workers;
 use std::time::Instant;
@@ -22,27 +22,55 @@ pub enum AbortTo {
     Running,
     /// STOP.
     Stop,
-    /// Where each was before the migration.
+    /// To what the VM is now: RUNNING, or STOP if it was paused, before the migration or in it.
     AsItWas,
 }
 
 impl Migration {
     /// Brings the devices back; the migration is IDLE again, and may begin anew. *whole; blocks in the kernel.*
     ///
-    /// Save: sessions end, what was sent is void. vCPUs stay stopped until it returns. Load: devices that were touched are reset;
-    /// refused once all run. A device that cannot be brought back is named by the error, and abort may be called again, after
-    /// a reset of it by the caller: the library resets no device that holds a guest's state.
+    /// Save: sessions end, what was sent is void; refused once HALTED was begun, see
+    /// [`abort_without_second_guest`](Self::abort_without_second_guest). vCPUs stay stopped until it returns. Load: devices that were
+    /// touched are reset; refused once all run. A device that cannot be brought back is named by the error, and abort may be called
+    /// again, after a reset of it by the caller: the library resets no device that holds a guest's state.
+    ///
+    /// What waits for a device of the migration in other threads is canceled; a cancel during an abort does not outlive it.
     pub fn abort(&self, to: AbortTo) -> Result<()> {
+        self.abort_with(to, false)
+    }
+
+    /// As [`abort`](Self::abort), with the caller's word that the guest runs nowhere else and will not: also after HALTED, from where
+    /// only the caller knows what the destination did.
+    pub fn abort_without_second_guest(&self, to: AbortTo) -> Result<()> {
+        self.abort_with(to, true)
+    }
+
+    fn abort_with(&self, to: AbortTo, no_second_guest: bool) -> Result<()> {
         let (mut inner, mut run) = self.enter_for_abort()?;
         if self.direction() == Direction::Load && self.phase() == Phase::LoadRunning {
             return Err(Error::order("abort is refused: the devices run, a reset would destroy the guest"));
         }
+        let twice =
+            |(member, rest): (&Member, &Option<Rest>)| member.device.is_handed_over() && *rest == Some(Rest::Running);
+        if no_second_guest {
+            inner.members.iter().for_each(|member| member.device.hand_over(false));
+        } else if run.halted || inner.members.iter().zip(&run.rests(to)).any(twice) {
+            return Err(Error::order(format!("abort is refused: {HANDED_OVER}")));
+        }
+        // Data calls of other threads that wait for their device end by it, so that the device can be had. Only the caller's own wish
+        // is over when they have: what is asked for meanwhile was asked of what is over, too.
+        self.cancel.ask();
+        let told = self.bring_back(&mut inner, &mut run, to);
         self.cancel.clear();
+        told
+    }
+
+    fn bring_back(&self, inner: &mut Inner, run: &mut Run, to: AbortTo) -> Result<()> {
         let begun = Instant::now();
         let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && run.error.is_none();
         let lost = match self.direction() {
-            Direction::Save => look_again(&mut inner),
-            Direction::Load => reset_touched(&mut inner, &mut run),
+            Direction::Save => look_again(inner),
+            Direction::Load => reset_touched(inner, run),
         };
         // Also one that had reached its END: what comes next is another.
         inner.members.iter().for_each(|member| member.device.void_stream());
@@ -68,19 +96,20 @@ impl Migration {
         }
         run.partial = None;
         run.entered = Phase::Idle;
+        run.halted = false;
         match told {
             Ok(()) => {
                 run.error = None;
                 self.course.count_sessions();
                 run.touched.iter_mut().for_each(|touched| *touched = false);
-                self.set_phase(&mut inner, Phase::Idle);
+                self.set_phase(inner, Phase::Idle);
                 log!(Info, "migration: aborted in {:?}", begun.elapsed());
                 Ok(())
             }
             Err(error) => {
                 log!(Error, "{error}");
                 run.error.get_or_insert_with(|| error.clone());
-                self.set_phase(&mut inner, Phase::Failed);
+                self.set_phase(inner, Phase::Failed);
                 Err(error)
             }
         }

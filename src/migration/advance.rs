@@ -152,6 +152,10 @@ impl Course {
         if LAST.contains(&phase) {
             self.cancel.close()?;
         }
+        if phase == Phase::SaveHalted {
+            run.halted = true;
+            inner.members.iter().for_each(|member| member.device.hand_over(true));
+        }
         let mut notes = Vec::new();
         if first && run.entered == Phase::Idle {
             run.recorder.restart(begun);

@@ -58,6 +58,8 @@ struct Run {
     error: Option<Error>,
     /// Where each device was before anything was begun.
     origin: Vec<State>,
+    /// Save: the last phase was begun in this attempt.
+    halted: bool,
     /// Load: something was asked of the device since, so its former state is lost.
     touched: Vec<bool>,
     /// Trackers that the migration has started.
@@ -102,6 +104,7 @@ impl Migration {
             entered: Phase::Idle,
             partial: None,
             error: None,
+            halted: false,
             touched: vec![false; origin.len()],
             origin,
             tracking: Vec::new(),

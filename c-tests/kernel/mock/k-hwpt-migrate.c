@@ -247,7 +247,7 @@ static void given_up(void)
 	ADVANCE(&from, VFIOMIG_SAVE_STOP_COPY);
 	write_kept(KEPT);
 	FAILS(vfiomig_tracker_stop(guest.t, ERR), ORDER, 0);
-	OK(vfiomig_migration_abort(from.migration, VFIOMIG_ABORT_TO_RUNNING, ERR));
+	OK(vfiomig_migration_abort(from.migration, VFIOMIG_ABORT_TO_RUNNING, 0, ERR));
 	vm_end(&from);
 	check_tracker(false);
 	for (int i = 0; i < from.count; i++)

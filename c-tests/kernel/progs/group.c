@@ -242,7 +242,7 @@ void vm_load(struct vm *vm, struct vm_streams *s)
 	ADVANCE(vm, VFIOMIG_LOAD_P2P_GRACE);
 	ADVANCE(vm, VFIOMIG_LOAD_RUNNING);
 	ALL_IN(vm, VFIOMIG_STATE_RUNNING);
-	FAILS(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, ERR), ORDER, 0);
+	FAILS(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, 0, ERR), ORDER, 0);
 	vm_end(vm);
 }
 

@@ -98,8 +98,9 @@ static bool fail(struct vm *vm, uint32_t direction, const struct step *steps, in
 	FAILS(vfiomig_migration_save_iterate(vm->migration, 1, 1, NULL, 0, vm_put, &streams, NULL, 0, ERR), DEVICE,
 	      EIO);
 
+	const uint32_t word = step->phase == VFIOMIG_SAVE_HALTED ? VFIOMIG_ABORT_NO_SECOND_GUEST : 0;
 	if (direction == VFIOMIG_DIRECTION_SAVE && error) {
-		FAILS(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, ERR), ORDER, 0);
+		FAILS(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, word, ERR), ORDER, 0);
 		CHECK(strstr(vfiomig_error_message(lab_error()), t->device.name));
 		for (int i = 0; i < vm->count; i++)
 			STATE_IS(&vm->device[i].t,
@@ -107,7 +108,7 @@ static bool fail(struct vm *vm, uint32_t direction, const struct step *steps, in
 		/* Only the caller may give the device's state up. */
 		OK(vfiomig_device_reset(t->d, ERR));
 	}
-	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, ERR));
+	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, word, ERR));
 	PHASE_IS(vm, VFIOMIG_PHASE_IDLE);
 	ALL_IN(vm, VFIOMIG_STATE_RUNNING);
 	vm_end(vm);

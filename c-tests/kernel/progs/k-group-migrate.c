@@ -75,7 +75,7 @@ static void pause_in_precopy(struct vm *vm)
 	for (int i = 0; i < vm->count; i++)
 		if (streams.length[i])
 			FAILS(vfiomig_device_read(vm->device[i].d, &byte, 1, &flags, ERR), STALE, ESTALE);
-	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, ERR));
+	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, 0, ERR));
 	vm_end(vm);
 	for (int i = 0; i < vm->count; i++) {
 		OK(vfiomig_device_start_stream(vm->device[i].d, ERR));
@@ -113,7 +113,8 @@ static void paused(struct vm *from, struct vm *to)
 			CHECK_EQ(vfiomig_device_get_state(from->device[i].d), VFIOMIG_STATE_STOP);
 	ADVANCE(from, VFIOMIG_SAVE_STOP_COPY);
 	vm_save_rest(from, &streams);
-	OK(vfiomig_migration_abort(from->migration, VFIOMIG_ABORT_TO_AS_IT_WAS, ERR));
+	FAILS(vfiomig_migration_abort(from->migration, VFIOMIG_ABORT_TO_AS_IT_WAS, 0, ERR), ORDER, 0);
+	OK(vfiomig_migration_abort(from->migration, VFIOMIG_ABORT_TO_AS_IT_WAS, VFIOMIG_ABORT_NO_SECOND_GUEST, ERR));
 	ALL_IN(from, VFIOMIG_STATE_STOP);
 	vm_end(from);
 	vm_load(to, &streams);

@@ -64,7 +64,8 @@ static void aborted(struct vm *vm)
 	}
 	if (below(3) == 0)
 		vfiomig_migration_cancel(vm->migration);
-	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, ERR));
+	/* It may have been HALTED. */
+	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_NO_SECOND_GUEST, ERR));
 	PHASE_IS(vm, VFIOMIG_PHASE_IDLE);
 	vm_end(vm);
 	ALL_IN(vm, VFIOMIG_STATE_RUNNING);
