@@ -57,6 +57,19 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Initial data that came after the guest was stopped, for one that reports REINIT (C9). *whole.*
+    pub(crate) fn late_initial_data(&self) -> Result<Option<u64>> {
+        let mut inner = self.enter_whole()?;
+        let reports = self.info().caps & super::cap::REINIT != 0;
+        if !reports || !self.state().is_precopy() || inner.session.is_none() {
+            return Ok(None);
+        }
+        let figures = inner.update_figures(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
+        Ok(figures.initial_bytes.filter(|&bytes| bytes > 0))
+    }
+}
+
 impl Inner {
     /// An estimate that is optional, and that some drivers cannot give now (mlx5 says ENOTCONN): then it is unknown, unless the
     /// device is not well at all.

@@ -2,6 +2,7 @@
 
 use super::course::Course;
 use super::load::say_not_validated;
+use super::save::say_late_initial_data;
 use super::sequence::{self, Part, Phase};
 use super::{Migration, Partial, Run};
 use crate::device::{Device, OnFailure};
@@ -186,6 +187,9 @@ impl Course {
         say_not_validated(phase, &parts, &mut outcomes);
         if phase == Phase::SaveHalted {
             self.end_sessions(chosen);
+        }
+        if phase == Phase::SaveP2pGrace && !outcomes.iter().any(Outcome::failed) {
+            say_late_initial_data(inner, &wanted, &mut outcomes);
         }
         self.judge(inner, run, phase, begun, outcomes, notes)?;
         let done: Vec<bool> = done.iter().zip(chosen).map(|(done, chosen)| *done || *chosen).collect();

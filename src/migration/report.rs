@@ -53,9 +53,10 @@ fn write_device(f: &mut fmt::Formatter<'_>, device: &DeviceResult) -> fmt::Resul
     let state = |number| State::from_number(number).map_or("?", State::name);
     let DeviceResult { device: name, errno, from, to, found, action, duration, message } = device;
     if *errno == 0 && from == to {
-        return writeln!(f, "    {name:<16} stays in {}", state(*from));
+        write!(f, "    {name:<16} stays in {}", state(*from))?;
+    } else {
+        write!(f, "    {name:<16} {} -> {} in {duration:.3?}", state(*from), state(*to))?;
     }
-    write!(f, "    {name:<16} {} -> {} in {duration:.3?}", state(*from), state(*to))?;
     if *errno != 0 {
         write!(f, ", errno {errno}, found in {}", state(*found))?;
     }

@@ -4,8 +4,30 @@ use super::Run;
 use super::sequence::Phase;
 use crate::error::{Error, Result};
 use crate::group::Inner;
+use crate::group::step::Outcome;
 use crate::log::log;
+use crate::workers;
 use std::sync::Arc;
+
+/// C9: the decision to stop was made before vCPUs stopped, and a device may have begun again with initial data since. Whoever wants
+/// to know looks at `ready` once more; that a size could not be read is no reason to stop here.
+pub(super) fn say_late_initial_data(inner: &Inner, wanted: &[bool], outcomes: &mut [Outcome]) {
+    let any_thread: Vec<bool> = inner.members.iter().map(|member| member.device.any_thread()).collect();
+    let looks = workers::run(inner.max_workers, &any_thread, |i| {
+        let member = inner.members.get(i).filter(|_| wanted.get(i).copied().unwrap_or(false))?;
+        Some(member.device.late_initial_data())
+    });
+    for (look, outcome) in looks.into_iter().zip(outcomes) {
+        match look {
+            None | Some(Ok(None)) => {}
+            Some(Ok(Some(bytes))) => {
+                outcome.result.message =
+                    format!("not ready: {bytes} bytes of initial data are left, or are new (REINIT)");
+            }
+            Some(Err(error)) => outcome.result.message = error.to_string(),
+        }
+    }
+}
 
 impl Run {
     /// Starts every tracker of the group, or none.
