@@ -14,7 +14,7 @@ use crate::cancel::Cancel;
 use crate::dialect::probe::{Found, probe};
 use crate::dialect::{Caps, Cursor, Dialect, Kind, Reason, State};
 use crate::error::{Error, Result};
-use crate::gate::{Denied, Gate, Level, Pass, this_thread, within};
+use crate::gate::{Denied, Driver, Gate, Level, Pass, this_thread, within};
 use crate::log::log;
 use crate::transport::signals::Blocked;
 use crate::transport::{RegionInfo, Transport};
@@ -26,8 +26,8 @@ pub use cache::{UNKNOWN, cap};
 pub use pending::Pending;
 use session::Session;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 pub use transition::OnFailure;
 
 /// Longest name in bytes.
@@ -191,6 +191,21 @@ impl Device {
         }
     }
 
+    /// It is in a group: whether a call on that is in progress.
+    pub(crate) fn join(&self, group: Weak<dyn Driver>) {
+        *self.cache.driver.lock() = Some(group);
+    }
+
+    fn check_not_driven(&self) -> Result<()> {
+        let driver = self.cache.driver.lock().as_ref().and_then(Weak::upgrade);
+        match driver {
+            Some(driver) if driver.calls_me() => {
+                Err(self.named(Error::reentry("called from a callback of a call on its group or migration")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// From now on a cancel of this migration ends what the device waits for by itself.
     pub(crate) fn follow(&self, cancel: &Arc<Cancel>) {
         self.cache.cancel.follow(cancel);
@@ -204,6 +219,11 @@ impl Device {
     /// Whether to let it run may be to run a second guest. Lasts until it is reset, loaded, or let run all the same.
     pub(crate) fn is_handed_over(&self) -> bool {
         self.cache.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// A reset has left it in RESUMING, with nothing in it: a load may begin there.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.cache.emptied.load(Ordering::Relaxed)
     }
 
     /// The name given in the options.
@@ -250,8 +270,10 @@ impl Device {
 
     /// Probes again after a reset or a new realisation done by others. *whole.*
     ///
-    /// The state is read. A session that the device left is over; its stream is void.
+    /// The state is read. A session that the device left is over; its stream is void. EDEADLK as for
+    /// [`set_state`](Self::set_state).
     pub fn reprobe(&self) -> Result<()> {
+        self.check_not_driven()?;
         let mut inner = self.enter_whole()?;
         let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
             .map_err(|error| self.named(error))?;

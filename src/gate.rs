@@ -109,6 +109,18 @@ impl<T> Slot<T> {
     }
 }
 
+/// Whose calls a device must not be moved beside.
+pub(crate) trait Driver: Send + Sync {
+    /// A call is in progress that ends only behind the calling thread's: what comes now comes from a callback of it.
+    fn calls_me(&self) -> bool;
+}
+
+impl<T: Send> Driver for Gate<T> {
+    fn calls_me(&self) -> bool {
+        self.slot.lock().owner.is_some_and(|owner| deadlock::is_mine(self.id, owner))
+    }
+}
+
 impl<T> Gate<T> {
     pub fn new(level: Level, value: T) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(1);

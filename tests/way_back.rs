@@ -7,7 +7,7 @@
 mod rig;
 
 use rig::{Rig, Stream, caps, kind, kinds};
-use simdev::{Access, Config, Effect, Fault};
+use simdev::{Access, BadEnd, Config, Effect, Fault, Habits, ResetLeaves};
 use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::OnFailure;
@@ -459,4 +459,192 @@ fn a_cancel_during_an_abort_does_not_outlive_it() {
     save.cancel();
     assert_eq!(save.abort(AbortTo::Running).unwrap_err().kind(), Failure::Order);
     assert_eq!(save.advance(Phase::SavePrecopy).unwrap_err().kind(), Failure::Canceled);
+}
+
+/// A server that keeps the migration state over a reset, or refuses one in STOP.
+fn with_reset(config: &Config, reset_leaves: ResetLeaves) -> Config {
+    Config { habits: Habits { reset_leaves, ..config.habits }, ..config.clone() }
+}
+
+/// What a device says when RESUMING is left with a stream that was cut.
+fn cut_is(config: Config, cut: BadEnd) -> Config {
+    Config { habits: Habits { cut, ..config.habits }, ..config }
+}
+
+/// reports f06: the guest resets a device during a save, the answer is 0, and the device stays where it is, with nothing sent.
+#[test]
+fn a_reset_that_keeps_the_state_voids_the_stream_at_once() {
+    for config in kinds() {
+        for phase in [Phase::SavePrecopy, Phase::SaveP2pGrace] {
+            let source = Rig::source(&[with_reset(&config, ResetLeaves::SameIfAwake), both()], 0);
+            source.allow_abort();
+            let save = source.save();
+            save.advance(phase).unwrap();
+            let at = source.states()[0];
+            let told = source.devices[0].reset();
+            assert_eq!((source.fakes[0].resets(), source.states()[0]), (1, at), "{config:?}");
+            if at.session().is_none() {
+                // Nothing was sent that could be void; the guest wanted it so.
+                assert_eq!(told.is_ok(), at == State::Running, "{config:?}: {told:?}");
+                save.advance(Phase::SaveStopCopy).unwrap();
+                save.abort(AbortTo::Running).unwrap();
+                continue;
+            }
+            let failure = told.unwrap_err();
+            assert!(failure.to_string().contains(&format!("after the reset the device is in {at}")), "{failure}");
+            assert!(failure.to_string().contains("can be asked for RUNNING"), "{failure}");
+            let next = if phase == Phase::SavePrecopy { Phase::SaveP2pGrace } else { Phase::SaveStopCopy };
+            let failure = save.advance(next).unwrap_err();
+            assert_eq!((failure.kind(), save.phase()), (Failure::Stale, Phase::Failed), "{config:?}: {failure}");
+            assert!(failure.to_string().contains("d0"), "{failure}");
+            save.abort(AbortTo::Running).unwrap();
+            assert_eq!(source.states(), [State::Running; 2]);
+            source.save_all(&save).unwrap();
+        }
+    }
+}
+
+/// reports f06, and servers that refuse a reset in STOP and STOP_COPY: an abort of a load leads out all the same, and a new one
+/// begins.
+#[test]
+fn a_load_is_aborted_where_a_reset_is_refused_or_keeps_the_state() {
+    let source = Rig::source(&kinds(), 0);
+    let streams = source.save_all(&source.save()).unwrap();
+    // With nothing in it RESUMING is left, or the device breaks, which a reset ends.
+    let servers = [
+        (ResetLeaves::RunningIfAwake, BadEnd::AsConfigured),
+        (ResetLeaves::SameIfAwake, BadEnd::Accepted),
+        (ResetLeaves::SameIfAwake, BadEnd::AsConfigured),
+    ];
+    for (leaves, cut) in servers {
+        for last in [Phase::LoadResuming, Phase::LoadLoaded, Phase::LoadP2pGrace] {
+            for to in [AbortTo::Running, AbortTo::Stop] {
+                let configs: Vec<Config> =
+                    kinds().iter().map(|config| with_reset(config, leaves)).map(|c| cut_is(c, cut)).collect();
+                let target = Rig::target(&configs, 0);
+                let load = target.load();
+                load.advance(Phase::LoadResuming).unwrap();
+                if last == Phase::LoadResuming {
+                    for (device, stream) in target.devices.iter().zip(&streams) {
+                        device.write(&stream.parts[0].0, stream.parts[0].1).unwrap();
+                    }
+                } else {
+                    target.write_all(&streams).unwrap();
+                    load.advance(last).unwrap();
+                }
+                let what = format!("{leaves:?} {cut:?} {last} {to:?}");
+                load.abort(to).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(target.fakes.iter().all(|fake| fake.resets() > 0), "{what}");
+                let expected = if to == AbortTo::Running { State::Running } else { State::Stop };
+                assert!(target.states().iter().all(|&state| state == expected), "{what}: {:?}", target.states());
+                assert_eq!(load.phase(), Phase::Idle, "{what}");
+                drop(load);
+                let load = target.load();
+                target.load_all(&load, &streams).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)), "{what}");
+                // That RESUMING was left with nothing in it is what was asked for.
+                let wrong = |fake: &simdev::Device| fake.violations().iter().any(|v| v.rule != "N2");
+                assert!(!target.fakes.iter().any(wrong), "{what}");
+            }
+        }
+    }
+}
+
+/// reports f06: by device calls alone, behind a reset that was done there is a way out of RESUMING; without one there is none.
+#[test]
+fn resuming_is_left_behind_a_reset_that_was_done() {
+    let habits = Habits { reset_leaves: ResetLeaves::SameIfAwake, cut: BadEnd::Accepted, ..Habits::PLAIN };
+    let rig = Rig::target(&[Config { habits, ..both() }], 0);
+    let device = &rig.devices[0];
+    device.set_state(State::Resuming, OnFailure::Keep, false).unwrap();
+    device.write(&[0; 10], false).unwrap();
+    let refused = device.set_state(State::Stop, OnFailure::Keep, true).unwrap_err();
+    assert_eq!(refused.kind(), Failure::Order);
+    let failure = device.reset().unwrap_err();
+    assert_eq!(failure.kind(), Failure::Protocol);
+    for part in ["is in RESUMING, not in RUNNING", "what it was loaded with is gone", "STOP"] {
+        assert!(failure.to_string().contains(part), "{failure}");
+    }
+    assert_eq!(device.write(&[0; 10], false).unwrap_err().kind(), Failure::Stale);
+    device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
+    // Where the reset is refused it says so.
+    let failure = device.reset().unwrap_err();
+    assert_eq!((failure.kind(), failure.errno()), (Failure::Unsupported, libc::EINVAL));
+    assert!(
+        failure.to_string().contains("refused in STOP") && failure.to_string().contains("while it runs"),
+        "{failure}"
+    );
+    device.set_state(State::Running, OnFailure::Keep, false).unwrap();
+    device.reset().unwrap();
+}
+
+/// newcomer 15: nobody moves a device under a call that counts on where it is.
+#[test]
+fn no_device_is_moved_from_a_callback_of_its_migration() {
+    for max_workers in [1, 0] {
+        let source = Rig::source(&kinds(), max_workers);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        let mut told = Vec::new();
+        save.save_iterate(PLENTY, &[], &mut |_| {
+            for device in &source.devices {
+                let calls =
+                    [device.set_state(State::Running, OnFailure::Keep, false), device.reset(), device.reprobe()];
+                told.extend(calls.map(|call| call.unwrap_err().errno()));
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert!(!told.is_empty() && told.iter().all(|&errno| errno == libc::EDEADLK), "{told:?}");
+        assert!(source.fakes.iter().all(|fake| fake.resets() == 0));
+        // A harvest in a moment without DMA counts on it too.
+        save.abort(AbortTo::Running).unwrap();
+        source.group.pause().unwrap();
+        let device = &source.devices[0];
+        let refused =
+            source.group.without_dma(|| device.set_state(State::Running, OnFailure::Keep, false).unwrap_err());
+        assert_eq!(refused.unwrap().errno(), libc::EDEADLK);
+        // Outside of calls it is the caller's.
+        device.set_state(State::Running, OnFailure::Keep, false).unwrap();
+        drop(save);
+        source.group.resume().unwrap();
+        drop(source.group);
+        device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
+    }
+}
+
+/// The decision to stop was made while vCPUs ran: a device that has begun again with initial data since says so in P2P_GRACE.
+#[test]
+fn new_initial_data_is_seen_once_more_in_p2p_grace() {
+    for config in kinds().into_iter().filter(|config| kind(config) == Kind::V2 && caps(config).pre_copy) {
+        let source = Rig::source(&[Config { opt_in: true, ..config }, both()], 0);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        round(&save).unwrap();
+        assert!(save.pending_exact().unwrap().ready);
+        source.fakes[0].reinit();
+        assert!(save.pending().ready, "nobody has asked since");
+        save.advance(Phase::SaveP2pGrace).unwrap();
+        let pending = save.pending();
+        assert!(!pending.ready && pending.reinit_count == 1, "{pending:?}");
+        let text = save.report().unwrap().to_string();
+        assert!(text.contains("bytes of initial data are left"), "{text}");
+        // It is the caller's choice: it costs downtime, not data.
+        save.advance(Phase::SaveStopCopy).unwrap();
+        save.save_complete(&[], &mut |_| Ok(())).unwrap();
+        source.harvest();
+        save.advance(Phase::SaveHalted).unwrap();
+        // Where the question fails the answer is in the report, and nothing else fails.
+        save.abort_without_second_guest(AbortTo::Running).unwrap();
+        save.advance(Phase::SavePrecopy).unwrap();
+        round(&save).unwrap();
+        let asked = source.fakes[0].count(Access::PrecopyInfo);
+        source.fakes[0].inject(Fault::at(Access::PrecopyInfo, asked, Effect::Errno(libc::ENOMEM)));
+        save.advance(Phase::SaveP2pGrace).unwrap();
+        let text = save.report().unwrap().to_string();
+        assert!(text.contains("reading sizes failed"), "{text}");
+        save.advance(Phase::SaveStopCopy).unwrap();
+    }
 }

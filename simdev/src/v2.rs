@@ -95,6 +95,11 @@ impl Sessions {
     /// A reset.
     pub fn forget(&mut self) {
         self.partial.clear();
+        // Where the state stays, the session does, with nothing in it.
+        if let Some(session) = &mut self.live {
+            session.record.clear();
+            (session.position, session.refused) = (0, false);
+        }
     }
 
     /// The device makes its data anew in each state.

@@ -4,6 +4,8 @@ use crate::cancel::Follower;
 use crate::dialect::probe::Found;
 use crate::dialect::{Kind, Reason, State};
 use parking_lot::Mutex;
+use crate::gate::Driver;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// `VFIOMIG_UNKNOWN`.
@@ -32,7 +34,6 @@ impl Figure {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct Cache {
     state: AtomicU32,
     /// Requests that can change the state: odd while one is in the kernel.
@@ -61,6 +62,10 @@ pub(super) struct Cache {
     pub pending_cached: AtomicBool,
     /// A save of it was HALTED: the guest whose state it holds may run elsewhere.
     pub handed_over: AtomicBool,
+    /// A reset has left it in RESUMING, and no session was opened since: what it was loaded with is gone.
+    pub emptied: AtomicBool,
+    /// The group that the device is in.
+    pub driver: Mutex<Option<Weak<dyn Driver>>>,
     /// Whether the device's migration was canceled; looked at only while something is waited for.
     pub cancel: Follower,
 }
@@ -110,6 +115,8 @@ impl Cache {
             broken: AtomicBool::new(false),
             pending_cached: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
+            emptied: AtomicBool::new(false),
+            driver: Mutex::new(None),
             cancel: Follower::default(),
         }
     }
@@ -152,6 +159,9 @@ impl Cache {
         // Reset, loaded or started by the caller itself, it holds that guest no more, or the caller has decided.
         if !matches!(state, State::Stop | State::StopCopy) {
             self.handed_over.store(false, Ordering::Relaxed);
+        }
+        if state != State::Resuming {
+            self.emptied.store(false, Ordering::Relaxed);
         }
         self.state.store(state.number(), Ordering::Release);
     }

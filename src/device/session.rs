@@ -44,6 +44,7 @@ impl Inner {
             lent: None,
             counts_down: false,
         });
+        cache.emptied.store(false, Ordering::Relaxed);
         cache.session.fetch_add(1, Ordering::Relaxed);
         match direction {
             Direction::Save => cache.saved_bytes.store(0, Ordering::Relaxed),

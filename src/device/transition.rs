@@ -11,6 +11,7 @@ use crate::dialect::registers::Fault;
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
 use crate::error::{Action, DeviceResult, Errno, Error, Kind, Result};
 use crate::log::log;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a reset that answers EAGAIN is tried again (the kernel only tries to lock), and the longest pause between.
@@ -48,7 +49,15 @@ impl Device {
     /// `raw` also takes arcs that the table calls never used. Success without a request if the device is there already.
     /// STALE if the device is found in another state than the last known one: somebody else changed it, nothing was
     /// requested, and the next call starts from the state found.
+    ///
+    /// EDEADLK from a callback of a call on the device's group or on a migration of it: that call counts on where devices stand.
     pub fn set_state(&self, to: State, on_failure: OnFailure, raw: bool) -> Result<()> {
+        self.check_not_driven()?;
+        self.change_state(to, on_failure, raw)
+    }
+
+    /// As [`set_state`](Self::set_state), for the call on the group itself.
+    pub(crate) fn change_state(&self, to: State, on_failure: OnFailure, raw: bool) -> Result<()> {
         let mut inner = self.enter_whole()?;
         let from = inner.check_request(&self.cache, to, raw).map_err(|error| self.named(error))?;
         if from == to {
@@ -74,7 +83,15 @@ impl Device {
     /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
     ///
     /// It is the way out, of a canceled migration too, so no cancel ends its patience.
+    ///
+    /// EDEADLK as for [`set_state`](Self::set_state).
     pub fn reset(&self) -> Result<()> {
+        self.check_not_driven()?;
+        self.reset_now()
+    }
+
+    /// As [`reset`](Self::reset), for the call on the group itself.
+    pub(crate) fn reset_now(&self) -> Result<()> {
         let mut inner = self.enter_whole()?;
         inner
             .reset(&self.cache, &self.name, &Follower::default())
@@ -155,7 +172,7 @@ impl Inner {
             Answer::Refused => return Err(Error::order(refusal(caps.has(to), from, to))),
         }
         if from == State::Resuming {
-            self.check_leaving_resuming()?;
+            self.check_leaving_resuming(cache)?;
         }
         Ok(from)
     }
@@ -178,13 +195,15 @@ impl Inner {
     }
 
     /// F7, and F6 with mtty's trap: after a refused write the driver may count the bytes and accept the stream.
-    fn check_leaving_resuming(&self) -> Result<()> {
+    fn check_leaving_resuming(&self, cache: &Cache) -> Result<()> {
         match &self.session {
             Some(session) if session.broken => {
                 Err(Error::order("the device refused a part of the stream: only a reset leaves RESUMING"))
             }
             Some(session) if session.complete => Ok(()),
             Some(_) => Err(Error::order("leaving RESUMING needs finish first: the stream may be incomplete")),
+            // V2-9 keeps what is loaded from being taken for whole; here nothing is.
+            None if cache.emptied.load(Ordering::Relaxed) => Ok(()),
             None => Err(Error::order("RESUMING without a data fd: only a reset leaves it")),
         }
     }
@@ -285,7 +304,7 @@ impl Inner {
     /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
     fn reset(&mut self, cache: &Cache, name: &str, cancel: &Follower) -> std::result::Result<State, ResetFailed> {
         let _moving = cache.moving();
-        self.try_reset(cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
+        self.try_reset(cache.state(), cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
         self.end_session(cache);
         self.unread_since = None;
         if self.dialect.is_err() {
@@ -296,16 +315,17 @@ impl Inner {
             ResetFailed { done: true, found: None, error }
         })?;
         cache.set_state(state);
+        cache.emptied.store(state == State::Resuming, Ordering::Relaxed);
         log!(Info, "{name}: reset, now {state}");
         if state == State::Running {
             Ok(state)
         } else {
-            let error = Error::protocol(format!("after the reset the device is in {state}, not in RUNNING"));
-            Err(ResetFailed { done: true, found: Some(state), error })
+            let text = format!("after the reset the device is in {state}, not in RUNNING: {}", after_reset(state));
+            Err(ResetFailed { done: true, found: Some(state), error: Error::protocol(text) })
         }
     }
 
-    fn try_reset(&self, cancel: &Follower) -> Result<()> {
+    fn try_reset(&self, at: State, cancel: &Follower) -> Result<()> {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -317,6 +337,13 @@ impl Inner {
                 Err(errno) if errno.get() == libc::EAGAIN && begun.elapsed() < RESET_PATIENCE => {
                     std::thread::sleep(pause);
                     pause = pause.saturating_mul(2).min(RESET_PAUSE_MAX);
+                }
+                Err(errno) if errno.get() == libc::EINVAL && matches!(at, State::Stop | State::StopCopy) => {
+                    return Err(Error::new(
+                        Kind::Unsupported,
+                        errno.get(),
+                        format!("the reset was refused in {at}: {errno}; the device has none, or only while it runs"),
+                    ));
                 }
                 Err(errno) if errno.means_absent() => {
                     return Err(Error::new(
@@ -390,6 +417,20 @@ impl Inner {
             message: message.clone(),
         };
         Error::device(errno, message).with_result(result)
+    }
+}
+
+/// What is left to do where a reset was done and the migration state stayed, as newer libvfio-user servers have it.
+fn after_reset(state: State) -> &'static str {
+    match state {
+        State::Resuming => {
+            "what it was loaded with is gone; it can be asked for STOP, behind which a new load may begin, or RUNNING"
+        }
+        State::PreCopy | State::PreCopyP2p | State::StopCopy => {
+            "what was sent of its stream is void; it can be asked for RUNNING, and a new stream begins from there"
+        }
+        State::Error => "it may not be usable any more",
+        _ => "it can be asked for RUNNING",
     }
 }
 

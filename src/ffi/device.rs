@@ -403,9 +403,9 @@ pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u
 /// Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
 /// request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
 /// VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
-/// says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first.
+/// says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first, unless a reset has left the device there.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
+/// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (-EDEADLK: from a callback of its own, of its group or of its migration), ORDER (refused before the kernel saw it; nothing was done), STALE (others
 /// changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
 /// kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
 /// table says. Threads: whole. Blocks: in the
@@ -449,7 +449,11 @@ fn read_on_failure(value: u32) -> Result<OnFailure> {
 /// Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
 /// RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
 ///
-/// Returns: 0 or -errno. Errors: UNSUPPORTED (no reset), DEVICE (the kernel's errno), PROTOCOL (not RUNNING afterwards).
+/// Device servers may refuse it in STOP and STOP_COPY (UNSUPPORTED, EINVAL), or do it and stay in the state they were in (PROTOCOL):
+/// the text says from where it is what can be asked for. RESUMING may then be left by set_state, for nothing is in it.
+///
+/// Returns: 0 or -errno. Errors: UNSUPPORTED (no reset, or none in this state), DEVICE (the kernel's errno), PROTOCOL (not RUNNING
+/// afterwards), BUSY (-EDEADLK: as for vfiomig_device_set_state()).
 /// States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
@@ -462,7 +466,7 @@ pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut
 
 /// Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
 ///
-/// Returns: 0 or -errno. Errors: DEVICE, PROTOCOL. States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno. Errors: DEVICE, PROTOCOL, BUSY (-EDEADLK: as for vfiomig_device_set_state()). States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `errp` is NULL or valid.

@@ -5,10 +5,10 @@ use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{DeviceResult, Error, Result};
-use crate::gate::{Gate, Level, Pass};
+use crate::gate::{Driver, Gate, Level, Pass};
 use crate::log::log;
 use parking_lot::RwLock;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How a group works.
@@ -26,7 +26,7 @@ pub struct Options {
 /// [`harvest`](Self::harvest), which goes beside all of them.
 pub struct Group {
     pub(super) options: Options,
-    gate: Gate<Inner>,
+    gate: Arc<Gate<Inner>>,
     /// As in `Inner`, for harvests, which go beside everything else.
     pub(super) trackers: RwLock<Vec<Arc<Tracker>>>,
 }
@@ -84,7 +84,7 @@ impl Group {
             frozen: None,
             results: Vec::new(),
         };
-        Group { options, gate: Gate::new(Level::Group, inner), trackers: RwLock::default() }
+        Group { options, gate: Arc::new(Gate::new(Level::Group, inner)), trackers: RwLock::default() }
     }
 
     /// Adds a device. Refused for a name that the group has already, and while a migration exists. The place of a device whose
@@ -99,6 +99,7 @@ impl Group {
         if inner.members.iter().any(|member| member.device.name() == name) {
             return Err(Error::argument(format!("{name}: the group has a device of that name")));
         }
+        device.join(Arc::downgrade(&self.gate) as Weak<dyn Driver>);
         inner.members.push(Member { device, expected: None, times: Times::default() });
         Ok(())
     }

@@ -136,7 +136,7 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
         }
         _ => Ok(()),
     };
-    match device.set_state(to, step.on_failure, false).and_then(confirm) {
+    match device.change_state(to, step.on_failure, false).and_then(confirm) {
         Ok(()) => Outcome { result: result(device, from, to, begun.elapsed()), error: None },
         Err(error) => {
             // A failed request was followed by a look at the device; what failed before one was not.

@@ -4,9 +4,9 @@
 
 use super::sequence::Phase;
 use super::{Migration, Run};
-use crate::device::Device;
-use crate::dialect::{Direction, State};
-use crate::error::{Action, DeviceResult, Error, Result};
+use crate::device::{Device, OnFailure, cap};
+use crate::dialect::{Direction, Kind, State};
+use crate::error::{Action, DeviceResult, Error, Kind as Failure, Result};
 use crate::group::pause::{Barrier, HANDED_OVER};
 use crate::group::plan::{Rest, STEPS};
 use crate::group::step::{Outcome, results, verdict};
@@ -141,7 +141,7 @@ fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
     let outcomes = side_by_side(inner, &run.touched, |device| {
         let begun = Instant::now();
         let from = device.state();
-        Some(match device.reset() {
+        Some(match make_fresh(device) {
             Ok(()) => {
                 let mut outcome = Outcome::nothing(device);
                 let (from, duration) = (from.number(), begun.elapsed());
@@ -159,6 +159,29 @@ fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
         *touched &= outcome.as_ref().is_none_or(Outcome::failed);
     }
     outcomes
+}
+
+/// A reset. A server may refuse it in STOP: then in RESUMING, for entering that discards what was loaded. And it may keep RESUMING
+/// over a reset, with nothing in it: then it can be left (libvfio-user).
+fn make_fresh(device: &Device) -> Result<()> {
+    let mut told = device.reset_now();
+    let refused = told.as_ref().is_err_and(|error| error.errno() == libc::EINVAL);
+    if refused && device.state() == State::Stop && device.info().caps & cap::RESET != 0 {
+        device.change_state(State::Resuming, OnFailure::Keep, false)?;
+        told = device.reset_now();
+    }
+    match told {
+        Err(_) if device.is_emptied() => {
+            let out = if device.info().dialect == Some(Kind::V2) { State::Stop } else { State::Running };
+            match device.change_state(out, OnFailure::Keep, false) {
+                Err(_) if device.state() == State::Error => device.reset_now(),
+                left => left,
+            }
+        }
+        // Reset all the same, and fresh where it stands.
+        Err(error) if error.kind() == Failure::Protocol && device.state() != State::Error => Ok(()),
+        told => told,
+    }
 }
 
 /// Something of each chosen device, at the same time.

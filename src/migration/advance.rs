@@ -120,6 +120,9 @@ impl Course {
                 Error::new(Kind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps"))
             } else if at != expected {
                 Error::stale(format!("{name}: the last phase left it in {expected}, and it is found in {at}"))
+            } else if at.session().is_some() && !device.info().data_open {
+                // After a reset that kept the state (libvfio-user).
+                Error::stale(format!("{name}: it is in {at}, but its session is over: what was sent of it is void"))
             } else {
                 return Outcome::nothing(device);
             };
