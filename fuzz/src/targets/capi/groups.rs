@@ -44,7 +44,7 @@ impl World {
                     let d = self.pick(a);
                     c("advance_device", |e| vfiomig_migration_advance_device(m, d, next, e));
                 }
-                34 => drop(c("abort", |e| vfiomig_migration_abort(m, u32::from(a % 4), e))),
+                34 => drop(c("abort", |e| vfiomig_migration_abort(m, u32::from(a % 4), u32::from(b % 3), e))),
                 35 => self.drain(a, b),
                 36 => self.look(a),
                 37 => {
