@@ -184,6 +184,11 @@ impl Content {
             Some(Load { bytes: vec![0; self.bytes.len()], missing: Granules::all(n, n), next: 0, finished: false });
     }
 
+    /// A load to which nothing came yet.
+    pub fn load_is_untouched(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.next == 0)
+    }
+
     pub fn end(&mut self) {
         self.save = None;
         self.load = None;

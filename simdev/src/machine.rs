@@ -63,6 +63,8 @@ pub(crate) struct Machine {
     pub poisoned: bool,
     /// A load was begun since the last reset.
     pub load_used: bool,
+    /// A reset has left RESUMING as it was, with nothing in it.
+    emptied: bool,
     /// How long the request takes on after a step that failed.
     pause: Duration,
 }
@@ -104,6 +106,7 @@ impl Machine {
             stuck: false,
             poisoned: false,
             load_used: false,
+            emptied: false,
             pause: Duration::ZERO,
             config,
         }
@@ -159,6 +162,7 @@ impl Machine {
             } else if self.level.resuming() {
                 self.content.begin_load();
             }
+            self.emptied = self.level.resuming();
             return Ok(());
         }
         self.close_window();
@@ -229,6 +233,7 @@ impl Machine {
         }
         if !from.resuming() && to.resuming() {
             self.close_window();
+            self.emptied = false;
             self.content.begin_load();
             if self.load_used && self.config.habits.remembers_load {
                 self.judge.record("R12-21", "a second load without a reset is judged by what the first left");
@@ -242,6 +247,11 @@ impl Machine {
     /// What RESUMING is left with.
     fn end_load(&mut self) -> Result<(), i32> {
         let habits = self.config.habits;
+        if self.emptied && self.content.load_is_untouched() && self.sessions.unfinished_record().is_none() {
+            // What a reset has left in RESUMING is a fresh device, not one that was loaded with too little.
+            self.content.end();
+            return Ok(());
+        }
         if self.sessions.was_refused() {
             return self.bad_end(habits.after_refusal, "F6", "RESUMING was left after a refused write".into());
         }
