@@ -83,8 +83,8 @@ static void unplug(uint32_t direction, uint32_t phase)
 	next = phase == VFIOMIG_SAVE_STOP_COPY ? VFIOMIG_SAVE_HALTED : save ? VFIOMIG_SAVE_STOP_COPY : VFIOMIG_LOAD_RUNNING;
 	FAILS(vfiomig_migration_advance(m, next, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
 	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
-	CHECK_EQ(RESULT->action, VFIOMIG_ACTION_DEAD);
-	CHECK_EQ(RESULT->found, S_ERROR);
+	CHECK_EQ(vfiomig_error_result(t_error, 0)->action, VFIOMIG_ACTION_DEAD);
+	CHECK_EQ(vfiomig_error_result(t_error, 0)->found, S_ERROR);
 	CHECK_EQ(stays.state, S_RUNNING);
 	vfiomig_migration_free(m);
 

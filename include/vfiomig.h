@@ -680,9 +680,14 @@
 #define VFIOMIG_ABORT_TO_STOP 1
 
 /**
- * abort: each device to where it was before the migration.
+ * abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it.
  */
 #define VFIOMIG_ABORT_TO_AS_IT_WAS 2
+
+/**
+ * abort: the caller's word that the guest runs nowhere else and will not. Needed once HALTED was begun.
+ */
+#define VFIOMIG_ABORT_NO_SECOND_GUEST 1
 
 /**
  * vfiomig_estimate.unknown: how long some state changes take.
@@ -1701,9 +1706,9 @@ uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
  * Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
  * request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
  * VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
- * says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first.
+ * says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first, unless a reset has left the device there.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (refused before the kernel saw it; nothing was done), STALE (others
+ * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (-EDEADLK: from a callback of its own, of its group or of its migration), ORDER (refused before the kernel saw it; nothing was done), STALE (others
  * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
  * kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
  * table says. Threads: whole. Blocks: in the
@@ -1719,17 +1724,23 @@ int vfiomig_device_set_state(struct vfiomig_device *d,
  * Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
  * RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
  *
- * Returns: 0 or -errno. Errors: UNSUPPORTED (no reset), DEVICE (the kernel's errno), PROTOCOL (not RUNNING afterwards).
+ * Device servers may refuse it in STOP and STOP_COPY (UNSUPPORTED, EINVAL), or do it and stay in the state they were in (PROTOCOL):
+ * the text says from where it is what can be asked for. RESUMING may then be left by set_state, for nothing is in it.
+ *
+ * Returns: 0 or -errno. Errors: UNSUPPORTED (no reset, or none in this state), DEVICE (the kernel's errno), PROTOCOL (not RUNNING
+ * afterwards), BUSY (-EDEADLK: as for vfiomig_device_set_state()).
  * States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_device_reset(struct vfiomig_device *d, struct vfiomig_error **errp);
+int vfiomig_device_reset(struct vfiomig_device *d,
+                         struct vfiomig_error **errp);
 
 /**
  * Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
  *
- * Returns: 0 or -errno. Errors: DEVICE, PROTOCOL. States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno. Errors: DEVICE, PROTOCOL, BUSY (-EDEADLK: as for vfiomig_device_set_state()). States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_device_reprobe(struct vfiomig_device *d, struct vfiomig_error **errp);
+int vfiomig_device_reprobe(struct vfiomig_device *d,
+                           struct vfiomig_error **errp);
 
 /**
  * How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
@@ -1744,11 +1755,12 @@ int vfiomig_device_get_pending(struct vfiomig_device *d,
                                struct vfiomig_error **errp);
 
 /**
- * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session
- * of which bytes were lent or consumed ended before its END (abort, pause and resume, reset); until then save calls answer
- * -ESTALE. Legal at any other time.
+ * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session of
+ * which bytes were lent or consumed ended by anything but STOP behind its END (state change, reset, error); until then save calls
+ * answer -ESTALE. Callers that use migrations do not need it: one that has sent nothing begins new streams by itself, and so does
+ * entering SAVE_PRECOPY again behind vfiomig_group_resume().
  *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed already, or it is broken). States: any. Threads:
+ * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, and its END was not, or it is broken). States: any. Threads:
  * device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_start_stream(struct vfiomig_device *d,
@@ -2283,8 +2295,18 @@ int vfiomig_group_pause_begin(struct vfiomig_group *g,
                               struct vfiomig_error **errp);
 
 /**
- * Lets all devices run again, by way of their P2P states and side by side. A save session that was held ends: what was sent of
- * it is void. vCPUs are started after it returns.
+ * Lets all devices run again, by way of their P2P states and side by side. vCPUs are started after it returns.
+ *
+ * During a save in PRECOPY: sessions that were held end, what was sent of the devices' streams is void, and the migration is back
+ * in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams. The destination throws away
+ * what it has of the old ones: abort, RESUMING again.
+ *
+ * A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
+ * its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.
+ *
+ * While a save is HALTED it is refused: see vfiomig_migration_abort(). Once that migration was freed it is the caller's decision, as
+ * for a snapshot in a file: a device that still holds the state of the guest that was handed over is let run with a WARNING in the
+ * log and a line in vfiomig_group_get_report(), for if the guest runs elsewhere too, two run now.
  *
  * Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
  * Since: 0.1
@@ -2294,10 +2316,10 @@ int vfiomig_group_resume(struct vfiomig_group *g,
 
 /**
  * The first half of vfiomig_group_resume(), for VMMs that start in two passes: stopped devices that can are brought to their
- * P2P states, where others may reach them. A save session that was held ends. vfiomig_group_resume() follows, or
- * vfiomig_group_pause().
+ * P2P states, where others may reach them. A save session that was held ends, and a load that rests in LOADED enters
+ * LOAD_P2P_GRACE. vfiomig_group_resume() follows, or vfiomig_group_pause().
  *
- * Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
+ * Returns: 0 or -errno. Errors: as vfiomig_group_resume(). Threads: whole. Blocks: in the kernel, for the slowest device.
  * Since: 0.1
  */
 int vfiomig_group_resume_begin(struct vfiomig_group *g,
@@ -2391,7 +2413,7 @@ const char *vfiomig_phase_name(uint32_t phase);
  * Asks the library to begin nothing new, and ends its own waits, also in data calls on the migration's devices: for a data fd
  * that is not ready, and for the reset of a device that failed. They end within about 100 ms. A request in the kernel is never
  * interrupted; the resets of vfiomig_migration_abort() and vfiomig_device_reset() are the way out, and wait as ever. It lasts
- * until abort. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+ * until abort returns. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
  *
  * Threads: any. Blocks: never. Since: 0.1
  */
@@ -2403,11 +2425,19 @@ void vfiomig_migration_cancel(struct vfiomig_migration *m);
  * guest. `to` is one of VFIOMIG_ABORT_TO_*. A device that cannot be brought back is named by the error, and abort may be called
  * again after the caller has reset it: the library resets no device that holds a guest's state.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING), DEVICE, PROTOCOL, UNSUPPORTED (no reset). Threads: whole. Blocks:
- * in the kernel. Since: 0.1
+ * Once HALTED was begun the guest may run at the destination, and only the caller knows. Then `flags` must have
+ * VFIOMIG_ABORT_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
+ * freed in HALTED asks nobody any more: vfiomig_group_resume() lets the devices run then, and warns.
+ *
+ * Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
+ * during it does not outlive it.
+ *
+ * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE, PROTOCOL, UNSUPPORTED (no
+ * reset), ARGUMENT (-ENODEV: a device was freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_migration_abort(struct vfiomig_migration *m,
                             uint32_t to,
+                            uint32_t flags,
                             struct vfiomig_error **errp);
 
 /**

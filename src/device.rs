@@ -216,7 +216,7 @@ impl Device {
         self.cache.handed_over.store(elsewhere, Ordering::Relaxed);
     }
 
-    /// Whether to let it run may be to run a second guest. Lasts until it is reset, loaded, or let run all the same.
+    /// Whether to let it run may be to run a second guest. Lasts until it is reset, loaded, or let run.
     pub(crate) fn is_handed_over(&self) -> bool {
         self.cache.handed_over.load(Ordering::Relaxed)
     }

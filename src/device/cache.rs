@@ -3,8 +3,8 @@
 use crate::cancel::Follower;
 use crate::dialect::probe::Found;
 use crate::dialect::{Kind, Reason, State};
-use parking_lot::Mutex;
 use crate::gate::Driver;
+use parking_lot::Mutex;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 

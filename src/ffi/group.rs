@@ -273,9 +273,11 @@ pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: 
 /// A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
 /// its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.
 ///
-/// Refused after a save was HALTED, for the guest may run elsewhere: see vfiomig_migration_abort().
+/// While a save is HALTED it is refused: see vfiomig_migration_abort(). Once that migration was freed it is the caller's decision, as
+/// for a snapshot in a file: a device that still holds the state of the guest that was handed over is let run with a WARNING in the
+/// log and a line in vfiomig_group_get_report(), for if the guest runs elsewhere too, two run now.
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(); ORDER also after HALTED. Threads: whole. Blocks: in the kernel, for the slowest device.
+/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
 /// Since: 0.1
 ///
 /// # Safety

@@ -334,9 +334,8 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
 /// again after the caller has reset it: the library resets no device that holds a guest's state.
 ///
 /// Once HALTED was begun the guest may run at the destination, and only the caller knows. Then `flags` must have
-/// VFIOMIG_ABORT_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. That lasts beyond the migration: after it was freed
-/// vfiomig_group_resume() is refused too, until a save migration of the group, a new one that has done nothing or another, is aborted
-/// with the flag, or the devices were loaded. The flag is legal at any time.
+/// VFIOMIG_ABORT_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
+/// freed in HALTED asks nobody any more: vfiomig_group_resume() lets the devices run then, and warns.
 ///
 /// Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
 /// during it does not outlive it.

@@ -6,6 +6,7 @@ use super::step::{Outcome, Step, never, results, verdict};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
 use crate::error::{Error, Result};
+use crate::log::log;
 use std::time::Instant;
 
 impl Group {
@@ -47,9 +48,6 @@ impl Group {
         if let Some(done) = underway.as_ref().and_then(|underway| underway.instead(&mut inner, rest, half)) {
             return done;
         }
-        if rest == Rest::Running && inner.members.iter().any(|member| member.device.is_handed_over()) {
-            return Err(Error::order(format!("{what} is refused: {HANDED_OVER}")));
-        }
         let loading = |member: &&Member| member.device.state() == State::Resuming && !is_loaded(&member.device);
         if let Some(loading) = inner.members.iter().find(loading) {
             return Err(Error::order(format!("{what} is refused: {} is loading", loading.device.name())));
@@ -67,10 +65,6 @@ impl Group {
         verdict(what, &outcomes)
     }
 }
-
-/// Why the guest is not let run.
-pub(crate) const HANDED_OVER: &str = "a save was HALTED, so the guest may run elsewhere. If no second guest runs, say so: abort a save \
-    migration of the group, that one or a new one, with VFIOMIG_ABORT_NO_SECOND_GUEST";
 
 /// A migration of the group, as far as a pause or a resume concerns it.
 pub(crate) trait Underway: Send + Sync {
@@ -108,6 +102,9 @@ impl Inner {
     /// Brings the members to rest, by the first `steps` of the plan. A device that cannot take part at all, for it is gone or in ERROR, does not
     /// hold the others up.
     pub fn settle(&mut self, rests: &[Option<Rest>], steps: usize, barrier: Barrier) -> Vec<Outcome> {
+        let runs =
+            |(member, rest): (&Member, &Option<Rest>)| *rest == Some(Rest::Running) && member.device.is_handed_over();
+        let handed_over: Vec<bool> = self.members.iter().zip(rests).map(runs).collect();
         let mut outcomes: Vec<Outcome> = self.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
         let mut ways: Vec<Way> = Vec::new();
         for ((member, rest), outcome) in self.members.iter().zip(rests).zip(&mut outcomes) {
@@ -141,7 +138,19 @@ impl Inner {
                 break;
             }
         }
+        self.say_second_guest(&handed_over, &mut outcomes);
         outcomes
+    }
+
+    /// Devices that hold the state of a guest that was handed over run again, by the caller's will and at its risk: never in silence.
+    fn say_second_guest(&self, handed_over: &[bool], outcomes: &mut [Outcome]) {
+        const TEXT: &str = "a save of it was HALTED, so its guest may run elsewhere: if it does, two run now";
+        for ((member, outcome), handed_over) in self.members.iter().zip(outcomes).zip(handed_over) {
+            if *handed_over && !member.device.is_handed_over() {
+                log!(Warning, "{}: {TEXT}", member.device.name());
+                outcome.result.message = format!("{}: {TEXT}", member.device.name());
+            }
+        }
     }
 
     fn ask(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {

@@ -7,10 +7,10 @@ use super::{Migration, Run};
 use crate::device::{Device, OnFailure, cap};
 use crate::dialect::{Direction, Kind, State};
 use crate::error::{Action, DeviceResult, Error, Kind as Failure, Result};
-use crate::group::pause::{Barrier, HANDED_OVER};
+use crate::group::Inner;
+use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
 use crate::group::step::{Outcome, results, verdict};
-use crate::group::{Inner, Member};
 use crate::log::log;
 use crate::workers;
 use std::time::Instant;
@@ -50,12 +50,13 @@ impl Migration {
         if self.direction() == Direction::Load && self.phase() == Phase::LoadRunning {
             return Err(Error::order("abort is refused: the devices run, a reset would destroy the guest"));
         }
-        let twice =
-            |(member, rest): (&Member, &Option<Rest>)| member.device.is_handed_over() && *rest == Some(Rest::Running);
         if no_second_guest {
             inner.members.iter().for_each(|member| member.device.hand_over(false));
-        } else if run.halted || inner.members.iter().zip(&run.rests(to)).any(twice) {
-            return Err(Error::order(format!("abort is refused: {HANDED_OVER}")));
+        } else if run.halted {
+            return Err(Error::order(
+                "abort is refused: HALTED was begun, so the guest may run elsewhere; VFIOMIG_ABORT_NO_SECOND_GUEST says that it \
+                 does not",
+            ));
         }
         // Data calls of other threads that wait for their device end by it, so that the device can be had. Only the caller's own wish
         // is over when they have: what is asked for meanwhile was asked of what is over, too.
