@@ -5,6 +5,7 @@
 mod cache;
 pub(crate) mod dirty;
 mod load;
+mod past;
 mod pending;
 mod save;
 mod session;
@@ -109,6 +110,7 @@ struct Inner {
     session: Option<Session>,
     /// A save session ended before its END was reached: what the caller sent of it is void (DESIGN.md section 2).
     stream_void: bool,
+    past: past::Past,
     /// The chunk or room that is out belongs to a session that has ended.
     lent_is_stale: bool,
     /// The thread of the last *device* call.
@@ -152,6 +154,7 @@ impl Device {
             dialect: found.dialect,
             session: None,
             stream_void: false,
+            past: past::Past::default(),
             lent_is_stale: false,
             user: this_thread(),
             unread_since: None,

@@ -143,6 +143,7 @@ fn sessions_are_closed(case: &Case) {
 /// The guest goes on where it was: abort, and what the report asks for.
 fn bring_back(case: &Case, save: &Migration, contents: &[u64]) {
     let Case { rig, what, device, .. } = case;
+    let mut only_reset = false;
     if let Err(error) = save.abort_without_second_guest(AbortTo::Running) {
         check_error(case, &error);
         let results = error.results();
@@ -160,7 +161,9 @@ fn bring_back(case: &Case, save: &Migration, contents: &[u64]) {
         // One whose state could only not be read is tried again before that.
         let in_error = results[*device].action != Action::Dead && rig.fakes[*device].state() == State::Error;
         if in_error || save.abort_without_second_guest(AbortTo::Running).is_err() {
-            assert_eq!(rig.fakes[*device].state(), State::Error, "{what}: {error}");
+            // A step that ended a pre-copy with EIO: some drivers do not survive another.
+            only_reset = results[*device].errno == libc::EIO && error.to_string().contains("nothing but a reset");
+            assert!(rig.fakes[*device].state() == State::Error || only_reset, "{what}: {error}");
             rig.devices[*device].reset().unwrap();
             save.abort_without_second_guest(AbortTo::Running).unwrap_or_else(|error| panic!("{what}: {error}"));
         }
@@ -168,7 +171,8 @@ fn bring_back(case: &Case, save: &Migration, contents: &[u64]) {
     for (i, fake) in rig.fakes.iter().enumerate() {
         assert_eq!(fake.state(), State::Running, "{what}: d{i}");
         assert!(fake.resets() > 0 || fake.checksum() == contents[i], "{what}: the state of d{i} was lost");
-        assert!(fake.resets() == 0 || (i == *device && case.trouble == Trouble::ToError), "{what}: d{i} was reset");
+        let may_be = i == *device && (case.trouble == Trouble::ToError || only_reset);
+        assert!(fake.resets() == 0 || may_be, "{what}: d{i} was reset");
     }
     assert_eq!((save.phase(), *rig.log.started.lock()), (Phase::Idle, 0), "{what}");
     sessions_are_closed(case);

@@ -861,6 +861,11 @@ fn back_to_running(device: &Device, sim: &simdev::Device) {
             State::Error | State::Resuming => device.reset(),
             _ => set(device, State::Running),
         };
+        // EIO at the end of a pre-copy: some drivers do not survive another request.
+        let tried = match tried {
+            Err(failure) if failure.to_string().contains("nothing but a reset") => device.reset(),
+            tried => tried,
+        };
         if tried.is_ok() {
             break;
         }

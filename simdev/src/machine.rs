@@ -290,7 +290,8 @@ impl Machine {
         if habits.dead_stream_stays && from.saving() && from.running() && self.sessions.failed() {
             return Some(libc::ENODEV);
         }
-        let leaves_early = from.state() == State::StopCopy && !to.saving() && (self.stuck || self.unread().is_some());
+        let unread = self.stuck || self.sessions.failed() || self.unread().is_some();
+        let leaves_early = from.state() == State::StopCopy && !to.saving() && unread;
         if habits.must_drain && leaves_early {
             self.stuck = true;
             self.sessions.end();

@@ -66,6 +66,8 @@ pub(super) struct Cache {
     pub emptied: AtomicBool,
     /// The group that the device is in.
     pub driver: Mutex<Option<Weak<dyn Driver>>>,
+    /// Its state says that it runs, but a step that failed has left it standing still.
+    pub only_says_running: AtomicBool,
     /// Whether the device's migration was canceled; looked at only while something is waited for.
     pub cancel: Follower,
 }
@@ -117,6 +119,7 @@ impl Cache {
             handed_over: AtomicBool::new(false),
             emptied: AtomicBool::new(false),
             driver: Mutex::new(None),
+            only_says_running: AtomicBool::new(false),
             cancel: Follower::default(),
         }
     }

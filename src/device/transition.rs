@@ -30,17 +30,17 @@ pub enum OnFailure {
 }
 
 /// A failed step: the error, and the state read after it (`None`: not readable).
-struct Failed {
-    error: Error,
-    found: Option<State>,
+pub(super) struct Failed {
+    pub error: Error,
+    pub found: Option<State>,
 }
 
 /// A reset that did not end in RUNNING; `done`: the device was reset all the same.
-struct ResetFailed {
+pub(super) struct ResetFailed {
     done: bool,
     /// The state read afterwards; `None`: not reset, or not readable.
     found: Option<State>,
-    error: Error,
+    pub error: Error,
 }
 
 impl Device {
@@ -53,18 +53,18 @@ impl Device {
     /// EDEADLK from a callback of a call on the device's group or on a migration of it: that call counts on where devices stand.
     pub fn set_state(&self, to: State, on_failure: OnFailure, raw: bool) -> Result<()> {
         self.check_not_driven()?;
-        self.change_state(to, on_failure, raw)
+        self.change_state(to, on_failure, raw, &mut String::new())
     }
 
-    /// As [`set_state`](Self::set_state), for the call on the group itself.
-    pub(crate) fn change_state(&self, to: State, on_failure: OnFailure, raw: bool) -> Result<()> {
+    /// As [`set_state`](Self::set_state), for the call on the group itself; `note` gets what was done besides, for reports.
+    pub(crate) fn change_state(&self, to: State, on_failure: OnFailure, raw: bool, note: &mut String) -> Result<()> {
         let mut inner = self.enter_whole()?;
         let from = inner.check_request(&self.cache, to, raw).map_err(|error| self.named(error))?;
-        if from == to {
+        if from == to && !(to == State::Running && self.only_says_running()) {
             return Ok(());
         }
         let begun = Instant::now();
-        match inner.request(&self.cache, from, to) {
+        match inner.go(&self.cache, &self.name, to, note) {
             Ok(()) => {
                 log!(Debug, "{}: {from} -> {to} in {:?}", self.name, begun.elapsed());
                 Ok(())
@@ -124,7 +124,7 @@ impl Device {
             },
             (_, None) => (Action::Dead, None, "; its state cannot be read".to_string()),
             (OnFailure::Keep, Some(found)) => (Action::None, Some(found), format!("; found in {found}")),
-            (OnFailure::ReturnTo(back), Some(found)) => inner.return_to(&self.cache, back, found),
+            (OnFailure::ReturnTo(back), Some(found)) => inner.return_to(&self.cache, &self.name, back, found),
         };
         let hint = match from {
             // The end of a load is where drivers judge the stream (mtty, hisi_acc).
@@ -171,6 +171,7 @@ impl Inner {
             }
             Answer::Refused => return Err(Error::order(refusal(caps.has(to), from, to))),
         }
+        self.check_past()?;
         if from == State::Resuming {
             self.check_leaving_resuming(cache)?;
         }
@@ -209,7 +210,7 @@ impl Inner {
     }
 
     /// Asks the device, and brings session and cache in line with what became of it.
-    fn request(&mut self, cache: &Cache, from: State, to: State) -> std::result::Result<(), Failed> {
+    pub(super) fn request(&mut self, cache: &Cache, from: State, to: State) -> std::result::Result<(), Failed> {
         let _moving = cache.moving();
         let unreadable = |error| Failed { error, found: None };
         let dialect = self.dialect().map_err(unreadable)?;
@@ -284,15 +285,15 @@ impl Inner {
         Failed { error, found: found.ok() }
     }
 
-    fn return_to(&mut self, cache: &Cache, back: State, found: State) -> (Action, Option<State>, String) {
-        if back == found {
+    fn return_to(&mut self, cache: &Cache, name: &str, back: State, found: State) -> (Action, Option<State>, String) {
+        if back == found && !(back == State::Running && cache.only_says_running.load(Ordering::Relaxed)) {
             return (Action::None, Some(found), format!("; found in {found}"));
         }
         if let Err(error) = self.check_request(cache, back, false) {
             let text = format!("; found in {found}, not returned to {back}: {error}");
             return (Action::None, Some(cache.state()), text);
         }
-        match self.request(cache, found, back) {
+        match self.go(cache, name, back, &mut String::new()) {
             Ok(()) => (Action::Recovered, Some(back), format!("; found in {found}, returned to {back}")),
             Err(Failed { error, found: now }) => {
                 let text = format!("; found in {found}, returning to {back} failed: {error}");
@@ -302,9 +303,15 @@ impl Inner {
     }
 
     /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
-    fn reset(&mut self, cache: &Cache, name: &str, cancel: &Follower) -> std::result::Result<State, ResetFailed> {
+    pub(super) fn reset(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        cancel: &Follower,
+    ) -> std::result::Result<State, ResetFailed> {
         let _moving = cache.moving();
         self.try_reset(cache.state(), cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
+        self.forget_past(cache);
         self.end_session(cache);
         self.unread_since = None;
         if self.dialect.is_err() {

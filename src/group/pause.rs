@@ -125,9 +125,12 @@ impl Inner {
                 .collect();
             let mut done = self.ask(&targets);
             if barrier == Barrier::BringBack && done.iter().any(Outcome::failed) {
-                let again: Vec<_> = targets.iter().zip(&done).map(|(to, done)| to.filter(|_| done.failed())).collect();
-                for (first, second) in done.iter_mut().zip(self.ask(&again)) {
-                    if first.failed() && !second.failed() {
+                // What took too long once is not waited for twice in one call.
+                let once_more = |done: &Outcome| done.failed() && done.result.errno != libc::ETIMEDOUT;
+                let again: Vec<_> =
+                    targets.iter().zip(&done).map(|(to, done)| to.filter(|_| once_more(done))).collect();
+                for ((first, second), asked) in done.iter_mut().zip(self.ask(&again)).zip(&again) {
+                    if asked.is_some() && !second.failed() {
                         *first = second;
                     }
                 }
@@ -179,5 +182,15 @@ fn way_of(member: &Member, rest: Rest) -> Result<Way> {
     }
     let (kind, caps) = device.ability()?;
     let way = if at == State::Resuming && !is_loaded(device) { None } else { plan::way(kind, caps, at, rest) };
-    way.ok_or_else(|| Error::order(format!("{name}: only a reset leads out of {at}, which loses its state")))
+    let way =
+        way.ok_or_else(|| Error::order(format!("{name}: only a reset leads out of {at}, which loses its state")))?;
+    Ok(if rest == Rest::Running { awake(device, way) } else { way })
+}
+
+/// Asking for RUNNING brings back a device that only says that it runs, so it is asked.
+fn awake(device: &Device, mut way: Way) -> Way {
+    if let Some(last) = way.last_mut().filter(|_| device.only_says_running()) {
+        *last = Some(State::Running);
+    }
+    way
 }

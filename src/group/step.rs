@@ -68,7 +68,12 @@ impl Outcome {
         }
         let from = if moved { self.result.from } else { later.result.from };
         let duration = self.result.duration.saturating_add(later.result.duration);
-        Outcome { result: DeviceResult { from, duration, ..later.result }, error: later.error }
+        // What an earlier step had to do besides is told, unless the later one has more to say.
+        let mut result = DeviceResult { from, duration, ..later.result };
+        if result.message.is_empty() {
+            result.message = self.result.message;
+        }
+        Outcome { result, error: later.error }
     }
 }
 
@@ -136,8 +141,12 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
         }
         _ => Ok(()),
     };
-    match device.change_state(to, step.on_failure, false).and_then(confirm) {
-        Ok(()) => Outcome { result: result(device, from, to, begun.elapsed()), error: None },
+    let mut note = String::new();
+    match device.change_state(to, step.on_failure, false, &mut note).and_then(confirm) {
+        Ok(()) => {
+            let result = result(device, from, to, begun.elapsed());
+            Outcome { result: DeviceResult { message: note, ..result }, error: None }
+        }
         Err(error) => {
             // A failed request was followed by a look at the device; what failed before one was not.
             let unread = error.results().is_empty() && device.observe().is_err();

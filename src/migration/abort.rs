@@ -168,13 +168,13 @@ fn make_fresh(device: &Device) -> Result<()> {
     let mut told = device.reset_now();
     let refused = told.as_ref().is_err_and(|error| error.errno() == libc::EINVAL);
     if refused && device.state() == State::Stop && device.info().caps & cap::RESET != 0 {
-        device.change_state(State::Resuming, OnFailure::Keep, false)?;
+        device.change_state(State::Resuming, OnFailure::Keep, false, &mut String::new())?;
         told = device.reset_now();
     }
     match told {
         Err(_) if device.is_emptied() => {
             let out = if device.info().dialect == Some(Kind::V2) { State::Stop } else { State::Running };
-            match device.change_state(out, OnFailure::Keep, false) {
+            match device.change_state(out, OnFailure::Keep, false, &mut String::new()) {
                 Err(_) if device.state() == State::Error => device.reset_now(),
                 left => left,
             }

@@ -1,5 +1,6 @@
 //! Trapped access to the data section: in one large call (V1-12), or in the words of a bus for drivers that take nothing else.
 
+use crate::error::{Errno, Error};
 use crate::transport::Transport;
 use crate::window::{Access, Cause, Outcome, Trouble};
 
@@ -17,6 +18,17 @@ fn region<'a>(access: &'a Access<'_>) -> Outcome<(&'a dyn Transport, u32)> {
     Ok((access.transport, access.registers()?.region.index))
 }
 
+/// A server that wants its data mapped says so with this errno (SPDK), and nothing has moved.
+fn told(errno: Errno) -> Option<Trouble> {
+    (errno.get() == libc::EOPNOTSUPP).then(|| {
+        let text = format!(
+            "the device's data can be reached by a mapping only ({errno}), and it is not mapped: VFIOMIG_DEVICE_F_NO_MMAP is set, or \
+             mapping it failed"
+        );
+        Trouble::before(Error::device(errno, text))
+    })
+}
+
 /// Fills `buf`. What is read of a segment can be read again until it is acknowledged, so nothing has moved if it fails.
 pub(super) fn read(access: &Access<'_>, words: bool, at: u64, buf: &mut [u8]) -> Outcome<()> {
     let (transport, index) = region(access)?;
@@ -26,7 +38,7 @@ pub(super) fn read(access: &Access<'_>, words: bool, at: u64, buf: &mut [u8]) ->
         let len = step(from, rest.len(), words);
         let part = rest.get_mut(..len).unwrap_or_default();
         match transport.region_read(index, from, part) {
-            Err(errno) => return Err(Trouble::before(Cause::Device(errno))),
+            Err(errno) => return Err(told(errno).unwrap_or_else(|| Trouble::before(Cause::Device(errno)))),
             Ok(0) => {
                 let text = format!("reading the region at {from:#x} brought nothing");
                 return Err(Trouble::before(Cause::Nonsense(text)));
@@ -46,7 +58,7 @@ pub(super) fn write(access: &Access<'_>, words: bool, at: u64, bytes: &[u8]) -> 
         let len = step(to, rest.len(), words);
         let part = rest.get(..len).unwrap_or(rest);
         match transport.region_write(index, to, part) {
-            Err(errno) => return Err(Trouble::of_write(errno, done)),
+            Err(errno) => return Err(told(errno).unwrap_or_else(|| Trouble::of_write(errno, done))),
             Ok(0) => {
                 let text = format!("writing the region at {to:#x} took nothing");
                 return Err(Trouble::after(Cause::Nonsense(text), done));
