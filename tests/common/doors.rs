@@ -63,7 +63,7 @@ pub trait Door: Sized + Sync {
 /// The Rust API.
 pub struct RustDoor(Device);
 
-fn failure(error: vfiomig::Error) -> Failure {
+pub fn failure(error: vfiomig::Error) -> Failure {
     let result = |r: &vfiomig::error::DeviceResult| (r.from, r.to, r.found, r.action as u32, r.errno);
     Failure {
         code: error.kind() as u32,
@@ -157,7 +157,7 @@ unsafe impl Sync for CDoor {}
 // SAFETY: as above.
 unsafe impl Send for CDoor {}
 
-fn outcome(ret: i64, error: *mut ffi::error::vfiomig_error) -> Outcome<i64> {
+pub fn outcome(ret: i64, error: *mut ffi::error::vfiomig_error) -> Outcome<i64> {
     if ret >= 0 {
         assert!(error.is_null(), "an error was set although the call succeeded");
         return Ok(ret);
