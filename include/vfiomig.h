@@ -1708,6 +1708,10 @@ uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
  * VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
  * says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first, unless a reset has left the device there.
  *
+ * Some drivers want more than the request, and get it (docs/faults.md): RUNNING behind a failed step goes one state further and
+ * back; STOP_COPY of a device with P2P and without PRE_COPY is left only behind the end of its stream, which is read for nobody,
+ * for 5 s at most (ETIMEDOUT: ask again); a second RESUMING begins with a reset.
+ *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (-EDEADLK: from a callback of its own, of its group or of its migration), ORDER (refused before the kernel saw it; nothing was done), STALE (others
  * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
  * kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the

@@ -17,6 +17,7 @@ both_vmms! {
     r12_03_a_suspend_that_fails
     r12_03_a_suspend_that_fails_in_a_migration
     r12_03_a_device_that_stays_still
+    r12_03_asked_to_run_it_runs
     r12_04_the_first_write_error_is_final
     r12_05_a_cut_stream_is_no_stream
     r12_06_stop_copy_is_left_at_its_end
@@ -174,6 +175,27 @@ fn r12_03_a_suspend_that_fails_in_a_migration<V: Vmm>() {
         device.allow_abort(false);
         save(&mut vmm, std::slice::from_ref(&device));
         device.assert_clean();
+    }
+}
+
+/// A caller without a group: asking for RUNNING is no empty success.
+fn r12_03_asked_to_run_it_runs<V: Vmm>() {
+    for (peer, step, errno) in SUSPENDS {
+        let (device, vmm) = open::<V>(peer);
+        from_here(&device, Access::Enter(step), Effect::Errno(errno));
+        vmm.set_state(0, State::Stop).unwrap_err();
+        assert!(device.stands_still(), "{peer:?}");
+        vmm.set_state(0, State::Running).unwrap();
+        assert_eq!((device.state(), device.stands_still()), (State::Running, false), "{peer:?}");
+        let asked = device.count(Access::StateWrite);
+        vmm.set_state(0, State::Running).unwrap();
+        assert_eq!(device.count(Access::StateWrite), asked, "{peer:?}: it runs, and is asked for nothing");
+        // A step that succeeds makes it true, too.
+        from_here(&device, Access::Enter(step), Effect::Errno(errno));
+        vmm.set_state(0, State::Stop).unwrap_err();
+        vmm.set_state(0, State::Stop).unwrap();
+        vmm.set_state(0, State::Running).unwrap();
+        assert!(!device.stands_still(), "{peer:?}");
     }
 }
 
@@ -769,4 +791,17 @@ fn r12_25_without_a_mapping() {
         assert_eq!(failed.errno(), libc::EOPNOTSUPP);
         assert!(failed.to_string().contains("mapping only") && failed.to_string().contains("d0"), "{failed}");
     }
+}
+
+/// A policy that names RUNNING means a device that runs.
+#[test]
+fn r12_03_the_policy_to_return() {
+    let fake = Device::new(Peer::Qat.config().state_size(SIZE).seeded(1));
+    let options = vfiomig::device::Options { name: "d0".into(), ..Default::default() };
+    let device = vfiomig::device::Device::new(fake.transport(), options).unwrap();
+    from_here(&fake, Access::Enter(State::RunningP2p), Effect::Errno(libc::ETIMEDOUT));
+    let back = vfiomig::device::OnFailure::ReturnTo(State::Running);
+    let failed = device.set_state(State::Stop, back, false).unwrap_err();
+    assert_eq!(failed.results()[0].action, vfiomig::error::Action::Recovered, "{failed}");
+    assert!(!fake.stands_still());
 }

@@ -69,12 +69,13 @@ pub struct Course {
 }
 
 /// Peers whose way back the library finds by itself.
-const PEERS: [Peer; 9] = [
+const PEERS: [Peer; 10] = [
     Peer::Mlx5,
     Peer::HisiAcc,
     Peer::Pds,
     Peer::Qat,
     Peer::Virtio,
+    Peer::Xe,
     Peer::Mtty,
     Peer::SpdkV1,
     Peer::LibvfioUserV1,
