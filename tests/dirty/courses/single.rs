@@ -204,10 +204,13 @@ fn course(seed: u64, size: &Size, faults: bool, threads: bool) {
     for _ in 0..size.places {
         let pages = 1 + if d.one_in(3) { d.roll(size.most) } else { d.roll(40) };
         course.vmm().places.push(Place { first: next, pages, cookie: None, last: 0 });
-        next += pages + if d.one_in(3) { 0 } else { d.pick(&[1, 20, 500, size.most, size.far]) };
+        // Writes beside a log that is started anew are what a second thread is for.
+        let far = if threads { d.one_in(2) } else { d.one_in(8) };
+        next += pages + if far { size.far } else { d.pick(&[0, 0, 1, 20, 500, size.most]) };
     }
-    let half: Vec<usize> = (0..size.places as usize).filter(|_| d.one_in(2)).collect();
-    course.map(d, half.into_iter());
+    let most = if threads { 4 } else { 2 };
+    let some: Vec<usize> = (0..size.places as usize).filter(|_| d.one_in(most)).collect();
+    course.map(d, some.into_iter());
     course.tracker.start().unwrap();
     // The first pass over RAM.
     course.vmm().owed.clear();
