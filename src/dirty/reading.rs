@@ -19,6 +19,9 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+/// Parts of logs with no more bytes are read on the calling thread, where no log waits: their bits are few.
+const SMALL: u64 = 1 << 30;
+
 /// Which source, and why it keeps no log any more.
 struct Job {
     part: usize,
@@ -60,7 +63,9 @@ pub(super) fn read_all(
         books.push(&mut *part.book);
         shared.push((&*part.sources, part.pool));
     }
-    let workers = useful_workers(max_workers, within.is_some(), &jobs, &shared);
+    let asked = within.map(|within| within.iter().fold(0u64, |sum, span| sum.saturating_add(span.bytes())));
+    let small = asked.is_some_and(|bytes| bytes <= SMALL);
+    let workers = useful_workers(max_workers, small, &jobs, &shared);
     while let Some(round) = next_round(&mut todo, workers) {
         let any: Vec<bool> = ways(&round, &jobs).map(|(job, _)| job.any_thread).collect();
         let walk = |index: usize, done: Give<'_, usize>| {
