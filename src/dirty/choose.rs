@@ -103,6 +103,13 @@ pub(crate) struct Members {
     pub aperture: Vec<Span>,
 }
 
+impl Members {
+    /// The last page table has gone, and a device has not: it writes through one that nobody has named yet.
+    pub fn lack_page_tables(&self) -> bool {
+        !self.devices.is_empty() && self.hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty())
+    }
+}
+
 /// How one source is made.
 enum Spec {
     Dma(Arc<Device>),
@@ -180,7 +187,11 @@ pub(crate) fn plans(members: &Members) -> Vec<Plan> {
             }
         }
         if let Some((iommufd, hwpts)) = &members.hwpts {
-            plan(Kind::Hwpt, hwpts.iter().map(|&id| Spec::Hwpt(Arc::clone(iommufd), id)).collect());
+            let mut specs: Vec<Spec> = hwpts.iter().map(|&id| Spec::Hwpt(Arc::clone(iommufd), id)).collect();
+            if members.lack_page_tables() {
+                specs.push(Spec::Everything);
+            }
+            plan(Kind::Hwpt, specs);
         }
         match (&members.container, members.ability) {
             (None, _) => {}

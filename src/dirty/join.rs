@@ -23,10 +23,11 @@ impl Tracker {
             return Err(self.named(Error::new(crate::error::Kind::Argument, libc::EEXIST, text)));
         }
         inner.members.devices.push(device);
-        inner.members.had_devices = true;
+        let had_devices = std::mem::replace(&mut inner.members.had_devices, true);
         let outcome = inner.members_changed();
         if outcome.is_err() {
             inner.members.devices.pop();
+            inner.members.had_devices = had_devices;
         }
         self.joined(&inner);
         outcome

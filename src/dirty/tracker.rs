@@ -404,6 +404,7 @@ impl Inner {
         self.current().is_none_or(|choice| match choice.kind {
             Kind::Everything => true,
             Kind::Type1 => self.book.all_dirty == Some(true),
+            Kind::Hwpt if self.members.lack_page_tables() => true,
             Kind::DmaLog | Kind::Hwpt | Kind::Draft | Kind::Ops => choice.sources.iter().any(broken),
         })
     }

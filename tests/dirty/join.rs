@@ -344,3 +344,55 @@ fn a_container_that_tells_everything_is_asked_little() {
     rig.finish();
     rig.assert_clean();
 }
+
+/// A device that was refused was not named: without any that is named nobody knows who writes.
+#[test]
+fn a_device_that_is_refused_leaves_nothing_behind() {
+    let (ram, fd) = (Ram::new(), Iommufd::new(IommufdConfig::default()));
+    let space = Space::new(&ram);
+    let tables: Vec<u32> = (0..2).map(|_| fd.hwpt(fd.ioas(&space), P, true)).collect();
+    let sim = simdev::Device::new(with_log());
+    let handle = Arc::new(Device::new(sim.transport(), Default::default()).unwrap());
+    let other = Tracker::new(Options { devices: vec![Arc::clone(&handle)], ..Options::default() }).unwrap();
+    let hwpts = Some((Arc::new(fd) as _, vec![tables[0]]));
+    let tracker = Tracker::new(Options { hwpts, ..Options::default() }).unwrap();
+    assert_eq!(tracker.add_device(handle).unwrap_err().errno(), libc::EBUSY);
+    tracker.add_hwpt(tables[1]).unwrap();
+    assert_eq!(tracker.info().kind, Kind::Hwpt, "{}", tracker.info().why);
+    drop(other);
+}
+
+/// A device that is there is attached to something, also when the last page table has gone.
+#[test]
+fn a_device_without_a_page_table_may_write_everywhere() {
+    let (ram, fd) = (Ram::new(), Iommufd::new(IommufdConfig::default()));
+    let space = Space::new(&ram);
+    let tables: Vec<u32> = (0..2).map(|_| fd.hwpt(fd.ioas(&space), P, true)).collect();
+    let rig = Rig::with(Log::Everything, 1, &ram, |options| {
+        options.everything = false;
+        options.hwpts = Some((Arc::new(fd.clone()), vec![tables[0]]));
+    });
+    fd.attach(&rig.devices[0], tables[0]);
+    space.map(simdev::Mapping { iova: 0, size: 20 * P, ram: 0 }).unwrap();
+    rig.tracker.map(&[Mapping { range: range(0, 20), cookie: 0 }]).unwrap();
+    rig.tracker.start().unwrap();
+    assert_eq!(rig.take(false).list(), []);
+    rig.tracker.remove_hwpt(tables[0]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(rig.take(false).list(), (0..20).collect::<Vec<_>>());
+    }
+    assert!(rig.tracker.info().perpetual);
+    // It has another one.
+    fd.attach(&rig.devices[0], tables[1]);
+    rig.tracker.add_hwpt(tables[1]).unwrap();
+    assert_eq!(rig.take(false).list(), (0..20).collect::<Vec<_>>());
+    rig.write(&[3]);
+    assert_eq!(rig.take(false).list(), [3]);
+    let info = rig.tracker.info();
+    assert_eq!((info.kind, info.perpetual), (Kind::Hwpt, false), "{}", info.why);
+    // It goes: nobody writes.
+    rig.tracker.remove_hwpt(tables[1]).unwrap();
+    rig.tracker.remove_device(&rig.handles[0]).unwrap();
+    rig.take(false);
+    assert_eq!(rig.take(false).list(), []);
+}
