@@ -2110,7 +2110,8 @@ int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t,
 
 /**
  * A hardware page table goes: no device is attached to it any more. What it holds is read and kept, and its tracking is switched
- * off; nothing else is touched. Call it before it is destroyed.
+ * off; nothing else is touched. Call it before it is destroyed. If it was the last one and a device stays, everything is dirty until
+ * another one is added.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
  * tracker. Blocks: in the kernel. Since: 0.1

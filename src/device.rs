@@ -199,6 +199,15 @@ impl Device {
         *self.cache.driver.lock() = Some(group);
     }
 
+    /// It has left that group.
+    pub(crate) fn leave(&self, group: &Weak<dyn Driver>) {
+        let place = |group: &Weak<dyn Driver>| group.as_ptr().cast::<()>();
+        let mut driver = self.cache.driver.lock();
+        if driver.as_ref().is_some_and(|driver| place(driver) == place(group)) {
+            *driver = None;
+        }
+    }
+
     fn check_not_driven(&self) -> Result<()> {
         let driver = self.cache.driver.lock().as_ref().and_then(Weak::upgrade);
         match driver {

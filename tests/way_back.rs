@@ -657,3 +657,51 @@ fn new_initial_data_is_seen_once_more_in_p2p_grace() {
         save.advance(Phase::SaveStopCopy).unwrap();
     }
 }
+
+/// What was read for nobody, so that STOP_COPY could be left, is missing in the stream: it has no end any more where the device stays.
+#[test]
+fn a_stream_that_was_read_for_nobody_has_no_end() {
+    for taken in [0, 1000] {
+        let config = Config::v2(Caps { p2p: true, pre_copy: false }).state_size(100_000);
+        let source = Rig::source(&[config], 0);
+        source.allow_abort();
+        let device = &source.devices[0];
+        device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+        if taken > 0 {
+            device.read(&mut vec![0; taken]).unwrap();
+        }
+        let nth = source.fakes[0].count(Access::StateWrite);
+        source.fakes[0].inject(Fault::at(Access::StateWrite, nth, Effect::Errno(libc::EBUSY)));
+        device.set_state(State::Stop, OnFailure::Keep, false).unwrap_err();
+        assert_eq!(device.state(), State::StopCopy);
+        for _ in 0..2 {
+            let after = device.read(&mut [0; 1000]).map_err(|failure| failure.kind());
+            assert_eq!(after, Err(Failure::Stale), "{taken}");
+            assert_eq!(device.start_stream().unwrap_err().kind(), Failure::Order);
+        }
+        assert!(device.info().broken && !device.info().complete);
+        // It can be left, and the next stream is another.
+        device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
+        device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+        let next = device.read(&mut [0; 1000]).map_err(|failure| failure.kind());
+        assert_eq!(next.is_ok(), taken == 0, "{next:?}");
+    }
+}
+
+/// A device that was removed from a group is moved beside its calls.
+#[test]
+fn a_device_that_has_left_its_group_is_not_driven_by_it() {
+    let source = Rig::source(&[both(), both()], 1);
+    source.allow_abort();
+    let other = Arc::clone(&source.devices[1]);
+    source.group.remove_device(&other).unwrap();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let mut answers = Vec::new();
+    save.save_iterate(PLENTY, &[], &mut |_| {
+        answers.push(other.set_state(State::Stop, OnFailure::Keep, false).map_err(|failure| failure.to_string()));
+        Ok(())
+    })
+    .unwrap();
+    assert!(answers.iter().all(Result::is_ok) && !answers.is_empty(), "{answers:?}");
+}

@@ -186,7 +186,14 @@ impl Inner {
             let (transport, dialect) = (&**transport, &**dialect);
             let access = Access { name, transport, dialect, in_precopy: cache.state().is_precopy(), cancel: &cancel };
             match window.read(&access, &mut buf) {
-                Ok(Some((n, _))) => bytes = bytes.saturating_add(n),
+                Ok(Some((n, _))) => {
+                    bytes = bytes.saturating_add(n);
+                    // Where STOP_COPY is not left all the same, nobody may take the rest for a whole stream.
+                    if let Some(session) = &mut self.session {
+                        session.thrown_away = true;
+                        cache.broken.store(true, Ordering::Relaxed);
+                    }
+                }
                 Ok(None) => {
                     let text =
                         format!("{bytes} bytes of its stream were read for nobody, so that STOP_COPY could be left");

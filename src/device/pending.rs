@@ -1,7 +1,7 @@
 //! Sizes: cached from any thread, exact from the device's own (P21: never ask from a statistics thread).
 
 use super::cache::Cache;
-use super::session::broken_save;
+use super::session::Session;
 use super::{Device, Inner};
 use crate::dialect::{Direction, PrecopyFigures, State};
 use crate::error::Result;
@@ -40,8 +40,9 @@ impl Device {
     pub fn pending_exact(&self) -> Result<Pending> {
         let mut inner = self.enter()?;
         inner.find_again(&self.cache).map_err(|error| self.named(error))?;
-        if inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save && session.broken) {
-            return Err(self.named(broken_save()));
+        let save = inner.session.as_ref().filter(|session| session.direction == Direction::Save);
+        if let Some(error) = save.and_then(Session::hole) {
+            return Err(self.named(error));
         }
         let stop_copy = inner.stop_copy_bytes(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
         let dialect = inner.dialect().map_err(|error| self.named(error))?;

@@ -25,7 +25,7 @@ impl Device {
         let mut inner = self.enter()?;
         if let Some(session) = inner.session.as_ref().filter(|session| session.direction == Direction::Save) {
             let refusal = match session {
-                Session { broken: true, .. } => Some("the open session is broken: leave it first"),
+                session if session.hole().is_some() => Some("the open session is broken: leave it first"),
                 Session { moved: 1.., complete: false, .. } => {
                     Some("bytes of the open session were consumed: its stream has begun")
                 }

@@ -16,6 +16,8 @@ pub(super) struct Session {
     /// A call failed after bytes may have moved. Load: the resume state is not known, only a reset helps (F6). Save: a hole
     /// may be in the stream, for drivers throw away what they had copied in a read that fails (xe, mlx5, pds, virtio).
     pub broken: bool,
+    /// Save: bytes of it were read for nobody, so that STOP_COPY could be left.
+    pub thrown_away: bool,
     /// Save, pre-copy: the last read found nothing, so pre-copy info comes before the next one (F4).
     pub ran_empty: bool,
     /// Bytes of the chunk that is out.
@@ -40,6 +42,7 @@ impl Inner {
             moved: 0,
             complete: false,
             broken: false,
+            thrown_away: false,
             ran_empty: false,
             lent: None,
             counts_down: false,
@@ -131,7 +134,7 @@ impl Inner {
             )));
         }
         match self.open(direction, state)? {
-            session if direction == Direction::Save && session.broken => Err(broken_save()),
+            session if direction == Direction::Save => session.hole().map_or(Ok(session), Err),
             session => Ok(session),
         }
     }
@@ -149,11 +152,20 @@ impl Inner {
     }
 }
 
-pub(super) fn broken_save() -> Error {
-    Error::stale(
-        "a read of the device failed, and bytes of the stream may be lost with it: it has no end any more; abort, or leave \
-         the session and begin a new stream",
-    )
+impl Session {
+    /// Why bytes are missing in a stream that is saved, if any may be.
+    pub fn hole(&self) -> Option<Error> {
+        let what = match self {
+            Session { broken: true, .. } => "a read of the device failed, and bytes of the stream may be lost with it",
+            Session { thrown_away: true, .. } => {
+                "bytes of the stream were read for nobody, for STOP_COPY was to be left, and it was not"
+            }
+            _ => return None,
+        };
+        Some(Error::stale(format!(
+            "{what}: it has no end any more; abort, or leave the session and begin a new stream"
+        )))
+    }
 }
 
 fn needs(direction: Direction) -> &'static str {

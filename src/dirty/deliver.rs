@@ -115,9 +115,6 @@ fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
 impl<'d, 'r> Deliverer<'d, 'r> {
     /// Checks the request, before anything is read for it.
     pub fn new(request: &'d mut Request<'r>) -> Result<Deliverer<'d, 'r>> {
-        if request.only_dests && request.dests.is_empty() {
-            return Err(Error::argument("only what destinations ask for shall be read, and there is none"));
-        }
         let mut this = Deliverer::nobody();
         for (index, dest) in request.dests.iter().enumerate() {
             let span = check(dest, index).map_err(Error::argument)?;

@@ -74,6 +74,9 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     if sorted.windows(2).any(|pair| matches!(pair, [a, b] if std::ptr::eq(*a, *b))) {
         return Err(Error::argument("a tracker is named twice"));
     }
+    if only_dests && request.dests.is_empty() {
+        return Err(Error::argument("only what destinations ask for shall be read, and there is none"));
+    }
     let mut deliverer = Deliverer::new(request)?;
     let mut passes: Vec<Pass<'_, Inner>> = sorted.iter().map(|tracker| tracker.enter()).collect::<Result<_>>()?;
     for (tracker, inner) in sorted.iter().zip(&passes) {

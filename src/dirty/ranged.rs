@@ -221,11 +221,10 @@ impl<K: Keeper> Log for Ranged<K> {
                     match errno.get() {
                         // Fewer ranges, never fewer pages.
                         libc::E2BIG if ranges.len() > 1 => most = ranges.len() / 2,
-                        // Somebody left it running (L1): it is taken over, once.
-                        libc::EINVAL | libc::EEXIST if !found_running => {
-                            found_running = true;
-                            self.keeper.stop()?;
-                        }
+                        // Somebody left it running (L1): it is taken over, once. If there was nothing to stop the ranges are
+                        // what was refused.
+                        libc::EINVAL | libc::EEXIST
+                            if !std::mem::replace(&mut found_running, true) && self.keeper.stop().is_ok() => {}
                         // Devices have a largest sum of ranges (L3).
                         libc::EINVAL | libc::EOPNOTSUPP if self.less_generous() => {}
                         _ => return Err(errno),

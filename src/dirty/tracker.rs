@@ -137,7 +137,8 @@ pub(crate) struct Inner {
     final_harvest: FinalHarvest,
 }
 
-/// One tracker. All functions but the getters wait for each other; a call from a callback of the same tracker is EDEADLK.
+/// One tracker. All functions but the getters wait for each other; a call from a callback of the same tracker is EDEADLK. Dropping
+/// it closes it.
 pub struct Tracker {
     name: String,
     pub(super) devices: Mutex<Vec<Arc<Device>>>,
@@ -353,6 +354,13 @@ impl Tracker {
 
     pub(super) fn named(&self, error: Error) -> Error {
         error.context(&self.name)
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        // One that was closed before has nothing left to stop.
+        let _ = self.close();
     }
 }
 

@@ -116,6 +116,7 @@ impl Group {
         if inner.members.len() == before {
             return Err(Error::argument(format!("{}: the group has no such device", device.name())));
         }
+        device.leave(&(Arc::downgrade(&self.gate) as Weak<dyn Driver>));
         inner.results.clear();
         Ok(())
     }

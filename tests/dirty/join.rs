@@ -4,9 +4,11 @@ use crate::rig::{Log, P, Rig, range};
 use simdev::{Access, Config, DmaLog, Effect, Fault, Iommufd, IommufdConfig, Kernel, Ram, Space, Type1, Type1Config};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vfiomig::Device;
 use vfiomig::dirty::{Kind, Mapping, Options, Range, Request, Tracker};
-use vfiomig::error::Kind as ErrorKind;
+use vfiomig::error::{Errno, Kind as ErrorKind};
+use vfiomig::transport::tracker_ops::LogFunctions;
 
 const GIB: u64 = (1 << 30) / P;
 
@@ -395,4 +397,54 @@ fn a_device_without_a_page_table_may_write_everywhere() {
     rig.tracker.remove_device(&rig.handles[0]).unwrap();
     rig.take(false);
     assert_eq!(rig.take(false).list(), []);
+}
+
+/// A tracker that goes without a word stops what it started.
+#[test]
+fn a_tracker_that_is_dropped_stops_its_log() {
+    let rig = Rig::new(Log::Dma(DmaLog::default()), 1);
+    rig.map_all(&[(0, 20)]);
+    rig.start();
+    let Rig { tracker, devices, handles, .. } = rig;
+    assert!(devices[0].dma_logging());
+    drop(tracker);
+    assert!(!devices[0].dma_logging());
+    drop(handles);
+}
+
+/// Functions of a VMM that refuse a stop of what does not run, and ranges that are too long, by the same errno.
+#[test]
+fn a_stop_that_finds_nothing_ends_no_start() {
+    struct Small(AtomicBool);
+    impl LogFunctions for Small {
+        fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
+            if ranges.iter().any(|range| range[1] > 1 << 20) {
+                return Err(Errno::new(libc::EINVAL));
+            }
+            self.0.store(true, Ordering::SeqCst);
+            Ok(page_size)
+        }
+        fn report(&self, _: u64, _: u64, _: u64, _: &mut [u64]) -> Result<(), Errno> {
+            Ok(())
+        }
+        fn stop(&self) -> Result<(), Errno> {
+            if self.0.swap(false, Ordering::SeqCst) { Ok(()) } else { Err(Errno::new(libc::EINVAL)) }
+        }
+    }
+    let functions = Some(Box::new(Small(AtomicBool::new(false))) as Box<dyn LogFunctions>);
+    let tracker = Tracker::new(Options { functions, ..Options::default() }).unwrap();
+    tracker.map(&[Mapping { range: range(0, 16), cookie: 0 }]).unwrap();
+    tracker.start().unwrap();
+    assert_eq!(tracker.info().kind, Kind::Ops, "{}", tracker.info().why);
+    tracker.stop().unwrap();
+}
+
+/// `only_dests` means nothing to an unmapping, also without destinations.
+#[test]
+fn an_unmapping_takes_any_flag() {
+    let rig = Rig::new(Log::Dma(DmaLog::default()), 1);
+    rig.map_all(&[(0, 20)]);
+    rig.start();
+    let mut request = Request { only_dests: true, ..Request::default() };
+    rig.unmap_into(0, 20, &mut request).unwrap();
 }
