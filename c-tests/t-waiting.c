@@ -97,7 +97,7 @@ static void *aborts(void *opaque)
 {
 	struct course *c = opaque;
 
-	OK(vfiomig_migration_abort(c->m, VFIOMIG_ABORT_TO_RUNNING, ERRP));
+	OK(vfiomig_migration_abort(c->m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 	(void)ERRP;
 	atomic_store(&c->aborted, true);
 	return NULL;
