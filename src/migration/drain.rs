@@ -316,8 +316,9 @@ impl Migration {
             return Err(error);
         }
         run.recorder.note(format!("{what}: {error}"));
-        let is_lost = fatal || error.kind() == ErrorKind::Stale || self.check_sessions().is_err();
-        if SAVING.contains(&run.entered) && is_lost {
+        let ended = error.kind() == ErrorKind::Stale || self.check_sessions().is_err();
+        // A draft has its session in SAVE_TRACKING already, and keeps it in the next phases.
+        if fatal || (SAVING.contains(&run.entered) && ended) {
             log!(Error, "migration failed: {what}: {error}");
             run.error = Some(error.clone());
             self.set_phase(inner, Phase::Failed);
