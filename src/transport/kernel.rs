@@ -321,3 +321,27 @@ pub(super) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+    use std::time::Instant;
+
+    /// A mutant: poll says at once that such a descriptor is in error, and never that it is ready.
+    #[test]
+    fn a_descriptor_in_error_is_not_spun_on() {
+        let mut ends = [-1; 2];
+        // SAFETY: room for two descriptors, which nobody else owns.
+        let (reader, writer) = unsafe {
+            assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
+            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+        };
+        drop(reader);
+        let begun = Instant::now();
+        (0..20).for_each(|_| wait_ready(Some(writer.as_fd()), false));
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(20), "{took:?}");
+    }
+}
