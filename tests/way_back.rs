@@ -687,3 +687,21 @@ fn a_stream_that_was_read_for_nobody_has_no_end() {
         assert_eq!(next.is_ok(), taken == 0, "{next:?}");
     }
 }
+
+/// A device that was removed from a group is moved beside its calls.
+#[test]
+fn a_device_that_has_left_its_group_is_not_driven_by_it() {
+    let source = Rig::source(&[both(), both()], 1);
+    source.allow_abort();
+    let other = Arc::clone(&source.devices[1]);
+    source.group.remove_device(&other).unwrap();
+    let save = source.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+    let mut answers = Vec::new();
+    save.save_iterate(PLENTY, &[], &mut |_| {
+        answers.push(other.set_state(State::Stop, OnFailure::Keep, false).map_err(|failure| failure.to_string()));
+        Ok(())
+    })
+    .unwrap();
+    assert!(answers.iter().all(Result::is_ok) && !answers.is_empty(), "{answers:?}");
+}
