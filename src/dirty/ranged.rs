@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// Answers to START that differ from what was asked: each makes the page larger, the list shorter or the ranges smaller, so few
 /// are needed.
 const MAX_TRIES: usize = 80;
+/// Up to here ranges that are too many become one less.
+const FEW_RANGES: usize = 8;
 const MIN_PAGE: u64 = 4096;
 /// Ranges of START are rounded out to so many bytes, so that most mappings that come later lie within them.
 const GRANULE_SHIFT: u32 = 30;
@@ -180,6 +182,12 @@ impl<K: Keeper> Ranged<K> {
     }
 }
 
+/// After so many ranges were too many. Where few are left each one counts: folded into one, RAM and a BAR far above it are a range that
+/// no device takes (L3).
+fn fewer(ranges: usize) -> usize {
+    if ranges <= FEW_RANGES { ranges.saturating_sub(1) } else { ranges / 2 }
+}
+
 /// The last page below 2^64 is beyond what any log can hold (L2).
 fn top(shift: u32) -> Span {
     Span { first: u64::MAX, last: u64::MAX }.aligned_out(shift)
@@ -220,7 +228,7 @@ impl<K: Keeper> Log for Ranged<K> {
                 Err(errno) => {
                     match errno.get() {
                         // Fewer ranges, never fewer pages.
-                        libc::E2BIG if ranges.len() > 1 => most = ranges.len() / 2,
+                        libc::E2BIG if ranges.len() > 1 => most = fewer(ranges.len()),
                         // Somebody left it running (L1): it is taken over, once. If there was nothing to stop the ranges are
                         // what was refused.
                         libc::EINVAL | libc::EEXIST
@@ -383,6 +391,16 @@ mod tests {
         // What is mapped is read, whole words of it, and not what lies between.
         let words: Vec<(u64, u64, u32)> = list.iter().map(|&(iova, _)| (iova, 64 * 4096, 12)).collect();
         assert_eq!(spans(log.reads(&all, None)), words);
+    }
+
+    /// reports r22: RAM in two parts and a BAR far above it, for a device that takes two ranges.
+    #[test]
+    fn few_ranges_become_one_less() {
+        let list: Vec<(u64, u64)> = (0..FEW_RANGES as u64).map(|i| (i * i * 8 * GIB, 0x1000)).collect();
+        for most in 1..=FEW_RANGES {
+            let (log, _) = started(most, 4096, &list);
+            assert_eq!(log.held.list.len(), most);
+        }
     }
 
     /// L1, L7: START answers with a page of the device's own, and ranges are whole pages and words of it.
