@@ -84,7 +84,7 @@ impl Inner {
             self.count_session(from, to, begins_save, note);
         }
         if to == State::Running && cache.only_says_running.load(Ordering::Relaxed) {
-            self.wake(cache, name, note)?;
+            self.wake(cache, name, from != to, note)?;
         }
         Ok(())
     }
@@ -218,11 +218,25 @@ impl Inner {
     }
 
     /// Its state says RUNNING, so asking for that does nothing; a step further and back runs what makes it run.
-    fn wake(&mut self, cache: &Cache, name: &str, note: &mut String) -> std::result::Result<(), Failed> {
+    /// `came`: it was not found there, but has just come there.
+    fn wake(&mut self, cache: &Cache, name: &str, came: bool, note: &mut String) -> std::result::Result<(), Failed> {
         let p2p = self.dialect.as_ref().is_ok_and(|dialect| dialect.caps().p2p);
         let further = if p2p { State::RunningP2p } else { State::Stop };
         let there = self.request_noting(cache, State::Running, further);
         let done = there.and_then(|()| self.request_noting(cache, further, State::Running));
+        if let Err(Failed { error, found: Some(State::Running) }) = &done {
+            if came && error.errno() == libc::EBUSY {
+                // It has done a step of its own to get here, and says that it is in use; who wants it to run next asks again.
+                cache.only_says_running.store(true, Ordering::Relaxed);
+                let text = format!(
+                    "it is in RUNNING, but {further} and back, to be sure that it does not stand still, was refused: {error}; if it \
+                     does, resume it again, or reset it"
+                );
+                log!(Warning, "{name}: {text}");
+                let _ = write!(note, "{}{text}", separator(note));
+                return Ok(());
+            }
+        }
         done.map_err(|Failed { error, found }| {
             cache.only_says_running.store(true, Ordering::Relaxed);
             let text = format!(
