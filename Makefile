@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-examples check-race check-asan fuzz check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
+.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-reports check-examples check-race check-asan fuzz check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -93,7 +93,7 @@ $(PANIC)/lib/libvfiomig.so.$(ABI): $(SRC) $(MAP)
 abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struct layouts
 	abi/check.sh '$(STAGE)' '$(MAP)' '$(NODE)' '$(CC)'
 
-check: check-rust abi check-c check-examples  ## All tests that need neither root nor a VM
+check: check-rust abi check-c check-reports check-examples  ## All tests that need neither root nor a VM
 
 check-rust:
 	$(CARGO) test $(CARGOFLAGS) --workspace
@@ -101,6 +101,9 @@ check-rust:
 
 check-c: $(STAGE)/.done $(PANIC)/lib/libvfiomig.so.$(ABI)
 	CC='$(CC)' c-tests/run.sh '$(STAGE)' '$(PANIC)/lib' '$(OUT)/c-tests'
+
+check-reports: $(STAGE)/.done  ## The programs made from public bug reports
+	CC='$(CC)' c-tests/reports/run.sh '$(STAGE)' '$(OUT)/reports'
 
 # The software devices of the demo. cargo's archive has the Rust library's C functions inside; the one that is linked has not.
 SIMDEV := $(OUT)/simdev/libsimdev.a
