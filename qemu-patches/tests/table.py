@@ -16,6 +16,8 @@ V2 = dict(dialect="v2")
 DELAYED = dict(dialect="v2", state="256K")
 REGION = dict(dialect="v1")
 BIG = dict(dialect="v2", state="4M")
+MUCH = dict(dialect="v2", state="64M", segment="64K")
+MUCH_REGION = dict(dialect="v1", state="64M", segment="1M")
 
 
 def row(name, run, ends, devices, tier=FULL, **more):
@@ -125,6 +127,14 @@ RUNSTATE = (
     row("migrated-on", runstate.migrated_on, OURS, (V2, V2)),
     row("stop-cont", runstate.interrupted, OURS, (V2, V2),
         options=dict(commands=("stop", "cont"), reason="stop|pause|resume|void|stale")),
+    # A short run of it in each check, and as often as it takes to meet every moment.
+    row("stop-precopy", runstate.stopped_in_precopy, OURS, (MUCH, MUCH), CHECK, seconds=300),
+    row("stop-precopy-often", runstate.stopped_in_precopy, OURS, (MUCH, MUCH), seconds=1500, options=dict(tries=50)),
+    row("v1-stop-precopy", runstate.stopped_in_precopy, OURS_OLD, (MUCH_REGION, MUCH_REGION), CHECK, seconds=300),
+    row("v1-stop-precopy-often", runstate.stopped_in_precopy, OURS_OLD, (MUCH_REGION, MUCH_REGION), seconds=1500,
+        options=dict(tries=50)),
+    row("started-again", runstate.started_again, OURS, (V2, V2)),
+    row("v1-started-again", runstate.started_again, OURS_OLD, (REGION, REGION)),
     row("reset-when-loaded", runstate.reset_when_loaded, OURS, (V2, V2)),
     row("v1-reset-when-loaded", runstate.reset_when_loaded, OURS_OLD, (REGION, REGION)),
     row("system-reset", runstate.interrupted, OURS, (V2, V2), options=dict(commands=("system_reset",), reason="reset")),

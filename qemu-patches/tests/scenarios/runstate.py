@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Guests that are paused, stay paused, or are stopped or reset in the middle."""
+import random
 import re
+import time
 
 from harness import migration
 from harness.check import check, equal, wait_for
@@ -61,6 +63,43 @@ def interrupted(lab, commands, reason):
         # The devices lost their state, and firmware places their registers anew.
         source.boot()
         stamps = lab.stamp(source)
+    lab.arrived(source, stamps)
+    migration.again(lab, source, destination, stamps)
+
+
+def stopped_in_precopy(lab, tries=4):
+    """The user stops the guest while its devices stream: the migration goes on, and the guest arrives paused."""
+    moments = random.Random(1)
+    for _ in range(tries):
+        source, destination = lab.pair()
+        stamps = lab.stamp(source)
+        for device in source.devices:
+            device.configure(delay_ms=30)  # a stop takes its time, so that the stream's thread meets it
+        migration.hold(source, 24 << 20)
+        migration.begin(lab, source, destination, paced=True)
+        migration.in_precopy(source)
+        time.sleep(moments.random() * 0.6)
+        source.command("stop")
+        migration.let_go(source)
+        migration.completes(source, destination, "paused")
+        destination.command("cont")
+        migration.arrives(destination)
+        lab.arrived(destination, stamps)
+        lab.judge()
+        lab.reset()
+    lab.note(f"{tries} of {tries} arrived paused")
+
+
+def started_again(lab):
+    """After a migration the user takes the guest back: the destination is thrown away, the source runs and migrates again."""
+    source, destination = lab.pair(destination=dict(paused=True))
+    stamps = lab.stamp(source)
+    migration.migrate(lab, source, destination, status="paused")
+    equal(states(source), ["STOP"] * len(source.devices), "devices of the guest that has left")
+    destination.kill()
+    source.command("cont")
+    migration.arrives(source)
+    equal(states(source), ["RUNNING"] * len(source.devices), "devices of the guest that was taken back")
     lab.arrived(source, stamps)
     migration.again(lab, source, destination, stamps)
 
