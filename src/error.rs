@@ -1,7 +1,8 @@
 //! Errors: a kind that decides, an errno, a text for people, and one result per device of the step that failed.
 //!
-//! May import: nothing of the crate but [`State`](crate::dialect::State)'s number, which results carry as `u32`.
+//! May import: log. [`State`](crate::dialect::State) is known by its number, which results carry as `u32`.
 
+use crate::log::{Level, write};
 use std::fmt;
 
 /// A positive errno value as the kernel or a VMM's function gave it.
@@ -142,6 +143,8 @@ pub struct Error {
     errno: i32,
     message: String,
     results: Vec<DeviceResult>,
+    /// The log has it already.
+    told: bool,
 }
 
 /// Shorthand of the crate.
@@ -165,7 +168,7 @@ impl Error {
     #[cold]
     #[inline(never)]
     fn made(kind: Kind, errno: i32, message: String) -> Self {
-        Error { kind, errno, message, results: Vec::new() }
+        Error { kind, errno, message, results: Vec::new(), told: false }
     }
 
     constructors! {
@@ -212,6 +215,24 @@ impl Error {
     pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
         self
+    }
+
+    /// Tells the log. One failure is one line at the level ERROR, from whoever meets it first; what more comes of it is INFO, and
+    /// so is a cancel, which was asked for.
+    pub(crate) fn tell(&mut self, before: impl fmt::Display) {
+        let is_news = !self.told && self.kind != Kind::Canceled;
+        write(if is_news { Level::Error } else { Level::Info }, format_args!("{before}: {self}"));
+        self.told = true;
+    }
+
+    /// The log has as much of it as of `other`, with which the same was met again; `None`: nothing.
+    pub(crate) fn told_as(&mut self, other: Option<&Error>) {
+        self.told = other.is_some_and(|other| other.told);
+    }
+
+    /// The same failure in other words.
+    pub(crate) fn in_words(&self, message: String) -> Self {
+        Error { message, ..self.clone() }
     }
 
     /// What kind of failure it is.

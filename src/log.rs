@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(i32)]
 pub enum Level {
-    /// Something failed that the library could not mend.
+    /// Something failed that the library could not mend: one line for each failure, also where it fails a group or a migration.
     Error = 3,
     /// Something is odd and was handled.
     Warning = 4,
@@ -56,16 +56,28 @@ fn captured<R>(with: impl FnOnce(&mut Option<Lines>) -> R) -> Option<R> {
 
 /// Runs `job` and keeps what it logs: the sink is called on the thread that called the library, not on a worker.
 pub(crate) fn capture<T>(job: impl FnOnce() -> T) -> (T, Lines) {
-    let before = captured(|lines| lines.replace(Lines::default())).flatten();
+    /// Also when `job` panics, or the thread would be silent for ever.
+    struct Restore(Option<Lines>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let _ = captured(|lines| *lines = self.0.take());
+        }
+    }
+    let _restore = Restore(captured(|lines| lines.replace(Lines::default())).flatten());
     let result = job();
-    let lines = captured(|lines| std::mem::replace(lines, before)).flatten();
+    let lines = captured(Option::take).flatten();
     (result, lines.unwrap_or_default())
 }
 
 /// Writes what was captured.
 pub(crate) fn replay(lines: Lines) {
+    replay_as(Level::Error, lines);
+}
+
+/// Writes what was captured, nothing of it at a graver level than `gravest`.
+pub(crate) fn replay_as(gravest: Level, lines: Lines) {
     for (level, text) in lines.0 {
-        write(level, format_args!("{text}"));
+        write(level.max(gravest), format_args!("{text}"));
     }
 }
 

@@ -85,7 +85,11 @@ impl Inner {
         }
         match trouble.cause {
             Cause::Device(errno) => self.data_failed(cache, name, what, errno),
-            Cause::Nonsense(_) => Error::protocol(format!("{what}: {}", trouble.cause)),
+            Cause::Nonsense(_) => {
+                let mut error = Error::protocol(format!("{what}: {}", trouble.cause));
+                error.tell(name);
+                error
+            }
             Cause::Descriptor(errno) => Error::transport(errno, format!("{what}: {}", trouble.cause)),
             Cause::Canceled => Error::canceled(format!("{what}: {}", trouble.cause)),
             Cause::Memory(_) => Error::memory(format!("{what}: {}", trouble.cause)),

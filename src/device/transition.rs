@@ -87,16 +87,19 @@ impl Device {
     /// EDEADLK as for [`set_state`](Self::set_state).
     pub fn reset(&self) -> Result<()> {
         self.check_not_driven()?;
-        self.reset_now()
+        let mut inner = self.enter_whole()?;
+        let done = inner.reset(&self.cache, &self.name, &Follower::default());
+        done.map(|_| ()).map_err(|ResetFailed { mut error, .. }| {
+            error.tell(&self.name);
+            self.named(error)
+        })
     }
 
-    /// As [`reset`](Self::reset), for the call on the group itself.
+    /// As [`reset`](Self::reset), for the call on the group itself, which knows whether it is a failure.
     pub(crate) fn reset_now(&self) -> Result<()> {
         let mut inner = self.enter_whole()?;
-        inner
-            .reset(&self.cache, &self.name, &Follower::default())
-            .map(|_| ())
-            .map_err(|failed| self.named(failed.error))
+        let done = inner.reset(&self.cache, &self.name, &Follower::default());
+        done.map(|_| ()).map_err(|failed| self.named(failed.error))
     }
 
     fn recover(
@@ -133,8 +136,10 @@ impl Device {
             }
             _ => "",
         };
-        let message = format!("{}: {from} -> {to} failed: {error}{hint}{text}", self.name);
-        log!(Error, "{message}");
+        let text = format!("{from} -> {to} failed: {error}{hint}{text}");
+        let mut error = Error::new(error.kind(), error.errno(), text);
+        error.tell(&self.name);
+        let error = self.named(error);
         let result = DeviceResult {
             device: self.name.clone(),
             errno: error.errno(),
@@ -143,9 +148,9 @@ impl Device {
             found: found.unwrap_or(State::Error).number(),
             action,
             duration: begun.elapsed(),
-            message: message.clone(),
+            message: error.to_string(),
         };
-        Error::new(error.kind(), error.errno(), message).with_result(result)
+        error.with_result(result)
     }
 }
 
@@ -183,7 +188,7 @@ impl Inner {
     fn read_expected_state(&mut self, cache: &Cache) -> Result<State> {
         let expected = cache.state();
         let found = self.dialect()?.read_state(&*self.transport)?;
-        if let Some(before) = self.unread_since.take() {
+        if let Some(before) = self.unread_since {
             self.take_over(cache, before, found);
             return Ok(found);
         }
@@ -270,8 +275,7 @@ impl Inner {
                 }
             }
             Err(error) => {
-                log!(Error, "{}: {error}", self.name);
-                self.lose_sight(cache, from);
+                self.lose_sight(cache, from, error);
             }
         }
         let hint = match &found {
@@ -318,7 +322,7 @@ impl Inner {
             return Ok(State::Running);
         }
         let state = self.read_state_again().map_err(|error| {
-            self.lose_sight(cache, State::Error);
+            self.lose_sight(cache, State::Error, &error);
             ResetFailed { done: true, found: None, error }
         })?;
         cache.set_state(state);
@@ -370,7 +374,7 @@ impl Inner {
         let found = self.read_state_again();
         match &found {
             Ok(now) => self.take_over(cache, before, *now),
-            Err(_) => self.lose_sight(cache, before),
+            Err(error) => self.lose_sight(cache, before, error),
         }
         found
     }
@@ -388,7 +392,9 @@ impl Inner {
 
     /// The device was in `before` and is found in `now`.
     pub(super) fn take_over(&mut self, cache: &Cache, before: State, now: State) {
-        self.unread_since = None;
+        if self.unread_since.take().is_some() {
+            log!(Info, "{}: its state can be read again: {now}", self.name);
+        }
         cache.set_state(now);
         // A stream that has come to STOP_COPY has no way back into pre-copy: that would be another one.
         let went_back = before == State::StopCopy && now.is_precopy();
@@ -398,9 +404,12 @@ impl Inner {
     }
 
     /// The state cannot be read: to everybody the device is in ERROR, but its session is not over for that (P17).
-    fn lose_sight(&mut self, cache: &Cache, before: State) {
+    fn lose_sight(&mut self, cache: &Cache, before: State, error: &Error) {
         cache.set_state(State::Error);
-        self.unread_since = Some(before);
+        // It lasts, so it is told when it begins and when it is over.
+        if self.unread_since.replace(before).is_none() {
+            log!(Warning, "{}: its state cannot be read: {error}", self.name);
+        }
     }
 
     /// After a failed data call: reads the state and ends the session if the device has left it (V2-10).
@@ -408,11 +417,13 @@ impl Inner {
         let before = cache.state();
         let found = self.look(cache).ok();
         let now = found.unwrap_or(State::Error);
-        let message = match found {
-            Some(found) => format!("{name}: {what} failed in {before}: {errno}; found in {found}"),
-            None => format!("{name}: {what} failed in {before}: {errno}; its state cannot be read"),
+        let found_in = match found {
+            Some(found) => format!("found in {found}"),
+            None => "its state cannot be read".to_string(),
         };
-        log!(Error, "{message}");
+        let mut error = Error::device(errno, format!("{what} failed in {before}: {errno}; {found_in}"));
+        error.tell(name);
+        let error = error.context(name);
         let result = DeviceResult {
             device: name.to_string(),
             errno: errno.get(),
@@ -421,9 +432,9 @@ impl Inner {
             found: now.number(),
             action: dead_or_none(found),
             duration: Duration::ZERO,
-            message: message.clone(),
+            message: error.to_string(),
         };
-        Error::device(errno, message).with_result(result)
+        error.with_result(result)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Harvests over all trackers, and a moment without DMA for logs that cannot be read and cleared as one (N21).
 
 use super::members::{Group, Inner};
-use super::step::{Outcome, Step, never, results, verdict};
+use super::step::{Outcome, Step, never, verdict};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
 use crate::dirty::{Harvest, Request, Tracker, harvest};
@@ -45,7 +45,7 @@ impl Group {
         let back: Vec<Option<State>> = there.iter().zip(&origin).map(|(to, from)| to.map(|_| *from)).collect();
         let returned = inner.pass(&back);
         outcomes = outcomes.into_iter().zip(returned).map(|(there, back)| there.then(back)).collect();
-        inner.keep(WHAT, results(&outcomes));
+        inner.keep(WHAT, &mut outcomes);
         let answer = answer.map(|answer| answer.unwrap_or_else(|panic| resume_unwind(panic)));
         verdict(WHAT, &outcomes)?;
         answer

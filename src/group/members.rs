@@ -1,12 +1,12 @@
 //! The group itself: its places, and who may change them.
 
 use super::pause::Underway;
+use super::step::{Outcome, results};
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{DeviceResult, Error, Result};
 use crate::gate::{Driver, Gate, Level, Pass};
-use crate::log::log;
 use parking_lot::RwLock;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -190,11 +190,9 @@ impl Inner {
     }
 
     /// Keeps the results, and tells the log what failed.
-    pub fn keep(&mut self, what: &str, results: Vec<DeviceResult>) {
-        for result in results.iter().filter(|result| result.errno != 0) {
-            log!(Error, "{what}: {}", result.message);
-        }
-        self.results = results;
+    pub fn keep(&mut self, what: &str, outcomes: &mut [Outcome]) {
+        outcomes.iter_mut().filter_map(|outcome| outcome.error.as_mut()).for_each(|error| error.tell(what));
+        self.results = results(outcomes);
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::members::{Group, Inner, Member};
 use super::plan::{self, Rest, Way};
-use super::step::{Outcome, Step, never, results, verdict};
+use super::step::{Outcome, Step, never, verdict};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
 use crate::error::{Error, Result};
-use crate::log::log;
+use crate::log::{Level, capture, log, replay, replay_as};
 use std::time::Instant;
 
 impl Group {
@@ -61,7 +61,7 @@ impl Group {
         if let Some(underway) = underway {
             underway.rested(&mut inner, rest, half, begun, &outcomes);
         }
-        inner.keep(what, results(&outcomes));
+        inner.keep(what, &mut outcomes);
         verdict(what, &outcomes)
     }
 }
@@ -123,18 +123,10 @@ impl Inner {
                 .zip(&outcomes)
                 .map(|(way, outcome)| way.get(step).copied().flatten().filter(|_| !outcome.failed()))
                 .collect();
-            let mut done = self.ask(&targets);
-            if barrier == Barrier::BringBack && done.iter().any(Outcome::failed) {
-                // What took too long once is not waited for twice in one call.
-                let once_more = |done: &Outcome| done.failed() && done.result.errno != libc::ETIMEDOUT;
-                let again: Vec<_> =
-                    targets.iter().zip(&done).map(|(to, done)| to.filter(|_| once_more(done))).collect();
-                for ((first, second), asked) in done.iter_mut().zip(self.ask(&again)).zip(&again) {
-                    if asked.is_some() && !second.failed() {
-                        *first = second;
-                    }
-                }
-            }
+            let done = match barrier {
+                Barrier::Strict => self.ask(&targets),
+                Barrier::BringBack => self.ask_twice(&targets),
+            };
             let missed = done.iter().any(Outcome::failed);
             outcomes = outcomes.into_iter().zip(done).map(|(before, now)| before.then(now)).collect();
             if missed && barrier == Barrier::Strict {
@@ -154,6 +146,27 @@ impl Inner {
                 outcome.result.message = format!("{}: {TEXT}", member.device.name());
             }
         }
+    }
+
+    /// Once more where it fails; only then it is a failure that the log must have.
+    fn ask_twice(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {
+        let (mut done, lines) = capture(|| self.ask(targets));
+        if !done.iter().any(Outcome::failed) {
+            replay(lines);
+            return done;
+        }
+        replay_as(Level::Warning, lines);
+        // What took too long once is not waited for twice in one call.
+        let once_more = |done: &Outcome| done.failed() && done.result.errno != libc::ETIMEDOUT;
+        let again: Vec<_> = targets.iter().zip(&done).map(|(to, done)| to.filter(|_| once_more(done))).collect();
+        for ((first, second), asked) in done.iter_mut().zip(self.ask(&again)).zip(&again) {
+            match &mut first.error {
+                Some(_) if asked.is_some() && !second.failed() => *first = second,
+                Some(error) => error.told_as(second.error.as_ref()),
+                None => {}
+            }
+        }
+        done
     }
 
     fn ask(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {

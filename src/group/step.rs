@@ -178,7 +178,7 @@ pub(crate) fn verdict(what: &str, outcomes: &[Outcome]) -> Result<(), Error> {
         more => format!("; {more} more of {} devices failed", outcomes.len()),
     };
     let results = outcomes.iter().map(|outcome| outcome.result.clone()).collect();
-    Err(Error::new(first.kind(), first.errno(), format!("{what}: {first}{others}")).with_results(results))
+    Err(first.in_words(format!("{what}: {first}{others}")).with_results(results))
 }
 
 pub(crate) fn results(outcomes: &[Outcome]) -> Vec<DeviceResult> {

@@ -90,15 +90,15 @@ impl Migration {
             }
         }
         let notes = run.stop_trackers();
-        let told = verdict("abort", &outcomes);
-        if !nothing_begun || told.is_err() {
-            run.recorder.add(Phase::Idle, begun, told.is_err(), results(&outcomes), notes);
-            inner.keep("abort", results(&outcomes));
+        let failed = outcomes.iter().any(Outcome::failed);
+        if !nothing_begun || failed {
+            run.recorder.add(Phase::Idle, begun, failed, results(&outcomes), notes);
+            inner.keep("abort", &mut outcomes);
         }
         run.partial = None;
         run.entered = Phase::Idle;
         run.halted = false;
-        match told {
+        match verdict("abort", &outcomes) {
             Ok(()) => {
                 run.error = None;
                 self.course.count_sessions();
@@ -107,8 +107,8 @@ impl Migration {
                 log!(Info, "migration: aborted in {:?}", begun.elapsed());
                 Ok(())
             }
-            Err(error) => {
-                log!(Error, "{error}");
+            Err(mut error) => {
+                error.tell("migration failed");
                 run.error.get_or_insert_with(|| error.clone());
                 self.set_phase(inner, Phase::Failed);
                 Err(error)

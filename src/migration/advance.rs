@@ -259,12 +259,12 @@ impl Course {
         run: &mut Run,
         phase: Phase,
         begun: Instant,
-        outcomes: Vec<Outcome>,
+        mut outcomes: Vec<Outcome>,
         notes: Vec<String>,
     ) -> Result<()> {
+        inner.keep(phase.name(), &mut outcomes);
         let told = verdict(phase.name(), &outcomes);
         run.recorder.add(phase, begun, told.is_err(), results(&outcomes), notes);
-        inner.keep(phase.name(), results(&outcomes));
         let Err(error) = told else { return Ok(()) };
         let canceled = |outcome: &Outcome| outcome.error.as_ref().is_none_or(|error| error.kind() == Kind::Canceled);
         if !outcomes.iter().all(canceled) {
@@ -273,8 +273,8 @@ impl Course {
                 .into_iter()
                 .map(|outcome| if canceled(&outcome) { outcome.without_error() } else { outcome })
                 .collect();
-            let error = verdict(phase.name(), &failed).err().unwrap_or(error);
-            log!(Error, "migration failed: {error}");
+            let mut error = verdict(phase.name(), &failed).err().unwrap_or(error);
+            error.tell("migration failed");
             run.error = Some(error.clone());
             self.set_phase(inner, Phase::Failed);
             return Err(error);

@@ -92,8 +92,8 @@ impl Course {
         let begun = Instant::now();
         let rest = |member: &Member| (!half && member.device.state() != State::Resuming).then_some(Rest::Stop);
         let rests: Vec<Option<Rest>> = inner.members.iter().map(rest).collect();
-        let outcomes = inner.settle(&rests, STEPS, Barrier::Strict);
-        inner.keep(WHAT, results(&outcomes));
+        let mut outcomes = inner.settle(&rests, STEPS, Barrier::Strict);
+        inner.keep(WHAT, &mut outcomes);
         verdict(WHAT, &outcomes)?;
         run.origin.fill(State::Stop);
         if !half && run.entered != Phase::LoadLoaded {

@@ -15,7 +15,6 @@ use crate::dialect::{Kind, State};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::gate::Pass;
 use crate::group::Inner;
-use crate::log::log;
 use crate::transport::{caller_patience, wait_any};
 use crate::window::END;
 use crate::workers::turns::{Crew, run_turns};
@@ -308,7 +307,7 @@ impl Migration {
         what: &str,
         result: std::result::Result<T, Failure>,
     ) -> Result<T> {
-        let Failure { error, fatal } = match result {
+        let Failure { mut error, fatal } = match result {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
@@ -319,7 +318,7 @@ impl Migration {
         let ended = error.kind() == ErrorKind::Stale || self.check_sessions().is_err();
         // A draft has its session in SAVE_TRACKING already, and keeps it in the next phases.
         if fatal || (SAVING.contains(&run.entered) && ended) {
-            log!(Error, "migration failed: {what}: {error}");
+            error.tell(format_args!("migration failed: {what}"));
             run.error = Some(error.clone());
             self.set_phase(inner, Phase::Failed);
         }

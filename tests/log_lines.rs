@@ -1,0 +1,228 @@
+//! What the log has of a failure: one line at the level ERROR, whoever made the call, and names and words in every line.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use parking_lot::Mutex;
+use rig::Rig;
+use simdev::{Access, Config, Effect, Fault};
+use std::sync::Arc;
+use std::time::Duration;
+use vfiomig::device::OnFailure;
+use vfiomig::dialect::{Caps, State};
+use vfiomig::error::{Error, Kind};
+use vfiomig::log::{Level, set_sink};
+use vfiomig::migration::{AbortTo, Budget, Phase};
+
+const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
+
+fn rig(devices: usize) -> Rig {
+    let config = Config::v2(Caps { p2p: true, pre_copy: true }).state_size(10_000);
+    let rig = Rig::source(&vec![config; devices], 0);
+    rig.allow_abort();
+    rig
+}
+
+/// The next steps into this state fail, `times` of them.
+fn refuse(rig: &Rig, device: usize, state: State, times: u64) {
+    let access = Access::Enter(state);
+    let nth = rig.fakes[device].count(access);
+    rig.fakes[device].inject(Fault { access, nth, times, effect: Effect::Errno(libc::EBUSY) });
+}
+
+/// What the log gets meanwhile. There is one log, so the tests of this file go one after another.
+fn logged<T>(job: impl FnOnce() -> T) -> (T, Vec<(Level, String)>) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
+    let lines: Arc<Mutex<Vec<(Level, String)>>> = Arc::default();
+    let kept = Arc::clone(&lines);
+    set_sink(Some(Arc::new(move |level, text: &str| kept.lock().push((level, text.to_string())))), 7);
+    let result = job();
+    set_sink(None, 0);
+    let lines = std::mem::take(&mut *lines.lock());
+    for (_, text) in &lines {
+        let debug = ["Some(", "None", "Errno(", "os error", "Err(", "Ok("].iter().find(|word| text.contains(**word));
+        assert_eq!(debug, None, "{text}");
+    }
+    (result, lines)
+}
+
+fn of_level(lines: &[(Level, String)], wanted: Level) -> Vec<&str> {
+    lines.iter().filter(|(level, _)| *level == wanted).map(|(_, text)| &**text).collect()
+}
+
+/// The lines at ERROR; `names`: how each of them begins.
+fn assert_errors(lines: &[(Level, String)], names: &[&str], what: &str) {
+    let errors = of_level(lines, Level::Error);
+    assert_eq!(errors.len(), names.len(), "{what}: {lines:#?}");
+    for (error, name) in errors.iter().zip(names) {
+        assert!(error.starts_with(name), "{what}: {error}");
+    }
+}
+
+/// newcomer 1.2 (12): a call on a device.
+#[test]
+fn a_device_call_that_fails_is_one_error() {
+    let (result, lines) = logged(|| {
+        let rig = rig(1);
+        refuse(&rig, 0, State::Stop, 1);
+        rig.devices[0].set_state(State::Stop, OnFailure::Keep, false)
+    });
+    let error = result.unwrap_err();
+    assert_errors(&lines, &["d0: "], "set_state");
+    assert_eq!(of_level(&lines, Level::Error), [error.to_string()], "the log says what the caller is told");
+
+    let (result, lines) = logged(|| {
+        let rig = rig(1);
+        rig.fakes[0].inject(Fault::at(Access::Reset, 0, Effect::Errno(libc::EIO)));
+        rig.devices[0].reset()
+    });
+    assert_eq!(result.unwrap_err().kind(), Kind::Device);
+    assert_errors(&lines, &["d0: "], "reset");
+
+    // What a caller did wrong is told to the caller.
+    let (result, lines) = logged(|| rig(1).devices[0].finish(None));
+    result.unwrap_err();
+    assert_errors(&lines, &[], "a wrong order");
+}
+
+/// newcomer 1.2 (12): a phase in which one device, or two of three, fail: each device is one line.
+#[test]
+fn a_step_that_fails_is_one_error_for_each_device_that_failed() {
+    for failing in [&[1usize][..], &[0, 2]] {
+        let names: Vec<String> = failing.iter().map(|i| format!("d{i}: ")).collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let fail = |rig: &Rig, state| failing.iter().for_each(|&i| refuse(rig, i, state, 1));
+
+        let (result, lines) = logged(|| {
+            let rig = rig(3);
+            fail(&rig, State::Stop);
+            rig.group.pause()
+        });
+        result.unwrap_err();
+        assert_errors(&lines, &names, "pause");
+
+        let (result, lines) = logged(|| {
+            let rig = rig(3);
+            let save = rig.save();
+            save.advance(Phase::SaveP2pGrace).unwrap();
+            fail(&rig, State::StopCopy);
+            let error = save.advance(Phase::SaveStopCopy).unwrap_err();
+            // What it is told again is no other failure.
+            assert_eq!(save.advance(Phase::SaveStopCopy).unwrap_err().to_string(), error.to_string());
+            error
+        });
+        assert_errors(&lines, &names, "advance");
+        let last = format!("migration failed: {result}");
+        assert!(of_level(&lines, Level::Info).contains(&&*last), "{lines:#?}");
+    }
+}
+
+/// newcomer 1.2 (12): a cancel was asked for.
+#[test]
+fn a_cancel_is_no_error() {
+    let (error, lines) = logged(|| {
+        let rig = rig(2);
+        let save = rig.save();
+        save.advance(Phase::SaveTracking).unwrap();
+        save.cancel();
+        save.advance(Phase::SavePrecopy).unwrap_err()
+    });
+    assert_eq!(error.kind(), Kind::Canceled);
+    assert_errors(&lines, &[], "cancel");
+}
+
+/// newcomer 1.2 (12): a drain that fails at the caller's function, and at the device.
+#[test]
+fn a_drain_that_fails_is_one_error() {
+    let (error, lines) = logged(|| {
+        let rig = rig(2);
+        let save = rig.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        save.save_iterate(PLENTY, &[], &mut |_| Err(Error::new(Kind::Transport, libc::EPIPE, "put failed")))
+            .unwrap_err()
+    });
+    assert_errors(&lines, &["migration failed: save_iterate: bytes of a stream were lost: "], "put");
+    assert!(of_level(&lines, Level::Error)[0].ends_with(&error.to_string()), "{lines:#?}");
+
+    let (_, lines) = logged(|| {
+        let rig = rig(2);
+        let save = rig.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        rig.fakes[1].inject(Fault::at(Access::DataRead, 0, Effect::Errno(libc::EIO)));
+        save.save_iterate(PLENTY, &[], &mut |_| Ok(())).unwrap_err()
+    });
+    assert_errors(&lines, &["d1: "], "read");
+    assert!(
+        lines.iter().any(|(level, text)| *level == Level::Info && text.starts_with("migration failed: ")),
+        "{lines:#?}"
+    );
+}
+
+/// newcomer 1.2 (12): an abort asks twice. What the second try mends was no failure; what it does not is one.
+#[test]
+fn an_abort_that_fails_is_one_error() {
+    for (times, result_is_ok) in [(1, true), (2, false)] {
+        let (result, lines) = logged(|| {
+            let rig = rig(2);
+            let save = rig.save();
+            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SaveP2pGrace).unwrap();
+            refuse(&rig, 1, State::Running, times);
+            save.abort(AbortTo::Running)
+        });
+        assert_eq!(result.is_ok(), result_is_ok, "{lines:#?}");
+        let names: &[&str] = if result_is_ok { &[] } else { &["d1: "] };
+        assert_errors(&lines, names, "abort of a save");
+        assert!(of_level(&lines, Level::Warning).iter().any(|text| text.starts_with("d1: ")), "{lines:#?}");
+    }
+
+    let (result, lines) = logged(|| {
+        let rig = rig(2);
+        let load = rig.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        rig.fakes[0].inject(Fault::from(Access::Reset, 0, Effect::Errno(libc::EIO)));
+        load.abort(AbortTo::Running)
+    });
+    result.unwrap_err();
+    assert_errors(&lines, &["abort: d0: "], "abort of a load");
+}
+
+/// A state that cannot be read is told when that begins, and when it is over, not with each call.
+#[test]
+fn a_condition_that_lasts_is_told_twice() {
+    let ((), lines) = logged(|| {
+        let rig = rig(1);
+        let device = &rig.devices[0];
+        let nth = rig.fakes[0].count(Access::StateRead);
+        rig.fakes[0].inject(Fault { access: Access::StateRead, nth, times: 6, effect: Effect::Errno(libc::EIO) });
+        for _ in 0..3 {
+            device.observe().unwrap_err();
+        }
+        for _ in 0..3 {
+            assert_eq!(device.observe().unwrap(), State::Running);
+        }
+    });
+    let told: Vec<_> = lines.iter().filter(|(level, text)| *level <= Level::Info && text.contains("state")).collect();
+    let told: Vec<_> = told.iter().filter(|(_, text)| !text.contains("dialect")).collect();
+    assert!(told.len() == 2, "{lines:#?}");
+    assert!(told[0].0 == Level::Warning && told[0].1.starts_with("d0: its state cannot be read: "), "{lines:#?}");
+    assert_eq!(told[1].1, "d0: its state can be read again: RUNNING");
+}
+
+/// A state change that fails on a device whose state cannot be read afterwards.
+#[test]
+fn a_device_that_falls_silent_is_one_error() {
+    let (error, lines) = logged(|| {
+        let rig = rig(1);
+        refuse(&rig, 0, State::Stop, 1);
+        let nth = rig.fakes[0].count(Access::StateRead) + 1;
+        rig.fakes[0].inject(Fault::from(Access::StateRead, nth, Effect::Errno(libc::ENODEV)));
+        rig.devices[0].set_state(State::Stop, OnFailure::Keep, false).unwrap_err()
+    });
+    assert!(error.to_string().ends_with("its state cannot be read"), "{error}");
+    assert_errors(&lines, &["d0: "], "silent");
+    assert_eq!(of_level(&lines, Level::Warning).len(), 1, "{lines:#?}");
+}
