@@ -612,3 +612,51 @@ fn a_drain_waits_for_a_device_call() {
         .unwrap();
     });
 }
+
+/// What `get` brought and the device's handle refused is lost: the load cannot go on behind the gap as if nothing had been.
+#[test]
+fn bytes_that_were_brought_and_refused_end_the_load() {
+    let source = Rig::source(&[both()], 1);
+    let streams = source.save_all(&source.save()).unwrap();
+    let target = Rig::target(&[both()], 1);
+    target.allow_abort();
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    let mut next = 0;
+    let mut get = |_: usize, buf: &mut [u8]| {
+        let Some((bytes, segment_end)) = streams[0].parts.get(next) else { return Ok(Fed::End { total: None }) };
+        next += 1;
+        buf[..bytes.len()].copy_from_slice(bytes);
+        Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
+    };
+    target.devices[0].reserve(0).unwrap();
+    assert_eq!(load.load_complete(&[], &mut get).unwrap_err().kind(), Kind::Busy);
+    target.devices[0].commit(0, false).ok();
+    let failure = load.load_complete(&[], &mut get).unwrap_err();
+    assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+    load.abort(AbortTo::Running).unwrap();
+}
+
+/// Z14: the same from a descriptor, and in the middle of what it brought.
+#[test]
+fn load_complete_from_a_descriptor_waits_for_a_device_that_takes_its_time() {
+    let source = Rig::source(&[both()], 1);
+    let streams = source.save_all(&source.save()).unwrap();
+    let target = Rig::target(&[both()], 1);
+    target.allow_abort();
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    let nth = target.fakes[0].count(Access::DataWrite) + 1;
+    for nth in [nth, nth + 3000 + 2] {
+        let fault = Fault { access: Access::DataWrite, nth, times: 3000, effect: Effect::Errno(libc::EAGAIN) };
+        target.fakes[0].inject(fault);
+    }
+    let (mut near, far) = UnixStream::pair().unwrap();
+    let total = streams[0].parts.iter().map(|(bytes, _)| bytes.len() as u64).sum();
+    for (bytes, _) in &streams[0].parts {
+        std::io::Write::write_all(&mut near, bytes).unwrap();
+    }
+    load.load_complete(&[Inlet::Fd { fd: far.as_fd(), total: Some(total) }], &mut |_, _| unreachable!()).unwrap();
+    load.advance(Phase::LoadRunning).unwrap();
+    assert!(target.fakes[0].same_content(&source.fakes[0]));
+}

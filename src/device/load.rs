@@ -72,6 +72,11 @@ impl Device {
         }
     }
 
+    /// Whether bytes could be written now. *device.*
+    pub(crate) fn check_takes(&self) -> Result<()> {
+        self.enter()?.check_open(&self.cache, "receive").map_err(|error| self.named(error))
+    }
+
     /// Reads up to `len` bytes from `fd` (at most one buffer) and hands them to the device; 0 is the end of `fd`. *device;
     /// may block in the kernel and on `fd`.*
     ///
@@ -136,6 +141,14 @@ impl Inner {
         Ok(())
     }
 
+    /// Bytes of the stream are lost.
+    fn break_load(&mut self, cache: &Cache) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.direction == Direction::Load) {
+            session.broken = true;
+            cache.broken.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn reserve(&mut self, cache: &Cache, name: &str, segment_left: u64) -> Result<Room> {
         self.check_open(cache, "reserve")?;
         self.release_lent();
@@ -174,15 +187,20 @@ impl Inner {
     fn write(&mut self, cache: &Cache, name: &str, piece: Piece<'_>) -> Result<()> {
         let Piece { bytes, before, after, segment_end, held } = piece;
         let asked = before.saturating_add(bytes.len()).saturating_add(after);
-        self.check_open(cache, "write").map_err(|error| match before {
-            0 => error,
-            _ => error.context(format!("{before} of {asked} bytes were taken")),
-        })?;
+        if let Err(error) = self.check_open(cache, "write") {
+            if !matches!(held, Held::ByCaller) {
+                self.break_load(cache);
+            }
+            return Err(match before {
+                0 => error,
+                _ => error.context(format!("{before} of {asked} bytes were taken")),
+            });
+        }
         let (window, access) = self.access(cache)?;
         let outcome = window.write(&access, bytes, after, segment_end).map(|()| bytes.len());
         let outcome = outcome.map_err(|trouble| match held {
             Held::ByCaller if before == 0 => trouble,
-            Held::WhileNotReady if before == 0 && trouble.is_device_not_ready() => trouble,
+            Held::WhileNotReady if trouble.is_device_not_ready() => trouble,
             _ => trouble.with_bytes_lost(),
         });
         self.pushed(cache, name, before, asked, outcome).map(|_| ())

@@ -6,6 +6,7 @@ use super::{Fed, waits};
 use crate::cancel::Cancel;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::transport::read_from;
 use crate::workers::turns::{Turn, Work};
 use parking_lot::Mutex;
 use std::os::fd::BorrowedFd;
@@ -39,7 +40,7 @@ impl Work for Inflow<'_> {
     fn turn(&self, item: usize) -> Turn {
         let Some(lane) = self.lanes.get(item) else { return Turn::Done };
         let step = || match lane.fd {
-            Some((fd, total)) => self.receive(lane.device, fd, total),
+            Some((fd, total)) => self.receive(lane, fd, total),
             None => self.write(lane),
         };
         let turn = self.progress.during(step, |turn| !matches!(turn, Ok(Turn::Wait)));
@@ -67,25 +68,8 @@ impl Inflow<'_> {
 
     /// What was brought goes to the device, whatever happened to others: the caller cannot bring it again.
     fn write(&self, lane: &Lane<'_>) -> Result<Turn> {
-        let brought = lane.brought.lock().take();
-        if let Some(parcel) = brought {
-            let is_end = parcel.len == 0;
-            let (keeps, before) = (self.may_wait(lane), lane.device.info().loaded_bytes);
-            let written = match parcel.len {
-                0 => lane.device.finish(parcel.total),
-                _ => lane.device.write_once(parcel.bytes(), parcel.segment_end, keeps),
-            };
-            let none_taken = lane.device.info().loaded_bytes == before;
-            if keeps && none_taken && written.as_ref().is_err_and(Error::is_not_ready) {
-                *lane.brought.lock() = Some(parcel);
-                return Ok(Turn::Again);
-            }
-            *lane.idle_since.lock() = None;
-            self.pool.give_back(parcel);
-            written?;
-            if is_end {
-                return Ok(Turn::Done);
-            }
+        if let Some(turn) = self.hand_over(lane)? {
+            return Ok(turn);
         }
         if self.is_over() || lane.device.info().complete {
             return Ok(Turn::Done);
@@ -94,25 +78,69 @@ impl Inflow<'_> {
         Ok(Turn::Ask)
     }
 
+    /// `None`: the device has what was brought, and more can be.
+    fn hand_over(&self, lane: &Lane<'_>) -> Result<Option<Turn>> {
+        let Some(mut parcel) = lane.brought.lock().take() else { return Ok(None) };
+        let is_end = parcel.len == 0;
+        let (keeps, before) = (self.may_wait(lane), lane.device.info().loaded_bytes);
+        let written = match parcel.len {
+            0 => lane.device.finish(parcel.total),
+            _ => lane.device.write_once(parcel.bytes(), parcel.segment_end, keeps),
+        };
+        let now = lane.device.info();
+        if keeps && !now.broken && written.as_ref().is_err_and(Error::is_not_ready) {
+            let taken = usize::try_from(now.loaded_bytes.saturating_sub(before)).unwrap_or(usize::MAX);
+            parcel.taken = parcel.taken.saturating_add(taken);
+            if taken > 0 {
+                *lane.idle_since.lock() = None;
+            }
+            *lane.brought.lock() = Some(parcel);
+            return Ok(Some(Turn::Again));
+        }
+        *lane.idle_since.lock() = None;
+        self.pool.give_back(parcel);
+        written?;
+        Ok(is_end.then_some(Turn::Done))
+    }
+
     /// A device that had its patience and took nothing is asked again: a firmware may take longer than one call waits.
     fn may_wait(&self, lane: &Lane<'_>) -> bool {
         let waited = lane.idle_since.lock().get_or_insert_with(Instant::now).elapsed();
         waited < self.progress.patience() && self.cancel.check_drain().is_ok()
     }
 
-    fn receive(&self, device: &Device, fd: BorrowedFd<'_>, total: Option<u64>) -> Result<Turn> {
+    /// The same from a descriptor, whose bytes cannot be brought again either: they wait here for a device that takes its time.
+    fn receive(&self, lane: &Lane<'_>, fd: BorrowedFd<'_>, total: Option<u64>) -> Result<Turn> {
+        if let Some(turn) = self.hand_over(lane)? {
+            return Ok(turn);
+        }
+        let device = lane.device;
         if self.is_over() || device.info().complete {
             return Ok(Turn::Done);
         }
         self.cancel.check_drain()?;
         let left = total.map_or(u64::MAX, |total| total.saturating_sub(device.info().loaded_bytes));
         let max = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        let got = if max == 0 { Some(0) } else { device.receive_now(fd, max, false)? };
+        if max == 0 {
+            return device.finish(total).map(|()| Turn::Done);
+        }
+        device.check_takes()?;
+        let mut parcel = self.pool.take();
+        let got = read_from(fd, parcel.room(max));
+        (parcel.len, parcel.segment_end) = (got.unwrap_or(0), false);
+        if parcel.len > 0 {
+            *lane.brought.lock() = Some(parcel);
+            return Ok(self.hand_over(lane)?.unwrap_or(Turn::Again));
+        }
+        self.pool.give_back(parcel);
         match got {
-            Some(0) => device.finish(total).map(|()| Turn::Done),
-            Some(_) => Ok(Turn::Again),
-            None if self.progress.stalled() => Err(stall(device, "brought", &self.progress)),
-            None => Ok(Turn::Wait),
+            Ok(_) => device.finish(total).map(|()| Turn::Done),
+            Err(errno) if errno.get() != libc::EAGAIN => {
+                let text = format!("{}: reading the stream: the caller's fd failed: {errno}", device.name());
+                Err(Error::transport(errno, text))
+            }
+            Err(_) if self.progress.stalled() => Err(stall(device, "brought", &self.progress)),
+            Err(_) => Ok(Turn::Wait),
         }
     }
 

@@ -12,6 +12,8 @@ pub(super) const PIECE: usize = 1 << 20;
 pub(in crate::migration) struct Parcel {
     buf: Vec<u8>,
     pub len: usize,
+    /// Of these the device has so many already.
+    pub taken: usize,
     pub segment_end: bool,
     /// Of the stream that is over: its length, as the caller stated it.
     pub total: Option<u64>,
@@ -20,6 +22,7 @@ pub(in crate::migration) struct Parcel {
 impl Parcel {
     /// The first `max` bytes of it, all there.
     pub fn room(&mut self, max: usize) -> &mut [u8] {
+        self.taken = 0;
         if self.buf.len() < PIECE {
             // Not resize: fresh zeroes from the system cost nothing until they are touched.
             self.buf = vec![0; PIECE];
@@ -28,7 +31,7 @@ impl Parcel {
     }
 
     pub fn bytes(&self) -> &[u8] {
-        self.buf.get(..self.len).unwrap_or_default()
+        self.buf.get(self.taken..self.len).unwrap_or_default()
     }
 }
 
