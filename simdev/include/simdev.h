@@ -68,7 +68,7 @@ struct simdev_options {
 	uint64_t dma_log_page_size; /* v2: DMA logging with this page size; 0: none */
 };
 
-/* A device in RUNNING; NULL if the options make none. */
+/* A device in RUNNING; NULL if the options make none: simdev_why_not() says why. */
 struct simdev *simdev_new(const struct simdev_options *o);
 /*
  * A device that behaves as a driver of the kernel or a vfio-user server does, by name: "mlx5", "hisi_acc", "pds", "qat",
@@ -76,6 +76,11 @@ struct simdev *simdev_new(const struct simdev_options *o);
  * A request that would hurt the host of such a driver aborts the program.
  */
 struct simdev *simdev_new_peer(const char *name, uint64_t seed);
+/*
+ * Why the calling thread's last simdev_new() or simdev_new_peer() returned NULL, with the field and its value; "" if it did not.
+ * Lives until the thread's next one.
+ */
+const char *simdev_why_not(void);
 /* The VMM has closed the device fd (1), or opened it again (0). A data call while it is closed aborts the program. */
 void simdev_close_fd(const struct simdev *d, int closed);
 /* 1: its state says that it runs, but a step that failed has left it standing still. */
@@ -83,6 +88,10 @@ int simdev_stands_still(const struct simdev *d);
 /* Call it when no client uses the table any more. */
 void simdev_free(struct simdev *d);
 
+/*
+ * The table and the pointer for vfiomig_device_new_ops(). Both are written whole, argsz too: VFIOMIG_INIT is not needed. They are
+ * good until simdev_free(). 0, or -EINVAL for NULL.
+ */
 int simdev_get_ops(const struct simdev *d, struct vfiomig_device_ops *ops, void **opaque);
 
 uint32_t simdev_state(const struct simdev *d); /* VFIOMIG_STATE_* */
@@ -97,6 +106,11 @@ size_t simdev_take_dma_log(const struct simdev *d, uint64_t *pages, size_t max);
 /* What the client did wrong. A text names the rule and lives until simdev_free(); NULL past the end. */
 uint64_t simdev_violations(const struct simdev *d);
 const char *simdev_violation_text(const struct simdev *d, uint64_t index);
+/*
+ * A device whose SAVING is left with data unread breaks a rule (F5): somebody has lost a part of its stream. A client that means
+ * it says so with 1, before vfiomig_migration_abort(), and before vfiomig_group_resume() of a group that was held in pre-copy; 0
+ * takes it back. As SIMDEV_F_ABORT_ALLOWED, but for an abort at any time.
+ */
 void simdev_allow_abort(const struct simdev *d, int allowed);
 
 enum simdev_access {

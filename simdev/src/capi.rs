@@ -4,6 +4,7 @@ use crate::config::{BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Preco
 use crate::device::Device;
 use crate::faults::{Access, Effect, Fault, FaultId};
 use crate::peers::Peer;
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::time::Duration;
 use vfiomig::transport::ops::Ops;
@@ -57,9 +58,9 @@ const ALL_FLAGS: u32 = (1 << 16) - 1;
 
 const WORD: u32 = 8;
 
-fn config(o: &Options) -> Option<Config> {
+fn config(o: &Options) -> Result<Config, String> {
     if o.flags & !ALL_FLAGS != 0 {
-        return None;
+        return Err(format!("flags: {:#x} has unknown bits", o.flags));
     }
     let has = |flag| o.flags & flag != 0;
     let dialect = match o.dialect {
@@ -68,22 +69,34 @@ fn config(o: &Options) -> Option<Config> {
         2 => Dialect::V1 { ndma: true },
         3 => Dialect::Draft { form: DraftForm::Sticky, region_type: 2 },
         4 => Dialect::Draft { form: DraftForm::Rewrite, region_type: 3 },
-        _ => return None,
+        other => return Err(format!("dialect: {other} is none of SIMDEV_V2 to SIMDEV_DRAFT_REWRITE")),
     };
     let window = match o.window {
         0 => Window::Trapped,
         1 => Window::Whole,
         2 => Window::Area,
         3 => Window::Gap,
-        _ => return None,
+        other => return Err(format!("window: {other} is none of SIMDEV_TRAPPED to SIMDEV_GAP")),
     };
-    let or = |value: u64, default: usize| if value == 0 { Some(default) } else { usize::try_from(value).ok() };
+    let size = |name: &str, value: u64, default: usize| match value {
+        0 => Ok(default),
+        _ => usize::try_from(value).map_err(|_| format!("{name}: {value} does not fit into memory")),
+    };
     let base = Config::default();
-    let segment = or(o.segment_size, base.segment_size)?;
-    let (known, fits) = (if o.dialect == 2 { 15 } else { 7 }, segment <= 1 << 30 && o.skew <= 1 << 30);
+    let segment = size("segment_size", o.segment_size, base.segment_size)?;
+    let known = if o.dialect == 2 { 15 } else { 7 };
     let pages = o.dma_log_page_size;
-    if segment < 256 || !fits || o.reserved_bits & known != 0 || (pages != 0 && !pages.is_power_of_two()) {
-        return None;
+    let wrong = [
+        (!(256..=1 << 30).contains(&segment), format!("segment_size: {segment} is not from 256 to 2^30")),
+        (o.skew > 1 << 30, format!("skew: {} is more than 2^30", o.skew)),
+        (
+            o.reserved_bits & known != 0,
+            format!("reserved_bits: {:#x} has bits of the protocol, {known:#x}", o.reserved_bits),
+        ),
+        (pages != 0 && !pages.is_power_of_two(), format!("dma_log_page_size: {pages} is no power of two")),
+    ];
+    if let Some((_, text)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+        return Err(text);
     }
     let report = !has(NO_REPORT);
     let config = Config {
@@ -91,7 +104,7 @@ fn config(o: &Options) -> Option<Config> {
         window,
         seed: has(SEEDED).then_some(o.seed),
         precopy: if has(PRECOPY_BYTES) {
-            Precopy::Bytes(usize::try_from(o.precopy_bytes).ok()?)
+            Precopy::Bytes(size("precopy_bytes", o.precopy_bytes, 0)?)
         } else {
             Precopy::Half
         },
@@ -113,11 +126,11 @@ fn config(o: &Options) -> Option<Config> {
         needs_info: has(NEEDS_INFO),
         opt_in: has(OPT_IN),
         accept_truncated: has(ACCEPT_TRUNCATED),
-        max_io: or(o.max_io, usize::MAX)?,
+        max_io: size("max_io", o.max_io, usize::MAX)?,
         dma_log: (pages != 0).then_some(DmaLog { page_size: pages, report, ..DmaLog::default() }),
         ..base
     };
-    Some(config.state_size(or(o.state_size, 64 << 10)?).segments(segment))
+    Ok(config.state_size(size("state_size", o.state_size, 64 << 10)?).segments(segment))
 }
 
 /// # Safety
@@ -131,6 +144,30 @@ fn status(result: Result<(), i32>) -> c_int {
     result.map_or_else(|errno| -errno, |()| 0)
 }
 
+thread_local! {
+    /// Why this thread's last attempt made no device.
+    static WHY_NOT: RefCell<CString> = RefCell::default();
+}
+
+/// A handle, or NULL and the reason.
+fn give(config: Result<Config, String>) -> *mut Simdev {
+    let (handle, text) = match config {
+        Ok(config) => {
+            let simdev = Simdev { device: Device::new(config), texts: Default::default() };
+            (Box::into_raw(Box::new(simdev)), String::new())
+        }
+        Err(text) => (std::ptr::null_mut(), text),
+    };
+    WHY_NOT.set(CString::new(text).unwrap_or_default());
+    handle
+}
+
+/// Why the calling thread's last `simdev_new()` or `simdev_new_peer()` returned NULL; "" if it did not.
+#[unsafe(no_mangle)]
+pub extern "C" fn simdev_why_not() -> *const c_char {
+    WHY_NOT.with_borrow(|text| text.as_ptr())
+}
+
 /// A device, or NULL if the options make none.
 ///
 /// # Safety
@@ -142,13 +179,12 @@ pub unsafe extern "C" fn simdev_new(o: *const Options) -> *mut Simdev {
         // SAFETY: the function's contract: argsz, the first field, is there at least.
         let argsz = unsafe { o.cast::<u32>().read() } as usize;
         if argsz < 4 || argsz > size_of::<Options>() {
-            return std::ptr::null_mut();
+            return give(Err(format!("argsz: {argsz} is not from 4 to {}", size_of::<Options>())));
         }
         // SAFETY: `argsz` bytes are readable at `o`, and fit into `options`, for which every bit pattern is legal.
         unsafe { std::ptr::copy_nonoverlapping(o.cast::<u8>(), (&raw mut options).cast::<u8>(), argsz) };
     }
-    let Some(config) = config(&options) else { return std::ptr::null_mut() };
-    Box::into_raw(Box::new(Simdev { device: Device::new(config), texts: Default::default() }))
+    give(config(&options))
 }
 
 /// A device that behaves as the driver or server of that name, or NULL if there is none.
@@ -158,13 +194,13 @@ pub unsafe extern "C" fn simdev_new(o: *const Options) -> *mut Simdev {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn simdev_new_peer(name: *const c_char, seed: u64) -> *mut Simdev {
     if name.is_null() {
-        return std::ptr::null_mut();
+        return give(Err("name is NULL".to_string()));
     }
     // SAFETY: the function's contract; it is not NULL.
     let name = unsafe { CStr::from_ptr(name) };
-    let Some(peer) = name.to_str().ok().and_then(Peer::from_name) else { return std::ptr::null_mut() };
-    let config = Config { seed: (seed != 0).then_some(seed), ..peer.config() };
-    Box::into_raw(Box::new(Simdev { device: Device::new(config), texts: Default::default() }))
+    let peer = name.to_str().ok().and_then(Peer::from_name);
+    let config = peer.map(|peer| Config { seed: (seed != 0).then_some(seed), ..peer.config() });
+    give(config.ok_or_else(|| format!("name: {} is no peer", name.to_string_lossy())))
 }
 
 /// The VMM has closed the device fd (1), or opened it again (0).

@@ -62,9 +62,16 @@ int main(void)
 	int fault;
 
 	CHECK(sizeof(struct simdev_options) == 80);
-	CHECK(!simdev_new(&bad));
-	CHECK(!simdev_new_peer("ice", 1) && !simdev_new_peer(NULL, 1));
+	CHECK(!simdev_new(&bad) && strstr(simdev_why_not(), "dialect: 99"));
+	bad.dialect = SIMDEV_V2;
+	bad.segment_size = 255;
+	CHECK(!simdev_new(&bad) && strstr(simdev_why_not(), "segment_size: 255"));
+	bad.argsz = 3;
+	CHECK(!simdev_new(&bad) && strstr(simdev_why_not(), "argsz: 3"));
+	CHECK(!simdev_new_peer("ice", 1) && strstr(simdev_why_not(), "ice"));
+	CHECK(!simdev_new_peer(NULL, 1) && strstr(simdev_why_not(), "NULL"));
 	peer = simdev_new_peer("mlx5", 1);
+	CHECK(!strcmp(simdev_why_not(), ""));
 	CHECK(peer && simdev_checksum(peer) && !simdev_stands_still(peer));
 	simdev_close_fd(peer, 1);
 	simdev_close_fd(peer, 0);
