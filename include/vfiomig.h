@@ -2184,7 +2184,7 @@ int vfiomig_tracker_unmap(struct vfiomig_tracker *t,
                           struct vfiomig_error **errp);
 
 /**
- * The report for people: a line a phase, a line a device. Its words may change at any time.
+ * The report for people: a line a phase, a line a device; the last line has no line end. Its words may change at any time.
  *
  * Returns: a text that lives until vfiomig_report_free(); "" for NULL. Threads: any. Blocks: never. Since: 0.1
  */

@@ -356,7 +356,7 @@ void vm_print_phases(const struct vm *vm, const char *who)
 {
     struct vfiomig_report *report = NULL;
     if (vm->migration != NULL && vfiomig_migration_get_report(vm->migration, &report, NULL) == 0) {
-        printf("\nphases at the %s\n%s", who, vfiomig_report_text(report));
+        printf("\nphases at the %s\n%s\n", who, vfiomig_report_text(report));
         vfiomig_report_free(report);
     }
 }

@@ -4,10 +4,11 @@
 //! V1-10 (segments are handed over as one, with their length).
 
 use super::cache::Cache;
+use super::save::not_moved;
 use super::{Device, Inner};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::window::{Moved, Outcome, Room};
+use crate::window::{Moved, Outcome, Room, Trouble};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
@@ -216,9 +217,10 @@ impl Inner {
     ) -> Result<Option<usize>> {
         self.check_open(cache, "receive")?;
         let (window, access) = self.access(cache)?;
-        match window.receive(&access, fd, len, segment_end) {
-            Err(trouble) if trouble.is_caller_not_ready() => Ok(None),
-            outcome => self.pushed(cache, name, 0, len, outcome).map(Some),
+        let outcome = window.receive(&access, fd, len, segment_end);
+        match outcome.as_ref().err().and_then(Trouble::of_descriptor) {
+            Some(errno) => not_moved("receiving", fd, errno),
+            None => self.pushed(cache, name, 0, len, outcome).map(Some),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::dialect::{Direction, State};
 use crate::error::{Errno, Error, Result};
 use crate::transport::{caller_patience, is_nonblocking, wait_ready};
 use crate::window::{Chunk, EMPTY, END, Trouble};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -114,10 +114,11 @@ impl Device {
                 return Ok(result);
             }
             if self.cache.cancel.asked() {
-                return Err(self.named(Error::canceled("canceled while the caller's fd was not ready")));
+                let text = format!("canceled while the caller's fd {} was not ready", fd.as_raw_fd());
+                return Err(self.named(Error::canceled(text)));
             }
             if is_nonblocking(fd) || begun.elapsed() > caller_patience() {
-                let text = "the caller's fd is not ready: nothing was moved, call again";
+                let text = format!("the caller's fd {} is not ready: nothing was moved, call again", fd.as_raw_fd());
                 return Err(self.named(Error::transport(Errno::new(libc::EAGAIN), text)));
             }
             wait_ready(Some(fd), for_write);
@@ -128,6 +129,15 @@ impl Device {
     pub(super) fn at_name(&self, error: Error) -> Error {
         if error.results().is_empty() { self.named(error) } else { error }
     }
+}
+
+/// The caller's descriptor has moved nothing; `None`: for it is not ready.
+pub(super) fn not_moved<T>(what: &str, fd: BorrowedFd<'_>, errno: Errno) -> Result<Option<T>> {
+    if errno.get() == libc::EAGAIN {
+        return Ok(None);
+    }
+    let text = format!("{what} the stream: the caller's fd {} failed: {errno}; nothing was moved", fd.as_raw_fd());
+    Err(Error::transport(errno, text))
 }
 
 /// 0 says "no bound".
@@ -186,9 +196,10 @@ impl Inner {
             return Ok(Some((0, flags)));
         }
         let (window, access) = self.access(cache)?;
-        match window.send(&access, fd, bound(max)) {
-            Err(trouble) if trouble.is_caller_not_ready() => Ok(None),
-            outcome => self.moved(cache, name, outcome).map(Some),
+        let outcome = window.send(&access, fd, bound(max));
+        match outcome.as_ref().err().and_then(Trouble::of_descriptor) {
+            Some(errno) => not_moved("sending", fd, errno),
+            None => self.moved(cache, name, outcome).map(Some),
         }
     }
 

@@ -28,6 +28,20 @@ pub enum Kind {
     Ops = 6,
 }
 
+impl Kind {
+    /// As in `VFIOMIG_TRACKER_*`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Everything => "EVERYTHING",
+            Kind::Type1 => "TYPE1",
+            Kind::DmaLog => "DMA_LOG",
+            Kind::Hwpt => "HWPT",
+            Kind::Draft => "DRAFT",
+            Kind::Ops => "OPS",
+        }
+    }
+}
+
 /// The order in which memory is unmapped and its log read (DESIGN.md section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnmapOrder {

@@ -201,7 +201,7 @@ impl Tracker {
             final_harvest: FinalHarvest::NotOwed,
         };
         let info = inner.info();
-        log!(Info, "{name}: {:?}: {}", info.kind, info.why);
+        log!(Info, "{name}: {}: {}", info.kind.name(), info.why);
         Ok(Tracker { name, devices, everything, gate: Gate::new(Level::Tracker, inner), info: Mutex::new(info) })
     }
 
@@ -469,7 +469,7 @@ impl Inner {
     /// Makes the first of `candidates` that works the active choice. It knows nothing of the time before, so all is dirty.
     pub(super) fn switch(&mut self, candidates: impl IntoIterator<Item = usize>) {
         let Some(index) = self.first_that_works(candidates) else { return };
-        log!(Info, "{}: {:?} takes the place of {:?}", self.book.name, self.kind_of(index), self.kind_of(self.active));
+        log!(Info, "{}: {} takes the place of {}", self.book.name, self.name_of(index), self.name_of(self.active));
         self.halt(self.active);
         self.active = index;
         mark(&mut self.book, None);
@@ -480,7 +480,7 @@ impl Inner {
         candidates.into_iter().find(|&index| match self.begin(index) {
             Ok(()) => true,
             Err(text) => {
-                log!(Warning, "{}: {:?} is not used: {text}", self.book.name, self.kind_of(index));
+                log!(Warning, "{}: {} is not used: {text}", self.book.name, self.name_of(index));
                 if let Some(choice) = self.choices.get_mut(index) {
                     choice.against = Some(text);
                 }
@@ -489,8 +489,8 @@ impl Inner {
         })
     }
 
-    fn kind_of(&self, index: usize) -> Option<Kind> {
-        self.choices.get(index).map(|choice| choice.kind)
+    fn name_of(&self, index: usize) -> &'static str {
+        self.choices.get(index).map_or("no log", |choice| choice.kind.name())
     }
 
     /// Starts all sources of a choice and reads a little of each; stops them again if one does not work.

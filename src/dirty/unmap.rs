@@ -174,7 +174,7 @@ impl Step<'_, '_, '_, '_> {
                 Err(errno) => {
                     // Mappings may be gone already, and their dirt with them (T7).
                     self.tally.fail(errno, mark(book, Some(group)));
-                    log!(Warning, "unmapping {:#x} with its dirty bitmap failed: {errno}", group.first);
+                    log!(Warning, "{}: unmapping {:#x} with its dirty bitmap failed: {errno}", book.name, group.first);
                     plain_unmap(&*container, group)?;
                 }
             }

@@ -47,7 +47,7 @@ impl vfiomig_report {
     }
 
     pub(super) fn of_migration(report: &Report) -> Self {
-        let mut made = Self::of_text(&report.to_string());
+        let mut made = Self::of_text(report.to_string().trim_end());
         for phase in &report.phases {
             made.push(phase.phase.number(), phase.failed, nanos(phase.begun), nanos(phase.duration), &phase.devices);
         }
@@ -98,7 +98,7 @@ unsafe fn read<T>(
     }
 }
 
-/// The report for people: a line a phase, a line a device. Its words may change at any time.
+/// The report for people: a line a phase, a line a device; the last line has no line end. Its words may change at any time.
 ///
 /// Returns: a text that lives until vfiomig_report_free(); "" for NULL. Threads: any. Blocks: never. Since: 0.1
 ///
@@ -158,4 +158,29 @@ pub unsafe extern "C" fn vfiomig_report_free(r: *mut vfiomig_report) {
 pub(super) unsafe fn give(out: *mut *mut vfiomig_report, report: vfiomig_report) {
     // SAFETY: the contract of this function. What was there is never read.
     unsafe { out.write(Box::into_raw(Box::new(report))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Direction;
+    use crate::migration::{Phase, PhaseReport};
+    use std::time::Duration;
+
+    /// newcomer 1.2 (13): a text of more lines than one ends as one of one line does.
+    #[test]
+    fn texts_end_without_a_line_end() {
+        let phase = PhaseReport {
+            phase: Phase::Idle,
+            failed: true,
+            begun: Duration::ZERO,
+            duration: Duration::ZERO,
+            devices: Vec::new(),
+            notes: vec!["a note".to_string()],
+        };
+        let report = Report { direction: Direction::Save, phases: vec![phase.clone(), phase] };
+        let text = vfiomig_report::of_migration(&report).text.into_string().unwrap();
+        assert!(text.starts_with("ABORT") && text.ends_with("a note"), "{text}");
+        assert_eq!(vfiomig_report::of_text("one\ntwo").text.to_str(), Ok("one\ntwo"));
+    }
 }

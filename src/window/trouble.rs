@@ -82,9 +82,12 @@ impl Trouble {
         }
     }
 
-    /// The caller's descriptor would have had to be waited for, and nothing was moved.
-    pub fn is_caller_not_ready(&self) -> bool {
-        matches!(&self.cause, Cause::Descriptor(errno) if errno.get() == libc::EAGAIN) && self.moved == Moved::Nothing
+    /// The caller's descriptor failed before anything was moved.
+    pub fn of_descriptor(&self) -> Option<Errno> {
+        match self.cause {
+            Cause::Descriptor(errno) if self.moved == Moved::Nothing => Some(errno),
+            _ => None,
+        }
     }
 
     /// The device has looked at nothing.

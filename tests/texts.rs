@@ -1,0 +1,157 @@
+//! Texts that tell a user what was asked, what was found and what to do: whole, as they are read.
+
+#![allow(clippy::incompatible_msrv, reason = "std::io::pipe: tests are built by the newest toolchain")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Rig, Stream};
+use simdev::{Access, Config, Effect, Fault, Window};
+use std::fmt::Display;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use vfiomig::device::OnFailure;
+use vfiomig::dialect::{Caps, State};
+use vfiomig::migration::Phase;
+use vfiomig::{Device, Result};
+
+fn v2(p2p: bool, pre_copy: bool) -> Config {
+    Config::v2(Caps { p2p, pre_copy }).state_size(3000)
+}
+
+fn rig(configs: &[Config]) -> Rig {
+    let rig = Rig::source(configs, 1);
+    rig.allow_abort();
+    rig
+}
+
+fn set(device: &Device, to: State) -> Result<()> {
+    device.set_state(to, OnFailure::Keep, false)
+}
+
+fn assert_text<T>(result: Result<T>, wanted: impl Display) {
+    let error = result.err().unwrap_or_else(|| panic!("no error: {wanted}"));
+    assert_eq!(error.to_string(), wanted.to_string());
+}
+
+/// newcomer 1.2 (14): a text about the caller's descriptor says which call it was, which descriptor, and what is lost.
+#[test]
+fn a_descriptor_that_fails_is_named() {
+    for (config, segments) in
+        [(v2(true, true), false), (Config::v1(Window::Trapped), true), (Config::v1(Window::Area), true)]
+    {
+        let (source, target) = (rig(&[config.clone()]), rig(&[config]));
+        let (from, to) = (&source.devices[0], &target.devices[0]);
+        set(from, State::StopCopy).unwrap();
+        set(to, State::Resuming).unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let fd = near.as_raw_fd();
+        let wait = format!("d0: the caller's fd {fd} is not ready: nothing was moved, call again");
+        assert_text(to.receive(near.as_fd(), 100, segments), &wait);
+        drop(far);
+        let text = format!("d0: sending the stream: the caller's fd {fd} failed: Broken pipe; nothing was moved");
+        assert_text(from.send(near.as_fd(), 0), text);
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let fd = writer.as_raw_fd();
+        let text =
+            format!("d0: receiving the stream: the caller's fd {fd} failed: Bad file descriptor; nothing was moved");
+        assert_text(to.receive(writer.as_fd(), 100, segments), text);
+    }
+}
+
+/// State changes that are refused before the device sees them.
+#[test]
+fn a_state_change_that_is_refused_says_why() {
+    let plain = rig(&[v2(false, false)]);
+    let device = &plain.devices[0];
+    for (to, why) in [
+        (State::RunningP2p, "the device has no RUNNING_P2P"),
+        (State::PreCopy, "the device has no PRE_COPY"),
+        (State::Error, "ERROR cannot be asked for"),
+    ] {
+        assert_text(set(device, to), format!("d0: RUNNING -> {to} is refused: {why}"));
+    }
+    plain.fakes[0].inject(Fault::at(Access::StateWrite, 0, Effect::ToError(libc::EIO)));
+    let failed = set(device, State::Stop).unwrap_err().to_string();
+    assert!(failed.ends_with("(the device is in ERROR: only a reset helps); found in ERROR"), "{failed}");
+    assert_text(set(device, State::Running), "d0: ERROR -> RUNNING is refused: only a reset leaves ERROR");
+
+    let full = rig(&[v2(true, true)]);
+    let device = &full.devices[0];
+    set(device, State::Stop).unwrap();
+    assert_text(
+        set(device, State::PreCopy),
+        "d0: STOP -> PRE_COPY leads through RUNNING_P2P and throws away what the device holds; ask for the steps one by one, or use \
+         the raw flag",
+    );
+    set(device, State::StopCopy).unwrap();
+    assert_text(
+        set(device, State::PreCopy),
+        "d0: STOP_COPY -> PRE_COPY is refused: the kernel blocks this arc, some kernels hang on it",
+    );
+    set(device, State::Stop).unwrap();
+    set(device, State::Resuming).unwrap();
+    assert_text(set(device, State::Stop), "d0: leaving RESUMING needs finish first: the stream may be incomplete");
+    full.fakes[0].inject(Fault::at(Access::DataWrite, 0, Effect::Errno(libc::EIO)));
+    device.write(&[0; 100], false).unwrap_err();
+    assert_text(set(device, State::Stop), "d0: the device refused a part of the stream: only a reset leaves RESUMING");
+}
+
+/// Pause and resume of a group while a migration is where they must not be called; what may be done instead.
+#[test]
+fn a_pause_that_is_refused_says_what_to_do() {
+    let rig = rig(&[v2(true, true)]);
+    let save = rig.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    assert_text(rig.group.resume(), "resume is refused: the migration is past pre-copy: go on, or abort it");
+    let mut stream = Stream::default();
+    stream.drain(&rig.devices[0]).unwrap();
+    rig.harvest();
+    save.advance(Phase::SaveHalted).unwrap();
+    assert_text(rig.group.pause(), "pause is refused: the guest may run elsewhere: only an abort lets it run here");
+    let refused = save.abort(vfiomig::migration::AbortTo::Running).unwrap_err().to_string();
+    assert!(
+        refused.contains("the guest may run elsewhere") && refused.contains("VFIOMIG_ABORT_NO_SECOND_GUEST"),
+        "{refused}"
+    );
+    drop(save);
+
+    let target = Rig::target(&rig.configs, 1);
+    target.allow_abort();
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    assert_text(target.group.resume(), "resume is refused: the group is being loaded");
+
+    let failing = self::rig(&[v2(true, true)]);
+    let save = failing.save();
+    failing.fakes[0].inject(Fault::at(Access::StateWrite, 0, Effect::Errno(libc::EBUSY)));
+    save.advance(Phase::SavePrecopy).unwrap_err();
+    assert_text(failing.group.pause(), "pause is refused: the migration has failed: abort it");
+}
+
+/// Wrong orders of a migration, and of a group's members.
+#[test]
+fn a_wrong_order_says_what_comes_first() {
+    let rig = rig(&[v2(true, true), v2(true, true)]);
+    let save = rig.save();
+    assert_text(
+        save.advance_device(&rig.devices[0], Phase::SavePrecopy),
+        "SAVE_PRECOPY is not next for a single device: SAVE_TRACKING comes before it",
+    );
+    let other = self::rig(&[v2(true, true)]);
+    assert_text(save.advance_device(&other.devices[0], Phase::SaveTracking), "d0: the group has no such device");
+    save.advance_device(&rig.devices[0], Phase::SaveTracking).unwrap();
+    assert_text(rig.group.pause(), "pause is refused: a phase was begun device by device: end it first");
+    assert_text(
+        rig.group.remove_device(&rig.devices[0]),
+        "removing a device is refused while a migration of the group exists",
+    );
+    drop(save);
+    assert_text(rig.group.remove_device(&other.devices[0]), "d0: the group has no such device");
+    assert_text(rig.group.add_tracker(Arc::clone(&rig.tracker)), "ram: the group has this tracker");
+    assert_text(rig.group.remove_tracker(&other.tracker), "ram: the group has no such tracker");
+    assert_text(rig.group.without_dma(|| ()), "a moment without DMA: d0: v2 in RUNNING may write to RAM at any time");
+}
