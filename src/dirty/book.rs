@@ -39,8 +39,10 @@ impl Book {
     /// A mapping was made. Leftovers of another one in its place can be named by their cookie only from now on.
     pub fn map(&mut self, span: Span, cookie: u64) {
         for (part, old) in self.gone.cut(span) {
-            if old != cookie {
-                self.left.offer(part, &mut Into(self.aside.entry(old).or_default()));
+            if old != cookie && self.left.any(part) {
+                let aside = self.aside.entry(old).or_default();
+                self.left.offer(part, &mut Into(aside));
+                aside.trim();
             }
         }
         self.maps.insert(span, cookie);
@@ -76,7 +78,10 @@ impl Book {
         for (&cookie, left) in aside.iter_mut() {
             giving.of(left, deliverer, |deliverer, kept| deliverer.asked_by_cookie(cookie, kept), Names::One(cookie));
         }
-        aside.retain(|_, left| !left.is_empty());
+        aside.retain(|_, left| {
+            left.trim();
+            !left.is_empty()
+        });
         let asked = wanted.iter().flat_map(|&span| gone.overlapping(span)).map(|(whole, _)| whole);
         let given: Vec<Span> = asked.filter(|&whole| !left.any(whole)).collect();
         given.into_iter().for_each(|whole| gone.remove(whole));
@@ -125,5 +130,42 @@ impl Taker for Into<'_> {
     fn bits(&mut self, bits: &mut Bits<'_>, span: Span) -> NotTaken {
         self.0.absorb(bits, span);
         NotTaken::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::UNIT_SHIFT;
+    use super::super::deliver::Request;
+    use super::super::ranges::Range;
+    use super::*;
+
+    const PAGE: u64 = 1 << UNIT_SHIFT;
+
+    fn page(number: u64) -> Span {
+        Span { first: number * PAGE, last: number * PAGE + PAGE - 1 }
+    }
+
+    /// What is put aside for a cookie takes no block of bits for a page, and nothing where there is nothing.
+    #[test]
+    fn many_cookies_take_little_memory() {
+        let mut book = Book::default();
+        for number in 0..100 {
+            book.map(page(number), number);
+            let mut words = [number % 2];
+            book.left.absorb(&mut Bits { words: &mut words, shift: UNIT_SHIFT, origin: number * PAGE }, page(number));
+            book.unmap(page(number));
+            book.map(page(number), 1000 + number);
+        }
+        let slim = |book: &Book| book.aside.values().all(Leftover::is_trim);
+        assert!(book.aside.len() == 50 && slim(&book));
+        let mut calls = 0;
+        let mut run = |_: u64, _: Range| {
+            calls += 1;
+            calls < 10
+        };
+        let mut request = Request { run: Some(&mut run), ..Request::default() };
+        book.give(&mut Deliverer::new(&mut request).unwrap(), false);
+        assert!(book.aside.len() == 41 && slim(&book), "{}", book.aside.len());
     }
 }

@@ -64,6 +64,16 @@ impl Leftover {
         *self = Leftover::default();
     }
 
+    /// Gives memory back that holds nothing. What is one of many is not used soon again.
+    pub fn trim(&mut self) {
+        self.spare = None;
+    }
+
+    #[cfg(test)]
+    pub fn is_trim(&self) -> bool {
+        self.spare.is_none()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty() && self.few.is_empty() && self.blocks.is_empty()
     }
