@@ -14,7 +14,8 @@
  * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
  *  - The handle comes first, outputs last; they are written only on success.
  *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno
- *    values that are not named here, may change.
+ *    values that are not named here, may change. Errors lists leave out what holds for every function with a handle:
+ *    ARGUMENT for NULL, -ENODEV where the handle's group or device was freed, BUSY as below, and PANIC.
  *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
  *    vfiomig_error_free().
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
@@ -1714,7 +1715,8 @@ uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (-EDEADLK: from a callback of its own, of its group or of its migration), ORDER (refused before the kernel saw it; nothing was done), STALE (others
  * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
- * kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
+ * kernel's errno; -ETIMEDOUT: the device's stream has no end yet, call again), PROTOCOL (no data fd came, or one too many), TRANSPORT
+ * (-ENOMEM). A chunk or room that is out is no hindrance. States: as the
  * table says. Threads: whole. Blocks: in the
  * kernel, for seconds on some devices. Since: 0.1
  */
@@ -1750,7 +1752,7 @@ int vfiomig_device_reprobe(struct vfiomig_device *d,
  * How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
  * device is asked, which on some devices makes the next data.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, UNSUPPORTED, DEVICE. States: any; what is not known in a
+ * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, STALE (the save session is broken), UNSUPPORTED, DEVICE, PROTOCOL. States: any; what is not known in a
  * state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
  */
 int vfiomig_device_get_pending(struct vfiomig_device *d,
@@ -1780,8 +1782,8 @@ int vfiomig_device_start_stream(struct vfiomig_device *d,
  * again. A cancel of the device's migration ends that wait.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended, or is
- * broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, CANCELED (while the device was not
- * ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ * broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, TRANSPORT (-ENOMEM: no memory for a
+ * buffer), CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_peek(struct vfiomig_device *d,
                         size_t max,
@@ -1792,8 +1794,8 @@ int vfiomig_device_peek(struct vfiomig_device *d,
  * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
  * draft the last byte of a segment acknowledges it to the device; if that fails it is tried again by the next peek, and nothing is lost.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
- * ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
+ * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; no chunk is out), STALE (its session has
+ * ended, or is broken), UNSUPPORTED (not migratable). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
  */
 int vfiomig_device_consume(struct vfiomig_device *d,
                            size_t len,
@@ -1818,8 +1820,8 @@ int64_t vfiomig_device_read(struct vfiomig_device *d,
  * buffer a call, of device memory too, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
  * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
  *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at once in
- * non-blocking mode, else after 60 s; nothing is lost). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), ARGUMENT (-EBADF), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at
+ * once in non-blocking mode, else after 60 s; nothing is lost), CANCELED (also while `fd` was not ready). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
  * and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
  */
 int64_t vfiomig_device_send(struct vfiomig_device *d,
@@ -1835,7 +1837,7 @@ int64_t vfiomig_device_send(struct vfiomig_device *d,
  * and the draft it may be device memory. When the session ends its memory stays valid until the next peek, reserve or free.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
- * dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
+ * dead), TRANSPORT (-ENOMEM), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
  * Blocks: in the kernel (v1, draft). Since: 0.1
  */
 int vfiomig_device_reserve(struct vfiomig_device *d,
@@ -1851,7 +1853,7 @@ int vfiomig_device_reserve(struct vfiomig_device *d,
  * byte the session is dead, and only a reset leaves RESUMING; after one before that the room is still out, and the call can be
  * made again. The message says which.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
+ * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; after finish; no room is out), STALE (the session has ended
  * or is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
  * CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
  */
@@ -1867,7 +1869,7 @@ int vfiomig_device_commit(struct vfiomig_device *d,
  * made again, as with vfiomig_device_commit().
  *
  * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
- * is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
+ * is dead; another one has begun), TRANSPORT (-ENOMEM), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
  * CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int64_t vfiomig_device_write(struct vfiomig_device *d,
@@ -1881,7 +1883,7 @@ int64_t vfiomig_device_write(struct vfiomig_device *d,
  * 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
  * it holds only if all of them came.
  *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
+ * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), ARGUMENT (-EBADF), CANCELED (also while `fd` was not ready), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
  * non-blocking mode, else after 60 s): nothing is lost, and the session goes on. Bytes that came from `fd` and that the device did
  * not take are lost, so the session is dead after any other failure behind a read. States: RESUMING. Threads: device. Blocks: in
  * the kernel, and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
@@ -2284,7 +2286,9 @@ int vfiomig_group_check(struct vfiomig_group *g,
  * has one result per device. Devices that cannot be migrated have no states and take no part, nor does one that was freed during
  * a migration; that is no error, and vfiomig_group_get_report() says so.
  *
- * Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, or has failed), DEVICE, PROTOCOL, STALE. Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+ * Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, has failed, or has begun a phase device by device; a device is loading, or
+ * only a reset leads out of where it is), DEVICE (-ETIMEDOUT: its stream has no end yet, call again), PROTOCOL, STALE (others changed a
+ * device), TRANSPORT (-ENOMEM). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
  */
 int vfiomig_group_pause(struct vfiomig_group *g,
                         struct vfiomig_error **errp);
@@ -2338,7 +2342,7 @@ int vfiomig_group_resume_begin(struct vfiomig_group *g,
  * after the harvest: `out` is written then, and what was given is to be taken all the same, for nobody is told of it again.
  *
  * Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
- * PROTOCOL. Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
+ * PROTOCOL, STALE (others changed a device), ARGUMENT (-ENODEV: a device was freed). Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
  */
 int vfiomig_group_harvest(struct vfiomig_group *g,
                           const struct vfiomig_harvest_request *rq,
@@ -2380,8 +2384,9 @@ void vfiomig_migration_free(struct vfiomig_migration *m);
  * To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
  * VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, ORDER, CANCELED, DEVICE, PROTOCOL, STALE (others changed a device); after a failure the
- * first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
+ * Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
+ * PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);
+ * after a failure the first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
  */
 int vfiomig_migration_advance(struct vfiomig_migration *m,
                               uint32_t phase,
@@ -2437,8 +2442,9 @@ void vfiomig_migration_cancel(struct vfiomig_migration *m);
  * Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
  * during it does not outlive it.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE, PROTOCOL, UNSUPPORTED (no
- * reset), ARGUMENT (-ENODEV: a device was freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
+ * call again), PROTOCOL, STALE (others changed a device), UNSUPPORTED (no reset), TRANSPORT (-ENOMEM), ARGUMENT (-ENODEV: a device was
+ * freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_migration_abort(struct vfiomig_migration *m,
                             uint32_t to,
@@ -2458,8 +2464,8 @@ int vfiomig_migration_get_report(struct vfiomig_migration *m,
  * How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
  * devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, or DEVICE, for a member whose session has ended, that is in ERROR or whose
- * handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
+ * Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, DEVICE or ARGUMENT (-ENODEV), for a member whose session has ended, that is in
+ * ERROR or whose handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
  * EXACT in the kernel. Since: 0.1
  */
 int vfiomig_migration_get_pending(struct vfiomig_migration *m,
@@ -2492,12 +2498,13 @@ int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
  * A descriptor that takes nothing ends its device's part of the round, at once in non-blocking mode, else with `budget_ns`; what it
  * did not take stays in the stream.
  *
- * A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (STALE, -ENODEV)
+ * A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (ARGUMENT, -ENODEV)
  * fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
  * -ESTALE and not FAILED: VFIOMIG_SAVE_PRECOPY can be entered again.
  *
- * Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
- * descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, in `put`, and
+ * Returns: bytes moved or -errno. Errors: ARGUMENT, BUSY (a chunk of a device is out), CANCELED, ORDER (phase), STALE, DEVICE, PROTOCOL,
+ * TRANSPORT (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with segments); after a failure the first
+ * error again. Threads: whole. Blocks: in the kernel, in `put`, and
  * on descriptors, which are polled: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
@@ -2515,9 +2522,10 @@ int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
  * Every stream to its END, side by side; success means that each has reached it. Parameters as of
  * vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
  *
- * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; TRANSPORT with -ETIMEDOUT if
- * nothing at all has moved for 60 s, for descriptors take nothing: nothing is lost, call again. Threads: whole. Blocks: in the
- * kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
+ * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; DEVICE with -EAGAIN if a
+ * device was not ready for 60 s, TRANSPORT with -ETIMEDOUT if nothing at all has moved for 60 s, for descriptors take nothing: nothing
+ * is lost, call again. Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever their mode: a
+ * cancel ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         const struct vfiomig_channel *channels,
@@ -2533,7 +2541,8 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
  * it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
  * whose bytes come next. The first failure is returned, and `get` is not called after it.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), CANCELED, ORDER (another phase), INCOMPLETE (not
+ * Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), BUSY (room of a device is out), CANCELED, ORDER
+ * (another phase), STALE (a device's session is over or dead), INCOMPLETE (not
  * as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
  * vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
  * in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1

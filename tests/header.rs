@@ -54,7 +54,8 @@ fn prose() -> String {
  * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
  *  - The handle comes first, outputs last; they are written only on success.
  *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno
- *    values that are not named here, may change.
+ *    values that are not named here, may change. Errors lists leave out what holds for every function with a handle:
+ *    ARGUMENT for NULL, -ENODEV where the handle's group or device was freed, BUSY as below, and PANIC.
  *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
  *    vfiomig_error_free().
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.

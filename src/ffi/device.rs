@@ -411,7 +411,8 @@ pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (-EDEADLK: from a callback of its own, of its group or of its migration), ORDER (refused before the kernel saw it; nothing was done), STALE (others
 /// changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
-/// kernel's errno), PROTOCOL (no data fd came, or one too many). A chunk or room that is out is no hindrance. States: as the
+/// kernel's errno; -ETIMEDOUT: the device's stream has no end yet, call again), PROTOCOL (no data fd came, or one too many), TRANSPORT
+/// (-ENOMEM). A chunk or room that is out is no hindrance. States: as the
 /// table says. Threads: whole. Blocks: in the
 /// kernel, for seconds on some devices. Since: 0.1
 ///
@@ -483,7 +484,7 @@ pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *m
 /// How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
 /// device is asked, which on some devices makes the next data.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, UNSUPPORTED, DEVICE. States: any; what is not known in a
+/// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, STALE (the save session is broken), UNSUPPORTED, DEVICE, PROTOCOL. States: any; what is not known in a
 /// state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
 ///
 /// # Safety

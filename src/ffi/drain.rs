@@ -186,12 +186,13 @@ impl Save {
 /// A descriptor that takes nothing ends its device's part of the round, at once in non-blocking mode, else with `budget_ns`; what it
 /// did not take stays in the stream.
 ///
-/// A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (STALE, -ENODEV)
+/// A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (ARGUMENT, -ENODEV)
 /// fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
 /// -ESTALE and not FAILED: VFIOMIG_SAVE_PRECOPY can be entered again.
 ///
-/// Returns: bytes moved or -errno. Errors: ARGUMENT, CANCELED, ORDER (state), STALE, DEVICE, PROTOCOL, TRANSPORT (`put` or a
-/// descriptor failed), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel, in `put`, and
+/// Returns: bytes moved or -errno. Errors: ARGUMENT, BUSY (a chunk of a device is out), CANCELED, ORDER (phase), STALE, DEVICE, PROTOCOL,
+/// TRANSPORT (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with segments); after a failure the first
+/// error again. Threads: whole. Blocks: in the kernel, in `put`, and
 /// on descriptors, which are polled: a cancel ends that wait, as does an abort. Since: 0.1
 ///
 /// # Safety
@@ -221,9 +222,10 @@ pub unsafe extern "C" fn vfiomig_migration_save_iterate(
 /// Every stream to its END, side by side; success means that each has reached it. Parameters as of
 /// vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
 ///
-/// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; TRANSPORT with -ETIMEDOUT if
-/// nothing at all has moved for 60 s, for descriptors take nothing: nothing is lost, call again. Threads: whole. Blocks: in the
-/// kernel, in `put`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
+/// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; DEVICE with -EAGAIN if a
+/// device was not ready for 60 s, TRANSPORT with -ETIMEDOUT if nothing at all has moved for 60 s, for descriptors take nothing: nothing
+/// is lost, call again. Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever their mode: a
+/// cancel ends that wait, as does an abort. Since: 0.1
 ///
 /// # Safety
 /// As for vfiomig_migration_save_iterate().
@@ -250,7 +252,8 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
 /// it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
 /// whose bytes come next. The first failure is returned, and `get` is not called after it.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), CANCELED, ORDER (another phase), INCOMPLETE (not
+/// Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), BUSY (room of a device is out), CANCELED, ORDER
+/// (another phase), STALE (a device's session is over or dead), INCOMPLETE (not
 /// as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
 /// vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
 /// in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1

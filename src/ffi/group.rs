@@ -240,7 +240,9 @@ pub unsafe extern "C" fn vfiomig_group_check(
 /// has one result per device. Devices that cannot be migrated have no states and take no part, nor does one that was freed during
 /// a migration; that is no error, and vfiomig_group_get_report() says so.
 ///
-/// Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, or has failed), DEVICE, PROTOCOL, STALE. Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+/// Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, has failed, or has begun a phase device by device; a device is loading, or
+/// only a reset leads out of where it is), DEVICE (-ETIMEDOUT: its stream has no end yet, call again), PROTOCOL, STALE (others changed a
+/// device), TRANSPORT (-ENOMEM). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
 ///
 /// # Safety
 /// `g` is NULL or a live handle; `errp` is NULL or valid.
@@ -310,7 +312,7 @@ pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp:
 /// after the harvest: `out` is written then, and what was given is to be taken all the same, for nobody is told of it again.
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
-/// PROTOCOL. Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
+/// PROTOCOL, STALE (others changed a device), ARGUMENT (-ENODEV: a device was freed). Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
 ///
 /// # Safety
 /// `g` is NULL or a live handle; the rest as for vfiomig_tracker_harvest().

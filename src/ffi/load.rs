@@ -23,7 +23,7 @@ fn segment_end(flags: u32) -> Result<bool> {
 /// and the draft it may be device memory. When the session ends its memory stays valid until the next peek, reserve or free.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
-/// dead), TRANSPORT (no memory), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
+/// dead), TRANSPORT (-ENOMEM), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
 /// Blocks: in the kernel (v1, draft). Since: 0.1
 ///
 /// # Safety
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
 /// byte the session is dead, and only a reset leaves RESUMING; after one before that the room is still out, and the call can be
 /// made again. The message says which.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no room is out), STALE (the session has ended
+/// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; after finish; no room is out), STALE (the session has ended
 /// or is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
 /// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn vfiomig_device_commit(
 /// made again, as with vfiomig_device_commit().
 ///
 /// Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
-/// is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
+/// is dead; another one has begun), TRANSPORT (-ENOMEM), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
 /// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn vfiomig_device_write(
 /// 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
 /// it holds only if all of them came.
 ///
-/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), ARGUMENT (-EBADF), CANCELED (also while `fd` was not ready), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
 /// non-blocking mode, else after 60 s): nothing is lost, and the session goes on. Bytes that came from `fd` and that the device did
 /// not take are lost, so the session is dead after any other failure behind a read. States: RESUMING. Threads: device. Blocks: in
 /// the kernel, and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1

@@ -226,8 +226,9 @@ fn phase_of(number: u32) -> Result<Phase> {
 /// To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
 /// VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER, CANCELED, DEVICE, PROTOCOL, STALE (others changed a device); after a failure the
-/// first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
+/// Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
+/// PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);
+/// after a failure the first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
 ///
 /// # Safety
 /// `m` is NULL or a live handle; `errp` is NULL or valid.
@@ -340,8 +341,9 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
 /// Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
 /// during it does not outlive it.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE, PROTOCOL, UNSUPPORTED (no
-/// reset), ARGUMENT (-ENODEV: a device was freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
+/// call again), PROTOCOL, STALE (others changed a device), UNSUPPORTED (no reset), TRANSPORT (-ENOMEM), ARGUMENT (-ENODEV: a device was
+/// freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `m` is NULL or a live handle; `errp` is NULL or valid.
@@ -397,8 +399,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_report(
 /// How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
 /// devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, or DEVICE, for a member whose session has ended, that is in ERROR or whose
-/// handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
+/// Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, DEVICE or ARGUMENT (-ENODEV), for a member whose session has ended, that is in
+/// ERROR or whose handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
 /// EXACT in the kernel. Since: 0.1
 ///
 /// # Safety

@@ -65,8 +65,8 @@ pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, err
 /// again. A cancel of the device's migration ends that wait.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended, or is
-/// broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, CANCELED (while the device was not
-/// ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+/// broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, TRANSPORT (-ENOMEM: no memory for a
+/// buffer), CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `out` and `errp` are NULL or valid.
@@ -100,8 +100,8 @@ pub unsafe extern "C" fn vfiomig_device_peek(
 /// Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
 /// draft the last byte of a segment acknowledges it to the device; if that fails it is tried again by the next peek, and nothing is lost.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (no chunk is out), STALE (its session has
-/// ended). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
+/// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; no chunk is out), STALE (its session has
+/// ended, or is broken), UNSUPPORTED (not migratable). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
 ///
 /// # Safety
 /// `d` is NULL or a live handle; `errp` is NULL or valid.
@@ -153,8 +153,8 @@ pub unsafe extern "C" fn vfiomig_device_read(
 /// buffer a call, of device memory too, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
 /// VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
 ///
-/// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at once in
-/// non-blocking mode, else after 60 s; nothing is lost). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
+/// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), ARGUMENT (-EBADF), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at
+/// once in non-blocking mode, else after 60 s; nothing is lost), CANCELED (also while `fd` was not ready). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
 /// and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
 ///
 /// # Safety
