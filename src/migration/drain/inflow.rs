@@ -51,7 +51,7 @@ impl Work for Inflow<'_> {
     }
 
     fn wait(&self, items: &[usize], patient: bool) -> Vec<usize> {
-        let over = || self.is_over() || self.cancel.check_drain().is_err() || self.progress.stalled();
+        let over = || self.is_over() || self.cancel.check_drain().is_err() || self.progress.all_stalled();
         waits(items, |item| Some(self.lanes.get(item)?.fd?.0), false, patient, over)
     }
 }

@@ -74,7 +74,7 @@ impl Work for Outflow<'_> {
     }
 
     fn wait(&self, items: &[usize], patient: bool) -> Vec<usize> {
-        let over = || self.is_over() || self.cancel.check_drain().is_err() || self.progress.stalled();
+        let over = || self.is_over() || self.cancel.check_drain().is_err() || self.progress.all_stalled();
         waits(items, |item| self.lanes.get(item).and_then(|lane| lane.fd), true, patient, over)
     }
 }

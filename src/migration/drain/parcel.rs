@@ -73,13 +73,42 @@ impl Progress {
         result
     }
 
-    /// Nothing has moved for longer than anybody should wait, and nobody but the one that asks is at work: descriptors are what
-    /// everything waits for.
+    /// Nothing has moved for longer than anybody should wait, and nobody but the one that asks, at work itself, is at work:
+    /// descriptors are what everything waits for.
     pub fn stalled(&self) -> bool {
-        self.running.load(Ordering::Relaxed) <= 1 && self.last.lock().elapsed() >= self.patience
+        self.stalled_beside(1)
+    }
+
+    /// The same, asked by one that waits: those who work have not given up, and to be woken would find it as it was.
+    pub fn all_stalled(&self) -> bool {
+        self.stalled_beside(0)
+    }
+
+    fn stalled_beside(&self, at_work: usize) -> bool {
+        self.running.load(Ordering::Relaxed) <= at_work && self.last.lock().elapsed() >= self.patience
     }
 
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that waits beside a slow device or a slow caller is not woken again and again to find nothing.
+    #[test]
+    fn who_is_at_work_has_not_stalled() {
+        let progress = Progress::new(Duration::ZERO);
+        assert!(progress.all_stalled());
+        progress.during(
+            || {
+                assert!(progress.stalled() && !progress.all_stalled());
+                progress.during(|| assert!(!progress.stalled() && !progress.all_stalled()), |()| false);
+            },
+            |()| false,
+        );
+        assert!(progress.all_stalled());
     }
 }
