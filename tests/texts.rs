@@ -42,7 +42,7 @@ fn a_descriptor_that_fails_is_named() {
     for (config, segments) in
         [(v2(true, true), false), (Config::v1(Window::Trapped), true), (Config::v1(Window::Area), true)]
     {
-        let (source, target) = (rig(&[config.clone()]), rig(&[config]));
+        let (source, target) = (rig(std::slice::from_ref(&config)), rig(std::slice::from_ref(&config)));
         let (from, to) = (&source.devices[0], &target.devices[0]);
         set(from, State::StopCopy).unwrap();
         set(to, State::Resuming).unwrap();

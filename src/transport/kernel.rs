@@ -333,11 +333,10 @@ mod tests {
     #[test]
     fn a_descriptor_in_error_is_not_spun_on() {
         let mut ends = [-1; 2];
-        // SAFETY: room for two descriptors, which nobody else owns.
-        let (reader, writer) = unsafe {
-            assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
-            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
-        };
+        // SAFETY: room for two descriptors.
+        assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+        // SAFETY: each was just opened, and nobody else owns it.
+        let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
         drop(reader);
         let begun = Instant::now();
         (0..20).for_each(|_| wait_ready(Some(writer.as_fd()), false));
