@@ -705,3 +705,21 @@ fn a_device_that_has_left_its_group_is_not_driven_by_it() {
     .unwrap();
     assert!(answers.iter().all(Result::is_ok) && !answers.is_empty(), "{answers:?}");
 }
+
+/// Who throws away what an open session has given cannot get it again, so it says no new stream has begun: also behind END, where
+/// the next read would give an empty one.
+#[test]
+fn no_stream_begins_in_a_session_that_was_read_to_its_end() {
+    for config in kinds() {
+        let source = Rig::source(std::slice::from_ref(&config), 0);
+        source.allow_abort();
+        let device = &source.devices[0];
+        device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+        Stream::default().drain(device).unwrap();
+        assert_eq!(device.start_stream().map_err(|failure| failure.kind()), Err(Failure::Order), "{config:?}");
+        // What was read is whole, whoever asked.
+        assert_eq!(device.read(&mut [0; 100]).unwrap(), (0, END));
+        device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
+        device.start_stream().unwrap();
+    }
+}

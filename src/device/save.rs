@@ -20,15 +20,13 @@ impl Device {
     /// The caller begins a stream from nothing and has thrown away what it has of an earlier one. *device.*
     ///
     /// Needed after a save session that was begun ended by anything but STOP behind its END, by callers without a migration; refused
-    /// while bytes of the open session were consumed and its END was not.
+    /// while bytes of the open session were consumed, also up to its END: it gives none of them again.
     pub fn start_stream(&self) -> Result<()> {
         let mut inner = self.enter()?;
         if let Some(session) = inner.session.as_ref().filter(|session| session.direction == Direction::Save) {
             let refusal = match session {
                 session if session.hole().is_some() => Some("the open session is broken: leave it first"),
-                Session { moved: 1.., complete: false, .. } => {
-                    Some("bytes of the open session were consumed: its stream has begun")
-                }
+                Session { moved: 1.., .. } => Some("bytes of the open session were consumed: its stream has begun"),
                 _ => None,
             };
             if let Some(text) = refusal {

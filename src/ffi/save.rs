@@ -45,7 +45,7 @@ const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() +
 /// answer -ESTALE. Callers that use migrations do not need it: one that has sent nothing begins new streams by itself, and so does
 /// entering SAVE_PRECOPY again behind vfiomig_group_resume().
 ///
-/// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, and its END was not, or it is broken). States: any. Threads:
+/// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, also up to its END, or it is broken). States: any. Threads:
 /// device. Blocks: never. Since: 0.1
 ///
 /// # Safety
