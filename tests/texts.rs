@@ -155,3 +155,122 @@ fn a_wrong_order_says_what_comes_first() {
     assert_text(rig.group.remove_tracker(&other.tracker), "ram: the group has no such tracker");
     assert_text(rig.group.without_dma(|| ()), "a moment without DMA: d0: v2 in RUNNING may write to RAM at any time");
 }
+
+/// Data calls where there is nothing to move, out of turn, and behind a failure.
+#[test]
+fn a_data_call_that_is_refused_says_what_it_needs() {
+    let rig = rig(&[v2(true, true)]);
+    let device = &rig.devices[0];
+    assert_text(
+        device.read(&mut [0; 10]),
+        "d0: not allowed in RUNNING: saving needs PRE_COPY, PRE_COPY_P2P or STOP_COPY",
+    );
+    assert_text(device.write(&[0; 10], false), "d0: not allowed in RUNNING: loading needs RESUMING");
+    set(device, State::StopCopy).unwrap();
+    assert_text(device.consume(1), "d0: no chunk is out: peek comes first");
+    device.peek(10).unwrap();
+    assert_text(device.read(&mut [0; 10]), "d0: a chunk is out: consume comes first");
+    assert_text(device.consume(11), "d0: len: 11 bytes of a chunk of 10");
+    device.consume(10).unwrap();
+    set(device, State::Running).unwrap();
+    set(device, State::StopCopy).unwrap();
+    assert_text(
+        device.read(&mut [0; 10]),
+        "d0: the save session has ended (now STOP_COPY): what was sent of its stream is void, and a new one has to be begun: by a \
+         migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_start_stream()",
+    );
+    device.start_stream().unwrap();
+    let nth = rig.fakes[0].count(Access::DataRead);
+    rig.fakes[0].inject(Fault::at(Access::DataRead, nth, Effect::Errno(libc::EIO)));
+    device.read(&mut [0; 10]).unwrap_err();
+    assert_text(
+        device.read(&mut [0; 10]),
+        "d0: a read of the device failed, and bytes of the stream may be lost with it: it has no end any more; abort, or leave the \
+         session and begin a new stream",
+    );
+
+    let target = Rig::target(&rig.configs, 1);
+    target.allow_abort();
+    let device = &target.devices[0];
+    set(device, State::Resuming).unwrap();
+    assert_text(device.commit(1, false), "d0: no room is out: reserve comes first");
+    let room = device.reserve(0).unwrap();
+    assert_text(device.finish(None), "d0: room is out: commit comes first");
+    assert_text(
+        device.commit(room.len + 1, false),
+        format!("d0: len: {} bytes of a room of {}", room.len + 1, room.len),
+    );
+    device.commit(0, false).unwrap();
+    assert_text(device.finish(Some(5)), "d0: the stream is short: 0 of 5 bytes were loaded, 5 are missing");
+    let mut stream = Stream::default();
+    let source = self::rig(&rig.configs);
+    set(&source.devices[0], State::StopCopy).unwrap();
+    stream.drain(&source.devices[0]).unwrap();
+    device.write(&stream.parts[0].0, false).unwrap();
+    let len = stream.parts[0].0.len();
+    assert_text(
+        device.finish(Some(5)),
+        format!("d0: the stream is too long: {len} bytes were loaded, its saver sent 5"),
+    );
+    device.finish(None).unwrap();
+    assert_text(device.write(&[0], false), "d0: write after finish");
+    device.close().unwrap();
+    assert_text(device.finish(None), "d0: the device handle was freed");
+}
+
+/// What is missing before a phase, by device and by tracker.
+#[test]
+fn a_phase_that_is_refused_says_what_is_missing() {
+    let rig = rig(&[v2(true, true), v2(true, true)]);
+    let save = rig.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    let mut stream = Stream::default();
+    stream.drain(&rig.devices[1]).unwrap();
+    rig.harvest();
+    assert_text(save.advance(Phase::SaveHalted), "SAVE_HALTED: d0: its END was not consumed");
+    assert_text(
+        save.advance(Phase::SavePrecopy),
+        "SAVE_PRECOPY does not follow SAVE_STOP_COPY; next may be: SAVE_HALTED",
+    );
+    let other = self::rig(&[v2(true, true)]);
+    let save = other.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    stream.drain(&other.devices[0]).unwrap();
+    let missing = save.advance(Phase::SaveHalted).unwrap_err().to_string();
+    assert!(missing.starts_with("SAVE_HALTED: the final harvest is missing: ram: "), "{missing}");
+    assert_text(
+        save.load_complete(&[], &mut |_, _| unreachable!()),
+        "load_complete needs LOAD_RESUMING, not SAVE_STOP_COPY",
+    );
+
+    let target = Rig::target(&rig.configs, 1);
+    target.allow_abort();
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    target.devices[0].finish(None).unwrap();
+    assert_text(load.advance(Phase::LoadLoaded), "LOAD_LOADED: d1: its stream was not stated complete (finish)");
+}
+
+/// What a VMM shows who asks why a VM cannot be migrated, or only with less.
+#[test]
+fn a_policy_names_each_device_that_lacks_something() {
+    let group = |configs: &[Config], foreign_initiators| {
+        let rig = rig(configs);
+        let options = vfiomig::group::Options { foreign_initiators, ..Default::default() };
+        let group = vfiomig::group::Group::new(options);
+        rig.devices.iter().for_each(|device| group.add_device(Arc::clone(device)).unwrap());
+        group.add_tracker(Arc::clone(&rig.tracker)).unwrap();
+        group.check().unwrap().reasons
+    };
+    assert_eq!(group(&[Config::v1_ndma(Window::Trapped)], 0), [""; 0]);
+    assert_eq!(group(&[v2(false, false)], 0), ["pre-copy: d0 has no such state", "page requests: d0 has no NDMA"]);
+    assert_eq!(
+        group(&[v2(true, true), v2(false, true)], 3),
+        [
+            "peer-to-peer mappings: d1 has no such state",
+            "peer-to-peer mappings: 3 DMA initiators are not in the group",
+            "page requests: d0 has no NDMA",
+            "page requests: d1 has no NDMA"
+        ]
+    );
+}
