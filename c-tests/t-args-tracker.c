@@ -75,7 +75,7 @@ static const struct bad_dest {
 
 static struct vfiomig_dest good[3];
 
-enum { REQUESTS = 14 };
+enum { REQUESTS = 13 };
 static void bad_request(int i, struct vfiomig_harvest_request *rq)
 {
 	*rq = request_for(good, 2);
@@ -92,7 +92,6 @@ static void bad_request(int i, struct vfiomig_harvest_request *rq)
 	case 9: rq->dest_count = 3; break;     /* the third overlaps the second */
 	case 10: good[1].bitmap = NULL; break; /* and nobody to give it to */
 	case 12: rq->flags = 0x10; break;
-	case 13: rq->flags = VFIOMIG_HARVEST_ONLY_DESTS; rq->dest_count = 0; break;
 	case 11: good[1].iova = good[0].iova + good[0].size - UNIT; break;
 	}
 }
@@ -221,6 +220,12 @@ static void all_wrong(void)
 		snprintf(name, sizeof name, "%d", i);
 		refuse(&rq, name);
 	}
+	/* Only what nobody asks for: an unmapping takes what it unmaps all the same. */
+	good_dests();
+	rq = request_for(good, 0);
+	rq.flags = VFIOMIG_HARVEST_ONLY_DESTS;
+	FAILS(vfiomig_tracker_harvest(t, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
+	FAILS(vfiomig_tracker_harvest_many(&t, 1, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	for (size_t i = 0; i < sizeof words; i++)
 		if (((unsigned char *)words)[i] != 0x5a) {
 			T_FAIL("a refused call wrote to byte %zu of the bitmap", i);
