@@ -83,6 +83,7 @@ static void exact(const char *config)
 	DMA(&t, 1, 1);
 	all_dirty_and_degraded(0);
 	all_dirty_and_degraded(0);
+	WARNINGS(1); /* told once, when it begins */
 	CLEAN(&t); /* the registers were not touched before SAVING */
 	GO(to.d, VFIOMIG_STATE_RESUMING);
 	GO(t.d, VFIOMIG_STATE_PRE_COPY);
@@ -246,6 +247,7 @@ static void waits(const char *config, bool in_vain)
 	GO(t.d, VFIOMIG_STATE_STOP_COPY);
 	move(0);
 	DIRTY_ARE(&s, "");
+	WARNINGS(in_vain ? 2 : 1); /* each harvest that could not have the registers */
 	end();
 }
 

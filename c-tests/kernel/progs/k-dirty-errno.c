@@ -154,22 +154,21 @@ static void device_log_by_library(void)
 	CHECK_EQ(space_info(&s).failed_sources, 0);
 	DMA(&t, 5, 1);
 	DIRTY_ARE(&s, "5"); /* it was started anew */
+	WARNINGS(1);
 	OK(vfiomig_tracker_stop(s.tracker, ERR));
 
-	lab_step("the log is taken by others");
+	/* A VMM that died may have left it running: it is stopped and started, once (L1). */
+	lab_step("the log was left running by others");
 	CHECK_EQ(start_log(PAGE, 0, PAGE), 0);
-	OK(vfiomig_tracker_start(s.tracker, ERR));
-	WARNINGS(1);
-	READS(&s, EVERYTHING, strerror(EINVAL));
-	ALL_DIRTY(&s);
-	/* Nobody stops what others started. */
-	OK(vfiomig_tracker_stop(s.tracker, ERR));
-	CHECK_EQ(start_log(PAGE, 0, PAGE), -EINVAL);
-	CHECK_EQ(raw_log_stop(&t.device), 0);
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	READS(&s, DMA_LOG, "");
 	DMA(&t, 6, 1);
 	DIRTY_ARE(&s, "6");
+	OK(vfiomig_tracker_stop(s.tracker, ERR));
+	CHECK_EQ(start_log(PAGE, 0, PAGE), 0);
+	CHECK_EQ(raw_log_stop(&t.device), 0);
+	OK(vfiomig_tracker_start(s.tracker, ERR));
+	READS(&s, DMA_LOG, "");
 	end();
 }
 
@@ -306,7 +305,7 @@ static void type1_by_library(void)
 	}
 	lab_step("unmapped while its log is stopped");
 	result = space_unmap(&s, 100, 64, VFIOMIG_UNMAP_LIBRARY, NULL, &got);
-	WARNINGS(1);
+	WARNINGS(2); /* the log that cannot be read, once, and this */
 	CHECK_EQ(result.flags, VFIOMIG_HARVEST_DEGRADED);
 	PAGES_ARE(&got, "100-163"); /* T7 */
 	CHECK(dma_write(&t, 100, 1) < 0);
@@ -322,6 +321,7 @@ static void type1_by_library(void)
 	CHECK_EQ(result.flags, VFIOMIG_HARVEST_DEGRADED);
 	CHECK_EQ(result.first_errno, EINVAL);
 	PAGES_ARE(&got, "0-63");
+	WARNINGS(1);
 	OK(vfiomig_tracker_stop(s.tracker, ERR));
 	end();
 }
