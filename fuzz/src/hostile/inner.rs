@@ -91,6 +91,13 @@ impl Inner {
         self.precopy_len = if feed.bool() { self.out_len / 2 } else { self.out_len };
     }
 
+    /// After a reset that was answered what was loaded is gone: RESUMING may be left without a finish.
+    pub(super) fn forget_load(&mut self) {
+        if self.state == State::Resuming {
+            (self.finished, self.refused) = (true, false);
+        }
+    }
+
     pub(super) fn check_set(&self, to: State) {
         let region = self.kind != Some(Kind::V2);
         let told = if region { self.told_before } else { self.told };
@@ -105,7 +112,7 @@ impl Inner {
     }
 
     pub(super) fn poke(&mut self, at: u64, byte: u8) {
-        for (begin, map) in &mut self.maps {
+        for (begin, map) in self.maps.iter_mut().rev() {
             if at >= *begin && at - *begin < map.len() as u64 {
                 map.set((at - *begin) as usize, byte);
                 return;
@@ -117,7 +124,7 @@ impl Inner {
     }
 
     pub(super) fn peek(&self, at: u64) -> Option<u8> {
-        for (begin, map) in &self.maps {
+        for (begin, map) in self.maps.iter().rev() {
             if at >= *begin && at - *begin < map.len() as u64 {
                 return Some(map.get((at - *begin) as usize));
             }

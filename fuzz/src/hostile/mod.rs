@@ -120,9 +120,13 @@ impl Shared {
                     (st.open, st.staged) = (None, None);
                     st.state = State::Running;
                     st.enter(&mut f, to);
+                    st.forget_load();
                     return Ok(());
                 }
-                _ => return Ok(()),
+                _ => {
+                    st.forget_load();
+                    return Ok(());
+                }
             }
         }
         (st.open, st.staged) = (None, None);
