@@ -3,7 +3,7 @@
  * By the driver's own time stamps: no device leaves a barrier before the last
  * has entered it, and a phase costs the slowest device, not the sum.
  *
- * Rules: N5, N22, V2-6; DESIGN.md section 3.
+ * Rules: N5, N22, V2-6; phases: docs/vmm-guide.md.
  */
 #include "group.h"
 

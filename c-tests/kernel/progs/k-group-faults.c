@@ -5,7 +5,7 @@
  * and errno, every further step gives the same error, and abort brings back the
  * rest; a device in ERROR is named, and comes back after the caller's reset.
  *
- * Rules: N5, V2-3, V2-9, V2-10; DESIGN.md section 3.
+ * Rules: N5, V2-3, V2-9, V2-10; phases: docs/vmm-guide.md.
  */
 #include "group.h"
 

@@ -4,7 +4,7 @@
  * v1 and v2, and four test devices of four kinds; through pause and resume,
  * save and load. What arrives is what left, and no device violated the protocol.
  *
- * Rules: N2, N3, N4, N5, V2-6, P12; DESIGN.md section 3.
+ * Rules: N2, N3, N4, N5, V2-6, P12; phases: docs/vmm-guide.md.
  */
 #include "group.h"
 

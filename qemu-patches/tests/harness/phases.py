@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .check import check, equal
 
-# DESIGN.md, phases: the phase, and the states that a device goes through to
+# The phases (docs/vmm-guide.md): the phase, and the states that a device goes through to
 # get there, for devices with pre-copy. Those of v2 have P2P, and the kernel
 # takes them from RUNNING to RESUMING; a region device gets there by one write,
 # and stays there when it was loaded.
