@@ -707,6 +707,46 @@ fn data_offset_that_is_known_is_not_asked_again() {
     }
 }
 
+/// V1-6, V1-11: behind a failed access and a state change the registers are asked in their order again. Where data_offset was
+/// refused that begins with pending_bytes, for a server that begins its iteration anew refuses data_offset until then. Where its
+/// place is known, the segment is still there (N8), and pending_bytes would acknowledge it unread.
+#[test]
+fn a_state_change_behind_a_failed_access_begins_anew() {
+    for config in kinds(Window::Trapped).into_iter().chain(kinds(Window::Area)) {
+        for access in [Access::PendingRead, Access::DataOffsetRead, Access::DataSizeRead] {
+            for nth in 0..3 {
+                let config = Config { precopy: Precopy::Everything, ..config.clone() }.state_size(5000).segments(512);
+                let pair = Pair::new(&config, Quirks::default());
+                let fault = pair.source.inject(Fault::at(access, nth, Effect::Errno(libc::EIO)));
+                set(&pair.from, State::PreCopy).unwrap();
+                set(&pair.to, State::Resuming).unwrap();
+                let mut buf = [0; 4096];
+                let mut load = |stop: bool| -> bool {
+                    loop {
+                        match pair.from.read(&mut buf) {
+                            Ok((0, _)) => break true,
+                            Ok((len, flags)) => pair.to.write(&buf[..len], flags & SEGMENT_END != 0).unwrap(),
+                            Err(error) if stop => panic!("{config:?} {access:?} {nth}: {error}"),
+                            Err(_) => break false,
+                        }
+                    }
+                };
+                // A failed acknowledgement is tried again without a word.
+                assert_eq!(load(false), access == Access::PendingRead && nth > 0, "{config:?} {access:?} {nth}");
+                assert_eq!(pair.source.fault_reached(fault), 1);
+                set(&pair.from, State::StopCopy).unwrap();
+                load(true);
+                set(&pair.from, State::Stop).unwrap();
+                pair.to.finish(Some(pair.from.info().saved_bytes)).unwrap();
+                set(&pair.to, State::Running).unwrap();
+                assert_eq!(pair.source.violations(), [], "{config:?} {access:?} {nth}");
+                assert!(pair.source.same_content(&pair.target), "{config:?} {access:?} {nth}");
+                pair.finish();
+            }
+        }
+    }
+}
+
 /// fuzz, small things (a): a device that has failed since it was looked at is asked for nothing.
 #[test]
 fn a_device_that_just_failed_is_asked_for_nothing() {

@@ -2,7 +2,7 @@
 
 use super::areas::{Areas, Place};
 use crate::dialect::known;
-use crate::dialect::registers::Registers;
+use crate::dialect::registers::{Fault, Registers};
 use crate::log::log;
 use crate::window::{Access, Cause, Outcome, Trouble};
 use std::time::Duration;
@@ -18,7 +18,10 @@ enum Step {
     Begin,
     /// It was read, and nothing since. It may be read again: it acknowledges nothing.
     Pending(u64),
-    /// data_offset was asked for, so that a segment may be in the window, of a length that is not known. A read of pending_bytes
+    /// data_offset was asked for, and the device refused. Within the iteration it is asked again, for a read of pending_bytes might
+    /// acknowledge what nobody has read.
+    Refused(u64),
+    /// data_offset was answered, so that a segment may be in the window, of a length that is not known. A read of pending_bytes
     /// would acknowledge, and so lose, what nobody has read; so would, for a draft, another one of data_offset (D3).
     Staged { pending: u64, offset: Option<u64> },
     /// This segment is in the window.
@@ -55,18 +58,18 @@ impl Saving {
     }
 
     /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked for.
-    /// Servers begin their iteration anew then, so it is begun anew here. What may be staged stays to be read.
+    /// Servers begin their iteration anew then, so it is begun anew here. A segment of which the device has told the place stays to
+    /// be read (N8); one that it has refused to stage is none (V1-6 b, V1-11).
     pub fn begin_anew(&mut self) {
-        match &mut self.step {
-            Step::Pending(_) => self.step = Step::Begin,
-            Step::Staged { offset, .. } => *offset = None,
-            Step::Begin | Step::Segment(_) => {}
+        match self.step {
+            Step::Pending(_) | Step::Refused(_) => self.step = Step::Begin,
+            Step::Begin | Step::Staged { .. } | Step::Segment(_) => {}
         }
     }
 
     /// Whether a segment is in the window, or may be.
     pub fn in_window(&self) -> bool {
-        matches!(self.step, Step::Staged { .. } | Step::Segment(_))
+        matches!(self.step, Step::Refused(_) | Step::Staged { .. } | Step::Segment(_))
     }
 
     pub fn segment(&self) -> Option<Segment> {
@@ -80,7 +83,7 @@ impl Saving {
     pub fn next(&mut self, access: &Access<'_>, areas: &Areas, zero_data_size: bool) -> Outcome<Option<Segment>> {
         let (pending, offset) = match self.step {
             Step::Segment(segment) => return Ok(Some(segment)),
-            Step::Pending(pending) => (pending, None),
+            Step::Pending(pending) | Step::Refused(pending) => (pending, None),
             Step::Staged { pending, offset } => (pending, offset),
             Step::Begin => (self.ask_pending(access)?, None),
         };
@@ -114,7 +117,7 @@ impl Saving {
         for _ in 0..EMPTY_SEGMENT_TRIES {
             let offset = match self.step {
                 Step::Staged { offset: Some(offset), .. } => offset,
-                _ => registers.data_offset(access.transport).map_err(Trouble::before)?,
+                _ => registers.data_offset(access.transport).map_err(|fault| self.refused(pending, fault))?,
             };
             self.step = Step::Staged { pending, offset: Some(offset) };
             let mut size = registers.data_size(access.transport).map_err(Trouble::before)?;
@@ -131,6 +134,14 @@ impl Saving {
             return Ok(None);
         }
         Err(Trouble::before(Cause::Nonsense(format!("data_size is 0 although pending_bytes is {pending}"))))
+    }
+
+    /// data_offset could not be had. An answer that makes no sense is an answer: something may be staged behind it.
+    fn refused(&mut self, pending: u64, fault: Fault) -> Trouble {
+        if let Fault::Errno(_) = fault {
+            self.step = Step::Refused(pending);
+        }
+        Trouble::before(fault)
     }
 
     /// `len` bytes of the segment are the caller's; the last one acknowledges it (V1-6 f). Returns whether it did.
