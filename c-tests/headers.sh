@@ -42,6 +42,12 @@ uint32_t f(void) { struct vfiomig_pending p; VFIOMIG_INIT(&p); return p.argsz + 
 broken='#include <vfiomig.h>
 int f();'
 
+# As on a machine whose pointers have 32 bits.
+narrow='#include <stdint.h>
+#undef UINTPTR_MAX
+#define UINTPTR_MAX 0xffffffffu
+#include <vfiomig.h>'
+
 strict=(-Wstrict-prototypes -Wmissing-prototypes)
 compiles c99 yes "$CC" -x c -std=c99 "${strict[@]}" <<<"$twice"
 compiles c11 yes "$CC" -x c -std=c11 "${strict[@]}" <<<"$twice"
@@ -52,6 +58,8 @@ compiles c++17 yes "$CXX" -x c++ -std=c++17 <<<"$twice"
 compiles c++17-macros yes "$CXX" -x c++ -std=c++17 <<<"$macros"
 compiles macros-c99 yes "$CC" -x c -std=c99 "${strict[@]}" <<<"$macros"
 compiles broken-is-refused no "$CC" -x c -std=c99 "${strict[@]}" <<<"$broken"
+compiles 32-bit-is-refused no "$CC" -x c -std=c99 <<<"$narrow"
+grep -q '64-bit machines only' "$T_BUILD/header/32-bit-is-refused.out" || echo 'FAIL header 32-bit-says-why'
 # Nothing but the library's own names.
 base=$'#include <stddef.h>\n#include <stdint.h>\n#include <string.h>'
 "$CC" -std=c99 -dM -E -x c - <<<"$base" | sort >"$T_BUILD/header/without"

@@ -23,6 +23,9 @@
 #[cfg(panic = "abort")]
 compile_error!("libvfiomig catches its own panics at the C boundary: build it with panic = \"unwind\"");
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("libvfiomig is for 64-bit machines only");
+
 #[forbid(unsafe_code)]
 mod cancel;
 #[forbid(unsafe_code)]

@@ -72,6 +72,10 @@ fn prose() -> String {
  *    exit.
  */
 
+#if UINTPTR_MAX < 0xffffffffffffffff
+#error libvfiomig is for 64-bit machines only: the layouts of its structs are 64-bit ones
+#endif
+
 /** The version of this header. vfiomig_version() tells that of the library that runs. */
 #define VFIOMIG_VERSION_MAJOR {major}
 #define VFIOMIG_VERSION_MINOR {minor}
