@@ -49,6 +49,7 @@ endef
 $(SO): $(A) $(MAP)
 	$(call link,$(A),$@)
 
+# Without -lgcc_s in the .pc: compilers link what they need of libgcc by themselves, and with -static there is no libgcc_s.
 install: all  ## Install library, header and vfiomig.pc (DESTDIR, prefix, libdir, includedir, pkgconfigdir)
 	$(INSTALL) -d '$(DESTDIR)$(includedir)' '$(DESTDIR)$(libdir)' '$(DESTDIR)$(pkgconfigdir)'
 	$(INSTALL) -m 644 include/vfiomig.h '$(DESTDIR)$(includedir)/vfiomig.h'
@@ -59,7 +60,7 @@ ifeq ($(ENABLE_STATIC),1)
 	$(INSTALL) -m 644 $(A) '$(DESTDIR)$(libdir)/libvfiomig.a'
 endif
 	sed -e 's|@prefix@|$(prefix)|;s|@exec_prefix@|$(exec_prefix)|;s|@libdir@|$(libdir)|;s|@includedir@|$(includedir)|' \
-	    -e 's|@version@|$(VERSION)|;s|@native_static_libs@|$(NATIVE)|' \
+	    -e 's|@version@|$(VERSION)|;s|@native_static_libs@|$(filter-out -lgcc_s,$(NATIVE))|' \
 	    pkgconfig/vfiomig.pc.in > '$(DESTDIR)$(pkgconfigdir)/vfiomig.pc'
 
 uninstall:  ## Remove what install put there

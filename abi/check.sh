@@ -23,4 +23,9 @@ soname=$(readelf -d "$stage/lib/libvfiomig.so" | sed -n 's/.*SONAME.*\[\(.*\)\]/
 [ "$soname" = libvfiomig.so.0 ] || { echo "soname is '$soname'"; exit 1; }
 
 $cc -std=c11 -Wall -Wextra -Werror -fsyntax-only -I"$stage/include" "$here/layout.c"
+# A program without any shared library, made as pkg-config says.
+printf '#include <vfiomig.h>\nint main(void) { return vfiomig_version() == 0; }\n' > "$tmp/static.c"
+read -ra flags < <(PKG_CONFIG_LIBDIR=$stage/lib/pkgconfig pkg-config --static --cflags --libs vfiomig)
+$cc -static -o "$tmp/static" "$tmp/static.c" "${flags[@]}"
+"$tmp/static"
 echo "abi: $(wc -l < "$tmp/map") functions; version script, header and exports agree; layouts hold"
