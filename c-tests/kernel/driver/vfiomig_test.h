@@ -7,8 +7,8 @@
  * 5.8 (v1) and the device feature of Linux 5.18 (v2). The driver is a strict
  * judge of the access order and fails on demand.
  *
- * Names such as V1-6, N15 or D5 in comments are the numbers that the project
- * gives to the rules of these protocols.
+ * Names such as V1-6, N15 or D5 in comments are rules of these protocols;
+ * docs/rules.md of libvfiomig says what they are.
  */
 #ifndef VFIOMIG_TEST_H
 #define VFIOMIG_TEST_H
