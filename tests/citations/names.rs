@@ -1,0 +1,181 @@
+//! Files and sections of which a text speaks: links of Markdown, names such as `docs/dirty.md`, and `docs/dirty.md, "Memory"`.
+
+use crate::tree::File;
+
+/// Who speaks of a file that is not in the tree, its name or how its path begins or ends, and why that is no fault.
+const OTHERS: [(&str, &str, &str); 11] = [
+    ("", "docs/design.md", "is being written"),
+    ("qemu-patches/", "*.c", "QEMU's tree"),
+    ("benches/qemu/", "*.c", "QEMU's tree"),
+    ("docs/rules.md", "hw/vfio/*", "QEMU's tree"),
+    ("docs/rules.md", "drivers/vfio/*", "the kernel's tree"),
+    ("docs/rules.md", "vfio_iommu_type1.c", "the kernel's tree"),
+    ("docs/rules.md", "vfio_pci_core.c", "the kernel's tree"),
+    ("docs/rules.md", "vfio_main.c", "the kernel's tree"),
+    ("docs/rules.md", "iova_bitmap.c", "the kernel's tree"),
+    ("c-tests/kernel/lib/steps.sh", "setup/NAME.sh", "stands for any"),
+    ("README.md", "vmm.c", "the reader's own"),
+];
+
+const ENDINGS: [&str; 5] = [".md", ".rs", ".c", ".sh", ".py"];
+
+/// What is named and not there.
+pub fn missing(file: &File, paths: &[String], texts: &[File]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (line, text) in file.lines() {
+        let mut tell = |what: String| wrong.push(format!("{}:{line}: {what}", file.path));
+        for target in links(file, text) {
+            if !there(&target, &file.path, paths) {
+                tell(format!("the link leads to {target}, which is not there"));
+            }
+        }
+        for (name, rest) in named(&words_of_people(file, text)) {
+            if there(&name, &file.path, paths) {
+                let section = rest.strip_prefix(", \"").and_then(|rest| rest.split_once('"'));
+                let page = texts.iter().find(|page| page.path == name);
+                if let (Some((section, _)), Some(page)) = (section, page)
+                    && !has_section(page, section)
+                {
+                    tell(format!("{name} has no section \"{section}\""));
+                }
+            } else if !OTHERS.iter().any(|(who, other, _)| file.path.starts_with(who) && is_like(&name, other)) {
+                tell(format!("{name} is not in the tree"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Entries of the list above that nobody needs any more.
+pub fn idle(files: &[File]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (who, other, _) in OTHERS {
+        let used = files.iter().filter(|file| file.path.starts_with(who)).any(|file| {
+            let lines = file.lines();
+            let mut names = lines.iter().flat_map(|(_, text)| named(&words_of_people(file, text)));
+            names.any(|(name, _)| is_like(&name, other))
+        });
+        if !used {
+            wrong.push(format!("tests/citations/names.rs: {who} does not speak of {other} any more"));
+        }
+    }
+    wrong
+}
+
+/// `*` at the beginning or the end stands for anything.
+fn is_like(name: &str, pattern: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (None, Some(begin)) => name.starts_with(begin),
+        (None, None) => name == pattern,
+    }
+}
+
+/// The heading may go on behind the words by which it is cited.
+fn has_section(page: &File, section: &str) -> bool {
+    let headings = page.text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| line.trim_start_matches('#').trim())
+        .any(|h| h.to_lowercase().starts_with(&section.to_lowercase()))
+}
+
+/// In Markdown everything; elsewhere what stands in comments. What a patch says is about the tree that it is for.
+fn words_of_people(file: &File, text: &str) -> String {
+    let comment = match file.ending() {
+        "md" => Some(text),
+        "rs" | "c" | "h" if text.trim_start().starts_with('*') => Some(text),
+        "rs" | "c" | "h" => ["//", "/*"].into_iter().filter_map(|mark| text.find(mark)).min().map(|at| &text[at..]),
+        "patch" => None,
+        _ => text.find('#').map(|at| &text[at..]),
+    };
+    comment.unwrap_or("").to_string()
+}
+
+fn links(file: &File, text: &str) -> Vec<String> {
+    if file.ending() != "md" {
+        return Vec::new();
+    }
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+    let targets = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+    targets.map(|target| target.split('#').next().unwrap().to_string()).collect()
+}
+
+/// Words with one of the endings, and what stands behind each.
+fn named(text: &str) -> Vec<(String, String)> {
+    let of_a_name = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        let length = rest.find(|c| !of_a_name(c)).unwrap_or(rest.len());
+        let name = rest[..length].trim_end_matches(['.', '-', '/']);
+        let plain = !name.is_empty()
+            && !text[..at].ends_with([':', '*', '$', '}', '>', '~', '@', '%'])
+            && !name.starts_with("//");
+        if plain && ENDINGS.iter().any(|ending| name.strip_suffix(ending).is_some_and(|stem| !stem.is_empty())) {
+            found.push((name.to_string(), text[at + name.len()..].to_string()));
+        }
+        at += length + rest[length..].chars().next().map_or(0, char::len_utf8);
+    }
+    found
+}
+
+/// From the top, from the folder of who speaks, or the end of a path: `device/save.rs` is `src/device/save.rs`.
+fn there(name: &str, from: &str, paths: &[String]) -> bool {
+    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let near = parts.join("/");
+    let name = name.trim_start_matches("./").trim_end_matches('/');
+    let is =
+        |path: &str, name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let ends = |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
+    paths.iter().any(|path| is(path, &near) || is(path, name) || ends(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(path: &str, text: &str) -> Vec<String> {
+        let paths =
+            ["docs/dirty.md", "src/device/save.rs", "examples/save.c", "README.md", "c-tests/run.sh"].map(String::from);
+        missing(&File::new(path, text), &paths, &[File::new("docs/dirty.md", "# Dirty pages\n## Memory\n")])
+    }
+
+    #[test]
+    fn what_is_there_is_found() {
+        for (path, text) in [
+            (
+                "docs/x.md",
+                "[a](dirty.md#memory), [b](../README.md), [c](https://a.b/c.md), [d](#e), `examples/save.c`.",
+            ),
+            ("docs/x.md", "See docs/dirty.md, \"Memory\"; [save](../src/device)."),
+            ("src/x.rs", "let a = gone.rs; // as in device/save.rs and save.rs"),
+            ("src/x.c", "x.c = y.c; /* c-tests/run.sh */"),
+            ("x.patch", "+see docs/devel/gone.md"),
+        ] {
+            assert_eq!(told(path, text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        assert_eq!(
+            told("docs/x.md", "a\n[b](gone.md)")[0],
+            "docs/x.md:2: the link leads to gone.md, which is not there"
+        );
+        assert_eq!(told("src/x.rs", "//! Follows DESIGN.md section 2."), ["src/x.rs:1: DESIGN.md is not in the tree"]);
+        assert_eq!(told("src/x.rs", "/// `device/load.rs`"), ["src/x.rs:1: device/load.rs is not in the tree"]);
+        assert_eq!(told("a/x.sh", "run.sh # see old.sh"), ["a/x.sh:1: old.sh is not in the tree"]);
+        assert_eq!(told("x.rs", "// docs/dirty.md, \"Time\""), ["x.rs:1: docs/dirty.md has no section \"Time\""]);
+    }
+}
