@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A strict v2 device behind struct vfiomig_device_ops. It walks the arcs of the kernel by itself (protocol section
- * 3.2), judges every request (what must never reach a device is a violation), fails on demand, and counts everything.
+ * A strict v2 device behind struct vfiomig_device_ops. It walks the arcs of the kernel by itself (V2-12),
+ * judges every request (what must never reach a device is a violation), fails on demand, and counts everything.
  *
  * Constants are copied from the uAPI: the kernel headers of the build machine may be older than PRE_COPY.
  */

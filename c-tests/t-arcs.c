@@ -2,7 +2,7 @@
 /*
  * Every state x every request x every capability set: what is refused never reaches the device, what is never used
  * reaches it only with RAW, what is legal arrives, and the state where the device is already costs no request (V2-1,
- * section 3.2).
+ * V2-12).
  */
 #include "fake.h"
 

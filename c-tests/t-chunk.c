@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A lent chunk: one at a time, valid from PRE_COPY into STOP_COPY, stale but readable after its session (DESIGN section
- * 6).
+ * A lent chunk: one at a time, valid from PRE_COPY into STOP_COPY, stale but readable after its session
+ * (docs/design.md, "The data window").
  */
 #include "fake.h"
 

@@ -2,7 +2,7 @@
 /*
  * Class "tracker": the calls of one tracker wait for each other, whatever they are; device data calls and getters go on
  * meanwhile; a callback that calls back is told; _free waits; and a bitmap that others change at the same time loses no
- * bit (DESIGN section 5, P2).
+ * bit (P2).
  */
 #include "fake.h"
 #include <pthread.h>

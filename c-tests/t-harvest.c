@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What a log tells reaches whoever asked, at every place in a bitmap and between page sizes, as bits, words or runs;
- * what nobody asked for, or a callback refused, is kept. Nothing is given twice, nothing is lost (DESIGN section 7).
+ * what nobody asked for, or a callback refused, is kept. Nothing is given twice, nothing is lost (docs/design.md,
+ * "The harvest").
  */
 #include "fake-log.h"
 #include <pthread.h>

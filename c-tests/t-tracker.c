@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A tracker says which log it reads and why; starts are counted; mappings come and go in the order that loses no page;
- * what is refused changes nothing (DESIGN section 7, P14, P23, P25).
+ * what is refused changes nothing (P14, P23, P25).
  */
 #include "fake.h"
 

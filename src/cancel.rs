@@ -1,5 +1,5 @@
-//! A wish to stop, from any thread (DESIGN.md section 5): a migration has it, and its devices look at it while they wait. May
-//! import: error.
+//! A wish to stop, from any thread (docs/design.md, "Waiting and threads"): a migration has it, and its devices look at it while
+//! they wait. May import: error.
 
 use crate::error::{Error, Result};
 use parking_lot::Mutex;

@@ -1,6 +1,8 @@
 //! One migratable VFIO device: transport + dialect + data window + session behind one handle.
 //!
-//! May import: window, dialect, transport, cancel, error, gate, log. Follows: DESIGN.md sections 2, 5 and 6. Parts: `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes), `save`, `load`.
+//! May import: window, dialect, transport, cancel, error, gate, log. Follows: docs/design.md, "The state
+//! machine" and "The data window". Parts: `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes),
+//! `save`, `load`.
 
 mod cache;
 pub(crate) mod dirty;
@@ -108,7 +110,8 @@ struct Inner {
     buffer_size: usize,
     quirks: Quirks,
     session: Option<Session>,
-    /// A save session ended before its END was reached: what the caller sent of it is void (DESIGN.md section 2).
+    /// A save session ended before its END was reached: what the caller sent of it is void (docs/design.md, "Failure and
+    /// sessions").
     stream_void: bool,
     past: past::Past,
     /// The chunk or room that is out belongs to a session that has ended.

@@ -25,13 +25,13 @@ impl Errno {
         self.0
     }
 
-    /// An errno that no program should see, for the kernel keeps it to itself: a driver has let one out, as xe does after a
+    /// An errno that no program should see, for the kernel keeps it to itself: a driver has let one out, as xe (K7) does after a
     /// signal. On a data fd it means that bytes of a read are lost.
     pub fn is_kernel_internal(self) -> bool {
         self.0 > LAST_PUBLIC
     }
 
-    /// ENOTTY and EINVAL on a probe both mean that the thing is absent (DESIGN.md section 4).
+    /// ENOTTY and EINVAL on a probe both mean that the thing is absent (V2-15).
     pub fn means_absent(self) -> bool {
         matches!(self.0, libc::ENOTTY | libc::EINVAL)
     }
@@ -255,7 +255,7 @@ impl Error {
 mod tests {
     use super::*;
 
-    /// newcomer 1.2 (14), peers R12-7: words for people, also for what libc has no words for.
+    /// Words for people, also for what libc has no words for (K7).
     #[test]
     fn an_errno_is_told_in_words() {
         for number in 1..=LAST_PUBLIC {

@@ -1,5 +1,5 @@
-//! Short-lived threads inside one call, joined before it returns (DESIGN.md section 5): a step over several devices costs the
-//! slowest of them, not the sum.
+//! Short-lived threads inside one call, joined before it returns (docs/design.md, "Waiting and threads"): a step over several
+//! devices costs the slowest of them, not the sum.
 //!
 //! May import: transport, gate, log. All asynchronous signals are blocked in a worker from its first instruction (P1). What a
 //! worker logs is told on the calling thread. A panic in a worker becomes one of the caller, after all were joined.

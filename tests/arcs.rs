@@ -1,13 +1,13 @@
 //! The arc table against the kernel's own paths: state × request × capability set, all of them.
 //!
-//! The expectation is written down here a second time, from protocol.md section 3.2 (the kernel's vfio_mig_get_next_state()
-//! compiled and run), and not derived from the table.
+//! The expectation is written down here a second time, from V2-12 (the kernel's vfio_mig_get_next_state() compiled
+//! and run), and not derived from the table.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use vfiomig::dialect::{Answer, Caps, Kind, State, answer, path};
 
-/// All paths of a device with P2P and PRE_COPY. A state's own row of protocol.md, `from : to:path`.
+/// All paths of a device with P2P and PRE_COPY. A state's own row, as the kernel's function gave it, `from : to:path`.
 const PATHS: &str = "
     S  : R:S>RP>R SC:S>SC RS:S>RS RP:S>RP PC:S>RP>R>PC PP:S>RP>PP
     R  : S:R>RP>S SC:R>RP>S>SC RS:R>RP>S>RS RP:R>RP PC:R>PC PP:R>RP>PP
@@ -18,7 +18,7 @@ const PATHS: &str = "
     RS : S:RS>S R:RS>S>RP>R SC:RS>S>SC RP:RS>S>RP PC:RS>S>RP>R>PC PP:RS>S>RP>PP";
 
 /// Legal for the kernel, but a session is thrown away on the way to something else, or a stopped device is started
-/// (DESIGN.md section 2, V2-2).
+/// (V2-2).
 const NEVER_USED: [(&str, &str); 11] = [
     ("S", "PC"),
     ("S", "PP"),
@@ -75,7 +75,7 @@ fn every_state_request_and_capability_set() {
             for to in State::ALL {
                 let got = answer(Kind::V2, caps, from, to);
                 let known = caps.has(from) && caps.has(to);
-                // "Delete unsupported states from the path" (protocol.md).
+                // States that the device lacks are left out of the path (V2-12).
                 let expected_path = full_path(from, to)
                     .filter(|_| known)
                     .map(|way| way.into_iter().filter(|&s| caps.has(s)).skip(1).collect::<Vec<_>>());
@@ -122,7 +122,7 @@ fn the_arcs_that_must_never_reach_a_kernel() {
     }
 }
 
-/// The migration region (V1-3, section 2.5): what is legal is one write and leads nowhere in between; what throws a session
+/// The migration region (V1-3, V1-15): what is legal is one write and leads nowhere in between; what throws a session
 /// away, or starts a stopped device to save it, is never used; what v2 refuses is refused.
 #[test]
 fn every_state_and_request_of_the_migration_region() {

@@ -1,4 +1,4 @@
-//! What a device handle promises, through the Rust API and through the C API. Rules: protocol.md section 3, DESIGN.md 2 and 6.
+//! What a device handle promises, through the Rust API and through the C API. Rules: families V2, F and C.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -258,7 +258,7 @@ fn second_session_is_never_appended<D: Door>() {
     freed(door, &fake);
 }
 
-/// STOP is where a whole stream ends. Let run from its END, the device is in another state than the stream says (sequencing B2).
+/// STOP is where a whole stream ends. Let run from its END, the device is in another state than the stream says.
 fn complete_stream_is_not_void<D: Door>() {
     let fake = Fake::full(300);
     let door = D::open(&fake);
@@ -553,13 +553,13 @@ fn sizes_unknown_are_not_zero<D: Door>() {
     assert_eq!((none.initial_bytes, none.dirty_bytes, none.stop_copy_bytes), (None, None, None));
     let outside = door.pending(true).unwrap();
     assert_eq!((outside.initial_bytes, outside.dirty_bytes, outside.stop_copy_bytes), (None, None, Some(200)));
-    // P19, 3.6: an error cast to a size.
+    // P19, V2-13: an error cast to a size.
     fake.model().data_size = Ok((-5i64) as u64);
     assert_eq!(door.pending(true).unwrap().stop_copy_bytes, None);
     fake.model().data_size = Err(libc::ENOTTY);
     assert_eq!(door.pending(true).unwrap().stop_copy_bytes, None);
     fake.model().data_size = Err(libc::EIO);
-    assert_eq!(door.pending(true).unwrap().stop_copy_bytes, None, "core B19: it is optional");
+    assert_eq!(door.pending(true).unwrap().stop_copy_bytes, None, "it is optional");
     fake.model().data_size = Ok(0);
     fake.model().has_precopy_info = false;
     door.set_state(State::PreCopy).unwrap();

@@ -1,5 +1,5 @@
 //! The migration region, v1 and draft, against the strict software devices of simdev: every window kind, every way to move
-//! bytes, every register a liar, every access a failure. Rules: protocol.md sections 1 and 2.
+//! bytes, every register a liar, every access a failure. Rules: families V1 and D.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -27,7 +27,7 @@ use vfiomig::dialect::{Kind, PfnRange, Pfns, State};
 use vfiomig::error::{Error, Kind as ErrorKind};
 use vfiomig::window::{DEVICE_MEM, EMPTY, END, Quirks, SEGMENT_END};
 
-/// A draft with v1's region id must be named (protocol.md 1.1); the others are found.
+/// A draft with v1's region id must be named (D16); the others are found.
 fn open_as(sim: &simdev::Device, name: &str, draft: bool, quirks: Quirks) -> Result<Device, Error> {
     let dialect = draft.then_some(Kind::Draft);
     let options = Options { name: name.into(), dialect, quirks, buffer_size: Some(8192), ..Options::default() };
@@ -421,7 +421,7 @@ fn no_mmap_means_none_and_a_mmap_that_fails_is_no_failure() {
     }
 }
 
-/// core, section 3: an area list that is broken costs the mapping, not the migration.
+/// An area list that is broken costs the mapping, not the migration.
 #[test]
 fn broken_areas_are_trapped() {
     for areas in [vec![(4096, 8192), (8192, 4096)], vec![(4096, 1 << 40)], vec![(u64::MAX, 2)]] {
@@ -610,7 +610,7 @@ fn data_size_zero() {
     assert!(outcome.unwrap().0 > 0, "the quirk takes pending_bytes for the length");
 }
 
-/// core B8: whatever the lengths are, the accesses are words, naturally aligned.
+/// Whatever the lengths are, the accesses are words, naturally aligned.
 #[test]
 fn word_access_is_a_quirk() {
     for (window, way) in [
@@ -635,7 +635,7 @@ fn word_access_is_a_quirk() {
     }
 }
 
-/// fuzz 3: one failure anywhere between two segments, and the same call again: nothing is lost, whatever is asked in between.
+/// One failure anywhere between two segments, and the same call again: nothing is lost, whatever is asked in between.
 #[test]
 fn no_segment_is_lost_by_one_failure() {
     let config = Config { abort_allowed: true, ..Config::v1(Window::Trapped) }.state_size(3000).segments(512);

@@ -1,4 +1,4 @@
-//! The walls between the rooms (DESIGN.md section 4): arrows point down only, and `unsafe` lives where it is allowed.
+//! The walls between the rooms (docs/design.md, "Rooms"): arrows point down only, and `unsafe` lives where it is allowed.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +9,7 @@ const ROOMS: [&str; 10] =
     ["ffi", "migration", "group", "dirty", "device", "window", "dialect", "workers", "transport", "uapi"];
 const LEAVES: [&str; 4] = ["cancel", "error", "gate", "log"];
 
-/// The only files with `unsafe`; more may come only where DESIGN.md says so.
+/// The only files with `unsafe`; each has a reason in docs/design.md, "Rooms".
 const UNSAFE_ROOMS: [&str; 5] =
     ["src/ffi/", "src/transport/", "src/window/mmap.rs", "src/dirty/vector.rs", "src/dirty/scratch.rs"];
 

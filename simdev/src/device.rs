@@ -73,6 +73,7 @@ impl Shared {
         let mut m = self.begin(Access::BarAccess)?.0;
         if !m.level.running() {
             let text = format!("BAR touched in {}", m.level.state());
+            // N13: it need not answer.
             let rule = if self.v2 { "V2-8" } else { "W1" };
             m.judge.record(rule, text);
         }
@@ -376,7 +377,7 @@ impl Device {
         self.0.machine.lock().config.clone()
     }
 
-    /// Whether its state says that it runs although it stands still (R1.3).
+    /// Whether its state says that it runs although it stands still (K3).
     pub fn stands_still(&self) -> bool {
         self.0.machine.lock().frozen
     }

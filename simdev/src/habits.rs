@@ -146,7 +146,7 @@ pub struct Habits {
     pub eio_hurts: bool,
     /// v2: STOP_COPY left before the end is EIO, stays, and the fd is dead.
     pub must_drain: bool,
-    /// A step towards rest that fails leaves the device standing still, while its state says that it runs (R1.3).
+    /// A step towards rest that fails leaves the device standing still, while its state says that it runs (K3).
     pub lies: bool,
     /// v2: so long after pre-copy info made data, it makes all of them again, for ever.
     pub renews: Option<Duration>,
@@ -158,7 +158,7 @@ pub struct Habits {
     pub reset_leaves: ResetLeaves,
     /// v2: a new transport finds RUNNING, as after open().
     pub open_resets: bool,
-    /// v2: a second load without reset or open() in between is judged by what the first left: recorded as R12-21.
+    /// v2: a second load without reset or open() in between is judged by what the first left: recorded as K21.
     pub remembers_load: bool,
     /// v2: an unfinished record of a load is the begin of the next one, until a reset.
     pub keeps_partial: bool,

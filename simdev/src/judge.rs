@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One offence, by the number of the rule in protocol.md.
+/// One offence, by the number of the rule in docs/rules.md.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The rule: "V1-6", "D5", "V2-1" …

@@ -1,10 +1,10 @@
-//! Levels of device_state and the ways between them: N15's order for a register write, the arcs of section 3.2 for a
+//! Levels of device_state and the ways between them: N15's order for a register write, the arcs of V2-12 for a
 //! v2 request. Both are lists of single steps, so that every level a device passes through can be seen in its log.
 
 use std::fmt;
 use vfiomig::dialect::State;
 
-/// The bits of device_state (protocol.md 2.1). v2 states are held in the same bits (2.5).
+/// The bits of device_state (V1-15), in which v2 states are held as well.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Level(pub u32);
 

@@ -55,7 +55,7 @@ pub(crate) struct Machine {
     pub busy: u32,
     /// Bytes of a whole stream.
     pub image: u64,
-    /// Its state says that it runs, but it stands still (R1.3).
+    /// Its state says that it runs, but it stands still (K3).
     pub frozen: bool,
     /// STOP_COPY was left too early: only a reset helps.
     stuck: bool,
@@ -117,7 +117,7 @@ impl Machine {
         self.runs() && (self.config.is_v2() || !self.level.has(Level::NDMA))
     }
 
-    /// What its state says is not always so (R1.3).
+    /// What its state says is not always so (K3).
     pub fn runs(&self) -> bool {
         self.level.running() && !self.frozen
     }
@@ -236,7 +236,7 @@ impl Machine {
             self.emptied = false;
             self.content.begin_load();
             if self.load_used && self.config.habits.remembers_load {
-                self.judge.record("R12-21", "a second load without a reset is judged by what the first left");
+                self.judge.record("K21", "a second load without a reset is judged by what the first left");
             }
         }
         self.sessions.moved_on();

@@ -264,7 +264,7 @@ impl Machine {
     fn data_offset(&mut self, effect: Option<Effect>) -> Result<u64, i32> {
         if self.level.resuming() {
             if self.config.habits.one_segment && (self.registers.resume.is_some() || self.registers.taken) {
-                return self.refuse("R12-25", "data_offset read twice while RESUMING".into(), libc::EIO).map(|_| 0);
+                return self.refuse("K25", "data_offset read twice while RESUMING".into(), libc::EIO).map(|_| 0);
             }
             if let (Some(Effect::MoveWindow), Some(region)) = (effect, &self.region) {
                 let now = self.registers.moved.unwrap_or(self.place());

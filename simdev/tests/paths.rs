@@ -1,4 +1,4 @@
-//! N15 over all register values, and the arcs of section 3.2.
+//! N15 over all register values, and the arcs of V2-12.
 
 mod common;
 
@@ -123,7 +123,7 @@ fn the_examples_of_the_text() {
     assert_eq!(path(R, R), [0; 0]);
 }
 
-/// Section 3.2's combination paths for flags = 7, in its own letters.
+/// V2-12's combination paths for flags = 7, in its own letters.
 const PATHS: &str = "
     S R:S>RP>R SC:S>SC RS:S>RS RP:S>RP PC:S>RP>R>PC PP:S>RP>PP
     R S:R>RP>S SC:R>RP>S>SC RS:R>RP>S>RS RP:R>RP PC:R>PC PP:R>RP>PP

@@ -1,7 +1,7 @@
 //! What a device has been through since its last reset, and what drivers make of it: states that are not true, steps that must not
 //! be asked for, streams that have to be read to their end, loads that are judged by what an earlier one left.
 //!
-//! None of it is in the uAPI's text; each is what a driver of the kernel does.
+//! None of it is in the uAPI's text; each is what a driver of the kernel does: K1, K3, K6, K17, K21.
 
 use super::cache::Cache;
 use super::transition::Failed;
@@ -163,7 +163,7 @@ impl Inner {
         self.is_v2() && unread && self.is_left_early(from, to)
     }
 
-    /// xe refuses to leave STOP_COPY before the end, and then only a reset helps. Nothing in the uAPI tells it from others, but
+    /// K6: xe refuses to leave STOP_COPY before the end, and then only a reset helps. Nothing in the uAPI tells it from others, but
     /// those that have P2P and no PRE_COPY have little to read, or are like it.
     fn must_drain(&self, from: State, to: State) -> bool {
         let like_xe = self.dialect.as_ref().is_ok_and(|dialect| dialect.caps().p2p && !dialect.caps().pre_copy);
@@ -217,7 +217,7 @@ impl Inner {
         }
     }
 
-    /// Its state says RUNNING, so asking for that does nothing; a step further and back runs what makes it run.
+    /// K3: its state says RUNNING, so asking for that does nothing; a step further and back runs what makes it run.
     /// `came`: it was not found there, but has just come there.
     fn wake(&mut self, cache: &Cache, name: &str, came: bool, note: &mut String) -> std::result::Result<(), Failed> {
         let p2p = self.dialect.as_ref().is_ok_and(|dialect| dialect.caps().p2p);
@@ -249,7 +249,7 @@ impl Inner {
         Ok(())
     }
 
-    /// hisi_acc, qat and xe judge a load by what an earlier one left in the driver.
+    /// K21: hisi_acc, qat and xe judge a load by what an earlier one left in the driver.
     fn begin_afresh(&mut self, cache: &Cache, name: &str, note: &mut String) -> std::result::Result<(), Failed> {
         if !self.is_v2() || self.past.loads == 0 || cache.state() == State::Resuming {
             return Ok(());

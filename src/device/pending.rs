@@ -72,8 +72,8 @@ impl Device {
 }
 
 impl Inner {
-    /// An estimate that is optional, and that some drivers cannot give now (mlx5 says ENOTCONN): then it is unknown, unless the
-    /// device is not well at all.
+    /// V2-13, K22: an estimate that is optional, and that some drivers cannot give now (mlx5 says ENOTCONN): then it is unknown,
+    /// unless the device is not well at all.
     fn stop_copy_bytes(&mut self, cache: &Cache, name: &str) -> Result<Option<u64>> {
         const WHAT: &str = "reading the stop-copy size";
         match self.dialect()?.stop_copy_bytes(&*self.transport) {

@@ -14,7 +14,7 @@ pub(super) struct Session {
     /// Save: END was reached. Load: `finish` was called with the right count.
     pub complete: bool,
     /// A call failed after bytes may have moved. Load: the resume state is not known, only a reset helps (F6). Save: a hole
-    /// may be in the stream, for drivers throw away what they had copied in a read that fails (xe, mlx5, pds, virtio).
+    /// may be in the stream, for drivers throw away what they had copied in a read that fails (K7).
     pub broken: bool,
     /// Save: bytes of it were read for nobody, so that STOP_COPY could be left.
     pub thrown_away: bool,

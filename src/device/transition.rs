@@ -2,7 +2,8 @@
 //!
 //! Rules: V2-1 (check before the kernel sees it), V2-3 (read the state after a failure), V2-4 and P17 (keep the data fd
 //! unless the state says it is dead), V2-5 (moved without a descriptor), V2-9 (only a reset aborts RESUMING), F7 (never
-//! leave RESUMING with a stream that was not stated complete), 3.7 (reset with retries).
+//! leave RESUMING with a stream that was not stated complete), V2-14 and W8 (reset with
+//! retries), P18 (no request from ERROR).
 
 use super::cache::Cache;
 use super::{Device, Inner};
@@ -200,7 +201,7 @@ impl Inner {
         Err(Error::stale(format!("the device was left in {expected} and is found in {found}: others changed it")))
     }
 
-    /// F7, and F6 with mtty's trap: after a refused write the driver may count the bytes and accept the stream.
+    /// F7, and F6 with mtty's trap (K4): after a refused write the driver may count the bytes and accept the stream.
     fn check_leaving_resuming(&self, cache: &Cache) -> Result<()> {
         match &self.session {
             Some(session) if session.broken => {
@@ -438,7 +439,7 @@ impl Inner {
     }
 }
 
-/// What is left to do where a reset was done and the migration state stayed, as newer libvfio-user servers have it.
+/// K24: what is left to do where a reset was done and the migration state stayed, as newer libvfio-user servers have it.
 fn after_reset(state: State) -> &'static str {
     match state {
         State::Resuming => {

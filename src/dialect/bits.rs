@@ -1,11 +1,12 @@
-//! The bits of device_state, and a state request as one write (D2, V1-1, V1-2). Draft and v1 share them.
+//! The bits of device_state, and a state request as one write (D2, V1-1, V1-2), which returns when the device is there, however
+//! long that takes (V1-4). Draft and v1 share them.
 
 use super::State;
 use super::registers::{Fault, Registers};
 use crate::transport::Transport;
 use crate::uapi::migration_region::{NDMA, RESUMING, RUNNING, SAVING};
 
-/// What the states are in bits. NDMA's rows exist only with the NDMA capability.
+/// What the states are in bits (V1-15). NDMA's rows exist only with the NDMA capability.
 const BITS: [(State, u32); 8] = [
     (State::Stop, 0),
     (State::Running, RUNNING),

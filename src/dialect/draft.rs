@@ -1,5 +1,5 @@
 //! The 2019 draft: a migration region without NDMA whose pending_bytes only asks, and whose own registers tell which pages the
-//! device has written. Follows: protocol.md section 1, seed 001.
+//! device has written. Follows: docs/rules.md, family D.
 
 use super::registers::{Fault, Registers};
 use super::{Caps, Dialect, Kind, PfnRange, Pfns, Requested, State, bits};

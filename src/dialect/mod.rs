@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// Estimates from here on are an error code cast to an unsigned number (section 3.6, P19).
+/// Estimates from here on are an error code cast to an unsigned number (V2-13, P19).
 const NONSENSE: u64 = 1 << 63;
 
 /// A size that a device tells, if it can be one.

@@ -1,4 +1,4 @@
-//! Which dialect a device speaks, or why it cannot be migrated. Probe order: P22.
+//! Which dialect a device speaks, or why it cannot be migrated. Probe order: P22; regions: V1-14, D18.
 
 use super::draft::{Cursor, Draft};
 use super::v1::V1;

@@ -1,11 +1,11 @@
-//! The state vocabulary of the library, the same for every dialect (DESIGN.md section 2).
+//! The state vocabulary of the library, the same for every dialect (docs/design.md, "The state machine").
 
 use std::fmt;
 
 /// Where a device stands. The numbers are `VFIOMIG_STATE_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 #[repr(u32)]
-#[allow(missing_docs, reason = "the kernel's own names; DESIGN.md section 2 describes them")]
+#[allow(missing_docs, reason = "the kernel's own names; docs/states.md describes them")]
 pub enum State {
     Error = 0,
     Stop = 1,

@@ -1,4 +1,4 @@
-//! v1: the migration region of Linux 5.8 to 5.17, with or without NDMA. Follows: protocol.md section 2, seeds 000, 002, 004.
+//! v1: the migration region of Linux 5.8 to 5.17, with or without NDMA. Follows: docs/rules.md, families V1, N and W.
 
 use super::registers::{Fault, Registers};
 use super::{Caps, Dialect, Kind, Requested, State, bits};

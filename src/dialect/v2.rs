@@ -1,5 +1,5 @@
-//! v2: `VFIO_DEVICE_FEATURE` + data fd (Linux 5.18, PRE_COPY 6.2). Follows: `include/uapi/linux/vfio.h`, protocol.md
-//! section 3, seed 003 for PRE_COPY.
+//! v2: `VFIO_DEVICE_FEATURE` + data fd (Linux 5.18, PRE_COPY 6.2). Follows: docs/rules.md, families V2, F
+//! and C.
 
 use super::registers::Fault;
 use super::{Caps, Dialect, Kind, PrecopyFigures, Requested, State, known};
@@ -49,6 +49,7 @@ impl V2 {
             Err(errno) if errno.means_absent() => return Ok(Offer::Absent),
             other => other?,
         }
+        // V2-11: all sets of P2P and PRE_COPY exist; C1: PRE_COPY is never a must.
         let flags = feature.u64_at(u::HEADER_SIZE);
         if flags & u::MIGRATION_STOP_COPY == 0 {
             return Ok(Offer::BadFlags(flags));

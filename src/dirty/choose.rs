@@ -1,5 +1,5 @@
 //! Which log a tracker reads, and why: the devices' own if every one has one, else the page tables', else the container's, else
-//! none (protocol.md section 4.3). A choice that turns out not to work when it is started makes room for the next.
+//! none (L10). A choice that turns out not to work when it is started makes room for the next.
 
 use super::claim::{Claim, LogId};
 use super::everything::Everything;

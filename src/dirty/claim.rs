@@ -1,4 +1,4 @@
-//! Which logs of this process are taken: reading one clears it, so two trackers of one log would take each other's bits (Z20).
+//! Which logs of this process are taken: reading one clears it, so two trackers of one log would take each other's bits.
 
 use crate::error::{Error, Result};
 use crate::transport::Identity;

@@ -165,7 +165,7 @@ impl Found {
 }
 
 /// Reads the smallest range of a log that was just started: one that cannot be read is found out now, not in the middle of a
-/// migration (kernel-lab.md section 3).
+/// migration (K23).
 pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &Pool) -> std::result::Result<Found, Errno> {
     // One that ends at 2^64 may be refused for that alone (T3).
     let smallest = log.reads(maps, None).into_iter().min_by_key(|read| (read.span.last == u64::MAX, read.bits()));

@@ -381,7 +381,7 @@ mod tests {
         assert!(kept.is_empty() && kept.spare.is_none());
     }
 
-    /// dirty P5: whatever the layout, 10^6 pages stay below 32 MiB.
+    /// Whatever the layout, 10^6 pages stay below 32 MiB.
     #[test]
     fn scattered_pages_take_little_memory() {
         // Pages in a block: few, as many as are listed, one more, and half of all.

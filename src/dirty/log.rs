@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-/// The order in which memory is unmapped and its log read (DESIGN.md section 7).
+/// The order in which memory is unmapped and its log read (docs/design.md, "The harvest").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnmapOrder {
     /// A device's own log outlives the mapping, and is complete once DMA cannot reach it (P23).

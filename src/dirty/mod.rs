@@ -1,7 +1,10 @@
 //! Which guest pages devices wrote: every log that a kernel, a device or a VMM keeps, read into the VMM's own bitmap without
 //! losing a page.
 //!
-//! May import: device, workers, transport, error, gate, log. Follows: DESIGN.md section 7, protocol.md sections 1.3, 3.8 and 4.
+//! May import: device, workers, transport, error, gate, log. Follows: docs/design.md, "The harvest"; docs/rules.md,
+//! families L, T and I, and D8 to D16. DMA is logged apart from the device's state (N1), also where that is PRE_COPY, which
+//! covers only what is inside the device (N9).
+//!
 //! `tracker` is one address space; `choose` picks its log, one file per kind of log; `claim` keeps two trackers from one log, and
 //! `join` is for what is plugged in later; `harvest` is the call, `reading` reads, `spot` puts together what several logs say of
 //! one range, `deliver` gives, `leftover` keeps what was read but not asked for, `book` whose it is, and `parts` is the

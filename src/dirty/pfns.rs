@@ -44,6 +44,7 @@ impl Log for PfnLog {
         Ok(())
     }
 
+    /// In parts, for nobody said how large a range may be (D17).
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
         let whole = |span: Span| Read { span: span.aligned_out(self.shift), shift: self.shift };

@@ -438,7 +438,7 @@ mod tests {
         assert!(log.needs_restart_for(Span { first: 0, last: 4095 }));
     }
 
-    /// dirty P4, Z22: an unmapping reads the words around what is unmapped.
+    /// An unmapping reads the words around what is unmapped.
     #[test]
     fn an_unmapping_reads_its_neighbourhood() {
         let list = [(0, 64 * GIB)];

@@ -365,7 +365,7 @@ mod tests {
         }
     }
 
-    /// reports f12: a guest whose mappings lie in equal distances, as virtio-mem's blocks do.
+    /// A guest whose mappings lie in equal distances, as virtio-mem's blocks do.
     #[test]
     fn equal_gaps_are_filled_evenly() {
         for (count, most) in [(32768u64, 256), (1000, 256), (257, 256), (300, 7), (9, 8)] {

@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(rounds.len(), 2);
     }
 
-    /// dirty P2
+    /// Reads of one page each from many places cost few rounds.
     #[test]
     fn the_pages_of_very_short_reads_are_counted() {
         let asked: Vec<Read> = (0..20_000).map(|n| read(n << 20, 4096)).collect();

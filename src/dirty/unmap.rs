@@ -1,4 +1,4 @@
-//! Unmapping while the log runs, in the order that loses nothing (DESIGN.md section 7, P23).
+//! Unmapping while the log runs, in the order that loses nothing (docs/design.md, "The harvest"; P23).
 
 use super::UNIT_SHIFT;
 use super::deliver::{Deliverer, Request};

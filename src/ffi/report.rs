@@ -167,7 +167,7 @@ mod tests {
     use crate::migration::{Phase, PhaseReport};
     use std::time::Duration;
 
-    /// newcomer 1.2 (13): a text of more lines than one ends as one of one line does.
+    /// A text of more lines than one ends as one of one line does.
     #[test]
     fn texts_end_without_a_line_end() {
         let phase = PhaseReport {

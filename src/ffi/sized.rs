@@ -1,4 +1,4 @@
-//! Structs that grow: `argsz` and `flags` come first, as in VFIO's own (DESIGN.md section 5).
+//! Structs that grow: `argsz` and `flags` come first, as in VFIO's own (docs/design.md, "The C contract").
 
 use crate::error::{Error, Result};
 use std::mem::size_of;
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(error.errno(), libc::E2BIG);
     }
 
-    /// core B12: half a function pointer is called, half a name is read.
+    /// Half a function pointer is called, half a name is read.
     #[test]
     fn a_size_that_cuts_a_field_is_refused_both_ways() {
         for argsz in 8..=40 {

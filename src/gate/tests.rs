@@ -92,7 +92,7 @@ fn a_panic_breaks_what_it_had() {
     }
 }
 
-/// sequencing B10: a callback that has the device waits for the group, whose call waits for the device. Whoever came last, it is
+/// A callback that has the device waits for the group, whose call waits for the device. Whoever came last, it is
 /// the callback that is told, and the other one goes on.
 #[test]
 fn a_callback_is_told_what_would_never_end() {

@@ -46,7 +46,8 @@ impl Inner {
                 no_p2p.push(format!("peer-to-peer mappings: {foreign_initiators} DMA initiators are not in the group"));
             }
         }
-        // v2's P2P stops peer-to-peer DMA, not page requests.
+        // v2's P2P stops peer-to-peer DMA, not page requests; NDMA was not meant for more than DMA either (W3). Without P2P a
+        // device runs on where others are quiet (V2-7).
         let ndma = |device: &&&Arc<Device>| {
             let info = device.info();
             info.dialect == Some(Kind::V1) && info.caps & cap::P2P != 0

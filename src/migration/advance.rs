@@ -121,7 +121,7 @@ impl Course {
             } else if at != expected {
                 Error::stale(format!("{name}: the last phase left it in {expected}, and it is found in {at}"))
             } else if at.session().is_some() && !device.info().data_open {
-                // After a reset that kept the state (libvfio-user).
+                // After a reset that kept the state (libvfio-user, K24).
                 Error::stale(format!("{name}: it is in {at}, but its session is over: what was sent of it is void"))
             } else {
                 return Outcome::nothing(device);

@@ -1,4 +1,5 @@
-//! One save or one load of a group: phases, and what happens when one of them fails (DESIGN.md section 3, docs/faults.md).
+//! One save or one load of a group: phases, and what happens when one of them fails (docs/design.md, "Phases of a
+//! migration"; docs/faults.md).
 //!
 //! May import: group, dirty, device, window, dialect, workers, cancel, error, gate, log. Parts: `sequence` (the order, pure),
 //! `course` (what a pause or resume of the group has to know), `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `drain` (whole streams),

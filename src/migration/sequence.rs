@@ -1,7 +1,8 @@
-//! The order of a migration as data: which phase follows which, and where each device stands in it (DESIGN.md section 3).
+//! The order of a migration as data: which phase follows which, and where each device stands in it (docs/design.md,
+//! "Phases of a migration").
 //!
 //! Rules: N3 and N4 (the flows), N5 (grace states are barriers), N20 (page faults are drained under NDMA before vCPUs stop),
-//! N22 (without NDMA the grace work is done at the next step), protocol.md section 3.10.
+//! N22 (without NDMA the grace work is done at the next step), N28.
 
 use crate::dialect::{Caps, Direction, Kind, State};
 use std::fmt;
@@ -307,7 +308,7 @@ mod tests {
         });
     }
 
-    /// The table of DESIGN.md section 3, told in the other direction: by phase, what each device may be in.
+    /// The flows of N28, told in the other direction: by phase, what each device may be in.
     fn check_save(phase: Phase, mix: &[Part], parts: &[Part], chain: &[Phase]) {
         let with_precopy = chain.contains(&SavePrecopy);
         for (start, part) in mix.iter().zip(parts) {

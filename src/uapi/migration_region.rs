@@ -1,4 +1,5 @@
-//! The migration region: registers at its start (draft and v1), the bits of device_state, and the draft's bitmap registers.
+//! The migration region: registers at its start (draft and v1), the bits of device_state, and the draft's bitmap registers
+//! (V1-14, D18).
 
 use std::mem::{offset_of, size_of};
 use vfio_bindings::bindings::vfio as b;
@@ -22,7 +23,7 @@ pub(crate) const ALL_PFNS: u64 = u64::MAX;
 pub(crate) const RUNNING: u32 = b::VFIO_DEVICE_STATE_V1_RUNNING;
 pub(crate) const SAVING: u32 = b::VFIO_DEVICE_STATE_V1_SAVING;
 pub(crate) const RESUMING: u32 = b::VFIO_DEVICE_STATE_V1_RESUMING;
-/// Proposed together with the NDMA capability (seed 000); without that capability the bit is reserved.
+/// Proposed together with the NDMA capability (W2); without that capability the bit is reserved.
 pub(crate) const NDMA: u32 = 1 << 3;
 
 const _: () = assert!(size_of::<b::vfio_device_migration_info>() == REGISTERS_END as usize);

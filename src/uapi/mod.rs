@@ -1,6 +1,6 @@
 //! Kernel layouts and numbers: constants from `vfio-bindings`, what it lacks, and asserts that both agree. No code.
 //!
-//! May import: nothing of the crate. Follows: `include/uapi/linux/vfio.h` (Linux 7.2) and `iommufd.h`, protocol.md section 0.
+//! May import: nothing of the crate. Follows: `include/uapi/linux/vfio.h` (Linux 7.2) and `iommufd.h`, P27.
 
 pub(crate) mod device;
 pub(crate) mod dma_log;

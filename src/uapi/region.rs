@@ -27,7 +27,7 @@ pub(crate) const CAP_SPARSE_NR_AREAS: usize = 8;
 pub(crate) const CAP_SPARSE_AREAS: usize = 16;
 pub(crate) const AREA_SIZE: usize = 16;
 
-/// The NDMA capability of the migration region: header only. A proposal (seed 000), never in a kernel header.
+/// The NDMA capability of the migration region: header only. A proposal (W2), never in a kernel header.
 pub(crate) const CAP_NDMA: u16 = 6;
 
 pub(crate) const FLAG_MMAP: u32 = b::VFIO_REGION_INFO_FLAG_MMAP;

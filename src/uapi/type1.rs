@@ -1,6 +1,6 @@
 //! Dirty tracking of a type1 container. `struct vfio_bitmap` holds a raw pointer, and `cap_migration` a u64 that i386 does not
 //! align, so their layouts are written out here: the kernel takes the 64-bit ones from every caller that it can serve
-//! (protocol.md section 0).
+//! (P27).
 
 use std::mem::size_of;
 use vfio_bindings::bindings::vfio as b;

@@ -24,7 +24,7 @@ enum Got {
 }
 
 /// One read; EAGAIN is waited for, but not in pre-copy. It is asked first and waited for afterwards, never the other way round:
-/// in pre-copy mlx5's poll says nothing for ever, while a read says ENOMSG.
+/// in pre-copy mlx5's poll says nothing for ever, while a read says ENOMSG (K14).
 fn read_data(data: &mut dyn DataFd, buf: &mut [u8], access: &Access<'_>) -> std::result::Result<Got, Errno> {
     let mut patience = Patience::new(access.cancel);
     loop {

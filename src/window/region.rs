@@ -3,7 +3,8 @@
 //! `areas` (what is mapped), `bus` (what is not).
 //!
 //! Rules: V1-6 (order of accesses; reading pending_bytes acknowledges), V1-8, V1-9, V1-10 (segments keep length and order),
-//! V1-13 (offsets are checked), P21, P26, D4 (re-read data_offset every time), D6.
+//! V1-13 (offsets are checked), P21, P26, D4 (re-read data_offset every time), D6, D7 (what is lent may be read more than
+//! once), V1-5 (no state needs a window that is read to its end), V1-11 (any access may fail).
 
 mod areas;
 mod bus;

@@ -483,7 +483,7 @@ mod tests {
         assert_eq!(*work.order.lock(), [2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1]);
     }
 
-    /// Sequencing "pinned devices".
+    /// Items that no worker may serve take their turns on the calling thread, between those of the others.
     #[test]
     fn a_slow_item_of_the_calling_thread_holds_the_others_up_by_little() {
         let mut work = Counting::new(3, 50, Turn::Show);

@@ -1,5 +1,5 @@
 //! What real drivers and servers do that a client must survive: each a trigger, and the library's answer. The numbers are
-//! those of the list in the reference of drivers.
+//! those of docs/rules.md, K1 to K25: `r12_03` is K3.
 
 use crate::both_vmms;
 use crate::common::doors::{EMPTY, END, Failure};

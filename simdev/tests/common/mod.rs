@@ -1,4 +1,4 @@
-//! Clients written from the sequences of protocol.md alone, without the library.
+//! Clients written from the rules of docs/rules.md alone, without the library.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use simdev::{Device, MIGRATION_REGION as R};
@@ -228,7 +228,7 @@ impl Drop for Client {
     }
 }
 
-/// v2, from sections 3.2 to 3.5.
+/// v2, from the families V2, F and C.
 pub mod v2 {
     use simdev::Device;
 

@@ -18,7 +18,7 @@ fn region<'a>(access: &'a Access<'_>) -> Outcome<(&'a dyn Transport, u32)> {
     Ok((access.transport, access.registers()?.region.index))
 }
 
-/// A server that wants its data mapped says so with this errno (SPDK), and nothing has moved.
+/// A server that wants its data mapped says so with this errno (SPDK, K25), and nothing has moved.
 fn told(errno: Errno) -> Option<Trouble> {
     (errno.get() == libc::EOPNOTSUPP).then(|| {
         let text = format!(
