@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * core B22: a thread that is canceled (pthread_cancel) within the library ends behind the call, which ends as it would
+ * A thread that is canceled (pthread_cancel) within the library ends behind the call, which ends as it would
  * have. variants: all but valgrind, which takes part in cancels itself.
  * variants: plain static asan
  */

@@ -21,7 +21,7 @@ static const struct scene {
 	{"keep, dead", VFIOMIG_ON_FAILURE_KEEP,
 	 {{.call = C_SET, .at = 1, .error = EIO}, {.call = C_GET, .at = 2, .more = 1, .error = EIO}},
 	 0, S_ERROR, VFIOMIG_ACTION_DEAD},
-	/* core B14: the state is looked at twice. */
+	/* The state is looked at twice. */
 	{"keep, one look fails", VFIOMIG_ON_FAILURE_KEEP,
 	 {{.call = C_SET, .at = 1, .error = EIO}, {.call = C_GET, .at = 2, .error = EIO}},
 	 0, S_RUNNING, VFIOMIG_ACTION_NONE},

@@ -95,7 +95,7 @@ static void unexpected(void)
 }
 
 /*
- * core B23: a function that leaves the field at 0, or with the number of something else, has returned no descriptor:
+ * A function that leaves the field at 0, or with the number of something else, has returned no descriptor:
  * nothing of the process is closed.
  */
 static void foreign(void)

@@ -110,7 +110,7 @@ static void silent(void)
 	close(err);
 }
 
-/* core B7: a call from the clean-up of a thread that ends, as QEMU's thread notifiers make them, has no place of its own
+/* A call from the clean-up of a thread that ends, as QEMU's thread notifiers make them, has no place of its own
  * for lines any more, and works all the same. */
 static pthread_key_t key;
 static struct vfiomig_device *kept;

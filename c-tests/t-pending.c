@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Sizes: known where they can be, VFIOMIG_UNKNOWN elsewhere, never a zero that means "not known" (C2-C9, section 3.6).
+ * Sizes: known where they can be, VFIOMIG_UNKNOWN elsewhere, never a zero that means "not known" (C2-C9, V2-13).
  */
 #include "fake.h"
 
@@ -79,7 +79,7 @@ int main(void)
 	pending(d, VFIOMIG_PENDING_EXACT), IS(U, U, 0, 1);
 	f.no_size = true;
 	pending(d, VFIOMIG_PENDING_EXACT), IS(U, U, U, 1);
-	/* core B19: it is optional, so a driver that cannot answer fails nothing. */
+	/* It is optional, so a driver that cannot answer fails nothing. */
 	f.no_size = false;
 	f.fault[0] = (struct fake_fault){.call = C_SIZE, .at = 1, .error = EIO};
 	pending(d, VFIOMIG_PENDING_EXACT), IS(U, U, U, 1);

@@ -57,7 +57,7 @@ static void reenter(struct fake *f, enum fake_call call)
 }
 
 /*
- * sequencing B10: through a group. A callback of a device calls a function of the group, whose call in another thread
+ * Through a group. A callback of a device calls a function of the group, whose call in another thread
  * waits for that device: who of the two came first makes no difference, the callback gets -EDEADLK, the other goes on.
  */
 static struct vfiomig_group *group;

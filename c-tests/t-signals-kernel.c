@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * core B3: on a device fd, too, signals are blocked in every request of every dialect, registers of a migration region
+ * On a device fd, too, signals are blocked in every request of every dialect, registers of a migration region
  * as well, and a state change that a driver has cut short (EINTR) is not asked for a second time: the state is read.
  * The functions of libc that the library calls are replaced by those below.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * core B10: a data fd that is a pipe or a socket whose other end is gone: an error, and no SIGPIPE that ends the VMM,
+ * A data fd that is a pipe or a socket whose other end is gone: an error, and no SIGPIPE that ends the VMM,
  * neither in the call nor when its signals come back.
  */
 #include "fake.h"

@@ -150,7 +150,7 @@ static void waits_and_goes_first(enum whole kind)
 	FAKE_END(&f, d);
 }
 
-/* Data calls of several threads: each byte is given once, and none is turned away (sequencing B1, B8). */
+/* Data calls of several threads: each byte is given once, and none is turned away. */
 static atomic_uint bytes;
 
 static void *all_of_it(void *unused)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * No call waits for ever for anything but a request within the kernel: whatever a thread waits for, a cancel ends it, or
- * it ends by itself, and an abort from another thread reaches the device (reports f10, sequencing B9, core B9).
+ * it ends by itself, and an abort from another thread reaches the device.
  */
 #include "fake.h"
 #include <pthread.h>
@@ -242,7 +242,7 @@ static void course(enum way way, bool load, bool cancels)
 	}
 }
 
-/* core B9, fuzz 5: EAGAIN with nothing taken leaves the session as it was, and a byte now and then buys no more time. */
+/* EAGAIN with nothing taken leaves the session as it was, and a byte now and then buys no more time. */
 static void patience(void)
 {
 	struct course c;

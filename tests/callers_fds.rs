@@ -28,7 +28,7 @@ fn config() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true }).state_size(4 << 20)
 }
 
-/// Slow sinks (sequencing), reports f10's kind. A peer that stalls: what it took is counted, the rest stays in the stream, and the state change of another thread gets through.
+/// A peer that stalls: what it took is counted, the rest stays in the stream, and the state change of another thread gets through.
 #[test]
 fn a_stalled_reader_holds_neither_the_call_nor_the_device() {
     for (to, from) in channels() {
@@ -63,7 +63,7 @@ fn a_stalled_reader_holds_neither_the_call_nor_the_device() {
     }
 }
 
-/// Slow sinks (sequencing). The wait for a reader or a writer ends with a cancel, and an abort does not wait for it.
+/// The wait for a reader or a writer ends with a cancel, and an abort does not wait for it.
 #[test]
 fn a_cancel_ends_the_wait_for_a_descriptor() {
     for (to, from) in channels() {

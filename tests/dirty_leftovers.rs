@@ -33,7 +33,7 @@ fn peak() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
-/// dirty P5, Z24: pages that lie far apart take some bytes each, not a block of bits.
+/// Pages that lie far apart take some bytes each, not a block of bits.
 #[test]
 fn scattered_leftovers_take_little_memory() {
     let tracker = Tracker::new(Options { functions: Some(Box::new(Scattered)), ..Options::default() }).unwrap();

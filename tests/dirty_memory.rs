@@ -33,7 +33,7 @@ fn peak() -> u64 {
 
 const TIB: u64 = 1 << 40;
 
-/// fuzz 6, reports f14, Z24: pages that grow and shrink, and one range over mappings that lie far apart.
+/// Pages that grow and shrink, and one range over mappings that lie far apart.
 #[test]
 fn memory_follows_what_is_mapped() {
     let page = |iova| (iova, 4096);

@@ -50,7 +50,7 @@ fn members_come_and_go_but_not_during_a_migration() {
     assert_eq!(rig.group.pause().unwrap_err().errno(), libc::ENODEV);
 }
 
-/// The place of a freed handle goes with the next call (sequencing B3, reports f08).
+/// The place of a freed handle goes with the next call.
 #[test]
 fn a_freed_device_leaves_no_place_behind() {
     let rig = Rig::source(&[both(), both(), both()], 0);
@@ -72,7 +72,7 @@ fn named(name: &str) -> Arc<Device> {
     Arc::new(Device::new(fake.transport(), Options { name: name.into(), ..Options::default() }).unwrap())
 }
 
-/// sequencing B3, reports f08: a device is unplugged at any moment; the group goes on with the others, and takes one of the same
+/// A device is unplugged at any moment; the group goes on with the others, and takes one of the same
 /// name again.
 #[test]
 fn a_device_is_unplugged_at_any_moment() {
@@ -165,7 +165,7 @@ fn a_device_is_unplugged_at_any_moment() {
     }
 }
 
-/// reports f09: a device without migration states takes no part in stop and continue; only those that do can fail.
+/// A device without migration states takes no part in stop and continue; only those that do can fail.
 #[test]
 fn a_device_without_states_takes_no_part() {
     let rig = Rig::source(&[both(), both()], 0);
@@ -479,7 +479,7 @@ fn a_harvest_without_dma_reads_in_the_moment() {
     assert_eq!(rig.states(), [State::Running; 2]);
 }
 
-/// dirty 10: a device that does not come back from the moment is an error, and what was given is given.
+/// A device that does not come back from the moment is an error, and what was given is given.
 #[test]
 fn a_harvest_before_a_device_that_does_not_come_back_is_told() {
     let ndma = Config::v1_ndma(Window::Trapped);
@@ -506,7 +506,7 @@ fn a_harvest_before_a_device_that_does_not_come_back_is_told() {
     }
 }
 
-/// dirty 12: nor does a callback's panic leave a device there.
+/// Nor does a callback's panic leave a device there.
 #[test]
 fn a_panic_in_a_moment_without_dma_brings_all_back() {
     let ndma = Config::v1_ndma(Window::Trapped);

@@ -116,7 +116,7 @@ fn a_pause_in_precopy_loses_no_page() {
     assert!(told.is_superset(&written), "{:?}", written.difference(&told).collect::<Vec<_>>());
 }
 
-/// fuzz 8: what a migration tracks is not stopped by somebody else's stop, and the gate of HALTED stays.
+/// What a migration tracks is not stopped by somebody else's stop, and the gate of HALTED stays.
 #[test]
 fn a_stop_without_start_ends_no_migration_s_tracking() {
     let (rig, trackers) = rig(0);

@@ -62,7 +62,7 @@ fn assert_errors(lines: &[(Level, String)], names: &[&str], what: &str) {
     }
 }
 
-/// newcomer 1.2 (12): a call on a device.
+/// A call on a device.
 #[test]
 fn a_device_call_that_fails_is_one_error() {
     let (result, lines) = logged(|| {
@@ -88,7 +88,7 @@ fn a_device_call_that_fails_is_one_error() {
     assert_errors(&lines, &[], "a wrong order");
 }
 
-/// newcomer 1.2 (12): a phase in which one device, or two of three, fail: each device is one line.
+/// A phase in which one device, or two of three, fail: each device is one line.
 #[test]
 fn a_step_that_fails_is_one_error_for_each_device_that_failed() {
     for failing in [&[1usize][..], &[0, 2]] {
@@ -120,7 +120,7 @@ fn a_step_that_fails_is_one_error_for_each_device_that_failed() {
     }
 }
 
-/// newcomer 1.2 (12): a cancel was asked for.
+/// A cancel was asked for.
 #[test]
 fn a_cancel_is_no_error() {
     let (error, lines) = logged(|| {
@@ -134,7 +134,7 @@ fn a_cancel_is_no_error() {
     assert_errors(&lines, &[], "cancel");
 }
 
-/// newcomer 1.2 (12): a drain that fails at the caller's function, and at the device.
+/// A drain that fails at the caller's function, and at the device.
 #[test]
 fn a_drain_that_fails_is_one_error() {
     let (error, lines) = logged(|| {
@@ -161,7 +161,7 @@ fn a_drain_that_fails_is_one_error() {
     );
 }
 
-/// newcomer 1.2 (12): an abort asks twice. What the second try mends was no failure; what it does not is one.
+/// An abort asks twice. What the second try mends was no failure; what it does not is one.
 #[test]
 fn an_abort_that_fails_is_one_error() {
     for (times, result_is_ok) in [(1, true), (2, false)] {

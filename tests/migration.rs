@@ -434,12 +434,12 @@ fn what_others_do_to_a_device_ends_the_migration() {
     assert_eq!((failure.errno(), failure.results()[0].action), (libc::ENODEV, Action::Dead));
     let failure = save.abort(AbortTo::Running).unwrap_err();
     assert_eq!((failure.errno(), source.states()[1]), (libc::ENODEV, State::Running), "the other one is back");
-    // fuzz 7: what cannot be read is in ERROR, whatever it was seen in last.
+    // What cannot be read is in ERROR, whatever it was seen in last.
     let result = &failure.results()[0];
     assert_eq!((result.action, result.found), (Action::Dead, State::Error.number()), "{result:?}");
 }
 
-/// fuzz 9: that the reset went well hides nothing of what came after it.
+/// That the reset went well hides nothing of what came after it.
 #[test]
 fn an_abort_of_a_load_names_a_device_that_did_not_come_to_rest() {
     for config in kinds() {
@@ -713,7 +713,7 @@ fn unknown_is_never_zero() {
     assert_eq!(estimate.unknown, lacks::BYTES | lacks::TRANSITION);
 }
 
-/// sequencing B7, reports f04, newcomer C: the stop-copy size contains what pre-copy would bring.
+/// The stop-copy size contains what pre-copy would bring.
 #[test]
 fn data_of_precopy_is_counted_once() {
     let size = 1 << 20;
@@ -745,7 +745,7 @@ fn data_of_precopy_is_counted_once() {
     assert_eq!((estimate.unknown, estimate.unknown_devices), (lacks::BYTES, 1));
 }
 
-/// newcomer G, 5: one device that cannot tell, or a first migration, leaves the other parts as they are.
+/// One device that cannot tell, or a first migration, leaves the other parts as they are.
 #[test]
 fn an_estimate_is_the_least_where_a_part_is_unknown() {
     let configs = [both(), both(), Config::v1(Window::Trapped)];
@@ -796,7 +796,7 @@ fn all_dirty() -> dirty::Tracker {
     dirty::Tracker::new(dirty::Options { everything: true, ..dirty::Options::default() }).unwrap()
 }
 
-/// sequencing B15: RESUMING -> STOP judges a stream, RUNNING -> STOP does not; STOP -> RUNNING_P2P is no RUNNING -> RUNNING_P2P.
+/// RESUMING -> STOP judges a stream, RUNNING -> STOP does not; STOP -> RUNNING_P2P is no RUNNING -> RUNNING_P2P.
 #[test]
 fn a_load_says_nothing_of_how_long_a_save_takes() {
     let source = Rig::source(&kinds(), 0);
@@ -832,7 +832,7 @@ fn a_load_says_nothing_of_how_long_a_save_takes() {
     assert!(transition < Duration::from_millis(30), "{transition:?}");
 }
 
-/// sequencing B18: what is left goes down with what is read, to 0.
+/// What is left goes down with what is read, to 0.
 #[test]
 fn what_is_left_ends_at_0() {
     let size = 100_000;

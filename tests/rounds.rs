@@ -51,7 +51,7 @@ fn slow(rig: &Rig, access: Access, time: Duration) {
     }
 }
 
-/// Sequencing B5, newcomer A: a session that ended is told in the first round, by sizes too, and is no device that is ready.
+/// A session that ended is told in the first round, by sizes too, and is no device that is ready.
 #[test]
 fn a_round_after_a_resume_says_that_the_stream_is_void() {
     for max_workers in [1, 0] {
@@ -128,7 +128,7 @@ fn a_member_without_its_session_fails_every_call_that_promises_an_end() {
     }
 }
 
-/// Z1, Z3: a read that may have lost bytes fails the migration at once, with what the device said; others do not.
+/// A read that may have lost bytes fails the migration at once, with what the device said; others do not.
 #[test]
 fn a_broken_session_fails_the_migration_in_the_call_that_broke_it() {
     for (kind, fails) in [(both(), true), (Config::v1(simdev::Window::Trapped), false)] {
@@ -144,7 +144,7 @@ fn a_broken_session_fails_the_migration_in_the_call_that_broke_it() {
     }
 }
 
-/// Sequencing B6: a size that cannot be read behind a round is told, and a device in ERROR is not ready.
+/// A size that cannot be read behind a round is told, and a device in ERROR is not ready.
 #[test]
 fn a_failure_behind_a_round_is_told() {
     for effect in [Effect::ToError(libc::EIO), Effect::Errno(libc::EIO)] {
@@ -160,7 +160,7 @@ fn a_failure_behind_a_round_is_told() {
     }
 }
 
-/// Sequencing B4 (t1, t2): rounds that end by time serve every device, one after another, side by side, and beyond the number of
+/// Rounds that end by time serve every device, one after another, side by side, and beyond the number of
 /// workers.
 #[test]
 fn time_is_shared_too() {
@@ -188,7 +188,7 @@ fn time_is_shared_too() {
     }
 }
 
-/// Z6, newcomer 16: a budget is never exceeded, what EMPTY devices leave goes to the others, and a small one still moves bytes.
+/// A budget is never exceeded, what EMPTY devices leave goes to the others, and a small one still moves bytes.
 #[test]
 fn a_budget_is_strict_and_used() {
     for max_workers in [1, 0] {
@@ -212,7 +212,7 @@ fn a_budget_is_strict_and_used() {
     }
 }
 
-/// Z7: an estimate of initial data that never falls does not keep the guest from being stopped, and new initial data does.
+/// An estimate of initial data that never falls does not keep the guest from being stopped, and new initial data does.
 #[test]
 fn a_stream_that_was_empty_has_no_initial_data_whatever_the_estimate_says() {
     let mut config = Config { opt_in: true, ..both().state_size(20_000) };
@@ -244,7 +244,7 @@ fn a_device_without_a_stream_says_so() {
     assert_eq!(save.save_complete(&[], &mut swallow).unwrap().flags, [END; 2]);
 }
 
-/// Sequencing B16 (t11): with one wire for all, what comes after a failure would be taken for something else.
+/// With one wire for all, what comes after a failure would be taken for something else.
 #[test]
 fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
     let configs = vec![both(); 3];
@@ -264,7 +264,7 @@ fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
             })
             .unwrap_err();
         assert_eq!((calls, failure.errno()), (1, libc::EPIPE + 1));
-        // Sequencing B19: a failure that is no device's is in the report.
+        // A failure that is no device's is in the report.
         assert!(load.report().unwrap().to_string().contains("load_complete: the wire broke"));
         // A device that refuses its stream ends it too.
         let nth = target.fakes[1].count(Access::DataWrite);
@@ -292,7 +292,7 @@ fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
     }
 }
 
-/// Sequencing B19 (t61): put and cancel.
+/// Put and cancel.
 #[test]
 fn the_report_says_why_a_drain_failed() {
     let (_source, save) = at(Phase::SavePrecopy, &[both()], 0);
@@ -310,7 +310,7 @@ fn the_report_says_why_a_drain_failed() {
     assert_eq!(report.matches("save_complete:").count(), 1, "{report}");
 }
 
-/// Sequencing B20 (t13): buffers are as many as threads, not as devices, and the next round has them again.
+/// Buffers are as many as threads, not as devices, and the next round has them again.
 #[test]
 fn memory_grows_with_workers_not_with_devices() {
     let (_source, save) = at(Phase::SavePrecopy, &vec![chatty(20_000); 40], 4);
@@ -325,7 +325,7 @@ fn memory_grows_with_workers_not_with_devices() {
     assert!(buffers.len() <= 5, "{} buffers for 4 workers", buffers.len());
 }
 
-/// Sequencing "order of devices" (t12): both sides have one worker, and their groups were filled in different orders.
+/// Both sides have one worker, and their groups were filled in different orders.
 #[test]
 fn descriptors_of_devices_in_different_orders_do_not_wait_for_each_other() {
     let configs = [both().state_size(1 << 20), both().state_size(1 << 20)];
@@ -360,7 +360,7 @@ fn descriptors_of_devices_in_different_orders_do_not_wait_for_each_other() {
     }
 }
 
-/// Sequencing "slow sinks" (t26): a stalled peer ends the round by time, and by cancel, and the abort of another thread gets through.
+/// A stalled peer ends the round by time, and by cancel, and the abort of another thread gets through.
 #[test]
 fn a_stalled_sink_ends_the_round_not_the_vm() {
     let pipes = || std::io::pipe().unwrap();
@@ -491,7 +491,7 @@ fn a_drain_that_moves_nothing_ends() {
     }
 }
 
-/// Z1, Z14: a device that takes nothing for longer than one call waits is asked again by load_complete, and no byte is lost; a cancel
+/// A device that takes nothing for longer than one call waits is asked again by load_complete, and no byte is lost; a cancel
 /// ends that, and the session, for the bytes cannot be brought again.
 #[test]
 fn load_complete_waits_for_a_device_that_takes_its_time() {
@@ -534,7 +534,7 @@ fn load_complete_waits_for_a_device_that_takes_its_time() {
     }
 }
 
-/// Sequencing "pinned devices" (t62): a slow device of the calling thread holds the pieces of the others up by little.
+/// A slow device of the calling thread holds the pieces of the others up by little.
 #[test]
 fn a_slow_pinned_device_does_not_hold_the_others() {
     let home = std::thread::current().id();
@@ -562,7 +562,7 @@ fn a_slow_pinned_device_does_not_hold_the_others() {
     assert!(last[1].max(last[2]) * 3 < last[0], "{last:?}");
 }
 
-/// Sequencing "65 devices cost twice 64": threads that wait for a device cost nothing.
+/// Threads that wait for a device cost nothing.
 #[test]
 fn sixty_five_devices_take_as_long_as_sixty_four() {
     let measure = |count: usize| {
@@ -578,7 +578,7 @@ fn sixty_five_devices_take_as_long_as_sixty_four() {
     assert!(best(65) < Duration::from_millis(75), "a second batch of devices waited for the first");
 }
 
-/// Sequencing B8 (t7): a drain waits for a call of a statistics thread.
+/// A drain waits for a call of a statistics thread.
 #[test]
 fn a_drain_waits_for_a_device_call() {
     let streams = {
@@ -637,7 +637,7 @@ fn bytes_that_were_brought_and_refused_end_the_load() {
     load.abort(AbortTo::Running).unwrap();
 }
 
-/// Z14: the same from a descriptor, and in the middle of what it brought.
+/// The same from a descriptor, and in the middle of what it brought.
 #[test]
 fn load_complete_from_a_descriptor_waits_for_a_device_that_takes_its_time() {
     let source = Rig::source(&[both()], 1);

@@ -49,7 +49,7 @@ fn rest(device: &Device) -> vfiomig::Result<usize> {
     }
 }
 
-/// core B4: a read that failed may have dropped bytes, so the stream has a hole that nobody can see. It gets no END.
+/// A read that failed may have dropped bytes, so the stream has a hole that nobody can see. It gets no END.
 #[test]
 fn a_failed_read_of_the_data_fd_breaks_the_save() {
     for errno in [libc::EIO, libc::ENODEV, libc::EFAULT, libc::EPROTO, 512] {
@@ -83,7 +83,7 @@ fn a_failed_read_of_the_data_fd_breaks_the_save() {
     }
 }
 
-/// core B4: what says that nothing was moved breaks nothing, and segments of a region are read again.
+/// What says that nothing was moved breaks nothing, and segments of a region are read again.
 #[test]
 fn nothing_moved_is_nothing_lost() {
     let whole = |config: Config| {
@@ -107,7 +107,7 @@ fn nothing_moved_is_nothing_lost() {
     }
 }
 
-/// core B4, Z1: the same through a migration. Only an abort is left.
+/// The same through a migration. Only an abort is left.
 #[test]
 fn a_broken_stream_is_aborted() {
     let source = Rig::source(&[v2(), v2()], 1);
@@ -126,7 +126,7 @@ fn a_broken_stream_is_aborted() {
     source.assert_clean("aborted");
 }
 
-/// core B14: a state that cannot be read is no state that was left. The session goes on once it can be read again.
+/// A state that cannot be read is no state that was left. The session goes on once it can be read again.
 #[test]
 fn a_state_that_cannot_be_read_ends_no_session() {
     for unread in [1, 2, 3] {
@@ -153,7 +153,7 @@ fn a_state_that_cannot_be_read_ends_no_session() {
     }
 }
 
-/// core B14: whoever asks for the next step hears of no others who would have changed the device.
+/// Whoever asks for the next step hears of no others who would have changed the device.
 #[test]
 fn the_next_step_finds_the_device_again() {
     let (sim, device) = open(v2());
@@ -167,7 +167,7 @@ fn the_next_step_finds_the_device_again() {
     assert!(rest(&device).unwrap() >= 10_000);
 }
 
-/// fuzz 11: there is no way from STOP_COPY into pre-copy within one session; others have opened another one.
+/// There is no way from STOP_COPY into pre-copy within one session; others have opened another one.
 #[test]
 fn a_session_of_stop_copy_does_not_go_on_in_pre_copy() {
     for config in [Config::v1(Window::Trapped).segments(512).state_size(3000), v2()] {
@@ -186,7 +186,7 @@ fn a_session_of_stop_copy_does_not_go_on_in_pre_copy() {
     }
 }
 
-/// core B17: what is known only in STOP_COPY is forgotten when that is left.
+/// What is known only in STOP_COPY is forgotten when that is left.
 #[test]
 fn sizes_of_stop_copy_are_forgotten_with_it() {
     for config in [Config::v1(Window::Trapped).segments(512).state_size(3000), v2()] {
@@ -201,7 +201,7 @@ fn sizes_of_stop_copy_are_forgotten_with_it() {
     }
 }
 
-/// core B18: what is mapped stays mapped when the device is probed again.
+/// What is mapped stays mapped when the device is probed again.
 #[test]
 fn probing_again_forgets_no_mapping() {
     let (_sim, device) = open(Config::v1(Window::Area).segments(4096).state_size(10_000));
@@ -212,7 +212,7 @@ fn probing_again_forgets_no_mapping() {
     assert_eq!(device.info().caps, before);
 }
 
-/// core B19: MIG_DATA_SIZE is optional; a driver that cannot answer now (mlx5: ENOTCONN) fails no query of sizes. A device that
+/// MIG_DATA_SIZE is optional; a driver that cannot answer now (mlx5: ENOTCONN) fails no query of sizes. A device that
 /// is in ERROR does.
 #[test]
 fn a_size_that_cannot_be_had_is_unknown() {
@@ -250,7 +250,7 @@ fn a_panic_breaks_its_device_alone() {
     rig.devices[1].close().unwrap();
 }
 
-/// Z29: the data fd goes in the step that leaves its state, whatever the next request is.
+/// The data fd goes in the step that leaves its state, whatever the next request is.
 #[test]
 fn the_data_fd_goes_with_its_state() {
     let (sim, device) = open(v2());

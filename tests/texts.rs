@@ -36,7 +36,7 @@ fn assert_text<T>(result: Result<T>, wanted: impl Display) {
     assert_eq!(error.to_string(), wanted.to_string());
 }
 
-/// newcomer 1.2 (14): a text about the caller's descriptor says which call it was, which descriptor, and what is lost.
+/// A text about the caller's descriptor says which call it was, which descriptor, and what is lost.
 #[test]
 fn a_descriptor_that_fails_is_named() {
     for (config, segments) in

@@ -165,7 +165,7 @@ fn no_wait_is_busy_and_whole_goes_first() {
     assert!(device.read(&mut [0; 64]).is_err_and(|e| e.errno() == libc::ESTALE));
 }
 
-/// sequencing B1, B8: a data call waits for another one, and for a state change, which goes first.
+/// A data call waits for another one, and for a state change, which goes first.
 #[test]
 fn device_calls_wait() {
     let (stage, device) = device();

@@ -128,7 +128,7 @@ fn course(way: Way, cancels: bool) {
     rig.assert_clean(&what);
 }
 
-/// reports f10, core B9, sequencing B9 and B17.
+/// Wherever a call waits for a device or for the caller's descriptor.
 #[test]
 fn a_cancel_ends_every_wait() {
     WAYS.into_iter().for_each(|way| course(way, true));
@@ -139,7 +139,7 @@ fn an_abort_comes_through() {
     WAYS.into_iter().for_each(|way| course(way, false));
 }
 
-/// fuzz 5: the patience of a call is one deadline, and a byte now and then does not begin it anew.
+/// The patience of a call is one deadline, and a byte now and then does not begin it anew.
 #[test]
 fn a_byte_now_and_then_buys_no_time() {
     let source = Rig::source(&[config()], 1);
@@ -162,7 +162,7 @@ fn a_byte_now_and_then_buys_no_time() {
         let took = begun.elapsed();
         assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
         assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");
-        // Nothing taken, nothing lost (core B9).
+        // Nothing taken, nothing lost.
         assert_eq!(target.devices[0].info().broken, moved == 1);
         target.fakes[0].clear_faults();
         assert_eq!(target.devices[0].write(&stream[..10], false).is_ok(), moved == 0);
@@ -209,7 +209,7 @@ fn a_drain_waits_for_a_device_that_takes_its_time() {
     }
 }
 
-/// sequencing B10: a callback of a device that calls its group, whose call in another thread waits for that device, is told so.
+/// A callback of a device that calls its group, whose call in another thread waits for that device, is told so.
 #[test]
 fn a_callback_does_not_wait_for_who_waits_for_it() {
     type Group = Arc<Mutex<Option<Arc<vfiomig::group::Group>>>>;
@@ -243,7 +243,7 @@ fn a_callback_does_not_wait_for_who_waits_for_it() {
     *group.lock().unwrap() = None;
 }
 
-/// sequencing B10: a harvest's callback that asks the migration, while another thread aborts it and waits for the tracker.
+/// A harvest's callback that asks the migration, while another thread aborts it and waits for the tracker.
 #[test]
 fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
     let rig = Rig::source(&[config()], 1);

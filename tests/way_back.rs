@@ -38,7 +38,7 @@ fn loads(streams: &[Stream], source: &Rig) {
     assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
 }
 
-/// sequencing B2: a whole stream that was resumed from is as void as one that was cut; a second session is never behind it.
+/// A whole stream that was resumed from is as void as one that was cut; a second session is never behind it.
 #[test]
 fn a_second_session_is_never_glued_to_a_whole_stream() {
     for config in kinds().into_iter().filter(|config| caps(config).pre_copy) {
@@ -106,7 +106,7 @@ fn only_the_regular_end_of_a_whole_stream_is_no_void_one() {
     }
 }
 
-/// newcomer B: a migration that has sent nothing begins new streams by itself, whatever an earlier one left behind.
+/// A migration that has sent nothing begins new streams by itself, whatever an earlier one left behind.
 #[test]
 fn a_migration_begins_new_streams_by_itself() {
     let phases = [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
@@ -140,7 +140,7 @@ fn a_migration_begins_new_streams_by_itself() {
     }
 }
 
-/// newcomer A: behind a pause and a resume in pre-copy the migration is in TRACKING, its trackers go on, and PRECOPY can be entered
+/// Behind a pause and a resume in pre-copy the migration is in TRACKING, its trackers go on, and PRECOPY can be entered
 /// again; that begins new streams, which the destination loads from the beginning.
 #[test]
 fn a_resume_in_precopy_leads_back_to_tracking() {
@@ -255,7 +255,7 @@ fn runs(target: &Rig, source: &Rig, what: &str) {
     target.assert_clean(what);
 }
 
-/// newcomer J: a guest that waits in LOADED is continued as any other, in every dialect, with its migration or without.
+/// A guest that waits in LOADED is continued as any other, in every dialect, with its migration or without.
 #[test]
 fn a_loaded_guest_is_resumed_in_every_dialect() {
     let mixes = kinds().into_iter().map(|config| vec![config]).chain([kinds()]);
@@ -419,7 +419,7 @@ fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
     assert_eq!(warned(), 0);
 }
 
-/// sequencing B17: a data call that waits for its device ends by a cancel, or by an abort alone, also where the abort follows at once.
+/// A data call that waits for its device ends by a cancel, or by an abort alone, also where the abort follows at once.
 #[test]
 fn an_abort_ends_what_waits_for_a_device() {
     for config in kinds().into_iter().filter(|config| kind(config) == Kind::V2) {
@@ -450,7 +450,7 @@ fn an_abort_ends_what_waits_for_a_device() {
     }
 }
 
-/// sequencing B17: what is canceled while an abort is in progress is what the abort ends.
+/// What is canceled while an abort is in progress is what the abort ends.
 #[test]
 fn a_cancel_during_an_abort_does_not_outlive_it() {
     let source = Rig::source(&[both()], 0);
@@ -480,7 +480,7 @@ fn cut_is(config: Config, cut: BadEnd) -> Config {
     Config { habits: Habits { cut, ..config.habits }, ..config }
 }
 
-/// reports f06: the guest resets a device during a save, the answer is 0, and the device stays where it is, with nothing sent.
+/// The guest resets a device during a save, the answer is 0, and the device stays where it is, with nothing sent.
 #[test]
 fn a_reset_that_keeps_the_state_voids_the_stream_at_once() {
     for config in kinds() {
@@ -513,8 +513,7 @@ fn a_reset_that_keeps_the_state_voids_the_stream_at_once() {
     }
 }
 
-/// reports f06, and servers that refuse a reset in STOP and STOP_COPY: an abort of a load leads out all the same, and a new one
-/// begins.
+/// Some servers refuse a reset in STOP and STOP_COPY (K24): an abort of a load leads out all the same, and a new one begins.
 #[test]
 fn a_load_is_aborted_where_a_reset_is_refused_or_keeps_the_state() {
     let source = Rig::source(&kinds(), 0);
@@ -559,7 +558,7 @@ fn a_load_is_aborted_where_a_reset_is_refused_or_keeps_the_state() {
     }
 }
 
-/// reports f06: by device calls alone, behind a reset that was done there is a way out of RESUMING; without one there is none.
+/// By device calls alone, behind a reset that was done there is a way out of RESUMING; without one there is none.
 #[test]
 fn resuming_is_left_behind_a_reset_that_was_done() {
     let habits = Habits { reset_leaves: ResetLeaves::SameIfAwake, cut: BadEnd::Accepted, ..Habits::PLAIN };
@@ -587,7 +586,7 @@ fn resuming_is_left_behind_a_reset_that_was_done() {
     device.reset().unwrap();
 }
 
-/// newcomer 15: nobody moves a device under a call that counts on where it is.
+/// Nobody moves a device under a call that counts on where it is.
 #[test]
 fn no_device_is_moved_from_a_callback_of_its_migration() {
     for max_workers in [1, 0] {

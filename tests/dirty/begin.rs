@@ -117,7 +117,7 @@ fn told(tracker: &Tracker) -> (BTreeSet<u64>, u32) {
 
 const GIB: u64 = (1 << 30) / P;
 
-/// dirty 7, Z23: a STOP that fails is sent again, before START, at the next stop, and at the end.
+/// A STOP that fails is sent again, before START, at the next stop, and at the end.
 #[test]
 fn a_stop_that_fails_is_not_forgotten() {
     let log = Log::default();
@@ -145,7 +145,7 @@ fn a_stop_that_fails_is_not_forgotten() {
     assert!(log.state().started.is_empty(), "nobody is left to stop it");
 }
 
-/// dirty 7: the same for the other logs.
+/// The same for the other logs.
 #[test]
 fn a_stop_of_a_device_a_container_or_a_page_table_that_fails() {
     for (log, access) in [
@@ -172,7 +172,7 @@ fn a_stop_of_a_device_a_container_or_a_page_table_that_fails() {
     }
 }
 
-/// dirty 13, Z23: a log that somebody left running is taken over by one STOP and one START.
+/// A log that somebody left running is taken over by one STOP and one START.
 #[test]
 fn a_log_that_is_found_running_is_taken_over() {
     let rig = Rig::new(Kind::Dma(DmaLog::default()), 1);
@@ -233,7 +233,7 @@ fn a_log_that_tells_whole_ranges_only() {
     assert!(tracker.info().why.contains("Cannot allocate memory"), "{}", tracker.info().why);
 }
 
-/// reports f12, dirty P4: mappings in equal distances, as virtio-mem's blocks. No range has nearly everything, and an unmapping
+/// Mappings in equal distances, as virtio-mem's blocks. No range has nearly everything, and an unmapping
 /// reads what is unmapped and the pages beside it.
 #[test]
 fn mappings_in_equal_distances() {
@@ -269,7 +269,7 @@ fn mappings_in_equal_distances() {
     }
 }
 
-/// reports f13: a log that cannot be read is told once when it begins, with what it means, and once when it is over.
+/// A log that cannot be read is told once when it begins, with what it means, and once when it is over.
 #[test]
 fn a_log_that_stays_broken_is_told_once() {
     let lines: Arc<Mutex<Vec<(vfiomig::log::Level, String)>>> = Arc::default();

@@ -31,7 +31,7 @@ fn unmapping(mappings: u64, asks: bool) -> Duration {
     best
 }
 
-/// dirty P1: 100 times as many mappings made it 100 times as slow.
+/// 100 times as many mappings made it 100 times as slow.
 #[test]
 fn an_unmapping_does_not_walk_all_mappings() {
     for asks in [true, false] {

@@ -29,7 +29,7 @@ fn with_log() -> Config {
     Config { dma_log: Some(DmaLog::default()), abort_allowed: true, ..Config::default() }
 }
 
-/// dirty W1, Z23: a device that is plugged in while tracking is logged, and everything is dirty once.
+/// A device that is plugged in while tracking is logged, and everything is dirty once.
 #[test]
 fn a_device_joins_and_leaves() {
     let rig = Rig::new(Log::Dma(DmaLog::default()), 1);
@@ -131,7 +131,7 @@ fn a_page_table_joins_and_leaves() {
     rig.assert_clean();
 }
 
-/// dirty 8, Z20: reading clears, so a log has one tracker; the other is refused with the names of both.
+/// Reading clears, so a log has one tracker; the other is refused with the names of both.
 #[test]
 fn two_trackers_of_one_log_are_refused() {
     let space = Space::new(&Ram::new());
@@ -180,7 +180,7 @@ fn two_trackers_of_one_log_are_refused() {
     drop(first);
 }
 
-/// dirty 9, Z23: a start with nothing mapped checks nothing, so the first mapping does; what fails makes room for the next.
+/// A start with nothing mapped checks nothing, so the first mapping does; what fails makes room for the next.
 #[test]
 fn a_log_that_fails_after_a_start_with_nothing_mapped() {
     for (log, next) in [
@@ -206,7 +206,7 @@ fn a_log_that_fails_after_a_start_with_nothing_mapped() {
     }
 }
 
-/// dirty 9: a log that worked and cannot be started anew is not given up for none, and says what it is.
+/// A log that worked and cannot be started anew is not given up for none, and says what it is.
 #[test]
 fn a_log_that_worked_is_tried_again_and_says_so() {
     let rig = Rig::new(Log::Dma(DmaLog::default()), 1);
@@ -228,7 +228,7 @@ fn a_log_that_worked_is_tried_again_and_says_so() {
     assert!(!rig.tracker.info().why.contains("sent again"), "{}", rig.tracker.info().why);
 }
 
-/// dirty W4: a later start gives what failed before another chance.
+/// A later start gives what failed before another chance.
 #[test]
 fn a_later_start_tries_the_better_log_again() {
     let rig = Rig::new(Log::Dma(DmaLog::default()), 1);
@@ -251,7 +251,7 @@ fn a_later_start_tries_the_better_log_again() {
     rig.assert_clean();
 }
 
-/// dirty P3, Z21, reports f11: in an aperture nothing restarts the log, and harvests are exact.
+/// In an aperture nothing restarts the log, and harvests are exact.
 #[test]
 fn an_aperture() {
     let aperture = |aperture: &[(u64, u64)]| -> Vec<Range> { aperture.iter().map(|&(a, n)| range(a, n)).collect() };
@@ -305,7 +305,7 @@ fn an_aperture() {
     }
 }
 
-/// dirty P3: without an aperture n mappings that grow restart a log O(log n) times, wherever they come.
+/// Without an aperture n mappings that grow restart a log O(log n) times, wherever they come.
 #[test]
 fn restarts_are_amortised() {
     type Way = (&'static str, fn(u64) -> u64, u64);
@@ -327,7 +327,7 @@ fn restarts_are_amortised() {
     }
 }
 
-/// dirty W3: as long as a container tells everything dirty its mappings are read together.
+/// As long as a container tells everything dirty its mappings are read together.
 #[test]
 fn a_container_that_tells_everything_is_asked_little() {
     let maps: Vec<(u64, u64)> = (0..2000).map(|n| (n * 3, 1)).collect();

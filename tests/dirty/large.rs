@@ -7,7 +7,7 @@ use vfiomig::dirty::{Dest, Range, Request};
 
 const GIB: u64 = 1 << 30;
 
-/// dirty 1: what was read and not asked for is kept whole, up to the largest page that can be asked for.
+/// What was read and not asked for is kept whole, up to the largest page that can be asked for.
 #[test]
 fn a_page_of_any_size_is_left_over_whole() {
     for page in [1 << 21, 64 << 20, 128 << 20, 256 << 20, 512 << 20, GIB] {
@@ -25,7 +25,7 @@ fn a_page_of_any_size_is_left_over_whole() {
     }
 }
 
-/// dirty 1: a page table of large pages, asked section by section as QEMU does.
+/// A page table of large pages, asked section by section as QEMU does.
 #[test]
 fn large_pages_of_a_page_table() {
     const PAGES: u64 = GIB / P;
@@ -49,7 +49,7 @@ fn large_pages_of_a_page_table() {
     rig.assert_clean();
 }
 
-/// dirty 2: what the check read at the start finds goes to every mapping that shares the page.
+/// What the check read at the start finds goes to every mapping that shares the page.
 #[test]
 fn the_check_read_tells_all_who_share_a_page() {
     for (iova, gap) in [(0x1000, 0x4000), (0x3000, 0x1000)] {
@@ -62,7 +62,7 @@ fn the_check_read_tells_all_who_share_a_page() {
     }
 }
 
-/// dirty 11: a page that is new and was written is told once, and counted once.
+/// A page that is new and was written is told once, and counted once.
 #[test]
 fn a_page_that_is_left_over_twice_is_told_once() {
     let rig = Rig::new(Log::Hwpt(1, Kernel::V6_12), 1);

@@ -29,7 +29,7 @@ fn unmap(t: &Tracker, stops: bool) {
     assert_eq!((told.total, told.stopped), (0, stops));
 }
 
-/// dirty 3, reports f05
+/// What was written through a mapping that is gone is told with its cookie, also where another one has its address now.
 #[test]
 fn an_address_that_is_used_again() {
     for stops in [false, true] {
@@ -44,7 +44,7 @@ fn an_address_that_is_used_again() {
     }
 }
 
-/// dirty 4: whatever asks for everything gets it, and a final harvest is owed until it was told.
+/// Whatever asks for everything gets it, and a final harvest is owed until it was told.
 #[test]
 fn what_is_left_of_an_unmapped_range_is_owed() {
     for (stops, again) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -135,7 +135,7 @@ fn generations_of_one_address() {
     assert_eq!(runs(&t, true), [], "a stop forgets");
 }
 
-/// dirty W6: a mistake of the caller's, not of the kernel's.
+/// A mistake of the caller's, not of the kernel's.
 #[test]
 fn ranges_of_odd_size_are_refused() {
     for log in [Log::Everything, Log::Type1(simdev::Type1Config::default())] {

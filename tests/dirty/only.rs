@@ -38,7 +38,7 @@ fn only(rig: &Rig, pieces: &[(u64, u64)], keep: bool) -> (BTreeSet<u64>, Harvest
     (told, harvest)
 }
 
-/// Z22, sequencing B11
+/// A harvest for a few destinations costs what they and the words beside them cost.
 #[test]
 fn only_the_neighbourhood_of_destinations_is_read() {
     let mut logs = Log::all();

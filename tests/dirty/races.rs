@@ -9,7 +9,7 @@ use vfiomig::dialect::State;
 use vfiomig::dirty::{Dest, Range, Request, Unmap};
 use vfiomig::error::Kind;
 
-/// dirty 5: a hole that nobody has told yet hides no page of the last harvest, and of none once it is known that holes come first.
+/// A hole that nobody has told yet hides no page of the last harvest, and of none once it is known that holes come first.
 #[test]
 fn an_unmapping_that_is_told_after_a_harvest() {
     for before in [false, true] {
@@ -37,7 +37,7 @@ fn an_unmapping_that_is_told_after_a_harvest() {
     }
 }
 
-/// dirty W5: only mappings whose unmapping failed are read apart, and only until it succeeds.
+/// Only mappings whose unmapping failed are read apart, and only until it succeeds.
 #[test]
 fn what_may_be_gone_is_read_apart_until_it_is_known() {
     let rig = Rig::new(Log::Hwpt(1, Kernel::V6_12), 1);
@@ -61,7 +61,7 @@ fn what_may_be_gone_is_read_apart_until_it_is_known() {
     rig.assert_clean();
 }
 
-/// dirty 6: a device that begins to run while its log is started anew, also if it stands still again at the end.
+/// A device that begins to run while its log is started anew, also if it stands still again at the end.
 #[test]
 fn a_device_that_runs_while_its_log_is_started_anew() {
     for stops_again in [false, true] {
@@ -90,7 +90,7 @@ fn a_device_that_runs_while_its_log_is_started_anew() {
     }
 }
 
-/// dirty 6: one that stands still all the time makes nothing dirty.
+/// One that stands still all the time makes nothing dirty.
 #[test]
 fn a_device_that_stands_still_makes_nothing_dirty() {
     let rig = Rig::new(Log::Dma(DmaLog::default()), 1);
@@ -103,7 +103,7 @@ fn a_device_that_stands_still_makes_nothing_dirty() {
     rig.assert_clean();
 }
 
-/// dirty 12: a callback that panics has taken nothing, and what was not told yet is told later.
+/// A callback that panics has taken nothing, and what was not told yet is told later.
 #[test]
 fn a_callback_that_panics() {
     for (how, at) in (0..4).flat_map(|how| (0..3).map(move |at| (how, at))) {
@@ -158,7 +158,7 @@ fn a_callback_that_panics() {
     }
 }
 
-/// dirty 12: a function of the VMM that panics while it reports is a log that failed, and the panic goes on when all is kept. One that
+/// A function of the VMM that panics while it reports is a log that failed, and the panic goes on when all is kept. One that
 /// panics while a log is started leaves a tracker that says that it knows nothing.
 #[test]
 fn a_function_of_a_log_that_panics() {

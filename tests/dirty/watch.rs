@@ -36,7 +36,7 @@ fn watch(t: &Tracker, how: usize, no_read: bool) -> (Vec<u64>, Harvest) {
     (seen, harvest)
 }
 
-/// Z20, reports f03: in every form, of every log, as often as they like.
+/// In every form, of every log, as often as they like.
 #[test]
 fn what_watchers_are_told_is_told_to_the_taker() {
     for log in Log::all().into_iter().filter(Log::is_exact) {
@@ -60,7 +60,7 @@ fn what_watchers_are_told_is_told_to_the_taker() {
     }
 }
 
-/// Z20, reports f03: the last harvest is that of the one who takes.
+/// The last harvest is that of the one who takes.
 #[test]
 fn a_watcher_does_no_final_harvest() {
     let log = MemoryLog::new(P);

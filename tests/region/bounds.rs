@@ -9,7 +9,7 @@ use vfiomig::group::{self, Group};
 use vfiomig::migration::Migration;
 use vfiomig::transport::{DataFd, Transport};
 
-/// core B15: a call moves at most one buffer, also where a window is mapped, so that a state change never waits long for it.
+/// A call moves at most one buffer, also where a window is mapped, so that a state change never waits long for it.
 #[test]
 fn a_data_call_moves_at_most_one_buffer() {
     const BUFFER: usize = 4096;
@@ -33,7 +33,7 @@ fn a_data_call_moves_at_most_one_buffer() {
     }
 }
 
-/// core B15: a long write is one of buffers, between which others have their turn.
+/// A long write is one of buffers, between which others have their turn.
 #[test]
 fn a_long_write_lets_others_in() {
     const BUFFER: usize = 4096;
@@ -112,7 +112,7 @@ fn tempfile() -> std::fs::File {
     unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
 }
 
-/// fuzz 12: a list of 4000 areas costs the process 64 mappings, and the rest is trapped.
+/// A list of 4000 areas costs the process 64 mappings, and the rest is trapped.
 #[test]
 fn a_device_cannot_use_up_the_mappings_of_the_process() {
     // Every other page, and one large area among them: the largest ones are taken.
@@ -159,7 +159,7 @@ fn harvest(device: &Device, total: u64) -> (Result<(), Error>, u64, u64) {
     (outcome, dirty, unsaid)
 }
 
-/// fuzz 4: a log that comes a page at a time is given up after a second, and the rest is told as dirty.
+/// A log that comes a page at a time is given up after a second, and the rest is told as dirty.
 #[test]
 fn a_harvest_of_crumbs_ends() {
     let server = Server::new(2, Vec::new(), 16);
@@ -195,7 +195,7 @@ fn a_large_bitmap_is_read_in_pieces() {
     assert_eq!(server.model().log.iter().filter(|name| **name == "bitmap").count(), 6);
 }
 
-/// core B25: a log can be read in the next migration although what was sent of the stream before is void.
+/// A log can be read in the next migration although what was sent of the stream before is void.
 #[test]
 fn a_void_stream_does_not_close_the_log() {
     let (sim, device) = open_draft(DraftForm::Sticky);
@@ -210,7 +210,7 @@ fn a_void_stream_does_not_close_the_log() {
     assert_eq!(dirty_pages(&device, 0, 300).unwrap(), BTreeSet::from([20]));
 }
 
-/// fuzz 4: a cancel of the device's migration is looked at between two parts of the log, and what is left is dirty.
+/// A cancel of the device's migration is looked at between two parts of the log, and what is left is dirty.
 #[test]
 fn a_cancel_ends_a_harvest() {
     let server = Server::new(2, Vec::new(), 16);
@@ -268,7 +268,7 @@ impl Transport for Gone {
     }
 }
 
-/// core, section 3: device memory that cannot be reached is the device's failure, not the descriptor's.
+/// Device memory that cannot be reached is the device's failure, not the descriptor's.
 #[test]
 fn memory_that_is_gone_is_the_devices() {
     let sim = simdev::Device::new(Config::v1(Window::Area).seeded(1));

@@ -46,7 +46,7 @@ fn segments_of(from: &Device) -> Vec<Vec<u8>> {
     }
 }
 
-/// core B5, fuzz 10: a register that is taken short is a refusal like any other, and a failure before anything was taken is
+/// A register that is taken short is a refusal like any other, and a failure before anything was taken is
 /// none at all.
 #[test]
 fn a_load_is_broken_by_what_may_have_moved_and_by_nothing_else() {
@@ -122,7 +122,7 @@ fn a_load_is_broken_by_what_may_have_moved_and_by_nothing_else() {
     }
 }
 
-/// core, section 3: a socket of the caller that fails loses nothing, and its text does not ask for a reset.
+/// A socket of the caller that fails loses nothing, and its text does not ask for a reset.
 #[test]
 fn a_failed_socket_is_not_the_devices() {
     for window in [Window::Trapped, Window::Area] {
@@ -148,7 +148,7 @@ fn a_failed_socket_is_not_the_devices() {
     }
 }
 
-/// core, section 3: a driver that refuses the stream when RESUMING is left says EINVAL, which is no word on what to do.
+/// A driver that refuses the stream when RESUMING is left says EINVAL, which is no word on what to do.
 #[test]
 fn a_stream_that_is_not_accepted_is_told_as_such() {
     let v2 = Config::v2(vfiomig::dialect::Caps { p2p: true, pre_copy: true });

@@ -24,7 +24,7 @@ fn reason(device: &Device) -> Reason {
     reason
 }
 
-/// reports f07: a region without room for the registers is no reason not to start a VM.
+/// A region without room for the registers is no reason not to start a VM.
 #[test]
 fn a_region_that_is_too_small_is_a_reason() {
     for (region_type, kind, needed) in [(3, Kind::V1, 32), (2, Kind::Draft, 64)] {
@@ -50,7 +50,7 @@ fn a_region_that_is_too_small_is_a_reason() {
     }
 }
 
-/// core, section 3: which protocol was asked for, and which was found.
+/// Which protocol was asked for, and which was found.
 #[test]
 fn another_protocol_is_named() {
     let v2 = || simdev::Device::new(Config::v2(Caps { p2p: true, pre_copy: true })).transport();
@@ -76,7 +76,7 @@ fn another_protocol_is_named() {
     }
 }
 
-/// core, section 3: a region that cannot be understood is told as the reason, not only in the log.
+/// A region that cannot be understood is told as the reason, not only in the log.
 #[test]
 fn a_broken_description_is_the_reason() {
     let server = Server::new(3, Vec::new(), 16);
@@ -111,7 +111,7 @@ impl Transport for NoInfo {
     }
 }
 
-/// core, section 3: v1 needs device_info, and that is said.
+/// v1 needs device_info, and that is said.
 #[test]
 fn a_table_without_device_info_is_told_so() {
     let device = probe(Box::new(NoInfo(Server::new(3, Vec::new(), 16))), "gpu0", None);
@@ -155,7 +155,7 @@ impl Transport for Without {
     }
 }
 
-/// core, section 3; newcomer 1.2 (4); fuzz 12: each line names its device, and none is made of Rust's debug output.
+/// Each line names its device, and none is made of Rust's debug output.
 #[test]
 fn lines_of_the_log_name_the_device() {
     let lines: Arc<Mutex<Vec<(Level, String)>>> = Arc::default();

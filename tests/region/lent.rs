@@ -133,7 +133,7 @@ fn use_without_lending(device: &Device) {
     device.reset().unwrap();
 }
 
-/// core B6, B16; fuzz 1
+/// What was lent can be read until the next peek or the end of the handle, whatever became of the window.
 #[test]
 fn lent_memory_outlives_its_window() {
     let v2 = || Config::v2(Caps { p2p: true, pre_copy: true });
@@ -173,7 +173,7 @@ fn lent_memory_outlives_its_window() {
     }
 }
 
-/// core B18, fuzz small things (c): a window that stays mapped says so.
+/// A window that stays mapped says so.
 #[test]
 fn a_reprobe_keeps_what_is_known_of_the_window() {
     let sim = simdev::Device::new(Config::v1(Window::Area).seeded(3));

@@ -23,7 +23,7 @@ fn drain(device: &Device, stream: &mut Vec<u8>) -> Result<u32, Error> {
     }
 }
 
-/// core B1: each write of device_state begins the iteration anew, so pending_bytes is read after it whatever was known before.
+/// Each write of device_state begins the iteration anew, so pending_bytes is read after it whatever was known before.
 #[test]
 fn pending_bytes_is_asked_again_in_each_state() {
     for sizes_asked in [false, true] {
@@ -63,7 +63,7 @@ fn pending_bytes_is_asked_again_in_each_state() {
     }
 }
 
-/// core B1: a segment that was begun before the state change is read to its end first.
+/// A segment that was begun before the state change is read to its end first.
 #[test]
 fn a_segment_goes_on_behind_a_state_change() {
     let content = pattern(20_000);
@@ -77,7 +77,7 @@ fn a_segment_goes_on_behind_a_state_change() {
     assert_eq!(stream, content);
 }
 
-/// core B1: behind a harvest of the draft the window shows its bitmap, until pending_bytes is read.
+/// Behind a harvest of the draft the window shows its bitmap, until pending_bytes is read.
 #[test]
 fn a_harvest_does_not_get_into_the_stream() {
     let content = vec![0xdd; 48];
@@ -104,7 +104,7 @@ fn a_harvest_does_not_get_into_the_stream() {
     assert_eq!(server.model().log[..2], ["pending_bytes", "data_offset"]);
 }
 
-/// core B2, fuzz 2: what comes from a descriptor stays within the part of the segment that fits the window.
+/// What comes from a descriptor stays within the part of the segment that fits the window.
 #[test]
 fn receive_stays_within_the_region() {
     let bytes = pattern(20_000);
@@ -144,7 +144,7 @@ fn a_cast_errno_is_no_size() {
     assert_eq!(device.read(&mut [0; 8192]).unwrap(), (4096, SEGMENT_END));
 }
 
-/// core B11: what moves nothing opens no segment, and the device is asked once where the segment goes.
+/// What moves nothing opens no segment, and the device is asked once where the segment goes.
 #[test]
 fn a_call_that_moves_nothing_opens_no_segment() {
     type Call = fn(&Device);
@@ -195,7 +195,7 @@ fn a_call_that_moves_nothing_opens_no_segment() {
     }
 }
 
-/// newcomer 1.2 (9), and core, section 3: the window is not the reason where an end was lost or another length announced.
+/// The window is not the reason where an end was lost or another length announced.
 #[test]
 fn texts_about_lengths_name_the_reason() {
     let server = Server::new(3, Vec::new(), 4096);
