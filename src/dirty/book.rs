@@ -2,10 +2,9 @@
 //! always does. So what is left over of an unmapped range keeps its cookie, and where the IOVA comes to mean other memory it is put
 //! aside, for callbacks that get cookies: a bitmap would tell it of the wrong page.
 
-use super::deliver::{Deliverer, Offer, Whom};
-use super::leftover::{Leftover, NotTaken, Taker};
+use super::deliver::{Deliverer, Offer};
+use super::leftover::Leftover;
 use super::log::Maps;
-use super::parts::Bits;
 use super::ranges::Span;
 use super::tracker::Book;
 
@@ -40,9 +39,8 @@ impl Book {
     pub fn map(&mut self, span: Span, cookie: u64) {
         for (part, old) in self.gone.cut(span) {
             if old != cookie && self.left.any(part) {
-                let aside = self.aside.entry(old).or_default();
-                self.left.offer(part, &mut Into(aside));
-                aside.trim();
+                self.aside.put(old, &mut self.left, part);
+                self.aside.tell(&self.name);
             }
         }
         self.maps.insert(span, cookie);
@@ -65,75 +63,43 @@ impl Book {
 
     /// Whether all that was read was given.
     pub fn is_given(&self) -> bool {
-        self.left.is_empty() && self.aside.values().all(Leftover::is_empty)
+        self.left.is_empty() && self.aside.is_empty()
     }
 
     /// Gives what earlier reads left over; with `keep` it is told and stays.
     pub fn give(&mut self, deliverer: &mut Deliverer<'_, '_>, keep: bool) {
-        let Book { maps, gone, left, aside, .. } = self;
+        let Book { name, maps, gone, left, aside, .. } = self;
         let wanted = deliverer.wanted();
-        // An unmapping that asks for nothing looks at nothing: there may be a store for each of many cookies.
+        // An unmapping that asks for nothing looks at nothing.
         if wanted.is_empty() {
             return;
         }
-        let giving = Giving { wanted: &wanted, keep };
-        let names = Names::Of(maps, gone);
-        giving.of(left, deliverer, |deliverer, kept| deliverer.asked(maps, Some(gone), kept), names);
-        for (&cookie, left) in aside.iter_mut() {
-            giving.of(left, deliverer, |deliverer, kept| deliverer.asked_by_cookie(cookie, kept), Names::One(cookie));
+        for &span in &wanted {
+            give(left, span, deliverer, keep, maps, gone);
         }
-        aside.retain(|_, left| {
-            left.trim();
-            !left.is_empty()
-        });
+        if deliverer.takes_cookies() && !aside.is_empty() {
+            wanted.iter().for_each(|&span| aside.give(span, deliverer, keep));
+            aside.tell(name);
+        }
         let asked = wanted.iter().flat_map(|&span| gone.overlapping(span)).map(|(whole, _)| whole);
         let given: Vec<Span> = asked.filter(|&whole| !left.any(whole)).collect();
         given.into_iter().for_each(|whole| gone.remove(whole));
     }
 }
 
-struct Giving<'g> {
-    wanted: &'g [Span],
-    keep: bool,
-}
-
-impl Giving<'_> {
-    /// Gives of one store. It is walked where something is, not where something could be: mappings are many, and hardly anything
-    /// is left over.
-    fn of(
-        &self,
-        left: &mut Leftover,
-        deliverer: &mut Deliverer<'_, '_>,
-        asked: impl Fn(&Deliverer<'_, '_>, Span) -> Vec<(Span, Whom)>,
-        names: Names<'_>,
-    ) {
-        for &wanted in self.wanted {
-            let mut at = Some(wanted.first);
-            while let Some(kept) = at.and_then(|at| left.next(at)).and_then(|kept| kept.intersect(wanted)) {
-                for (span, whom) in asked(deliverer, kept) {
-                    if deliverer.stopped {
-                        return;
-                    }
-                    let mut offer = Offer { deliverer, whom, names };
-                    if self.keep { left.show(span, &mut offer) } else { left.offer(span, &mut offer) }
-                }
-                at = kept.last.checked_add(1);
+/// Gives of what names itself by its IOVA. The store is walked where something is, not where something could be: mappings are many,
+/// and hardly anything is left over.
+fn give(left: &mut Leftover, wanted: Span, deliverer: &mut Deliverer<'_, '_>, keep: bool, maps: &Maps, gone: &Maps) {
+    let mut at = Some(wanted.first);
+    while let Some(kept) = at.and_then(|at| left.next(at)).and_then(|kept| kept.intersect(wanted)) {
+        for (span, whom) in deliverer.asked(maps, Some(gone), kept) {
+            if deliverer.stopped {
+                return;
             }
+            let mut offer = Offer { deliverer, whom, names: Names::Of(maps, gone) };
+            if keep { left.show(span, &mut offer) } else { left.offer(span, &mut offer) }
         }
-    }
-}
-
-/// Takes all that another one kept.
-struct Into<'l>(&'l mut Leftover);
-
-impl Taker for Into<'_> {
-    fn run(&mut self, span: Span) -> Option<Span> {
-        self.0.add(span);
-        None
-    }
-    fn bits(&mut self, bits: &mut Bits<'_>, span: Span) -> NotTaken {
-        self.0.absorb(bits, span);
-        NotTaken::default()
+        at = kept.last.checked_add(1);
     }
 }
 
@@ -141,6 +107,7 @@ impl Taker for Into<'_> {
 mod tests {
     use super::super::UNIT_SHIFT;
     use super::super::deliver::Request;
+    use super::super::parts::Bits;
     use super::super::ranges::Range;
     use super::*;
 
@@ -150,9 +117,9 @@ mod tests {
         Span { first: number * PAGE, last: number * PAGE + PAGE - 1 }
     }
 
-    /// What is put aside for a cookie takes no block of bits for a page, and nothing where there is nothing.
+    /// What a callback did not take of many cookies comes with the next call.
     #[test]
-    fn many_cookies_take_little_memory() {
+    fn what_is_put_aside_is_given_once() {
         let mut book = Book::default();
         for number in 0..100 {
             book.map(page(number), number);
@@ -161,15 +128,19 @@ mod tests {
             book.unmap(page(number));
             book.map(page(number), 1000 + number);
         }
-        let slim = |book: &Book| book.aside.values().all(Leftover::is_trim);
-        assert!(book.aside.len() == 50 && slim(&book));
-        let mut calls = 0;
-        let mut run = |_: u64, _: Range| {
-            calls += 1;
-            calls < 10
-        };
-        let mut request = Request { run: Some(&mut run), ..Request::default() };
-        book.give(&mut Deliverer::new(&mut request).unwrap(), false);
-        assert!(book.aside.len() == 41 && slim(&book), "{}", book.aside.len());
+        let mut told = Vec::new();
+        for (most, sum) in [(10, 9), (100, 50), (100, 50)] {
+            let mut calls = 0;
+            let mut run = |cookie: u64, range: Range| {
+                calls += 1;
+                told.extend((calls < most).then_some((cookie, range.iova / PAGE)));
+                calls < most
+            };
+            let mut request = Request { run: Some(&mut run), ..Request::default() };
+            book.give(&mut Deliverer::new(&mut request).unwrap(), false);
+            assert_eq!((told.len(), book.is_given()), (sum, sum == 50));
+        }
+        told.sort_unstable();
+        assert!(told.iter().copied().eq((0..50).map(|n| (2 * n + 1, 2 * n + 1))));
     }
 }

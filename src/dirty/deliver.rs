@@ -193,6 +193,12 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         self.places.range(begin..=span.last).filter_map(part).collect()
     }
 
+    /// Whether anybody gets cookies.
+    pub fn takes_cookies(&self) -> bool {
+        let by_run = |dest: &Dest<'_>| dest.bitmap.is_none() && self.words.is_none();
+        self.wants_everything() || self.dests.iter().any(by_run)
+    }
+
     /// Who is asked of `span` with a cookie: a bitmap and words name pages by their IOVA.
     pub fn asked_by_cookie(&self, cookie: u64, span: Span) -> Vec<(Span, Whom)> {
         if self.wants_everything() {

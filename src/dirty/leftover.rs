@@ -8,14 +8,14 @@ use super::ranges::{Span, SpanSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages of one block: 2 KiB of bits for 64 MiB of IOVA, so that a full leftover costs little more than one bit a page.
-const BLOCK_SHIFT: u32 = 14;
-const BLOCK_PAGES: u64 = 1 << BLOCK_SHIFT;
+pub(super) const BLOCK_SHIFT: u32 = 14;
+pub(super) const BLOCK_PAGES: u64 = 1 << BLOCK_SHIFT;
 const BLOCK_WORDS: usize = 1 << (BLOCK_SHIFT - 6);
-const BLOCK_BYTES_SHIFT: u32 = UNIT_SHIFT + BLOCK_SHIFT;
+pub(super) const BLOCK_BYTES_SHIFT: u32 = UNIT_SHIFT + BLOCK_SHIFT;
 /// Up to here the pages of a block are listed: about 25 bytes each, so that no scattering takes more than that for a page.
-const FEW: usize = 80;
+pub(super) const FEW: usize = 80;
 
-type Block = Box<[u64]>;
+pub(super) type Block = Box<[u64]>;
 
 /// The store, in units of 4096 bytes.
 #[derive(Default)]
@@ -30,13 +30,13 @@ pub(crate) struct Leftover {
     spare: Option<Block>,
 }
 
-fn block_span(number: u64) -> Span {
+pub(super) fn block_span(number: u64) -> Span {
     let first = number.checked_shl(BLOCK_BYTES_SHIFT).unwrap_or(u64::MAX);
     Span { first, last: first }.aligned_out(BLOCK_BYTES_SHIFT)
 }
 
 /// `span` cut where blocks meet.
-fn cut(span: Span) -> impl Iterator<Item = (Span, u64)> + Clone {
+pub(super) fn cut(span: Span) -> impl Iterator<Item = (Span, u64)> + Clone {
     let numbers = span.first >> BLOCK_BYTES_SHIFT..=span.last >> BLOCK_BYTES_SHIFT;
     numbers.filter_map(move |number| Some((block_span(number).intersect(span)?, number)))
 }
@@ -46,32 +46,22 @@ fn pages_of(span: Span) -> std::ops::RangeInclusive<u64> {
 }
 
 /// The bits of a block.
-fn bits(number: u64, block: &mut Block) -> Bits<'_> {
+pub(super) fn bits(number: u64, block: &mut Block) -> Bits<'_> {
     Bits { words: block, shift: UNIT_SHIFT, origin: block_span(number).first }
 }
 
-fn blank() -> Block {
+pub(super) fn blank() -> Block {
     vec![0; BLOCK_WORDS].into_boxed_slice()
 }
 
 /// The place of a page in its block.
-fn place(page: u64) -> u64 {
+pub(super) fn place(page: u64) -> u64 {
     page & (BLOCK_PAGES - 1)
 }
 
 impl Leftover {
     pub fn clear(&mut self) {
         *self = Leftover::default();
-    }
-
-    /// Gives memory back that holds nothing. What is one of many is not used soon again.
-    pub fn trim(&mut self) {
-        self.spare = None;
-    }
-
-    #[cfg(test)]
-    pub fn is_trim(&self) -> bool {
-        self.spare.is_none()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -7,9 +7,11 @@
 //!
 //! `tracker` is one address space; `choose` picks its log, one file per kind of log; `claim` keeps two trackers from one log, and
 //! `join` is for what is plugged in later; `harvest` is the call, `reading` reads, `spot` puts together what several logs say of
-//! one range, `deliver` gives, `leftover` keeps what was read but not asked for, `book` whose it is, and `parts` is the
-//! rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
+//! one range, `deliver` gives, `leftover` keeps what was read but not asked for, `book` whose it is, `aside` what
+//! only a cookie names, and `parts` is the rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
 
+#[forbid(unsafe_code)]
+mod aside;
 #[forbid(unsafe_code)]
 pub mod bitmap;
 #[forbid(unsafe_code)]

@@ -1,5 +1,6 @@
 //! The dirty log of one address space: what is mapped, which log is read, whether it runs.
 
+use super::aside::Aside;
 use super::choose::{Choice, Members, Source, choices, missing, plans};
 use super::deliver::Deliverer;
 use super::harvest::{Found, Part, Tally, check_reading};
@@ -18,7 +19,6 @@ use crate::transport::tracker_ops::LogFunctions;
 use crate::transport::type1::{Container, ability};
 use crate::workers;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Longest name in bytes.
@@ -102,8 +102,8 @@ pub(crate) struct Book {
     pub left: Leftover,
     /// Names of what is left of ranges that are unmapped, and nothing else is mapped there.
     pub gone: Maps,
-    /// By cookie, what is left of ranges where other memory is mapped now.
-    pub aside: BTreeMap<u64, Leftover>,
+    /// What is left of ranges where other memory is mapped now.
+    pub aside: Aside,
     /// Whether the VMM tells unmappings when they are done, as far as is known.
     pub tells_afterwards: Option<bool>,
     /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
