@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-reports check-examples check-race check-asan fuzz check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
+.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-reports check-examples check-cbindgen check-race check-asan fuzz check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -93,6 +93,9 @@ $(PANIC)/lib/libvfiomig.so.$(ABI): $(SRC) $(MAP)
 
 abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struct layouts
 	abi/check.sh '$(STAGE)' '$(MAP)' '$(NODE)' '$(CC)'
+
+check-cbindgen:  ## Check: the program cbindgen makes the committed header
+	abi/cbindgen.sh '$(CARGO)' '$(TARGET)/cbindgen'
 
 check: check-rust abi check-c check-reports check-examples  ## All tests that need neither root nor a VM
 

@@ -11,6 +11,13 @@
 /*
  * libvfiomig: live migration of VFIO devices for virtual machine monitors.
  *
+ * Where to begin. A simple VMM calls vfiomig_device_new_kernel() for each device; vfiomig_tracker_new() and _map() for its
+ * address space; vfiomig_group_new(), _add_device() and _add_tracker(). To migrate, both sides call vfiomig_migration_new()
+ * and _advance(); the source calls _save_iterate(), vfiomig_group_harvest() and _save_complete(), the destination
+ * _load_complete(). vfiomig_migration_abort() leads back after any failure, and vfiomig_error_message() says what failed.
+ * Everything else is for those who want more, in this order: library, errors, log, devices and their streams (save, load),
+ * bitmaps, trackers, harvests, reports, groups, migrations.
+ *
  * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
  *  - The handle comes first, outputs last; they are written only on success.
  *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno

@@ -1,31 +1,12 @@
-//! include/vfiomig.h is generated from the doc comments and types of `src/ffi` and committed. This test keeps the two equal;
-//! `make header` (VFIOMIG_BLESS=1) writes the file anew.
+//! include/vfiomig.h is generated from the doc comments and types of `src/ffi`, as cbindgen.toml says, and committed. This test
+//! keeps them equal; `make header` (VFIOMIG_BLESS=1) writes the header anew, and the version and the VFIOMIG_HAVE_ macros in
+//! cbindgen.toml. That the program `cbindgen` makes the same bytes is tried by abi/cbindgen.sh.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use cbindgen::{Builder, Config, DocumentationStyle, Language, RenameRule, Style};
+use cbindgen::{Builder, Config};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// In the order in which a reader wants them.
-const SOURCES: [&str; 16] = [
-    "src/ffi/library.rs",
-    "src/ffi/error.rs",
-    "src/ffi/log.rs",
-    "src/transport/ops.rs",
-    "src/ffi/handle.rs",
-    "src/ffi/device.rs",
-    "src/ffi/save.rs",
-    "src/ffi/load.rs",
-    "src/transport/tracker_ops.rs",
-    "src/ffi/bitmap.rs",
-    "src/ffi/tracker.rs",
-    "src/ffi/harvest.rs",
-    "src/ffi/report.rs",
-    "src/ffi/group.rs",
-    "src/ffi/migration.rs",
-    "src/ffi/drain.rs",
-];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -38,133 +19,64 @@ fn exported() -> BTreeSet<String> {
     names.filter(|name| name.starts_with("vfiomig_")).map(str::to_string).collect()
 }
 
-/// What cbindgen has no words for. Versions come from Cargo.toml, the HAVE_ macros from the version script.
-fn prose() -> String {
-    let (major, minor, patch) =
-        (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH"));
-    let have: String = exported()
-        .iter()
-        .map(|name| format!("#define VFIOMIG_HAVE_{} 1\n", name.trim_start_matches("vfiomig_").to_uppercase()))
-        .collect();
-    format!(
-        r"
-/*
- * libvfiomig: live migration of VFIO devices for virtual machine monitors.
- *
- * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
- *  - The handle comes first, outputs last; they are written only on success.
- *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno
- *    values that are not named here, may change. Errors lists leave out what holds for every function with a handle:
- *    ARGUMENT for NULL, -ENODEV where the handle's group or device was freed, BUSY as below, and PANIC.
- *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
- *    vfiomig_error_free().
- *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
- *  - Threads. any: from any thread, at any time. device: from any thread; calls on one device wait for each other, or get
- *    -EBUSY if the device was made with VFIOMIG_DEVICE_F_NO_WAIT. whole: waits for the device call in progress and goes
- *    before those that wait. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
- *    device calls. A call from a callback that would wait for what cannot end before the callback does gets -EDEADLK.
- *  - A callback returns on the thread on which it was called: one that yields (a coroutine) and goes on on another thread
- *    is forbidden.
- *  - The library makes no threads but workers within a call that serves several devices or logs, joined before it returns.
- *    It installs no signal handler and no panic hook, never exits and never writes to stderr, with two exceptions: the Rust
- *    runtime's own line about a bug in the library, and the end of the process when malloc() has no memory for the library's
- *    own small objects, as with g_malloc(). Buffers and bitmaps are tried first: -ENOMEM. A forked child may only exec or
- *    exit.
- */
-
-#if UINTPTR_MAX < 0xffffffffffffffff
-#error libvfiomig is for 64-bit machines only: the layouts of its structs are 64-bit ones
-#endif
-
-/** The version of this header. vfiomig_version() tells that of the library that runs. */
-#define VFIOMIG_VERSION_MAJOR {major}
-#define VFIOMIG_VERSION_MINOR {minor}
-#define VFIOMIG_VERSION_PATCH {patch}
-
-/** Whether this header is of the given version or a later one; works in #if. */
-#define VFIOMIG_CHECK_VERSION(major, minor, patch) \
-  (VFIOMIG_VERSION_MAJOR > (major) || \
-   (VFIOMIG_VERSION_MAJOR == (major) && VFIOMIG_VERSION_MINOR > (minor)) || \
-   (VFIOMIG_VERSION_MAJOR == (major) && VFIOMIG_VERSION_MINOR == (minor) && VFIOMIG_VERSION_PATCH >= (patch)))
-
-/** Zeroes a struct that begins with argsz, and sets argsz. */
-#define VFIOMIG_INIT(p) (memset((p), 0, sizeof *(p)), (void)((p)->argsz = (uint32_t)sizeof *(p)))
-
-/** vfiomig_device_set_state(): after a failure, ask for this state, if the table allows it from where the device is found. */
-#define VFIOMIG_ON_FAILURE_RETURN_TO(state) (0x100u + (uint32_t)(state))
-
-/** One for each function that this header declares. */
-{have}"
-    )
-}
-
-/// The `# Safety` sections speak to Rust callers; C readers have the parameters' descriptions.
-fn without_safety_sections(header: &str) -> String {
-    let mut out = String::new();
-    let mut skipping = false;
-    for line in header.lines() {
-        let text = line.trim_start();
-        if text == "* # Safety" {
-            skipping = true;
-            // The empty comment line before the section goes too.
-            if let Some(kept) = out.trim_end_matches([' ', '\n']).strip_suffix('*') {
-                out = kept.trim_end_matches(' ').to_string();
-            }
+/// cbindgen.toml with the version of Cargo.toml and a VFIOMIG_HAVE_ macro for each exported function.
+fn current(config: &str) -> String {
+    let versions = [
+        ("MAJOR", env!("CARGO_PKG_VERSION_MAJOR")),
+        ("MINOR", env!("CARGO_PKG_VERSION_MINOR")),
+        ("PATCH", env!("CARGO_PKG_VERSION_PATCH")),
+    ];
+    let mut lines = Vec::new();
+    for line in config.lines() {
+        let version = versions.iter().find(|(part, _)| line.starts_with(&format!("#define VFIOMIG_VERSION_{part} ")));
+        match version {
+            Some((part, number)) => lines.push(format!("#define VFIOMIG_VERSION_{part} {number}")),
+            None if line.starts_with("#define VFIOMIG_HAVE_") => {}
+            None => lines.push(line.to_string()),
         }
-        if skipping && text == "*/" {
-            skipping = false;
-        }
-        if !skipping {
-            out.push_str(line);
-            out.push('\n');
+        if line == "/** One for each function that this header declares. */" {
+            let macro_of = |name: &String| name.trim_start_matches("vfiomig_").to_uppercase();
+            lines.extend(exported().iter().map(|name| format!("#define VFIOMIG_HAVE_{} 1", macro_of(name))));
+            // The end of the text stands behind the last macro: cbindgen writes the newline.
+            lines.last_mut().unwrap().push_str("'''");
         }
     }
-    out
+    lines.join("\n") + "\n"
+}
+
+/// The other tests of this file may read it meanwhile.
+fn write(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(&beside, path).unwrap();
 }
 
 fn generate() -> String {
-    let mut config = Config {
-        language: Language::C,
-        cpp_compat: true,
-        style: Style::Tag,
-        usize_is_size_t: true,
-        no_includes: true,
-        sys_includes: ["stddef.h", "stdint.h", "string.h"].map(String::from).to_vec(),
-        include_guard: Some("VFIOMIG_H".into()),
-        header: Some(
-            "/* SPDX-License-Identifier: MIT OR Apache-2.0 */\n/* Generated from src/ffi by `make header`. Do not edit. */"
-                .into(),
-        ),
-        after_includes: Some(prose()),
-        documentation_style: DocumentationStyle::Doxy,
-        line_length: 120,
-        ..Config::default()
-    };
-    config.enumeration.rename_variants = RenameRule::QualifiedScreamingSnakeCase;
-    for (ours, theirs) in
-        [("Ops", "vfiomig_device_ops"), ("LogOps", "vfiomig_tracker_ops"), ("LogRange", "vfiomig_range")]
-    {
-        config.export.rename.insert(ours.into(), theirs.into());
-    }
-    let mut builder = Builder::new().with_config(config);
-    for source in SOURCES {
-        builder = builder.with_src(root().join(source));
-    }
+    let config = Config::from_file(root().join("cbindgen.toml")).unwrap();
     let mut bytes = Vec::new();
-    builder.generate().unwrap().write(&mut bytes);
-    let mut text = without_safety_sections(&String::from_utf8(bytes).unwrap());
-    while text.contains("\n\n\n") {
-        text = text.replace("\n\n\n", "\n\n");
-    }
-    text
+    let bindings = Builder::new().with_config(config).with_src(root().join("abi/header.rs")).generate();
+    bindings.unwrap().write(&mut bytes);
+    String::from_utf8(bytes).unwrap()
+}
+
+fn blessed() -> bool {
+    std::env::var_os("VFIOMIG_BLESS").is_some()
 }
 
 #[test]
 fn committed_header_is_the_generated_one() {
+    let path = root().join("cbindgen.toml");
+    let committed = std::fs::read_to_string(&path).unwrap();
+    let current = current(&committed);
+    if blessed() {
+        write(&path, &current);
+    } else {
+        assert!(committed == current, "cbindgen.toml has another version or other functions: run `make header`");
+    }
     let path = root().join("include/vfiomig.h");
     let generated = generate();
-    if std::env::var_os("VFIOMIG_BLESS").is_some() {
-        std::fs::write(&path, &generated).unwrap();
+    if blessed() {
+        write(&path, &generated);
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == generated, "include/vfiomig.h differs from src/ffi: run `make header` and review the change");
@@ -247,15 +159,16 @@ fn every_function_says_what_the_contract_demands() {
 }
 
 #[test]
-fn sources_are_all_of_the_room() {
-    let listed: BTreeSet<_> = SOURCES.iter().map(|s| root().join(s)).collect();
+fn the_table_of_contents_has_every_file_with_functions() {
+    let contents = std::fs::read_to_string(root().join("abi/header.rs")).unwrap();
     // cbindgen would follow the modules that mod.rs names, and write everything twice.
     let private = ["guard.rs", "mod.rs", "sized.rs"];
     for entry in std::fs::read_dir(root().join("src/ffi")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
-        assert!(listed.contains(&path) || private.contains(&name.as_str()), "{name} is missing in SOURCES");
-        let text = std::fs::read_to_string(Path::new(&path)).unwrap();
-        assert!(listed.contains(&path) || !text.contains("#[unsafe(no_mangle)]"), "{name} exports a function");
+        let listed = contents.contains(&format!("\"../src/ffi/{name}\""));
+        assert!(listed || private.contains(&name.as_str()), "{name} is missing in abi/header.rs");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(listed || !text.contains("#[unsafe(no_mangle)]"), "{name} exports a function");
     }
 }

@@ -86,9 +86,7 @@ impl Part {
 /// Returns: how many bits were off before and are on now, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that
 /// overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_ATOMIC the number is exact whatever others do. Threads: any.
 /// Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `dst` and `src` are NULL or valid for the words of their ranges.
+// Safety: `dst` and `src` are NULL or valid for the words of their ranges.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_merge(
     dst: *mut u64,
@@ -117,9 +115,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_merge(
 /// NULL: the bits are only counted and cleared. The words that the two parts are in must not overlap.
 ///
 /// Returns: how many bits were taken, or -errno: -EINVAL as vfiomig_bitmap_merge(). Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `dst` and `src` are NULL or valid for the words of their ranges.
+// Safety: `dst` and `src` are NULL or valid for the words of their ranges.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_take(
     dst: *mut u64,
@@ -153,9 +149,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_take(
 ///
 /// Returns: the number, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that overflows). Threads: any. Blocks:
 /// never. Since: 0.1
-///
-/// # Safety
-/// `bitmap` is NULL or valid for the words of the range.
+// Safety: `bitmap` is NULL or valid for the words of the range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_count(bitmap: *const u64, bit: u64, bits: u64) -> i64 {
     counted("vfiomig_bitmap_count", || {
@@ -171,9 +165,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_count(bitmap: *const u64, bit: u64, bits
 ///
 /// Returns: 1; 0 if there is none, and nothing is written; or -errno: -EINVAL as vfiomig_bitmap_count(). Threads: any.
 /// Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `bitmap` is NULL or valid for its words; `start` and `len` are NULL or valid.
+// Safety: `bitmap` is NULL or valid for its words; `start` and `len` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_next_run(
     bitmap: *const u64,
@@ -204,9 +196,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_next_run(
 ///
 /// Returns: how many ranges it wrote, or -errno: -EINVAL (as vfiomig_bitmap_count(), `max` 0, `page_size` 0, addresses that do
 /// not fit into 64 bits). Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `bitmap` is NULL or valid for its words; `out` is NULL or valid for `max` ranges, `next` NULL or valid.
+// Safety: `bitmap` is NULL or valid for its words; `out` is NULL or valid for `max` ranges, `next` NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_get_ranges(
     bitmap: *const u64,
@@ -253,9 +243,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_get_ranges(
 ///
 /// Returns: how many bits of `dst` were off before and are on now, or -errno: -EINVAL (as vfiomig_bitmap_merge(), a page size
 /// that is no power of two). Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `dst` and `src` are NULL or valid for their words.
+// Safety: `dst` and `src` are NULL or valid for their words.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_rescale(
     dst: *mut u64,

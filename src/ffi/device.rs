@@ -279,9 +279,7 @@ pub(super) unsafe fn borrow_fd(what: &str, fd: RawFd) -> Result<BorrowedFd<'stat
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
 /// fd, or a request failed), PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in the kernel.
 /// Since: 0.1
-///
-/// # Safety
-/// `device_fd` stays open until the handle is freed; pointers are NULL or valid as described.
+// Safety: `device_fd` stays open until the handle is freed; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_new_kernel(
     device_fd: c_int,
@@ -306,10 +304,8 @@ pub unsafe extern "C" fn vfiomig_device_new_kernel(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), UNSUPPORTED (dialect), DEVICE (a function failed),
 /// PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in your callbacks. Since: 0.1
-///
-/// # Safety
-/// Until the handle is freed each function may be called as `struct vfiomig_device_ops` describes; pointers are NULL or
-/// valid as described.
+// Safety: Until the handle is freed each function may be called as `struct vfiomig_device_ops` describes; pointers are NULL or
+// valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_new_ops(
     ops: *const Ops,
@@ -338,9 +334,7 @@ pub unsafe extern "C" fn vfiomig_device_new_ops(
 ///
 /// States: any. Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress
 /// returns. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle.
+// Safety: `d` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_free(d: *mut vfiomig_device) {
     // SAFETY: the contract of this function.
@@ -350,9 +344,7 @@ pub unsafe extern "C" fn vfiomig_device_free(d: *mut vfiomig_device) {
 /// What is known of a device without asking it.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. States: any. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `info` is NULL or valid for its argsz; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `info` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_get_info(
     d: *const vfiomig_device,
@@ -391,9 +383,7 @@ pub unsafe extern "C" fn vfiomig_device_get_info(
 ///
 /// Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable. States: any.
 /// Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle.
+// Safety: `d` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u32 {
     // SAFETY: the contract of this function.
@@ -415,9 +405,7 @@ pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u
 /// (-ENOMEM). A chunk or room that is out is no hindrance. States: as the
 /// table says. Threads: whole. Blocks: in the
 /// kernel, for seconds on some devices. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_set_state(
     d: *mut vfiomig_device,
@@ -460,9 +448,7 @@ fn read_on_failure(value: u32) -> Result<OnFailure> {
 /// Returns: 0 or -errno. Errors: UNSUPPORTED (no reset, or none in this state), DEVICE (the kernel's errno), PROTOCOL (not RUNNING
 /// afterwards), BUSY (-EDEADLK: as for vfiomig_device_set_state()).
 /// States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -472,9 +458,7 @@ pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut
 /// Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
 ///
 /// Returns: 0 or -errno. Errors: DEVICE, PROTOCOL, BUSY (-EDEADLK: as for vfiomig_device_set_state()). States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -486,9 +470,7 @@ pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *m
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, STALE (the save session is broken), UNSUPPORTED, DEVICE, PROTOCOL. States: any; what is not known in a
 /// state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_get_pending(
     d: *mut vfiomig_device,

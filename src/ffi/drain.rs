@@ -194,9 +194,7 @@ impl Save {
 /// TRANSPORT (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with segments); after a failure the first
 /// error again. Threads: whole. Blocks: in the kernel, in `put`, and
 /// on descriptors, which are polled: a cancel ends that wait, as does an abort. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle; pointers are NULL or valid as described.
+// Safety: `m` is NULL or a live handle; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments, reason = "each is of one kind; a struct of them would be filled for one call")]
 pub unsafe extern "C" fn vfiomig_migration_save_iterate(
@@ -226,9 +224,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_iterate(
 /// device was not ready for 60 s, TRANSPORT with -ETIMEDOUT if nothing at all has moved for 60 s, for descriptors take nothing: nothing
 /// is lost, call again. Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever their mode: a
 /// cancel ends that wait, as does an abort. Since: 0.1
-///
-/// # Safety
-/// As for vfiomig_migration_save_iterate().
+// Safety: As for vfiomig_migration_save_iterate().
 #[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments, reason = "as vfiomig_migration_save_iterate")]
 pub unsafe extern "C" fn vfiomig_migration_save_complete(
@@ -257,9 +253,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
 /// as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
 /// vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
 /// in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle; pointers are NULL or valid as described.
+// Safety: `m` is NULL or a live handle; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_load_complete(
     m: *mut vfiomig_migration,

@@ -144,9 +144,7 @@ unsafe fn read<T>(
 /// What kind of error it is; callers decide by this.
 ///
 /// Returns: VFIOMIG_ERR_*; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `e` is NULL or a live error object.
+// Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_error_code(e: *const vfiomig_error) -> u32 {
     // SAFETY: the contract of this function.
@@ -157,9 +155,7 @@ pub unsafe extern "C" fn vfiomig_error_code(e: *const vfiomig_error) -> u32 {
 /// negative.
 ///
 /// Returns: an errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `e` is NULL or a live error object.
+// Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_error_errno(e: *const vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -169,9 +165,7 @@ pub unsafe extern "C" fn vfiomig_error_errno(e: *const vfiomig_error) -> c_int {
 /// One line for people: device, states, errno. Its words may change at any time.
 ///
 /// Returns: a text that lives until vfiomig_error_free(); "no error" for NULL. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `e` is NULL or a live error object.
+// Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_error_message(e: *const vfiomig_error) -> *const c_char {
     // SAFETY: the contract of this function.
@@ -181,9 +175,7 @@ pub unsafe extern "C" fn vfiomig_error_message(e: *const vfiomig_error) -> *cons
 /// How many devices the error speaks of.
 ///
 /// Returns: a count; 0 for NULL and for errors that no device caused. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `e` is NULL or a live error object.
+// Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_error_result_count(e: *const vfiomig_error) -> usize {
     // SAFETY: the contract of this function.
@@ -193,9 +185,7 @@ pub unsafe extern "C" fn vfiomig_error_result_count(e: *const vfiomig_error) -> 
 /// The result of one device.
 ///
 /// Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `e` is NULL or a live error object.
+// Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_error_result(e: *const vfiomig_error, index: usize) -> *const vfiomig_result {
     let result = |error: &'static vfiomig_error| error.results.get(index).map_or(std::ptr::null(), std::ptr::from_ref);
@@ -206,9 +196,7 @@ pub unsafe extern "C" fn vfiomig_error_result(e: *const vfiomig_error, index: us
 /// Frees an error and everything that was borrowed from it. NULL is legal.
 ///
 /// Threads: any, once. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `e` is NULL or a live error object.
+// Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_error_free(e: *mut vfiomig_error) {
     if !e.is_null() {

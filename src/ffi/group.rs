@@ -66,9 +66,7 @@ const _: () = assert!(size_of::<vfiomig_group_options>() == 16 && size_of::<vfio
 /// Makes an empty group, for the lifetime of a VM.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// Pointers are NULL or valid as described.
+// Safety: Pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_new(
     o: *const vfiomig_group_options,
@@ -97,9 +95,7 @@ pub unsafe extern "C" fn vfiomig_group_new(
 /// caller's; a migration of the group answers -ENODEV from then on.
 ///
 /// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle.
+// Safety: `g` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_free(g: *mut vfiomig_group) {
     // SAFETY: the contract of this function.
@@ -111,9 +107,7 @@ pub unsafe extern "C" fn vfiomig_group_free(g: *mut vfiomig_group) {
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, a name that the group has already, -ENODEV: freed), ORDER (a migration of the
 /// group exists). Threads: whole. Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `g` and `d` are NULL or live handles; `errp` is NULL or valid.
+// Safety: `g` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_add_device(
     g: *mut vfiomig_group,
@@ -131,9 +125,7 @@ pub unsafe extern "C" fn vfiomig_group_add_device(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
 /// Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `g` and `d` are NULL or live handles; `errp` is NULL or valid.
+// Safety: `g` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_remove_device(
     g: *mut vfiomig_group,
@@ -154,9 +146,7 @@ pub unsafe extern "C" fn vfiomig_group_remove_device(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already), ORDER (a migration of the group exists). Threads: whole.
 /// Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `g` and `t` are NULL or live handles; `errp` is NULL or valid.
+// Safety: `g` and `t` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_add_tracker(
     g: *mut vfiomig_group,
@@ -174,9 +164,7 @@ pub unsafe extern "C" fn vfiomig_group_add_tracker(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
 /// Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `g` and `t` are NULL or live handles; `errp` is NULL or valid.
+// Safety: `g` and `t` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_remove_tracker(
     g: *mut vfiomig_group,
@@ -197,9 +185,7 @@ pub unsafe extern "C" fn vfiomig_group_remove_tracker(
 /// whose text has a line for each reason against what is not in the answers.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress; asks no device. Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; `out` is NULL or valid for its argsz; `reasons` and `errp` are NULL or valid.
+// Safety: `g` is NULL or a live handle; `out` is NULL or valid for its argsz; `reasons` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_check(
     g: *mut vfiomig_group,
@@ -243,9 +229,7 @@ pub unsafe extern "C" fn vfiomig_group_check(
 /// Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, has failed, or has begun a phase device by device; a device is loading, or
 /// only a reset leads out of where it is), DEVICE (-ETIMEDOUT: its stream has no end yet, call again), PROTOCOL, STALE (others changed a
 /// device), TRANSPORT (-ENOMEM). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_pause(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -257,9 +241,7 @@ pub unsafe extern "C" fn vfiomig_group_pause(g: *mut vfiomig_group, errp: *mut *
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
 /// Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -281,9 +263,7 @@ pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: 
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
 /// Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_resume(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -296,9 +276,7 @@ pub unsafe extern "C" fn vfiomig_group_resume(g: *mut vfiomig_group, errp: *mut 
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_group_resume(). Threads: whole. Blocks: in the kernel, for the slowest device.
 /// Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -313,9 +291,7 @@ pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp:
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
 /// PROTOCOL, STALE (others changed a device), ARGUMENT (-ENODEV: a device was freed). Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; the rest as for vfiomig_tracker_harvest().
+// Safety: `g` is NULL or a live handle; the rest as for vfiomig_tracker_harvest().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_harvest(
     g: *mut vfiomig_group,
@@ -337,9 +313,7 @@ pub unsafe extern "C" fn vfiomig_group_harvest(
 /// What the last call that moved the group's devices did to each of them, also after success.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
+// Safety: `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_get_report(
     g: *mut vfiomig_group,

@@ -272,9 +272,7 @@ pub(super) unsafe fn with_request(
 ///
 /// Returns: 0 or -errno. Errors: misuse only, before anything is read: ARGUMENT, ORDER (not started), BUSY (-EDEADLK: from a
 /// callback of the tracker). Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `rq`, `out` and `errp` are NULL or valid, as is everything that the request names.
+// Safety: `t` is NULL or a live handle; `rq`, `out` and `errp` are NULL or valid, as is everything that the request names.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_harvest(
     t: *mut vfiomig_tracker,
@@ -293,9 +291,7 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest(
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); ARGUMENT also if a tracker is named twice. Threads: tracker, for
 /// each of them. Blocks: in the kernel and in your callbacks. Since: 0.1
-///
-/// # Safety
-/// `trackers` is readable for `count` live handles; the rest as for vfiomig_tracker_harvest().
+// Safety: `trackers` is readable for `count` live handles; the rest as for vfiomig_tracker_harvest().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
     trackers: *const *mut vfiomig_tracker,
@@ -350,10 +346,8 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
 /// Returns: 0 or -errno. Errors: ARGUMENT (a range that is not in units of 4096, or cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
 /// mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
 /// kernel and in your callbacks. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `range` is NULL or valid; `unmap` may be called once with `opaque`; the rest as for
-/// vfiomig_tracker_harvest().
+// Safety: `t` is NULL or a live handle; `range` is NULL or valid; `unmap` may be called once with `opaque`; the rest as for
+// vfiomig_tracker_harvest().
 #[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments, reason = "one call does it all, so that no order can be wrong")]
 pub unsafe extern "C" fn vfiomig_tracker_unmap(

@@ -25,9 +25,7 @@ fn segment_end(flags: u32) -> Result<bool> {
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
 /// dead), TRANSPORT (-ENOMEM), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
 /// Blocks: in the kernel (v1, draft). Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `ptr`, `len` and `errp` are NULL or valid.
+// Safety: `d` is NULL or a live handle; `ptr`, `len` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reserve(
     d: *mut vfiomig_device,
@@ -60,9 +58,7 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
 /// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; after finish; no room is out), STALE (the session has ended
 /// or is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
 /// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_commit(
     d: *mut vfiomig_device,
@@ -83,9 +79,7 @@ pub unsafe extern "C" fn vfiomig_device_commit(
 /// Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
 /// is dead; another one has begun), TRANSPORT (-ENOMEM), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
 /// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `buf` is NULL or readable for `len`; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `buf` is NULL or readable for `len`; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_write(
     d: *mut vfiomig_device,
@@ -116,9 +110,7 @@ pub unsafe extern "C" fn vfiomig_device_write(
 /// non-blocking mode, else after 60 s): nothing is lost, and the session goes on. Bytes that came from `fd` and that the device did
 /// not take are lost, so the session is dead after any other failure behind a read. States: RESUMING. Threads: device. Blocks: in
 /// the kernel, and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `fd` is -1 or open; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `fd` is -1 or open; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_receive(
     d: *mut vfiomig_device,
@@ -143,9 +135,7 @@ pub unsafe extern "C" fn vfiomig_device_receive(
 ///
 /// Returns: 0 or -errno. Errors: BUSY (also: room is out), ORDER (state), STALE (the session is dead), UNSUPPORTED (not
 /// migratable), INCOMPLETE (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_finish(
     d: *mut vfiomig_device,

@@ -43,10 +43,8 @@ impl Callback {
 /// library is silent: it never writes to stderr.
 ///
 /// Threads: any; a call of the old callback may still be in progress in another thread. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `log` may be called with `opaque` from any thread that calls the library, until another callback is set and calls in
-/// progress have returned.
+// Safety: `log` may be called with `opaque` from any thread that calls the library, until another callback is set and calls in
+// progress have returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_set_log(log: vfiomig_log_fn, opaque: *mut c_void, max_level: c_int) {
     guard_value("vfiomig_set_log", (), || {

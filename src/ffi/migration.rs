@@ -170,9 +170,7 @@ const _: () = assert!(size_of::<vfiomig_estimate>() == 56);
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (the group has a migration), UNSUPPORTED (with every reason). Threads: whole, for
 /// the group. Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
+// Safety: `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_new(
     g: *mut vfiomig_group,
@@ -205,9 +203,7 @@ pub unsafe extern "C" fn vfiomig_migration_new(
 /// device's state: abort first.
 ///
 /// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle.
+// Safety: `m` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_free(m: *mut vfiomig_migration) {
     // SAFETY: the contract of this function.
@@ -229,9 +225,7 @@ fn phase_of(number: u32) -> Result<Phase> {
 /// Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
 /// PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);
 /// after a failure the first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `m` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_advance(
     m: *mut vfiomig_migration,
@@ -255,9 +249,7 @@ pub unsafe extern "C" fn vfiomig_migration_advance(
 ///
 /// Returns: 0 or -errno. Errors: as vfiomig_migration_advance(); ARGUMENT also for a device that is not in the group. Threads:
 /// whole. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `m` and `d` are NULL or live handles; `errp` is NULL or valid.
+// Safety: `m` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_advance_device(
     m: *mut vfiomig_migration,
@@ -279,9 +271,7 @@ pub unsafe extern "C" fn vfiomig_migration_advance_device(
 ///
 /// Returns: VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
 /// Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle.
+// Safety: `m` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_phase(m: *const vfiomig_migration) -> u32 {
     let phase = |migration: &Migration| migration.phase().number();
@@ -320,9 +310,7 @@ pub extern "C" fn vfiomig_phase_name(phase: u32) -> *const c_char {
 /// until abort returns. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
 ///
 /// Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle.
+// Safety: `m` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
     // SAFETY: the contract of this function.
@@ -344,9 +332,7 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
 /// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
 /// call again), PROTOCOL, STALE (others changed a device), UNSUPPORTED (no reset), TRANSPORT (-ENOMEM), ARGUMENT (-ENODEV: a device was
 /// freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `m` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_abort(
     m: *mut vfiomig_migration,
@@ -374,9 +360,7 @@ pub unsafe extern "C" fn vfiomig_migration_abort(
 /// What the migration did and how long it took, phase by phase and device by device, so that an operator sees where downtime went.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle; `out` and `errp` are NULL or valid.
+// Safety: `m` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_report(
     m: *mut vfiomig_migration,
@@ -402,9 +386,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_report(
 /// Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, DEVICE or ARGUMENT (-ENODEV), for a member whose session has ended, that is in
 /// ERROR or whose handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
 /// EXACT in the kernel. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
+// Safety: `m` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_pending(
     m: *mut vfiomig_migration,
@@ -443,10 +425,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
 /// also if there is nothing to say, whose text has a line for each part that is unknown and each device that is not ready.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
-///
-/// # Safety
-/// `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz; `notes` and `errp`
-/// are NULL or valid.
+// Safety: `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz; `notes` and `errp`
+// are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_estimate(
     m: *mut vfiomig_migration,

@@ -5,6 +5,10 @@
 //! include/vfiomig.h equal to them.
 
 #![allow(non_camel_case_types, reason = "the names are those of the C API")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "`// Safety:` says it below the comment: what is in the comment is in the header"
+)]
 
 pub mod bitmap;
 pub mod device;

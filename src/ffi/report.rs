@@ -101,9 +101,7 @@ unsafe fn read<T>(
 /// The report for people: a line a phase, a line a device; the last line has no line end. Its words may change at any time.
 ///
 /// Returns: a text that lives until vfiomig_report_free(); "" for NULL. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `r` is NULL or a live report.
+// Safety: `r` is NULL or a live report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_report_text(r: *const vfiomig_report) -> *const c_char {
     // SAFETY: the contract of this function.
@@ -113,9 +111,7 @@ pub unsafe extern "C" fn vfiomig_report_text(r: *const vfiomig_report) -> *const
 /// How many phases the report has.
 ///
 /// Returns: a count; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `r` is NULL or a live report.
+// Safety: `r` is NULL or a live report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_report_phase_count(r: *const vfiomig_report) -> usize {
     // SAFETY: the contract of this function.
@@ -125,9 +121,7 @@ pub unsafe extern "C" fn vfiomig_report_phase_count(r: *const vfiomig_report) ->
 /// One phase of a report, in the order in which they were begun.
 ///
 /// Returns: a struct that lives until vfiomig_report_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `r` is NULL or a live report.
+// Safety: `r` is NULL or a live report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_report_phase(r: *const vfiomig_report, index: usize) -> *const vfiomig_phase_report {
     let phase = |report: &'static vfiomig_report| report.phases.get(index).map_or(std::ptr::null(), std::ptr::from_ref);
@@ -138,9 +132,7 @@ pub unsafe extern "C" fn vfiomig_report_phase(r: *const vfiomig_report, index: u
 /// Frees a report and everything that was borrowed from it. NULL is legal.
 ///
 /// Threads: any, once. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `r` is NULL or a live report.
+// Safety: `r` is NULL or a live report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_report_free(r: *mut vfiomig_report) {
     if !r.is_null() {

@@ -47,9 +47,7 @@ const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() +
 ///
 /// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, also up to its END, or it is broken). States: any. Threads:
 /// device. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -67,9 +65,7 @@ pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, err
 /// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended, or is
 /// broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, TRANSPORT (-ENOMEM: no memory for a
 /// buffer), CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `out` and `errp` are NULL or valid.
+// Safety: `d` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_peek(
     d: *mut vfiomig_device,
@@ -102,9 +98,7 @@ pub unsafe extern "C" fn vfiomig_device_peek(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; no chunk is out), STALE (its session has
 /// ended, or is broken), UNSUPPORTED (not migratable). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_consume(
     d: *mut vfiomig_device,
@@ -121,9 +115,7 @@ pub unsafe extern "C" fn vfiomig_device_consume(
 ///
 /// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
 /// in the kernel. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `buf` is NULL or writable for `len`; `flags` and `errp` are NULL or valid.
+// Safety: `d` is NULL or a live handle; `buf` is NULL or writable for `len`; `flags` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_read(
     d: *mut vfiomig_device,
@@ -156,9 +148,7 @@ pub unsafe extern "C" fn vfiomig_device_read(
 /// Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), ARGUMENT (-EBADF), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at
 /// once in non-blocking mode, else after 60 s; nothing is lost), CANCELED (also while `fd` was not ready). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
 /// and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
-///
-/// # Safety
-/// `d` is NULL or a live handle; `fd` is -1 or open; `flags` and `errp` are NULL or valid.
+// Safety: `d` is NULL or a live handle; `fd` is -1 or open; `flags` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_send(
     d: *mut vfiomig_device,

@@ -253,9 +253,7 @@ unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), BUSY (another tracker has a log). Threads: any. Blocks: in
 /// the kernel, and in callbacks of the devices. Since: 0.1
-///
-/// # Safety
-/// fds stay open until the handle is freed; handles are live; pointers are NULL or valid as described.
+// Safety: fds stay open until the handle is freed; handles are live; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_new(
     o: *const vfiomig_tracker_options,
@@ -275,10 +273,8 @@ pub unsafe extern "C" fn vfiomig_tracker_new(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), BUSY (another tracker has the same functions with the same
 /// opaque). Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// Until the handle is freed each function may be called as `struct vfiomig_tracker_ops` describes; pointers are NULL or valid
-/// as described.
+// Safety: Until the handle is freed each function may be called as `struct vfiomig_tracker_ops` describes; pointers are NULL or valid
+// as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_new_ops(
     ops: *const LogOps,
@@ -311,9 +307,7 @@ pub unsafe extern "C" fn vfiomig_tracker_new_ops(
 ///
 /// Threads: tracker; no call on the handle may begin during or after it. Blocks: until the call in progress returns, and in the
 /// kernel. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle.
+// Safety: `t` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_free(t: *mut vfiomig_tracker) {
     // SAFETY: the contract of this function.
@@ -323,9 +317,7 @@ pub unsafe extern "C" fn vfiomig_tracker_free(t: *mut vfiomig_tracker) {
 /// What is known of a tracker.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `info` is NULL or valid for its argsz; `errp` is NULL or valid.
+// Safety: `t` is NULL or a live handle; `info` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_get_info(
     t: *const vfiomig_tracker,
@@ -366,9 +358,7 @@ pub unsafe extern "C" fn vfiomig_tracker_get_info(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (not in units of 4096; -EEXIST: overlaps a mapping), BUSY (-EDEADLK: from a callback
 /// of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `mappings` is readable for `count` elements; `errp` is NULL or valid.
+// Safety: `t` is NULL or a live handle; `mappings` is readable for `count` elements; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_map(
     t: *mut vfiomig_tracker,
@@ -392,9 +382,7 @@ pub unsafe extern "C" fn vfiomig_tracker_map(
 ///
 /// Returns: 0 or -errno. Errors: BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel.
 /// Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_start(t: *mut vfiomig_tracker, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -406,9 +394,7 @@ pub unsafe extern "C" fn vfiomig_tracker_start(t: *mut vfiomig_tracker, errp: *m
 ///
 /// Returns: 0 or -errno. Errors: ORDER (no start of the caller's is left, or a final harvest is owed), BUSY (-EDEADLK: from a callback of
 /// the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_stop(t: *mut vfiomig_tracker, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
@@ -421,9 +407,7 @@ pub unsafe extern "C" fn vfiomig_tracker_stop(t: *mut vfiomig_tracker, errp: *mu
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL; -EEXIST: it is in the tracker), BUSY (another tracker has its log; -EDEADLK: from
 /// a callback of the tracker). Threads: tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
-///
-/// # Safety
-/// `t` and `d` are NULL or live handles; `errp` is NULL or valid.
+// Safety: `t` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_add_device(
     t: *mut vfiomig_tracker,
@@ -443,9 +427,7 @@ pub unsafe extern "C" fn vfiomig_tracker_add_device(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
 /// tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
-///
-/// # Safety
-/// `t` and `d` are NULL or live handles; `errp` is NULL or valid.
+// Safety: `t` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_remove_device(
     t: *mut vfiomig_tracker,
@@ -464,9 +446,7 @@ pub unsafe extern "C" fn vfiomig_tracker_remove_device(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, no VFIOMIG_TRACKER_F_HWPT; -EEXIST: it is in the tracker), BUSY (another tracker
 /// has it; -EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
     t: *mut vfiomig_tracker,
@@ -483,9 +463,7 @@ pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
 /// tracker. Blocks: in the kernel. Since: 0.1
-///
-/// # Safety
-/// `t` is NULL or a live handle; `errp` is NULL or valid.
+// Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_remove_hwpt(
     t: *mut vfiomig_tracker,

@@ -1,0 +1,34 @@
+//! The table of contents of include/vfiomig.h: cbindgen reads these files in this order. This file is not compiled.
+
+#[path = "../src/ffi/library.rs"]
+mod library;
+#[path = "../src/ffi/error.rs"]
+mod error;
+#[path = "../src/ffi/log.rs"]
+mod log;
+#[path = "../src/transport/ops.rs"]
+mod ops;
+#[path = "../src/ffi/handle.rs"]
+mod handle;
+#[path = "../src/ffi/device.rs"]
+mod device;
+#[path = "../src/ffi/save.rs"]
+mod save;
+#[path = "../src/ffi/load.rs"]
+mod load;
+#[path = "../src/transport/tracker_ops.rs"]
+mod tracker_ops;
+#[path = "../src/ffi/bitmap.rs"]
+mod bitmap;
+#[path = "../src/ffi/tracker.rs"]
+mod tracker;
+#[path = "../src/ffi/harvest.rs"]
+mod harvest;
+#[path = "../src/ffi/report.rs"]
+mod report;
+#[path = "../src/ffi/group.rs"]
+mod group;
+#[path = "../src/ffi/migration.rs"]
+mod migration;
+#[path = "../src/ffi/drain.rs"]
+mod drain;
