@@ -53,7 +53,7 @@ int main(void)
 	pending(d, VFIOMIG_PENDING_EXACT);
 	CHECK_EQ(p.initial_bytes + p.dirty_bytes, f.avail - 10);
 	CHECK_EQ(OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP)), 990);
-	/* The question makes the next data, and this device begins again (C9). */
+	/* The question makes the next data (C10), and this device begins again (C9). */
 	f.reinit_at = f.precopy_asked + 1;
 	pending(d, VFIOMIG_PENDING_EXACT);
 	CHECK_EQ(p.reinit_count, 1);

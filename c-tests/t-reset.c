@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Reset: from every state to RUNNING, with patience for EAGAIN, and with the truth where it does not work (V2-14). */
+/* Reset: from every state to RUNNING, with patience for EAGAIN, and with the truth where it does not work (V2-14, W8). */
 #include "fake.h"
 
 static void from(uint32_t state)

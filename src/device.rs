@@ -359,7 +359,7 @@ impl Drop for Device {
 }
 
 /// A call that may make requests. Signals are blocked from here on and not for each request: drivers wait interruptibly and
-/// throw a migration away when a signal comes (P1), and no request of any transport or dialect can be forgotten.
+/// throw a migration away when a signal comes (P1, K8), and no request of any transport or dialect can be forgotten.
 struct Entered<'a, T> {
     pass: Pass<'a, T>,
     // Behind the pass: signals come when the next call has its turn.

@@ -67,6 +67,7 @@ fn never_used(from: State, to: State) -> bool {
     NEVER_USED.iter().any(|(f, t)| state(f) == from && state(t) == to)
 }
 
+/// V2-11, V2-12
 #[test]
 fn every_state_request_and_capability_set() {
     let mut seen = [0; 4];

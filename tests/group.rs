@@ -380,6 +380,7 @@ fn devices_that_want_the_calling_thread_get_it() {
     rig.assert_clean("pinned");
 }
 
+/// N19, N20, V2-7: what the VMM may set up for its devices, it asks before.
 #[test]
 fn policy_answers_with_every_reason() {
     let (v1, ndma) = (Config::v1(Window::Trapped), Config::v1_ndma(Window::Trapped));
@@ -426,6 +427,7 @@ fn a_group_that_cannot_be_migrated_says_why_for_each_device() {
     assert!(!text.contains("d2"), "it was freed, so it is no member: {text}");
 }
 
+/// N21: v2's P2P states do not keep a device from writing RAM.
 #[test]
 fn a_moment_without_dma_needs_ndma_or_stopped_devices() {
     let ndma = Config::v1_ndma(Window::Trapped);

@@ -405,6 +405,7 @@ fn mapped_chunks_are_device_memory_and_nothing_is_read() {
     pair.finish();
 }
 
+/// P26
 #[test]
 fn no_mmap_means_none_and_a_mmap_that_fails_is_no_failure() {
     for (config, quirks, maps) in [
@@ -747,7 +748,7 @@ fn a_state_change_behind_a_failed_access_begins_anew() {
     }
 }
 
-/// fuzz, small things (a): a device that has failed since it was looked at is asked for nothing.
+/// A device that has failed since it was looked at is asked for nothing.
 #[test]
 fn a_device_that_just_failed_is_asked_for_nothing() {
     for config in kinds(Window::Trapped) {

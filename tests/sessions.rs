@@ -227,7 +227,7 @@ fn a_size_that_cannot_be_had_is_unknown() {
     assert_eq!((failure.kind(), device.state()), (Kind::Device, State::Error), "{failure}");
 }
 
-/// core, design point 7: what a panic within a call on a group has left of a device is used no more, by whomever; the others
+/// What a panic within a call on a group has left of a device is used no more, by whomever; the others
 /// are as they were.
 #[test]
 fn a_panic_breaks_its_device_alone() {

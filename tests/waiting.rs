@@ -170,7 +170,7 @@ fn a_byte_now_and_then_buys_no_time() {
     }
 }
 
-/// A firmware that takes longer to save than one call waits (mlx5): drains ask again, as a VMM's loop does.
+/// F8: a firmware that takes longer to save than one call waits (mlx5): drains ask again, as a VMM's loop does.
 #[test]
 fn a_drain_waits_for_a_device_that_takes_its_time() {
     set_caller_patience(Duration::from_secs(60));
@@ -274,7 +274,7 @@ fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
     assert_eq!(rig.states(), [State::Running]);
 }
 
-/// core, design point 10: a device that is dropped gives back what it has.
+/// A device that is dropped gives back what it has.
 #[test]
 fn a_dropped_device_is_closed() {
     let sim = simdev::Device::new(Config::v1(simdev::Window::Area).segments(4096).state_size(10_000).seeded(1));

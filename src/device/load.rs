@@ -1,7 +1,7 @@
 //! State bytes into the device: reserve and commit, and write and receive on top of them; finish (docs/design.md,
 //! "The data window").
 //!
-//! Rules: F6 (after a refused write the session is dead), F7 (the byte count decides whether a stream is whole), V1-9 and
+//! Rules: F6 (after a refused write the session is dead), F7 and K5 (the byte count decides whether a stream is whole), V1-9 and
 //! V1-10 (segments are handed over as one, with their length).
 
 use super::cache::Cache;

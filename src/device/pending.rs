@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 pub struct Pending {
     /// Initial data left, with what the library has read ahead; while it is not 0, STOP_COPY costs more than it must (C4).
     pub initial_bytes: Option<u64>,
-    /// Data that changed since it was read; never wait for 0 (C5).
+    /// Data that changed since it was read; it goes both ways (C3), so never wait for 0 (C5).
     pub dirty_bytes: Option<u64>,
     /// All that is left up to the end of the stream, with what pre-copy would still bring: never to be added to the two above. In
     /// STOP_COPY it goes down with what is read, and is 0 from END on.

@@ -1,7 +1,7 @@
 //! State bytes out of the device: peek and consume, and read and send on top of them (docs/design.md, "The data window").
 //!
-//! Rules: F2 and P3 (0 is the end only in STOP_COPY, and the state is read to be sure), F3 (EMPTY), F4 (pre-copy info before
-//! reading on after EMPTY), V1-8 (the same for pending_bytes 0).
+//! Rules: F2 and P3 (0 is the end only in STOP_COPY, and the state is read to be sure), F3 and K11 (EMPTY), F4 (pre-copy
+//! info before reading on after EMPTY), V1-8 (the same for pending_bytes 0).
 
 use super::cache::Cache;
 use super::session::Session;

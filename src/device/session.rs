@@ -1,4 +1,5 @@
-//! A session: one data fd, one save or load of one device. It has an identity and is never glued to another.
+//! A session: one data fd, one save or load of one device. What an earlier one left in the window is gone (N7). It has an identity
+//! and is never glued to another.
 
 use super::Inner;
 use super::cache::Cache;
@@ -98,9 +99,9 @@ impl Inner {
         }
     }
 
-    /// Closes the data fd. A save that was begun leaves a void stream behind, also one that had reached its END: what comes next
-    /// is another one. Only STOP_COPY -> STOP ends a whole stream, which `arrived` knows. The memory of a lent chunk stays
-    /// readable.
+    /// Closes the data fd, in the step that leaves its state (K10). A save that was begun leaves a void stream behind, also one
+    /// that had reached its END: what comes next is another one. Only STOP_COPY -> STOP ends a whole stream, which `arrived`
+    /// knows. The memory of a lent chunk stays readable.
     pub(super) fn end_session(&mut self, cache: &Cache) {
         let session = self.session.take();
         let lent = session.as_ref().is_some_and(|session| session.lent.is_some());

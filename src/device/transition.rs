@@ -2,8 +2,8 @@
 //!
 //! Rules: V2-1 (check before the kernel sees it), V2-3 (read the state after a failure), V2-4 and P17 (keep the data fd
 //! unless the state says it is dead), V2-5 (moved without a descriptor), V2-9 (only a reset aborts RESUMING), F7 (never
-//! leave RESUMING with a stream that was not stated complete), V2-14 and W8 (reset with
-//! retries), P18 (no request from ERROR).
+//! leave RESUMING with a stream that was not stated complete), V2-14, W8 and K20 (a reset is tried again, and the state read
+//! behind it), N14 and P18 (no request from ERROR), N13 and P5 (whatever can be checked is, before the kernel sees a request).
 
 use super::cache::Cache;
 use super::{Device, Inner};
@@ -45,7 +45,7 @@ pub(super) struct ResetFailed {
 }
 
 impl Device {
-    /// Brings the device to `to`. *whole; blocks in the kernel for as long as the device takes.*
+    /// Brings the device to `to`. *whole; blocks in the kernel for as long as the device takes* (W5; K9: 20 s and more).
     ///
     /// `raw` also takes arcs that the table calls never used. Success without a request if the device is there already.
     /// STALE if the device is found in another state than the last known one: somebody else changed it, nothing was
@@ -270,7 +270,8 @@ impl Inner {
         match &found {
             Ok(state) => {
                 cache.set_state(*state);
-                // EMFILE and its like: the device has moved, but the descriptor is lost (V2-5); not the session of `from` either.
+                // EMFILE and its like: the device has moved, but the descriptor is lost (V2-5, P16, K19); not the session of
+                // `from` either.
                 if !session_survives(from, way, *state) {
                     self.end_session(cache);
                 }
@@ -413,7 +414,7 @@ impl Inner {
         }
     }
 
-    /// After a failed data call: reads the state and ends the session if the device has left it (V2-10).
+    /// After a failed data call: reads the state and ends the session if the device has left it (V2-10, K2, K15).
     pub(super) fn data_failed(&mut self, cache: &Cache, name: &str, what: &str, errno: Errno) -> Error {
         let before = cache.state();
         let found = self.look(cache).ok();

@@ -3,7 +3,7 @@
 //!
 //! Rows are where the device is, columns what is asked for, in the order of the states' numbers. A cell is the next state
 //! on the way. Lower case is *never used*: legal for the kernel, but it throws a session away on the way to something else
-//! or starts a stopped device; only a raw request takes it. `__` is *refused*: the kernel blocks it, or loops on it
+//! (V2-2) or starts a stopped device; only a raw request takes it. `__` is *refused*: the kernel blocks it, or loops on it
 //! (STOP_COPY to PRE_COPY, C6; Linux 6.12: V2-1, K18), or the device lacks the state. `HH` is where the device is already.
 //! Follows: V2-12, Linux's `vfio_mig_get_next_state()`; for the migration region V1-3 and V1-15, where each request is one write and
 //! leads nowhere in between.

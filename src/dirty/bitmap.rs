@@ -1,6 +1,6 @@
 //! Bitmaps of pages: moved, merged, counted, cut into runs; at every alignment and between page sizes.
 //!
-//! Bit n is bit n % 64 of word n / 64, in the host's byte order. Bits that a slice does not have are off; functions that could
+//! Bit n is bit n % 64 of word n / 64, in the host's byte order (P8). Bits that a slice does not have are off; functions that could
 //! lose one because a slice does not have its place panic.
 
 use super::bits::{
@@ -154,7 +154,7 @@ pub fn clear(src: &mut [u64], bit: u64) {
     }
 }
 
-/// [`merge`] between page sizes, from the first bit of both: a destination page is on if a byte of it is in a source page
+/// [`merge`] between page sizes (P9), from the first bit of both: a destination page is on if a byte of it is in a source page
 /// that is. Returns how many bits were off before.
 pub fn rescale(dst: Words<'_>, dst_shift: u32, src: &[u64], src_shift: u32, src_bits: u64) -> u64 {
     let src_bits = src_bits.min(room(src.len(), 0));

@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(spans(log.reads(&all, None)), words);
     }
 
-    /// reports r22: RAM in two parts and a BAR far above it, for a device that takes two ranges.
+    /// RAM in two parts and a BAR far above it, for a device that takes two ranges.
     #[test]
     fn few_ranges_become_one_less() {
         let list: Vec<(u64, u64)> = (0..FEW_RANGES as u64).map(|i| (i * i * 8 * GIB, 0x1000)).collect();

@@ -1,4 +1,4 @@
-//! Ranges of IOVA, pure. Inside, a range is first and last byte, so that one may end at 2^64.
+//! Ranges of IOVA, pure. Inside, a range is first and last byte, so that one may end at 2^64 (P11).
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

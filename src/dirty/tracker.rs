@@ -628,7 +628,7 @@ impl Source {
     }
 }
 
-/// Stops those that run. A log that a device stopped itself is no error (L8).
+/// Stops those that run. A log that a device stopped itself is no error (L8, K16).
 pub(super) fn stop_all<'a>(sources: impl Iterator<Item = &'a Source>, max_workers: usize, name: &str) {
     let running: Vec<&Source> = sources.filter(|source| source.log.lock().holds().is_some()).collect();
     let any: Vec<bool> = running.iter().map(|source| source.any_thread).collect();

@@ -67,7 +67,7 @@ fn who_waits_hears_of_the_end() {
     assert_eq!(refusal(gate.enter_to_close()), Some(Denied::Closed));
 }
 
-/// core, design point 7: what a panic may have left half changed is only closed, by whomever it is met.
+/// What a panic may have left half changed is only closed, by whomever it is met.
 #[test]
 fn a_panic_breaks_what_it_had() {
     for (level, breaks) in

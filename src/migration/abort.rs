@@ -1,6 +1,6 @@
 //! The way back from every phase and every failure.
 //!
-//! Rules: V2-9 and N28 (a save goes back by way of the P2P states; a load only by resets), N16.
+//! Rules: V2-9 and N28 (a save goes back by way of the P2P states; a load only by resets: N10), N16.
 
 use super::sequence::Phase;
 use super::{Migration, Run};

@@ -1,7 +1,7 @@
 //! Whole parts of a migration for VMMs without a loop of their own: streams of all devices, side by side, between the devices
 //! and the caller.
 //!
-//! Rules: F3, F4 and V1-8 are the device's (`device/save.rs`); here a round ends at EMPTY, END or its budget (C5), and each
+//! Rules: F3, F4 and V1-8 are the device's (`device/save.rs`); here a round ends at EMPTY, END or its budget (C5, K13), and each
 //! device's bytes stay in their order (N2).
 
 mod inflow;

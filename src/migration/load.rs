@@ -4,7 +4,7 @@ use super::sequence::{Part, Phase};
 use crate::dialect::Kind;
 use crate::group::step::Outcome;
 
-/// v2 devices validate on the way to STOP; v1 and the draft when they leave RESUMING to run (W7, V1-3).
+/// v2 devices validate on the way to STOP; v1 and the draft when they leave RESUMING to run (W7, V1-3, N11).
 pub(super) fn say_not_validated(phase: Phase, parts: &[Part], outcomes: &mut [Outcome]) {
     if phase != Phase::LoadLoaded {
         return;

@@ -97,7 +97,7 @@ pub struct PrecopyInfo {
 }
 
 impl PrecopyInfo {
-    /// All zero but argsz: drivers assign only one of the two counts and echo the other (C7).
+    /// All zero but argsz: drivers assign only one of the two counts and echo the other (C7, K12).
     pub(crate) fn new() -> Self {
         let mut info = PrecopyInfo { bytes: [0; u::PRECOPY_INFO_SIZE] };
         put(&mut info.bytes, 0, &(u::PRECOPY_INFO_SIZE as u32).to_ne_bytes());
@@ -146,7 +146,6 @@ pub(super) fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
 mod tests {
     use super::AlignedVec;
 
-    /// core, design point 11
     #[test]
     fn bytes_of_any_length_are_aligned_and_zero() {
         for len in [0, 1, 7, 8, 9, 32, 48, 65_535] {

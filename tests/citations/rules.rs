@@ -127,7 +127,7 @@ pub fn blessed(text: &str, cites: &[Cite], paths: &[String]) -> String {
             let (tests, held): (Vec<_>, Vec<_>) = of.iter().partition(of_tests);
             for (head, of) in [(HELD, held), (TESTS, tests)] {
                 if !of.is_empty() {
-                    lines.push(format!("{head}{}", list(of)));
+                    lines.push(format!("{head}{}.", list(of)));
                 }
             }
         }
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn blessing_writes_what_is_cited() {
         let text = blessed("### N5\nA barrier.\nSource: doc.\nHeld in: `src/gone`\n", &known(), &paths());
-        assert_eq!(text, "### N5\nA barrier.\nSource: doc.\nHeld in: `src/group`\nTests: `tests/group.rs`\n");
+        assert_eq!(text, "### N5\nA barrier.\nSource: doc.\nHeld in: `src/group`.\nTests: `tests/group.rs`.\n");
         assert_eq!(blessed(&text, &known(), &paths()), text);
     }
 }

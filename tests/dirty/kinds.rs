@@ -37,6 +37,7 @@ fn what_rests_is_told_exactly_once() {
     }
 }
 
+/// L10
 #[test]
 fn the_kind_and_why() {
     let kinds = Log::all().into_iter().map(|log| Rig::new(log, 1).tracker.info());

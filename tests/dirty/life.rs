@@ -135,7 +135,7 @@ fn logs_that_cannot_be_asked() {
     assert_eq!(type1.watch().fault_reached(ids[2]), 1);
 }
 
-/// fuzz (e): a container that names a page smaller than any processor's would make bitmaps so much larger.
+/// A container that names a page smaller than any processor's would make bitmaps so much larger.
 #[test]
 fn a_container_with_pages_of_a_byte_is_not_used() {
     let space = simdev::Space::new(&Ram::new());

@@ -180,7 +180,7 @@ fn a_harvest_of_crumbs_ends() {
     assert_eq!(harvest(&device, 2000).0.map_err(|error| error.to_string()), Ok(()));
 }
 
-/// fuzz, small things (f): the memory of a read does not grow with the range.
+/// The memory of a read does not grow with the range.
 #[test]
 fn a_large_bitmap_is_read_in_pieces() {
     let server = Server::new(2, Vec::new(), 16);

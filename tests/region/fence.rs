@@ -1,5 +1,5 @@
 //! What a failed call of a load leaves: a session that goes on where nothing of the call was taken, else one that only a reset
-//! ends. Rules: F6, V1-9.
+//! ends. Rules: F6, P4, V1-9.
 
 use super::*;
 

@@ -24,7 +24,7 @@ fn reason(device: &Device) -> Reason {
     reason
 }
 
-/// A region without room for the registers is no reason not to start a VM.
+/// V1-14, D18: a region without room for the registers is no reason not to start a VM.
 #[test]
 fn a_region_that_is_too_small_is_a_reason() {
     for (region_type, kind, needed) in [(3, Kind::V1, 32), (2, Kind::Draft, 64)] {

@@ -131,7 +131,7 @@ fn receive_stays_within_the_region() {
     }
 }
 
-/// fuzz, small things (d): an errno that a driver casts to a size is unknown, not 16 EiB, and the stream is read all the same.
+/// V2-13: an errno that a driver casts to a size is unknown, not 16 EiB, and the stream is read all the same.
 #[test]
 fn a_cast_errno_is_no_size() {
     let server = Server::new(3, pattern(5000), 4096);

@@ -1,5 +1,6 @@
 //! Random courses: a VMM's main thread drives a group and a migration, a second thread does other things at the same time, any
-//! device may be any peer and fail at any access. After each pair of calls every device is where a model says that it may be.
+//! device may be any peer and fail at any access. After each pair of calls every device is where a model says that it may be
+//! (N28).
 //!
 //! Without VFIOMIG_STATEMACHINE_SECONDS it runs for 15 s, and every change is judged by the same courses; with it, for so long by
 //! new ones. A course that fails is made as short as it gets; its seed is kept in proptest-regressions and comes first from

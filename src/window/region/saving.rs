@@ -1,4 +1,5 @@
-//! Segments on their way out (V1-6): which register was asked last, and what may be asked next without losing anything.
+//! Segments on their way out (V1-6), also from pre-copy into STOP_COPY (N8): which register was asked last, and what may be asked
+//! next without losing anything.
 
 use super::areas::{Areas, Place};
 use crate::dialect::known;
