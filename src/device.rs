@@ -241,6 +241,11 @@ impl Device {
         self.cache.emptied.load(Ordering::Relaxed)
     }
 
+    /// It was in RESUMING since the last reset that this handle did: something may be in it that was loaded.
+    pub(crate) fn may_hold_load(&self) -> bool {
+        self.cache.may_hold_load.load(Ordering::Relaxed)
+    }
+
     /// The name given in the options.
     pub fn name(&self) -> &str {
         &self.name

@@ -7,7 +7,7 @@
 mod rig;
 
 use rig::{Rig, Stream, caps, kind, kinds};
-use simdev::{Access, BadEnd, Config, Effect, Fault, Habits, ResetLeaves};
+use simdev::{Access, BadEnd, Config, Effect, Fault, Habits, Peer, ResetLeaves};
 use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::OnFailure;
@@ -553,6 +553,77 @@ fn a_load_is_aborted_where_a_reset_is_refused_or_keeps_the_state() {
                 // That RESUMING was left with nothing in it is what was asked for.
                 let wrong = |fake: &simdev::Device| fake.violations().iter().any(|v| v.rule != "N2");
                 assert!(!target.fakes.iter().any(wrong), "{what}");
+            }
+        }
+    }
+}
+
+/// The public servers refuse a reset in STOP, and those of v1 take RESUMING from RUNNING only. Where nothing was loaded an abort of
+/// a load has nothing to undo, so it leads to where it was asked to, and a new load begins from RUNNING.
+#[test]
+fn an_empty_load_of_a_server_is_aborted_wherever_its_device_is() {
+    type Course = fn(&Rig) -> Migration;
+    let courses: [(&str, Course); 5] = [
+        ("untouched", |rig| {
+            let load = rig.load();
+            load.abort(AbortTo::Stop).unwrap();
+            load
+        }),
+        ("paused", |rig| {
+            rig.group.pause().unwrap();
+            rig.load()
+        }),
+        ("touched", |rig| {
+            let load = rig.load();
+            load.advance(Phase::LoadResuming).unwrap();
+            load.abort(AbortTo::Stop).unwrap();
+            load
+        }),
+        ("partial", |rig| {
+            let load = rig.load();
+            load.advance(Phase::LoadResuming).unwrap();
+            rig.devices[0].write(&[0; 10], false).unwrap();
+            load.abort(AbortTo::Stop).unwrap();
+            load
+        }),
+        ("twice", |rig| {
+            let load = rig.load();
+            load.abort(AbortTo::Stop).unwrap();
+            let _ = load.advance(Phase::LoadResuming);
+            load.abort(AbortTo::AsItWas).unwrap();
+            assert_eq!(rig.states(), [State::Stop; 2]);
+            load
+        }),
+    ];
+    for peer in [Peer::LibvfioUserV1, Peer::SpdkV1, Peer::LibvfioUserV2] {
+        let config = peer.config();
+        let source = Rig::source(&[config.clone(), both()], 0);
+        let streams = source.save_all(&source.save()).unwrap();
+        for (what, course) in courses {
+            for to in [Phase::LoadResuming, Phase::LoadRunning] {
+                for back in [AbortTo::Running, AbortTo::Stop, AbortTo::AsItWas] {
+                    // Where no phase was entered since, it was what it was when the migration was made.
+                    if to == Phase::LoadRunning && back == AbortTo::AsItWas {
+                        continue;
+                    }
+                    let what = format!("{peer:?} {what} {to} {back:?}");
+                    let target = Rig::target(&[config.clone(), both()], 0);
+                    let load = course(&target);
+                    assert_eq!(target.states(), [State::Stop; 2], "{what}");
+                    if to == Phase::LoadRunning {
+                        assert_eq!(load.advance(to).unwrap_err().kind(), Failure::Order, "{what}");
+                    } else if let Err(failure) = load.advance(to) {
+                        let text = failure.to_string();
+                        assert!(text.contains("d0") && text.contains("take RESUMING from RUNNING only"), "{text}");
+                    }
+                    load.abort(back).unwrap_or_else(|failure| panic!("{what}: {failure}"));
+                    let at = if back == AbortTo::Running { State::Running } else { State::Stop };
+                    assert_eq!((target.states(), load.phase()), (vec![at; 2], Phase::Idle), "{what}");
+                    load.abort(AbortTo::Running).unwrap();
+                    assert_eq!(target.states(), [State::Running; 2], "{what}");
+                    target.load_all(&load, &streams).unwrap_or_else(|failure| panic!("{what}: {failure}"));
+                    assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)), "{what}");
+                }
             }
         }
     }

@@ -64,6 +64,8 @@ pub(super) struct Cache {
     pub handed_over: AtomicBool,
     /// A reset has left it in RESUMING, and no session was opened since: what it was loaded with is gone.
     pub emptied: AtomicBool,
+    /// It was in RESUMING since the last reset, so that something may be in it that was loaded.
+    pub may_hold_load: AtomicBool,
     /// The group that the device is in.
     pub driver: Mutex<Option<Weak<dyn Driver>>>,
     /// Its state says that it runs, but a step that failed has left it standing still.
@@ -118,6 +120,7 @@ impl Cache {
             pending_cached: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
             emptied: AtomicBool::new(false),
+            may_hold_load: AtomicBool::new(false),
             driver: Mutex::new(None),
             only_says_running: AtomicBool::new(false),
             cancel: Follower::default(),
@@ -163,7 +166,9 @@ impl Cache {
         if !matches!(state, State::Stop | State::StopCopy) {
             self.handed_over.store(false, Ordering::Relaxed);
         }
-        if state != State::Resuming {
+        if state == State::Resuming {
+            self.may_hold_load.store(true, Ordering::Relaxed);
+        } else {
             self.emptied.store(false, Ordering::Relaxed);
         }
         self.state.store(state.number(), Ordering::Release);

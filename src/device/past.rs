@@ -107,6 +107,7 @@ impl Inner {
     pub(super) fn forget_past(&mut self, cache: &Cache) {
         self.past = Past::default();
         cache.only_says_running.store(false, Ordering::Relaxed);
+        cache.may_hold_load.store(false, Ordering::Relaxed);
     }
 
     fn is_v2(&self) -> bool {

@@ -130,10 +130,15 @@ impl Device {
             (OnFailure::Keep, Some(found)) => (Action::None, Some(found), format!("; found in {found}")),
             (OnFailure::ReturnTo(back), Some(found)) => inner.return_to(&self.cache, &self.name, back, found),
         };
-        let hint = match from {
+        let is_v2 = inner.dialect.as_ref().is_ok_and(|dialect| dialect.kind() == crate::dialect::Kind::V2);
+        let hint = match (from, to) {
             // The end of a load is where drivers judge the stream (mtty, hisi_acc).
-            State::Resuming if error.kind() == Kind::Device => {
+            (State::Resuming, _) if error.kind() == Kind::Device => {
                 "; the driver did not accept the stream: was it saved by a device of another kind or version?"
+            }
+            // V1-3 has no such arrow, and the public servers take no other.
+            (State::Stop, State::Resuming) if !is_v2 && error.errno() == libc::EINVAL => {
+                "; servers of this protocol take RESUMING from RUNNING only: bring it there first"
             }
             _ => "",
         };

@@ -143,10 +143,10 @@ fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
         let begun = Instant::now();
         let from = device.state();
         Some(match make_fresh(device) {
-            Ok(()) => {
+            Ok(action) => {
                 let mut outcome = Outcome::nothing(device);
                 let (from, duration) = (from.number(), begun.elapsed());
-                outcome.result = DeviceResult { from, duration, action: Action::Reset, ..outcome.result };
+                outcome.result = DeviceResult { from, duration, action, ..outcome.result };
                 outcome
             }
             Err(error) => {
@@ -162,13 +162,17 @@ fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
     outcomes
 }
 
-/// A reset. A server may refuse it in STOP: then in RESUMING, for entering that discards what was loaded. And it may keep RESUMING
-/// over a reset, with nothing in it: then it can be left (libvfio-user).
-fn make_fresh(device: &Device) -> Result<()> {
+/// A reset. A server may refuse it in STOP: where nothing was loaded nothing is to be undone; else in RESUMING, for entering that
+/// discards what was loaded. And it may keep RESUMING over a reset, with nothing in it: then it can be left (libvfio-user).
+fn make_fresh(device: &Device) -> Result<Action> {
     let mut told = device.reset_now();
-    let refused = told.as_ref().is_err_and(|error| error.errno() == libc::EINVAL);
-    if refused && device.state() == State::Stop && device.info().caps & cap::RESET != 0 {
-        device.change_state(State::Resuming, OnFailure::Keep, false, &mut String::new())?;
+    let refused = told.as_ref().err().filter(|error| error.errno() == libc::EINVAL && device.state() == State::Stop);
+    if let Some(error) = refused.filter(|_| device.info().caps & cap::RESET != 0) {
+        if !device.may_hold_load() {
+            log!(Info, "{error}; nothing was loaded, so it is left as it is");
+            return Ok(Action::None);
+        }
+        device.change_state(State::Resuming, OnFailure::Keep, false, &mut String::new()).map_err(still_loaded)?;
         told = device.reset_now();
     }
     match told {
@@ -183,6 +187,15 @@ fn make_fresh(device: &Device) -> Result<()> {
         Err(error) if error.kind() == Failure::Protocol && device.state() != State::Error => Ok(()),
         told => told,
     }
+    .map(|()| Action::Reset)
+}
+
+fn still_loaded(error: Error) -> Error {
+    let text = format!(
+        "{error}; a reset was refused in STOP too, so what was loaded is still in it: bring it to RUNNING, where what was loaded runs, \
+         and reset it there; or close it"
+    );
+    error.in_words(text)
 }
 
 /// Something of each chosen device, at the same time.
