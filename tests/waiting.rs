@@ -8,7 +8,7 @@
 mod rig;
 
 use rig::{Hooked, Rig};
-use simdev::{Access, Config, Effect, Fault};
+use simdev::{Access, Config, Effect, Fault, Habits, Peer, Ready};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -206,6 +206,40 @@ fn a_drain_waits_for_a_device_that_takes_its_time() {
         assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
         set_caller_patience(Duration::from_secs(60));
         save.abort(AbortTo::Running).unwrap();
+    }
+}
+
+/// A device whose STOP_COPY cannot be left before the end of its stream (xe), and whose firmware takes its time: the abort waits for
+/// what it has to read, for as long as it reads. One that takes longer is told as one, and the next abort goes on.
+#[test]
+fn an_abort_waits_for_a_stream_that_takes_its_time() {
+    for (ready_after, aborts) in [(2500, 1), (7000, 2)] {
+        let xe = Peer::Xe.config();
+        let habits = Habits { ready: Ready::Again(Duration::from_millis(ready_after)), ..xe.habits };
+        let source = Rig::source(&[Config { habits, ..xe }, config()], 0);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SaveStopCopy).unwrap();
+        let begun = Instant::now();
+        for abort in 1..aborts {
+            let failure = save.abort(AbortTo::Running).unwrap_err();
+            assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::ETIMEDOUT), "{abort}: {failure}");
+            for part in ["d0", "not ready", "ask again, or reset it"] {
+                assert!(failure.to_string().contains(part), "{failure}");
+            }
+            assert_eq!(source.states(), [State::StopCopy, State::Running]);
+            let took = begun.elapsed();
+            assert!((Duration::from_secs(4)..Duration::from_millis(6500)).contains(&took), "{took:?}");
+        }
+        save.abort(AbortTo::Running).unwrap();
+        assert_eq!(source.states(), [State::Running; 2]);
+        assert!(begun.elapsed() > Duration::from_millis(ready_after - 500));
+        let report = save.report().unwrap().to_string();
+        assert!(report.contains("of its stream were read for nobody"), "{report}");
+        if aborts == 1 {
+            save.advance(Phase::SaveStopCopy).unwrap();
+            save.save_complete(&[], &mut |_| Ok(())).unwrap();
+        }
     }
 }
 

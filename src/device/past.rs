@@ -186,6 +186,7 @@ impl Inner {
             let Inner { transport, dialect: Ok(dialect), window, .. } = self else { return Ok(false) };
             let (transport, dialect) = (&**transport, &**dialect);
             let access = Access { name, transport, dialect, in_precopy: cache.state().is_precopy(), cancel: &cancel };
+            let mut not_ready = "";
             match window.read(&access, &mut buf) {
                 Ok(Some((n, _))) => {
                     bytes = bytes.saturating_add(n);
@@ -200,6 +201,10 @@ impl Inner {
                         format!("{bytes} bytes of its stream were read for nobody, so that STOP_COPY could be left");
                     return Ok(tell(name, note, &text));
                 }
+                // It had the patience of one call; to leave STOP_COPY without the rest would be the end of it.
+                Err(trouble) if trouble.is_device_not_ready() => {
+                    not_ready = " (the device is not ready with the next ones)";
+                }
                 Err(trouble) => {
                     log!(Info, "{name}: reading the rest of its stream to leave STOP_COPY failed: {}", trouble.cause);
                     if let Some(session) = self.session.as_mut().filter(|_| trouble.moved != Moved::Nothing) {
@@ -210,8 +215,8 @@ impl Inner {
             }
             if begun.elapsed() > DRAIN_PATIENCE {
                 let text = format!(
-                    "after {DRAIN_PATIENCE:?} and {bytes} bytes its stream has no end yet, and before that STOP_COPY cannot be left: \
-                     ask again, or reset it"
+                    "after {DRAIN_PATIENCE:?} and {bytes} bytes{not_ready} its stream has no end yet, and before that STOP_COPY cannot \
+                     be left: ask again, or reset it"
                 );
                 return Err(Error::device(Errno::new(libc::ETIMEDOUT), text));
             }

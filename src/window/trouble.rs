@@ -92,7 +92,12 @@ impl Trouble {
 
     /// The device has looked at nothing.
     pub fn is_device_not_ready(&self) -> bool {
-        matches!(&self.cause, Cause::Device(errno) if errno.get() == libc::EAGAIN) && self.moved == Moved::Nothing
+        let not_ready = match &self.cause {
+            Cause::Device(errno) => errno.get() == libc::EAGAIN,
+            Cause::Refused(error) => error.is_not_ready(),
+            _ => false,
+        };
+        not_ready && self.moved == Moved::Nothing
     }
 
     /// The same in a call of which `bytes` had gone before.
