@@ -4,7 +4,7 @@ use parking_lot::RwLock;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// syslog's numbers; a sink gets messages up to the level it asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -93,6 +93,23 @@ pub(crate) fn write(level: Level, text: fmt::Arguments<'_>) {
     let sink = SINK.read().clone();
     if let Some(sink) = sink {
         sink(level, &text.to_string());
+    }
+}
+
+/// A condition that lasts is told when it begins and when it is over, not with each call that meets it.
+#[derive(Debug, Default)]
+pub(crate) struct Lasting(AtomicBool);
+
+impl Lasting {
+    /// It is met; whether that is news.
+    pub fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    /// It is not met; whether that is news.
+    pub fn ends(&self) -> bool {
+        // Most often there was none, and then nothing is written.
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Short-lived threads inside one call, joined before it returns (docs/design.md, "Waiting and threads"): a step over several
 //! devices costs the slowest of them, not the sum.
 //!
-//! May import: transport, gate, log. All asynchronous signals are blocked in a worker from its first instruction (P1). What a
+//! May import: transport, error, gate, log. All asynchronous signals are blocked in a worker from its first instruction (P1). What a
 //! worker logs is told on the calling thread. A panic in a worker becomes one of the caller, after all were joined.
 
 mod mailbox;
 pub mod turns;
 
+use crate::error::Errno;
 use crate::gate::Waiting;
-use crate::log::{self, log};
+use crate::log::{self, Level};
 use crate::transport::signals::Blocked;
 use mailbox::Mailbox;
 use parking_lot::Mutex;
@@ -208,10 +209,9 @@ impl Drop for Caller<'_> {
 
 impl Caller<'_> {
     /// Runs what belongs here, and hears the workers out.
-    fn serve(mut self, queue: &Queue, own: &[usize], made: Result<(), String>) -> Result<(), Panic> {
+    fn serve(mut self, queue: &Queue, own: &[usize], made: Made) -> Result<(), Panic> {
         own.iter().try_for_each(|&item| self.run_here(item))?;
-        if let Err(text) = made {
-            log!(Warning, "{text}: the calling thread does their work too");
+        if !made.tell() {
             while let Some(item) = queue.take() {
                 self.run_here(item)?;
             }
@@ -279,22 +279,54 @@ pub fn run<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) -> T + 
     results.into_iter().flatten().collect()
 }
 
-/// Makes `count` threads; `Err` says in words how many there are instead.
-fn make_threads(count: usize, mut spawn: impl FnMut() -> std::io::Result<()>) -> Result<(), String> {
+/// What came of making threads, and what the log is to be told of it.
+#[must_use]
+struct Made {
+    all: bool,
+    news: Option<(Level, String)>,
+}
+
+impl Made {
+    /// Tells the log; whether all were made. Else the calling thread does their work.
+    fn tell(self) -> bool {
+        if let Some((level, text)) = &self.news {
+            log::write(*level, format_args!("{text}"));
+        }
+        self.all
+    }
+}
+
+/// How many threads of this process could not be had at once; 0: there were always enough. It lasts, as the limit does that is met,
+/// so it is told when it begins, and when a call gets as many again.
+static MISSED: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes `count` threads.
+fn make_threads(count: usize, mut spawn: impl FnMut() -> std::io::Result<()>) -> Made {
     // A new thread begins with the mask of the one that makes it.
     let _blocked = Blocked::new();
     for made in 0..count {
         let result =
             if made < AVAILABLE.get() { spawn() } else { Err(std::io::Error::from_raw_os_error(libc::EAGAIN)) };
-        result.map_err(|error| format!("only {made} of {count} threads could be made ({error})"))?;
+        let Err(error) = result else { continue };
+        let why = error.raw_os_error().map_or_else(|| error.to_string(), |errno| Errno::new(errno).to_string());
+        let text =
+            format!("only {made} of {count} threads could be made ({why}): the calling thread does their work too");
+        let least = |missed: usize| if missed == 0 { count } else { missed.min(count) };
+        let is_news = MISSED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |missed| Some(least(missed))) == Ok(0);
+        return Made { all: false, news: Some((if is_news { Level::Warning } else { Level::Debug }, text)) };
     }
-    Ok(())
+    let missed = MISSED.load(Ordering::Relaxed);
+    let is_over = missed > 0
+        && count >= missed
+        && MISSED.compare_exchange(missed, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    let news = is_over.then(|| (Level::Info, format!("{count} threads can be made again")));
+    Made { all: true, news }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Level;
+    use crate::log::log;
     use std::collections::HashSet;
     use std::sync::{Arc, Barrier};
     use std::thread::{self, ThreadId};
@@ -413,9 +445,10 @@ mod tests {
                 results
             });
             assert_eq!(results, [0, 1, 2, 3]);
+            // At which level depends on the calls before: tests/log_lines.rs.
             let said: Vec<_> = lines.iter().filter(|(_, text)| text.contains("threads could be made")).collect();
             assert_eq!(said.len(), usize::from(available < 3), "{lines:?}");
-            assert_eq!(lines.len() - said.len(), 4);
+            assert_eq!(lines.iter().filter(|(_, text)| text.starts_with("job ")).count(), 4);
             assert!(said.iter().all(|(_, text)| text.starts_with(&format!("only {available} of 3"))), "{said:?}");
         }
     }

@@ -7,14 +7,19 @@ mod rig;
 
 use parking_lot::Mutex;
 use rig::Rig;
-use simdev::{Access, Config, Effect, Fault};
+use simdev::{Access, Config, Effect, Fault, Ram, Space, Type1, Type1Config, Window};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::{Error, Kind};
+use vfiomig::dirty::{Mapping, Options, Range, Request, Tracker, Unmap};
+use vfiomig::error::{Errno, Error, Kind};
 use vfiomig::log::{Level, set_sink};
 use vfiomig::migration::{AbortTo, Budget, Phase};
+use vfiomig::transport::tracker_ops::LogFunctions;
+use vfiomig::window::SEGMENT_END;
+use vfiomig::workers::refuse_threads_beyond;
 
 const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
 
@@ -225,4 +230,111 @@ fn a_device_that_falls_silent_is_one_error() {
     assert!(error.to_string().ends_with("its state cannot be read"), "{error}");
     assert_errors(&lines, &["d0: "], "silent");
     assert_eq!(of_level(&lines, Level::Warning).len(), 1, "{lines:#?}");
+}
+
+/// A log of the VMM that may refuse to start, and to stop.
+#[derive(Clone, Default)]
+struct Stubborn(Arc<[AtomicBool; 2]>);
+
+impl LogFunctions for Stubborn {
+    fn start(&self, page_size: u64, _: &[[u64; 2]]) -> std::result::Result<u64, Errno> {
+        if self.0[0].load(Relaxed) { Err(Errno::new(libc::EBUSY)) } else { Ok(page_size) }
+    }
+    fn report(&self, _: u64, _: u64, _: u64, _: &mut [u64]) -> std::result::Result<(), Errno> {
+        Ok(())
+    }
+    fn stop(&self) -> std::result::Result<(), Errno> {
+        if self.0[1].load(Relaxed) { Err(Errno::new(libc::EIO)) } else { Ok(()) }
+    }
+}
+
+const PAGE: Mapping = Mapping { range: Range { iova: 0, size: 4096 }, cookie: 0 };
+
+/// Of the lines at WARNING and INFO those with one of the words: one of each level, in this order.
+fn assert_told_twice(lines: &[(Level, String)], words: [&str; 2]) {
+    let told: Vec<_> = lines
+        .iter()
+        .filter(|(level, text)| *level <= Level::Info && words.iter().any(|word| text.contains(word)))
+        .map(|(level, text)| (*level, words.iter().position(|word| text.contains(word))))
+        .collect();
+    assert_eq!(told, [(Level::Warning, Some(0)), (Level::Info, Some(1))], "{words:?}: {lines:#?}");
+}
+
+/// No thread can be had for a while: each call is done by fewer, and only the first one says so.
+#[test]
+fn missing_threads_are_told_twice() {
+    let ((), lines) = logged(|| {
+        let rig = rig(4);
+        for available in [usize::MAX, 1, 0, 2, usize::MAX, usize::MAX] {
+            refuse_threads_beyond(available);
+            rig.group.pause().unwrap();
+            rig.group.resume().unwrap();
+        }
+    });
+    assert_told_twice(&lines, ["threads could be made", "threads can be made again"]);
+}
+
+/// A log that cannot be stopped, or not be started, start for start.
+#[test]
+fn a_stubborn_log_is_told_twice() {
+    let cases = [
+        (0, ["OPS is not used", "OPS can be used again"]),
+        (1, ["stop: Input/output error", "it can be stopped again"]),
+    ];
+    for (which, words) in cases {
+        let ((), lines) = logged(|| {
+            let log = Stubborn::default();
+            let options = Options { functions: Some(Box::new(log.clone())), name: "ram".into(), ..Options::default() };
+            let tracker = Tracker::new(options).unwrap();
+            tracker.map(&[PAGE]).unwrap();
+            for fails in [false, true, true, true, false, false] {
+                log.0[which].store(fails, Relaxed);
+                tracker.start().unwrap();
+                tracker.stop().unwrap();
+            }
+        });
+        assert_told_twice(&lines, words);
+    }
+}
+
+/// A container that does not unmap with a bitmap, but without.
+#[test]
+fn unmappings_without_a_bitmap_are_told_twice() {
+    let ((), lines) = logged(|| {
+        let space = Space::new(&Ram::new());
+        let container = Type1::new(&space, Type1Config::default());
+        let options = Options { container: Some(Arc::new(container.clone())), ..Options::default() };
+        let tracker = Tracker::new(options).unwrap();
+        tracker.map(&[PAGE]).unwrap();
+        tracker.start().unwrap();
+        for fails in [false, true, true, true, false, false] {
+            let _ = space.map(simdev::Mapping { iova: 0, size: 4096, ram: 0 });
+            if fails {
+                let nth = container.watch().count(Access::Type1Unmap);
+                container.watch().inject(Fault::at(Access::Type1Unmap, nth, Effect::Errno(libc::ENOMEM)));
+            }
+            tracker.unmap(PAGE.range, Unmap::Library, true, &mut Request::default()).unwrap();
+            tracker.map(&[PAGE]).unwrap();
+        }
+    });
+    assert_told_twice(&lines, ["with its dirty bitmap failed", "with their dirty bitmaps again"]);
+}
+
+/// A server that fails each acknowledgement once.
+#[test]
+fn acknowledgements_that_fail_are_told_twice() {
+    let ((), lines) = logged(|| {
+        let config = Config { vary_segments: false, ..Config::v1(Window::Trapped) }.state_size(6000).segments(1000);
+        let rig = Rig::source(&[config], 1);
+        rig.allow_abort();
+        rig.devices[0].set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
+        for segment in 0..6 {
+            if segment < 3 {
+                let nth = rig.fakes[0].count(Access::PendingRead) + 1;
+                rig.fakes[0].inject(Fault::at(Access::PendingRead, nth, Effect::Errno(libc::EIO)));
+            }
+            while rig.devices[0].read(&mut [0; 5000]).unwrap().1 & SEGMENT_END == 0 {}
+        }
+    });
+    assert_told_twice(&lines, ["acknowledging a segment failed", "segments are acknowledged again"]);
 }

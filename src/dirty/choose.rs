@@ -12,7 +12,7 @@ use super::type1::Type1;
 use crate::device::Device;
 use crate::device::dirty::OwnLog;
 use crate::error::{Errno, Result};
-use crate::log::log;
+use crate::log::{Lasting, log};
 use crate::transport::Identity;
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
@@ -33,6 +33,8 @@ pub(crate) struct Source {
     pub trouble: Option<Errno>,
     /// It could not be read the time before, either.
     pub lasting: bool,
+    /// It cannot be stopped.
+    pub unstoppable: Lasting,
     pub claim: Claim,
 }
 
@@ -46,7 +48,16 @@ impl Source {
     fn of(log: Box<dyn Log>, id: LogId, name: &str) -> Result<Self> {
         let claim = Claim::new(id, &log.describe(), name)?;
         let any_thread = log.any_thread();
-        Ok(Source { any_thread, log: Mutex::new(log), failed: None, waits: true, trouble: None, lasting: false, claim })
+        Ok(Source {
+            any_thread,
+            log: Mutex::new(log),
+            failed: None,
+            waits: true,
+            trouble: None,
+            lasting: false,
+            unstoppable: Lasting::default(),
+            claim,
+        })
     }
 
     /// How reading it went. A condition that lasts is told when it begins and when it is over.
@@ -83,6 +94,8 @@ pub(crate) struct Choice {
     pub why: String,
     /// Why it did not work when it was tried.
     pub against: Option<String>,
+    /// The same, as the log of messages was told, also in an earlier use of the tracker.
+    pub told: Option<String>,
     pub unmap_order: UnmapOrder,
 }
 
@@ -242,7 +255,7 @@ pub(crate) fn choices(plans: Vec<Plan>, old: Vec<Choice>, mut missing: VecDeque<
             Kind::DmaLog | Kind::Draft | Kind::Ops | Kind::Everything => UnmapOrder::UnmapThenRead,
         };
         let sources = plan.specs.iter().filter_map(&mut source).collect();
-        Choice { kind: plan.kind, sources, why: plan.why, against: None, unmap_order }
+        Choice { kind: plan.kind, sources, why: plan.why, against: None, told: None, unmap_order }
     };
     let choices = plans.into_iter().map(choice).collect();
     (choices, old)

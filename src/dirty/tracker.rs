@@ -13,7 +13,7 @@ use super::{UNIT, UNIT_SHIFT};
 use crate::device::Device;
 use crate::error::{Errno, Error, Kind as ErrorKind, Result};
 use crate::gate::{Gate, Level, Pass};
-use crate::log::log;
+use crate::log::{Lasting, log};
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
 use crate::transport::type1::{Container, ability};
@@ -104,6 +104,8 @@ pub(crate) struct Book {
     pub gone: Maps,
     /// What is left of ranges where other memory is mapped now.
     pub aside: Aside,
+    /// The container does not unmap with a bitmap.
+    pub unmaps_blind: Lasting,
     /// Whether the VMM tells unmappings when they are done, as far as is known.
     pub tells_afterwards: Option<bool>,
     /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
@@ -477,15 +479,21 @@ impl Inner {
 
     /// Starts one of `candidates`.
     fn first_that_works(&mut self, candidates: impl IntoIterator<Item = usize>) -> Option<usize> {
-        candidates.into_iter().find(|&index| match self.begin(index) {
-            Ok(()) => true,
-            Err(text) => {
-                log!(Warning, "{}: {} is not used: {text}", self.book.name, self.name_of(index));
-                if let Some(choice) = self.choices.get_mut(index) {
-                    choice.against = Some(text);
-                }
-                false
+        candidates.into_iter().find(|&index| {
+            let outcome = self.begin(index).err();
+            let Some(choice) = self.choices.get_mut(index) else { return false };
+            let (name, kind) = (&self.book.name, choice.kind.name());
+            match &outcome {
+                // A reason that lasts is told once, however often it is tried.
+                Some(text) if choice.told.as_ref() == Some(text) => log!(Debug, "{name}: {kind} is not used: {text}"),
+                Some(text) => log!(Warning, "{name}: {kind} is not used: {text}"),
+                None if choice.told.is_some() => log!(Info, "{name}: {kind} can be used again"),
+                None => {}
             }
+            let works = outcome.is_none();
+            choice.told.clone_from(&outcome);
+            choice.against = outcome;
+            works
         })
     }
 
@@ -632,13 +640,20 @@ impl Source {
 pub(super) fn stop_all<'a>(sources: impl Iterator<Item = &'a Source>, max_workers: usize, name: &str) {
     let running: Vec<&Source> = sources.filter(|source| source.log.lock().holds().is_some()).collect();
     let any: Vec<bool> = running.iter().map(|source| source.any_thread).collect();
-    let outcomes: Vec<Option<(String, Errno)>> = workers::run(max_workers, &any, |index| {
-        let mut log = running.get(index)?.log.lock();
-        log.stop().err().map(|errno| (log.describe(), errno))
+    workers::run(max_workers, &any, |index| {
+        let Some(source) = running.get(index) else { return };
+        let mut log = source.log.lock();
+        match log.stop() {
+            Ok(()) if source.unstoppable.ends() => log!(Info, "{name}: {}: it can be stopped again", log.describe()),
+            Err(errno) if source.unstoppable.begins() => log!(
+                Warning,
+                "{name}: {}: stop: {errno}; it is tried again at the next start, and at the end",
+                log.describe()
+            ),
+            Err(errno) => log!(Debug, "{name}: {}: stop: {errno}", log.describe()),
+            Ok(()) => {}
+        }
     });
-    for (what, errno) in outcomes.into_iter().flatten() {
-        log!(Warning, "{name}: {what}: stop: {errno}; it is tried again at the next start, and at the end");
-    }
 }
 
 fn without_doubles<T>(list: Vec<T>, same: impl Fn(&T, &T) -> bool) -> Vec<T> {

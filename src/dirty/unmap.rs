@@ -9,7 +9,7 @@ use super::reading::{mark, read_all};
 use super::tracker::{Inner, Tracker};
 use super::type1::groups;
 use crate::error::{Errno, Error, Result};
-use crate::log::log;
+use crate::log::{Level, log, write};
 use crate::transport::iommufd;
 use crate::transport::type1;
 
@@ -168,13 +168,19 @@ impl Step<'_, '_, '_, '_> {
             });
             match outcome {
                 Ok(mut pages) => {
+                    if book.unmaps_blind.ends() {
+                        log!(Info, "{}: ranges are unmapped with their dirty bitmaps again", book.name);
+                    }
                     distribute(book, self.deliverer, pages.room(read.words()), &read);
                     pool.give(pages);
                 }
                 Err(errno) => {
                     // Mappings may be gone already, and their dirt with them (T7).
                     self.tally.fail(errno, mark(book, Some(group)));
-                    log!(Warning, "{}: unmapping {:#x} with its dirty bitmap failed: {errno}", book.name, group.first);
+                    let level = if book.unmaps_blind.begins() { Level::Warning } else { Level::Debug };
+                    let (name, first) = (&book.name, group.first);
+                    let text = "its dirty bitmap failed";
+                    write(level, format_args!("{name}: unmapping {first:#x} with {text}: {errno}: all of it is dirty"));
                     plain_unmap(&*container, group)?;
                 }
             }

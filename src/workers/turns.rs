@@ -6,7 +6,7 @@
 
 use super::{DEFAULT_MAX, Panic, attempt, make_threads};
 use crate::gate::Waiting;
-use crate::log::{self, log};
+use crate::log;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -73,10 +73,7 @@ pub fn run_turns(crew: Crew<'_>, work: &dyn Work, hear: &mut dyn FnMut(usize)) {
             Ok(())
         };
         let made = make_threads(wanted, spawn);
-        if let Err(text) = &made {
-            log!(Warning, "{text}: the calling thread does their work too");
-        }
-        let helps = wanted == 0 || made.is_err();
+        let helps = !made.tell() || wanted == 0;
         board.fewer_workers(wanted.saturating_sub(threads.len()));
         // Whatever happens here, the workers are told and joined.
         let outcome = attempt(|| board.serve(work, hear, helps, threads.len()));

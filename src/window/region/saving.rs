@@ -4,7 +4,7 @@
 use super::areas::{Areas, Place};
 use crate::dialect::known;
 use crate::dialect::registers::{Fault, Registers};
-use crate::log::log;
+use crate::log::{Lasting, log};
 use crate::window::{Access, Cause, Outcome, Trouble};
 use std::time::Duration;
 
@@ -51,11 +51,13 @@ impl Segment {
 pub(super) struct Saving {
     step: Step,
     last_pending: Option<u64>,
+    /// Acknowledgements fail.
+    failing: Lasting,
 }
 
 impl Saving {
     pub fn new() -> Self {
-        Saving { step: Step::Begin, last_pending: None }
+        Saving { step: Step::Begin, last_pending: None, failing: Lasting::default() }
     }
 
     /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked for.
@@ -155,12 +157,20 @@ impl Saving {
         self.step = Step::Begin;
         // The bytes are the caller's whatever comes of it. An acknowledgement that fails is asked again, and told, when the
         // next bytes are asked for.
+        let name = access.name;
         match self.ask_pending(access) {
-            Ok(0) => {}
-            Ok(pending) => self.step = Step::Pending(pending),
-            Err(Trouble { cause, .. }) => {
-                log!(Warning, "{}: acknowledging a segment failed, and is tried again: {cause}", access.name);
+            Ok(pending) => {
+                if self.failing.ends() {
+                    log!(Info, "{name}: segments are acknowledged again");
+                }
+                if pending > 0 {
+                    self.step = Step::Pending(pending);
+                }
             }
+            Err(Trouble { cause, .. }) if self.failing.begins() => {
+                log!(Warning, "{name}: acknowledging a segment failed, and is tried again: {cause}");
+            }
+            Err(Trouble { cause, .. }) => log!(Debug, "{name}: acknowledging a segment failed: {cause}"),
         }
         true
     }
