@@ -11,7 +11,7 @@ use simdev::{Access, Config, Effect, Fault, Ram, Space, Type1, Type1Config, Wind
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use vfiomig::device::OnFailure;
+use vfiomig::device::{self, Device, OnFailure};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::dirty::{Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::error::{Errno, Error, Kind};
@@ -64,6 +64,28 @@ fn assert_errors(lines: &[(Level, String)], names: &[&str], what: &str) {
     assert_eq!(errors.len(), names.len(), "{what}: {lines:#?}");
     for (error, name) in errors.iter().zip(names) {
         assert!(error.starts_with(name), "{what}: {error}");
+    }
+}
+
+/// What a device is, or why it cannot be migrated, is a line when it is made.
+#[test]
+fn a_device_that_is_made_says_what_it_is() {
+    let v2 = Config::v2(Caps { p2p: true, pre_copy: true });
+    for (config, refused, said) in [
+        (v2.clone(), false, "d: dialect v2, state RUNNING, caps 0x7"),
+        (Config::v1(Window::Trapped), false, "d: dialect v1, state RUNNING, caps 0x5"),
+        (v2, true, "d: not migratable: no kernel support: the driver offers neither VFIO_DEVICE_FEATURE_MIGRATION nor"),
+    ] {
+        let ((), lines) = logged(|| {
+            let fake = simdev::Device::new(config.clone());
+            if refused {
+                fake.inject(Fault::from(Access::GetMigration, 0, Effect::Errno(libc::ENOTTY)));
+            }
+            let options = device::Options { name: "d".into(), ..device::Options::default() };
+            Device::new(fake.transport(), options).unwrap();
+        });
+        let told = of_level(&lines, Level::Info);
+        assert!(told.last().is_some_and(|line| line.starts_with(said)), "{said}: {lines:#?}");
     }
 }
 
