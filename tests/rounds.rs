@@ -232,6 +232,36 @@ fn a_stream_that_was_empty_has_no_initial_data_whatever_the_estimate_says() {
     assert!(save.pending().ready);
 }
 
+/// C9: who stops the guest is told which device has initial data again. One that does not report REINIT cannot have any.
+#[test]
+fn initial_data_that_is_left_when_the_guest_stops_is_told() {
+    let said = |prepare: &dyn Fn(&Rig, &Migration)| {
+        let reports = Config { opt_in: true, ..both().state_size(500) };
+        let (source, save) = at(Phase::SavePrecopy, &[both().state_size(500), reports], 1);
+        prepare(&source, &save);
+        save.advance(Phase::SaveP2pGrace).unwrap();
+        source.group.results().unwrap().into_iter().map(|result| result.message).collect::<Vec<_>>()
+    };
+    let drain = |save: &Migration| assert_eq!(save.save_iterate(PLENTY, &[], &mut swallow).unwrap().flags, [EMPTY; 2]);
+
+    assert_eq!(said(&|_, save| drain(save)), ["", ""]);
+    let left = said(&|_, _| ());
+    let new = said(&|source, save| {
+        drain(save);
+        source.fakes[1].reinit();
+    });
+    for texts in [left, new] {
+        assert_eq!(texts, ["", "not ready: 192 bytes of initial data are left, or are new (REINIT)"]);
+    }
+    // A size that cannot be read does not keep the guest from being stopped.
+    let unread = said(&|source, save| {
+        drain(save);
+        let nth = source.fakes[1].count(Access::PrecopyInfo);
+        source.fakes[1].inject(Fault::from(Access::PrecopyInfo, nth, Effect::Errno(libc::EIO)));
+    });
+    assert!(unread[0].is_empty() && unread[1].starts_with("d1: "), "{unread:?}");
+}
+
 /// Newcomer: 0 does not join "there is more" and "has no stream yet".
 #[test]
 fn a_device_without_a_stream_says_so() {
