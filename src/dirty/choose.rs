@@ -79,6 +79,10 @@ impl Source {
         (self.failed, self.trouble, self.lasting) = (None, None, false);
     }
 
+    pub fn complains(&self) -> bool {
+        self.failed.or(self.trouble).is_some()
+    }
+
     /// What is wrong with it, in words.
     pub fn complaint(&self) -> Option<String> {
         let errno = self.failed.or(self.trouble)?;

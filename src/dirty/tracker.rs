@@ -80,6 +80,8 @@ pub struct Info {
     pub ranges_asked: u64,
     /// Ranges that the source with the fewest holds; 0 while it does not run.
     pub ranges_held: u64,
+    /// Sources of whose trouble `why` speaks.
+    pub(crate) complaints: usize,
 }
 
 /// What a migration still has to harvest.
@@ -346,7 +348,8 @@ impl Tracker {
 
     /// Whether the getters know what the reads of a harvest have shown.
     pub(super) fn is_told(&self, inner: &Inner) -> bool {
-        self.info.lock().perpetual == inner.is_perpetual()
+        let known = self.info.lock();
+        known.perpetual == inner.is_perpetual() && known.complaints == inner.complaints()
     }
 
     /// The end of a call that may have changed something.
@@ -419,6 +422,10 @@ impl Inner {
         })
     }
 
+    fn complaints(&self) -> usize {
+        self.current().map_or(0, |choice| choice.sources.iter().filter(|source| source.complains()).count())
+    }
+
     fn info(&self) -> Info {
         let sources = self.current().map_or(&[][..], |choice| &choice.sources);
         let holds: Vec<(usize, u64)> = sources.iter().filter_map(|source| source.log.lock().holds()).collect();
@@ -440,6 +447,7 @@ impl Inner {
             page_size: holds.iter().map(|held| held.1).max().unwrap_or(self.page_size),
             ranges_asked: self.book.maps.mapped.len() as u64,
             ranges_held: holds.iter().map(|held| held.0 as u64).min().unwrap_or(0),
+            complaints: self.complaints(),
         }
     }
 

@@ -304,3 +304,25 @@ fn a_log_that_stays_broken_is_told_once() {
     }
     vfiomig::log::set_sink(None, 0);
 }
+
+/// What is wrong with a log is known until it can be read again, and no longer.
+#[test]
+fn what_is_wrong_with_a_log_is_forgotten_when_it_is_over() {
+    let log = Log::default();
+    let options = Options { name: "t".into(), functions: Some(Box::new(log.clone())), ..Options::default() };
+    let tracker = Tracker::new(options).unwrap();
+    map(&tracker, 0, 4);
+    tracker.start().unwrap();
+    let well = tracker.info().why;
+    for harvests in [1, 2] {
+        log.state().report_fails = Some(libc::EIO);
+        for _ in 0..harvests {
+            told(&tracker);
+            let why = tracker.info().why;
+            assert!(why.ends_with("; everything is sent again until it comes back"), "{why}");
+        }
+        log.state().report_fails = None;
+        told(&tracker);
+        assert_eq!(tracker.info().why, well, "after {harvests}");
+    }
+}
