@@ -320,10 +320,10 @@ impl Device {
         self.cache.closed.store(true, Ordering::Relaxed);
         self.cache.data_open.store(false, Ordering::Relaxed);
         if let Some(inner) = inner {
-            let Inner { mut window, kept, transport, .. } = *inner;
-            window.close(&*transport);
+            let Inner { mut window, kept, .. } = *inner;
+            window.close();
             if let Some(mut kept) = kept {
-                kept.close(&*transport);
+                kept.close();
             }
         }
         Ok(())
@@ -417,7 +417,7 @@ impl Inner {
             if self.lent_is_stale && self.kept.is_none() {
                 self.kept = Some(old);
             } else {
-                old.close(&*self.transport);
+                old.close();
             }
         }
         self.dialect = found.dialect;
@@ -428,7 +428,7 @@ impl Inner {
         self.lent_is_stale = false;
         self.window.release();
         if let Some(mut kept) = self.kept.take() {
-            kept.close(&*self.transport);
+            kept.close();
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use vfiomig::device::{Device, OnFailure, Options};
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, Error};
-use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
+use vfiomig::transport::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
 use vfiomig::window::{END, Quirks};
 
 thread_local! {
@@ -128,21 +128,24 @@ impl Transport for Plain {
         Ok(4)
     }
 
-    fn region_map(&self, _index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+    fn region_map(&self, _index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at a place that the kernel chooses.
         let at = unsafe {
             libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, self.file.as_raw_fd(), offset as i64)
         };
-        if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(NonNull::new(at.cast()).unwrap()) }
+        if at == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let unmap = |memory: NonNull<u8>, len| {
+            // SAFETY: the mapping made above.
+            unsafe { libc::munmap(memory.as_ptr().cast(), len) };
+        };
+        // SAFETY: just mapped, and nobody else has it.
+        Ok(unsafe { Mapped::new(NonNull::new(at.cast()).unwrap(), len, unmap) })
     }
 
-    fn region_unmap(&self, _index: u32, memory: NonNull<u8>, len: usize) {
-        // SAFETY: a mapping of region_map.
-        unsafe { libc::munmap(memory.as_ptr().cast(), len) };
-    }
-
-    fn open_data(&self, _data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, _data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         Ok(Box::new(Data(SEGMENTS * SEGMENT)))
     }
 }

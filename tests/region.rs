@@ -59,23 +59,19 @@ fn set(device: &Device, to: State) -> Result<(), Error> {
 
 /// A transport whose mappings lie between guard pages.
 mod guard {
-    use std::collections::HashMap;
     use std::ptr::NonNull;
-    use std::sync::Mutex;
     use vfiomig::error::{Errno, Error};
-    use vfiomig::transport::{DataFd, Feature, Transport};
+    use vfiomig::transport::{DataFd, Feature, Mapped, Returned, Transport};
 
     const PAGE: usize = 4096;
 
     pub struct Guarded {
         inner: Box<dyn Transport>,
-        /// Where the library sees a mapping → where the device made it.
-        moved: Mutex<HashMap<usize, usize>>,
     }
 
     impl Guarded {
         pub fn new(inner: Box<dyn Transport>) -> Self {
-            Guarded { inner, moved: Mutex::default() }
+            Guarded { inner }
         }
     }
 
@@ -111,24 +107,22 @@ mod guard {
         fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
             self.inner.region_write(index, offset, buf)
         }
-        fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
-            let made = self.inner.region_map(index, offset, len)?.as_ptr() as usize;
+        fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
+            let made = self.inner.region_map(index, offset, len)?;
             let guarded = reserve(len + 2 * PAGE) + PAGE;
-            duplicate(made, guarded, len);
-            self.moved.lock().unwrap().insert(guarded, made);
-            Ok(NonNull::new(guarded as *mut u8).unwrap())
-        }
-        fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
-            let guarded = memory.as_ptr() as usize;
-            let made = self.moved.lock().unwrap().remove(&guarded).expect("a mapping of this device");
-            // SAFETY: the guard pages and what lies between are this transport's reservation.
-            unsafe { libc::munmap((guarded - PAGE) as *mut _, len + 2 * PAGE) };
-            self.inner.region_unmap(index, NonNull::new(made as *mut u8).unwrap(), len);
+            duplicate(made.as_ptr().as_ptr() as usize, guarded, len);
+            let unmap = move |memory: NonNull<u8>, len: usize| {
+                // SAFETY: the guard pages and what lies between are this transport's reservation.
+                unsafe { libc::munmap(memory.as_ptr().sub(PAGE).cast(), len + 2 * PAGE) };
+                drop(made);
+            };
+            // SAFETY: `len` bytes are mapped there, until they are unmapped.
+            Ok(unsafe { Mapped::new(NonNull::new(guarded as *mut u8).unwrap(), len, unmap) })
         }
         fn reset(&self) -> Result<(), Errno> {
             self.inner.reset()
         }
-        fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+        fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
             self.inner.open_data(data_fd)
         }
     }

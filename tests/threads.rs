@@ -9,7 +9,7 @@ use std::time::Duration;
 use vfiomig::device::{Device, OnFailure, Options};
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, Error, Kind};
-use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
+use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Returned, Transport};
 
 /// A device whose reads stop at a gate that the test opens, so that "in progress" is a fact and not a sleep.
 #[derive(Default)]
@@ -92,7 +92,7 @@ impl Transport for StageTransport {
         *self.0.state.lock().unwrap() = 2;
         Ok(())
     }
-    fn open_data(&self, _fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, _fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         Ok(Box::new(StageData(Arc::clone(&self.0))))
     }
 }

@@ -4,13 +4,13 @@ use crate::device::{Device, Shared};
 use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vfiomig::error::{Errno, Error, Kind};
 use vfiomig::ffi::device::VFIOMIG_OPS_F_REPORT_ADDS_BITS;
 use vfiomig::transport::ops::Ops;
-use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
+use vfiomig::transport::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
 
 impl Device {
     /// A transport to the device. It keeps the device alive.
@@ -62,7 +62,12 @@ impl Transport for Direct {
         errno(self.0.device_info(info))
     }
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
-        errno(self.0.feature(feature.bytes_mut()))
+        errno(self.0.feature(feature.request_mut()))?;
+        if self.0.real_fd {
+            // SAFETY: the device made the descriptor for the client that now takes it, and nobody else has its number.
+            unsafe { feature.returns_fd() };
+        }
+        Ok(())
     }
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         errno(self.0.region_info(info))
@@ -73,38 +78,24 @@ impl Transport for Direct {
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         errno(self.0.region_write(index, offset, buf))
     }
-    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
-        errno(self.0.region_map(index, offset, len))
-    }
-    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
-        self.0.region_unmap(index, memory, len);
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
+        let memory = errno(self.0.region_map(index, offset, len))?;
+        let device = Arc::clone(&self.0);
+        // SAFETY: the device has mapped so much for this client, and keeps it until it is unmapped.
+        Ok(unsafe { Mapped::new(memory, len, move |memory, len| device.region_unmap(index, memory, len)) })
     }
     fn reset(&self) -> Result<(), Errno> {
         errno(self.0.reset())
     }
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
-        let Some(fd) = data_fd.filter(|&fd| fd >= 0) else {
-            return Err(Error::new(Kind::Protocol, libc::EPROTO, "the state change brought no data fd"));
-        };
-        if self.0.real_fd {
-            return Ok(Box::new(RealData(own(fd))));
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
+        match data_fd {
+            Some(Returned::Owned(fd)) => return Ok(Box::new(RealData(fd.into()))),
+            Some(Returned::Number(_)) if !self.0.real_fd => {}
+            _ => return Err(Error::new(Kind::Protocol, libc::EPROTO, "the state change brought no data fd")),
         }
         let poll = self.0.machine.lock().poll_fd();
         Ok(Box::new(Data { device: Arc::clone(&self.0), session: self.0.session_number(), poll }))
     }
-    fn data_fd_is_real(&self) -> bool {
-        self.0.real_fd
-    }
-    fn discard_data(&self, data_fd: i32) {
-        if self.0.real_fd && data_fd >= 0 {
-            drop(own(data_fd));
-        }
-    }
-}
-
-fn own(fd: i32) -> File {
-    // SAFETY: the device made the descriptor for the client that now takes it, and nobody else has its number.
-    unsafe { File::from_raw_fd(fd) }
 }
 
 struct Data {
@@ -121,7 +112,7 @@ impl DataFd for Data {
         errno(self.device.data_write(Some(self.session), buf))
     }
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
-        errno(self.device.precopy_info(Some(self.session), info.bytes_mut()))
+        errno(self.device.precopy_info(Some(self.session), info.request_mut()))
     }
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         if self.poll.is_some() {

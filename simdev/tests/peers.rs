@@ -11,6 +11,7 @@ use simdev::{
 use std::process::Command;
 use std::time::{Duration, Instant};
 use vfiomig::dialect::State;
+use vfiomig::transport::Returned;
 
 const V2: [Peer; 8] =
     [Peer::Mlx5, Peer::HisiAcc, Peer::Pds, Peer::Qat, Peer::Virtio, Peer::Xe, Peer::Mtty, Peer::LibvfioUserV2];
@@ -120,7 +121,7 @@ fn a_poll_says_nothing_of_an_empty_pre_copy() {
     let d = Device::new(config.state_size(3000));
     let transport = d.transport();
     v2::set(&d, v2::PRE_COPY).unwrap();
-    let mut data = transport.open_data(Some(1000)).unwrap();
+    let mut data = transport.open_data(Some(Returned::Number(1000))).unwrap();
     assert_eq!(ready(&d, &*data), (true, State::PreCopy));
     while data.read(&mut [0; 5000]).is_ok() {}
     assert_eq!(ready(&d, &*data), (false, State::PreCopy));
@@ -583,7 +584,7 @@ fn requests_that_would_hurt_a_host_abort() {
             let d = device(Peer::Qat);
             let transport = d.transport();
             v2::set(&d, v2::STOP_COPY).unwrap();
-            let mut data = transport.open_data(Some(1000)).unwrap();
+            let mut data = transport.open_data(Some(Returned::Number(1000))).unwrap();
             drop(transport);
             let _ = data.read(&mut [0; 10]);
         }

@@ -5,6 +5,7 @@ use super::Inner;
 use super::cache::Cache;
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
+use crate::transport::DataNumber;
 use crate::window::{Access, Cause, Moved, Trouble, Window};
 use std::sync::atomic::Ordering;
 
@@ -29,12 +30,17 @@ pub(super) struct Session {
 
 impl Inner {
     /// Opens the window for a session that a state change has begun; takes its data fd where the dialect has one.
-    pub(super) fn open_session(&mut self, cache: &Cache, direction: Direction, data_fd: Option<i32>) -> Result<()> {
+    pub(super) fn open_session(
+        &mut self,
+        cache: &Cache,
+        direction: Direction,
+        data_fd: Option<DataNumber>,
+    ) -> Result<()> {
         let Inner { name, transport, dialect: Ok(dialect), window, .. } = self else {
             return Err(Error::unsupported("the device is not migratable"));
         };
         let has_region = dialect.registers().is_some();
-        let data = if has_region { None } else { Some(transport.open_data(data_fd)?) };
+        let data = if has_region { None } else { Some(transport.open_data(data_fd.and_then(DataNumber::take))?) };
         let (transport, dialect) = (&**transport, &**dialect);
         window.begin(&Access { name, transport, dialect, in_precopy: true, cancel: &cache.cancel }, data);
         cache.set_mapped(window.is_mapped());

@@ -12,6 +12,7 @@ use crate::dialect::registers::Fault;
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
 use crate::error::{Action, DeviceResult, Errno, Error, Kind, Result};
 use crate::log::log;
+use crate::transport::DataNumber;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -240,7 +241,7 @@ impl Inner {
         from: State,
         to: State,
         way: &[State],
-        data_fd: Option<i32>,
+        data_fd: Option<DataNumber>,
     ) -> std::result::Result<(), Failed> {
         cache.set_state(to);
         let survives = session_survives(from, way, to);
@@ -257,15 +258,11 @@ impl Inner {
             // -1 says "same fd" or "none" (V2-4). The session's own number says the same. Another one is one too many.
             _ => match data_fd {
                 None => Ok(()),
-                Some(fd) if self.window.data_fd() == Some(fd) => Ok(()),
-                Some(fd) => {
-                    self.transport.discard_data(fd);
-                    if self.transport.data_fd_is_real() {
-                        Err(failed(Error::protocol("the device returned a data fd although no session began")))
-                    } else {
-                        Ok(())
-                    }
-                }
+                Some(fd) if self.window.data_fd() == Some(fd.number()) => Ok(()),
+                Some(fd) => match fd.discard() {
+                    true => Err(failed(Error::protocol("the device returned a data fd although no session began"))),
+                    false => Ok(()),
+                },
             },
         }
     }

@@ -13,7 +13,7 @@ mod v1;
 mod v2;
 
 use crate::error::{Errno, Error};
-use crate::transport::{DataFd, Transport};
+use crate::transport::{DataFd, DataNumber, Transport};
 pub use arcs::{Answer, answer, path};
 pub use draft::Cursor;
 pub use probe::Reason;
@@ -110,7 +110,7 @@ pub enum Pfns<'a> {
 #[derive(Debug)]
 pub(crate) struct Requested {
     /// The descriptor that came back; `None` is the kernel's -1, "same fd as before" (V2-4).
-    pub data_fd: Option<i32>,
+    pub data_fd: Option<DataNumber>,
 }
 
 /// One protocol with one device. Callers have checked every request against the arc table (V2-1).

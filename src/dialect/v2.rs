@@ -98,12 +98,11 @@ impl Dialect for V2 {
 
     fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Fault> {
         let mut feature = Feature::new(u::MIG_DEVICE_STATE | u::SET, u::MIG_DEVICE_STATE_SIZE);
-        feature.put_u32(u::MIG_STATE, to_kernel(to));
+        feature.ask_u32(u::MIG_STATE, to_kernel(to));
         // V2-5: a failed copy back leaves what was there, which must not look like a descriptor.
-        feature.put_u32(u::MIG_DATA_FD, u32::MAX);
+        feature.ask_u32(u::MIG_DATA_FD, u32::MAX);
         transport.device_feature(&mut feature)?;
-        let data_fd = i32::from_ne_bytes(feature.u32_at(u::MIG_DATA_FD).to_ne_bytes());
-        Ok(Requested { data_fd: (data_fd >= 0).then_some(data_fd) })
+        Ok(Requested { data_fd: feature.into_data_fd() })
     }
 
     fn stop_copy_bytes(&self, transport: &dyn Transport) -> Result<Option<u64>, Errno> {

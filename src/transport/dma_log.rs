@@ -15,11 +15,6 @@ pub(super) fn check_bitmap(bitmap: &[u64], bits: u64) -> Result<(), Errno> {
     if whole && enough { Ok(()) } else { Err(Errno::new(libc::EINVAL)) }
 }
 
-/// The address that a request carries. The kernel writes there while the request lasts, and never afterwards.
-pub(super) fn address<T>(memory: *const T) -> u64 {
-    memory.expose_provenance() as u64
-}
-
 /// Whether the device knows how to log.
 pub(crate) fn probe(transport: &dyn Transport) -> bool {
     let mut feature = Feature::new(u::START | SET | u::PROBE, 0);
@@ -30,9 +25,9 @@ pub(crate) fn probe(transport: &dyn Transport) -> bool {
 pub(crate) fn start(transport: &dyn Transport, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
     let count = u32::try_from(ranges.len()).map_err(|_| Errno::new(libc::E2BIG))?;
     let mut feature = Feature::new(u::START | SET, u::START_SIZE);
-    feature.put_u64(u::START_PAGE_SIZE, page_size);
-    feature.put_u32(u::START_NUM_RANGES, count);
-    feature.put_u64(u::START_RANGES, address(ranges.as_ptr()));
+    feature.ask_u64(u::START_PAGE_SIZE, page_size);
+    feature.ask_u32(u::START_NUM_RANGES, count);
+    feature.ask_from(u::START_RANGES, ranges);
     transport.device_feature(&mut feature)?;
     Ok(feature.u64_at(u::START_PAGE_SIZE))
 }
@@ -55,9 +50,9 @@ pub(crate) fn report(
     }
     check_bitmap(bitmap, length.div_ceil(page_size))?;
     let mut feature = Feature::new(u::REPORT | GET, u::REPORT_SIZE);
-    feature.put_u64(u::REPORT_IOVA, iova);
-    feature.put_u64(u::REPORT_LENGTH, length);
-    feature.put_u64(u::REPORT_PAGE_SIZE, page_size);
-    feature.put_u64(u::REPORT_BITMAP, address(bitmap.as_mut_ptr().cast_const()));
+    feature.ask_u64(u::REPORT_IOVA, iova);
+    feature.ask_u64(u::REPORT_LENGTH, length);
+    feature.ask_u64(u::REPORT_PAGE_SIZE, page_size);
+    feature.ask_into(u::REPORT_BITMAP, bitmap);
     transport.device_feature(&mut feature)
 }

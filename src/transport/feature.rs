@@ -1,26 +1,71 @@
 //! Buffers of two requests with typed access, aligned as C callers of the `ops` table expect.
 
+use super::returned::DataNumber;
+use crate::error::Errno;
 use crate::uapi::feature as u;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 /// Largest argument the library sends: DMA_LOGGING_REPORT, header + 32 bytes.
 const CAPACITY: usize = 40;
 
-/// `struct vfio_device_feature` with its payload.
+/// `struct vfio_device_feature` with its payload, which may name memory that lives for `'m`.
+///
+/// Who answers may write to it as to any bytes. Who hands it on takes [`request_mut`](Self::request_mut), which is the request as
+/// the library made it: sizes and addresses in it are right, whatever was written before. None can be made elsewhere, and the
+/// lifetime keeps two of them from being exchanged:
+///
+/// ```compile_fail
+/// # use vfiomig::transport::Feature;
+/// fn exchange(a: &mut Feature<'_>, b: &mut Feature<'_>) {
+///     std::mem::swap(a, b);
+/// }
+/// ```
 #[repr(C, align(8))]
-pub struct Feature {
+pub struct Feature<'m> {
     bytes: [u8; CAPACITY],
     len: usize,
+    /// As the library asked.
+    asked: [u8; CAPACITY],
+    /// The number of the descriptor that was returned.
+    data_fd: Option<DataNumber>,
+    memory: PhantomData<&'m mut [u64]>,
 }
 
-impl Feature {
+impl<'m> Feature<'m> {
     /// A zeroed request: `flags` is the feature's index with GET, SET or PROBE; `payload` its size in bytes.
     pub(crate) fn new(flags: u32, payload: usize) -> Self {
         let len = CAPACITY.min(u::HEADER_SIZE.saturating_add(payload));
-        let mut feature = Feature { bytes: [0; CAPACITY], len };
-        feature.put_u32(u::ARGSZ, u32::try_from(len).unwrap_or(u32::MAX));
-        feature.put_u32(u::FLAGS, flags);
+        let bytes = [0; CAPACITY];
+        let mut feature = Feature { bytes, len, asked: bytes, data_fd: None, memory: PhantomData };
+        feature.ask_u32(u::ARGSZ, u32::try_from(len).unwrap_or(u32::MAX));
+        feature.ask_u32(u::FLAGS, flags);
         feature
+    }
+
+    /// A field of the request.
+    pub(crate) fn ask_u32(&mut self, offset: usize, value: u32) {
+        self.ask(offset, &value.to_ne_bytes());
+    }
+
+    /// A field of the request.
+    pub(crate) fn ask_u64(&mut self, offset: usize, value: u64) {
+        self.ask(offset, &value.to_ne_bytes());
+    }
+
+    /// A field that holds the address of memory to read.
+    pub(crate) fn ask_from<T>(&mut self, offset: usize, memory: &'m [T]) {
+        self.ask_u64(offset, address(memory.as_ptr()));
+    }
+
+    /// A field that holds the address of memory to write to.
+    pub(crate) fn ask_into(&mut self, offset: usize, memory: &'m mut [u64]) {
+        self.ask_u64(offset, address(memory.as_mut_ptr().cast_const()));
+    }
+
+    fn ask(&mut self, offset: usize, value: &[u8]) {
+        put(self.asked.get_mut(..self.len).unwrap_or(&mut []), offset, value);
+        put(self.bytes_mut(), offset, value);
     }
 
     /// The whole argument, `argsz` bytes.
@@ -31,6 +76,45 @@ impl Feature {
     /// The whole argument, for the one who answers.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(..self.len).unwrap_or(&mut [])
+    }
+
+    /// The whole argument as the library asked, for a kernel or a function that reads and writes where it says; the answer goes to
+    /// the same place. What was written to it before is gone.
+    pub fn request_mut(&mut self) -> &mut [u8] {
+        self.bytes = self.asked;
+        self.bytes_mut()
+    }
+
+    /// Says that the number in the answer to a state change is a descriptor: the session that begins will own it, and without one
+    /// it is closed. Of another request nothing is taken. Without this word it is a number and no more.
+    ///
+    /// ```compile_fail,E0133
+    /// # use vfiomig::transport::Feature;
+    /// fn adopt(feature: &mut Feature<'_>) {
+    ///     feature.put_u32(12, 0);
+    ///     feature.returns_fd();
+    /// }
+    /// ```
+    ///
+    /// # Safety
+    /// The number is that of no open descriptor, or of one that nobody owns from here on, or of the one that the device's open
+    /// session has: that one only if the state change has kept the session.
+    pub unsafe fn returns_fd(&mut self) {
+        let flags = field(&self.asked, u::FLAGS).map_or(0, u32::from_ne_bytes);
+        if flags == u::MIG_DEVICE_STATE | u::SET {
+            // SAFETY: the contract of this function.
+            self.data_fd = Some(unsafe { DataNumber::of_descriptor(self.data_fd_field()) });
+        }
+    }
+
+    /// The data fd in the answer to a state change; `None` is -1.
+    pub(crate) fn into_data_fd(mut self) -> Option<DataNumber> {
+        let number = self.data_fd.take().unwrap_or_else(|| DataNumber::of_software(self.data_fd_field()));
+        (number.number() >= 0).then_some(number)
+    }
+
+    fn data_fd_field(&self) -> i32 {
+        i32::from_ne_bytes(self.u32_at(u::MIG_DATA_FD).to_ne_bytes())
     }
 
     /// Index with GET, SET or PROBE.
@@ -100,13 +184,23 @@ impl PrecopyInfo {
     /// All zero but argsz: drivers assign only one of the two counts and echo the other (C7, K12).
     pub(crate) fn new() -> Self {
         let mut info = PrecopyInfo { bytes: [0; u::PRECOPY_INFO_SIZE] };
-        put(&mut info.bytes, 0, &(u::PRECOPY_INFO_SIZE as u32).to_ne_bytes());
+        info.put_argsz();
         info
     }
 
-    /// The whole argument.
+    /// The whole argument, for the one who answers.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
+    }
+
+    /// The same for a kernel or a function that writes as far as argsz says: its argsz is right, whatever was written before.
+    pub fn request_mut(&mut self) -> &mut [u8] {
+        self.put_argsz();
+        &mut self.bytes
+    }
+
+    fn put_argsz(&mut self) {
+        put(&mut self.bytes, 0, &(u::PRECOPY_INFO_SIZE as u32).to_ne_bytes());
     }
 
     /// Fills in an answer.
@@ -129,6 +223,18 @@ impl PrecopyInfo {
     }
 }
 
+/// The address that a request carries. The kernel reads or writes there while the request lasts, and never afterwards.
+pub(super) fn address<T>(memory: *const T) -> u64 {
+    memory.expose_provenance() as u64
+}
+
+/// EINVAL unless `argument` is as long as its first field says, which is at least `least`, the size of the request's struct: who
+/// answers writes as far as that field allows.
+pub(super) fn check_argsz(argument: &[u8], least: usize) -> Result<(), Errno> {
+    let argsz = field(argument, 0).map_or(0, u32::from_ne_bytes) as usize;
+    if argsz >= least && argsz <= argument.len() { Ok(()) } else { Err(Errno::new(libc::EINVAL)) }
+}
+
 /// `N` bytes at `offset`, or nothing if they are not all there.
 pub(super) fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset.checked_add(N)?)?.try_into().ok()
@@ -144,7 +250,70 @@ pub(super) fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::AlignedVec;
+    use super::{AlignedVec, Feature, PrecopyInfo, check_argsz};
+    use crate::transport::Returned;
+    use crate::uapi::dma_log as u;
+    use crate::uapi::feature::{GET, MIG_DATA_FD, MIG_DEVICE_STATE, MIG_DEVICE_STATE_SIZE, SET};
+
+    #[test]
+    fn what_is_handed_on_is_what_was_asked() {
+        let mut bitmap = [0u64; 2];
+        let there = bitmap.as_ptr().addr() as u64;
+        let mut feature = Feature::new(u::REPORT | GET, u::REPORT_SIZE);
+        feature.ask_u64(u::REPORT_LENGTH, 0x1000);
+        feature.ask_into(u::REPORT_BITMAP, &mut bitmap);
+        let asked = feature.bytes().to_vec();
+        feature.bytes_mut().fill(0xff);
+        feature.put_u64(u::REPORT_BITMAP, 0x1000);
+        assert_eq!(feature.request_mut(), asked);
+        assert_eq!((feature.u64_at(u::REPORT_BITMAP), feature.u32_at(0) as usize), (there, asked.len()));
+    }
+
+    #[test]
+    fn only_a_state_change_that_says_so_returns_a_descriptor() {
+        let answer = |flags, says: bool, number: i32| {
+            let mut feature = Feature::new(flags, MIG_DEVICE_STATE_SIZE);
+            feature.put_u32(MIG_DATA_FD, number as u32);
+            if says {
+                // SAFETY: no descriptor has so high a number, and none is opened below.
+                unsafe { feature.returns_fd() };
+            }
+            // Afterwards the field is only bytes.
+            feature.put_u32(MIG_DATA_FD, 1);
+            feature.into_data_fd()
+        };
+        let set = MIG_DEVICE_STATE | SET;
+        assert!(answer(set, true, -1).is_none());
+        let told = answer(set, true, i32::MAX).unwrap();
+        assert_eq!(told.number(), i32::MAX);
+        assert!(told.discard(), "it was said to be a descriptor");
+        for (flags, says) in [(set, false), (MIG_DEVICE_STATE | GET, true)] {
+            assert!(matches!(answer(flags, says, i32::MAX).unwrap().take(), Some(Returned::Number(1))));
+        }
+    }
+
+    #[test]
+    fn precopy_info_is_handed_on_with_its_own_size() {
+        let mut info = PrecopyInfo::new();
+        info.bytes_mut()[..4].copy_from_slice(&4096u32.to_ne_bytes());
+        assert_eq!(info.request_mut()[..4], 24u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn a_size_beyond_the_buffer_or_below_the_struct_is_refused() {
+        let of = |argsz: u32, len: usize| {
+            let mut argument = vec![0; len];
+            let there = len.min(4);
+            argument[..there].copy_from_slice(&argsz.to_ne_bytes()[..there]);
+            check_argsz(&argument, 16).map_err(|errno| errno.get())
+        };
+        for (argsz, len) in [(16, 16), (16, 40), (40, 40)] {
+            assert_eq!(of(argsz, len), Ok(()), "{argsz} {len}");
+        }
+        for (argsz, len) in [(17, 16), (u32::MAX, 64), (15, 64), (0, 64), (16, 3), (16, 0)] {
+            assert_eq!(of(argsz, len), Err(libc::EINVAL), "{argsz} {len}");
+        }
+    }
 
     #[test]
     fn bytes_of_any_length_are_aligned_and_zero() {

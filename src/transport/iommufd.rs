@@ -1,15 +1,16 @@
 //! iommufd: the dirty log of hardware page tables, and the unmap that goes with it (I1 to I11). The VMM opened it, made the page
 //! tables with dirty tracking, and maps memory itself.
 
-use super::dma_log::{address, check_bitmap};
-use super::feature::{Aligned, field, put};
+use super::dma_log::check_bitmap;
+use super::feature::{Aligned, address, check_argsz, field, put};
 use super::{Identity, kernel};
 use crate::error::Errno;
 use crate::uapi::{ioctl as io, iommufd as u};
 use std::os::fd::{AsFd, AsRawFd};
 use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 
-/// Requests to an iommufd, in the kernel's own layouts; one in software implements it too.
+/// Requests to an iommufd, in the kernel's own layouts; one in software implements it too. An argument starts with its size, which is
+/// that of the request's struct and no more than the length of the slice (else EINVAL).
 pub trait Iommufd: Send + Sync {
     /// By what two values are known as one thing; `None`: by the address of the value that is shared.
     fn identity(&self) -> Option<Identity> {
@@ -34,11 +35,15 @@ pub trait Iommufd: Send + Sync {
 pub struct KernelIommufd<F>(pub F);
 
 impl<F: AsFd + Send + Sync> KernelIommufd<F> {
+    /// EINVAL, and the kernel is not asked, if the argument's own size is beyond its end or less than `least`.
+    ///
     /// # Safety
-    /// `argument` is the struct of `number`, as long as its size says, and pointers in it are valid for the request.
-    unsafe fn request(&self, number: libc::c_ulong, argument: &mut [u8]) -> Result<(), Errno> {
+    /// `number` takes a struct of `least` bytes, and pointers in `argument` are valid for the request.
+    unsafe fn request(&self, number: libc::c_ulong, argument: &mut [u8], least: usize) -> Result<(), Errno> {
+        check_argsz(argument, least)?;
         let fd = self.0.as_fd().as_raw_fd();
-        // SAFETY: the contract of this function.
+        // SAFETY: the kernel writes no further than the size says, which is within `argument`; the rest is the contract of this
+        // function.
         kernel::check(unsafe { ioctl_with_mut_ptr(&fd, number, argument.as_mut_ptr()) })
     }
 }
@@ -49,18 +54,18 @@ impl<F: AsFd + Send + Sync> Iommufd for KernelIommufd<F> {
     }
 
     fn set_dirty_tracking(&self, argument: &mut [u8]) -> Result<(), Errno> {
-        // SAFETY: the struct holds no pointer, and callers pass all of it.
-        unsafe { self.request(io::IOMMU_HWPT_SET_DIRTY_TRACKING(), argument) }
+        // SAFETY: the struct holds no pointer.
+        unsafe { self.request(io::IOMMU_HWPT_SET_DIRTY_TRACKING(), argument, u::SET_DIRTY_SIZE) }
     }
 
     unsafe fn get_dirty_bitmap(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the contract of this function.
-        unsafe { self.request(io::IOMMU_HWPT_GET_DIRTY_BITMAP(), argument) }
+        unsafe { self.request(io::IOMMU_HWPT_GET_DIRTY_BITMAP(), argument, u::GET_DIRTY_SIZE) }
     }
 
     fn ioas_unmap(&self, argument: &mut [u8]) -> Result<(), Errno> {
-        // SAFETY: the struct holds no pointer, and callers pass all of it.
-        unsafe { self.request(io::IOMMU_IOAS_UNMAP(), argument) }
+        // SAFETY: the struct holds no pointer.
+        unsafe { self.request(io::IOMMU_IOAS_UNMAP(), argument, u::IOAS_UNMAP_SIZE) }
     }
 }
 

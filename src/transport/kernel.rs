@@ -1,13 +1,13 @@
 //! A VFIO device fd that the VMM opened, by group or by cdev. The library neither opens groups nor maps memory.
 
-use super::feature::field;
+use super::feature::{check_argsz, field};
 use super::signals::NoSigpipe;
-use super::{DataFd, Feature, PrecopyInfo, Transport};
+use super::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
 use crate::error::{Errno, Error};
-use crate::uapi::{ioctl as io, region as ur};
+use crate::uapi::{device as ud, feature as uf, ioctl as io, region as ur};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::time::Duration;
 use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ptr};
@@ -31,7 +31,8 @@ struct Place {
 }
 
 impl<F: AsFd + Send + Sync> Kernel<F> {
-    /// `fd` is a VFIO device fd; a cdev must be bound already.
+    /// `fd` is a VFIO device fd; a cdev must be bound already. A descriptor of another kind knows none of the requests (ENOTTY), and
+    /// is neither read, written nor mapped, for that needs an answer to one of them.
     pub fn new(fd: F) -> Self {
         Kernel { fd, places: RwLock::default() }
     }
@@ -40,21 +41,30 @@ impl<F: AsFd + Send + Sync> Kernel<F> {
         self.fd.as_fd().as_raw_fd()
     }
 
-    /// `argument` must be of the size that its own argsz says and that the request takes.
-    fn request(&self, number: libc::c_ulong, argument: &mut [u8]) -> Result<(), Errno> {
-        // SAFETY: `argument` is writable for its whole length, and each caller passes the struct of `number` whose first
-        // field, argsz, is that length: the kernel writes no further.
+    /// EINVAL, and the kernel is not asked, if the argument's own argsz is beyond its end or less than `least`.
+    ///
+    /// # Safety
+    /// `number` takes a struct of at least `least` bytes, and pointers in `argument` are valid for the request.
+    unsafe fn request(&self, number: libc::c_ulong, argument: &mut [u8], least: usize) -> Result<(), Errno> {
+        check_argsz(argument, least)?;
+        // SAFETY: `argument` is writable for its whole length, and the first field, argsz, is no more than that: the kernel
+        // writes no further. The rest is the contract of this function.
         check(unsafe { ioctl_with_mut_ptr(&self.raw(), number, argument.as_mut_ptr()) })
     }
 }
 
 impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
-        self.request(io::VFIO_DEVICE_GET_INFO(), info)
+        // SAFETY: the struct holds no pointer.
+        unsafe { self.request(io::VFIO_DEVICE_GET_INFO(), info, ud::INFO_SIZE) }
     }
 
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
-        self.request(io::VFIO_DEVICE_FEATURE(), feature.bytes_mut())
+        // SAFETY: what was asked is the library's own, and memory that it names outlives the feature.
+        unsafe { self.request(io::VFIO_DEVICE_FEATURE(), feature.request_mut(), uf::HEADER_SIZE) }?;
+        // SAFETY: the kernel gives the new descriptor to the caller, and has told nobody else its number (V2-5).
+        unsafe { feature.returns_fd() };
+        Ok(())
     }
 
     fn report_adds_bits(&self) -> bool {
@@ -62,7 +72,8 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     }
 
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
-        self.request(io::VFIO_DEVICE_GET_REGION_INFO(), info)?;
+        // SAFETY: the struct holds no pointer.
+        unsafe { self.request(io::VFIO_DEVICE_GET_REGION_INFO(), info, ur::INFO_SIZE) }?;
         let number = |at| field(info, at).map(u64::from_ne_bytes);
         let index = field(info, ur::INFO_INDEX).map(u32::from_ne_bytes);
         if let (Some(index), Some(size), Some(offset)) =
@@ -86,7 +97,7 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
         moved(unsafe { libc::pwrite64(self.raw(), buf.as_ptr().cast(), buf.len().min(MAX_RW), at) })
     }
 
-    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
         let at = self.position(index, offset, len)?;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at a place that the kernel chooses touches no memory of the program.
@@ -94,12 +105,13 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
         if memory == libc::MAP_FAILED {
             return Err(Errno::last());
         }
-        NonNull::new(memory.cast()).ok_or(Errno::new(libc::ENOMEM))
-    }
-
-    fn region_unmap(&self, _index: u32, memory: NonNull<u8>, len: usize) {
-        // SAFETY: `memory` and `len` are a mapping of region_map, and the caller has no pointer into it any more.
-        unsafe { libc::munmap(memory.as_ptr().cast(), len) };
+        let memory = NonNull::new(memory.cast()).ok_or(Errno::new(libc::ENOMEM))?;
+        let unmap = |memory: NonNull<u8>, len| {
+            // SAFETY: the mapping that was made above, of which nobody has a pointer any more.
+            unsafe { libc::munmap(memory.as_ptr().cast(), len) };
+        };
+        // SAFETY: the mapping was just made and is of that length; it stays until it is unmapped, and is nobody else's.
+        Ok(unsafe { Mapped::new(memory, len, unmap) })
     }
 
     fn reset(&self) -> Result<(), Errno> {
@@ -107,12 +119,8 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
         check(unsafe { ioctl(&self.raw(), io::VFIO_DEVICE_RESET()) })
     }
 
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         KernelData::open(data_fd)
-    }
-
-    fn discard_data(&self, data_fd: i32) {
-        close_unexpected(data_fd);
     }
 }
 
@@ -139,13 +147,10 @@ pub(super) struct KernelData {
 }
 
 impl KernelData {
-    /// Takes the number, which belongs to the library from here on.
-    pub(super) fn open(data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
-        let Some(raw) = data_fd.filter(|&fd| fd > LAST_STANDARD || is_anonymous(fd)) else {
+    pub(super) fn open(data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
+        let Some(Returned::Owned(fd)) = data_fd else {
             return Err(Error::protocol("the state change opened a session but returned no data fd"));
         };
-        // SAFETY: the uAPI gives the new descriptor to the caller, and nobody else was told its number (V2-5).
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         // SAFETY: `fd` is open. The kernel sets CLOEXEC itself; a VMM's function may have forgotten to. A failure (EBADF)
         // shows at the first read.
         unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -172,7 +177,7 @@ impl DataFd for KernelData {
     }
 
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
-        let argument = info.bytes_mut().as_mut_ptr();
+        let argument = info.request_mut().as_mut_ptr();
         // SAFETY: `info` is a whole vfio_precopy_info whose argsz is its size.
         check(unsafe { ioctl_with_mut_ptr(&self.fd, io::VFIO_MIG_GET_PRECOPY_INFO(), argument) })
     }
@@ -182,19 +187,11 @@ impl DataFd for KernelData {
     }
 }
 
-/// Closes a descriptor that a device returned although no session began, if it can be one: a function of the VMM that left the
-/// field as it found it, or at 0, has returned none, and whose number that is nobody knows.
-pub(super) fn close_unexpected(data_fd: i32) {
-    if data_fd > LAST_STANDARD && is_anonymous(data_fd) {
-        drop(KernelData::open(Some(data_fd)));
-    }
-}
-
 /// Standard error. Data fds have these numbers only in a process that has closed its own.
-const LAST_STANDARD: i32 = libc::STDERR_FILENO;
+pub(super) const LAST_STANDARD: i32 = libc::STDERR_FILENO;
 
 /// Whether it is an open descriptor of no kind of file, as a driver's data fd is (anon_inode).
-fn is_anonymous(fd: i32) -> bool {
+pub(super) fn is_anonymous(fd: i32) -> bool {
     fd >= 0 && kind_of(fd) == Some(0)
 }
 
@@ -326,7 +323,7 @@ pub(super) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+    use std::os::fd::{AsFd, FromRawFd};
     use std::time::Instant;
 
     /// A mutant: poll says at once that such a descriptor is in error, and never that it is ready.

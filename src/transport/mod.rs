@@ -1,16 +1,22 @@
 //! How requests reach a device. A dialect knows only the [`Transport`] trait; it is shaped like the interfaces that VMMs
 //! have already (QEMU's VFIODeviceIOOps).
 //!
-//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, feature.rs, signals.rs, type1.rs
+//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, type1.rs
 //! and iommufd.rs.
+//!
+//! Safe code can implement all traits of this room and call all that implements them, whatever it answers or asks: memory of a device
+//! comes as [`Mapped`], a data fd as [`Returned`], and a request goes to a kernel as the library made it ([`Feature`]), or after
+//! a check that its size lies within its buffer. Only what cannot be checked is `unsafe`, with its contract.
 
 pub(crate) mod caps;
 pub(crate) mod dma_log;
 mod feature;
 pub mod iommufd;
 pub mod kernel;
+mod mapped;
 pub mod ops;
 mod region;
+mod returned;
 pub(crate) mod signals;
 pub(crate) mod threads;
 pub mod tracker_ops;
@@ -19,13 +25,15 @@ pub mod type1;
 use crate::error::{Errno, Error};
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use feature::{Feature, PrecopyInfo};
+pub use mapped::Mapped;
 pub use region::{Area, RegionInfo};
 pub(crate) use region::{DeviceInfo, device_info, region_info};
+pub(crate) use returned::DataNumber;
+pub use returned::Returned;
 
 /// What a transport speaks to. Two with the same identity speak to the same thing, as far as this process can know: a copy of a
 /// descriptor is not recognised.
@@ -50,7 +58,8 @@ impl Identity {
 /// Functions have default bodies that say
 /// "absent" (ENOTTY), so a transport implements what its device has.
 pub trait Transport: Send + Sync {
-    /// `VFIO_DEVICE_GET_INFO`: fills `struct vfio_device_info`; `info` starts with argsz.
+    /// `VFIO_DEVICE_GET_INFO`: fills `struct vfio_device_info`; `info` starts with argsz, which is no more than its length (else
+    /// EINVAL).
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let _ = info;
         Err(Errno::new(libc::ENOTTY))
@@ -78,14 +87,15 @@ pub trait Transport: Send + Sync {
         false
     }
 
-    /// `VFIO_DEVICE_FEATURE`: the kernel's buffer, in and out.
+    /// `VFIO_DEVICE_FEATURE`: the kernel's buffer, in and out. The data fd of a state change is a number, which
+    /// [`open_data`](Self::open_data) gets, unless [`Feature::returns_fd`] says that it is a descriptor.
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
         let _ = feature;
         Err(Errno::new(libc::ENOTTY))
     }
 
     /// `VFIO_DEVICE_GET_REGION_INFO`: fills `struct vfio_region_info` and its capabilities; `info` starts with argsz,
-    /// flags, index. A device that needs more room says so in argsz.
+    /// flags, index, as for `device_info`. A device that needs more room says so in argsz.
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let _ = info;
         Err(Errno::new(libc::ENOTTY))
@@ -104,16 +114,11 @@ pub trait Transport: Send + Sync {
     }
 
     /// Maps `len` bytes of a region, readable and writable, shared with the device. Optional: where it is missing or fails,
-    /// `region_read` and `region_write` are used. The memory stays valid until `region_unmap`, though access to it may
-    /// raise SIGBUS when the device goes away (P26).
-    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+    /// `region_read` and `region_write` are used. The memory stays valid until the result is dropped, which the library does
+    /// before it drops the transport.
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
         let _ = (index, offset, len);
         Err(Errno::new(libc::ENOTTY))
-    }
-
-    /// Undoes a `region_map` of the same length.
-    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
-        let _ = (index, memory, len);
     }
 
     /// `VFIO_DEVICE_RESET`, once; retries are the caller's.
@@ -121,19 +126,9 @@ pub trait Transport: Send + Sync {
         Err(Errno::new(libc::ENOTTY))
     }
 
-    /// Takes the data fd that a state change returned. `None`: the change opened a session but brought no descriptor.
-    /// The number belongs to the transport from here on; a transport with data functions of its own ignores it.
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error>;
-
-    /// Whether the data fd in the feature is a real descriptor; with data functions the number has no meaning.
-    fn data_fd_is_real(&self) -> bool {
-        true
-    }
-
-    /// A descriptor came although no session began: it is the library's, so it is closed.
-    fn discard_data(&self, data_fd: i32) {
-        let _ = data_fd;
-    }
+    /// Takes the data fd that a state change returned. `None`: the change opened a session but brought none. A transport with data
+    /// functions of its own ignores it.
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error>;
 }
 
 /// The data fd of one session. Dropping it closes it.

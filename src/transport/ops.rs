@@ -1,9 +1,11 @@
 //! A device behind functions of the VMM: QEMU's io_ops, a vfio-user client, a software device.
 
+use super::feature::check_argsz;
 use super::kernel::KernelData;
-use super::{DataFd, Feature, PrecopyInfo, Transport};
+use super::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
 use crate::error::{Errno, Error};
 use crate::gate::{Gate, Level, Pass};
+use crate::uapi::{device as ud, region as ur};
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -93,8 +95,9 @@ impl OpsTransport {
     /// Checks and takes a copy of the table.
     ///
     /// # Safety
-    /// Until the transport is dropped each function may be called with `opaque`, from the threads that use the device,
-    /// one call at a time, and must stay within the buffers that it is given.
+    /// Until the transport, and what it has made, are dropped each function may be called with `opaque`, from the threads that use
+    /// the device, one call at a time and in any order, and must stay within the buffers that it is given. Memory of `region_map`
+    /// is as [`Mapped::new`] wants it. Without data functions the `data_fd` of a state change is as [`Feature::returns_fd`] wants it.
     pub unsafe fn new(ops: Ops, opaque: *mut c_void) -> Result<Self, Error> {
         let any_request = ops.device_feature.is_some() || ops.region_info.is_some();
         if !any_request {
@@ -147,6 +150,7 @@ fn argsz(bytes: &[u8]) -> u32 {
 impl Transport for OpsTransport {
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.device_info.ok_or_else(absent)?;
+        check_argsz(info, ud::INFO_SIZE)?;
         let _turn = self.table.turn()?;
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
@@ -170,14 +174,22 @@ impl Transport for OpsTransport {
 
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
         let function = self.table.ops.device_feature.ok_or_else(absent)?;
-        let bytes = feature.bytes_mut();
-        let _turn = self.table.turn()?;
-        // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `new`'s contract.
-        status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
+        let bytes = feature.request_mut();
+        let turn = self.table.turn()?;
+        // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; memory that it names is valid for the request, as the
+        // library made it; the rest is `new`'s contract.
+        status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })?;
+        drop(turn);
+        if !self.data_functions {
+            // SAFETY: `new`'s contract.
+            unsafe { feature.returns_fd() };
+        }
+        Ok(())
     }
 
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         let function = self.table.ops.region_info.ok_or_else(absent)?;
+        check_argsz(info, ur::INFO_SIZE)?;
         let _turn = self.table.turn()?;
         // SAFETY: `info` is writable for `argsz` bytes; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, info.as_mut_ptr().cast(), argsz(info)) })
@@ -199,21 +211,23 @@ impl Transport for OpsTransport {
         count(result, buf.len())
     }
 
-    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
         let function = self.table.ops.region_map.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
         let mut memory = std::ptr::null_mut();
         // SAFETY: `memory` is room for one pointer; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, index, offset, len, &mut memory) })?;
-        NonNull::new(memory.cast()).ok_or(Errno::new(libc::EPROTO))
-    }
-
-    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
-        if let Some(function) = self.table.ops.region_unmap {
-            let _turn = self.table.turn();
-            // SAFETY: `memory` and `len` are a mapping of region_map; the rest is `new`'s contract.
-            unsafe { function(self.table.opaque, index, memory.as_ptr().cast(), len) };
-        }
+        let memory = NonNull::new(memory.cast()).ok_or(Errno::new(libc::EPROTO))?;
+        let table = Arc::clone(&self.table);
+        let unmap = move |memory: NonNull<u8>, len| {
+            if let Some(function) = table.ops.region_unmap {
+                let _turn = table.turn();
+                // SAFETY: `memory` and `len` are a mapping of region_map; the rest is `new`'s contract.
+                unsafe { function(table.opaque, index, memory.as_ptr().cast(), len) };
+            }
+        };
+        // SAFETY: `new`'s contract.
+        Ok(unsafe { Mapped::new(memory, len, unmap) })
     }
 
     fn reset(&self) -> Result<(), Errno> {
@@ -223,21 +237,11 @@ impl Transport for OpsTransport {
         status(unsafe { function(self.table.opaque) })
     }
 
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         if self.data_functions {
             return Ok(Box::new(OpsData { table: Arc::clone(&self.table) }));
         }
         KernelData::open(data_fd)
-    }
-
-    fn data_fd_is_real(&self) -> bool {
-        !self.data_functions
-    }
-
-    fn discard_data(&self, data_fd: i32) {
-        if !self.data_functions {
-            super::kernel::close_unexpected(data_fd);
-        }
     }
 }
 
@@ -263,7 +267,7 @@ impl DataFd for OpsData {
 
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
         let function = self.table.ops.data_precopy_info.ok_or_else(absent)?;
-        let bytes = info.bytes_mut();
+        let bytes = info.request_mut();
         let _turn = self.table.turn()?;
         // SAFETY: `bytes` is writable for `argsz` bytes and aligned to 8; the rest is `OpsTransport::new`'s contract.
         status(unsafe { function(self.table.opaque, bytes.as_mut_ptr().cast(), argsz(bytes)) })
@@ -281,5 +285,63 @@ impl Drop for OpsData {
             // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session is over either way.
             unsafe { function(self.table.opaque) };
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::uapi::feature::{GET, MIGRATION};
+
+    /// Counts the calls, and notes the size that the buffer itself says.
+    unsafe extern "C" fn note(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int {
+        // SAFETY: `opaque` is the counter of the test, which no other thread uses.
+        let calls = unsafe { &mut *opaque.cast::<usize>() };
+        *calls += 1;
+        // SAFETY: a buffer of the library begins with a u32.
+        assert_eq!(unsafe { info.cast::<u32>().read_unaligned() }, argsz);
+        0
+    }
+
+    /// A function that trusts the size in its struct stays within the buffer.
+    #[test]
+    fn a_size_beyond_the_buffer_reaches_no_function() {
+        let mut calls = 0_usize;
+        let ops = Ops {
+            argsz: size_of::<Ops>() as u32,
+            flags: 0,
+            device_info: Some(note),
+            device_feature: Some(note),
+            region_info: Some(note),
+            region_read: None,
+            region_write: None,
+            region_map: None,
+            region_unmap: None,
+            reset: None,
+            data_read: None,
+            data_write: None,
+            data_precopy_info: None,
+            data_close: None,
+        };
+        // SAFETY: `note` writes to the counter only, which outlives the transport.
+        let transport = unsafe { OpsTransport::new(ops, (&raw mut calls).cast()) }.unwrap();
+        let with = |argsz: u32, len: usize| {
+            let mut info = vec![0; len];
+            info[..4].copy_from_slice(&argsz.to_ne_bytes());
+            info
+        };
+        let einval = Err(Errno::new(libc::EINVAL));
+        for (argsz, len) in [(64, 32), (u32::MAX, 32), (0, 32), (8, 8)] {
+            assert_eq!(transport.device_info(&mut with(argsz, len)), einval);
+            assert_eq!(transport.region_info(&mut with(argsz, len)), einval);
+        }
+        transport.device_info(&mut with(24, 24)).unwrap();
+        transport.region_info(&mut with(32, 32)).unwrap();
+        let mut feature = Feature::new(MIGRATION | GET, 8);
+        feature.put_u32(0, 4096);
+        transport.device_feature(&mut feature).unwrap();
+        drop(transport);
+        assert_eq!(calls, 3);
     }
 }

@@ -1,7 +1,7 @@
 //! A type1 container: its dirty log and the unmap that goes with it (T1 to T9). The VMM opened it and maps memory itself.
 
-use super::dma_log::{address, check_bitmap};
-use super::feature::{Aligned, AlignedVec, field, put};
+use super::dma_log::check_bitmap;
+use super::feature::{Aligned, AlignedVec, address, check_argsz, field, put};
 use super::{Identity, caps, kernel};
 use crate::error::Errno;
 use crate::uapi::{ioctl as io, type1 as u};
@@ -12,7 +12,8 @@ use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 const MAX_ARGSZ: usize = 64 << 10;
 const MIN_PAGE: u64 = 4096;
 
-/// Requests to a container, in the kernel's own layouts; a container in software implements it too.
+/// Requests to a container, in the kernel's own layouts; a container in software implements it too. An argument starts with argsz,
+/// which is no more than the length of the slice (else EINVAL).
 pub trait Container: Send + Sync {
     /// By what two values are known as one thing; `None`: by the address of the value that is shared.
     fn identity(&self) -> Option<Identity> {
@@ -39,11 +40,15 @@ pub trait Container: Send + Sync {
 pub struct KernelContainer<F>(pub F);
 
 impl<F: AsFd + Send + Sync> KernelContainer<F> {
+    /// EINVAL, and the kernel is not asked, if the argument's own argsz is beyond its end or less than `least`.
+    ///
     /// # Safety
-    /// `argument` is the struct of `number`, as long as its argsz says, and pointers in it are valid for the request.
-    unsafe fn request(&self, number: libc::c_ulong, argument: &mut [u8]) -> Result<(), Errno> {
+    /// `number` takes a struct of at least `least` bytes, and pointers in `argument` are valid for the request.
+    unsafe fn request(&self, number: libc::c_ulong, argument: &mut [u8], least: usize) -> Result<(), Errno> {
+        check_argsz(argument, least)?;
         let fd = self.0.as_fd().as_raw_fd();
-        // SAFETY: the contract of this function.
+        // SAFETY: the kernel writes no further than argsz, which is within `argument`, but where pointers say; the rest is the
+        // contract of this function.
         kernel::check(unsafe { ioctl_with_mut_ptr(&fd, number, argument.as_mut_ptr()) })
     }
 }
@@ -54,18 +59,18 @@ impl<F: AsFd + Send + Sync> Container for KernelContainer<F> {
     }
 
     fn info(&self, info: &mut [u8]) -> Result<(), Errno> {
-        // SAFETY: argsz is the length, by the contract of `Container::info`; the struct holds no pointer.
-        unsafe { self.request(io::VFIO_IOMMU_GET_INFO(), info) }
+        // SAFETY: the struct holds no pointer.
+        unsafe { self.request(io::VFIO_IOMMU_GET_INFO(), info, u::INFO_SIZE) }
     }
 
     unsafe fn dirty_pages(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the contract of this function.
-        unsafe { self.request(io::VFIO_IOMMU_DIRTY_PAGES(), argument) }
+        unsafe { self.request(io::VFIO_IOMMU_DIRTY_PAGES(), argument, u::DIRTY_HEADER_SIZE) }
     }
 
     unsafe fn unmap_dma(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the contract of this function.
-        unsafe { self.request(io::VFIO_IOMMU_UNMAP_DMA(), argument) }
+        unsafe { self.request(io::VFIO_IOMMU_UNMAP_DMA(), argument, u::UNMAP_SIZE) }
     }
 }
 

@@ -2,32 +2,28 @@
 //! the device goes away (P26). So no reference into it is ever made; bytes are copied by pointer, or handed to the kernel.
 
 use crate::error::Errno;
-use crate::transport::{Area, Transport, read_into, write_from};
+use crate::transport::{Area, Mapped, Transport, read_into, write_from};
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 /// One mapped area.
 pub(super) struct Mapping {
-    index: u32,
-    memory: NonNull<u8>,
+    memory: Mapped,
     /// Where it lies in the region.
     offset: u64,
+    /// No more than is mapped.
     len: usize,
 }
 
-// SAFETY: the memory is reached only through methods of the one owner; which thread that is on does not matter to a mapping.
-unsafe impl Send for Mapping {}
-
 impl Mapping {
-    /// Maps an area; whoever owns the result calls [`unmap`](Self::unmap) in the end.
+    /// Maps an area until the result is dropped.
     pub fn new(transport: &dyn Transport, index: u32, area: Area) -> Result<Self, Errno> {
         let len = usize::try_from(area.size).map_err(|_| Errno::new(libc::EOVERFLOW))?;
         let memory = transport.region_map(index, area.offset, len)?;
-        Ok(Mapping { index, memory, offset: area.offset, len })
-    }
-
-    pub fn unmap(self, transport: &dyn Transport) {
-        transport.region_unmap(self.index, self.memory, self.len);
+        if memory.len() < len {
+            return Err(Errno::new(libc::EPROTO));
+        }
+        Ok(Mapping { memory, offset: area.offset, len })
     }
 
     pub fn offset(&self) -> u64 {
@@ -43,7 +39,7 @@ impl Mapping {
         let skip = usize::try_from(at.checked_sub(self.offset)?).ok()?;
         let left = self.len.checked_sub(skip).filter(|&left| left > 0)?;
         // SAFETY: `skip` is less than the length of the mapping, so the result points into it.
-        Some((unsafe { self.memory.add(skip) }, left))
+        Some((unsafe { self.memory.as_ptr().add(skip) }, left))
     }
 
     /// Copies from the device; as many bytes as fit.

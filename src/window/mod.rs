@@ -39,6 +39,9 @@ pub const NO_SEGMENT: u64 = u64::MAX;
 /// A run of a stream's bytes lent to the caller. Plain numbers: the memory is the device handle's, and is not written by the
 /// library before the chunk is consumed. If its session ends before that, the memory stays as it is until something is lent again
 /// or the handle is freed; device memory stays mapped.
+///
+/// Only `unsafe` code can look at it. Safe code has [`Device::read`](crate::Device::read), which into 64 KiB or more makes no copy that
+/// this would save, but where the memory is the device's own, and [`Device::send`](crate::Device::send).
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk {
     /// First byte; NULL where `len` is 0.
@@ -58,6 +61,9 @@ impl Chunk {
 }
 
 /// Room for bytes of a stream, lent to the caller; the memory is the device handle's, or the device's own.
+///
+/// Only `unsafe` code can fill it. Safe code has [`Device::write`](crate::Device::write) and
+/// [`Device::receive`](crate::Device::receive).
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     /// First byte.
@@ -117,8 +123,7 @@ pub(crate) trait Window: Send {
     /// Memory that was lent in a session that has ended is not looked at any more.
     fn release(&mut self);
     /// The window is not used again: mappings are given back, and lent memory is gone.
-    fn close(&mut self, transport: &dyn Transport) {
-        let _ = transport;
+    fn close(&mut self) {
         self.end(false);
         self.release();
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
-use crate::transport::{DataFd, Transport, read_from, write_to};
+use crate::transport::{DataFd, read_from, write_to};
 use areas::{Areas, Place};
 use loading::{Loading, Target};
 use saving::Saving;
@@ -116,10 +116,10 @@ impl Window for RegionWindow {
         self.staging.release();
     }
 
-    fn close(&mut self, transport: &dyn Transport) {
+    fn close(&mut self) {
         self.end(false);
         self.release();
-        self.areas.unmap(transport);
+        self.areas.unmap();
     }
 
     fn is_mapped(&self) -> bool {

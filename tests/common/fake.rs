@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Errno, Error};
-use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
+use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Returned, Transport};
 
 /// What goes wrong at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -422,7 +422,7 @@ impl Transport for FakeTransport {
     fn reset(&self) -> Result<(), Errno> {
         errno(self.0.reset())
     }
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         if data_fd.is_none() {
             return Err(Error::new(vfiomig::error::Kind::Protocol, libc::EPROTO, "no data fd"));
         }

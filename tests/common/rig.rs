@@ -13,7 +13,7 @@ use vfiomig::error::{Errno, Result};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{Migration, Phase};
 use vfiomig::transport::tracker_ops::LogFunctions;
-use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
+use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Returned, Transport};
 use vfiomig::window::{EMPTY, END, SEGMENT_END};
 
 /// One of every kind of device.
@@ -362,14 +362,8 @@ macro_rules! wrapped {
                 $before
                 $self.inner.reset()
             }
-            fn open_data(&$self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>> {
+            fn open_data(&$self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>> {
                 $self.inner.open_data(data_fd).map($wrap)
-            }
-            fn data_fd_is_real(&$self) -> bool {
-                $self.inner.data_fd_is_real()
-            }
-            fn discard_data(&$self, data_fd: i32) {
-                $self.inner.discard_data(data_fd);
             }
         }
     };

@@ -2,12 +2,13 @@
 
 use super::server::Server;
 use super::*;
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 use vfiomig::dirty;
 use vfiomig::error::Errno;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::Migration;
-use vfiomig::transport::{DataFd, Transport};
+use vfiomig::transport::{DataFd, Mapped, Returned, Transport};
 
 /// A call moves at most one buffer, also where a window is mapped, so that a state change never waits long for it.
 #[test]
@@ -249,18 +250,19 @@ impl Transport for Gone {
     fn region_write(&self, index: u32, at: u64, buf: &[u8]) -> Result<usize, Errno> {
         self.0.region_write(index, at, buf)
     }
-    fn region_map(&self, _: u32, _: u64, len: usize) -> Result<std::ptr::NonNull<u8>, Errno> {
+    fn region_map(&self, _: u32, _: u64, len: usize) -> Result<Mapped, Errno> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping at a place that the kernel chooses.
         let memory = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
         assert_ne!(memory, libc::MAP_FAILED);
-        Ok(std::ptr::NonNull::new(memory.cast()).unwrap())
+        let unmap = |memory: NonNull<u8>, len| {
+            // SAFETY: the mapping made above.
+            unsafe { libc::munmap(memory.as_ptr().cast(), len) };
+        };
+        // SAFETY: the test reaches it through the kernel only, which finds that it cannot be read.
+        Ok(unsafe { Mapped::new(NonNull::new(memory.cast()).unwrap(), len, unmap) })
     }
-    fn region_unmap(&self, _: u32, memory: std::ptr::NonNull<u8>, len: usize) {
-        // SAFETY: a mapping of `region_map`.
-        unsafe { libc::munmap(memory.as_ptr().cast(), len) };
-    }
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         self.0.open_data(data_fd)
     }
     fn reset(&self) -> Result<(), Errno> {

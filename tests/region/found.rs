@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use vfiomig::dialect::{Caps, Reason};
 use vfiomig::error::Errno;
 use vfiomig::log::{Level, set_sink};
-use vfiomig::transport::{DataFd, Feature, Transport};
+use vfiomig::transport::{DataFd, Feature, Mapped, Returned, Transport};
 
 fn probe(transport: Box<dyn Transport>, name: &str, dialect: Option<Kind>) -> Device {
     Device::new(transport, Options { name: name.into(), dialect, ..Options::default() }).unwrap()
@@ -106,7 +106,7 @@ impl Transport for NoInfo {
     fn region_write(&self, index: u32, at: u64, buf: &[u8]) -> Result<usize, Errno> {
         self.0.region_write(index, at, buf)
     }
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         self.0.open_data(data_fd)
     }
 }
@@ -144,13 +144,10 @@ impl Transport for Without {
     fn region_write(&self, index: u32, at: u64, buf: &[u8]) -> Result<usize, Errno> {
         self.inner.region_write(index, at, buf)
     }
-    fn region_map(&self, index: u32, at: u64, len: usize) -> Result<std::ptr::NonNull<u8>, Errno> {
+    fn region_map(&self, index: u32, at: u64, len: usize) -> Result<Mapped, Errno> {
         self.inner.region_map(index, at, len)
     }
-    fn region_unmap(&self, index: u32, memory: std::ptr::NonNull<u8>, len: usize) {
-        self.inner.region_unmap(index, memory, len);
-    }
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         self.inner.open_data(data_fd)
     }
 }

@@ -2,13 +2,12 @@
 //! the device is closed. The address sanitizer sees this file (tests/asan.sh); mappings that are given back are unmapped.
 
 use super::*;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vfiomig::device::cap;
 use vfiomig::dialect::Caps;
 use vfiomig::error::Errno;
-use vfiomig::transport::{DataFd, Feature, Transport};
+use vfiomig::transport::{DataFd, Feature, Mapped, Returned, Transport};
 
 /// A device that describes its regions as so many bytes larger.
 struct Changing(Box<dyn Transport>, Arc<AtomicU64>);
@@ -32,20 +31,14 @@ impl Transport for Changing {
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         self.0.region_write(index, offset, buf)
     }
-    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
         self.0.region_map(index, offset, len)
-    }
-    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
-        self.0.region_unmap(index, memory, len);
     }
     fn reset(&self) -> Result<(), Errno> {
         self.0.reset()
     }
-    fn open_data(&self, data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         self.0.open_data(data_fd)
-    }
-    fn data_fd_is_real(&self) -> bool {
-        self.0.data_fd_is_real()
     }
 }
 

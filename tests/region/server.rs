@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use vfiomig::error::{Errno, Error};
-use vfiomig::transport::{DataFd, Transport};
+use vfiomig::transport::{DataFd, Returned, Transport};
 
 pub const DATA: u64 = 4096;
 const BITMAP: u64 = 0x8000;
@@ -216,7 +216,7 @@ impl Transport for Server {
         Ok(())
     }
 
-    fn open_data(&self, _: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, _: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         Err(Error::new(vfiomig::error::Kind::Protocol, libc::EPROTO, "there is no data fd"))
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vfiomig::error::{Errno, Error};
-use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Transport};
+use vfiomig::transport::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
 
 pub struct HostileTransport(pub Arc<Shared>);
 
@@ -24,7 +24,7 @@ impl Transport for HostileTransport {
         self.0.adds
     }
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
-        errno(self.0.feature(feature.bytes_mut()))
+        errno(self.0.feature(feature.request_mut()))
     }
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         errno(self.0.region_info(info))
@@ -35,21 +35,18 @@ impl Transport for HostileTransport {
     fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         errno(self.0.region_write(index, offset, buf))
     }
-    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
-        errno(self.0.region_map(index, offset, len)).map(|ptr| NonNull::new(ptr).unwrap())
-    }
-    fn region_unmap(&self, index: u32, memory: NonNull<u8>, len: usize) {
-        self.0.region_unmap(index, memory.as_ptr(), len);
+    fn region_map(&self, index: u32, offset: u64, len: usize) -> Result<Mapped, Errno> {
+        let memory = NonNull::new(errno(self.0.region_map(index, offset, len))?).unwrap();
+        let device = Arc::clone(&self.0);
+        // SAFETY: the device has mapped so much, and keeps it until it is unmapped.
+        Ok(unsafe { Mapped::new(memory, len, move |memory, len| device.region_unmap(index, memory.as_ptr(), len)) })
     }
     fn reset(&self) -> Result<(), Errno> {
         errno(self.0.reset())
     }
-    fn open_data(&self, _data_fd: Option<i32>) -> Result<Box<dyn DataFd>, Error> {
+    fn open_data(&self, _data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         self.0.st.lock().data_objects += 1;
         Ok(Box::new(HostileData(Arc::clone(&self.0))))
-    }
-    fn data_fd_is_real(&self) -> bool {
-        false
     }
 }
 
@@ -63,7 +60,7 @@ impl DataFd for HostileData {
         errno(self.0.data_write(buf))
     }
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
-        errno(self.0.precopy_info(info.bytes_mut()))
+        errno(self.0.precopy_info(info.request_mut()))
     }
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None

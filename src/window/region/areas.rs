@@ -57,10 +57,9 @@ impl Areas {
         self.0 = Some(mappings);
     }
 
-    pub fn unmap(&mut self, transport: &dyn Transport) {
-        for mapping in self.0.take().unwrap_or_default() {
-            mapping.unmap(transport);
-        }
+    /// Gives all mappings back.
+    pub fn unmap(&mut self) {
+        self.0 = None;
     }
 
     pub fn is_mapped(&self) -> bool {

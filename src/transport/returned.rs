@@ -1,0 +1,71 @@
+//! The data fd that a state change returned, on its way from the one who answered to the session that takes it.
+
+use super::kernel::{LAST_STANDARD, is_anonymous};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// What a state change returned as data fd, for the session that it began.
+///
+/// A descriptor comes as one that is owned. A number is no descriptor, and safe code cannot make one of it:
+///
+/// ```compile_fail,E0308
+/// # use vfiomig::transport::{Transport, kernel::Kernel};
+/// let device = Kernel::new(std::fs::File::open("/dev/vfio/devices/vfio0").unwrap());
+/// drop(device.open_data(Some(0))); // would close standard input
+/// ```
+#[derive(Debug)]
+pub enum Returned {
+    /// A descriptor.
+    Owned(OwnedFd),
+    /// The number that a transport put there which serves the data itself.
+    Number(i32),
+}
+
+/// The number in an answer. Whether it is a descriptor that may be owned is known; whether it is to be, the state change decides.
+#[derive(Debug)]
+pub(crate) struct DataNumber {
+    number: RawFd,
+    is_fd: bool,
+}
+
+impl DataNumber {
+    /// A number and no more.
+    pub(super) fn of_software(number: i32) -> Self {
+        DataNumber { number, is_fd: false }
+    }
+
+    /// # Safety
+    /// The contract of [`Feature::returns_fd`](super::Feature::returns_fd) holds for the number.
+    pub(super) unsafe fn of_descriptor(number: RawFd) -> Self {
+        DataNumber { number, is_fd: true }
+    }
+
+    pub fn number(&self) -> i32 {
+        self.number
+    }
+
+    /// A session began with it. `None`: it can be no data fd.
+    pub fn take(self) -> Option<Returned> {
+        match self {
+            DataNumber { number, is_fd: false } => Some(Returned::Number(number)),
+            DataNumber { number, .. } if number > LAST_STANDARD || is_anonymous(number) => {
+                Some(Returned::Owned(own(number)))
+            }
+            _ => None,
+        }
+    }
+
+    /// No session began: closes it, if it can be a data fd. A function of the VMM that left the field as it found it, or at 0, has
+    /// returned none, and whose number that is nobody knows. Answers whether it is a descriptor.
+    pub fn discard(self) -> bool {
+        if self.is_fd && self.number > LAST_STANDARD && is_anonymous(self.number) {
+            drop(own(self.number));
+        }
+        self.is_fd
+    }
+}
+
+/// Called once for a number whose `is_fd` is set, which is not that of a session that lives on.
+fn own(number: RawFd) -> OwnedFd {
+    // SAFETY: by the contract of `of_descriptor` nobody owns it, and nobody else was told its number (V2-5).
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
