@@ -125,7 +125,9 @@ impl LogFunctions for OpsLog {
 
     fn report(&self, iova: u64, size: u64, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
         let function = self.ops.report.ok_or_else(absent)?;
-        check_bitmap(bitmap, size.checked_div(page_size).ok_or(Errno::new(libc::EINVAL))?)?;
+        // A part of a page has a bit, too.
+        let pages = if page_size > 0 { size.div_ceil(page_size) } else { u64::MAX };
+        check_bitmap(bitmap, pages)?;
         let _blocked = Blocked::new();
         // SAFETY: `bitmap` is writable for a bit a page of the range, as was checked; the rest is `new`'s contract.
         status(unsafe { function(self.opaque, iova, size, page_size, bitmap.as_mut_ptr()) })
@@ -136,5 +138,50 @@ impl LogFunctions for OpsLog {
         let _blocked = Blocked::new();
         // SAFETY: `new`'s contract.
         status(unsafe { function(self.opaque) })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" fn start(_: *mut c_void, _: *const LogRange, _: usize, _: *mut u64) -> c_int {
+        0
+    }
+
+    unsafe extern "C" fn report(opaque: *mut c_void, _: u64, size: u64, page_size: u64, bitmap: *mut u64) -> c_int {
+        // SAFETY: `opaque` is the counter of the test, which no other thread uses.
+        unsafe { *opaque.cast::<usize>() += 1 };
+        let last = (size.div_ceil(page_size) - 1) as usize;
+        // SAFETY: the bitmap has a bit for each page of the range.
+        unsafe { *bitmap.add(last / 64) |= 1 << (last % 64) };
+        0
+    }
+
+    /// A function writes a bit for a part of a page, too, and is not called if there is no place for it.
+    #[test]
+    fn a_bitmap_has_a_bit_for_each_page() {
+        #[repr(C, align(4096))]
+        struct Page([u64; 512]);
+        const BITS: u64 = 512 * 64;
+        let (mut page, mut calls) = (Page([0; 512]), 0_usize);
+        let ops = LogOps {
+            argsz: size_of::<LogOps>() as u32,
+            flags: 0,
+            start: Some(start),
+            report: Some(report),
+            stop: None,
+        };
+        // SAFETY: `report` writes to the counter, which outlives the log, and to the bitmap that it is given.
+        let log = unsafe { OpsLog::new(ops, (&raw mut calls).cast(), false) }.unwrap();
+        let einval = Err(Errno::new(libc::EINVAL));
+        for (size, page_size) in [(BITS * 4096 + 1, 4096), (BITS + 1, 1), (4096, 0)] {
+            assert_eq!(log.report(0, size, page_size, &mut page.0), einval, "{size} {page_size}");
+        }
+        log.report(0, BITS * 4096, 4096, &mut page.0).unwrap();
+        log.report(0, 4097, 4096, &mut page.0).unwrap();
+        drop(log);
+        assert_eq!((page.0[511], page.0[0], calls), (1 << 63, 1 << 1, 2));
     }
 }
