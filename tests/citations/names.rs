@@ -1,4 +1,4 @@
-//! Files and sections of which a text speaks: links of Markdown, names such as `docs/dirty.md`, and `docs/dirty.md, "Memory"`.
+//! Files and sections of which a text speaks: links of Markdown with their anchors, names such as `docs/dirty.md`, and `docs/dirty.md, "Memory"`.
 
 use crate::tree::File;
 
@@ -26,9 +26,18 @@ pub fn missing(file: &File, paths: &[String], texts: &[File]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (line, text) in file.lines() {
         let mut tell = |what: String| wrong.push(format!("{}:{line}: {what}", file.path));
-        for target in links(file, text) {
-            if !there(&target, &file.path, paths) {
+        for (target, anchor) in links(file, text) {
+            let page = if target.is_empty() {
+                Some(file)
+            } else {
+                texts.iter().find(|page| page.path == near(&target, &file.path))
+            };
+            if !target.is_empty() && !there(&target, &file.path, paths) {
                 tell(format!("the link leads to {target}, which is not there"));
+            } else if let (Some(page), Some(anchor)) = (page, anchor)
+                && !headings(page).any(|heading| slug(heading) == anchor)
+            {
+                tell(format!("{} has no #{anchor}", page.path));
             }
         }
         for (name, rest) in named(&words_of_people(file, text)) {
@@ -73,12 +82,19 @@ fn is_like(name: &str, pattern: &str) -> bool {
     }
 }
 
+fn headings(page: &File) -> impl Iterator<Item = &str> {
+    page.text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim())
+}
+
 /// The heading may go on behind the words by which it is cited.
 fn has_section(page: &File, section: &str) -> bool {
-    let headings = page.text.lines().filter(|line| line.starts_with('#'));
-    headings
-        .map(|line| line.trim_start_matches('#').trim())
-        .any(|h| h.to_lowercase().starts_with(&section.to_lowercase()))
+    headings(page).any(|heading| heading.to_lowercase().starts_with(&section.to_lowercase()))
+}
+
+/// The anchor of a heading, as it is made from Markdown.
+fn slug(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
 }
 
 /// In Markdown everything; elsewhere what stands in comments. What a patch says is about the tree that it is for.
@@ -93,13 +109,17 @@ fn words_of_people(file: &File, text: &str) -> String {
     comment.unwrap_or("").to_string()
 }
 
-fn links(file: &File, text: &str) -> Vec<String> {
+/// Where a link leads, and to which anchor there.
+fn links(file: &File, text: &str) -> Vec<(String, Option<String>)> {
     if file.ending() != "md" {
         return Vec::new();
     }
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
-    let targets = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
-    targets.map(|target| target.split('#').next().unwrap().to_string()).collect()
+    let parts = |target: &str| match target.split_once('#') {
+        Some((page, anchor)) => (page.to_string(), Some(anchor.to_string())),
+        None => (target.to_string(), None),
+    };
+    targets.filter(|target| !target.contains("://")).map(parts).collect()
 }
 
 /// Words with one of the endings, and what stands behind each.
@@ -124,6 +144,16 @@ fn named(text: &str) -> Vec<(String, String)> {
 
 /// From the top, from the folder of who speaks, or the end of a path: `device/save.rs` is `src/device/save.rs`.
 fn there(name: &str, from: &str, paths: &[String]) -> bool {
+    let near = near(name, from);
+    let name = name.trim_start_matches("./").trim_end_matches('/');
+    let is =
+        |path: &str, name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let ends = |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
+    paths.iter().any(|path| is(path, &near) || is(path, name) || ends(path))
+}
+
+/// `name`, seen from the folder of `from`.
+fn near(name: &str, from: &str) -> String {
     let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in name.split('/') {
@@ -135,12 +165,7 @@ fn there(name: &str, from: &str, paths: &[String]) -> bool {
             part => parts.push(part),
         }
     }
-    let near = parts.join("/");
-    let name = name.trim_start_matches("./").trim_end_matches('/');
-    let is =
-        |path: &str, name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let ends = |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
-    paths.iter().any(|path| is(path, &near) || is(path, name) || ends(path))
+    parts.join("/")
 }
 
 #[cfg(test)]
@@ -158,7 +183,7 @@ mod tests {
         for (path, text) in [
             (
                 "docs/x.md",
-                "[a](dirty.md#memory), [b](../README.md), [c](https://a.b/c.md), [d](#e), `examples/save.c`.",
+                "# E f: (g)\n[a](dirty.md#memory), [b](../README.md), [c](https://a.b/c.md), [d](#e-f-g), `examples/save.c`.",
             ),
             ("docs/x.md", "See docs/dirty.md, \"Memory\"; [save](../src/device)."),
             ("src/x.rs", "let a = gone.rs; // as in device/save.rs and save.rs"),
@@ -175,6 +200,8 @@ mod tests {
             told("docs/x.md", "a\n[b](gone.md)")[0],
             "docs/x.md:2: the link leads to gone.md, which is not there"
         );
+        assert_eq!(told("docs/x.md", "[b](dirty.md#time)"), ["docs/x.md:1: docs/dirty.md has no #time"]);
+        assert_eq!(told("docs/x.md", "[b](#time)"), ["docs/x.md:1: docs/x.md has no #time"]);
         assert_eq!(told("src/x.rs", "//! Follows DESIGN.md section 2."), ["src/x.rs:1: DESIGN.md is not in the tree"]);
         assert_eq!(told("src/x.rs", "/// `device/load.rs`"), ["src/x.rs:1: device/load.rs is not in the tree"]);
         assert_eq!(told("a/x.sh", "run.sh # see old.sh"), ["a/x.sh:1: old.sh is not in the tree"]);
