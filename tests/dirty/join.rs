@@ -1,7 +1,9 @@
 //! Devices and page tables that come and go, logs that get another chance, and logs that two trackers want.
 
 use crate::rig::{Log, P, Rig, range};
-use simdev::{Access, Config, DmaLog, Effect, Fault, Iommufd, IommufdConfig, Kernel, Ram, Space, Type1, Type1Config};
+use simdev::{
+    Access, Config, DmaLog, DraftForm, Effect, Fault, Iommufd, IommufdConfig, Kernel, Ram, Space, Type1, Type1Config,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,25 +140,38 @@ fn two_trackers_of_one_log_are_refused() {
     let fd = Iommufd::new(IommufdConfig::default());
     let ids = [fd.hwpt(fd.ioas(&space), P, true), fd.hwpt(fd.ioas(&space), P, true)];
     let container = Type1::new(&space, Type1Config::default());
-    let sim = simdev::Device::new(with_log());
-    let device = Arc::new(Device::new(sim.transport(), Default::default()).unwrap());
+    let sims = [with_log(), Config::draft(DraftForm::Sticky)].map(simdev::Device::new);
+    let open = |sim: &simdev::Device, name: &str, dialect| {
+        let options = vfiomig::device::Options { name: name.into(), dialect, ..Default::default() };
+        Arc::new(Device::new(sim.transport(), options).unwrap())
+    };
+    let device = open(&sims[0], "nic", None);
+    let draft = open(&sims[1], "draft", Some(vfiomig::dialect::Kind::Draft));
     let options = |name: &str, which: usize| {
         let mut options = Options { name: name.into(), ..Options::default() };
         match which {
             0 => options.hwpts = Some((Arc::new(fd.clone()), vec![ids[0]])),
             1 => options.container = Some(Arc::new(container.clone())),
-            _ => options.devices = vec![Arc::clone(&device)],
+            2 => options.devices = vec![Arc::clone(&device)],
+            _ => options.devices = vec![Arc::clone(&draft)],
         }
         options
     };
-    for (which, what) in [(0, "hwpt"), (1, "container"), (2, "DMA log")] {
+    let hwpt = format!("dirty tracking of hwpt {}", ids[0]);
+    for (which, what) in
+        [(0, &*hwpt), (1, "log of the type1 container"), (2, "DMA log of nic"), (3, "dirty-page registers of draft")]
+    {
         let first = Tracker::new(options("migration", which)).unwrap();
         let error = Tracker::new(options("rate", which)).err().unwrap();
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Busy, libc::EBUSY));
         let text = error.to_string();
-        assert!(text.contains("rate") && text.contains("migration") && text.contains(what), "{text}");
+        assert!(text.starts_with(&format!("rate: {what} is read by tracker migration already, ")), "{text}");
+        assert!(
+            text.ends_with("use that one, a harvest that keeps takes nothing from others; or free it first"),
+            "{text}"
+        );
         // One that does not read it may have it.
-        let unread = Options { no_device_log: true, everything: which != 2, ..options("other", which) };
+        let unread = Options { no_device_log: true, everything: which < 2, ..options("other", which) };
         drop(Tracker::new(unread).unwrap());
         // A claim ends with its tracker, however that goes.
         if which == 0 {
