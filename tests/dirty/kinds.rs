@@ -98,6 +98,28 @@ fn large_entries_of_page_tables() {
     }
 }
 
+/// Ranges and pages are those of the log while it runs, and else what was asked for.
+#[test]
+fn what_a_log_holds_is_known_while_it_runs() {
+    for log in Log::all() {
+        let rig = Rig::new(log, 2);
+        rig.map_all(&MAPS);
+        let held = || (rig.tracker.info().ranges_held, rig.tracker.info().page_size);
+        assert_eq!(held(), (0, 4096), "{log:?}");
+        rig.start();
+        let ranges = match log {
+            Log::Dma(_) | Log::Functions(_) => rig.devices[0].dma_ranges().len() as u64,
+            Log::Type1(_) | Log::Hwpt(..) => 1,
+            _ => 0,
+        };
+        assert_eq!(held(), (ranges, 4096), "{log:?}");
+        rig.finish();
+        rig.tracker.stop().unwrap();
+        assert_eq!(held(), (0, 4096), "{log:?}");
+        rig.assert_clean();
+    }
+}
+
 /// P9: pages of two sizes in one address space.
 #[test]
 fn devices_with_pages_of_their_own() {
