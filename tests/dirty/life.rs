@@ -267,6 +267,25 @@ fn the_end_of_the_address_space() {
     }
 }
 
+/// T8: kernels before 7 take no range that ends at 2^64. Without its last page, where nothing is mapped, it goes.
+#[test]
+fn an_unmapping_up_to_the_end_of_all_addresses() {
+    for (kernel, running) in
+        [Kernel::V6_12, Kernel::V7_3].into_iter().flat_map(|kernel| [(kernel, false), (kernel, true)])
+    {
+        let rig = Rig::new(Log::Type1(Type1Config { kernel, ..Type1Config::default() }), 1);
+        rig.map_all(&MAPS);
+        rig.map(LAST - 40, 30, 1000);
+        if running {
+            rig.start();
+            rig.write(&[LAST - 40]);
+        }
+        rig.unmap_into(LAST - 40, 41, &mut Request::default()).unwrap();
+        assert_eq!(rig.space.mappings().len(), 2, "{kernel:?}");
+        rig.assert_clean();
+    }
+}
+
 /// A failed restart is tried again at each harvest; until it works everything is dirty.
 #[test]
 fn a_log_that_comes_back() {
