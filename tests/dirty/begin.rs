@@ -223,6 +223,15 @@ fn a_log_that_tells_whole_ranges_only() {
     assert_eq!((tracker.info().kind, log.state().starts), (Chosen::Ops, 2));
     log.write(8 * GIB + 1);
     assert_eq!(told(&tracker), (BTreeSet::from([8 * GIB + 1]), 0));
+    // What lies between is read with it, up to what any log's read may be.
+    let log = Log::new(|state| (state.whole_only, state.most_ranges) = (true, 1));
+    let tracker = log.tracker();
+    map(&tracker, 0, 4);
+    map(&tracker, 128 * GIB - 4 * P, 4);
+    tracker.start().unwrap();
+    assert_eq!(tracker.info().kind, Chosen::Ops, "{}", tracker.info().why);
+    log.write(1);
+    assert_eq!(told(&tracker), (BTreeSet::from([1]), 0));
     // What it would have to be read as must follow from what is mapped.
     let log = Log::new(|state| (state.whole_only, state.most_ranges) = (true, 1));
     let tracker = log.tracker();
