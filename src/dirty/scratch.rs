@@ -147,6 +147,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_of_a_buffer_ends_with_a_page() {
+        let page = page_size() / 8;
+        let mut pages = Pages::new(3 * page).unwrap();
+        for (words, lent) in [(0, 1), (1, 1), (page, 1), (page + 1, 2), (3 * page, 3), (4 * page, 3), (usize::MAX, 3)] {
+            assert_eq!(pages.room(words).len(), lent * page, "{words}");
+        }
+    }
+
+    #[test]
     fn the_pool_gives_the_smallest_that_fits_and_keeps_a_bounded_sum() {
         let pool = Pool::default();
         for words in [512, 4096, 1024] {
