@@ -265,7 +265,8 @@ mod tests {
             assert_eq!(text.contains("Unknown"), matches!(number, 41 | 58), "{number}: {text}");
         }
         let lost = Errno::new(512);
-        assert!(lost.is_kernel_internal() && !Errno::new(libc::EIO).is_kernel_internal());
+        assert!(lost.is_kernel_internal() && !Errno::new(LAST_PUBLIC).is_kernel_internal());
+        assert!(Errno::new(LAST_PUBLIC + 1).is_kernel_internal());
         assert_eq!(lost.to_string(), "errno 512 (ERESTARTSYS, internal to the kernel: a signal cut the request short)");
         assert_eq!(Errno::new(1000).to_string(), "errno 1000 (internal to the kernel)");
     }
