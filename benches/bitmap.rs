@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
-use vfiomig::dirty::bitmap::{self, Count, Move, Words};
+use vfiomig::bitmap::{self, Count, Move, Words};
 
 /// Source pages per 2 MiB.
 const RUN: u64 = 512;

@@ -4,8 +4,8 @@
 //!
 //! Rooms, each of which imports only from those to its right:
 //!
-//! `ffi` → `migration` → `group` → `dirty` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`; `cancel`,
-//! `error`, `gate` and `log` are used by all.
+//! `ffi` → `migration` → `group` → `dirty` → `bitmap` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`;
+//! `cancel`, `error`, `gate` and `log` are used by all.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, improper_ctypes_definitions, rustdoc::broken_intra_doc_links)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, clippy::missing_safety_doc)]
@@ -26,6 +26,7 @@ compile_error!("libvfiomig catches its own panics at the C boundary: build it wi
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("libvfiomig is for 64-bit machines only");
 
+pub mod bitmap;
 #[forbid(unsafe_code)]
 mod cancel;
 #[forbid(unsafe_code)]

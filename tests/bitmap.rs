@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vfiomig::dirty::bitmap::{self, Count, Move, Words};
+use vfiomig::bitmap::{self, Count, Move, Words};
 
 fn get(words: &[u64], bit: u64) -> bool {
     words[(bit / 64) as usize] >> (bit % 64) & 1 != 0

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use vfiomig::dirty::bitmap::Words;
+use vfiomig::bitmap::Words;
 use vfiomig::dirty::{Dest, Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::error::Errno;
 use vfiomig::transport::tracker_ops::LogFunctions;

@@ -3,7 +3,6 @@
 //! who cannot be told looks at none of them.
 
 use super::UNIT_SHIFT;
-use super::bitmap;
 use super::book::Names;
 use super::deliver::Deliverer;
 use super::leftover::{
@@ -12,6 +11,7 @@ use super::leftover::{
 };
 use super::parts::{Bits, Grid, plain};
 use super::ranges::Span;
+use crate::bitmap;
 use crate::log::log;
 use std::collections::{BTreeMap, BTreeSet};
 

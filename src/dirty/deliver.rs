@@ -1,6 +1,5 @@
 //! Gives what was read to those who asked: into bitmaps, or to callbacks as aligned words or as runs.
 
-use super::bitmap::{self, Count, Words};
 use super::book::Names;
 use super::harvest::{Harvest, Tally};
 use super::leftover::{NotTaken, Taker};
@@ -8,6 +7,7 @@ use super::log::Maps;
 use super::parts::{Bits, Grid, plain};
 use super::ranges::{Range, Span, SpanSet};
 use super::{UNIT, UNIT_SHIFT};
+use crate::bitmap::{self, Count, Words};
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::collections::BTreeMap;

@@ -2,7 +2,6 @@
 //!
 //! An error while reading is never "no dirt" (P13): what it may have hidden is dirty, and the result says so.
 
-use super::bitmap;
 use super::book::Names;
 use super::choose::Source;
 use super::deliver::{Deliverer, Request};
@@ -11,6 +10,7 @@ use super::parts::{Bits, Told};
 use super::reading::read_all;
 use super::scratch::{Pages, Pool};
 use super::tracker::{Book, Inner, Tracker};
+use crate::bitmap;
 use crate::error::{Errno, Error, Result};
 use crate::gate::Pass;
 use std::any::Any;

@@ -1,29 +1,23 @@
 //! Which guest pages devices wrote: every log that a kernel, a device or a VMM keeps, read into the VMM's own bitmap without
 //! losing a page.
 //!
-//! May import: device, workers, transport, error, gate, log. Follows: docs/design.md, "The harvest"; docs/rules.md,
+//! May import: bitmap, device, workers, transport, error, gate, log. Follows: docs/design.md, "The harvest"; docs/rules.md,
 //! families L, T and I, and D8 to D16. DMA is logged apart from the device's state (N1), also where that is PRE_COPY, which
 //! covers only what is inside the device (N9).
 //!
 //! `tracker` is one address space; `choose` picks its log, one file per kind of log; `claim` keeps two trackers from one log, and
 //! `join` is for what is plugged in later; `harvest` is the call, `reading` reads, `spot` puts together what several logs say of
 //! one range, `deliver` gives, `leftover` keeps what was read but not asked for, `book` whose it is, `aside` what
-//! only a cookie names, and `parts` is the rule of pages that several have a part of. `bitmap` and `ranges` are pure. `unsafe` lives in scratch.rs and vector.rs.
+//! only a cookie names, and `parts` is the rule of pages that several have a part of. `ranges` is pure. `unsafe` lives in scratch.rs.
 
 #[forbid(unsafe_code)]
 mod aside;
-#[forbid(unsafe_code)]
-pub mod bitmap;
-#[forbid(unsafe_code)]
-mod bits;
 #[forbid(unsafe_code)]
 mod book;
 #[forbid(unsafe_code)]
 mod choose;
 #[forbid(unsafe_code)]
 mod claim;
-#[forbid(unsafe_code)]
-mod convert;
 #[forbid(unsafe_code)]
 mod deliver;
 #[forbid(unsafe_code)]
@@ -39,8 +33,6 @@ mod leftover;
 #[forbid(unsafe_code)]
 mod log;
 #[forbid(unsafe_code)]
-mod loops;
-#[forbid(unsafe_code)]
 mod parts;
 #[forbid(unsafe_code)]
 mod pfns;
@@ -50,8 +42,6 @@ mod ranged;
 mod ranges;
 #[forbid(unsafe_code)]
 mod reading;
-#[forbid(unsafe_code)]
-mod scale;
 mod scratch;
 #[forbid(unsafe_code)]
 mod spot;
@@ -63,7 +53,6 @@ mod tracker;
 mod type1;
 #[forbid(unsafe_code)]
 mod unmap;
-mod vector;
 
 pub use deliver::{Dest, Request, RunFn, WordsFn};
 pub use harvest::{Harvest, harvest};

@@ -1,9 +1,9 @@
 //! The draft's own log: the registers of its migration region (D8 to D16). It answers only while the device saves, so a harvest
 //! before that finds everything dirty.
 
-use super::bitmap::{self, Words};
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
+use crate::bitmap::{self, Words};
 use crate::device::Device;
 use crate::device::dirty::Patience;
 use crate::dialect::{PfnRange, Pfns};

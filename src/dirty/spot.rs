@@ -1,9 +1,9 @@
 //! Ranges that several logs speak of: their reports are put together while they are read, so that each range is merged once
 //! however many devices there are.
 
-use super::bitmap::{self, Move, Words};
 use super::log::Read;
 use super::scratch::{Pages, Pool, bytes_of};
+use crate::bitmap::{self, Move, Words};
 use crate::error::Errno;
 use parking_lot::Mutex;
 use std::cell::Cell;

@@ -1,7 +1,7 @@
 //! A tracker over a log in memory: what is written is told, once, to whoever asks.
 
-use super::bitmap::Words;
 use super::*;
+use crate::bitmap::Words;
 use crate::error::Errno;
 use crate::transport::tracker_ops::LogFunctions;
 use parking_lot::Mutex;

@@ -1,7 +1,7 @@
 //! Bitmaps of pages, for any VMM's own: no handle, no error object.
 
 use super::guard::guard_value;
-use crate::dirty::bitmap::{self, Words};
+use crate::bitmap::{self, Words};
 use crate::transport::tracker_ops::LogRange;
 use std::cell::Cell;
 use std::ffi::c_int;

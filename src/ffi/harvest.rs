@@ -1,11 +1,11 @@
 //! Harvests: read logs, give what was written to the VMM.
 
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{object_of, on, poison, vfiomig_tracker};
 use super::sized::{Sized, check_out, copy_in, copy_out};
 use super::tracker::slice;
-use crate::dirty::bitmap::Words;
+use crate::bitmap::Words;
 use crate::dirty::{Dest, Harvest, Range, Request, Tracker, Unmap, harvest};
 use crate::error::{Errno, Error, Result};
 use crate::transport::tracker_ops::LogRange;

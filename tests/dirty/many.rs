@@ -5,8 +5,8 @@ use simdev::{Access, DmaLog, Effect, Fault, Kernel, Ram, Type1Config};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use vfiomig::bitmap::Words;
 use vfiomig::dialect::State;
-use vfiomig::dirty::bitmap::Words;
 use vfiomig::dirty::{Dest, Harvest, Range, Request, Tracker, harvest};
 
 const MAPS: [(u64, u64); 4] = [(0, 100), (100, 28), (512, 512), (5000, 7)];

@@ -4,7 +4,7 @@ use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, range};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use vfiomig::dirty::bitmap::Words;
+use vfiomig::bitmap::Words;
 use vfiomig::dirty::{Dest, Range, Request, Tracker, Unmap};
 use vfiomig::error::Kind;
 

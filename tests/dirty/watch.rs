@@ -3,7 +3,7 @@
 use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, Rig, range};
 use std::cell::Cell;
-use vfiomig::dirty::bitmap::Words;
+use vfiomig::bitmap::Words;
 use vfiomig::dirty::{Dest, Harvest, Range, Request, Tracker, Unmap};
 
 /// What a watcher sees of the first 128 pages: by runs, by words, in a bitmap; and stopped at once.

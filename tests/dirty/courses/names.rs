@@ -5,7 +5,7 @@ use crate::rig::{P, range};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use vfiomig::dirty::bitmap::Words;
+use vfiomig::bitmap::Words;
 use vfiomig::dirty::{Dest, Range, Request};
 
 /// Told by a cookie, or by what is or was mapped at the page last; with the number of pages.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use vfiomig::dirty::bitmap::Words;
+use vfiomig::bitmap::Words;
 use vfiomig::dirty::{Dest, Harvest, Range, Request};
 
 /// What a request told, and what it asked for.

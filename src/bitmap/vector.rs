@@ -1,11 +1,11 @@
 //! The loops of `loops` and `scale`, compiled for the machine as it is: x86-64 in general has no instruction that counts bits
-//! and vectors of two words only, while nearly every server has more. No algorithm: only the choice, and a hint to the cache.
+//! and vectors of two words only, while nearly every server has more. No algorithm: only the choice.
 //!
-//! Measured (docs/performance.md): 2 to 3 times as fast in the cache, 1.2 to 1.6 times in memory; the hint, 1.3 times.
+//! Measured (docs/performance.md): 2 to 3 times as fast in the cache, 1.2 to 1.6 times in memory.
 
-use super::bitmap::Count;
-use super::loops::{self, Sink, Source};
-use super::scale;
+use super::access::{Sink, Source};
+use super::types::Count;
+use super::{loops, scale};
 use std::cell::Cell;
 
 macro_rules! variants {
@@ -41,19 +41,6 @@ variants! {
     clear[S: Source](words: &[S]) = loops::clear(words);
     expand(out: &mut [u64], src: &[Cell<u64>], k: u32) = expand_body(out, src, k);
     fold(out: &mut [u64], src: &[Cell<u64>], shift: u32, k: u32) = fold_body(out, src, shift, k);
-}
-
-/// Asks for the cache line of a word that will be written.
-#[inline(always)]
-pub(super) fn prefetch<T>(word: &T) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a hint, which has no effect that a program could see, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(std::ptr::from_ref(word).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = word;
 }
 
 #[inline(always)]

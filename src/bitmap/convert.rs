@@ -1,16 +1,17 @@
 //! A move between bitmaps of any two page sizes: what of it is whole pages goes through the words of `scale`, the rest by runs.
 
-use super::bitmap::{Count, Move};
-use super::bits::{
-    BUFFER, Runs, WORD, any_bits, below, bits_in, clear_bits, find, fitting, index, low_bits, or_bits, page, room,
-    set_bits, through_words,
-};
-use super::loops::{self, LINE, Sink, Source};
+use super::access::{Sink, Source};
+use super::bits::{any_bits, clear_bits, or_bits, set_bits, through_words};
+use super::loops::{self, LINE};
+use super::place::{BUFFER, WORD, below, bits_in, fitting, index, low_bits, page, room};
+use super::prefetch::prefetch;
+use super::runs::{Runs, find};
+use super::types::{Count, Move};
 use super::{scale, vector};
 use std::cell::Cell;
 
 /// A move that is within both sides. Bytes are counted from the source's bit 0.
-struct Span {
+struct Extent {
     src_shift: u32,
     dst_shift: u32,
     first: u64,
@@ -20,7 +21,7 @@ struct Span {
     phase: u64,
 }
 
-impl Span {
+impl Extent {
     fn of(src_words: usize, dst_words: usize, m: &Move) -> Option<Self> {
         let (src_page, dst_page) = (page(m.src_shift), page(m.dst_shift));
         let dst_bit = m.dst_bit.checked_add(m.dst_phase.checked_div(dst_page)?)?;
@@ -29,7 +30,7 @@ impl Span {
         let writable = room(dst_words, dst_bit).saturating_mul(dst_page).saturating_sub(phase);
         let len = fitting(m.len, readable.min(writable).min(u64::MAX.wrapping_sub(phase)));
         let last = m.skip.checked_add(len.checked_sub(1)?)?;
-        Some(Span { src_shift: m.src_shift, dst_shift: m.dst_shift, first: m.skip, last, dst_bit, phase })
+        Some(Extent { src_shift: m.src_shift, dst_shift: m.dst_shift, first: m.skip, last, dst_bit, phase })
     }
 
     /// The destination's bit for a byte.
@@ -45,7 +46,7 @@ impl Span {
 }
 
 pub(super) fn convert<D: Sink, S: Source>(dst: &[D], src: &[S], m: &Move) -> Count {
-    let Some(span) = Span::of(src.len(), dst.len(), m) else { return Count::default() };
+    let Some(span) = Extent::of(src.len(), dst.len(), m) else { return Count::default() };
     let (coarser, finer) = (span.src_shift.checked_sub(span.dst_shift), span.dst_shift.checked_sub(span.src_shift));
     match (coarser, finer) {
         _ if !span.is_even() => runs(dst, src, &span),
@@ -69,7 +70,7 @@ fn touched(first: u64, last: u64, shift: u32) -> (u64, u64) {
 }
 
 /// From coarse to fine: some source words become words of fine bits, which are merged like any others.
-fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Count {
+fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Count {
     let mut count = Count::default();
     let mut buffer = [0; BUFFER];
     let (fine_first, fine_bits) = touched(span.first, span.last, span.dst_shift);
@@ -114,7 +115,7 @@ fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Coun
 /// them, so all are asked for first.
 fn scatter<D: Sink, S: Source>(dst: &[D], words: &[S], dst_bit: u64, k: u32) -> Count {
     for (bit, _) in each_bit(words) {
-        dst.get(index(dst_bit.wrapping_add(bit.wrapping_shl(k)))).into_iter().for_each(vector::prefetch);
+        dst.get(index(dst_bit.wrapping_add(bit.wrapping_shl(k)))).into_iter().for_each(prefetch);
     }
     let mut count = Count::default();
     let fine = below(1_u32.wrapping_shl(k));
@@ -149,7 +150,7 @@ fn each_bit<S: Source>(words: &[S]) -> impl Iterator<Item = (u64, &S)> {
 
 /// From fine to coarse: the groups of source bits that are whole become words of coarse bits; those that the move cuts at
 /// either end are one bit each.
-fn fold<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span, k: u32) -> Count {
+fn fold<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Count {
     let (first, bits) = touched(span.first, span.last, span.src_shift);
     let group = page(k);
     let phase = span.phase.wrapping_shr(span.src_shift);
@@ -233,7 +234,7 @@ fn fold_some<S: Source>(buffer: &mut [u64; BUFFER], src: &[S], bit: u64, groups:
 }
 
 /// For pages that lie in each other in no simple way, and for pages so large that each run is many words.
-fn runs<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Span) -> Count {
+fn runs<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent) -> Count {
     let mut count = Count::default();
     let (first, bits) = touched(span.first, span.last, span.src_shift);
     // Two source pages may touch one destination page, which counts once.

@@ -5,11 +5,9 @@
 //! are few bits, only the cache lines that have some are written; where most lines have some, both sides are read and written
 //! in one loop without a branch, which memory keeps up with best.
 
-use super::bitmap::Count;
-use super::bits::BUFFER;
-use super::vector::prefetch;
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::access::{Sink, Source, ones};
+use super::prefetch::prefetch;
+use super::types::Count;
 
 /// Words of a cache line.
 pub(super) const LINE: usize = 8;
@@ -17,114 +15,6 @@ pub(super) const LINE: usize = 8;
 const GROUP: usize = 8 * LINE;
 /// Words per step: a bit for each line of them fits into a word.
 const PIECE: usize = 64 * LINE;
-
-/// A word that bits come from. Words that are only lent cannot be written and do not clear.
-pub(super) trait Source: Sized {
-    fn read(&self) -> u64;
-    fn write(&self, value: u64);
-    /// The words as they are, or, of those that are only lent, a copy of the first [`BUFFER`] at most: one form of a loop does
-    /// for both, where a copy in the cache costs little beside it.
-    fn with_cells<T>(words: &[Self], work: impl FnOnce(&[Cell<u64>]) -> T) -> T;
-}
-
-impl Source for u64 {
-    #[inline(always)]
-    fn read(&self) -> u64 {
-        *self
-    }
-
-    #[inline(always)]
-    fn write(&self, _value: u64) {}
-
-    fn with_cells<T>(words: &[u64], work: impl FnOnce(&[Cell<u64>]) -> T) -> T {
-        let mut room = [0; BUFFER];
-        let len = words.len().min(BUFFER);
-        let room = room.get_mut(..len).unwrap_or_default();
-        room.copy_from_slice(words.get(..len).unwrap_or_default());
-        work(Cell::from_mut(room).as_slice_of_cells())
-    }
-}
-
-impl Source for Cell<u64> {
-    #[inline(always)]
-    fn read(&self) -> u64 {
-        self.get()
-    }
-
-    #[inline(always)]
-    fn write(&self, value: u64) {
-        self.set(value);
-    }
-
-    #[inline(always)]
-    fn with_cells<T>(words: &[Cell<u64>], work: impl FnOnce(&[Cell<u64>]) -> T) -> T {
-        work(words)
-    }
-}
-
-/// A word with all bits on can be stored over whatever is there, without a lock: nobody's bit is lost, though a count of what was
-/// off before may be wrong if others change the word at that moment. What they wrote before they set their bit must still be
-/// seen by whoever takes it, and reads our store instead of theirs. These processors keep stores to one word in one order for
-/// all who look; the language itself does not promise it.
-const STORES_SUFFICE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
-
-/// A word that bits go to.
-pub(super) trait Sink: Sized {
-    /// Whether many words at once cost less each than one.
-    const BY_VECTOR: bool;
-    /// Returns how many were off before.
-    fn or(&self, bits: u64) -> u64;
-    /// Whether some are off.
-    fn lacks(&self, bits: u64) -> bool;
-}
-
-impl Sink for Cell<u64> {
-    const BY_VECTOR: bool = true;
-
-    #[inline(always)]
-    fn or(&self, bits: u64) -> u64 {
-        let old = self.get();
-        self.set(old | bits);
-        ones(bits & !old)
-    }
-
-    #[inline(always)]
-    fn lacks(&self, bits: u64) -> bool {
-        bits & !self.get() != 0
-    }
-}
-
-impl Sink for AtomicU64 {
-    const BY_VECTOR: bool = false;
-
-    #[inline(always)]
-    fn or(&self, bits: u64) -> u64 {
-        // Most bits of a busy guest are on already, and a locked operation costs as much as twenty plain ones.
-        let mut old = self.load(Ordering::Relaxed);
-        if STORES_SUFFICE && bits == u64::MAX && old != u64::MAX {
-            self.store(bits, Ordering::Release);
-            return ones(!old);
-        }
-        while bits & !old != 0 {
-            // Not fetch_or: it would read the word again where the processor has no such instruction that returns a value.
-            match self.compare_exchange_weak(old, old | bits, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return ones(bits & !old),
-                Err(now) => old = now,
-            }
-        }
-        0
-    }
-
-    #[inline(always)]
-    fn lacks(&self, bits: u64) -> bool {
-        bits & !self.load(Ordering::Relaxed) != 0
-    }
-}
-
-#[inline(always)]
-fn ones(word: u64) -> u64 {
-    u64::from(word.count_ones())
-}
 
 #[inline(always)]
 pub(super) fn any<S: Source>(words: &[S]) -> bool {

@@ -1,7 +1,8 @@
 //! Whole words from one page size to another: each bit becomes 2^K bits, or 2^K bits become one. As in `loops`, the forms are
 //! those that compilers make vectors of, and `vector` compiles them.
 
-use super::loops::{Source, any, funnel};
+use super::access::Source;
+use super::loops::{any, funnel};
 use std::cell::Cell;
 
 /// The largest K of [`fold`]: more bits than a word has come from several of its results.
