@@ -4,6 +4,8 @@
 mod library;
 #[path = "../src/ffi/error.rs"]
 mod error;
+#[path = "../src/ffi/error_object.rs"]
+mod error_object;
 #[path = "../src/ffi/log.rs"]
 mod log;
 #[path = "../src/transport/ops.rs"]

@@ -1,6 +1,6 @@
 //! Device handles: make, describe, change state, free.
 
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::guard::guard;
 pub use super::handle::vfiomig_device;
 use super::handle::{free, new, on, value_of};

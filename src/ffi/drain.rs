@@ -1,7 +1,7 @@
 //! Whole parts of a migration for VMMs without a loop of their own: streams of all devices, side by side.
 
 use super::device::borrow_fd;
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_migration};
 use super::library::VFIOMIG_UNKNOWN;
 use super::save::VFIOMIG_CHUNK_SEGMENT_END;

@@ -1,8 +1,9 @@
 //! Error objects.
 
+pub use super::error_object::{vfiomig_error, vfiomig_result};
 use super::guard::guard_value;
-use crate::error::{DeviceResult, Error, Kind};
-use std::ffi::{CString, c_char, c_int};
+use crate::error::Kind;
+use std::ffi::{c_char, c_int};
 
 /// A parameter is wrong; nothing was done.
 pub const VFIOMIG_ERR_ARGUMENT: u32 = 1;
@@ -43,88 +44,6 @@ const _: () = assert!(Kind::Device as u32 == VFIOMIG_ERR_DEVICE && Kind::Protoco
 const _: () = assert!(Kind::Transport as u32 == VFIOMIG_ERR_TRANSPORT && Kind::Stale as u32 == VFIOMIG_ERR_STALE);
 const _: () = assert!(Kind::Incomplete as u32 == VFIOMIG_ERR_INCOMPLETE && Kind::Panic as u32 == VFIOMIG_ERR_PANIC);
 const _: () = assert!(Kind::Canceled as u32 == VFIOMIG_ERR_CANCELED);
-
-/// One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct vfiomig_result {
-    /// The device's name.
-    pub device: *const c_char,
-    /// What happened to it, in words.
-    pub message: *const c_char,
-    /// How long the step took on this device.
-    pub duration_ns: u64,
-    /// The device's errno, positive; 0 where the device itself did not fail.
-    pub saved_errno: i32,
-    /// VFIOMIG_STATE_* before the step.
-    pub from: u32,
-    /// VFIOMIG_STATE_* asked for.
-    pub to: u32,
-    /// VFIOMIG_STATE_* read back after everything that `action` names; VFIOMIG_STATE_ERROR with VFIOMIG_ACTION_DEAD.
-    pub found: u32,
-    /// VFIOMIG_ACTION_*.
-    pub action: u32,
-    /// 0.
-    pub reserved: u32,
-}
-
-const _: () = assert!(size_of::<vfiomig_result>() == 2 * size_of::<*const c_char>() + 32);
-
-/// An error. Made by the library, freed by vfiomig_error_free().
-pub struct vfiomig_error {
-    kind: Kind,
-    errno: c_int,
-    message: CString,
-    results: Vec<vfiomig_result>,
-    /// What the pointers in `results` point to.
-    _texts: Vec<CString>,
-}
-
-pub(super) fn c_text(text: &str) -> CString {
-    CString::new(text.replace('\0', "?")).unwrap_or_default()
-}
-
-/// Results as C reads them; `texts` holds what they point to.
-pub(super) fn results_of(results: &[DeviceResult], texts: &mut Vec<CString>) -> Vec<vfiomig_result> {
-    let mut keep = |text: &str| {
-        let text = c_text(text);
-        // The heap memory of a CString stays where it is when the CString moves into the vector.
-        let pointer = text.as_ptr();
-        texts.push(text);
-        pointer
-    };
-    let result = |result: &DeviceResult| vfiomig_result {
-        device: keep(&result.device),
-        message: keep(&result.message),
-        duration_ns: u64::try_from(result.duration.as_nanos()).unwrap_or(super::library::VFIOMIG_UNKNOWN),
-        saved_errno: result.errno,
-        from: result.from,
-        to: result.to,
-        found: result.found,
-        action: result.action as u32,
-        reserved: 0,
-    };
-    results.iter().map(result).collect()
-}
-
-impl vfiomig_error {
-    fn new(error: &Error) -> Self {
-        let mut texts = Vec::new();
-        let results = results_of(error.results(), &mut texts);
-        let errno = if error.errno() > 0 { error.errno() } else { libc::EIO };
-        vfiomig_error { kind: error.kind(), errno, message: c_text(&error.to_string()), results, _texts: texts }
-    }
-}
-
-/// # Safety
-/// `errp` is NULL or points to room for one pointer.
-pub(super) unsafe fn set_error(errp: *mut *mut vfiomig_error, error: Error) {
-    if !errp.is_null() {
-        let object = Box::into_raw(Box::new(vfiomig_error::new(&error)));
-        // SAFETY: not NULL, so writable by the contract of this function. What was there is never read.
-        unsafe { errp.write(object) };
-    }
-}
 
 /// # Safety
 /// `e` is NULL or a live error object.

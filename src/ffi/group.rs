@@ -1,6 +1,6 @@
 //! Group handles: the devices and trackers of one VM.
 
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_tracker};

@@ -2,7 +2,7 @@
 //! canceled (pthread_cancel) in a call ends at its next cancellation point behind it: to unwind out of the middle would end the
 //! process.
 
-use super::error::{set_error, vfiomig_error};
+use super::error_object::{set_error, vfiomig_error};
 use crate::error::{Error, Kind, Result};
 use std::any::Any;
 use std::ffi::c_int;

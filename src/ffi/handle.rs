@@ -1,6 +1,6 @@
 //! Lifetime of handles: counted, so that a call in progress outlives `_free`; marked, so that misuse is told.
 
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::guard::{Returned, guard_status, guard_value};
 use crate::device::Device;
 use crate::dirty::Tracker;

@@ -1,7 +1,7 @@
 //! State bytes into a device.
 
 use super::device::borrow_fd;
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_device};
 use super::library::VFIOMIG_UNKNOWN;
 use super::save::{VFIOMIG_CHUNK_SEGMENT_END, check_len};

@@ -1,6 +1,6 @@
 //! Migration handles: one save or one load of a group.
 
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{free, new, object_of, on, value_of};
 pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_migration};

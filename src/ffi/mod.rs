@@ -14,6 +14,7 @@ pub mod bitmap;
 pub mod device;
 pub mod drain;
 pub mod error;
+pub mod error_object;
 pub mod group;
 mod guard;
 mod handle;

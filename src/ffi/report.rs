@@ -1,6 +1,6 @@
 //! Reports: what a call did to each device, for operators and for code.
 
-use super::error::{c_text, results_of, vfiomig_result};
+use super::error_object::{c_text, results_of, vfiomig_result};
 use super::guard::guard_value;
 use crate::error::DeviceResult;
 use crate::migration::Report;

@@ -1,7 +1,7 @@
 //! State bytes out of a device.
 
 use super::device::borrow_fd;
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_device};
 use crate::device::Device;
 use crate::error::{Error, Result};

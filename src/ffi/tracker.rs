@@ -1,7 +1,7 @@
 //! Tracker handles: make, describe, tell what is mapped, start and stop.
 
 use super::device::{VFIOMIG_OPS_F_ANY_THREAD, borrow_fd, text_of};
-use super::error::vfiomig_error;
+use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_tracker};
