@@ -1,7 +1,8 @@
 //! Harvests over all trackers, and a moment without DMA for logs that cannot be read and cleared as one (N21).
 
 use super::members::{Group, Inner};
-use super::step::{Outcome, Step, never, verdict};
+use super::outcome::{Outcome, verdict};
+use super::step::{Step, never};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
 use crate::dirty::{Harvest, Request, Tracker, harvest};

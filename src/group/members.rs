@@ -1,7 +1,7 @@
 //! The group itself: its places, and who may change them.
 
-use super::pause::Underway;
-use super::step::{Outcome, results};
+use super::outcome::{Outcome, results};
+use super::plan::Rest;
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
@@ -9,7 +9,7 @@ use crate::error::{DeviceResult, Error, Result};
 use crate::gate::{Driver, Gate, Level, Pass};
 use parking_lot::RwLock;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How a group works.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +44,14 @@ pub(crate) struct Inner {
     pub frozen: Option<&'static str>,
     /// One per member, of the last call that moved devices.
     pub results: Vec<DeviceResult>,
+}
+
+/// A migration of the group, as far as a pause or a resume concerns it.
+pub(crate) trait Underway: Send + Sync {
+    /// What it does in place of the group; `None`: the group stops or continues its devices itself. `half`: the first pass of two.
+    fn instead(&self, inner: &mut Inner, rest: Rest, half: bool) -> Option<Result<()>>;
+    /// The group has done it, or tried to: where the VM is to be now.
+    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &[Outcome]);
 }
 
 /// One place of a group.

@@ -1,8 +1,9 @@
 //! Pause and resume of a VM's devices, and the steps to rest that an abort takes too.
 
 use super::members::{Group, Inner, Member};
+use super::outcome::{Outcome, verdict};
 use super::plan::{self, Rest, Way};
-use super::step::{Outcome, Step, never, verdict};
+use super::step::{Step, never};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
 use crate::error::{Error, Result};
@@ -64,14 +65,6 @@ impl Group {
         inner.keep(what, &mut outcomes);
         verdict(what, &outcomes)
     }
-}
-
-/// A migration of the group, as far as a pause or a resume concerns it.
-pub(crate) trait Underway: Send + Sync {
-    /// What it does in place of the group; `None`: the group stops or continues its devices itself. `half`: the first pass of two.
-    fn instead(&self, inner: &mut Inner, rest: Rest, half: bool) -> Option<Result<()>>;
-    /// The group has done it, or tried to: where the VM is to be now.
-    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &[Outcome]);
 }
 
 /// A v1 or draft device that only has to run to have been loaded: its stream was stated complete, and nobody is to load it any

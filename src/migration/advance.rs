@@ -1,6 +1,6 @@
 //! From phase to phase: what must be true before, what is done, and what is left when it fails.
 
-use super::course::Course;
+use super::course::{BY_DEVICE, Course};
 use super::load::say_not_validated;
 use super::save::say_late_initial_data;
 use super::sequence::{self, Part, Phase};
@@ -9,16 +9,14 @@ use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
 use crate::error::{Action, Error, Kind, Result};
 use crate::group::Inner;
-use crate::group::step::{Outcome, Step, results, verdict};
+use crate::group::outcome::{Outcome, results, verdict};
+use crate::group::step::Step;
 use crate::log::log;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Phases in which what comes next counts on where the devices stand: the state is read back.
 const CONFIRMED: [Phase; 3] = [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::LoadP2pGrace];
-
-/// Why the group cannot be paused or resumed.
-pub(super) const BY_DEVICE: &str = "a phase was begun device by device: end it first";
 
 /// The phases after which nothing can be canceled.
 const LAST: [Phase; 2] = [Phase::SaveHalted, Phase::LoadRunning];

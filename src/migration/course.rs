@@ -1,7 +1,6 @@
 //! The part of a migration that a pause or a resume of its group concerns: they may come at any moment of it.
 
 use super::Run;
-use super::advance::BY_DEVICE;
 use super::drain::lost_session;
 use super::sequence::Phase;
 use crate::cancel::Cancel;
@@ -9,14 +8,18 @@ use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
 use crate::gate::{Gate, Level, Pass};
-use crate::group::pause::{Barrier, Underway};
+use crate::group::Underway;
+use crate::group::outcome::{Outcome, results, verdict};
+use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
-use crate::group::step::{Outcome, results, verdict};
 use crate::group::{Inner, Member};
 use crate::log::log;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
+
+/// Why the group cannot be paused or resumed.
+pub(super) const BY_DEVICE: &str = "a phase was begun device by device: end it first";
 
 /// Where a migration stands. The group's gate is always entered before `run`.
 pub(super) struct Course {

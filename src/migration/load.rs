@@ -2,7 +2,7 @@
 
 use super::sequence::{Part, Phase};
 use crate::dialect::Kind;
-use crate::group::step::Outcome;
+use crate::group::outcome::Outcome;
 
 /// v2 devices validate on the way to STOP; v1 and the draft when they leave RESUMING to run (W7, V1-3, N11).
 pub(super) fn say_not_validated(phase: Phase, parts: &[Part], outcomes: &mut [Outcome]) {

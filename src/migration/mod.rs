@@ -21,7 +21,7 @@ use crate::dialect::{Direction, State};
 use crate::dirty::Tracker;
 use crate::error::{Error, Result};
 use crate::gate::Pass;
-use crate::group::pause::Underway;
+use crate::group::Underway;
 use crate::group::{Group, Inner};
 use course::Course;
 use estimate::Rate;

@@ -4,7 +4,7 @@ use super::Run;
 use super::sequence::Phase;
 use crate::error::{Error, Result};
 use crate::group::Inner;
-use crate::group::step::Outcome;
+use crate::group::outcome::Outcome;
 use crate::log::log;
 use crate::workers;
 use std::sync::Arc;

@@ -1,0 +1,97 @@
+//! What a call did to each of several devices, and what it returns.
+
+use crate::device::Device;
+use crate::dialect::State;
+use crate::error::{Action, DeviceResult, Error};
+use std::time::Duration;
+
+/// One device's part.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub result: DeviceResult,
+    pub error: Option<Error>,
+}
+
+impl Outcome {
+    /// It took no part.
+    pub fn nothing(device: &Device) -> Self {
+        let at = device.state();
+        Outcome { result: result(device, at, at, Duration::ZERO), error: None }
+    }
+
+    /// It could not take part.
+    pub fn refused(device: &Device, to: State, error: Error) -> Self {
+        let outcome = failure(device, device.state(), to, error, Duration::ZERO);
+        if device.is_closed() { outcome.dead() } else { outcome }
+    }
+
+    /// Its state cannot be read: it is known as one in ERROR, whatever was seen of it last.
+    pub fn dead(mut self) -> Self {
+        self.result.action = Action::Dead;
+        self.result.found = State::Error.number();
+        self
+    }
+
+    pub fn failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// The result alone.
+    pub fn without_error(self) -> Self {
+        Outcome { error: None, ..self }
+    }
+
+    /// Puts a later step of the same call behind this one.
+    pub fn then(self, later: Outcome) -> Self {
+        let moved = self.result.from != self.result.to;
+        if self.failed() || (moved && later.result.from == later.result.to && !later.failed()) {
+            return self;
+        }
+        let from = if moved { self.result.from } else { later.result.from };
+        let duration = self.result.duration.saturating_add(later.result.duration);
+        // What an earlier step had to do besides is told, unless the later one has more to say.
+        let mut result = DeviceResult { from, duration, ..later.result };
+        if result.message.is_empty() {
+            result.message = self.result.message;
+        }
+        Outcome { result, error: later.error }
+    }
+}
+
+pub(super) fn result(device: &Device, from: State, to: State, duration: Duration) -> DeviceResult {
+    DeviceResult {
+        device: device.name().to_string(),
+        errno: 0,
+        from: from.number(),
+        to: to.number(),
+        found: device.state().number(),
+        action: Action::None,
+        duration,
+        message: String::new(),
+    }
+}
+
+/// What an error says of the device; the error of a state change has all of it already.
+pub(super) fn failure(device: &Device, from: State, to: State, error: Error, duration: Duration) -> Outcome {
+    let result = match error.results() {
+        [told] => DeviceResult { from: from.number(), to: to.number(), duration, ..told.clone() },
+        _ => DeviceResult { errno: error.errno(), message: error.to_string(), ..result(device, from, to, duration) },
+    };
+    Outcome { result, error: Some(error) }
+}
+
+/// What a call over several devices returns: the first failure in the order of the members, with the results of all.
+pub(crate) fn verdict(what: &str, outcomes: &[Outcome]) -> Result<(), Error> {
+    let mut failures = outcomes.iter().filter_map(|outcome| outcome.error.as_ref());
+    let Some(first) = failures.next() else { return Ok(()) };
+    let others = match failures.count() {
+        0 => String::new(),
+        more => format!("; {more} more of {} devices failed", outcomes.len()),
+    };
+    let results = outcomes.iter().map(|outcome| outcome.result.clone()).collect();
+    Err(first.in_words(format!("{what}: {first}{others}")).with_results(results))
+}
+
+pub(crate) fn results(outcomes: &[Outcome]) -> Vec<DeviceResult> {
+    outcomes.iter().map(|outcome| outcome.result.clone()).collect()
+}
