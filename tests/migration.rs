@@ -552,7 +552,7 @@ fn what_a_final_harvest_left_over_is_still_owed() {
     // Only a part is asked for: the log was read as a whole, and the rest is kept.
     let words = [std::cell::Cell::new(0u64)];
     let range = dirty::Range { iova: 0, size: 32 * 4096 };
-    let bitmap = Some(bitmap::Words::Plain(&words));
+    let bitmap = Some(vfiomig::bitmap::Words::Plain(&words));
     let dests = [dirty::Dest { range, page_size: 4096, first_bit: 0, bitmap, token: 0 }];
     source.group.harvest(&mut dirty::Request { dests: &dests, ..dirty::Request::default() }).unwrap();
     assert_eq!(words[0].get(), 1 << 3);
