@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vfiomig::device::cap;
 use vfiomig::dialect::Caps;
 use vfiomig::error::Errno;
+use vfiomig::transport::ops::OpsTransport;
 use vfiomig::transport::{DataFd, Feature, Mapped, Returned, Transport};
 
 /// A device that describes its regions as so many bytes larger.
@@ -183,4 +184,24 @@ fn a_reprobe_keeps_what_is_known_of_the_window() {
     assert_eq!(device.info().caps, caps & !cap::MAPPED);
     device.close().unwrap();
     assert_eq!(sim.mappings(), 0);
+}
+
+/// What functions of a VMM have mapped goes back to them.
+#[test]
+fn mappings_of_functions_are_given_back() {
+    let mut mapped = 0;
+    for window in WINDOWS {
+        let sim = simdev::Device::new(Config::v1(window.clone()).seeded(3));
+        sim.allow_abort(true);
+        let (ops, opaque) = sim.ops();
+        // SAFETY: `sim` lives longer than the device, and its functions keep to the table's contract.
+        let transport = unsafe { OpsTransport::new(ops, opaque) }.unwrap();
+        let device = Device::new(Box::new(transport), Options::default()).unwrap();
+        set(&device, State::StopCopy).unwrap();
+        assert_eq!(device.info().caps & cap::MAPPED != 0, sim.mappings() > 0, "{window:?}");
+        mapped += sim.mappings();
+        drop(device);
+        assert_eq!(sim.mappings(), 0, "{window:?}");
+    }
+    assert!(mapped > 0, "no window was mapped");
 }
