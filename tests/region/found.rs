@@ -3,6 +3,7 @@
 use super::server::Server;
 use super::*;
 use std::sync::{Arc, Mutex};
+use vfiomig::device::cap;
 use vfiomig::dialect::{Caps, Reason};
 use vfiomig::error::Errno;
 use vfiomig::log::{Level, set_sink};
@@ -228,4 +229,19 @@ fn lines_of_the_log_name_the_device() {
     set(&device, State::StopCopy).unwrap_err();
     assert_eq!(take("logged-dead: its state cannot be read: reading device_state").0, Level::Warning);
     set_sink(None, 0);
+}
+
+/// Only where the device says so a reset is possible, and region type 2 is not the draft's.
+#[test]
+fn what_the_device_says_of_itself_is_heeded() {
+    for (ccw, can_reset) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut config = Config { ccw, can_reset, ..Config::draft(DraftForm::Rewrite) };
+        if let simdev::Dialect::Draft { region_type, .. } = &mut config.dialect {
+            *region_type = 2;
+        }
+        let device = probe(simdev::Device::new(config).transport(), "gpu", None);
+        let info = device.info();
+        assert_eq!(info.dialect, (!ccw).then_some(Kind::Draft));
+        assert_eq!(info.caps & cap::RESET != 0, can_reset, "ccw={ccw}");
+    }
 }
