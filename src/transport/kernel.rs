@@ -1,6 +1,7 @@
 //! A VFIO device fd that the VMM opened, by group or by cdev. The library neither opens groups nor maps memory.
 
 use super::feature::{check_argsz, field};
+use super::returned::kind_of;
 use super::signals::NoSigpipe;
 use super::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
 use crate::error::{Errno, Error};
@@ -185,23 +186,6 @@ impl DataFd for KernelData {
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fd.as_fd())
     }
-}
-
-/// Standard error. Data fds have these numbers only in a process that has closed its own.
-pub(super) const LAST_STANDARD: i32 = libc::STDERR_FILENO;
-
-/// Whether it is an open descriptor of no kind of file, as a driver's data fd is (anon_inode).
-pub(super) fn is_anonymous(fd: i32) -> bool {
-    fd >= 0 && kind_of(fd) == Some(0)
-}
-
-/// The kind of file behind a descriptor, as S_IF*; 0: of no kind.
-fn kind_of(fd: i32) -> Option<libc::mode_t> {
-    let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
-    // SAFETY: `stat` is room for a stat64.
-    let known = unsafe { libc::fstat64(fd, stat.as_mut_ptr()) } == 0;
-    // SAFETY: zeros are a stat64, whether the call wrote to it or not.
-    known.then(|| unsafe { stat.assume_init() }.st_mode & libc::S_IFMT)
 }
 
 pub(super) fn check(result: libc::c_int) -> Result<(), Errno> {

@@ -1,6 +1,5 @@
 //! The data fd that a state change returned, on its way from the one who answered to the session that takes it.
 
-use super::kernel::{LAST_STANDARD, is_anonymous};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// What a state change returned as data fd, for the session that it began.
@@ -68,4 +67,21 @@ impl DataNumber {
 fn own(number: RawFd) -> OwnedFd {
     // SAFETY: by the contract of `of_descriptor` nobody owns it, and nobody else was told its number (V2-5).
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Standard error. Data fds have these numbers only in a process that has closed its own.
+const LAST_STANDARD: i32 = libc::STDERR_FILENO;
+
+/// Whether it is an open descriptor of no kind of file, as a driver's data fd is (anon_inode).
+fn is_anonymous(fd: i32) -> bool {
+    fd >= 0 && kind_of(fd) == Some(0)
+}
+
+/// The kind of file behind a descriptor, as S_IF*; 0: of no kind.
+pub(super) fn kind_of(fd: i32) -> Option<libc::mode_t> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
+    // SAFETY: `stat` is room for a stat64.
+    let known = unsafe { libc::fstat64(fd, stat.as_mut_ptr()) } == 0;
+    // SAFETY: zeros are a stat64, whether the call wrote to it or not.
+    known.then(|| unsafe { stat.assume_init() }.st_mode & libc::S_IFMT)
 }
