@@ -94,6 +94,123 @@ fn an_arrow_up_is_seen() {
     assert!(arrows_up("src/device/save.rs", "// use crate::ffi::x").is_empty());
 }
 
+/// The path of a file's module, without the crate: `src/window/region/lent.rs` is window, region, lent.
+fn module_of(file: &str) -> Vec<&str> {
+    let names = file.strip_prefix("src/").unwrap().trim_end_matches(".rs");
+    names.split('/').filter(|name| *name != "mod").collect()
+}
+
+/// `a::{b, c::{d}}` as paths: a, b; a, c, d.
+fn paths_of(tree: &str) -> Vec<Vec<String>> {
+    let Some((before, list)) = tree.split_once('{') else {
+        return vec![tree.split("::").map(|name| name.trim().to_string()).collect()];
+    };
+    let body = list.rsplit_once('}').map_or(list, |(body, _)| body);
+    let mut depth = 0;
+    let mut parts = vec![String::new()];
+    for c in body.chars() {
+        match c {
+            ',' if depth == 0 => parts.push(String::new()),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                parts.last_mut().unwrap().push(c);
+            }
+        }
+    }
+    let part = |part: &String| (!part.trim().is_empty()).then(|| paths_of(&format!("{before}{}", part.trim())));
+    parts.iter().filter_map(part).flatten().collect()
+}
+
+/// The paths in the code of a file, its tests left out, that begin with `crate`, `super` or `self`.
+fn named_paths(text: &str) -> Vec<Vec<String>> {
+    let code: String = text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let code = code.split("#[cfg(test)]\nmod ").next().unwrap();
+    let mut paths = Vec::new();
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(start) {
+            if code[..at].ends_with("::") {
+                continue;
+            }
+            let mut depth = 0;
+            let end = code[at..].find(|c: char| {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                let inside = depth > 0 && (c.is_whitespace() || c == ',');
+                depth < 0 || !(c.is_alphanumeric() || matches!(c, '_' | ':' | '{' | '}') || inside)
+            });
+            paths.extend(paths_of(&code[at..at + end.unwrap_or(code.len() - at)]));
+        }
+    }
+    paths
+}
+
+/// The files that a file imports. A name of the file above that is no file is that file's own.
+fn imports<'a>(file: &str, text: &str, files: &'a [String]) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for path in named_paths(text) {
+        let mut at: Vec<&str> = if path[0] == "crate" { Vec::new() } else { module_of(file) };
+        for name in &path {
+            match name.as_str() {
+                "crate" | "self" => {}
+                "super" => drop(at.pop()),
+                name => at.push(name),
+            }
+        }
+        // The longest beginning that is a file; what follows is an item in it.
+        let named = (1..=at.len()).rev().find_map(|n| files.iter().find(|other| module_of(other) == at[..n]));
+        found.extend(named.filter(|named| *named != file).map(String::as_str));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// What can be reached from each file, if that is the file itself.
+fn circles(sources: &[(String, String)]) -> Vec<String> {
+    let files: Vec<String> = sources.iter().map(|(file, _)| file.clone()).collect();
+    let arrows: Vec<Vec<&str>> = sources.iter().map(|(file, text)| imports(file, text, &files)).collect();
+    let next = |file: &str| &arrows[files.iter().position(|other| other == file).unwrap()];
+    let mut wrong = Vec::new();
+    for file in &files {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut todo: Vec<&str> = next(file).clone();
+        while let Some(other) = todo.pop() {
+            if !seen.contains(&other) {
+                seen.push(other);
+                todo.extend(next(other));
+            }
+        }
+        if seen.contains(&file.as_str()) {
+            let back = |other: &&&str| next(other).contains(&file.as_str());
+            wrong.push(format!(
+                "{file} is imported by what it imports: {:?}",
+                seen.iter().filter(back).collect::<Vec<_>>()
+            ));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn no_file_imports_what_imports_it() {
+    let wrong = circles(&sources());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_circle_is_seen() {
+    let source = |file: &str, text: &str| (file.to_string(), text.to_string());
+    let ring = [
+        source("src/a/mod.rs", "mod b;\nmod c;\nmod d;\npub use b::B;"),
+        source("src/a/b.rs", "use super::{c::{self, C}, d::D};"),
+        source("src/a/c.rs", "fn f() { super::d::g(Vec::<crate::a::d::D>::new()) }"),
+        source("src/a/d.rs", "use crate::{\n    a::b,\n};\n"),
+    ];
+    assert_eq!(circles(&ring).len(), 3, "{:#?}", circles(&ring));
+    let mut line = ring;
+    line[3].1 = "// use super::b::B;\n#[cfg(test)]\nmod tests {\n    use super::super::b::B;\n}\n".into();
+    assert!(circles(&line).is_empty(), "{:#?}", circles(&line));
+}
+
 #[test]
 fn unsafe_only_where_it_is_allowed() {
     for (file, text) in sources() {

@@ -3,12 +3,12 @@
 //! who cannot be told looks at none of them.
 
 use super::UNIT_SHIFT;
-use super::book::Names;
 use super::deliver::Deliverer;
 use super::leftover::{
     BLOCK_BYTES_SHIFT, BLOCK_PAGES, BLOCK_SHIFT, Block, FEW, Leftover, NotTaken, Taker, bits, blank, block_span, cut,
     place,
 };
+use super::names::Names;
 use super::parts::{Bits, Grid, plain};
 use super::ranges::Span;
 use crate::bitmap;

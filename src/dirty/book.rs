@@ -2,34 +2,40 @@
 //! always does. So what is left over of an unmapped range keeps its cookie, and where the IOVA comes to mean other memory it is put
 //! aside, for callbacks that get cookies: a bitmap would tell it of the wrong page.
 
+use super::aside::Aside;
 use super::deliver::{Deliverer, Offer};
 use super::leftover::Leftover;
 use super::log::Maps;
+use super::names::Names;
 use super::ranges::Span;
-use super::tracker::Book;
+use crate::log::Lasting;
 
-/// The cookies of ranges.
-#[derive(Clone, Copy)]
-pub(crate) enum Names<'m> {
-    /// Those of mappings, and of unmapped ranges.
-    Of(&'m Maps, &'m Maps),
-    /// Whatever the range.
-    One(u64),
+/// What the merge works on.
+#[derive(Default)]
+pub(crate) struct Book {
+    /// Whose, for messages.
+    pub name: String,
+    pub maps: Maps,
+    /// What was read and not given.
+    pub left: Leftover,
+    /// Names of what is left of ranges that are unmapped, and nothing else is mapped there.
+    pub gone: Maps,
+    /// What is left of ranges where other memory is mapped now.
+    pub aside: Aside,
+    /// The container does not unmap with a bitmap.
+    pub unmaps_blind: Lasting,
+    /// Whether the VMM tells unmappings when they are done, as far as is known.
+    pub tells_afterwards: Option<bool>,
+    /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
+    /// so as long as a device behind it has no pinned scope (T5).
+    pub all_dirty: Option<bool>,
 }
 
-impl Names<'_> {
-    /// The part at the beginning of `span` that has one cookie, or none: nobody can have written there.
-    pub fn first_of(self, span: Span) -> (Span, Option<u64>) {
-        let (maps, gone) = match self {
-            Names::One(cookie) => return (span, Some(cookie)),
-            Names::Of(maps, gone) => (maps, gone),
-        };
-        let begins =
-            |maps: &Maps| maps.overlapping(span).find_map(|(whole, name)| Some((whole.intersect(span)?, name)));
-        match begins(maps).into_iter().chain(begins(gone)).min() {
-            Some((part, cookie)) if part.first == span.first => (part, Some(cookie)),
-            Some((part, _)) => (Span { first: span.first, last: part.first.saturating_sub(1) }, None),
-            None => (span, None),
+impl Book {
+    /// Bits of a read came. Once a clean page was seen nothing more can be learnt.
+    pub fn saw(&mut self, full: Option<bool>) {
+        if self.all_dirty != Some(false) {
+            self.all_dirty = full.or(self.all_dirty);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Gives what was read to those who asked: into bitmaps, or to callbacks as aligned words or as runs.
 
-use super::book::Names;
-use super::harvest::{Harvest, Tally};
 use super::leftover::{NotTaken, Taker};
 use super::log::Maps;
+use super::names::Names;
 use super::parts::{Bits, Grid, plain};
 use super::ranges::{Range, Span, SpanSet};
+use super::tally::{Harvest, Tally};
 use super::{UNIT, UNIT_SHIFT};
 use crate::bitmap::{self, Count, Words};
 use crate::error::{Error, Result};

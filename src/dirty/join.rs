@@ -3,9 +3,9 @@
 use super::choose::{choices, missing, plans};
 use super::claim::LogId;
 use super::deliver::Deliverer;
-use super::harvest::{Part, Tally};
 use super::log::Kind;
-use super::reading::{mark, read_all};
+use super::reading::{Part, mark, read_all};
+use super::tally::Tally;
 use super::tracker::{Inner, Tracker, begin_log, stop_all};
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -7,8 +7,9 @@
 //!
 //! `tracker` is one address space; `choose` picks its log, one file per kind of log; `claim` keeps two trackers from one log, and
 //! `join` is for what is plugged in later; `harvest` is the call, `reading` reads, `spot` puts together what several logs say of
-//! one range, `deliver` gives, `leftover` keeps what was read but not asked for, `book` whose it is, `aside` what
-//! only a cookie names, and `parts` is the rule of pages that several have a part of. `ranges` is pure. `unsafe` lives in scratch.rs.
+//! one range, `distribute` looks up whom bits go to, `deliver` gives, `leftover` keeps what was read but not asked for, `book`
+//! whose it is, `aside` what only a cookie names, and `parts` is the rule of pages that several have a part of. `names`, `ranges`
+//! and `tally` are what they share. `unsafe` lives in scratch.rs.
 
 #[forbid(unsafe_code)]
 mod aside;
@@ -20,6 +21,8 @@ mod choose;
 mod claim;
 #[forbid(unsafe_code)]
 mod deliver;
+#[forbid(unsafe_code)]
+mod distribute;
 #[forbid(unsafe_code)]
 mod everything;
 #[forbid(unsafe_code)]
@@ -33,6 +36,8 @@ mod leftover;
 #[forbid(unsafe_code)]
 mod log;
 #[forbid(unsafe_code)]
+mod names;
+#[forbid(unsafe_code)]
 mod parts;
 #[forbid(unsafe_code)]
 mod pfns;
@@ -45,6 +50,8 @@ mod reading;
 mod scratch;
 #[forbid(unsafe_code)]
 mod spot;
+#[forbid(unsafe_code)]
+mod tally;
 #[cfg(test)]
 mod tests;
 #[forbid(unsafe_code)]
@@ -55,9 +62,10 @@ mod type1;
 mod unmap;
 
 pub use deliver::{Dest, Request, RunFn, WordsFn};
-pub use harvest::{Harvest, harvest};
+pub use harvest::harvest;
 pub use log::Kind;
 pub use ranges::Range;
+pub use tally::Harvest;
 pub use tracker::{Info, Mapping, Options, Tracker};
 pub use unmap::{Unmap, UnmapFn};
 

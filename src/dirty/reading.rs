@@ -1,14 +1,15 @@
 //! Reads logs side by side and hands what they say to the merge, which is the calling thread's. What several logs say of one
 //! range is put together first (`spot`).
 
+use super::book::Book;
 use super::choose::Source;
 use super::deliver::Deliverer;
-use super::harvest::{Part, Tally, distribute, full};
+use super::distribute::{distribute, full};
 use super::log::{Log, Maps, Read};
 use super::ranges::{Span, SpanSet};
 use super::scratch::Pool;
 use super::spot::{Round, Spot, Todo, next_round};
-use super::tracker::Book;
+use super::tally::Tally;
 use crate::device::dirty::Patience;
 use crate::error::Errno;
 use crate::log::log;
@@ -21,6 +22,14 @@ use std::sync::Arc;
 
 /// Parts of logs with no more bytes are read on the calling thread, where no log waits: their bits are few.
 const SMALL: u64 = 1 << 30;
+
+/// A tracker's parts, borrowed for a harvest.
+pub(crate) struct Part<'a> {
+    pub sources: &'a mut [Source],
+    pub pool: &'a Pool,
+    pub book: &'a mut Book,
+    pub page_size: u64,
+}
 
 /// Which source, and why it keeps no log any more.
 struct Job {
@@ -295,5 +304,75 @@ mod tests {
             read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
             assert_eq!(sources[0].waits, after, "{time:?} {mapped}");
         }
+    }
+}
+
+#[cfg(test)]
+mod two_mappings {
+    use super::super::UNIT_SHIFT;
+    use super::super::distribute::check_reading;
+    use super::*;
+
+    /// A log of two mappings that is read in one piece, or in two of which the first fails.
+    struct TwoMappings {
+        bits: Vec<u64>,
+        first_fails: bool,
+    }
+
+    const FIRST: Span = Span { first: 0, last: 0xfff };
+    const SECOND: Span = Span { first: 0xf000, last: 0xffff };
+
+    impl Log for TwoMappings {
+        fn describe(&self) -> String {
+            "two mappings".into()
+        }
+        fn start(&mut self, _: &Maps, _: u64) -> std::result::Result<(), Errno> {
+            Ok(())
+        }
+        fn stop(&mut self) -> std::result::Result<(), Errno> {
+            Ok(())
+        }
+        fn reads(&self, _: &Maps, _: Option<Span>) -> Vec<Read> {
+            let both = Span { first: FIRST.first, last: SECOND.last };
+            let spans = if self.first_fails { vec![FIRST, SECOND] } else { vec![both] };
+            spans.into_iter().map(|span| Read { span, shift: UNIT_SHIFT }).collect()
+        }
+        fn read(&mut self, read: &Read, _: bool, bitmap: &mut [u64]) -> std::result::Result<(), Errno> {
+            if self.first_fails && read.span == FIRST {
+                return Err(Errno::new(libc::EFAULT));
+            }
+            self.bits.iter().for_each(|bit| bitmap[0] |= 1 << bit);
+            Ok(())
+        }
+    }
+
+    fn two_mappings() -> Maps {
+        let mut maps = Maps::default();
+        maps.insert(FIRST, 0);
+        maps.insert(SECOND, 0);
+        maps
+    }
+
+    #[test]
+    fn all_that_is_mapped_is_full_whatever_lies_between() {
+        let full = |bits: &[u64]| {
+            let mut log = TwoMappings { bits: bits.to_vec(), first_fails: false };
+            check_reading(&mut log, &two_mappings(), &Pool::default()).unwrap().full
+        };
+        assert_eq!([full(&[0, 15]), full(&[0, 7, 15])], [Some(true); 2]);
+        assert_eq!([full(&[0]), full(&[15]), full(&[7])], [Some(false); 3]);
+    }
+
+    #[test]
+    fn after_a_read_that_failed_the_others_are_read() {
+        let log = TwoMappings { bits: vec![0], first_fails: true };
+        let mut sources = [Source::new(log)];
+        let mut book = Book { maps: two_mappings(), ..Book::default() };
+        let pool = Pool::default();
+        let mut tally = Tally::default();
+        let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+        read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut tally);
+        assert_eq!((tally.reads, tally.failed, tally.degraded_bytes), (2, 1, 4096));
+        assert!(book.left.any(FIRST) && book.left.any(SECOND));
     }
 }

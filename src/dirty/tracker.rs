@@ -1,19 +1,19 @@
 //! The dirty log of one address space: what is mapped, which log is read, whether it runs.
 
-use super::aside::Aside;
+use super::book::Book;
 use super::choose::{Choice, Members, Source, choices, missing, plans};
 use super::deliver::Deliverer;
-use super::harvest::{Found, Part, Tally, check_reading};
-use super::leftover::Leftover;
+use super::distribute::{Found, check_reading};
 use super::log::{Kind, Log, Maps};
 use super::ranges::{Range, Span, SpanSet};
-use super::reading::{mark, read_all};
+use super::reading::{Part, mark, read_all};
 use super::scratch::Pool;
+use super::tally::Tally;
 use super::{UNIT, UNIT_SHIFT};
 use crate::device::Device;
 use crate::error::{Errno, Error, Kind as ErrorKind, Result};
 use crate::gate::{Gate, Level, Pass};
-use crate::log::{Lasting, log};
+use crate::log::log;
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
 use crate::transport::type1::{Container, ability};
@@ -92,36 +92,6 @@ enum FinalHarvest {
     Owed {
         read: bool,
     },
-}
-
-/// What the merge works on.
-#[derive(Default)]
-pub(crate) struct Book {
-    /// Whose, for messages.
-    pub name: String,
-    pub maps: Maps,
-    /// What was read and not given.
-    pub left: Leftover,
-    /// Names of what is left of ranges that are unmapped, and nothing else is mapped there.
-    pub gone: Maps,
-    /// What is left of ranges where other memory is mapped now.
-    pub aside: Aside,
-    /// The container does not unmap with a bitmap.
-    pub unmaps_blind: Lasting,
-    /// Whether the VMM tells unmappings when they are done, as far as is known.
-    pub tells_afterwards: Option<bool>,
-    /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
-    /// so as long as a device behind it has no pinned scope (T5).
-    pub all_dirty: Option<bool>,
-}
-
-impl Book {
-    /// Bits of a read came. Once a clean page was seen nothing more can be learnt.
-    pub fn saw(&mut self, full: Option<bool>) {
-        if self.all_dirty != Some(false) {
-            self.all_dirty = full.or(self.all_dirty);
-        }
-    }
 }
 
 pub(crate) struct Inner {

@@ -2,10 +2,11 @@
 
 use super::UNIT_SHIFT;
 use super::deliver::{Deliverer, Request};
-use super::harvest::{Harvest, Part, Tally, distribute};
+use super::distribute::distribute;
 use super::log::{Kind, Read, UnmapOrder};
 use super::ranges::{Range, Span};
-use super::reading::{mark, read_all};
+use super::reading::{Part, mark, read_all};
+use super::tally::{Harvest, Tally};
 use super::tracker::{Inner, Tracker};
 use super::type1::groups;
 use crate::error::{Errno, Error, Result};

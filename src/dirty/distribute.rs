@@ -1,0 +1,77 @@
+//! The bits of one read, and whom they go to.
+
+use super::book::Book;
+use super::deliver::Deliverer;
+use super::log::{Log, Maps, Read};
+use super::names::Names;
+use super::parts::{Bits, Told};
+use super::scratch::{Pages, Pool};
+use crate::bitmap;
+use crate::error::Errno;
+
+/// Hands out the bits of one read. Afterwards all of `words` is zero.
+pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, words: &mut [u64], read: &Read) {
+    let all = (words.len() as u64).saturating_mul(64);
+    // What a kernel set beyond the end (I6).
+    bitmap::clear_range(words, read.bits(), all.saturating_sub(read.bits()));
+    let mut bits = Bits { words, shift: read.shift, origin: read.span.first };
+    let Book { maps, gone, left, .. } = book;
+    let (pieces, names) = (deliverer.pieces(maps, read.span), Names::Of(maps, gone));
+    // What is left over already comes later in the call: told with it, a page is told once.
+    bits.tell(pieces.iter().copied(), &mut |whom, told| match told {
+        Told::Part(part) if left.any(part) => left.add(part),
+        Told::Bits(bits, span) if left.any(span) => left.absorb(bits, span),
+        Told::Part(part) => deliverer.run(whom, part, names).into_iter().for_each(|rest| left.add(rest)),
+        Told::Bits(bits, span) => {
+            let kept = deliverer.bits(whom, bits, span, names);
+            kept.refused.into_iter().for_each(|span| left.add(span));
+            if let Some(rest) = kept.rest {
+                left.absorb(bits, rest);
+            }
+        }
+    });
+    // What is not mapped: nobody can have written there, so a bit is the log's coarseness.
+    for hole in maps.mapped.holes(read.span) {
+        if bits.any(hole) {
+            bits.forget(hole);
+        }
+    }
+}
+
+/// What the first read after a start found.
+pub(crate) struct Found {
+    /// Every mapped page was dirty; `None`: nothing was read.
+    pub full: Option<bool>,
+    bits: Option<(Read, Pages)>,
+}
+
+impl Found {
+    /// Keeps what was read.
+    pub fn keep(self, book: &mut Book, pool: &Pool) {
+        let Some((read, mut pages)) = self.bits else { return };
+        distribute(book, &mut Deliverer::nobody(), pages.room(read.words()), &read);
+        pool.give(pages);
+    }
+}
+
+/// Reads the smallest range of a log that was just started: one that cannot be read is found out now, not in the middle of a
+/// migration (K23).
+pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &Pool) -> std::result::Result<Found, Errno> {
+    // One that ends at 2^64 may be refused for that alone (T3).
+    let smallest = log.reads(maps, None).into_iter().min_by_key(|read| (read.span.last == u64::MAX, read.bits()));
+    let Some(read) = smallest.filter(|_| log.readable_at_start()) else {
+        return Ok(Found { full: None, bits: None });
+    };
+    let mut pages = pool.take(read.words())?;
+    log.read(&read, false, pages.room(read.words()))?;
+    let full = full(maps, &read, pages.words_mut());
+    Ok(Found { full, bits: Some((read, pages)) })
+}
+
+/// Whether every mapped page of a read is dirty. A read may go over holes, of which nobody says that they are dirty.
+pub(super) fn full(maps: &Maps, read: &Read, words: &mut [u64]) -> Option<bool> {
+    let bits = Bits { words, shift: read.shift, origin: read.span.first };
+    let mut parts = maps.mapped.parts(read.span).peekable();
+    parts.peek()?;
+    Some(parts.all(|part| bits.all(part)))
+}
