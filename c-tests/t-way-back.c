@@ -77,8 +77,11 @@ static void streams(void)
 	CHECK_EQ(came, fake_total(&f));
 	OK(vfiomig_group_resume(g, ERRP));
 	PHASE_IS(VFIOMIG_SAVE_TRACKING);
-	/* Straight on: nothing is glued to it. */
-	GO(VFIOMIG_SAVE_STOP_COPY);
+	/* Straight on: refused while the guest runs, and nothing is glued to it. */
+	FAILS(vfiomig_migration_advance(m, VFIOMIG_SAVE_STOP_COPY, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
+	PHASE_IS(VFIOMIG_SAVE_TRACKING);
+	CHECK_EQ(f.state, S_RUNNING);
+	OK(vfiomig_device_set_state(d, S_STOP_COPY, VFIOMIG_ON_FAILURE_KEEP, 0, ERRP));
 	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 	/* PRECOPY again: a new stream. */

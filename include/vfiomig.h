@@ -2318,8 +2318,10 @@ int vfiomig_group_pause_begin(struct vfiomig_group *g,
  * Lets all devices run again, by way of their P2P states and side by side. vCPUs are started after it returns.
  *
  * During a save in PRECOPY: sessions that were held end, what was sent of the devices' streams is void, and the migration is back
- * in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams. The destination throws away
- * what it has of the old ones: abort, RESUMING again.
+ * in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams, and the later phases are refused
+ * before that. The destination throws away what it has of the old ones: abort, RESUMING again. If the call fails after the session
+ * of one device has ended, all streams are void, and phases are refused until a resume or an abort has ended the other sessions
+ * too; if it fails before that, the phase stays PRECOPY and nothing is void.
  *
  * A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
  * its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.
@@ -2393,7 +2395,8 @@ void vfiomig_migration_free(struct vfiomig_migration *m);
  * device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
  *
  * To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
- * VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete.
+ * VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
+ * SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()).
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
  * PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);

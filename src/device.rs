@@ -27,6 +27,7 @@ use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
 use cache::Cache;
 pub use cache::{UNKNOWN, cap};
 pub use pending::Pending;
+pub(crate) use save::VoidRemains;
 use session::Session;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;

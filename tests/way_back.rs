@@ -51,13 +51,16 @@ fn a_second_session_is_never_glued_to_a_whole_stream() {
         let drained = save.save_iterate(PLENTY, &[], &mut |_| Ok(())).unwrap();
         assert_eq!(drained.flags, [END; 2], "the pause holds them at their ENDs");
         source.group.resume().unwrap();
-        // A caller that has noticed nothing goes straight on.
-        save.advance(Phase::SaveStopCopy).unwrap();
-        for device in &source.devices {
+        // A caller that has noticed nothing goes straight on, and hears it before the guest is stopped.
+        for phase in [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
+            refuses(&save.advance(phase).unwrap_err(), "SAVE_PRECOPY comes first");
+        }
+        assert_eq!((source.states(), save.phase()), (vec![State::Running; 2], Phase::SaveTracking));
+        for (device, config) in source.devices.iter().zip([&config, &both()]) {
+            device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
             let failure = device.read(&mut [0; 100]).unwrap_err();
             assert_eq!(failure.kind(), Failure::Stale, "{config:?}: {failure}");
         }
-        save.advance(Phase::SaveHalted).unwrap_err();
         // From here on only an abort, or a statement.
         source.devices[0].start_stream().unwrap();
         assert!(source.devices[0].read(&mut [0; 100]).unwrap().0 > 0);
@@ -190,6 +193,95 @@ fn a_resume_in_precopy_leads_back_to_tracking() {
         load.abort(AbortTo::Stop).unwrap();
         target.load_all(&load, &streams).unwrap();
         assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+    }
+}
+
+/// A device that is asked to leave STOP_COPY, and refuses.
+fn refuses_once(fake: &simdev::Device, access: Access) {
+    fake.inject(Fault { access, nth: fake.count(access), times: 1, effect: Effect::Errno(libc::EBUSY) });
+}
+
+fn refuses(failure: &vfiomig::Error, text: &str) {
+    assert!(failure.kind() == Failure::Order && failure.to_string().contains(text), "{failure}");
+}
+
+/// A resume of a held pre-copy that fails for one of two: the session of the other is over, so its own is void too, although it is
+/// open; what is left of that is never read as a whole stream.
+#[test]
+fn behind_a_resume_that_failed_for_one_no_stream_begins_in_an_open_session() {
+    let config = || Peer::Virtio.config().state_size(1 << 14);
+    for more in [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
+        let source = Rig::source(&[config(), config()], 0);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        let some = Budget { bytes: 6000, ..PLENTY };
+        save.save_iterate(some, &[], &mut |_| Ok(())).unwrap();
+        source.group.pause().unwrap();
+        refuses_once(&source.fakes[0], Access::Enter(State::Stop));
+        source.group.resume().unwrap_err();
+        assert_eq!((save.phase(), source.states()[0]), (Phase::SaveTracking, State::StopCopy));
+        assert_eq!(source.devices[0].read(&mut [0; 100]).unwrap_err().kind(), Failure::Stale);
+        refuses(&save.advance(more).unwrap_err(), "d0: its session is open still");
+        let failure = save.advance_device(&source.devices[1], Phase::SavePrecopy).unwrap_err();
+        refuses(&failure, "resume or abort first");
+        assert_eq!(save.phase(), Phase::SaveTracking, "nothing was done");
+        source.group.resume().unwrap();
+        let streams = source.save_all(&save).unwrap();
+        let target = Rig::target(&[config(), config()], 0);
+        target.load_all(&target.load(), &streams).unwrap();
+        assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+    }
+}
+
+/// A resume that ends no session voids none: the save goes on from the hold, or from the guest that runs.
+#[test]
+fn a_resume_that_ends_no_session_voids_nothing() {
+    let held: [(Peer, bool); 2] = [(Peer::HisiAcc, true), (Peer::Mtty, false)];
+    for (peer, held) in held {
+        let source = Rig::source(&[peer.config().state_size(1 << 14)], 0);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        let mut streams = [Stream::default()];
+        let mut buf = [0; 60];
+        let (len, flags) = source.devices[0].read(&mut buf).unwrap();
+        streams[0].parts.push((buf[..len].to_vec(), flags & vfiomig::window::SEGMENT_END != 0));
+        if held {
+            source.group.pause().unwrap();
+        }
+        refuses_once(&source.fakes[0], Access::StateWrite);
+        source.group.resume().unwrap_err();
+        assert_eq!(save.phase(), Phase::SavePrecopy, "{peer:?}");
+        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SaveStopCopy).unwrap();
+        source.drain_all(&mut streams).unwrap();
+        source.harvest();
+        save.advance(Phase::SaveHalted).unwrap();
+        let target = Rig::target(&[peer.config().state_size(1 << 14)], 0);
+        target.load_all(&target.load(), &streams).unwrap();
+        assert!(target.fakes[0].same_content(&source.fakes[0]), "{peer:?}");
+    }
+}
+
+/// The first half of a resume ends the sessions of some kinds only; who pauses then begins no stream in one of the others.
+#[test]
+fn half_a_resume_voids_the_sessions_that_it_leaves_open() {
+    for max_workers in [1, 0] {
+        let plain = Config::v2(Caps { p2p: false, pre_copy: true });
+        let source = Rig::source(&[both(), plain], max_workers);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        round(&save).unwrap();
+        source.group.pause().unwrap();
+        source.group.resume_begin().unwrap();
+        assert_eq!((save.phase(), source.states()[1]), (Phase::SaveTracking, State::StopCopy));
+        source.group.pause().unwrap();
+        refuses(&save.advance(Phase::SavePrecopy).unwrap_err(), "d1: its session is open still");
+        save.abort(AbortTo::AsItWas).unwrap();
+        assert_eq!(source.states(), [State::Stop, State::Stop], "it is paused");
+        source.save_all(&save).unwrap();
     }
 }
 

@@ -16,6 +16,15 @@ use std::time::Instant;
 
 const READING: &str = "reading the stream";
 
+/// What is left of a stream that is void.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum VoidRemains {
+    /// Its session is over; the caller may not have noticed.
+    Stream,
+    /// Its session is open, and gives the rest of it.
+    Session,
+}
+
 impl Device {
     /// The caller begins a stream from nothing and has thrown away what it has of an earlier one. *device.*
     ///
@@ -42,9 +51,18 @@ impl Device {
     pub(crate) fn begin_stream(&self) {
         // Freed: then there is nothing to begin.
         if let Ok(mut inner) = self.enter_whole() {
-            let given = inner.session.as_ref().is_some_and(|session| session.moved > 0);
+            let given = inner.session.as_ref().is_some_and(Session::was_begun);
             inner.stream_void &= given;
         }
+    }
+
+    /// What is to be done before a stream can begin that counts; `None`: nothing.
+    pub(crate) fn void_remains(&self) -> Option<VoidRemains> {
+        let inner = self.enter_whole().ok()?;
+        let open =
+            inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save && session.was_begun());
+        let remains = if open { VoidRemains::Session } else { VoidRemains::Stream };
+        inner.stream_void.then_some(remains)
     }
 
     /// What was sent of the open session is void, also where it is whole: an abort ends it.
@@ -52,7 +70,7 @@ impl Device {
         if let Ok(mut inner) = self.enter_whole() {
             let Inner { session: Some(session), stream_void, .. } = &mut *inner else { return };
             if session.direction == Direction::Save {
-                *stream_void |= session.moved > 0 || session.complete;
+                *stream_void |= session.was_begun() || session.complete;
                 session.complete = false;
             }
         }

@@ -115,8 +115,7 @@ impl Inner {
             if session.counts_down {
                 cache.forget_what_is_left();
             }
-            // What was lent may be on the wire already.
-            let begun = session.moved > 0 || lent || session.complete;
+            let begun = session.was_begun() || session.complete;
             if session.direction == Direction::Save && begun {
                 self.stream_void = true;
             }
@@ -164,6 +163,11 @@ impl Inner {
 }
 
 impl Session {
+    /// Bytes of it may be with the other side. What was lent may be on the wire already.
+    pub fn was_begun(&self) -> bool {
+        self.moved > 0 || self.lent.is_some()
+    }
+
     /// Why bytes are missing in a stream that is saved, if any may be.
     pub fn hole(&self) -> Option<Error> {
         let what = match self {

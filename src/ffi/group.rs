@@ -251,8 +251,10 @@ pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: 
 /// Lets all devices run again, by way of their P2P states and side by side. vCPUs are started after it returns.
 ///
 /// During a save in PRECOPY: sessions that were held end, what was sent of the devices' streams is void, and the migration is back
-/// in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams. The destination throws away
-/// what it has of the old ones: abort, RESUMING again.
+/// in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams, and the later phases are refused
+/// before that. The destination throws away what it has of the old ones: abort, RESUMING again. If the call fails after the session
+/// of one device has ended, all streams are void, and phases are refused until a resume or an abort has ended the other sessions
+/// too; if it fails before that, the phase stays PRECOPY and nothing is void.
 ///
 /// A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
 /// its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.

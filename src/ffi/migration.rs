@@ -220,7 +220,8 @@ fn phase_of(number: u32) -> Result<Phase> {
 /// device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
 ///
 /// To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
-/// VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete.
+/// VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
+/// SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()).
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
 /// PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);

@@ -2,7 +2,7 @@
 
 use super::course::{BY_DEVICE, Course};
 use super::load::say_not_validated;
-use super::save::say_late_initial_data;
+use super::save::{check_beginnings, say_late_initial_data};
 use super::sequence::{self, Part, Phase};
 use super::{Migration, Partial, Run};
 use crate::device::{Device, OnFailure};
@@ -106,7 +106,8 @@ impl Course {
         }
     }
 
-    /// Nobody else has moved a device since the last step, and none is gone or in ERROR: else the migration has failed.
+    /// Nobody else has moved a device since the last step, and none is gone or in ERROR: else the migration has failed. Behind a
+    /// resume new streams can begin: else nothing is done.
     fn check_members(&self, inner: &mut Inner, run: &mut Run, way: &[Phase]) -> Result<()> {
         let look = |member: &crate::group::Member| {
             let (device, at) = (&member.device, member.device.state());
@@ -127,9 +128,13 @@ impl Course {
             Outcome::refused(device, expected, error)
         };
         let outcomes: Vec<Outcome> = inner.members.iter().map(look).collect();
+        let next = way.first().copied().unwrap_or(run.entered);
         if outcomes.iter().any(Outcome::failed) {
-            let next = way.first().copied().unwrap_or(run.entered);
             self.judge(inner, run, next, Instant::now(), outcomes, Vec::new())?;
+        }
+        // In IDLE whatever was sent was of another save.
+        if self.direction == Direction::Save && run.entered == Phase::SaveTracking && run.partial.is_none() {
+            check_beginnings(inner, next)?;
         }
         Ok(())
     }

@@ -126,8 +126,9 @@ impl Underway for Course {
             Rest::Running => run.origin.fill(State::Running),
             Rest::Stop | Rest::Hold => run.origin.fill(State::Stop),
         }
-        let moved = outcomes.iter().any(|outcome| outcome.result.from != outcome.result.to);
-        if rest == Rest::Running && moved && run.entered == Phase::SavePrecopy {
+        if rest == Rest::Running && run.entered == Phase::SavePrecopy && leaves_precopy(half, outcomes) {
+            // Also what is open still: the destination throws away all streams, and each begins with a session.
+            inner.members.iter().for_each(|member| member.device.void_stream());
             let note = "resumed: what was sent of the devices' streams is void; PRECOPY begins new ones";
             log!(Info, "migration: {note}");
             let failed = outcomes.iter().any(Outcome::failed);
@@ -136,6 +137,18 @@ impl Underway for Course {
             self.set_phase(inner, Phase::SaveTracking);
         }
     }
+}
+
+/// Whether a resume has ended a save session; or it is done, and devices run for which PRECOPY is to be entered.
+fn leaves_precopy(half: bool, outcomes: &[Outcome]) -> bool {
+    let done = !half && !outcomes.iter().any(Outcome::failed);
+    let saves = |state: Option<State>| state.and_then(State::session) == Some(Direction::Save);
+    outcomes.iter().any(|outcome| {
+        let (from, found) = (State::from_number(outcome.result.from), State::from_number(outcome.result.found));
+        // Of one that is in ERROR, or cannot be read, the next phase hears.
+        let ended = saves(from) && !saves(found) && found != Some(State::Error);
+        ended || done && from != found
+    })
 }
 
 /// Why the group cannot be paused or resumed in this phase.

@@ -2,6 +2,7 @@
 
 use super::Run;
 use super::sequence::Phase;
+use crate::device::VoidRemains;
 use crate::error::{Error, Result};
 use crate::group::Inner;
 use crate::group::outcome::Outcome;
@@ -26,6 +27,26 @@ pub(super) fn say_late_initial_data(inner: &Inner, wanted: &[bool], outcomes: &m
             }
             Some(Err(error)) => outcome.result.message = error.to_string(),
         }
+    }
+}
+
+/// Before `first`, behind a resume: no stream begins in the middle of a session, and none that is void is taken for one that goes
+/// on. The caller may not have noticed; the guest runs still.
+pub(super) fn check_beginnings(inner: &Inner, first: Phase) -> Result<()> {
+    let remains: Vec<(&str, VoidRemains)> =
+        inner.members.iter().filter_map(|member| Some((member.device.name(), member.device.void_remains()?))).collect();
+    if let Some((name, _)) = remains.iter().find(|(_, remains)| *remains == VoidRemains::Session) {
+        return Err(Error::order(format!(
+            "{first} is refused: {name}: its session is open still, and what was sent of it is void: resume or abort first"
+        )));
+    }
+    match remains.first().filter(|_| first != Phase::SavePrecopy) {
+        Some((name, _)) => Err(Error::order(format!(
+            "{first} is refused: {name}: what was sent of its stream is void: {} comes first, which begins new ones, or \
+             vfiomig_device_start_stream()",
+            Phase::SavePrecopy
+        ))),
+        None => Ok(()),
     }
 }
 
