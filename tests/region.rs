@@ -15,6 +15,8 @@ mod lent;
 mod particular;
 #[path = "region/server.rs"]
 mod server;
+#[path = "region/unseen.rs"]
+mod unseen;
 
 use proptest::prelude::*;
 use simdev::{Access, Config, DraftForm, Effect, Fault, Precopy, Trapped, Window};
@@ -25,6 +27,7 @@ use std::os::unix::net::UnixStream;
 use vfiomig::device::{Device, OnFailure, Options};
 use vfiomig::dialect::{Kind, PfnRange, Pfns, State};
 use vfiomig::error::{Error, Kind as ErrorKind};
+use vfiomig::transport::Transport;
 use vfiomig::window::{DEVICE_MEM, EMPTY, END, Quirks, SEGMENT_END};
 
 /// A draft with v1's region id must be named (D16); the others are found.
@@ -32,6 +35,11 @@ fn open_as(sim: &simdev::Device, name: &str, draft: bool, quirks: Quirks) -> Res
     let dialect = draft.then_some(Kind::Draft);
     let options = Options { name: name.into(), dialect, quirks, buffer_size: Some(8192), ..Options::default() };
     Device::new(sim.transport(), options)
+}
+
+fn open_on(transport: Box<dyn Transport>, quirks: Quirks) -> Device {
+    let options = Options { name: "vf0".into(), quirks, buffer_size: Some(8192), ..Options::default() };
+    Device::new(transport, options).unwrap()
 }
 
 fn open_with(sim: &simdev::Device, name: &str, quirks: Quirks) -> Result<Device, Error> {

@@ -1,6 +1,6 @@
 //! The window of the migration region (draft, v1): segments that appear somewhere in the region, in parts that are mapped or
 //! trapped, for as long as they are not acknowledged. Parts: `saving` and `loading` (segments and the registers behind them),
-//! `areas` (what is mapped), `bus` (what is not).
+//! `areas` (what is mapped), `bus` (what is not), `unseen` (servers that do not see what is read).
 //!
 //! Rules: V1-6 (order of accesses; reading pending_bytes acknowledges), V1-8, V1-9, V1-10 (segments keep length and order),
 //! V1-13 (offsets are checked), P21, P26, D4 (re-read data_offset every time), D6, D7 (what is lent may be read more than
@@ -10,6 +10,7 @@ mod areas;
 mod bus;
 mod loading;
 mod saving;
+mod unseen;
 
 use super::staging::Staging;
 use super::{

@@ -2,6 +2,7 @@
 //! next without losing anything.
 
 use super::areas::{Areas, Place};
+use super::unseen::{Seen, Unseen};
 use crate::dialect::known;
 use crate::dialect::registers::{Fault, Registers};
 use crate::log::{Lasting, log};
@@ -53,11 +54,12 @@ pub(super) struct Saving {
     last_pending: Option<u64>,
     /// Acknowledgements fail.
     failing: Lasting,
+    unseen: Unseen,
 }
 
 impl Saving {
     pub fn new() -> Self {
-        Saving { step: Step::Begin, last_pending: None, failing: Lasting::default() }
+        Saving { step: Step::Begin, last_pending: None, failing: Lasting::default(), unseen: Unseen::default() }
     }
 
     /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked for.
@@ -100,6 +102,13 @@ impl Saving {
             return Ok(None);
         };
         access.registers()?.check_segment(offset, size).map_err(Trouble::before)?;
+        // While it runs a device may have the same again and again; a stream that is read to its end has not.
+        if !access.in_precopy {
+            if let Some(text) = self.unseen.look(Seen { pending, offset, size }, areas) {
+                // What came before is this segment many times over.
+                return Err(Trouble::after(Cause::Nonsense(text), 0));
+            }
+        }
         let segment = Segment { offset, size, done: 0 };
         self.step = Step::Segment(segment);
         Ok(Some(segment))
