@@ -49,7 +49,15 @@ impl Log for Hwpt {
         // A page size by which the area cannot be divided is refused (I3).
         let shift =
             |span: Span| (span.first | span.last.wrapping_add(1)).trailing_zeros().clamp(12, self.shift.max(12));
-        areas.into_iter().flat_map(|area| maps.one_by_one(area)).map(|span| Read { span, shift: shift(span) }).collect()
+        let mut reads = Vec::with_capacity(areas.len());
+        reads.extend(
+            areas.into_iter().flat_map(|area| maps.one_by_one(area)).map(|span| Read { span, shift: shift(span) }),
+        );
+        reads
+    }
+
+    fn reads_alike(&self) -> Option<u64> {
+        Some(u64::from(self.shift))
     }
 
     fn read(&mut self, read: &Read, keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {

@@ -179,6 +179,11 @@ pub(crate) trait Log: Send {
     /// The requests that read the whole log once, or the part of it that holds `within`.
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read>;
 
+    /// Logs of one address space with the same number have the same reads.
+    fn reads_alike(&self) -> Option<u64> {
+        None
+    }
+
     /// A harvest begins: its reads come next, and what they wait for comes out of its patience. `all_dirty`: so far every read
     /// told every mapped page dirty.
     fn begin(&mut self, patience: &Arc<Patience>, all_dirty: bool) {

@@ -16,8 +16,8 @@ use crate::log::log;
 use crate::transport::threads;
 use crate::workers::{self, Give};
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Parts of logs with no more bytes are read on the calling thread, where no log waits: their bits are few.
@@ -118,7 +118,7 @@ pub(super) fn read_all(
             tally.panic = tally.panic.take().or(end.panic);
             if end.failed.is_some() {
                 job.failed = end.failed;
-                todo.get_mut(*source).into_iter().for_each(|todo| todo.queue.clear());
+                todo.get_mut(*source).into_iter().for_each(Todo::drop_rest);
             }
         }
     }
@@ -144,6 +144,7 @@ pub(super) fn read_all(
 fn prepare(parts: &mut [Part<'_>], within: Option<&SpanSet>, patience: &Arc<Patience>) -> (Vec<Job>, Vec<Todo>) {
     let (mut jobs, mut todo) = (Vec::new(), Vec::new());
     for (part, Part { sources, book, .. }) in parts.iter_mut().enumerate() {
+        let mut lists: Vec<(u64, Rc<Vec<Read>>)> = Vec::new();
         for (source, state) in sources.iter_mut().enumerate() {
             let log = state.log.get_mut();
             log.begin(patience, book.all_dirty == Some(true));
@@ -153,8 +154,18 @@ fn prepare(parts: &mut [Part<'_>], within: Option<&SpanSet>, patience: &Arc<Pati
                     Some(within) => within.parts(span).for_each(|part| book.left.add(part)),
                 }
             }
-            let queue = if state.failed.is_none() { reads_of(&**log, &book.maps, within) } else { VecDeque::new() };
-            todo.push(Todo { part, queue });
+            let alike = log.reads_alike();
+            let known = lists.iter().find(|(of, _)| Some(*of) == alike).map(|(_, reads)| Rc::clone(reads));
+            let reads = match (state.failed, known) {
+                (Some(_), _) => Rc::default(),
+                (None, Some(reads)) => reads,
+                (None, None) => {
+                    let reads = Rc::new(reads_of(&**log, &book.maps, within));
+                    lists.extend(alike.map(|of| (of, Rc::clone(&reads))));
+                    reads
+                }
+            };
+            todo.push(Todo::new(part, reads));
             jobs.push(Job {
                 part,
                 source,
@@ -169,13 +180,13 @@ fn prepare(parts: &mut [Part<'_>], within: Option<&SpanSet>, patience: &Arc<Pati
 }
 
 /// The requests of a log, or those that hold a part of `within`, in order.
-fn reads_of(log: &dyn Log, maps: &Maps, within: Option<&SpanSet>) -> VecDeque<Read> {
-    let Some(within) = within else { return log.reads(maps, None).into() };
+fn reads_of(log: &dyn Log, maps: &Maps, within: Option<&SpanSet>) -> Vec<Read> {
+    let Some(within) = within else { return log.reads(maps, None) };
     let mut reads: Vec<Read> = within.iter().flat_map(|span| log.reads(maps, Some(span))).collect();
     reads.sort_by_key(|read| (read.span.first, read.span.last, read.shift));
     // Several pieces of one range ask for the same.
     reads.dedup();
-    reads.into()
+    reads
 }
 
 fn ways<'a>(round: &'a Round, jobs: &'a [Job]) -> impl Iterator<Item = (&'a Job, &'a [usize])> {
@@ -258,6 +269,45 @@ pub(super) fn mark(book: &mut Book, span: Option<Span>) -> u64 {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    /// A log of one page table of many.
+    struct Table(u64);
+
+    impl Log for Table {
+        fn describe(&self) -> String {
+            "table".into()
+        }
+        fn start(&mut self, _: &Maps, _: u64) -> Result<(), Errno> {
+            Ok(())
+        }
+        fn stop(&mut self) -> Result<(), Errno> {
+            Ok(())
+        }
+        fn reads(&self, maps: &Maps, _: Option<Span>) -> Vec<Read> {
+            maps.mapped.iter().map(|span| Read { span, shift: 12 }).collect()
+        }
+        fn reads_alike(&self) -> Option<u64> {
+            Some(self.0)
+        }
+        fn read(&mut self, _: &Read, _: bool, _: &mut [u64]) -> Result<(), Errno> {
+            Ok(())
+        }
+    }
+
+    /// A list for a million of mappings is made once for all page tables of one kind, and not at all for one that has failed.
+    #[test]
+    fn logs_that_read_alike_share_the_list() {
+        let mut book = Book::default();
+        (0..100u64).for_each(|n| book.maps.insert(Span { first: n << 20, last: (n << 20) + 4095 }, 0));
+        let mut sources = [0, 0, 1, 0, 0].map(|kind| Source::new(Table(kind)));
+        sources[3].failed = Some(Errno::new(libc::EIO));
+        let pool = Pool::default();
+        let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+        let (_, todo) = prepare(&mut [part], None, &Arc::new(Patience::new()));
+        let lists: Vec<_> = todo.iter().map(|todo| (todo.reads().len(), todo.reads().as_ptr())).collect();
+        assert_eq!(lists.iter().map(|list| list.0).collect::<Vec<_>>(), [100, 100, 100, 0, 100]);
+        assert!(lists[0] == lists[1] && lists[0] == lists[4] && lists[0].1 != lists[2].1);
+    }
 
     /// A log of one read, which may take a while.
     struct Slow(Option<Duration>);

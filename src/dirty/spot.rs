@@ -7,7 +7,8 @@ use crate::bitmap::{self, Move, Words};
 use crate::error::Errno;
 use parking_lot::Mutex;
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Memory of bitmaps that are filled at the same time, in bytes, each of whole pages; a single larger one is taken all the same. Together with the leftovers of
 /// a 1 TiB guest (32 MiB) it stays below 80 MiB.
@@ -74,10 +75,32 @@ impl Spot {
     }
 }
 
-/// What one source has to read.
+/// What one source has to read, in order. Sources that read the same share the list: there may be a million of mappings.
 pub(super) struct Todo {
     pub part: usize,
-    pub queue: VecDeque<Read>,
+    reads: Rc<Vec<Read>>,
+    /// The first that was not taken.
+    next: usize,
+}
+
+impl Todo {
+    pub fn new(part: usize, reads: Rc<Vec<Read>>) -> Self {
+        Todo { part, reads, next: 0 }
+    }
+
+    fn front(&self) -> Option<Read> {
+        self.reads.get(self.next).copied()
+    }
+
+    #[cfg(test)]
+    pub fn reads(&self) -> &[Read] {
+        &self.reads
+    }
+
+    /// Nothing more is read.
+    pub fn drop_rest(&mut self) {
+        self.next = self.reads.len();
+    }
 }
 
 /// What is read before any thread ends.
@@ -111,8 +134,8 @@ pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<Round> {
         (sum, held, largest) = (sum.saturating_add(bits), held.saturating_add(bytes), largest.max(bytes));
         let mut readers = 0usize;
         for (source, todo) in todo.iter_mut().enumerate() {
-            if todo.part == part && todo.queue.front() == Some(&read) {
-                todo.queue.pop_front();
+            if todo.part == part && todo.front() == Some(read) {
+                todo.next = todo.next.saturating_add(1);
                 ways.entry(source).or_default().push(spots.len());
                 readers = readers.saturating_add(1);
             }
@@ -130,7 +153,7 @@ pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<Round> {
 
 /// The first of all reads that are next.
 fn next_read(todo: &[Todo]) -> Option<(usize, Read)> {
-    let next = todo.iter().filter_map(|todo| Some((todo.part, *todo.queue.front()?)));
+    let next = todo.iter().filter_map(|todo| Some((todo.part, todo.front()?)));
     next.min_by_key(|(part, read)| (*part, read.span.first, read.span.last, read.shift))
 }
 
@@ -146,7 +169,7 @@ mod tests {
     }
 
     fn todo(part: usize, reads: impl IntoIterator<Item = Read>) -> Todo {
-        Todo { part, queue: reads.into_iter().collect() }
+        Todo::new(part, Rc::new(reads.into_iter().collect()))
     }
 
     fn rounds(mut todo: Vec<Todo>, workers: usize) -> Vec<Round> {
