@@ -32,7 +32,9 @@ impl Denied {
     #[cold]
     pub fn of(self, what: &str) -> Error {
         match self {
-            Denied::Busy => Error::busy(format!("another call on this {what} is in progress")),
+            Denied::Busy => Error::busy(format!(
+                "another call on this {what} is in progress, and this one was asked not to wait (VFIOMIG_DEVICE_F_NO_WAIT): call again"
+            )),
             Denied::Reentry => Error::reentry(format!(
                 "called from a callback of a call on the same {what}, or of one that the call in progress on it waits for"
             )),
@@ -40,7 +42,9 @@ impl Denied {
             Denied::Broken => Error::new(
                 Kind::Panic,
                 libc::ENOTRECOVERABLE,
-                format!("an earlier call on this {what} hit a bug in the library; only freeing it is left"),
+                format!(
+                    "an earlier call on this {what} panicked, and what it left half done is not used any more: only freeing it is left"
+                ),
             ),
         }
     }

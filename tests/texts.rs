@@ -6,15 +6,17 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use rig::{Rig, Stream};
+use rig::{Hooked, Rig, Stream};
 use simdev::{Access, Config, Effect, Fault, Window};
 use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::{Caps, State};
-use vfiomig::migration::Phase;
+use vfiomig::migration::{AbortTo, Phase};
 use vfiomig::{Device, Result};
 
 fn v2(p2p: bool, pre_copy: bool) -> Config {
@@ -273,4 +275,64 @@ fn a_policy_names_each_device_that_lacks_something() {
             "page requests: d1 has no NDMA"
         ]
     );
+}
+
+/// Who is not let in hears by whom, and what is left.
+#[test]
+fn a_call_that_is_not_let_in_says_why() {
+    let sim = simdev::Device::new(v2(true, true));
+    sim.inject(Fault::at(Access::StateWrite, 0, Effect::Delay(Duration::from_millis(400))));
+    let options = vfiomig::device::Options { name: "vf0".into(), no_wait: true, ..Default::default() };
+    let device = Device::new(sim.transport(), options).unwrap();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| set(&device, State::PreCopy).unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+        assert_text(
+            device.pending_exact(),
+            "vf0: another call on this device is in progress, and this one was asked not to wait (VFIOMIG_DEVICE_F_NO_WAIT): call again",
+        );
+        slow.join().unwrap();
+    });
+
+    let armed = Arc::new(AtomicBool::new(false));
+    let rig = Rig::new(&[v2(true, true).seeded(1)], 1, &|fake, _| {
+        let armed = Arc::clone(&armed);
+        let before = move || assert!(!armed.load(Ordering::SeqCst), "a bug");
+        Box::new(Hooked { inner: fake.transport(), before: Arc::new(before) })
+    });
+    rig.allow_abort();
+    armed.store(true, Ordering::SeqCst);
+    let device = &rig.devices[0];
+    std::thread::scope(|scope| scope.spawn(|| set(device, State::PreCopy)).join().unwrap_err());
+    armed.store(false, Ordering::SeqCst);
+    let text = "an earlier call on this device panicked, and what it left half done is not used any more: only freeing it is left";
+    assert_text(set(device, State::Stop), format!("d0: {text}"));
+    assert_eq!(set(device, State::Stop).unwrap_err().kind(), vfiomig::error::Kind::Panic);
+}
+
+/// The end of a load: which device is next, and what an abort would do.
+#[test]
+fn the_end_of_a_load_says_what_is_left() {
+    let configs =
+        [Config::v1(Window::Trapped).state_size(3000), v2(true, true), Config::v1(Window::Trapped).state_size(3000)];
+    let source = rig(&configs);
+    let streams = source.save_all(&source.save()).unwrap();
+    let target = Rig::target(&configs, 1);
+    let load = target.load();
+    load.advance(Phase::LoadResuming).unwrap();
+    target.write_all(&streams).unwrap();
+    load.advance(Phase::LoadP2pGrace).unwrap();
+    assert_text(
+        load.advance_device(&target.devices[1], Phase::LoadRunning),
+        "d1: advance those first that can leave RESUMING only by running, where their streams may turn out to be bad: d0, d2",
+    );
+    load.advance_device(&target.devices[0], Phase::LoadRunning).unwrap();
+    load.advance_device(&target.devices[2], Phase::LoadRunning).unwrap();
+    load.advance_device(&target.devices[1], Phase::LoadRunning).unwrap();
+    assert_text(
+        load.abort(AbortTo::Running),
+        "abort is refused: all devices run, and a reset would destroy the guest. If the guest is to be given up, free the migration and \
+         reset the devices",
+    );
+    assert_eq!(target.states(), [State::Running; 3]);
 }

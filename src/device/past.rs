@@ -209,6 +209,7 @@ impl Inner {
                     log!(Info, "{name}: reading the rest of its stream to leave STOP_COPY failed: {}", trouble.cause);
                     if let Some(session) = self.session.as_mut().filter(|_| trouble.moved != Moved::Nothing) {
                         session.broken = true;
+                        cache.broken.store(true, Ordering::Relaxed);
                     }
                     return Ok(false);
                 }

@@ -35,6 +35,14 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     let own_max = passes.iter().map(|inner| inner.max_workers).max().unwrap_or(0);
     let max_workers = if max_workers == 0 { own_max } else { max_workers };
     let mut tally = Tally::default();
+    // Told to the one who takes.
+    if !no_read && !keep {
+        for (tracker, inner) in sorted.iter().zip(&mut passes) {
+            if inner.drop_freed(&mut tally) {
+                tracker.joined(inner);
+            }
+        }
+    }
     if !no_read {
         let within = only_dests.then(|| deliverer.asked.clone());
         let mut parts: Vec<Part<'_>> = passes.iter_mut().map(|inner| inner.part()).collect();

@@ -8,7 +8,8 @@ use super::reading::{Part, mark, read_all};
 use super::tally::Tally;
 use super::tracker::{Inner, Tracker, begin_log, stop_all};
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result};
+use crate::log::log;
 use crate::transport::Identity;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ impl Tracker {
     /// already; EBUSY: another tracker has its log. *tracker; blocks in the kernel.*
     pub fn add_device(&self, device: Arc<Device>) -> Result<()> {
         let mut inner = self.enter()?;
+        inner.drop_freed(&mut Tally::default());
         if inner.members.devices.iter().any(|known| Arc::ptr_eq(known, &device)) {
             let text = format!("device {} is in the tracker already", device.name());
             return Err(self.named(Error::new(crate::error::Kind::Argument, libc::EEXIST, text)));
@@ -85,7 +87,7 @@ impl Tracker {
         outcome
     }
 
-    fn joined(&self, inner: &Inner) {
+    pub(super) fn joined(&self, inner: &Inner) {
         self.devices.lock().clone_from(&inner.members.devices);
         self.done(inner);
     }
@@ -103,6 +105,31 @@ impl Inner {
         let Some(source) = sources.iter_mut().find(|source| source.claim.id() == id) else { return };
         let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
         read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
+    }
+
+    /// Devices whose handles were freed were unplugged. What their logs held is unknown, so everything is dirty, once. In a migration
+    /// they stay logs that cannot be read: it has to hear of them. Whether one has gone.
+    pub(super) fn drop_freed(&mut self, tally: &mut Tally) -> bool {
+        if self.is_held() || !self.members.devices.iter().any(|device| device.is_closed()) {
+            return false;
+        }
+        let (freed, left) =
+            std::mem::take(&mut self.members.devices).into_iter().partition(|device| device.is_closed());
+        self.members.devices = left;
+        let freed: Vec<Arc<Device>> = freed;
+        let names: Vec<&str> = freed.iter().map(|device| device.name()).collect();
+        let (name, names) = (&self.book.name, names.join(", "));
+        log!(
+            Warning,
+            "{name}: freed without being taken out before: {names}: what was written last is unknown, and everything is dirty once"
+        );
+        if self.is_running() {
+            tally.fail(Errno::new(libc::ENODEV), mark(&mut self.book, None));
+        }
+        if let Err(error) = self.members_changed() {
+            log!(Warning, "{}: the logs without those of {names}: {error}", self.book.name);
+        }
+        true
     }
 
     /// Makes the choices anew for the members, with the logs that run as they are. What is new in the active choice is started.

@@ -57,6 +57,10 @@ impl Keeper for Arc<Device> {
         self.dma_log_report(range.iova, range.size, page_size, bitmap)
     }
     fn stop(&self) -> Result<(), Errno> {
+        // It went with its handle.
+        if self.is_closed() {
+            return Ok(());
+        }
         self.dma_log_stop()
     }
     fn stands_still(&self) -> Option<u64> {

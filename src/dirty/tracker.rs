@@ -236,6 +236,9 @@ impl Tracker {
     }
 
     fn start_in(&self, inner: &mut Inner) -> Result<()> {
+        if inner.drop_freed(&mut Tally::default()) {
+            self.joined(inner);
+        }
         inner.users = inner.users.checked_add(1).ok_or_else(|| self.named(Error::order("started too often")))?;
         if inner.users == 1 {
             inner.start();
@@ -342,6 +345,11 @@ impl Drop for Tracker {
 impl Inner {
     pub fn is_running(&self) -> bool {
         self.users > 0
+    }
+
+    /// A migration has started it.
+    pub fn is_held(&self) -> bool {
+        self.holds > 0
     }
 
     pub fn current(&self) -> Option<&Choice> {

@@ -48,7 +48,10 @@ impl Migration {
     fn abort_with(&self, to: AbortTo, no_second_guest: bool) -> Result<()> {
         let (mut inner, mut run) = self.enter_for_abort()?;
         if self.direction() == Direction::Load && self.phase() == Phase::LoadRunning {
-            return Err(Error::order("abort is refused: the devices run, a reset would destroy the guest"));
+            return Err(Error::order(
+                "abort is refused: all devices run, and a reset would destroy the guest. If the guest is to be given up, free the \
+                 migration and reset the devices",
+            ));
         }
         if no_second_guest {
             inner.members.iter().for_each(|member| member.device.hand_over(false));

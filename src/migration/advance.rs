@@ -58,10 +58,13 @@ impl Migration {
         course.check_members(&mut inner, &mut run, way)?;
         let parts = parts(&inner)?;
         let resuming = |part: &Part| part.at == State::Resuming;
-        if to == Phase::LoadRunning && parts.iter().any(resuming) && !parts.get(place).is_some_and(resuming) {
+        let first = || inner.members.iter().zip(&parts).filter(|(_, part)| resuming(part));
+        if to == Phase::LoadRunning && first().next().is_some() && !parts.get(place).is_some_and(resuming) {
+            let names: Vec<&str> = first().map(|(member, _)| member.device.name()).collect();
             return Err(Error::order(format!(
-                "{}: others can leave RESUMING only by running: advance them first",
-                device.name()
+                "{}: advance those first that can leave RESUMING only by running, where their streams may turn out to be bad: {}",
+                device.name(),
+                names.join(", ")
             )));
         }
         let chosen: Vec<bool> = (0..inner.members.len()).map(|i| i == place).collect();

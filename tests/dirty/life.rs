@@ -3,9 +3,11 @@
 use crate::rig::{Log, P, Rig};
 use simdev::{Access, Config, DmaLog, Effect, Fault, Iommufd, IommufdConfig, Kernel, Ram, Type1, Type1Config};
 use std::sync::Arc;
-use vfiomig::dialect::State;
-use vfiomig::dirty::{Kind, Options, Request, Tracker};
+use vfiomig::dialect::{Direction, State};
+use vfiomig::dirty::{Kind, Mapping, Options, Range, Request, Tracker};
 use vfiomig::error::Kind as ErrorKind;
+use vfiomig::group::Group;
+use vfiomig::migration::{AbortTo, Migration, Phase};
 
 const MAPS: [(u64, u64); 2] = [(0, 64), (100, 10)];
 const LAST: u64 = u64::MAX / P;
@@ -169,7 +171,7 @@ fn page_tables_and_containers_that_refuse() {
     type1.watch().assert_clean();
 }
 
-/// P15: what a device that was closed wrote until then cannot be known.
+/// P15: what a device that was closed wrote until then cannot be known. It was unplugged, so that is all.
 #[test]
 fn a_device_that_goes_away_leaves_everything_dirty() {
     let rig = Rig::new(Log::Dma(DmaLog::default()), 2);
@@ -178,15 +180,57 @@ fn a_device_that_goes_away_leaves_everything_dirty() {
     rig.write(&[3]);
     rig.devices[1].dma_write(60).unwrap();
     rig.handles[0].close().unwrap();
-    for _ in 0..2 {
-        let told = rig.harvest();
-        assert_eq!(told.list(), pages(&rig));
-        assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::ENODEV));
-        assert!(told.harvest.failed_reads > 0 && told.harvest.degraded_bytes >= 74 * P);
-        assert_eq!(rig.tracker.info().failed_sources, 1);
-    }
+    let told = rig.harvest();
+    assert_eq!(told.list(), pages(&rig));
+    assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::ENODEV));
+    assert!(told.harvest.failed_reads > 0 && told.harvest.degraded_bytes >= 74 * P);
     rig.ram.assert_same();
+    rig.devices[1].dma_write(61).unwrap();
+    let told = rig.harvest();
+    assert_eq!((told.list(), told.harvest.failed_reads), (vec![61], 0));
+    let info = rig.tracker.info();
+    assert_eq!((info.kind, info.failed_sources, info.perpetual), (Kind::DmaLog, 0, false), "{}", info.why);
+    assert!(!rig.tracker.covers(&rig.handles[0]) && rig.tracker.covers(&rig.handles[1]));
+    assert!(rig.devices[0].dma_logging(), "to free a handle changes no device");
     rig.tracker.stop().unwrap();
+    // The last one: no log is left, and none is needed.
+    rig.start();
+    rig.handles[1].close().unwrap();
+    assert_eq!(rig.harvest().list(), pages(&rig));
+    rig.tracker.stop().unwrap();
+}
+
+/// In a migration it stays what it is, a log that cannot be read, until that is over.
+#[test]
+fn a_device_that_goes_away_in_a_migration_stays_until_it_is_over() {
+    let rig = Rig::new(Log::Dma(DmaLog::default()), 2);
+    rig.tracker.close().unwrap();
+    let tracker = Arc::new(Tracker::new(Options { devices: rig.handles.clone(), ..Options::default() }).unwrap());
+    tracker.map(&[Mapping { range: Range { iova: 0, size: 80 * P }, cookie: 0 }]).unwrap();
+    let group = Arc::new(Group::new(Default::default()));
+    rig.handles.iter().for_each(|handle| group.add_device(Arc::clone(handle)).unwrap());
+    group.add_tracker(Arc::clone(&tracker)).unwrap();
+    let save = Migration::new(group, Direction::Save).unwrap();
+    save.advance(Phase::SaveTracking).unwrap();
+    tracker.start().unwrap();
+    rig.handles[0].close().unwrap();
+    let harvest = || {
+        let mut pages = 0;
+        let mut run = |_: u64, run: Range| {
+            pages += run.size / P;
+            true
+        };
+        let harvest = tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
+        (harvest.first_errno.map(|errno| errno.get()), pages)
+    };
+    let everything = (Some(libc::ENODEV), 80);
+    assert_eq!([harvest(), harvest()], [everything; 2]);
+    save.abort(AbortTo::Running).unwrap_err();
+    save.close().unwrap();
+    assert!(tracker.covers(&rig.handles[0]));
+    assert_eq!([harvest(), harvest()], [everything, (None, 0)]);
+    assert!(!tracker.covers(&rig.handles[0]));
+    tracker.stop().unwrap();
 }
 
 /// L8: a log that a device stopped itself is no error, and what it no longer knows is dirty.

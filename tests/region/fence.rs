@@ -101,6 +101,7 @@ fn a_load_is_broken_by_what_may_have_moved_and_by_nothing_else() {
                     let way_on = if goes_on { "can be made again" } else { "only a reset remains" };
                     assert!(error.to_string().contains(way_on), "{what}: {error}");
                 }
+                assert_eq!(pair.to.info().broken, !goes_on, "{what}");
                 let (finish, total) =
                     (pair.to.finish(Some(pair.from.info().saved_bytes)), pair.from.info().saved_bytes);
                 if goes_on {
