@@ -2007,7 +2007,8 @@ int64_t vfiomig_bitmap_rescale(uint64_t *dst,
  * nothing. NULL options: everything is dirty; but the tracker speaks for no device of a group, as one with
  * VFIOMIG_TRACKER_F_EVERYTHING does for all.
  *
- * The tracker refers to its devices. One that is freed counts as a log that cannot be read.
+ * The tracker refers to its devices. One that is freed was unplugged: everything is dirty once, as if its log could not be read
+ * (-ENODEV), and the tracker goes on without it. While a migration has started the tracker it is so at each harvest.
  *
  * Reading a log clears it, so a log has one tracker: a device handle, a page table of an iommufd, or a container that another
  * tracker of this process has is refused until that is freed. Descriptors are known by their number: a copy made by dup() is
@@ -2101,7 +2102,7 @@ int vfiomig_tracker_add_device(struct vfiomig_tracker *t,
 /**
  * A device was unplugged, and writes no more. What its log holds is read and kept for the harvest that asks, and the log is
  * stopped; no other log is touched, and none is restarted. Call it before vfiomig_device_free(): what a freed device wrote last
- * is unknown, so everything is dirty then.
+ * is unknown, so everything is dirty once then.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
  * tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
