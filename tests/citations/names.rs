@@ -27,12 +27,9 @@ pub fn missing(file: &File, paths: &[String], texts: &[File]) -> Vec<String> {
     for (line, text) in file.lines() {
         let mut tell = |what: String| wrong.push(format!("{}:{line}: {what}", file.path));
         for (target, anchor) in links(file, text) {
-            let page = if target.is_empty() {
-                Some(file)
-            } else {
-                texts.iter().find(|page| page.path == near(&target, &file.path))
-            };
-            if !target.is_empty() && !there(&target, &file.path, paths) {
+            let path = near(&target, &file.path);
+            let page = if target.is_empty() { Some(file) } else { texts.iter().find(|page| page.path == path) };
+            if !target.is_empty() && !paths.iter().any(|of| is_or_holds(&path, of)) {
                 tell(format!("the link leads to {target}, which is not there"));
             } else if let (Some(page), Some(anchor)) = (page, anchor)
                 && !headings(page).any(|heading| slug(heading) == anchor)
@@ -146,10 +143,13 @@ fn named(text: &str) -> Vec<(String, String)> {
 fn there(name: &str, from: &str, paths: &[String]) -> bool {
     let near = near(name, from);
     let name = name.trim_start_matches("./").trim_end_matches('/');
-    let is =
-        |path: &str, name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let ends = |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
-    paths.iter().any(|path| is(path, &near) || is(path, name) || ends(path))
+    paths.iter().any(|path| is_or_holds(&near, path) || is_or_holds(name, path) || ends(path))
+}
+
+/// A file, or a folder of one.
+fn is_or_holds(name: &str, path: &str) -> bool {
+    path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// `name`, seen from the folder of `from`.
@@ -196,6 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told() {
+        assert_eq!(told("x.md", "[b](dirty.md)")[0], "x.md:1: the link leads to dirty.md, which is not there");
         assert_eq!(
             told("docs/x.md", "a\n[b](gone.md)")[0],
             "docs/x.md:2: the link leads to gone.md, which is not there"
