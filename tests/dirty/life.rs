@@ -353,3 +353,24 @@ fn a_log_that_comes_back() {
     rig.finish();
     rig.assert_clean();
 }
+
+/// A range is unmapped as a whole, also by a request that tells the dirt of the mappings that are known: memory that devices cannot
+/// write, for example, needs no log.
+#[test]
+fn the_library_unmaps_what_it_was_not_told_of_as_well() {
+    for log in [Log::Type1(Type1Config::default()), Log::Hwpt(1, Kernel::V6_12)] {
+        let rig = Rig::new(log, 1);
+        rig.map_all(&[(10, 10)]);
+        rig.start();
+        for (first, pages) in [(30, 10), (40, 10)] {
+            rig.space.map(simdev::Mapping { iova: first * P, size: pages * P, ram: first * P }).unwrap();
+        }
+        rig.write(&[12]);
+        for (first, pages, left) in [(30, 10, 2), (0, 50, 0)] {
+            rig.unmap_into(first, pages, &mut Request::default()).unwrap();
+            assert_eq!(rig.space.mappings().len(), left, "{log:?}: behind {first} + {pages}");
+        }
+        assert!(rig.harvest().pages.contains(&12), "{log:?}");
+        rig.assert_clean();
+    }
+}
