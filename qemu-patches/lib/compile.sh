@@ -43,10 +43,11 @@ meson_words() {
     esac
 }
 
-# devices_file VERSION: the devices that are built: one machine, vfio-pci, and
-# a port that it can be plugged into.
+# devices_file VERSION: the devices that are built: one machine, vfio-pci, a
+# port that it can be plugged into, and a display, which looks at the dirty log
+# of its own memory whenever it is drawn.
 devices_file() {
-    printf 'CONFIG_%s\n' Q35=y PCIE_PORT=y VFIO=y VFIO_PCI=y
+    printf 'CONFIG_%s\n' Q35=y PCIE_PORT=y VFIO=y VFIO_PCI=y VGA_PCI=y
     [[ $1 == 7.2 ]] || printf 'CONFIG_%s\n' IOMMUFD=y I440FX=n ISAPC=n MICROVM=n
 }
 

@@ -6,7 +6,7 @@ are the distribution's.
 """
 from harness import phases as states, proxy
 from harness.scenario import CHECK, FULL, Scenario
-from scenarios import basic, dirty, faults, phases, plugging, runstate, snapshots, streams, v1
+from scenarios import basic, counts, dirty, faults, phases, plugging, runstate, snapshots, streams, v1
 
 NEW, NEW_DEBIAN = "10.0", "10.0-debian"
 OLD, OLD_DEBIAN = "7.2", "7.2-debian"
@@ -94,6 +94,21 @@ DIRTY = (
         properties=("x-vfiomig=on", "x-vfiomig=off")),
     row("dirty-rate-device-log", dirty.with_rate, OURS, (V2,)),
     row("dirty-rate-type1", dirty.with_rate, OURS, (dict(V2, dma_log=0),)),
+)
+
+# What others pay: who maps memory, and who draws a display.
+TYPE1 = dict(V2, dma_log=0)
+COUNTS = (
+    row("mappings-on", counts.mappings, OURS, (V2,), CHECK, options=dict(told=True)),
+    row("mappings-on-type1", counts.mappings, OURS, (TYPE1,), CHECK, options=dict(told=True)),
+    row("mappings-off", counts.mappings, OURS, (V2,), CHECK, properties="x-vfiomig=off", options=dict(told=False)),
+    row("mappings-off-type1", counts.mappings, OURS, (TYPE1,), properties="x-vfiomig=off", options=dict(told=False)),
+    row("v1-mappings-on", counts.mappings, OURS_OLD, (REGION,), CHECK, options=dict(told=True)),
+    row("v1-mappings-off", counts.mappings, OURS_OLD, (REGION,), CHECK, properties="x-vfiomig=off",
+        options=dict(told=False)),
+    row("refreshes", counts.refreshes, OURS, (V2, V2), CHECK),
+    row("refreshes-type1", counts.refreshes, OURS, (TYPE1, TYPE1)),
+    row("v1-refreshes", counts.refreshes, OURS_OLD, (REGION, REGION), CHECK),
 )
 
 # 5
@@ -246,7 +261,7 @@ V1_STREAMS = tuple(
                         (proxy.hang_up_inside, False), (proxy.hang_up_between, False))
 )
 
-ALL_V2 = BASIC + PHASES + DIRTY + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS
+ALL_V2 = BASIC + PHASES + DIRTY + COUNTS + FAULTS + RUNSTATE + PLUGGING + SNAPSHOTS
 ALL_V1 = V1 + V1_FAULTS + V1_PHASES + V1_STREAMS + V1_PLUGGING
 
 SCENARIOS = CONTROLS + ALL_V2 + ALL_V1

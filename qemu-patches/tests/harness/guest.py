@@ -14,13 +14,14 @@ PLUGGED = 1  # number of the device that is behind the port
 PORT = "pcie-root-port,id=port0,chassis=1,slot=1,addr=0x10,io-reserve=4K"
 ANSWER_SECONDS = 120
 TRACES = ("vfio_migration*", "vfio_save*", "vfio_load*", "vfio_state*", "vfio_vmstate*", "vfio_multifd*",
-          "vfio_*dirty*", "vfio_update_pending*", "vfio_vmig*", "*vfiomig*")
+          "vfio_*dirty*", "vfio_update_pending*", "vfio_vmig*", "*vfiomig*", "vfio_listener_region_add_ram",
+          "vfio_listener_region_del")
 
 
 class Guest:
     def __init__(self, name, directory, scratch, binary, devices, iommufd=False, properties="", incoming=False,
-                 paused=False, port=False):
-        """With `port`, device 1 is behind a port where it can be plugged and unplugged."""
+                 paused=False, port=False, extra=""):
+        """With `port`, device 1 is behind a port where it can be plugged and unplugged. `extra`: one more device, of QEMU's."""
         self.name = name
         self.binary = binary
         self.devices = devices
@@ -45,6 +46,8 @@ class Guest:
             arguments += ["-object", "iommufd,id=iommufd0"]
         if port:
             arguments += ["-device", PORT]
+        if extra:
+            arguments += ["-device", extra]
         for index in range(len(devices)):
             arguments += ["-device", self.words(index)]
         if incoming:
