@@ -8,7 +8,7 @@
 mod rig;
 
 use rig::{Hooked, Rig};
-use simdev::{Access, Config, Effect, Fault, Habits, Peer, Ready};
+use simdev::{Access, Config, Effect, Fault, Habits, Peer, Poll, Ready};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -167,6 +167,32 @@ fn a_byte_now_and_then_buys_no_time() {
         target.fakes[0].clear_faults();
         assert_eq!(target.devices[0].write(&stream[..10], false).is_ok(), moved == 0);
         load.abort(AbortTo::Running).unwrap();
+    }
+}
+
+/// Most drivers' data fds poll as ready whatever they say: the wait has an end all the same, and leaves the processor alone.
+#[test]
+fn a_descriptor_that_is_always_ready_buys_no_time() {
+    for (loads, access) in [(false, Access::DataRead), (true, Access::DataWrite)] {
+        let habits = Habits { poll: Poll::Always, ..Habits::PLAIN };
+        let always = Config { habits, ..config() };
+        let rig = if loads { Rig::target(&[always], 1) } else { Rig::source(&[always], 1) };
+        rig.allow_abort();
+        let migration = if loads { rig.load() } else { rig.save() };
+        migration.advance(if loads { Phase::LoadResuming } else { Phase::SaveStopCopy }).unwrap();
+        rig.fakes[0].inject(Fault::from(access, 0, Effect::Errno(libc::EAGAIN)));
+        let begun = Instant::now();
+        let failure = match loads {
+            true => rig.devices[0].write(&[0; 1000], false).unwrap_err(),
+            false => rig.devices[0].read(&mut [0; 1000]).unwrap_err(),
+        };
+        let took = begun.elapsed();
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
+        assert!((Duration::from_millis(900)..Duration::from_millis(1300)).contains(&took), "{took:?}");
+        assert!(rig.fakes[0].count(access) < 1500, "{} calls", rig.fakes[0].count(access));
+        assert!(!rig.devices[0].info().broken);
+        rig.fakes[0].clear_faults();
+        migration.abort(AbortTo::Running).unwrap();
     }
 }
 

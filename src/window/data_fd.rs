@@ -61,6 +61,7 @@ fn write_all(data: &mut dyn DataFd, buf: &[u8], cancel: &Follower) -> Outcome<()
             Ok(0) => return Err(Trouble::after(Cause::Nonsense("writing the data fd took nothing".into()), moved)),
             Ok(n) => {
                 rest = rest.get(n..).unwrap_or(&[]);
+                patience.moved();
                 continue;
             }
             Err(errno) => errno,
