@@ -107,6 +107,56 @@ fn nothing_moved_is_nothing_lost() {
     }
 }
 
+/// A write that a signal has cut short may have taken bytes (P4), or dropped some (xe): to make it again could send them twice.
+#[test]
+fn an_interrupted_write_is_never_made_again() {
+    let bytes: Vec<u8> = (0..100).collect();
+    for interrupted in [0, 1] {
+        let (sim, device) = open(v2());
+        set(&device, State::Resuming).unwrap();
+        if interrupted == 1 {
+            fails(&sim, Access::DataWrite, 1, Effect::Short(10));
+        }
+        sim.inject(Fault::at(Access::DataWrite, interrupted, Effect::Errno(libc::EINTR)));
+        let failure = device.write(&bytes, false).unwrap_err();
+        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EINTR), "{failure}");
+        assert!(failure.to_string().contains("only a reset remains"), "{failure}");
+        assert_eq!(sim.count(Access::DataWrite), interrupted + 1);
+        assert!(device.info().broken);
+        assert_eq!(device.info().loaded_bytes, interrupted * 10);
+        for failure in [device.write(&bytes, false).unwrap_err(), device.finish(Some(100)).unwrap_err()] {
+            assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+        }
+    }
+}
+
+/// A read that says EINTR for ever (xe, behind a signal that made it drop bytes) is no read that moved nothing.
+#[test]
+fn an_interrupt_that_stays_breaks_the_save() {
+    let (sim, device) = open(v2());
+    set(&device, State::StopCopy).unwrap();
+    sim.inject(Fault::from(Access::DataRead, 0, Effect::Errno(libc::EINTR)));
+    let begun = Instant::now();
+    let failure = device.read(&mut [0; 1000]).unwrap_err();
+    assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EINTR), "{failure}");
+    assert!(device.info().broken && begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), Kind::Stale);
+    // Through a migration.
+    let source = Rig::source(&[v2()], 1);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    source.fakes[0].inject(Fault::from(Access::DataRead, 1, Effect::Errno(libc::EINTR)));
+    save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
+    assert!(source.devices[0].info().broken);
+    let reads = source.fakes[0].count(Access::DataRead);
+    let again = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(again.kind(), Kind::Stale | Kind::Device), "{again}");
+    assert_eq!(source.fakes[0].count(Access::DataRead), reads, "a drain does not ask again");
+    source.fakes[0].clear_faults();
+    save.abort(AbortTo::Running).unwrap();
+}
+
 /// The same through a migration. Only an abort is left.
 #[test]
 fn a_broken_stream_is_aborted() {

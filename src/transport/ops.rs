@@ -49,7 +49,8 @@ pub struct Ops {
     pub reset: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
     /// read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
     /// descriptor and becomes the library's, which closes it and puts it into non-blocking mode; or all set, then that number is
-    /// ignored. -EAGAIN: nothing was moved, ask again. Any other failure of a read, but ENOMSG and EINTR, breaks the session.
+    /// ignored. -EAGAIN: nothing was moved, ask again. Any other failure breaks the session, but ENOMSG of a read, and
+    /// EINTR of a read that does not last.
     pub data_read: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *mut c_void, len: usize) -> i64>,
     /// write() of the data fd.
     pub data_write: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *const c_void, len: usize) -> i64>,

@@ -37,7 +37,7 @@ fn read_data(data: &mut dyn DataFd, buf: &mut [u8], access: &Access<'_>) -> std:
             libc::ENOMSG => return Ok(Got::NoMessage),
             libc::EAGAIN if access.in_precopy => return Ok(Got::NotReady),
             libc::EAGAIN => patience.wait(data.wait_fd(), false),
-            // Nothing was moved (P1); a driver that has lost bytes says so at the next read (xe).
+            // Nothing was moved (P1); a driver that has lost bytes says so for ever (xe), which is no such thing.
             libc::EINTR => patience.wait(None, false),
             _ => return Err(errno),
         };
@@ -66,11 +66,8 @@ fn write_all(data: &mut dyn DataFd, buf: &[u8], cancel: &Follower) -> Outcome<()
             }
             Err(errno) => errno,
         };
-        let waited = match errno.get() {
-            libc::EAGAIN => patience.wait(data.wait_fd(), true),
-            libc::EINTR => patience.wait(None, true),
-            _ => Waited::Enough,
-        };
+        // EINTR too: a driver may have taken bytes of the call, or dropped some (xe), so it is not made again (P4).
+        let waited = if errno.get() == libc::EAGAIN { patience.wait(data.wait_fd(), true) } else { Waited::Enough };
         match waited {
             Waited::TryAgain => {}
             Waited::Canceled => return Err(Trouble::before(Cause::Canceled).behind(moved)),
@@ -103,7 +100,8 @@ impl FdWindow {
             Some(buf) => read_data(&mut **data, buf, access),
             None => read_data(&mut **data, staging.buffer()?, access),
         };
-        match got.map_err(failed_read)? {
+        // Whatever the errno, a driver may have thrown away what it had copied in the call.
+        match got.map_err(|errno| Trouble::after(Cause::Device(errno), 0))? {
             Got::Bytes(n) if into_buffer => {
                 staging.filled(n);
                 Ok(Some(0))
@@ -128,14 +126,6 @@ impl FdWindow {
         let FdWindow { data: Some(data), staging } = self else { return Err(no_session()) };
         let bytes = bytes.unwrap_or_else(|| staging.room_bytes(len));
         write_all(&mut **data, bytes, access.cancel)
-    }
-}
-
-/// Whatever the errno, a driver may have thrown away what it had copied in the call, unless it says that there was nothing.
-fn failed_read(errno: Errno) -> Trouble {
-    match errno.get() {
-        libc::EINTR => Trouble::before(Cause::Device(errno)),
-        _ => Trouble::after(Cause::Device(errno), 0),
     }
 }
 

@@ -65,11 +65,14 @@ impl Shared {
             match f.u8() % 6 {
                 0 => {
                     let errno = f.errno();
-                    st.refused = !matches!(errno, libc::EAGAIN | libc::EINTR);
+                    st.refused = errno != libc::EAGAIN;
                     return Err(errno);
                 }
                 1 => return Err(libc::EAGAIN),
-                2 => return Err(libc::EINTR),
+                2 => {
+                    st.refused = true;
+                    return Err(libc::EINTR);
+                }
                 3 => {
                     st.refused = true;
                     return Ok(0);
