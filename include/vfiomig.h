@@ -894,7 +894,8 @@ struct vfiomig_device_ops {
   /**
    * read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
    * descriptor and becomes the library's, which closes it and puts it into non-blocking mode; or all set, then that number is
-   * ignored. -EAGAIN: nothing was moved, ask again. Any other failure of a read, but ENOMSG and EINTR, breaks the session.
+   * ignored. -EAGAIN: nothing was moved, ask again. Any other failure breaks the session, but ENOMSG of a read, and
+   * EINTR of a read that does not last.
    */
   int64_t (*data_read)(void *opaque, void *buf, size_t len);
   /**
