@@ -144,3 +144,30 @@ fn a_stop_without_start_ends_no_migration_s_tracking() {
     trackers[0].end_final().unwrap();
     rig.assert_clean("stop");
 }
+
+/// A container that goes takes its tracker with it: the group goes on with the other.
+#[test]
+fn a_freed_tracker_leaves_no_place_behind() {
+    let (rig, trackers) = rig(0);
+    trackers[1].close().unwrap();
+    let refused = rig.group.add_tracker(Arc::clone(&trackers[1])).unwrap_err();
+    assert_eq!(refused.errno(), libc::ENODEV);
+    rig.group.remove_tracker(&trackers[1]).unwrap();
+    let reasons = rig.group.check().unwrap().reasons;
+    assert!(reasons.iter().any(|reason| reason == "d2: no tracker covers its DMA"), "{reasons:?}");
+    for device in &rig.devices[2..] {
+        rig.group.remove_device(device).unwrap();
+    }
+    let save = rig.save();
+    save.advance(Phase::SavePrecopy).unwrap();
+
+    // During a migration it stays, for what its log knew is lost; and it goes with the migration.
+    trackers[0].close().unwrap();
+    let refused = save.advance(Phase::SaveStopCopy).unwrap_err();
+    assert_eq!(refused.errno(), libc::ENODEV, "{refused}");
+    assert!(refused.to_string().contains("ram"), "{refused}");
+    save.abort(AbortTo::Running).unwrap();
+    drop(save);
+    let refused = rig.group.check().unwrap().reasons;
+    assert!(refused.iter().any(|reason| reason == "d0: no tracker covers its DMA"), "{refused:?}");
+}

@@ -20,6 +20,7 @@ use crate::transport::type1::{Container, ability};
 use crate::workers;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest name in bytes.
 const MAX_NAME: usize = 255;
@@ -117,6 +118,7 @@ pub struct Tracker {
     name: String,
     pub(super) devices: Mutex<Vec<Arc<Device>>>,
     everything: bool,
+    closed: AtomicBool,
     gate: Gate<Inner>,
     info: Mutex<Info>,
 }
@@ -176,7 +178,8 @@ impl Tracker {
         };
         let info = inner.info();
         log!(Info, "{name}: {}: {}", info.kind.name(), info.why);
-        Ok(Tracker { name, devices, everything, gate: Gate::new(Level::Tracker, inner), info: Mutex::new(info) })
+        let (closed, gate) = (AtomicBool::new(false), Gate::new(Level::Tracker, inner));
+        Ok(Tracker { name, devices, everything, closed, gate, info: Mutex::new(info) })
     }
 
     /// The name given in the options.
@@ -197,6 +200,11 @@ impl Tracker {
     /// Whether it was made to use no log: then it speaks for every device.
     pub fn is_everything(&self) -> bool {
         self.everything
+    }
+
+    /// Whether the handle was freed while something still refers to it.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Tells DMA mappings, after they were mapped. While tracking each counts as dirty once. *tracker.*
@@ -307,6 +315,7 @@ impl Tracker {
     /// Ends the use of the tracker: stops what it started. Later calls are ENODEV. *tracker; blocks in the kernel.*
     pub fn close(&self) -> Result<()> {
         let mut inner = self.gate.enter_to_close().map_err(|denied| self.named(denied.of("tracker")))?;
+        self.closed.store(true, Ordering::Relaxed);
         inner.users = 0;
         // Also what a stop could not stop.
         inner.stop();

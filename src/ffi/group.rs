@@ -142,10 +142,12 @@ pub unsafe extern "C" fn vfiomig_group_remove_device(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Adds a tracker. Every device of the group must be covered by one before it can be saved.
+/// Adds a tracker. Every device of the group must be covered by one before it can be saved. It stays the caller's. Freed while it is
+/// in the group, its place goes with the next call on the group; during a migration the place stays, and a save cannot be completed, for
+/// what the log knew is lost.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already), ORDER (a migration of the group exists). Threads: whole.
-/// Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already, -ENODEV: freed), ORDER (a migration of the group exists). Threads:
+/// whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` and `t` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_add_tracker(
@@ -160,7 +162,7 @@ pub unsafe extern "C" fn vfiomig_group_add_tracker(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Removes a tracker.
+/// Removes a tracker. One that is freed needs no removal.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
 /// Blocks: for calls in progress. Since: 0.1

@@ -129,10 +129,13 @@ impl Group {
         Ok(())
     }
 
-    /// Adds a tracker. Refused while a migration exists.
+    /// Adds a tracker. Refused while a migration exists. The place of one whose handle was freed goes as that of a device does.
     pub fn add_tracker(&self, tracker: Arc<Tracker>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.check_no_migration("adding a tracker")?;
+        if tracker.is_closed() {
+            return Err(Error::gone(format!("{}: the tracker handle was freed", tracker.name())));
+        }
         if inner.trackers.iter().any(|other| Arc::ptr_eq(other, &tracker)) {
             return Err(Error::argument(format!("{}: the group has this tracker", tracker.name())));
         }
@@ -141,10 +144,13 @@ impl Group {
         Ok(())
     }
 
-    /// Removes a tracker. Refused while a migration exists.
+    /// Removes a tracker. One whose handle was freed is gone already. Refused while a migration exists.
     pub fn remove_tracker(&self, tracker: &Arc<Tracker>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.check_no_migration("removing a tracker")?;
+        if tracker.is_closed() {
+            return Ok(());
+        }
         let before = inner.trackers.len();
         inner.trackers.retain(|other| !Arc::ptr_eq(other, tracker));
         if inner.trackers.len() == before {
@@ -174,20 +180,28 @@ impl Group {
 
     pub(crate) fn enter(&self) -> Result<Pass<'_, Inner>> {
         let mut inner = self.gate.enter_whole().map_err(|denied| denied.of("group"))?;
-        inner.drop_freed();
+        if inner.drop_freed() {
+            *self.trackers.write() = inner.trackers.clone();
+        }
         Ok(inner)
     }
 }
 
 impl Inner {
-    /// The places of freed devices: nobody can name them any more, so whichever call comes first clears them away. A migration
-    /// counts its members by their places, so during one they stay.
-    fn drop_freed(&mut self) {
+    /// The places of freed devices and trackers: nobody can name them any more, so whichever call comes first clears them away. A
+    /// migration counts its members by their places, so during one they stay. Whether a tracker went.
+    fn drop_freed(&mut self) -> bool {
+        if self.migration.is_some() {
+            return false;
+        }
         let freed = |member: &Member| member.device.is_closed();
-        if self.migration.is_none() && self.members.iter().any(freed) {
+        if self.members.iter().any(freed) {
             self.members.retain(|member| !freed(member));
             self.results.clear();
         }
+        let before = self.trackers.len();
+        self.trackers.retain(|tracker| !tracker.is_closed());
+        self.trackers.len() != before
     }
 
     fn check_no_migration(&self, what: &str) -> Result<()> {
