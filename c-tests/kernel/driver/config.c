@@ -103,6 +103,7 @@ static const struct option options[] = {
 	TUNABLE(fail_errno, 1, 4095),
 	TUNABLE(fail_count, 0, VMT_EACH),
 	TUNABLE(fail_error, 0, 1),
+	TUNABLE(stall, 0, 1),
 };
 
 static u32 *field_of(struct vmt_config *config, const struct option *option)

@@ -6,6 +6,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -52,6 +53,14 @@ static int stream_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/* Nobody is woken at the end of a stall: callers look again after a moment. */
+static __poll_t stream_poll(struct file *file, struct poll_table_struct *wait)
+{
+	struct vmt_stream *stream = file->private_data;
+
+	return READ_ONCE(stream->d->config.stall) ? 0 : EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM;
+}
+
 /* ---- save ------------------------------------------------------------------- */
 
 static size_t io_limit(struct vmt_dev *d, size_t count)
@@ -69,6 +78,10 @@ static ssize_t save_read(struct file *file, char __user *buf, size_t count, loff
 	mutex_lock(&d->lock);
 	if (d->saving != stream) {
 		done = -ENODEV;
+		goto unlock;
+	}
+	if (READ_ONCE(d->config.stall)) {
+		done = -EAGAIN;
 		goto unlock;
 	}
 	count = io_limit(d, count);
@@ -129,6 +142,7 @@ static long save_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 static const struct file_operations save_fops = {
 	.owner = THIS_MODULE,
 	.read = save_read,
+	.poll = stream_poll,
 	.unlocked_ioctl = save_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.release = stream_release,
@@ -177,6 +191,10 @@ static ssize_t load_write(struct file *file, const char __user *buf, size_t coun
 		done = -ENODEV;
 		goto unlock;
 	}
+	if (READ_ONCE(d->config.stall)) {
+		done = -EAGAIN;
+		goto unlock;
+	}
 	count = io_limit(d, count);
 	while ((size_t)done < count) {
 		part = load_part(d, stream, buf + done, count - done);
@@ -198,6 +216,7 @@ unlock:
 static const struct file_operations load_fops = {
 	.owner = THIS_MODULE,
 	.write = load_write,
+	.poll = stream_poll,
 	.release = stream_release,
 };
 

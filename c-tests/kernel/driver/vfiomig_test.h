@@ -85,6 +85,7 @@ struct vmt_config {
 	u32 fail_errno;
 	u32 fail_count;
 	u32 fail_error;
+	u32 stall;
 };
 
 extern const struct vmt_config vmt_default_config;
