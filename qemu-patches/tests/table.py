@@ -122,6 +122,10 @@ FAULTS = tuple(
     row("fault-destination-stop", faults.on_destination, OURS, (V2, V2), options=dict(state="STOP", in_precopy=True)),
     row("fault-destination-running_p2p", faults.at_start, OURS, (V2, V2), options=dict(state="RUNNING_P2P")),
     row("fault-destination-running", faults.at_start, OURS, (V2, V2), options=dict(state="RUNNING")),
+    row("stall-cancel", faults.given_up_in_stall, OURS, (V2, V2)),
+    row("stall-load", faults.stalled_load, OURS, (BIG, BIG)),
+    row("stall-load-multifd", faults.stalled_load, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
+        options=dict(capabilities=("return-path", "multifd"))),
 ) + tuple(
     row(f"stream-{edit.__name__.replace('_', '-')}", streams.damaged, OURS, (BIG,), options=dict(edit=edit, at=2))
     for edit in (proxy.cut_inside, proxy.cut_between, proxy.flip)
@@ -140,6 +144,7 @@ FAULTS += (
 RUNSTATE = (
     row("paused", runstate.paused, OURS, (V2, V2)),
     row("migrated-on", runstate.migrated_on, OURS, (V2, V2)),
+    row("suspended", runstate.suspended, OURS, (V2, V2)),
     row("stop-cont", runstate.interrupted, OURS, (V2, V2),
         options=dict(commands=("stop", "cont"), reason="stop|pause|resume|void|stale")),
     # A short run of it in each check, and as often as it takes to meet every moment.
@@ -157,13 +162,22 @@ RUNSTATE = (
 
 PLUGGING = (
     row("plug", plugging.between_migrations, OURS, (V2,)),
-    row("plug-while-measured", plugging.while_measured, OURS, (V2,)),
+    row("plug-while-measured", plugging.logged_when_plugged, OURS, (V2,)),
+    row("plug-while-measured-type1", plugging.logged_when_plugged, OURS, (dict(V2, dma_log=0),)),
+    row("plug-first", plugging.first_of_all, OURS, (V2,)),
+    row("plug-first-iommufd", plugging.first_of_all, OURS, (V2,), transport="iommufd"),
+    row("plug-between-tries", plugging.plugged_between_tries, OURS, (V2,)),
+    row("eject", plugging.ejected, OURS, (V2,)),
+    row("eject-type1", plugging.ejected, OURS, (dict(V2, dma_log=0),)),
+    row("eject-iommufd", plugging.ejected, OURS, (V2,), transport="iommufd"),
+    row("eject-one", plugging.ejected, OURS, (V2,), options=dict(others=1)),
     row("plug-iommufd", plugging.between_migrations, OURS, (V2,), transport="iommufd"),
 )
 
 SNAPSHOTS = (
     row("snapshot", snapshots.there_and_back, OURS, (V2, V2)),
     row("snapshot-paused", snapshots.there_and_back, OURS, (V2, V2), options=dict(paused=True)),
+    row("snapshot-half", snapshots.after_half_a_load, OURS, (V2, V2), destination_devices=(V2, V2, V2)),
     row("snapshot-off", snapshots.there_and_back, OURS, (V2, V2), properties="x-vfiomig=off"),
 )
 

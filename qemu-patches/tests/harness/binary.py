@@ -30,7 +30,10 @@ class Binary:
 
     def environment(self):
         environment = dict(os.environ, LD_LIBRARY_PATH=self.libraries)
-        if not self.patched:
+        if self.patched:
+            # What is freed is not what it was: whoever uses it afterwards is found out.
+            environment["MALLOC_PERTURB_"] = "165"
+        else:
             # Modules of another QEMU, installed on this machine, are not for this one.
             environment["QEMU_MODULE_DIR"] = "/nonexistent"
         return environment

@@ -80,6 +80,10 @@ class TestDevice(Mdev):
     def fail(self, state, errno=5, count=1, into_error=False):
         self.configure(fail_to=state, fail_errno=errno, fail_count=count, fail_error=int(into_error))
 
+    def stall(self, yes):
+        """Its data fd is not ready, as long as it is so."""
+        self.configure(stall=int(yes))
+
     def state(self):
         return read(f"{self.directory}/state").strip()
 

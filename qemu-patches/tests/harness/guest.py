@@ -10,7 +10,7 @@ from .qmp import Gone, Monitor
 
 MEMORY = 32 << 20
 FIRST_SLOT = 4
-PLUGGED = 1  # number of the device that is behind the port
+PLUGGED = 1  # number of the device that is behind the port, if it is not another
 PORT = "pcie-root-port,id=port0,chassis=1,slot=1,addr=0x10,io-reserve=4K"
 ANSWER_SECONDS = 120
 TRACES = ("vfio_migration*", "vfio_save*", "vfio_load*", "vfio_state*", "vfio_vmstate*", "vfio_multifd*",
@@ -20,14 +20,18 @@ TRACES = ("vfio_migration*", "vfio_save*", "vfio_load*", "vfio_state*", "vfio_vm
 
 class Guest:
     def __init__(self, name, directory, scratch, binary, devices, iommufd=False, properties="", incoming=False,
-                 paused=False, port=False, extra=""):
-        """With `port`, device 1 is behind a port where it can be plugged and unplugged. `extra`: one more device, of QEMU's."""
+                 paused=False, port=False, plugged=PLUGGED, extra=""):
+        """With `port`, the device with the number `plugged` is behind a port where it can be plugged and unplugged.
+
+        `extra`: one more device, of QEMU's.
+        """
         self.name = name
         self.binary = binary
         self.devices = devices
         self.iommufd = iommufd
         self.properties = properties
         self.port = port
+        self.plugged = plugged
         self.monitor = None
         self.bars = None
         self.may_crash = False
@@ -62,7 +66,7 @@ class Guest:
 
     def words(self, index):
         """A device, as QEMU's options have it."""
-        place = "bus=port0,addr=0" if self.port and index == PLUGGED else f"addr={FIRST_SLOT + index:#x}"
+        place = "bus=port0,addr=0" if self.port and index == self.plugged else f"addr={FIRST_SLOT + index:#x}"
         own = self.properties if isinstance(self.properties, str) else self.properties[index]
         return ",".join([f"vfio-pci,id=dev{index},{place},sysfsdev={self.devices[index].directory}",
                          self.binary.migration_property] + ["iommufd=iommufd0"] * self.iommufd + [own] * bool(own))
@@ -86,8 +90,8 @@ class Guest:
         def placed():
             text = self.hmp("info pci")
             bars = [bar_of(text, FIRST_SLOT + index) for index in range(len(self.devices))]
-            return all(bars) and bars
-        self.bars = wait_for(placed, f"firmware of {self.name}", 180, 0.3)
+            return all(bars) and (bars,)
+        self.bars, = wait_for(placed, f"firmware of {self.name}", 180, 0.3)
         # The firmware enables them a little later than it places them.
         for index, device in enumerate(self.devices):
             if isinstance(device, Mtty):

@@ -9,6 +9,7 @@ from .device import Mtty, TestDevice
 from .guest import Guest
 
 SOURCE, DESTINATION, LAST = 0, 20, 40  # first numbers of the devices of each side
+TWO_GUESTS = "two run now"  # what the library warns of, if a guest that was handed over runs on
 MTTY_SCRATCH, MTTY_BYTES = 0x5A, (0x61, 0x62, 0x63)
 
 
@@ -49,7 +50,7 @@ class Lab:
     def source(self, devices=None, **options):
         """A guest that can be migrated, not yet booted."""
         options.setdefault("properties", self.scenario.properties)
-        devices = devices or self.make_devices(SOURCE + 1, self.scenario.devices)
+        devices = self.make_devices(SOURCE + 1, self.scenario.devices) if devices is None else devices
         return self.start("source", self.scenario.source, devices, **options)
 
     def destination(self, specs=None, name="destination", **options):

@@ -19,10 +19,10 @@ def address(lab):
     return f"{lab.scratch}/migration{next(sockets)}"
 
 
-def set_capabilities(guest, capabilities):
+def set_capabilities(guest, capabilities, state=True):
     if capabilities:
         guest.command("migrate-set-capabilities",
-                      capabilities=[{"capability": name, "state": True} for name in capabilities])
+                      capabilities=[{"capability": name, "state": state} for name in capabilities])
 
 
 def set_pace(source, downtime=DOWNTIME, limit=0, expected=BANDWIDTH):

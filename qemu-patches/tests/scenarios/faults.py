@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """One of two devices fails at a step; QEMU survives, the guest runs, and the message says who and where."""
+import time
+
 from harness import migration
 from harness.check import check, equal, wait_for
 
@@ -59,8 +61,10 @@ def after_completion(lab, into_error=False):
     migration.completes(source, destination)
     lab.arrived(destination, stamps)
     wait_for(lambda: "STOP" in source.messages(), "a message", 30)
-    named(source, source.messages(), "STOP")
-    lab.note(first_line(source.messages()))
+    words = source.messages()
+    named(source, words, "STOP")
+    check("Input/output error" in words, f"the message does not give the reason: {words!r}")
+    lab.note(first_line(words))
     check(source.alive(), "the source ended")
 
 
@@ -124,3 +128,43 @@ def one_more(lab):
     migration.arrives(source)
     all_run(source)
     lab.arrived(source, stamps)
+
+
+def given_up_in_stall(lab):
+    """A device of a guest that was stopped in pre-copy has nothing to give, for long: a cancel does not wait for it."""
+    source, destination, stamps = migration.held(lab)
+    lab.expected_violations |= {"LEFT_UNREAD"}
+    device = source.devices[FAILING]
+    source.command("stop")
+    device.stall(True)
+    migration.let_go(source)
+    time.sleep(4)  # longer than one call of the library waits
+    equal(migration.state(source)["status"], "active", "migration while the device is not ready")
+    begun = time.monotonic()
+    source.command("migrate_cancel")
+    equal(migration.end(source)["status"], "cancelled", "migration")
+    took = time.monotonic() - begun
+    check(took < 10, f"the cancel took {took:.1f} s")
+    lab.note(f"canceled within {took:.1f} s")
+    device.stall(False)
+    source.command("cont")
+    migration.arrives(source)
+    all_run(source)
+    lab.arrived(source, stamps)
+    migration.again(lab, source, destination, stamps)
+
+
+def stalled_load(lab, capabilities=()):
+    """A device of the destination takes nothing for some seconds: it is asked again."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    device = destination.devices[FAILING]
+    migration.hold(source)
+    migration.begin(lab, source, destination, capabilities, paced=True)
+    wait_for(lambda: device.state() == "RESUMING", "the destination's device is RESUMING", 60)
+    device.stall(True)
+    migration.let_go(source)
+    time.sleep(6)
+    device.stall(False)
+    migration.completes(source, destination)
+    lab.arrived(destination, stamps)

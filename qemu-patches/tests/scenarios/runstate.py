@@ -7,7 +7,7 @@ import time
 from harness import migration
 from harness.check import check, equal, wait_for
 from harness.device import rests_in
-from harness.lab import LAST
+from harness.lab import LAST, TWO_GUESTS
 
 
 def states(guest):
@@ -100,6 +100,7 @@ def started_again(lab):
     source.command("cont")
     migration.arrives(source)
     equal(states(source), ["RUNNING"] * len(source.devices), "devices of the guest that was taken back")
+    check(TWO_GUESTS in source.messages(), f"nobody says that two guests may run: {source.messages()!r}")
     lab.arrived(source, stamps)
     migration.again(lab, source, destination, stamps)
 
@@ -119,3 +120,24 @@ def reset_when_loaded(lab):
     source.command("cont")
     migration.arrives(source)
     lab.arrived(source, stamps)
+
+
+PM1_CONTROL, SLEEP = 0x604, 0x2400  # of q35 as its firmware places it: S3
+
+
+def suspended(lab):
+    """A guest in S3 has devices that run; a migration that is given up leaves them so."""
+    source, destination = lab.pair()
+    source.hmp(f"o /h {PM1_CONTROL:#x} {SLEEP:#x}")
+    wait_for(lambda: source.status() == "suspended", "the guest sleeps", 30)
+    equal(states(source), ["RUNNING"] * len(source.devices), "devices of a guest that sleeps")
+    migration.hold(source)
+    migration.begin(lab, source, destination, paced=True)
+    migration.in_precopy(source)
+    source.command("migrate_cancel")
+    equal(migration.end(source)["status"], "cancelled", "migration")
+    wait_for(lambda: states(source) == ["RUNNING"] * len(source.devices), "devices run after the cancel", 30)
+    equal(source.status(), "suspended", "source")
+    destination = lab.next_destination(source, destination)
+    migration.migrate(lab, source, destination, status="suspended")
+    equal(states(destination), ["RUNNING"] * len(destination.devices), "devices of the destination")
