@@ -2263,17 +2263,19 @@ int vfiomig_group_remove_device(struct vfiomig_group *g,
                                 struct vfiomig_error **errp);
 
 /**
- * Adds a tracker. Every device of the group must be covered by one before it can be saved.
+ * Adds a tracker. Every device of the group must be covered by one before it can be saved. It stays the caller's. Freed while it is
+ * in the group, its place goes with the next call on the group; during a migration the place stays, and a save cannot be completed, for
+ * what the log knew is lost.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already), ORDER (a migration of the group exists). Threads: whole.
- * Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already, -ENODEV: freed), ORDER (a migration of the group exists). Threads:
+ * whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_group_add_tracker(struct vfiomig_group *g,
                               struct vfiomig_tracker *t,
                               struct vfiomig_error **errp);
 
 /**
- * Removes a tracker.
+ * Removes a tracker. One that is freed needs no removal.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
  * Blocks: for calls in progress. Since: 0.1
