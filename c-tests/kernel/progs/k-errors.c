@@ -194,7 +194,26 @@ static void failing_arcs(const char *kind)
 
 static bool ends_precopy(size_t arc)
 {
-	return v2_arcs[arc].to == VFIOMIG_STATE_RUNNING || v2_arcs[arc].to == VFIOMIG_STATE_RUNNING_P2P;
+	const uint32_t from = v2_arcs[arc].from, to = v2_arcs[arc].to;
+	const bool precopy = from == VFIOMIG_STATE_PRE_COPY || from == VFIOMIG_STATE_PRE_COPY_P2P;
+
+	return precopy && (to == VFIOMIG_STATE_RUNNING || to == VFIOMIG_STATE_RUNNING_P2P);
+}
+
+/* EIO from the end of a pre-copy: the next request could crash the host (mlx5), so it is not made. */
+static void precopy_ends_with_eio(uint32_t from, uint32_t to)
+{
+	struct testdev *t = &source;
+
+	lab_step("v2: %s -> %s: nothing but a reset behind EIO", vfiomig_state_name(from), vfiomig_state_name(to));
+	testdev_go(t, from);
+	fail_next(t, to, EIO, "fail_count=1 fail_error=0");
+	fails_and_is_found(t, to, VFIOMIG_ON_FAILURE_KEEP, EIO, from, VFIOMIG_ACTION_NONE);
+	CHECK_EQ(lab_info(t->d).data_open, 0);
+	REFUSED(t->d, to, 0);
+	REFUSED(t->d, VFIOMIG_STATE_STOP_COPY, 0);
+	STATE_IS(t, from);
+	go_home(t);
 }
 
 static void failing_v2_arcs(void)
@@ -207,6 +226,8 @@ static void failing_v2_arcs(void)
 			 vfiomig_state_name(v2_arcs[i].to));
 		/* Behind EIO from the end of a pre-copy nothing but a reset is let through. */
 		one_arc(v2_arcs[i].from, v2_arcs[i].to, i % 2 || ends_precopy(i) ? EBUSY : EIO);
+		if (ends_precopy(i))
+			precopy_ends_with_eio(v2_arcs[i].from, v2_arcs[i].to);
 	}
 	for (size_t i = 0; i < STATES; i++) {
 		lab_step("v2: reset from %s", vfiomig_state_name(states[i]));

@@ -46,6 +46,7 @@ impl Driver {
         match call("reserve", LONGEST, MOST, || self.device.reserve(left)) {
             Ok(room) => {
                 assert!(room.len > 0 && !room.data.is_null());
+                self.shared.lend();
                 if self.device.info().dialect != Some(Kind::V2) && !self.split {
                     assert!(room.len as u64 <= left.max(1));
                 }

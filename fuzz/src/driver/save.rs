@@ -82,6 +82,7 @@ impl Driver {
         assert!(!self.end_seen, "bytes after the end");
         assert!(chunk.flags & (EMPTY | END) == 0 && !chunk.data.is_null());
         assert!(max == 0 || chunk.len <= max);
+        self.shared.lend();
         // SAFETY: what was lent just now.
         let content = unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.to_vec();
         if self.device.info().dialect == Some(Kind::V2) {

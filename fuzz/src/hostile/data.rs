@@ -59,6 +59,7 @@ impl Shared {
         let mut st = self.st.lock();
         assert!(!buf.is_empty(), "a write of nothing");
         assert!(!st.refused, "F6: bytes were written after a refusal");
+        assert!(!st.emptied, "bytes were written behind the reset that has ended their session");
         let mut n = buf.len();
         let mut over = 0;
         if f.lies() {

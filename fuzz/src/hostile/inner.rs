@@ -31,6 +31,8 @@ pub struct Inner {
     pub refused: bool,
     /// The caller has said that the load is whole (F7).
     pub finished: bool,
+    /// A reset has ended the session, and RESUMING stayed: nothing more belongs to it.
+    pub emptied: bool,
     /// What it said of this session was not true: bytes and counts cannot be judged.
     pub lied: bool,
     /// It has described itself in different ways: what its registers mean to the library is not known here.
@@ -47,6 +49,8 @@ pub struct Inner {
     pub begin: u64,
     pub mem: Vec<u8>,
     pub maps: Vec<(u64, Guarded)>,
+    /// The caller has been lent memory.
+    pub lent: bool,
     /// Offset and length of the segment that waits to be read.
     pub staged: Option<(u64, u64)>,
     /// data_offset of a load.
@@ -81,6 +85,7 @@ impl Inner {
     pub(super) fn begin_session(&mut self, feed: &mut Feed) {
         self.session += 1;
         (self.out_pos, self.in_pos, self.refused, self.finished) = (0, 0, false, false);
+        self.emptied = false;
         self.lied = self.kind == Some(Kind::Draft) || self.confused;
         self.out_len = match feed.u8() % 8 {
             0..=2 => u64::from(feed.u8()),
@@ -94,7 +99,7 @@ impl Inner {
     /// After a reset that was answered what was loaded is gone: RESUMING may be left without a finish.
     pub(super) fn forget_load(&mut self) {
         if self.state == State::Resuming {
-            (self.finished, self.refused) = (true, false);
+            (self.finished, self.refused, self.emptied) = (true, false, true);
         }
     }
 

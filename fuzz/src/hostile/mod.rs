@@ -74,6 +74,7 @@ impl Shared {
             in_pos: 0,
             refused: false,
             finished: false,
+            emptied: false,
             lied: false,
             confused: false,
             resets: 0,
@@ -84,6 +85,7 @@ impl Shared {
             begin: if kind == Some(Kind::Draft) { 0x40 } else { 0x20 },
             mem: if kind == Some(Kind::V2) { Vec::new() } else { vec![0; 65536] },
             maps: Vec::new(),
+            lent: false,
             staged: None,
             load_at: 0,
             reserved: if how & 0x80 != 0 { 0xffff_fff0 } else { 0 },
@@ -98,6 +100,11 @@ impl Shared {
             any_thread: how & 0x10 != 0,
             adds: how & 0x20 != 0,
         })
+    }
+
+    /// Memory was lent: it may outlive its window.
+    pub fn lend(&self) {
+        self.st.lock().lent = true;
     }
 
     fn reset(&self) -> Answer<()> {
