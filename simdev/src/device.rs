@@ -77,6 +77,9 @@ impl Shared {
             let rule = if self.v2 { "V2-8" } else { "W1" };
             m.judge.record(rule, text);
         }
+        if m.level.state() == State::StopCopy {
+            m.check_shows()?;
+        }
         if offset.checked_add(len as u64).is_some_and(|end| end <= BAR_SIZE) { Ok(len) } else { Err(libc::EINVAL) }
     }
 

@@ -156,6 +156,8 @@ pub struct Habits {
     pub size: Size,
     /// What a reset leaves.
     pub reset_leaves: ResetLeaves,
+    /// In STOP and STOP_COPY the device's description is EINVAL, and in STOP_COPY its regions too.
+    pub hides_while_stopped: bool,
     /// v2: a new transport finds RUNNING, as after open().
     pub open_resets: bool,
     /// v2: a second load without reset or open() in between is judged by what the first left: recorded as K21.
@@ -203,6 +205,7 @@ impl Habits {
         initial_stays: false,
         size: Size::Left,
         reset_leaves: ResetLeaves::Running,
+        hides_while_stopped: false,
         open_resets: false,
         remembers_load: false,
         keeps_partial: false,

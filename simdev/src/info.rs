@@ -2,6 +2,7 @@
 
 use crate::config::Dialect;
 use crate::machine::Machine;
+use vfiomig::dialect::State;
 
 /// Index of the migration region: it follows the nine of PCI.
 pub const MIGRATION_REGION: u32 = 9;
@@ -17,12 +18,20 @@ const REGION_CAPS: u32 = 8;
 const INFO: usize = 32;
 
 impl Machine {
+    /// Some servers answer only what a migration needs while the device is stopped.
+    pub(crate) fn check_shows(&self) -> Result<(), i32> {
+        let hides = self.config.habits.hides_while_stopped;
+        let stopped = matches!(self.level.state(), State::Stop | State::StopCopy);
+        if hides && stopped { Err(libc::EINVAL) } else { Ok(()) }
+    }
+
     /// {u32 argsz, flags, num_regions, num_irqs, …}
     pub(crate) fn device_info(&mut self, info: &mut [u8]) -> Result<(), i32> {
         if info.len() < 16 {
             self.judge.record("P6", format!("device info of {} bytes", info.len()));
             return Err(libc::EINVAL);
         }
+        self.check_shows()?;
         let kind = if self.config.ccw { FLAGS_CCW } else { FLAGS_PCI };
         let flags = kind | if self.config.can_reset { FLAGS_RESET } else { 0 };
         let regions = MIGRATION_REGION + u32::from(!self.config.is_v2());
@@ -38,6 +47,7 @@ impl Machine {
             self.judge.record("P6", format!("region info of {} bytes", info.len()));
             return Err(libc::EINVAL);
         }
+        self.check_shows()?;
         let index = u32::from_ne_bytes(info[8..12].try_into().expect("4 bytes"));
         let (mut flags, mut size, mut caps) = (0, 0, Vec::new());
         if let (MIGRATION_REGION, Some(region)) = (index, &self.region) {

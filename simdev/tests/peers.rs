@@ -609,3 +609,17 @@ fn requests_that_would_hurt_a_host_abort() {
         }
     }
 }
+
+/// libvfio-user v2 answers nothing but what a migration needs while the device is stopped.
+#[test]
+fn a_server_that_hides_a_stopped_device() {
+    let d = device(Peer::LibvfioUserV2);
+    d.allow_abort(true);
+    for (state, shown) in [(v2::RUNNING, true), (v2::PRE_COPY, true), (v2::STOP_COPY, false), (v2::STOP, false)] {
+        v2::set(&d, state).unwrap();
+        let expected = if shown { Ok(()) } else { Err(libc::EINVAL) };
+        assert_eq!(d.device_info(&mut [0; 24]), expected, "{state}");
+        assert_eq!(d.region_info(&mut [0; 32]), expected, "{state}");
+        assert_eq!(v2::state(&d), state);
+    }
+}

@@ -89,7 +89,7 @@ pub mod cap {
     pub const PRE_COPY: u32 = 0x1;
     /// The device has RUNNING_P2P.
     pub const P2P: u32 = 0x2;
-    /// The device info says that a reset is possible.
+    /// The device info says that a reset is possible, or is refused in this state.
     pub const RESET: u32 = 0x4;
     /// Pre-copy info reports REINIT.
     pub const REINIT: u32 = 0x8;

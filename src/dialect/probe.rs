@@ -84,14 +84,18 @@ pub(crate) fn probe(
     wanted: Option<Kind>,
     cursor: Option<Cursor>,
 ) -> Result<Found> {
-    let info = match device_info(transport) {
-        Ok(info) => Some(info),
-        Err(_) if !transport.has_device_info() => None,
+    let may_be_v2 = wanted.is_none_or(|kind| kind == Kind::V2);
+    let (info, refused) = match device_info(transport) {
+        Ok(info) => (Some(info), None),
+        Err(_) if !transport.has_device_info() => (None, None),
+        // libvfio-user's v2 refuses it in STOP and STOP_COPY, where the next client may find the device.
+        Err(errno) if may_be_v2 && errno.means_absent() => (None, Some(errno)),
         Err(errno) => return Err(not_a_device(errno)),
     };
-    let can_reset = info.is_some_and(|info| info.can_reset);
+    // Where nobody says, a reset is tried.
+    let can_reset = info.map_or(refused.is_some(), |info| info.can_reset);
     let mut no_stop_copy = None;
-    if wanted.is_none_or(|kind| kind == Kind::V2) {
+    if may_be_v2 {
         match V2::ask(transport) {
             Ok(Offer::Caps(caps)) => {
                 return Ok(Found { dialect: Ok(Box::new(V2::new(transport, caps))), can_reset });
@@ -100,6 +104,9 @@ pub(crate) fn probe(
             Ok(Offer::Absent) => {}
             Err(errno) => return Err(Error::device(errno, format!("reading the migration flags failed: {errno}"))),
         }
+    }
+    if let Some(errno) = refused {
+        return Err(not_a_device(errno));
     }
     let regions = Regions::look(name, transport, info);
     let dialect = match regions.best(wanted) {

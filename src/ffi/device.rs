@@ -55,7 +55,7 @@ const DEVICE_FLAGS: u32 = VFIOMIG_DEVICE_F_NO_MMAP
 pub const VFIOMIG_CAP_PRE_COPY: u32 = 0x1;
 /// The device has RUNNING_P2P, and PRE_COPY_P2P if it has PRE_COPY.
 pub const VFIOMIG_CAP_P2P: u32 = 0x2;
-/// The device information says that a reset is possible. (mtty can be reset although it does not say so.)
+/// The device information says that a reset is possible, or is refused in this state (libvfio-user, stopped). (mtty can be reset although it does not say so.)
 pub const VFIOMIG_CAP_RESET: u32 = 0x4;
 /// The device reports when it begins again with initial data; reinit_count counts it.
 pub const VFIOMIG_CAP_REINIT: u32 = 0x8;

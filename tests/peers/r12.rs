@@ -777,6 +777,26 @@ fn r12_25_one_segment_by_mmap<V: Vmm>() {
     target.assert_clean();
 }
 
+/// Its description is refused there, which says nothing of whether it can be migrated.
+#[test]
+fn r12_24_a_description_that_is_refused_while_stopped() {
+    let fake = Device::new(Peer::LibvfioUserV2.config().state_size(SIZE).seeded(1));
+    fake.allow_abort(true);
+    let open = || {
+        let options = vfiomig::device::Options { name: "d0".into(), ..Default::default() };
+        vfiomig::device::Device::new(fake.transport(), options).unwrap()
+    };
+    let device = open();
+    let caps = device.info().caps;
+    for at in [State::Stop, State::StopCopy] {
+        device.set_state(at, vfiomig::device::OnFailure::Keep, false).unwrap();
+        device.reprobe().unwrap();
+        assert_eq!((device.state(), device.info().caps), (at, caps));
+        let next = open().info();
+        assert_eq!((next.state, next.caps, next.reason), (at, caps, None));
+    }
+}
+
 /// Where a mapping is not to be had, the text says what it is needed for.
 #[test]
 fn r12_25_without_a_mapping() {

@@ -15,6 +15,7 @@ pub(super) fn config() -> Config {
             cut: BadEnd::Stays(libc::EINVAL),
             after_refusal: BadEnd::Stays(libc::EINVAL),
             reset_leaves: ResetLeaves::SameIfAwake,
+            hides_while_stopped: true,
             ..Habits::PLAIN
         },
         ..Config::default()
