@@ -73,7 +73,7 @@ pub struct Info {
     pub loaded_bytes: u64,
     /// Of the open session: END was reached (save), or `finish` was called with the right count (load).
     pub complete: bool,
-    /// The open save session has said once that there is nothing more for now (EMPTY).
+    /// The open save session has said once that there is nothing more for now (EMPTY), and not only that it is not ready.
     pub seen_empty: bool,
     /// A data call of the open session failed after bytes may have moved: a save gives nothing more, a load takes nothing more.
     pub broken: bool,
@@ -245,6 +245,11 @@ impl Device {
     /// It was in RESUMING since the last reset that this handle did: something may be in it that was loaded.
     pub(crate) fn may_hold_load(&self) -> bool {
         self.cache.may_hold_load.load(Ordering::Relaxed)
+    }
+
+    /// The open save session has no initial data left, whatever the device's estimate says (C4).
+    pub(crate) fn is_initial_gone(&self) -> bool {
+        self.cache.initial_gone.load(Ordering::Relaxed)
     }
 
     /// The name given in the options.

@@ -54,6 +54,8 @@ pub(super) struct Cache {
     pub reinit_count: AtomicU32,
     /// The open session has said once that it has nothing more for now.
     pub seen_empty: AtomicBool,
+    /// Nothing of the initial data is left, whatever the estimate says (C4).
+    pub initial_gone: AtomicBool,
     /// The open session's stream is whole.
     pub complete: AtomicBool,
     /// The open session is only there to be ended.
@@ -115,6 +117,7 @@ impl Cache {
             stop_copy_bytes: Figure::unknown(),
             reinit_count: AtomicU32::new(0),
             seen_empty: AtomicBool::new(false),
+            initial_gone: AtomicBool::new(false),
             complete: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             pending_cached: AtomicBool::new(false),

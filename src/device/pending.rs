@@ -108,9 +108,17 @@ impl Inner {
             cache.stop_copy_bytes.set(figures.left);
         }
         cache.pending_cached.store(figures.cached, Ordering::Relaxed);
+        // It ran empty, and does not say that there is something: where nobody can say how much is left, that has to do.
+        if in_precopy
+            && cache.seen_empty.load(Ordering::Relaxed)
+            && precopy.initial_bytes.is_none_or(|bytes| bytes == 0)
+        {
+            cache.initial_gone.store(true, Ordering::Relaxed);
+        }
         if precopy.reinit {
             cache.reinit_count.fetch_add(1, Ordering::Relaxed);
             cache.seen_empty.store(false, Ordering::Relaxed);
+            cache.initial_gone.store(false, Ordering::Relaxed);
             match precopy.initial_bytes {
                 Some(bytes) => log!(Info, "{name}: the device began again with initial data, {bytes} bytes"),
                 None => log!(Info, "{name}: the device began again with initial data, of unknown size"),
@@ -118,6 +126,7 @@ impl Inner {
         }
         if let Some(session) = &mut self.session {
             session.ran_empty &= precopy.says_empty();
+            session.asked_info |= in_precopy;
         }
         Ok(precopy)
     }

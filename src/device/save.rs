@@ -274,10 +274,18 @@ impl Inner {
         if !cache.state().is_precopy() {
             return self.at_end(cache);
         }
+        let not_ready = self.window.is_not_ready();
+        let has_region = self.dialect()?.registers().is_some();
         if let Some(session) = &mut self.session {
             session.ran_empty = true;
+            // C4: mlx5 says EAGAIN, or ENOMSG before it was asked for pre-copy info, while all initial data is still to come.
+            if (session.asked_info || has_region) && !not_ready {
+                cache.initial_gone.store(true, Ordering::Relaxed);
+            }
         }
-        cache.seen_empty.store(true, Ordering::Relaxed);
+        if !not_ready {
+            cache.seen_empty.store(true, Ordering::Relaxed);
+        }
         Ok(EMPTY)
     }
 

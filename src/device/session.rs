@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub thrown_away: bool,
     /// Save, pre-copy: the last read found nothing, so pre-copy info comes before the next one (F4).
     pub ran_empty: bool,
+    /// Save, pre-copy: pre-copy info was asked for. A read that finds nothing before that may only be too early (mlx5).
+    pub asked_info: bool,
     /// Bytes of the chunk that is out.
     pub lent: Option<usize>,
     /// Save: bytes were consumed in STOP_COPY, and are taken off what was left.
@@ -51,6 +53,7 @@ impl Inner {
             broken: false,
             thrown_away: false,
             ran_empty: false,
+            asked_info: false,
             lent: None,
             counts_down: false,
         });
@@ -64,6 +67,7 @@ impl Inner {
         cache.dirty_bytes.set(None);
         cache.pending_cached.store(false, Ordering::Relaxed);
         cache.seen_empty.store(false, Ordering::Relaxed);
+        cache.initial_gone.store(false, Ordering::Relaxed);
         cache.complete.store(false, Ordering::Relaxed);
         cache.broken.store(false, Ordering::Relaxed);
         // A 0 is what an earlier stream left at its END.
@@ -125,6 +129,7 @@ impl Inner {
         cache.initial_bytes.set(None);
         cache.dirty_bytes.set(None);
         cache.seen_empty.store(false, Ordering::Relaxed);
+        cache.initial_gone.store(false, Ordering::Relaxed);
         cache.complete.store(false, Ordering::Relaxed);
         cache.broken.store(false, Ordering::Relaxed);
         cache.data_open.store(false, Ordering::Relaxed);

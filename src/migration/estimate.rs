@@ -291,7 +291,7 @@ fn pending(devices: &[Arc<Device>]) -> Pending {
             }
             *sum = sum.zip(part).map(|(a, b)| a.saturating_add(b));
         }
-        if let Some(why) = blocks(has_initial, initial, info.seen_empty) {
+        if let Some(why) = blocks(has_initial, initial, device.is_initial_gone()) {
             all.ready = false;
             all.notes.push(format!("{}: not ready: {why}", device.name()));
         }
@@ -301,11 +301,11 @@ fn pending(devices: &[Arc<Device>]) -> Pending {
     all
 }
 
-/// C4: why the guest should not stop yet. A stream that was once empty has no initial data, whatever the device's estimate says:
-/// some estimates never fall. New initial data is announced (C9), and then it counts again.
-fn blocks(has_initial: bool, initial: Option<u64>, seen_empty: bool) -> Option<&'static str> {
+/// C4: why the guest should not stop yet. A stream that was empty once after its device was asked has no initial data, whatever the
+/// device's estimate says: some estimates never fall. New initial data is announced (C9), and then it counts again.
+fn blocks(has_initial: bool, initial: Option<u64>, initial_gone: bool) -> Option<&'static str> {
     match initial {
-        _ if !has_initial || seen_empty => None,
+        _ if !has_initial || initial_gone => None,
         Some(0) => None,
         Some(_) => Some("initial data is left"),
         None => Some("it does not say how much initial data is left, and was never empty yet"),

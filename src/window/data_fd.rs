@@ -85,21 +85,24 @@ const DIRECT_READ: usize = 64 << 10;
 pub(crate) struct FdWindow {
     data: Option<Box<dyn DataFd>>,
     staging: Staging,
+    /// The last read said EAGAIN.
+    not_ready: bool,
 }
 
 impl FdWindow {
     pub fn new(buffer_size: usize) -> Self {
-        FdWindow { data: None, staging: Staging::new(buffer_size) }
+        FdWindow { data: None, staging: Staging::new(buffer_size), not_ready: false }
     }
 
     /// Reads into the buffer, or into `buf` if that is large; `Some(0)`: the bytes are in the buffer.
     fn fill(&mut self, access: &Access<'_>, direct: Option<&mut [u8]>) -> Outcome<Option<usize>> {
-        let FdWindow { data: Some(data), staging } = self else { return Err(no_session()) };
+        let FdWindow { data: Some(data), staging, not_ready } = self else { return Err(no_session()) };
         let into_buffer = direct.is_none();
         let got = match direct {
             Some(buf) => read_data(&mut **data, buf, access),
             None => read_data(&mut **data, staging.buffer()?, access),
         };
+        *not_ready = got == Ok(Got::NotReady);
         // Whatever the errno, a driver may have thrown away what it had copied in the call.
         match got.map_err(|errno| Trouble::after(Cause::Device(errno), 0))? {
             Got::Bytes(n) if into_buffer => {
@@ -123,7 +126,7 @@ impl FdWindow {
 
     /// Writes `bytes`, or the first `len` bytes of the room.
     fn push(&mut self, access: &Access<'_>, bytes: Option<&[u8]>, len: usize) -> Outcome<()> {
-        let FdWindow { data: Some(data), staging } = self else { return Err(no_session()) };
+        let FdWindow { data: Some(data), staging, .. } = self else { return Err(no_session()) };
         let bytes = bytes.unwrap_or_else(|| staging.room_bytes(len));
         write_all(&mut **data, bytes, access.cancel)
     }
@@ -168,6 +171,10 @@ impl Window for FdWindow {
 
     fn unread(&self) -> usize {
         self.staging.unread().len()
+    }
+
+    fn is_not_ready(&self) -> bool {
+        self.not_ready
     }
 
     fn lend(&mut self, access: &Access<'_>, max: usize) -> Outcome<Option<Chunk>> {

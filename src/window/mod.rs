@@ -137,6 +137,10 @@ pub(crate) trait Window: Send {
     }
     /// Bytes that were read ahead, or announced, and not consumed.
     fn unread(&self) -> usize;
+    /// Whether there were no bytes because the device had not made them yet.
+    fn is_not_ready(&self) -> bool {
+        false
+    }
     /// Whether the window shows state bytes, so that nothing else can be asked of it.
     fn in_use(&self) -> bool {
         self.unread() > 0

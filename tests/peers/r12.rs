@@ -777,6 +777,39 @@ fn r12_25_one_segment_by_mmap<V: Vmm>() {
     target.assert_clean();
 }
 
+/// C4: the first read brings 24 bytes, and the first image is still on its way: newer drivers say EAGAIN, older ones ENOMSG.
+#[test]
+fn r12_14_no_initial_data_is_left_only_when_it_was_read() {
+    for older in [false, true] {
+        let fake = Device::new(Peer::Mlx5.config().state_size(SIZE).seeded(1));
+        fake.allow_abort(true);
+        let options = vfiomig::device::Options { name: "d0".into(), ..Default::default() };
+        let device = std::sync::Arc::new(vfiomig::device::Device::new(fake.transport(), options).unwrap());
+        let group = std::sync::Arc::new(vfiomig::group::Group::new(vfiomig::group::Options::default()));
+        group.add_device(std::sync::Arc::clone(&device)).unwrap();
+        let options = vfiomig::dirty::Options { name: "ram".into(), everything: true, ..Default::default() };
+        group.add_tracker(std::sync::Arc::new(vfiomig::dirty::Tracker::new(options).unwrap())).unwrap();
+        let save = vfiomig::migration::Migration::new(group, Direction::Save).unwrap();
+        save.advance(Phase::SavePrecopy).unwrap();
+        if older {
+            let nth = fake.count(Access::DataRead) + 1;
+            fake.inject(Fault::at(Access::DataRead, nth, Effect::Errno(libc::ENOMSG)));
+        }
+        let budget = vfiomig::migration::Budget { bytes: 1 << 30, time: std::time::Duration::from_secs(5) };
+        save.save_iterate(budget, &[], &mut |_| Ok(())).unwrap();
+        let pending = save.pending();
+        assert!(!pending.ready && pending.initial_bytes > Some(1000), "{pending:?}");
+        assert!(pending.notes.iter().any(|note| note == "d0: not ready: initial data is left"), "{pending:?}");
+        let begun = std::time::Instant::now();
+        while !save.pending().ready {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+            save.save_iterate(budget, &[], &mut |_| Ok(())).unwrap();
+        }
+        assert_eq!(save.pending().initial_bytes, Some(0));
+        save.abort(AbortTo::Running).unwrap();
+    }
+}
+
 /// Its description is refused there, which says nothing of whether it can be migrated.
 #[test]
 fn r12_24_a_description_that_is_refused_while_stopped() {
