@@ -301,6 +301,7 @@ impl Device {
     pub fn reprobe(&self) -> Result<()> {
         self.check_not_driven()?;
         let mut inner = self.enter_whole()?;
+        inner.check_past_again().map_err(|error| self.named(error))?;
         let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
             .map_err(|error| self.named(error))?;
         let before = inner.unread_since.unwrap_or(self.cache.state());

@@ -7,7 +7,7 @@
 mod rig;
 
 use rig::{Hooked, Rig};
-use simdev::{Access, Config, Effect, Fault, Window};
+use simdev::{Access, Config, Effect, Fault, Peer, Window};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -249,6 +249,64 @@ fn sizes_of_stop_copy_are_forgotten_with_it() {
         let pending = device.pending();
         assert_eq!((pending.stop_copy_bytes, pending.cached), (None, false));
     }
+}
+
+/// The size goes down with what is read, and never up: drivers say at any time how much it was in all, or less than the stream is long.
+#[test]
+fn what_is_left_of_stop_copy_only_falls() {
+    for peer in [Peer::Xe, Peer::Mlx5, Peer::Virtio, Peer::HisiAcc, Peer::Qat, Peer::Pds, Peer::Mtty] {
+        let mut config = peer.config().state_size(10_000);
+        config.habits.ready = simdev::Ready::AtOnce;
+        let (_sim, device) = open(config);
+        set(&device, State::StopCopy).unwrap();
+        let mut last = device.pending_exact().unwrap().stop_copy_bytes;
+        assert!(last.is_some());
+        loop {
+            let (len, _) = device.read(&mut [0; 100]).unwrap();
+            let now = device.pending_exact().unwrap().stop_copy_bytes;
+            if len == 0 {
+                assert_eq!(now, Some(0), "{peer:?}");
+                break;
+            }
+            assert!(now.is_none_or(|now| last.is_some_and(|last| now < last)), "{peer:?}: {last:?}, then {now:?}");
+            last = now;
+        }
+    }
+}
+
+/// After the EIO behind which mlx5 crashes the host nothing but a reset is asked of it, no size and no option either.
+#[test]
+fn nothing_is_asked_where_only_a_reset_helps() {
+    let (sim, device) = open(Peer::Mlx5.config().state_size(10_000));
+    set(&device, State::PreCopy).unwrap();
+    let nth = sim.count(Access::Enter(State::Running));
+    sim.inject(Fault::at(Access::Enter(State::Running), nth, Effect::Errno(libc::EIO)));
+    set(&device, State::Running).unwrap_err();
+    let before = sim.calls().len();
+    let failure = device.pending_exact().unwrap_err();
+    assert_eq!(failure.kind(), Kind::Order, "{failure}");
+    let failure = device.reprobe().unwrap_err();
+    assert_eq!(failure.kind(), Kind::Order, "{failure}");
+    let asked = sim.calls().split_off(before);
+    let harmless = [Access::DeviceInfo, Access::GetMigration, Access::StateRead];
+    assert!(asked.iter().all(|access| harmless.contains(access)), "{asked:?}");
+    device.reset().unwrap();
+    device.reprobe().unwrap();
+    device.pending_exact().unwrap();
+}
+
+/// A stream that was to be read to its end, for STOP_COPY to be left, and whose read failed: every fact says that it is broken.
+#[test]
+fn a_drain_that_fails_breaks_the_save() {
+    let source = Rig::source(&[Peer::Xe.config().state_size(10_000)], 1);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SaveStopCopy).unwrap();
+    fails(&source.fakes[0], Access::DataRead, 1, Effect::ErrnoMoved(libc::EIO));
+    save.abort(AbortTo::Running).unwrap_err();
+    assert_eq!(source.states(), [State::StopCopy]);
+    assert!(source.devices[0].info().broken);
+    assert_eq!(save.check_sessions().unwrap_err().kind(), Kind::Stale);
 }
 
 /// What is mapped stays mapped when the device is probed again.

@@ -103,6 +103,15 @@ impl Inner {
         if self.past.only_reset { Err(Error::order(ONLY_RESET)) } else { Ok(()) }
     }
 
+    /// As [`check_past`](Self::check_past), by a call that comes after a reset done by others, and looks whether it was. To read the
+    /// state harms nobody.
+    pub(super) fn check_past_again(&mut self) -> Result<()> {
+        if self.past.only_reset {
+            self.past.only_reset = self.dialect()?.read_state(&*self.transport)?.is_precopy();
+        }
+        self.check_past()
+    }
+
     /// A reset was done.
     pub(super) fn forget_past(&mut self, cache: &Cache) {
         self.past = Past::default();

@@ -39,6 +39,7 @@ impl Device {
     /// Asks the device. *device; blocks in the kernel, and on some devices makes the next data (C10).*
     pub fn pending_exact(&self) -> Result<Pending> {
         let mut inner = self.enter()?;
+        inner.check_past().map_err(|error| self.named(error))?;
         inner.find_again(&self.cache).map_err(|error| self.named(error))?;
         let save = inner.session.as_ref().filter(|session| session.direction == Direction::Save);
         if let Some(error) = save.and_then(Session::hole) {
@@ -46,9 +47,10 @@ impl Device {
         }
         let stop_copy = inner.stop_copy_bytes(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
         let dialect = inner.dialect().map_err(|error| self.named(error))?;
-        // Where bytes were read in STOP_COPY already, most drivers go on to say how much it was before (hisi_acc, qat, mtty, xe).
+        // Where bytes were read in STOP_COPY already, most drivers go on to say how much it was before (hisi_acc, qat, mtty, xe). Where
+        // their figure was too small it is unknown by now, and stays so: it never goes up.
         let counted = inner.session.as_ref().is_some_and(|session| session.counts_down);
-        if dialect.registers().is_none() && !(counted && self.cache.stop_copy_bytes.get().is_some()) {
+        if dialect.registers().is_none() && !counted {
             self.cache.stop_copy_bytes.set(stop_copy);
         }
         if inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save) {
