@@ -385,7 +385,7 @@
 #define VFIOMIG_CAP_P2P 2
 
 /**
- * The device information says that a reset is possible. (mtty can be reset although it does not say so.)
+ * The device information says that a reset is possible, or is refused in this state (libvfio-user, stopped). (mtty can be reset although it does not say so.)
  */
 #define VFIOMIG_CAP_RESET 4
 
