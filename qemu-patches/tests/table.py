@@ -216,6 +216,8 @@ V1 = tuple(
         options=dict(commands=("system_reset",), reason="reset")),
     row("v1-snapshot", snapshots.there_and_back, OURS_OLD, (REGION, REGION)),
     row("v1-snapshot-paused", snapshots.there_and_back, OURS_OLD, (REGION, REGION), options=dict(paused=True)),
+    row("v1-snapshot-postcopy", snapshots.there_and_back, OURS_OLD, (REGION, REGION),
+        options=dict(capabilities=("postcopy-ram",))),
     # The four defects of the old path.
     row("v1-defect-mmap-fails", v1.region, OURS_OLD, v1_window("nommap", skew=16)),
     row("v1-defect-error-state", v1.into_error, OURS_OLD, (REGION,)),
@@ -256,6 +258,8 @@ V1_PLUGGING = (
     row("v1-plug", plugging.between_migrations, OURS_OLD, (REGION,)),
     # The container has one log for all its devices, whenever they come.
     row("v1-plug-while-measured", plugging.logged_when_plugged, OURS_OLD, (REGION,)),
+    row("v1-eject", plugging.ejected, OURS_OLD, (REGION,)),
+    row("v1-eject-one", plugging.ejected, OURS_OLD, (REGION,), options=dict(others=1)),
 )
 
 # What 3 is for v2. The old path has no NDMA state, so it makes fewer transitions there.

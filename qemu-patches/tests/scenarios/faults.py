@@ -4,6 +4,7 @@ import time
 
 from harness import migration
 from harness.check import check, equal, wait_for
+from harness.qmp import Gone
 
 FAILING = 1  # its number among the devices
 
@@ -64,8 +65,17 @@ def after_completion(lab, into_error=False):
     words = source.messages()
     named(source, words, "STOP")
     check("Input/output error" in words, f"the message does not give the reason: {words!r}")
+    check("NO_SECOND_GUEST" not in words, f"the device was asked to come back: {words!r}")
     lab.note(first_line(words))
     check(source.alive(), "the source ended")
+
+
+def given_up(guest):
+    """It has ended, or it has stopped its guest for good, where that had been started."""
+    try:
+        return not guest.alive() or guest.status() == "internal-error"
+    except Gone:
+        return True
 
 
 def on_destination(lab, state, in_precopy=False, into_error=False):
@@ -84,7 +94,7 @@ def on_destination(lab, state, in_precopy=False, into_error=False):
         device.fail(state, count="each")
         migration.let_go(source)
     migration.fails(source)
-    wait_for(lambda: not destination.alive(), "the destination gives up", 30)
+    wait_for(lambda: given_up(destination), "the destination gives up", 30)
     check(not destination.crashed(), f"the destination crashed: {destination.messages()[-400:]}")
     lab.note(first_line(destination.messages()))
     named(destination, destination.messages(), state)

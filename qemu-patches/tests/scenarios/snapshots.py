@@ -5,6 +5,7 @@ import shutil
 from harness import migration
 from harness.check import Failure, check, equal, wait_for
 from harness.device import rests_in
+from harness.lab import TWO_GUESTS
 from scenarios.dirty import FIRST, PAGES, Writer
 
 NODE, SIZE = "disk", 256 << 20
@@ -77,6 +78,7 @@ def there_and_back(lab, paused=False, capabilities=()):
     if paused:
         source.command("cont")
     lab.arrived(source, stamps)
+    check(TWO_GUESTS not in source.messages(), f"a snapshot runs nowhere else: {source.messages()!r}")
     writer.written = saved
     migration.set_capabilities(source, capabilities, False)
     lab.note(migration.times(migration.migrate(lab, source, destination)))
