@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfiomig::device::{Device, Options};
 use vfiomig::dialect::{Caps, Direction, State};
-use vfiomig::dirty::{self, Tracker};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{AbortTo, Migration, Outlet, Phase};
+use vfiomig::tracker::{self, Tracker};
 
 const CAPS: Caps = Caps { p2p: true, pre_copy: true };
 
@@ -28,7 +28,7 @@ fn group_of(fakes: &[simdev::Device], max_workers: usize) -> Arc<Group> {
         group.add_device(Arc::clone(&device)).unwrap();
         devices.push(device);
     }
-    let options = dirty::Options { name: "none".into(), devices, everything: true, ..dirty::Options::default() };
+    let options = tracker::Options { name: "none".into(), devices, everything: true, ..tracker::Options::default() };
     group.add_tracker(Arc::new(Tracker::new(options).unwrap())).unwrap();
     Arc::new(group)
 }

@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 use std::time::Instant;
-use vfiomig::dirty::{Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::transport::iommufd::Iommufd;
 use vfiomig::transport::tracker_ops::LogFunctions;
 use vfiomig::transport::type1::Container;

@@ -4,7 +4,7 @@
 //!
 //! Rooms, each of which imports only from those to its right:
 //!
-//! `ffi` → `migration` → `group` → `dirty` → `bitmap` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`;
+//! `ffi` → `migration` → `group` → `tracker` → `logs` → `bitmap` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`;
 //! `cancel`, `error`, `gate` and `log` are used by all.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, improper_ctypes_definitions, rustdoc::broken_intra_doc_links)]
@@ -33,7 +33,6 @@ mod cancel;
 pub mod device;
 #[forbid(unsafe_code)]
 pub mod dialect;
-pub mod dirty;
 #[forbid(unsafe_code)]
 pub mod error;
 pub mod ffi;
@@ -44,7 +43,10 @@ pub mod group;
 #[forbid(unsafe_code)]
 pub mod log;
 #[forbid(unsafe_code)]
+mod logs;
+#[forbid(unsafe_code)]
 pub mod migration;
+pub mod tracker;
 pub mod transport;
 #[forbid(unsafe_code)]
 mod uapi;

@@ -196,14 +196,14 @@ fn a_harvest_behind_a_segment() {
     let config = Config::draft(DraftForm::Sticky).state_size(3000).seeded(1);
     let group = Rig::new(&[config], 1, &|fake, _| fake.transport());
     group.allow_abort();
-    let tracker = vfiomig::dirty::Tracker::new(vfiomig::dirty::Options {
+    let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::Options {
         name: "own".into(),
         devices: group.devices.clone(),
         ..Default::default()
     });
     let tracker = tracker.unwrap();
-    let range = vfiomig::dirty::Range { iova: 0, size: 64 * 4096 };
-    tracker.map(&[vfiomig::dirty::Mapping { range, cookie: 0 }]).unwrap();
+    let range = vfiomig::tracker::Range { iova: 0, size: 64 * 4096 };
+    tracker.map(&[vfiomig::tracker::Mapping { range, cookie: 0 }]).unwrap();
     let save = group.save();
     tracker.start().unwrap();
     save.advance(Phase::SavePrecopy).unwrap();
@@ -211,7 +211,7 @@ fn a_harvest_behind_a_segment() {
     std::thread::spawn(move || device.read(&mut [0; 10]).unwrap()).join().unwrap();
     let harvest = || {
         let begun = Instant::now();
-        let told = tracker.harvest(&mut vfiomig::dirty::Request::default()).unwrap();
+        let told = tracker.harvest(&mut vfiomig::tracker::Request::default()).unwrap();
         assert_eq!(told.first_errno.map(|errno| errno.get()), Some(libc::EBUSY));
         begun.elapsed()
     };

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use vfiomig::bitmap::Words;
-use vfiomig::dirty::{Dest, Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Dest, Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 const PAGE: u64 = 4096;

@@ -1,7 +1,7 @@
 //! How much memory takes what was read and not asked for. One test, for the peak is the process's.
 
-use vfiomig::dirty::{Mapping, Options, Range, Request, Tracker};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 const PAGE: u64 = 4096;

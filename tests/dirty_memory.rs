@@ -2,8 +2,8 @@
 //! the process's.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use vfiomig::dirty::{Mapping, Options, Range, Request, Tracker};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 /// Answers START with the numbers of a list, the last one again and again; takes one range.

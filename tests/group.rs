@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfiomig::device::{Device, OnFailure, Options};
 use vfiomig::dialect::{Caps, Direction, Kind, State};
-use vfiomig::dirty::{self, Tracker};
 use vfiomig::error::Kind as Failure;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{AbortTo, Budget, Migration, Phase};
+use vfiomig::tracker::{self, Tracker};
 use vfiomig::window::END;
 
 fn both() -> Config {
@@ -93,7 +93,7 @@ fn a_device_is_unplugged_at_any_moment() {
                 let save = direction == Direction::Save;
                 let rig = if save { Rig::source(&mix, 0) } else { Rig::target(&mix, 0) };
                 rig.allow_abort();
-                let everything = dirty::Options { everything: true, ..dirty::Options::default() };
+                let everything = tracker::Options { everything: true, ..tracker::Options::default() };
                 rig.group.add_tracker(Arc::new(Tracker::new(everything).unwrap())).unwrap();
                 let migration = at.map(|at| {
                     let migration = if save { rig.save() } else { rig.load() };
@@ -456,7 +456,7 @@ fn a_tracker_that_calls_everything_dirty_speaks_for_every_device() {
     let rig = Rig::source(&[both()], 0);
     rig.group.remove_tracker(&rig.tracker).unwrap();
     assert!(!rig.group.check().unwrap().migratable);
-    let options = dirty::Options { everything: true, ..dirty::Options::default() };
+    let options = tracker::Options { everything: true, ..tracker::Options::default() };
     rig.group.add_tracker(Arc::new(Tracker::new(options).unwrap())).unwrap();
     assert!(rig.group.check().unwrap().migratable);
 }
@@ -468,11 +468,11 @@ fn a_harvest_without_dma_reads_in_the_moment() {
     rig.tracker.start().unwrap();
     rig.log.dirty.lock().push(5);
     let mut seen = Vec::new();
-    let run = &mut |_: u64, range: dirty::Range| {
+    let run = &mut |_: u64, range: tracker::Range| {
         seen.push((range.iova / 4096, rig.fakes.iter().map(|fake| fake.dma_write(1).is_ok()).collect::<Vec<_>>()));
         true
     };
-    rig.group.harvest_without_dma(&mut dirty::Request { run: Some(run), ..dirty::Request::default() }).unwrap();
+    rig.group.harvest_without_dma(&mut tracker::Request { run: Some(run), ..tracker::Request::default() }).unwrap();
     assert_eq!(seen, [(5, vec![false, false])]);
     assert_eq!(rig.states(), [State::Running; 2]);
 }
@@ -488,17 +488,17 @@ fn a_harvest_before_a_device_that_does_not_come_back_is_told() {
         let begun = rig.fakes[1].count(Access::StateWrite);
         rig.fakes[1].inject(Fault::at(Access::StateWrite, begun + nth, Effect::Errno(libc::EIO)));
         let mut seen = Vec::new();
-        let run = &mut |_: u64, range: dirty::Range| {
+        let run = &mut |_: u64, range: tracker::Range| {
             seen.push(range.iova / 4096);
             true
         };
-        let mut request = dirty::Request { run: Some(run), ..dirty::Request::default() };
+        let mut request = tracker::Request { run: Some(run), ..tracker::Request::default() };
         rig.group.harvest_without_dma(&mut request).unwrap_err();
         assert_eq!(request.given.map(|given| given.total), given, "{nth}");
         assert_eq!(seen.len(), usize::from(given.is_some()));
         assert!(
             rig.group
-                .harvest_without_dma(&mut dirty::Request { run: Some(&mut |_, _| true), ..Default::default() })
+                .harvest_without_dma(&mut tracker::Request { run: Some(&mut |_, _| true), ..Default::default() })
                 .is_ok()
         );
     }

@@ -11,8 +11,8 @@ use simdev::{Config, DmaLog, DraftForm};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use vfiomig::dialect::{Caps, State};
-use vfiomig::dirty::{self, Kind, Tracker};
 use vfiomig::migration::{AbortTo, Phase};
+use vfiomig::tracker::{self, LogKind, Tracker};
 
 const PAGES: u64 = 4096;
 
@@ -31,9 +31,9 @@ fn rig(max_workers: usize) -> (Rig, [Arc<Tracker>; 2]) {
     let rig = Rig::source(&configs, max_workers);
     rig.group.remove_tracker(&rig.tracker).unwrap();
     let trackers = [&rig.devices[..2], &rig.devices[2..]].map(|devices| {
-        let options = dirty::Options { name: "ram".into(), devices: devices.to_vec(), ..dirty::Options::default() };
+        let options = tracker::Options { name: "ram".into(), devices: devices.to_vec(), ..tracker::Options::default() };
         let tracker = Arc::new(Tracker::new(options).unwrap());
-        tracker.map(&[dirty::Mapping { range: dirty::Range { iova: 0, size: PAGES * 4096 }, cookie: 0 }]).unwrap();
+        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: PAGES * 4096 }, cookie: 0 }]).unwrap();
         rig.group.add_tracker(Arc::clone(&tracker)).unwrap();
         tracker
     });
@@ -53,7 +53,7 @@ fn every_page_that_was_written_is_told() {
         let (rig, trackers) = rig(max_workers);
         let save = rig.save();
         save.advance(Phase::SaveTracking).unwrap();
-        assert_eq!(trackers.clone().map(|tracker| tracker.info().kind), [Kind::DmaLog, Kind::Draft]);
+        assert_eq!(trackers.clone().map(|tracker| tracker.info().kind), [LogKind::DmaLog, LogKind::Draft]);
         let mut told = BTreeSet::new();
         let mut written = write(&rig, 0);
         assert_eq!(written.len(), 4, "tracked from before any RAM is sent");

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfiomig::device::{self, Device};
 use vfiomig::dialect::{Caps, Kind, State};
-use vfiomig::dirty;
 use vfiomig::error::{Action, Kind as Failure};
 use vfiomig::migration::{AbortTo, Budget, Given, Migration, Phase, lacks};
+use vfiomig::tracker;
 
 fn both() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true })
@@ -520,8 +520,8 @@ fn a_tracker_that_is_gone_is_told_before_anything_is_done() {
     save.advance_without_harvest().unwrap();
 }
 
-fn everything() -> dirty::Request<'static> {
-    dirty::Request { run: Some(Box::leak(Box::new(|_, _| true))), ..dirty::Request::default() }
+fn everything() -> tracker::Request<'static> {
+    tracker::Request { run: Some(Box::leak(Box::new(|_, _| true))), ..tracker::Request::default() }
 }
 
 #[test]
@@ -551,10 +551,10 @@ fn what_a_final_harvest_left_over_is_still_owed() {
     source.log.dirty.lock().extend([3, 60]);
     // Only a part is asked for: the log was read as a whole, and the rest is kept.
     let words = [std::cell::Cell::new(0u64)];
-    let range = dirty::Range { iova: 0, size: 32 * 4096 };
+    let range = tracker::Range { iova: 0, size: 32 * 4096 };
     let bitmap = Some(vfiomig::bitmap::Words::Plain(&words));
-    let dests = [dirty::Dest { range, page_size: 4096, first_bit: 0, bitmap, token: 0 }];
-    source.group.harvest(&mut dirty::Request { dests: &dests, ..dirty::Request::default() }).unwrap();
+    let dests = [tracker::Dest { range, page_size: 4096, first_bit: 0, bitmap, token: 0 }];
+    source.group.harvest(&mut tracker::Request { dests: &dests, ..tracker::Request::default() }).unwrap();
     assert_eq!(words[0].get(), 1 << 3);
     refused(save.advance(Phase::SaveHalted), &["no harvest has asked for"]);
     assert_eq!(source.harvest(), [60]);
@@ -792,8 +792,8 @@ fn fresh(name: &str) -> Device {
     Device::new(simdev::Device::new(both()).transport(), options).unwrap()
 }
 
-fn all_dirty() -> dirty::Tracker {
-    dirty::Tracker::new(dirty::Options { everything: true, ..dirty::Options::default() }).unwrap()
+fn all_dirty() -> tracker::Tracker {
+    tracker::Tracker::new(tracker::Options { everything: true, ..tracker::Options::default() }).unwrap()
 }
 
 /// RESUMING -> STOP judges a stream, RUNNING -> STOP does not; STOP -> RUNNING_P2P is no RUNNING -> RUNNING_P2P.

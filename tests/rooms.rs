@@ -5,8 +5,20 @@
 use std::path::{Path, PathBuf};
 
 /// Upper rooms first. A room may use itself, the rooms below it, and the leaves.
-const ROOMS: [&str; 11] =
-    ["ffi", "migration", "group", "dirty", "bitmap", "device", "window", "dialect", "workers", "transport", "uapi"];
+const ROOMS: [&str; 12] = [
+    "ffi",
+    "migration",
+    "group",
+    "tracker",
+    "logs",
+    "bitmap",
+    "device",
+    "window",
+    "dialect",
+    "workers",
+    "transport",
+    "uapi",
+];
 const LEAVES: [&str; 4] = ["cancel", "error", "gate", "log"];
 
 /// The only files with `unsafe`; each has a reason in docs/design.md, "Rooms".
@@ -16,7 +28,7 @@ const UNSAFE_ROOMS: [&str; 6] = [
     "src/window/mmap.rs",
     "src/bitmap/prefetch.rs",
     "src/bitmap/vector.rs",
-    "src/dirty/scratch.rs",
+    "src/tracker/scratch.rs",
 ];
 
 fn sources() -> Vec<(String, String)> {

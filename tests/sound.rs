@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vfiomig::device::{Device, OnFailure, Options};
 use vfiomig::dialect::State;
-use vfiomig::dirty::{self, Request, Tracker};
 use vfiomig::error::{Errno, Error, Kind};
+use vfiomig::tracker::{self, Request, Tracker};
 use vfiomig::transport::iommufd::{Iommufd, KernelIommufd};
 use vfiomig::transport::kernel::Kernel;
 use vfiomig::transport::type1::{Container, KernelContainer};
@@ -134,14 +134,14 @@ fn a_request_that_was_written_over_is_asked_as_it_was_made() {
     sim.attach(&space);
     let (device, spoiled) = open(&sim, Spoil { requests: true, ..Spoil::default() });
     let (ours, size) = (Arc::clone(&device), 200 * 4096);
-    let tracker = Tracker::new(dirty::Options { devices: vec![ours], ..dirty::Options::default() }).unwrap();
+    let tracker = Tracker::new(tracker::Options { devices: vec![ours], ..tracker::Options::default() }).unwrap();
     space.map(simdev::Mapping { iova: 0, size, ram: 0 }).unwrap();
-    tracker.map(&[dirty::Mapping { range: dirty::Range { iova: 0, size }, cookie: 0 }]).unwrap();
+    tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size }, cookie: 0 }]).unwrap();
     tracker.start().unwrap();
-    assert_eq!(tracker.info().kind, dirty::Kind::DmaLog);
+    assert_eq!(tracker.info().kind, tracker::LogKind::DmaLog);
     [3, 64, 199].into_iter().for_each(|page| sim.dma_write(page).unwrap());
     let mut told = Vec::new();
-    let mut run = |_, range: dirty::Range| {
+    let mut run = |_, range: tracker::Range| {
         told.extend(range.iova / 4096..(range.iova + range.size) / 4096);
         true
     };

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vfiomig::device::{Device, Options};
 use vfiomig::dialect::{Caps, State};
-use vfiomig::dirty;
 use vfiomig::error::{Error, Kind};
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase};
+use vfiomig::tracker;
 use vfiomig::transport::set_caller_patience;
 
 fn config() -> Config {
@@ -315,14 +315,14 @@ fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
     std::thread::scope(|scope| {
         let harvest = scope.spawn(|| {
             let mut told = Vec::new();
-            let run = &mut |_: u64, _: dirty::Range| {
+            let run = &mut |_: u64, _: tracker::Range| {
                 if !inside.swap(true, Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(200));
                     told.push(save.error().err().map(|error| error.errno()));
                 }
                 true
             };
-            rig.tracker.harvest(&mut dirty::Request { run: Some(run), ..dirty::Request::default() }).unwrap();
+            rig.tracker.harvest(&mut tracker::Request { run: Some(run), ..tracker::Request::default() }).unwrap();
             told
         });
         while !inside.load(Ordering::SeqCst) {

@@ -7,9 +7,9 @@ pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_tracker};
 use super::harvest::{HarvestFlags, vfiomig_harvest_request, vfiomig_harvest_result, with_request};
 use super::report::{give, vfiomig_report};
 use super::sized::{Sized, check_out, copy_in, copy_out};
-use crate::dirty::Request;
 use crate::error::{Error, Result};
 use crate::group::{Group, Options};
+use crate::tracker::Request;
 use std::ffi::c_int;
 
 /// vfiomig_policy: a save can begin.

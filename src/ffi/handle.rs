@@ -3,11 +3,11 @@
 use super::error_object::vfiomig_error;
 use super::guard::{Returned, guard_status, guard_value};
 use crate::device::Device;
-use crate::dirty::Tracker;
 use crate::error::{Error, Kind, Result};
 use crate::group::Group;
 use crate::log::log;
 use crate::migration::Migration;
+use crate::tracker::Tracker;
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -6,8 +6,8 @@ use super::guard::guard;
 use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_tracker};
 use super::sized::{Sized, check_out, copy_in, copy_out};
-use crate::dirty::{Kind, Mapping, Options, Range, Tracker};
 use crate::error::{Error, Result};
+use crate::tracker::{LogKind, Mapping, Options, Range, Tracker};
 use crate::transport::iommufd::{Iommufd, KernelIommufd};
 use crate::transport::tracker_ops::{LogOps, LogRange, OpsLog};
 use crate::transport::type1::{Container, KernelContainer};
@@ -48,9 +48,10 @@ pub const VFIOMIG_TRACKER_DRAFT: u32 = 5;
 pub const VFIOMIG_TRACKER_OPS: u32 = 6;
 
 const _: () =
-    assert!(Kind::Everything as u32 == VFIOMIG_TRACKER_EVERYTHING && Kind::Type1 as u32 == VFIOMIG_TRACKER_TYPE1);
-const _: () = assert!(Kind::DmaLog as u32 == VFIOMIG_TRACKER_DMA_LOG && Kind::Hwpt as u32 == VFIOMIG_TRACKER_HWPT);
-const _: () = assert!(Kind::Draft as u32 == VFIOMIG_TRACKER_DRAFT && Kind::Ops as u32 == VFIOMIG_TRACKER_OPS);
+    assert!(LogKind::Everything as u32 == VFIOMIG_TRACKER_EVERYTHING && LogKind::Type1 as u32 == VFIOMIG_TRACKER_TYPE1);
+const _: () =
+    assert!(LogKind::DmaLog as u32 == VFIOMIG_TRACKER_DMA_LOG && LogKind::Hwpt as u32 == VFIOMIG_TRACKER_HWPT);
+const _: () = assert!(LogKind::Draft as u32 == VFIOMIG_TRACKER_DRAFT && LogKind::Ops as u32 == VFIOMIG_TRACKER_OPS);
 
 /// vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
 /// first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen. Of another log it

@@ -5,12 +5,12 @@ use super::outcome::{Outcome, verdict};
 use super::step::{Step, never};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Kind, State};
-use crate::dirty::{Harvest, Request, Tracker, harvest};
 use crate::error::{Error, Result};
+use crate::tracker::{Harvest, Request, Tracker, harvest};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 impl Group {
-    /// Reads and clears all trackers, as [`crate::dirty::harvest`] does. *tracker: waits for other calls on the trackers, goes
+    /// Reads and clears all trackers, as [`crate::tracker::harvest`] does. *tracker: waits for other calls on the trackers, goes
     /// beside data calls, phases and drains; blocks in the kernel and in callbacks.*
     pub fn harvest(&self, request: &mut Request<'_>) -> Result<Harvest> {
         let trackers = self.trackers.read().clone();

@@ -8,10 +8,10 @@ use simdev::{Config, DraftForm, Window};
 use std::sync::Arc;
 use vfiomig::device::{Device, Options};
 use vfiomig::dialect::{Caps, Direction, Kind, State};
-use vfiomig::dirty::{self, Tracker};
 use vfiomig::error::{Errno, Result};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{Migration, Phase};
+use vfiomig::tracker::{self, Tracker};
 use vfiomig::transport::tracker_ops::LogFunctions;
 use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Returned, Transport};
 use vfiomig::window::{EMPTY, END, SEGMENT_END};
@@ -100,14 +100,14 @@ impl LogFunctions for Functions {
 impl Log {
     /// A tracker of 64 pages with this log.
     pub fn tracker(self: &Arc<Self>, devices: &[Arc<Device>]) -> Arc<Tracker> {
-        let options = dirty::Options {
+        let options = tracker::Options {
             name: "ram".into(),
             devices: devices.to_vec(),
             functions: Some(Box::new(Functions(Arc::clone(self)))),
-            ..dirty::Options::default()
+            ..tracker::Options::default()
         };
         let tracker = Tracker::new(options).unwrap();
-        tracker.map(&[dirty::Mapping { range: dirty::Range { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
+        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
         Arc::new(tracker)
     }
 }
@@ -188,11 +188,11 @@ impl Rig {
     /// A harvest as a VMM does it; the dirty pages.
     pub fn harvest(&self) -> Vec<u64> {
         let mut pages = Vec::new();
-        let run = &mut |_: u64, range: dirty::Range| {
+        let run = &mut |_: u64, range: tracker::Range| {
             pages.extend(range.iova / 4096..(range.iova + range.size) / 4096);
             true
         };
-        self.group.harvest(&mut dirty::Request { run: Some(run), ..dirty::Request::default() }).unwrap();
+        self.group.harvest(&mut tracker::Request { run: Some(run), ..tracker::Request::default() }).unwrap();
         pages
     }
 

@@ -1,11 +1,11 @@
 //! How logs that a VMM or a device keeps are started, stopped and taken over.
 
-use crate::rig::{Log as Kind, P, Rig};
+use crate::rig::{Log as LogKind, P, Rig};
 use simdev::{Access, DmaLog, Effect, Fault};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
-use vfiomig::dirty::{Kind as Chosen, Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{LogKind as Chosen, Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 /// A log of pages of 4 KiB with the moods of devices.
@@ -149,16 +149,16 @@ fn a_stop_that_fails_is_not_forgotten() {
 #[test]
 fn a_stop_of_a_device_a_container_or_a_page_table_that_fails() {
     for (log, access) in [
-        (Kind::Dma(DmaLog::default()), Access::DmaLogStop),
-        (Kind::Type1(simdev::Type1Config::default()), Access::Type1Stop),
-        (Kind::Hwpt(1, simdev::Kernel::V6_12), Access::HwptSetDirty),
+        (LogKind::Dma(DmaLog::default()), Access::DmaLogStop),
+        (LogKind::Type1(simdev::Type1Config::default()), Access::Type1Stop),
+        (LogKind::Hwpt(1, simdev::Kernel::V6_12), Access::HwptSetDirty),
     ] {
         let rig = Rig::new(log, 1);
         rig.map_all(&[(0, 10)]);
         rig.start();
         let watch = match log {
-            Kind::Type1(_) => rig.type1.as_ref().map(simdev::Type1::watch),
-            Kind::Hwpt(..) => rig.iommufd.as_ref().map(simdev::Iommufd::watch),
+            LogKind::Type1(_) => rig.type1.as_ref().map(simdev::Type1::watch),
+            LogKind::Hwpt(..) => rig.iommufd.as_ref().map(simdev::Iommufd::watch),
             _ => None,
         };
         let count = || watch.as_ref().map_or_else(|| rig.devices[0].count(access), |watch| watch.count(access));
@@ -175,7 +175,7 @@ fn a_stop_of_a_device_a_container_or_a_page_table_that_fails() {
 /// A log that somebody left running is taken over by one STOP and one START.
 #[test]
 fn a_log_that_is_found_running_is_taken_over() {
-    let rig = Rig::new(Kind::Dma(DmaLog::default()), 1);
+    let rig = Rig::new(LogKind::Dma(DmaLog::default()), 1);
     rig.map_all(&[(0, 10)]);
     rig.start();
     rig.handles[0].close().unwrap();

@@ -3,8 +3,8 @@
 use crate::rig::{Log, P, Rig, range};
 use simdev::{DmaLog, DraftForm, Kernel, Ram, Type1Config, Writers};
 use std::collections::BTreeSet;
-use vfiomig::dirty::{Mapping, Request, Unmap};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Mapping, Request, Unmap};
 
 /// A place is a range of IOVA that is mapped as a whole or not at all: 16 of them, 40 pages each, some side by side.
 const PLACES: u64 = 16;
@@ -90,7 +90,7 @@ fn functions_of_the_vmm_and_what_was_unmapped_already() {
             let rig = Rig::new(log, 1);
             let seed = 100 + u64::from(done);
             churn(&rig, 25, seed, |rig, place| {
-                let by_hand = |range: vfiomig::dirty::Range| {
+                let by_hand = |range: vfiomig::tracker::Range| {
                     rig.space.unmap(range.iova, range.size).map(drop).map_err(Errno::new)
                 };
                 rig.unmap_as(first(place), PAGES, |range, request| {
@@ -200,7 +200,7 @@ fn addresses_that_share_ram() {
 #[test]
 fn mappings_that_are_refused() {
     let rig = Rig::with(Log::Everything, 1, &Ram::new(), |_| {});
-    let one = |iova, size| Mapping { range: vfiomig::dirty::Range { iova, size }, cookie: 0 };
+    let one = |iova, size| Mapping { range: vfiomig::tracker::Range { iova, size }, cookie: 0 };
     rig.map_all(&[(10, 10)]);
     for (list, errno) in [
         (vec![one(0, 0)], libc::EINVAL),

@@ -3,7 +3,7 @@
 use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{P, range};
 use std::time::{Duration, Instant};
-use vfiomig::dirty::{Mapping, Range, Request, Unmap};
+use vfiomig::tracker::{Mapping, Range, Request, Unmap};
 
 /// The best time of an unmapping beside so many mappings, which asks for everything by run, or for nothing.
 fn unmapping(mappings: u64, asks: bool) -> Duration {

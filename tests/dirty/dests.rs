@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use vfiomig::bitmap::Words;
-use vfiomig::dirty::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, Range, Request};
 
 const MAPS: [(u64, u64); 4] = [(0, 100), (100, 700), (1000, 24), (2048, 1024)];
 const WORDS: usize = 128;

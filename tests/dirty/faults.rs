@@ -4,7 +4,7 @@
 use crate::rig::{Log, Rig};
 use simdev::{Access, DmaLog, DraftForm, Effect, Fault, FaultId, Kernel, Type1Config};
 use vfiomig::dialect::State;
-use vfiomig::dirty::{Harvest, Kind};
+use vfiomig::tracker::{Harvest, LogKind};
 
 const DMA: [Access; 3] = [Access::DmaLogStart, Access::DmaLogStop, Access::DmaLogReport];
 const TYPE1: [Access; 5] =
@@ -25,7 +25,7 @@ fn requests(log: Log) -> &'static [Access] {
 /// The migration; what its harvests said, and the log that was read.
 struct Course {
     harvests: Vec<Harvest>,
-    kind: Kind,
+    kind: LogKind,
     why: String,
     unmap_errors: u32,
 }

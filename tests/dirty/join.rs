@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vfiomig::Device;
-use vfiomig::dirty::{Kind, Mapping, Options, Range, Request, Tracker};
 use vfiomig::error::{Errno, Kind as ErrorKind};
+use vfiomig::tracker::{LogKind, Mapping, Options, Range, Request, Tracker};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 const GIB: u64 = (1 << 30) / P;
@@ -74,11 +74,11 @@ fn a_device_joins_and_leaves() {
 /// One without a log of its own makes all take the next one, and its going lets the next start take the better one again.
 #[test]
 fn a_device_without_a_log_joins_and_leaves() {
-    for fallback in [Kind::Type1, Kind::Everything] {
+    for fallback in [LogKind::Type1, LogKind::Everything] {
         let ram = Ram::new();
         let mut container = None;
         let rig = Rig::with(Log::Dma(DmaLog::default()), 1, &ram, |options| {
-            if fallback == Kind::Type1 {
+            if fallback == LogKind::Type1 {
                 let type1 = Type1::new(&Space::new(&Ram::new()), Type1Config::default());
                 options.container = Some(Arc::new(type1.clone()));
                 container = Some(type1);
@@ -99,7 +99,7 @@ fn a_device_without_a_log_joins_and_leaves() {
         // The next counted start gives the better one a chance, and nothing is lost between the two.
         rig.write(&[4]);
         rig.tracker.start().unwrap();
-        assert_eq!(rig.tracker.info().kind, Kind::DmaLog, "{}", rig.tracker.info().why);
+        assert_eq!(rig.tracker.info().kind, LogKind::DmaLog, "{}", rig.tracker.info().why);
         assert!(!container.is_some_and(|container| container.logging()));
         assert_eq!(rig.harvest().list(), mapped(&rig));
         rig.write(&[5]);
@@ -210,10 +210,10 @@ fn a_log_that_fails_after_a_start_with_nothing_mapped() {
             options.container = next.then(|| Arc::new(type1) as _);
         });
         rig.start();
-        assert_eq!(rig.tracker.info().kind, Kind::DmaLog);
+        assert_eq!(rig.tracker.info().kind, LogKind::DmaLog);
         rig.map_all(&[(0, 10)]);
         let info = rig.tracker.info();
-        assert_eq!(info.kind, if next { Kind::Type1 } else { Kind::Everything }, "{}", info.why);
+        assert_eq!(info.kind, if next { LogKind::Type1 } else { LogKind::Everything }, "{}", info.why);
         assert!(info.why.contains("DMA log of device0"), "{}", info.why);
         assert_eq!((info.failed_sources, info.perpetual), (0, !next));
         let told = rig.take(false);
@@ -232,7 +232,7 @@ fn a_log_that_worked_is_tried_again_and_says_so() {
     rig.devices[0].inject(Fault { access: Access::DmaLogStart, nth, times: 2, effect: Effect::Errno(libc::ENOMEM) });
     rig.map(8 * GIB, 1, 100);
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.failed_sources, info.perpetual), (Kind::DmaLog, 1, true));
+    assert_eq!((info.kind, info.failed_sources, info.perpetual), (LogKind::DmaLog, 1, true));
     assert!(info.why.contains("Cannot allocate memory; everything is sent again"), "{}", info.why);
     rig.harvest();
     rig.harvest();
@@ -251,11 +251,11 @@ fn a_later_start_tries_the_better_log_again() {
     rig.devices[0].inject(Fault::at(Access::DmaLogStart, 0, Effect::Errno(libc::EBUSY)));
     rig.start();
     let info = rig.tracker.info();
-    assert!(info.kind == Kind::Everything && info.perpetual && info.why.contains("busy"), "{}", info.why);
+    assert!(info.kind == LogKind::Everything && info.perpetual && info.why.contains("busy"), "{}", info.why);
     rig.harvest();
     rig.tracker.start().unwrap();
     let info = rig.tracker.info();
-    assert!(info.kind == Kind::DmaLog && !info.perpetual && !info.why.contains("busy"), "{}", info.why);
+    assert!(info.kind == LogKind::DmaLog && !info.perpetual && !info.why.contains("busy"), "{}", info.why);
     assert_eq!(rig.harvest().list(), mapped(&rig), "it knows nothing of the time before");
     rig.write(&[5]);
     assert_eq!(rig.harvest().list(), [5]);
@@ -311,7 +311,7 @@ fn an_aperture() {
     let rig = Rig::with(Log::Dma(small), 1, &Ram::new(), |o| o.aperture = aperture(&[(0, 512 * GIB)]));
     rig.map_all(&[(0, 10), (100 * GIB, 10)]);
     rig.start();
-    assert_eq!(rig.tracker.info().kind, Kind::DmaLog);
+    assert_eq!(rig.tracker.info().kind, LogKind::DmaLog);
     rig.write(&[100 * GIB]);
     assert_eq!(rig.harvest().list(), [100 * GIB]);
     for bad in [Range { iova: 1, size: P }, Range { iova: 0, size: 0 }, Range { iova: u64::MAX - P + 1, size: 2 * P }] {
@@ -375,7 +375,7 @@ fn a_device_that_is_refused_leaves_nothing_behind() {
     let tracker = Tracker::new(Options { hwpts, ..Options::default() }).unwrap();
     assert_eq!(tracker.add_device(handle).unwrap_err().errno(), libc::EBUSY);
     tracker.add_hwpt(tables[1]).unwrap();
-    assert_eq!(tracker.info().kind, Kind::Hwpt, "{}", tracker.info().why);
+    assert_eq!(tracker.info().kind, LogKind::Hwpt, "{}", tracker.info().why);
     drop(other);
 }
 
@@ -406,7 +406,7 @@ fn a_device_without_a_page_table_may_write_everywhere() {
     rig.write(&[3]);
     assert_eq!(rig.take(false).list(), [3]);
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.perpetual), (Kind::Hwpt, false), "{}", info.why);
+    assert_eq!((info.kind, info.perpetual), (LogKind::Hwpt, false), "{}", info.why);
     // It goes: nobody writes.
     rig.tracker.remove_hwpt(tables[1]).unwrap();
     rig.tracker.remove_device(&rig.handles[0]).unwrap();
@@ -450,7 +450,7 @@ fn a_stop_that_finds_nothing_ends_no_start() {
     let tracker = Tracker::new(Options { functions, ..Options::default() }).unwrap();
     tracker.map(&[Mapping { range: range(0, 16), cookie: 0 }]).unwrap();
     tracker.start().unwrap();
-    assert_eq!(tracker.info().kind, Kind::Ops, "{}", tracker.info().why);
+    assert_eq!(tracker.info().kind, LogKind::Ops, "{}", tracker.info().why);
     tracker.stop().unwrap();
 }
 

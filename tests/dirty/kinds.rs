@@ -3,7 +3,7 @@
 use crate::rig::{Log, Rig};
 use simdev::{DmaLog, Kernel, Type1Config};
 use std::collections::BTreeSet;
-use vfiomig::dirty::Kind;
+use vfiomig::tracker::LogKind;
 
 /// With holes, with neighbours, with a mapping that is not a multiple of 64 pages, and far apart.
 const MAPS: [(u64, u64); 6] = [(0, 1), (3, 200), (203, 64), (1 << 20, 1000), ((1 << 20) + 1024, 3), (1 << 30, 129)];
@@ -41,8 +41,8 @@ fn what_rests_is_told_exactly_once() {
 #[test]
 fn the_kind_and_why() {
     let kinds = Log::all().into_iter().map(|log| Rig::new(log, 1).tracker.info());
-    let told: Vec<(Kind, bool)> = kinds.map(|info| (info.kind, info.perpetual)).collect();
-    use Kind::{DmaLog, Draft, Everything, Hwpt, Ops, Type1};
+    let told: Vec<(LogKind, bool)> = kinds.map(|info| (info.kind, info.perpetual)).collect();
+    use LogKind::{DmaLog, Draft, Everything, Hwpt, Ops, Type1};
     assert_eq!(
         told,
         [
@@ -145,7 +145,7 @@ fn a_container_that_knows_nothing_is_perpetual() {
     rig.map_all(&MAPS);
     rig.start();
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.perpetual), (Kind::Type1, true));
+    assert_eq!((info.kind, info.perpetual), (LogKind::Type1, true));
     for _ in 0..2 {
         assert_eq!(rig.harvest().list(), pages());
     }

@@ -3,7 +3,7 @@
 use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, Rig, range};
 use simdev::{Kernel, Ram};
-use vfiomig::dirty::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, Range, Request};
 
 const GIB: u64 = 1 << 30;
 

@@ -4,7 +4,7 @@ use crate::rig::{Log, P, Rig, range};
 use simdev::{Access, DmaLog};
 use std::collections::BTreeSet;
 use vfiomig::dialect::State;
-use vfiomig::dirty::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, Range, Request};
 
 const SECTIONS: [(u64, u64); 4] = [(0, 64), (64, 100), (1000, 30), (5000, 3)];
 

@@ -4,10 +4,10 @@ use crate::rig::{Log, P, Rig};
 use simdev::{Access, Config, DmaLog, Effect, Fault, Iommufd, IommufdConfig, Kernel, Ram, Type1, Type1Config};
 use std::sync::Arc;
 use vfiomig::dialect::{Direction, State};
-use vfiomig::dirty::{Kind, Mapping, Options, Range, Request, Tracker};
 use vfiomig::error::Kind as ErrorKind;
 use vfiomig::group::Group;
 use vfiomig::migration::{AbortTo, Migration, Phase};
+use vfiomig::tracker::{LogKind, Mapping, Options, Range, Request, Tracker};
 
 const MAPS: [(u64, u64); 2] = [(0, 64), (100, 10)];
 const LAST: u64 = u64::MAX / P;
@@ -75,10 +75,10 @@ fn logs_that_do_not_work_make_room_for_the_next() {
                 }
             });
             rig.map_all(&MAPS);
-            assert_eq!(rig.tracker.info().kind, Kind::DmaLog);
+            assert_eq!(rig.tracker.info().kind, LogKind::DmaLog);
             rig.tracker.start().unwrap();
             let info = rig.tracker.info();
-            assert_eq!(info.kind, if next { Kind::Type1 } else { Kind::Everything });
+            assert_eq!(info.kind, if next { LogKind::Type1 } else { LogKind::Everything });
             let errno = std::io::Error::from_raw_os_error(errno).to_string();
             assert!(info.why.contains(what) && info.why.contains(errno.split(" (").next().unwrap()), "{}", info.why);
             assert!(rig.devices.iter().all(|d| !d.dma_logging()), "a log that is not used does not run");
@@ -102,16 +102,16 @@ fn what_can_be_told_at_creation() {
     };
     let dma = Log::Dma(DmaLog::default());
     let (kind, text) = why(dma, &|options| options.no_device_log = true);
-    assert!(kind == Kind::Everything && text.contains("switched off"), "{text}");
+    assert!(kind == LogKind::Everything && text.contains("switched off"), "{text}");
     let (kind, text) = why(dma, &|options| options.devices.clear());
-    assert!(kind == Kind::Everything && text.contains("no device"), "{text}");
+    assert!(kind == LogKind::Everything && text.contains("no device"), "{text}");
     let (kind, text) = why(Log::Type1(Type1Config { migration: false, ..Type1Config::default() }), &|_| {});
-    assert!(kind == Kind::Everything && text.contains("container"), "T1: {text}");
+    assert!(kind == LogKind::Everything && text.contains("container"), "T1: {text}");
     // One device without a log is enough: what it writes no other knows.
     let mixed = simdev::Device::new(Config::default());
     let without = vfiomig::Device::new(mixed.transport(), Default::default()).unwrap();
     let without = Arc::new(without);
-    assert_eq!(why(dma, &|options| options.devices.push(Arc::clone(&without))).0, Kind::Everything);
+    assert_eq!(why(dma, &|options| options.devices.push(Arc::clone(&without))).0, LogKind::Everything);
 }
 
 /// Faults while the tracker is made.
@@ -130,7 +130,7 @@ fn logs_that_cannot_be_asked() {
     for _ in 0..2 {
         let (devices, container) = (vec![Arc::clone(&device)], Some(Arc::new(type1.clone()) as _));
         let info = Tracker::new(Options { devices, container, ..Options::default() }).unwrap().info();
-        assert_eq!(info.kind, Kind::Everything);
+        assert_eq!(info.kind, LogKind::Everything);
         assert!(info.why.contains("no log") && info.why.contains("asking the container failed"), "{}", info.why);
     }
     assert_eq!((d.fault_reached(ids[0]), type1.watch().fault_reached(ids[1])), (2, 1));
@@ -144,7 +144,7 @@ fn a_container_with_pages_of_a_byte_is_not_used() {
     for page_size in [1, 2048] {
         let type1 = Type1::new(&space, Type1Config { page_size, ..Type1Config::default() });
         let info = Tracker::new(Options { container: Some(Arc::new(type1)), ..Options::default() }).unwrap().info();
-        assert_eq!(info.kind, Kind::Everything);
+        assert_eq!(info.kind, LogKind::Everything);
         assert!(info.why.contains("asking the container failed"), "{}", info.why);
     }
 }
@@ -162,10 +162,10 @@ fn page_tables_and_containers_that_refuse() {
         ..Options::default()
     })
     .unwrap();
-    assert_eq!(tracker.info().kind, Kind::Hwpt);
+    assert_eq!(tracker.info().kind, LogKind::Hwpt);
     tracker.start().unwrap();
     let info = tracker.info();
-    assert_eq!(info.kind, Kind::Everything);
+    assert_eq!(info.kind, LogKind::Everything);
     assert!(info.why.contains("hwpt") && info.why.contains("container"), "{}", info.why);
     fd.watch().assert_clean();
     type1.watch().assert_clean();
@@ -189,7 +189,7 @@ fn a_device_that_goes_away_leaves_everything_dirty() {
     let told = rig.harvest();
     assert_eq!((told.list(), told.harvest.failed_reads), (vec![61], 0));
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.failed_sources, info.perpetual), (Kind::DmaLog, 0, false), "{}", info.why);
+    assert_eq!((info.kind, info.failed_sources, info.perpetual), (LogKind::DmaLog, 0, false), "{}", info.why);
     assert!(!rig.tracker.covers(&rig.handles[0]) && rig.tracker.covers(&rig.handles[1]));
     assert!(rig.devices[0].dma_logging(), "to free a handle changes no device");
     rig.tracker.stop().unwrap();

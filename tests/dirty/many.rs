@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use vfiomig::bitmap::Words;
 use vfiomig::dialect::State;
-use vfiomig::dirty::{Dest, Harvest, Range, Request, Tracker, harvest};
+use vfiomig::tracker::{Dest, Harvest, Range, Request, Tracker, harvest};
 
 const MAPS: [(u64, u64); 4] = [(0, 100), (100, 28), (512, 512), (5000, 7)];
 
@@ -230,7 +230,7 @@ fn callers_wait_for_each_other() {
                 for round in 0..10u64 {
                     let first = 10_000 + thread * 1000 + round;
                     rig.space.map(simdev::Mapping { iova: first * P, size: P, ram: first * P }).unwrap();
-                    rig.tracker.map(&[vfiomig::dirty::Mapping { range: range(first, 1), cookie: 0 }]).unwrap();
+                    rig.tracker.map(&[vfiomig::tracker::Mapping { range: range(first, 1), cookie: 0 }]).unwrap();
                     rig.tracker.start().unwrap();
                     let mut told = BTreeSet::new();
                     let mut run = |_cookie: u64, run: Range| copy(&mut told, run);

@@ -4,8 +4,8 @@ use crate::rig::P;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use vfiomig::dirty::{Mapping, Options, Range, Request, Tracker};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 #[derive(Default)]

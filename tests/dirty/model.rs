@@ -5,7 +5,7 @@ use crate::rig::{Log, P, Rig, range};
 use proptest::prelude::*;
 use simdev::{DmaLog, DraftForm, Kernel, Type1Config};
 use std::collections::BTreeSet;
-use vfiomig::dirty::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, Range, Request};
 
 type Pages = BTreeSet<u64>;
 

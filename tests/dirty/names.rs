@@ -5,8 +5,8 @@ use crate::rig::{Log, P, range};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use vfiomig::bitmap::Words;
-use vfiomig::dirty::{Dest, Range, Request, Tracker, Unmap};
 use vfiomig::error::Kind;
+use vfiomig::tracker::{Dest, Range, Request, Tracker, Unmap};
 
 const A: u64 = 0xaaaa;
 const B: u64 = 0xbbbb;

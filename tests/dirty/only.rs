@@ -3,8 +3,8 @@
 use crate::rig::{Log, P, Rig, range};
 use simdev::{Access, DmaLog, DraftForm, Kernel, Type1Config};
 use std::collections::BTreeSet;
-use vfiomig::dirty::{Dest, Harvest, Range, Request};
 use vfiomig::error::Kind;
+use vfiomig::tracker::{Dest, Harvest, Range, Request};
 
 /// Far apart, so that no log reads two of them together.
 const FAR: u64 = 1 << 30;

@@ -6,8 +6,8 @@ use simdev::{Access, DmaLog, Effect, Fault, Kernel};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use vfiomig::dialect::State;
-use vfiomig::dirty::{Dest, Range, Request, Unmap};
 use vfiomig::error::Kind;
+use vfiomig::tracker::{Dest, Range, Request, Unmap};
 
 /// A hole that nobody has told yet hides no page of the last harvest, and of none once it is known that holes come first.
 #[test]

@@ -7,8 +7,8 @@ use std::ops::Range as Pages;
 use std::sync::Arc;
 use vfiomig::device::{Device, OnFailure};
 use vfiomig::dialect::{Kind as Dialect, State};
-use vfiomig::dirty::{Harvest, Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Harvest, Mapping, Options, Range, Request, Tracker, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 pub const P: u64 = 4096;

@@ -4,7 +4,7 @@ use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, Rig, range};
 use std::cell::Cell;
 use vfiomig::bitmap::Words;
-use vfiomig::dirty::{Dest, Harvest, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{Dest, Harvest, Range, Request, Tracker, Unmap};
 
 /// What a watcher sees of the first 128 pages: by runs, by words, in a bitmap; and stopped at once.
 fn watch(t: &Tracker, how: usize, no_read: bool) -> (Vec<u64>, Harvest) {

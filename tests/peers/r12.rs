@@ -787,8 +787,8 @@ fn r12_14_no_initial_data_is_left_only_when_it_was_read() {
         let device = std::sync::Arc::new(vfiomig::device::Device::new(fake.transport(), options).unwrap());
         let group = std::sync::Arc::new(vfiomig::group::Group::new(vfiomig::group::Options::default()));
         group.add_device(std::sync::Arc::clone(&device)).unwrap();
-        let options = vfiomig::dirty::Options { name: "ram".into(), everything: true, ..Default::default() };
-        group.add_tracker(std::sync::Arc::new(vfiomig::dirty::Tracker::new(options).unwrap())).unwrap();
+        let options = vfiomig::tracker::Options { name: "ram".into(), everything: true, ..Default::default() };
+        group.add_tracker(std::sync::Arc::new(vfiomig::tracker::Tracker::new(options).unwrap())).unwrap();
         let save = vfiomig::migration::Migration::new(group, Direction::Save).unwrap();
         save.advance(Phase::SavePrecopy).unwrap();
         if older {

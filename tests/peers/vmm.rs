@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::{Device, OnFailure, Options, Pending};
 use vfiomig::dialect::{Direction, Kind, State};
-use vfiomig::dirty::{self, Tracker};
 use vfiomig::ffi;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase};
+use vfiomig::tracker::{self, Tracker};
 
 /// Pages of RAM that the tracker knows.
 pub const PAGES: u64 = 64;
@@ -78,9 +78,9 @@ impl Vmm for RustVmm {
         for device in &devices {
             group.add_device(Arc::clone(device)).unwrap();
         }
-        let options = dirty::Options { name: "ram".into(), devices: devices.clone(), ..dirty::Options::default() };
+        let options = tracker::Options { name: "ram".into(), devices: devices.clone(), ..tracker::Options::default() };
         let tracker = Tracker::new(options).unwrap();
-        tracker.map(&[dirty::Mapping { range: dirty::Range { iova: 0, size: PAGES * 4096 }, cookie: 7 }]).unwrap();
+        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: PAGES * 4096 }, cookie: 7 }]).unwrap();
         group.add_tracker(Arc::new(tracker)).unwrap();
         RustVmm { devices, group, migration: None }
     }
@@ -113,11 +113,11 @@ impl Vmm for RustVmm {
     }
     fn harvest(&self) -> Outcome<(Vec<u64>, bool)> {
         let mut pages = Vec::new();
-        let run = &mut |_: u64, range: dirty::Range| {
+        let run = &mut |_: u64, range: tracker::Range| {
             pages.extend(range.iova / 4096..(range.iova + range.size) / 4096);
             true
         };
-        let result = self.group.harvest(&mut dirty::Request { run: Some(run), ..dirty::Request::default() });
+        let result = self.group.harvest(&mut tracker::Request { run: Some(run), ..tracker::Request::default() });
         result.map(|harvest| (pages, harvest.failed_reads > 0)).map_err(failure)
     }
     fn begin(&mut self, direction: Direction) -> Outcome<()> {

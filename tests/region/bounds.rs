@@ -4,10 +4,10 @@ use super::server::Server;
 use super::*;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
-use vfiomig::dirty;
 use vfiomig::error::Errno;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::Migration;
+use vfiomig::tracker;
 use vfiomig::transport::{DataFd, Mapped, Returned, Transport};
 
 /// A call moves at most one buffer, also where a window is mapped, so that a state change never waits long for it.
@@ -218,8 +218,8 @@ fn a_cancel_ends_a_harvest() {
     let device = std::sync::Arc::new(draft_at_rest(&server));
     let group = std::sync::Arc::new(Group::new(group::Options::default()));
     group.add_device(std::sync::Arc::clone(&device)).unwrap();
-    let everything = dirty::Options { everything: true, ..dirty::Options::default() };
-    group.add_tracker(std::sync::Arc::new(dirty::Tracker::new(everything).unwrap())).unwrap();
+    let everything = tracker::Options { everything: true, ..tracker::Options::default() };
+    group.add_tracker(std::sync::Arc::new(tracker::Tracker::new(everything).unwrap())).unwrap();
     let migration = Migration::new(group, vfiomig::dialect::Direction::Save).unwrap();
     set(&device, State::PreCopy).unwrap();
     // A bitmap without a bit: only what is told without one is dirty.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use vfiomig::Result;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::State;
-use vfiomig::dirty;
 use vfiomig::error::Kind as Failure;
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase, Piece};
+use vfiomig::tracker;
 use vfiomig::window::END;
 
 const PHASES: [Phase; 11] = [
@@ -393,9 +393,9 @@ impl World {
         }));
     }
 
-    fn harvest(&self) -> Result<dirty::Harvest> {
-        let run = &mut |_: u64, _: dirty::Range| true;
-        self.rig.group.harvest(&mut dirty::Request { run: Some(run), ..dirty::Request::default() })
+    fn harvest(&self) -> Result<tracker::Harvest> {
+        let run = &mut |_: u64, _: tracker::Range| true;
+        self.rig.group.harvest(&mut tracker::Request { run: Some(run), ..tracker::Request::default() })
     }
 
     fn beside(&self, what: Beside) -> Vec<Option<(Move, bool)>> {

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use vfiomig::bitmap::Words;
-use vfiomig::dirty::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, Range, Request};
 
 /// Told by a cookie, or by what is or was mapped at the page last; with the number of pages.
 pub enum Named {

@@ -7,8 +7,8 @@ use crate::rig::{Log, P, Rig, range};
 use simdev::{Access, DmaLog, DraftForm, Effect, Fault, Kernel, Ram, Type1Config};
 use std::cell::{Cell, RefCell};
 use vfiomig::dialect::State;
-use vfiomig::dirty::{Request, Tracker, Unmap, harvest};
 use vfiomig::error::Errno;
+use vfiomig::tracker::{Request, Tracker, Unmap, harvest};
 
 const DMA: [Access; 3] = [Access::DmaLogStart, Access::DmaLogStop, Access::DmaLogReport];
 const TYPE1: [Access; 4] = [Access::Type1Info, Access::Type1Start, Access::Type1Get, Access::Type1Unmap];
@@ -105,7 +105,8 @@ impl Guest {
         let (how, null) = (d.roll(3), d.one_in(4));
         let ok = Cell::new(false);
         let mut call = |request: &mut Request<'_>| {
-            let mut by = |r: vfiomig::dirty::Range| self.rig.space.unmap(r.iova, r.size).map(drop).map_err(Errno::new);
+            let mut by =
+                |r: vfiomig::tracker::Range| self.rig.space.unmap(r.iova, r.size).map(drop).map_err(Errno::new);
             let how = match (how, self.rig.log) {
                 (0, _) if self.rig.space.unmap(first * P, pages * P).is_err() => return,
                 (0, _) => Unmap::Done,
@@ -180,7 +181,7 @@ fn last(guests: &[Guest], d: &mut Dice, places: &[Place]) {
     ask(&guests[0], d, places, whole, &mut |request| {
         harvest(&trackers, request).unwrap();
     });
-    let mut run = |cookie: u64, run: vfiomig::dirty::Range| {
+    let mut run = |cookie: u64, run: vfiomig::tracker::Range| {
         guests[0].told(Named::ByCookie(cookie, run.iova / P, run.size / P));
         true
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use vfiomig::dirty::{Mapping, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{Mapping, Range, Request, Tracker, Unmap};
 
 struct Place {
     first: u64,

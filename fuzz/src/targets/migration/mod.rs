@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::Device;
 use vfiomig::dialect::{Direction, State};
-use vfiomig::dirty::{self, Tracker};
+use vfiomig::tracker::{self, Tracker};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{Given, Migration, Phase};
 
@@ -69,9 +69,9 @@ impl Course {
             group.add_device(Arc::clone(device)).unwrap();
         }
         let options =
-            dirty::Options { name: "ram".into(), devices: devices.clone(), max_workers: 1, ..Default::default() };
+            tracker::Options { name: "ram".into(), devices: devices.clone(), max_workers: 1, ..Default::default() };
         let tracker = Arc::new(Tracker::new(options).unwrap());
-        tracker.map(&[dirty::Mapping { range: dirty::Range { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
+        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
         group.add_tracker(Arc::clone(&tracker)).unwrap();
         let migration = Migration::new(Arc::clone(&group), direction);
         note(&migration);
@@ -178,8 +178,8 @@ impl Course {
     }
 
     fn harvest(&mut self, a: u8) {
-        let mut run = |_: u64, _: dirty::Range| true;
-        let mut request = dirty::Request { run: Some(&mut run), ..dirty::Request::default() };
+        let mut run = |_: u64, _: tracker::Range| true;
+        let mut request = tracker::Request { run: Some(&mut run), ..tracker::Request::default() };
         let outcome = call("harvest", LONGEST, MOST, || {
             if a & 7 == 7 { self.group.harvest_without_dma(&mut request) } else { self.group.harvest(&mut request) }
         });

@@ -15,7 +15,7 @@ use space::{Space, slot};
 use std::sync::Arc;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::State;
-use vfiomig::dirty::{Kind, Mapping, Range, Request, Tracker, Unmap, harvest};
+use vfiomig::tracker::{LogKind, Mapping, Range, Request, Tracker, Unmap, harvest};
 use vfiomig::error::{Errno, Kind as Failure};
 
 const P: u64 = 4096;
@@ -69,7 +69,7 @@ impl Course {
             _ => {
                 let info = self.spaces[which].tracker.info();
                 assert_eq!(info.users, self.spaces[which].users);
-                assert!(info.kind != Kind::Type1);
+                assert!(info.kind != LogKind::Type1);
             }
         }
     }

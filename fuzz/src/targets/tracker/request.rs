@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use vfiomig::bitmap::Words;
-use vfiomig::dirty::{Dest, Harvest, Range, Request};
+use vfiomig::tracker::{Dest, Harvest, Range, Request};
 
 /// What a request told, and what it asked for.
 pub(super) struct Told {

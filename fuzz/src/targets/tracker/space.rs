@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use vfiomig::device::{self, Device};
 use vfiomig::dialect::Kind as Dialect;
-use vfiomig::dirty::{Options, Range, Tracker};
+use vfiomig::tracker::{Options, Range, Tracker};
 
 pub(super) struct Space {
     pub(super) tracker: Tracker,

@@ -10,9 +10,9 @@ use super::leftover::{
 };
 use super::names::Names;
 use super::parts::{Bits, Grid, plain};
-use super::ranges::Span;
 use crate::bitmap;
 use crate::log::log;
+use crate::logs::ranges::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// So many entries are told to the operator.
@@ -221,8 +221,8 @@ impl Taker for Into<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::deliver::{Dest, Request};
-    use super::super::ranges::Range;
     use super::*;
+    use crate::logs::ranges::Range;
     use proptest::prelude::*;
 
     fn unit_span(first: u64, units: u64) -> Span {

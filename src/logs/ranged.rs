@@ -1,12 +1,9 @@
-//! Logs that are started for a list of ranges: a device's DMA log (L1 to L9), and the functions of a VMM.
+//! What logs have in common that are started for a list of ranges: `dma_log` and `ops` (L1 to L9).
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::{PartLimits, Range, Span, SpanSet, fold, parts, split};
-use crate::device::Device;
 use crate::error::Errno;
-use crate::transport::tracker_ops::LogFunctions;
 use crate::uapi::dma_log::MAX_RANGES;
-use std::sync::Arc;
 
 /// Answers to START that differ from what was asked: each makes the page larger, the list shorter or the ranges smaller, so few
 /// are needed.
@@ -27,7 +24,7 @@ const GAP_SHIFT: u32 = 20;
 const USUAL_BITS: u64 = 1 << (READ_SHIFT - 12);
 
 /// Who keeps the log.
-pub(crate) trait Keeper: Send {
+pub(super) trait Keeper: Send {
     fn describe(&self) -> String;
     fn any_thread(&self) -> bool;
     fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno>;
@@ -43,54 +40,8 @@ pub(crate) trait Keeper: Send {
     }
 }
 
-impl Keeper for Arc<Device> {
-    fn describe(&self) -> String {
-        format!("DMA log of {}", self.name())
-    }
-    fn any_thread(&self) -> bool {
-        Device::any_thread(self)
-    }
-    fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
-        self.dma_log_start(page_size, ranges)
-    }
-    fn report(&self, range: Range, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
-        self.dma_log_report(range.iova, range.size, page_size, bitmap)
-    }
-    fn stop(&self) -> Result<(), Errno> {
-        // It went with its handle.
-        if self.is_closed() {
-            return Ok(());
-        }
-        self.dma_log_stop()
-    }
-    fn stands_still(&self) -> Option<u64> {
-        Device::stands_still(self)
-    }
-    fn adds_bits(&self) -> bool {
-        self.report_adds_bits()
-    }
-}
-
-impl Keeper for Arc<dyn LogFunctions> {
-    fn describe(&self) -> String {
-        "log of the VMM".to_string()
-    }
-    fn any_thread(&self) -> bool {
-        (**self).any_thread()
-    }
-    fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
-        (**self).start(page_size, ranges)
-    }
-    fn report(&self, range: Range, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
-        (**self).report(range.iova, range.size, page_size, bitmap)
-    }
-    fn stop(&self) -> Result<(), Errno> {
-        (**self).stop()
-    }
-}
-
 /// The log and what it was started for.
-pub(crate) struct Ranged<K> {
+pub(super) struct Ranged<K> {
     keeper: K,
     /// Where mappings will be, as the VMM said.
     aperture: Vec<Span>,

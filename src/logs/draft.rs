@@ -12,20 +12,20 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 /// A draft device.
-pub(crate) struct PfnLog {
+pub(crate) struct DraftLog {
     device: Arc<Device>,
     shift: u32,
     /// Of the harvest in progress.
     patience: Arc<Patience>,
 }
 
-impl PfnLog {
+impl DraftLog {
     pub fn new(device: Arc<Device>) -> Self {
-        PfnLog { device, shift: 12, patience: Arc::new(Patience::new()) }
+        DraftLog { device, shift: 12, patience: Arc::new(Patience::new()) }
     }
 }
 
-impl Log for PfnLog {
+impl Log for DraftLog {
     fn describe(&self) -> String {
         format!("dirty-page registers of {}", self.device.name())
     }

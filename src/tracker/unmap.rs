@@ -3,14 +3,14 @@
 use super::UNIT_SHIFT;
 use super::deliver::{Deliverer, Request};
 use super::distribute::distribute;
-use super::log::{Kind, Read, UnmapOrder};
-use super::ranges::{Range, Span};
 use super::reading::{Part, mark, read_all};
+use super::space::{Inner, Tracker};
 use super::tally::{Harvest, Tally};
-use super::tracker::{Inner, Tracker};
-use super::type1::groups;
 use crate::error::{Errno, Error, Result};
 use crate::log::{Level, log, write};
+use crate::logs::log::{LogKind, Read, UnmapOrder};
+use crate::logs::ranges::{Range, Span};
+use crate::logs::type1::groups;
 use crate::transport::iommufd;
 use crate::transport::type1;
 
@@ -113,7 +113,7 @@ impl Step<'_, '_, '_, '_> {
             }
             Some((UnmapOrder::UnmapThenRead, kind)) => {
                 self.unmap(inner)?;
-                if kind == Kind::Everything {
+                if kind == LogKind::Everything {
                     mark(&mut inner.book, Some(self.span));
                 } else {
                     self.read(inner, false);

@@ -3,8 +3,8 @@
 
 use super::UNIT_SHIFT;
 use super::parts::{Bits, Grid, Told, plain};
-use super::ranges::{Span, SpanSet};
 use crate::bitmap;
+use crate::logs::ranges::{Span, SpanSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages of one block: 2 KiB of bits for 64 MiB of IOVA, so that a full leftover costs little more than one bit a page.

@@ -2,12 +2,12 @@
 
 use super::book::Book;
 use super::deliver::Deliverer;
-use super::log::{Log, Maps, Read};
 use super::names::Names;
 use super::parts::{Bits, Told};
 use super::scratch::{Pages, Pool};
 use crate::bitmap;
 use crate::error::Errno;
+use crate::logs::log::{Log, Maps, Read};
 
 /// Hands out the bits of one read. Afterwards all of `words` is zero.
 pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, words: &mut [u64], read: &Read) {

@@ -1,10 +1,10 @@
 //! Ranges that several logs speak of: their reports are put together while they are read, so that each range is merged once
 //! however many devices there are.
 
-use super::log::Read;
 use super::scratch::{Pages, Pool, bytes_of};
 use crate::bitmap::{self, Move, Words};
 use crate::error::Errno;
+use crate::logs::log::Read;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -159,8 +159,8 @@ fn next_read(todo: &[Todo]) -> Option<(usize, Read)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ranges::Span;
     use super::*;
+    use crate::logs::ranges::Span;
 
     const GIB: u64 = 1 << 30;
 

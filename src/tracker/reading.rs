@@ -2,17 +2,17 @@
 //! range is put together first (`spot`).
 
 use super::book::Book;
-use super::choose::Source;
 use super::deliver::Deliverer;
 use super::distribute::{distribute, full};
-use super::log::{Log, Maps, Read};
-use super::ranges::{Span, SpanSet};
 use super::scratch::Pool;
 use super::spot::{Round, Spot, Todo, next_round};
 use super::tally::Tally;
 use crate::device::dirty::Patience;
 use crate::error::Errno;
 use crate::log::log;
+use crate::logs::choose::Source;
+use crate::logs::log::{Log, Maps, Read};
+use crate::logs::ranges::{Span, SpanSet};
 use crate::transport::threads;
 use crate::workers::{self, Give};
 use std::any::Any;

@@ -5,10 +5,10 @@
 use super::aside::Aside;
 use super::deliver::{Deliverer, Offer};
 use super::leftover::Leftover;
-use super::log::Maps;
 use super::names::Names;
-use super::ranges::Span;
 use crate::log::Lasting;
+use crate::logs::log::Maps;
+use crate::logs::ranges::Span;
 
 /// What the merge works on.
 #[derive(Default)]
@@ -114,8 +114,8 @@ mod tests {
     use super::super::UNIT_SHIFT;
     use super::super::deliver::Request;
     use super::super::parts::Bits;
-    use super::super::ranges::Range;
     use super::*;
+    use crate::logs::ranges::Range;
 
     const PAGE: u64 = 1 << UNIT_SHIFT;
 

@@ -4,8 +4,8 @@
 
 use super::deliver::{Deliverer, Request};
 use super::reading::{Part, read_all};
+use super::space::{Inner, Tracker};
 use super::tally::{Harvest, Tally};
-use super::tracker::{Inner, Tracker};
 use crate::error::{Error, Result};
 use crate::gate::Pass;
 

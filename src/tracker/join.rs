@@ -1,15 +1,15 @@
 //! Devices and page tables that are plugged in, or out, while a tracker lives.
 
-use super::choose::{choices, missing, plans};
-use super::claim::LogId;
 use super::deliver::Deliverer;
-use super::log::Kind;
 use super::reading::{Part, mark, read_all};
+use super::space::{Inner, Tracker, begin_log, stop_all};
 use super::tally::Tally;
-use super::tracker::{Inner, Tracker, begin_log, stop_all};
 use crate::device::Device;
 use crate::error::{Errno, Error, Result};
 use crate::log::log;
+use crate::logs::choose::{choices, missing, plans};
+use crate::logs::claim::LogId;
+use crate::logs::log::LogKind;
 use crate::transport::Identity;
 use std::sync::Arc;
 
@@ -183,7 +183,7 @@ impl Inner {
 }
 
 /// The same choice, with other members.
-fn same(a: Kind, b: Kind) -> bool {
-    let own = |kind| matches!(kind, Kind::DmaLog | Kind::Draft);
+fn same(a: LogKind, b: LogKind) -> bool {
+    let own = |kind| matches!(kind, LogKind::DmaLog | LogKind::Draft);
     a == b || own(a) && own(b)
 }

@@ -1,7 +1,7 @@
 //! Which cookie a range has.
 
-use super::log::Maps;
-use super::ranges::Span;
+use crate::logs::log::Maps;
+use crate::logs::ranges::Span;
 
 /// The cookies of ranges.
 #[derive(Clone, Copy)]

@@ -1,14 +1,14 @@
 //! Gives what was read to those who asked: into bitmaps, or to callbacks as aligned words or as runs.
 
 use super::leftover::{NotTaken, Taker};
-use super::log::Maps;
 use super::names::Names;
 use super::parts::{Bits, Grid, plain};
-use super::ranges::{Range, Span, SpanSet};
 use super::tally::{Harvest, Tally};
 use super::{UNIT, UNIT_SHIFT};
 use crate::bitmap::{self, Count, Words};
 use crate::error::{Error, Result};
+use crate::logs::log::Maps;
+use crate::logs::ranges::{Range, Span, SpanSet};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -2,8 +2,8 @@
 //! page were told**. Nothing else clears bits that were read, so no part of a page is forgotten for another one's sake.
 
 use super::UNIT_SHIFT;
-use super::ranges::Span;
 use crate::bitmap::{self, Count, Move, Words};
+use crate::logs::ranges::Span;
 use std::cell::Cell;
 
 /// Bit n of `words` stands for `1 << shift` bytes from `origin + (n << shift)`.

@@ -13,7 +13,7 @@ pub(crate) const READ_SHIFT: u32 = 37;
 /// What kind of log a tracker reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Kind {
+pub enum LogKind {
     /// None: everything is dirty at each harvest.
     Everything = 1,
     /// The container's.
@@ -28,16 +28,16 @@ pub enum Kind {
     Ops = 6,
 }
 
-impl Kind {
+impl LogKind {
     /// As in `VFIOMIG_TRACKER_*`.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Everything => "EVERYTHING",
-            Kind::Type1 => "TYPE1",
-            Kind::DmaLog => "DMA_LOG",
-            Kind::Hwpt => "HWPT",
-            Kind::Draft => "DRAFT",
-            Kind::Ops => "OPS",
+            LogKind::Everything => "EVERYTHING",
+            LogKind::Type1 => "TYPE1",
+            LogKind::DmaLog => "DMA_LOG",
+            LogKind::Hwpt => "HWPT",
+            LogKind::Draft => "DRAFT",
+            LogKind::Ops => "OPS",
         }
     }
 }

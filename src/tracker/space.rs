@@ -1,11 +1,8 @@
 //! The dirty log of one address space: what is mapped, which log is read, whether it runs.
 
 use super::book::Book;
-use super::choose::{Choice, Members, Source, choices, missing, plans};
 use super::deliver::Deliverer;
 use super::distribute::{Found, check_reading};
-use super::log::{Kind, Log, Maps};
-use super::ranges::{Range, Span, SpanSet};
 use super::reading::{Part, mark, read_all};
 use super::scratch::Pool;
 use super::tally::Tally;
@@ -14,6 +11,9 @@ use crate::device::Device;
 use crate::error::{Errno, Error, Kind as ErrorKind, Result};
 use crate::gate::{Gate, Level, Pass};
 use crate::log::log;
+use crate::logs::choose::{Choice, Members, Source, choices, missing, plans};
+use crate::logs::log::{Log, LogKind, Maps};
+use crate::logs::ranges::{Range, Span, SpanSet};
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
 use crate::transport::type1::{Container, ability};
@@ -66,7 +66,7 @@ pub struct Mapping {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// The log that is read, or that will be tried first.
-    pub kind: Kind,
+    pub kind: LogKind,
     /// Why this one.
     pub why: String,
     /// Starts that were not stopped.
@@ -402,10 +402,10 @@ impl Inner {
         let broken =
             |source: &Source| source.failed.is_some() || source.lasting && source.log.lock().restarts_after_error();
         self.current().is_none_or(|choice| match choice.kind {
-            Kind::Everything => true,
-            Kind::Type1 => self.book.all_dirty == Some(true),
-            Kind::Hwpt if self.members.lack_page_tables() => true,
-            Kind::DmaLog | Kind::Hwpt | Kind::Draft | Kind::Ops => choice.sources.iter().any(broken),
+            LogKind::Everything => true,
+            LogKind::Type1 => self.book.all_dirty == Some(true),
+            LogKind::Hwpt if self.members.lack_page_tables() => true,
+            LogKind::DmaLog | LogKind::Hwpt | LogKind::Draft | LogKind::Ops => choice.sources.iter().any(broken),
         })
     }
 
@@ -416,7 +416,7 @@ impl Inner {
     fn info(&self) -> Info {
         let sources = self.current().map_or(&[][..], |choice| &choice.sources);
         let holds: Vec<(usize, u64)> = sources.iter().filter_map(|source| source.log.lock().holds()).collect();
-        let kind = self.current().map_or(Kind::Everything, |choice| choice.kind);
+        let kind = self.current().map_or(LogKind::Everything, |choice| choice.kind);
         let against = self.choices.iter().take(self.active).filter_map(|choice| choice.against.clone());
         let why = self.current().map(|choice| choice.why.clone()).into_iter().chain(against);
         let why = why.chain(
@@ -513,7 +513,7 @@ impl Inner {
         match found {
             Ok(found) => {
                 // Nobody wants to know it of any other log.
-                book.all_dirty = if choice.kind == Kind::Type1 { None } else { Some(false) };
+                book.all_dirty = if choice.kind == LogKind::Type1 { None } else { Some(false) };
                 for found in found.into_iter().flatten() {
                     book.saw(found.full);
                     found.keep(book, pool);

@@ -2,10 +2,10 @@
 //! none (L10). A choice that turns out not to work when it is started makes room for the next.
 
 use super::claim::{Claim, LogId};
+use super::draft::DraftLog;
 use super::everything::Everything;
 use super::hwpt::Hwpt;
-use super::log::{Kind, Log, UnmapOrder};
-use super::pfns::PfnLog;
+use super::log::{Log, LogKind, UnmapOrder};
 use super::ranged::Ranged;
 use super::ranges::Span;
 use super::type1::Type1;
@@ -92,7 +92,7 @@ impl Source {
 
 /// A way to know what is dirty. Sources within one are OR-ed, choices are alternatives.
 pub(crate) struct Choice {
-    pub kind: Kind,
+    pub kind: LogKind,
     pub sources: Vec<Source>,
     /// Why this one and none before it.
     pub why: String,
@@ -139,7 +139,7 @@ enum Spec {
 
 /// A choice before its sources are made.
 pub(crate) struct Plan {
-    kind: Kind,
+    kind: LogKind,
     specs: Vec<Spec>,
     why: String,
 }
@@ -158,7 +158,7 @@ impl Spec {
     fn make(&self, aperture: &[Span]) -> Box<dyn Log> {
         match self {
             Spec::Dma(device) => Box::new(Ranged::new(Arc::clone(device), aperture)),
-            Spec::Pfns(device) => Box::new(PfnLog::new(Arc::clone(device))),
+            Spec::Pfns(device) => Box::new(DraftLog::new(Arc::clone(device))),
             Spec::Hwpt(iommufd, id) => Box::new(Hwpt::new(Arc::clone(iommufd), *id)),
             Spec::Type1(container, ability) => Box::new(Type1::new(Arc::clone(container), *ability)),
             Spec::Ops(functions) => Box::new(Ranged::new(Arc::clone(functions), aperture)),
@@ -169,12 +169,12 @@ impl Spec {
 
 fn own_logs(devices: &[Arc<Device>]) -> std::result::Result<Plan, String> {
     let mut specs = Vec::new();
-    let mut kind = if devices.is_empty() { Kind::DmaLog } else { Kind::Draft };
+    let mut kind = if devices.is_empty() { LogKind::DmaLog } else { LogKind::Draft };
     for device in devices {
         match device.own_log() {
             Some(OwnLog::Dma) => {
                 specs.push(Spec::Dma(Arc::clone(device)));
-                kind = Kind::DmaLog;
+                kind = LogKind::DmaLog;
             }
             Some(OwnLog::Pfns) => specs.push(Spec::Pfns(Arc::clone(device))),
             None => return Err(format!("{} keeps no log of its own", device.name())),
@@ -191,7 +191,7 @@ pub(crate) fn plans(members: &Members) -> Vec<Plan> {
     if members.everything {
         against.push("asked for by the caller".to_string());
     } else if let Some(functions) = &members.functions {
-        plan(Kind::Ops, vec![Spec::Ops(Arc::clone(functions))]);
+        plan(LogKind::Ops, vec![Spec::Ops(Arc::clone(functions))]);
     } else {
         if members.no_device_log {
             against.push("logs of devices are switched off".to_string());
@@ -208,12 +208,12 @@ pub(crate) fn plans(members: &Members) -> Vec<Plan> {
             if members.lack_page_tables() {
                 specs.push(Spec::Everything);
             }
-            plan(Kind::Hwpt, specs);
+            plan(LogKind::Hwpt, specs);
         }
         match (&members.container, members.ability) {
             (None, _) => {}
             (Some(container), Ok(Some(ability))) => {
-                plan(Kind::Type1, vec![Spec::Type1(Arc::clone(container), ability)]);
+                plan(LogKind::Type1, vec![Spec::Type1(Arc::clone(container), ability)]);
             }
             (Some(_), Ok(None)) => against.push("the container keeps no log".to_string()),
             (Some(_), Err(errno)) => against.push(format!("asking the container failed: {errno}")),
@@ -222,12 +222,14 @@ pub(crate) fn plans(members: &Members) -> Vec<Plan> {
             against.push("neither a container nor page tables were named".to_string());
         }
     }
-    all.push(Plan { kind: Kind::Everything, specs: vec![Spec::Everything], why: String::new() });
+    all.push(Plan { kind: LogKind::Everything, specs: vec![Spec::Everything], why: String::new() });
     let against = against.join("; ");
     for plan in &mut all {
         plan.why = match plan.kind {
-            Kind::Ops => "kept by the VMM".to_string(),
-            Kind::DmaLog | Kind::Draft => "every device behind the address space keeps a log of its own".to_string(),
+            LogKind::Ops => "kept by the VMM".to_string(),
+            LogKind::DmaLog | LogKind::Draft => {
+                "every device behind the address space keeps a log of its own".to_string()
+            }
             _ => against.clone(),
         };
     }
@@ -254,9 +256,9 @@ pub(crate) fn choices(plans: Vec<Plan>, old: Vec<Choice>, mut missing: VecDeque<
     };
     let choice = |plan: Plan| {
         let unmap_order = match plan.kind {
-            Kind::Type1 => UnmapOrder::Together,
-            Kind::Hwpt => UnmapOrder::ReadThenUnmap,
-            Kind::DmaLog | Kind::Draft | Kind::Ops | Kind::Everything => UnmapOrder::UnmapThenRead,
+            LogKind::Type1 => UnmapOrder::Together,
+            LogKind::Hwpt => UnmapOrder::ReadThenUnmap,
+            LogKind::DmaLog | LogKind::Draft | LogKind::Ops | LogKind::Everything => UnmapOrder::UnmapThenRead,
         };
         let sources = plan.specs.iter().filter_map(&mut source).collect();
         Choice { kind: plan.kind, sources, why: plan.why, against: None, told: None, unmap_order }

@@ -1,0 +1,55 @@
+//! The dirty log of one address space: what is mapped, whether the log runs, and the harvest, which gives what devices wrote into
+//! the VMM's own bitmap without losing a page.
+//!
+//! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker: mappings, start,
+//! stop) and `harvest` (the call). `reading` reads, `spot` puts together what several logs say of one range, `distribute` looks up
+//! who gets the bits, `deliver` gives, `leftover` keeps what was read but not asked for, `book` remembers its owner, `aside` keeps
+//! what only a cookie names, and `parts` is the rule of pages that several have a part of; `join` is for what is plugged in later,
+//! `unmap` for what is unmapped. `names` and `tally` are what they share. `unsafe` lives in scratch.rs.
+//!
+//! Follows: docs/design.md, "The harvest"; docs/rules.md, families L, T and I, and D8 to D16. DMA is logged apart from the
+//! device's state (N1), also where that is PRE_COPY, which covers only what is inside the device (N9).
+
+#[forbid(unsafe_code)]
+mod aside;
+#[forbid(unsafe_code)]
+mod book;
+#[forbid(unsafe_code)]
+mod deliver;
+#[forbid(unsafe_code)]
+mod distribute;
+#[forbid(unsafe_code)]
+mod harvest;
+#[forbid(unsafe_code)]
+mod join;
+#[forbid(unsafe_code)]
+mod leftover;
+#[forbid(unsafe_code)]
+mod names;
+#[forbid(unsafe_code)]
+mod parts;
+#[forbid(unsafe_code)]
+mod reading;
+mod scratch;
+#[forbid(unsafe_code)]
+mod space;
+#[forbid(unsafe_code)]
+mod spot;
+#[forbid(unsafe_code)]
+mod tally;
+#[cfg(test)]
+mod tests;
+#[forbid(unsafe_code)]
+mod unmap;
+
+pub use crate::logs::log::LogKind;
+pub use crate::logs::ranges::Range;
+pub use deliver::{Dest, Request, RunFn, WordsFn};
+pub use harvest::harvest;
+pub use space::{Info, Mapping, Options, Tracker};
+pub use tally::Harvest;
+pub use unmap::{Unmap, UnmapFn};
+
+/// The unit in which a tracker thinks, in bytes: the smallest page of any log.
+pub(crate) const UNIT: u64 = 1 << UNIT_SHIFT;
+pub(crate) const UNIT_SHIFT: u32 = 12;
