@@ -1,7 +1,7 @@
 //! How ranges are folded and reads are split, as the logs see it.
 
 use crate::rig::{Log, P, Rig};
-use simdev::{Access, DmaLog, Kernel, Type1Config};
+use simdev::{Access, DmaLog, DraftForm, Kernel, Type1Config};
 
 /// Pages of a GiB, to which ranges are rounded out.
 const GIB: u64 = (1 << 30) / P;
@@ -72,7 +72,9 @@ fn a_larger_tracking_page_begins_again_with_whole_pages() {
 /// A VMM that wants coarse pages gives the device a hint, and gets them.
 #[test]
 fn the_page_size_that_the_vmm_wants() {
-    for log in [dma(|_| {}), Log::Hwpt(1, Kernel::V6_12), Log::Functions(DmaLog::default())] {
+    for log in
+        [dma(|_| {}), Log::Hwpt(1, Kernel::V6_12), Log::Functions(DmaLog::default()), Log::Draft(DraftForm::Sticky)]
+    {
         let ram = simdev::Ram::new();
         let rig = Rig::with(log, 1, &ram, |options| options.page_size = Some(64 << 10));
         rig.map_all(&[(0, 64), (100, 28)]);

@@ -84,19 +84,20 @@ fn a_final_harvest_is_owed_until_everything_was_read_and_given() {
     rig.set_state(State::StopCopy);
     assert_eq!(rig.tracker.final_missing().unwrap(), None);
     rig.tracker.begin_final().unwrap();
-    let refused = |rig: &Rig| {
-        assert!(rig.tracker.final_missing().unwrap().is_some());
+    let refused = |text: &str| {
+        assert_eq!(rig.tracker.final_missing().unwrap().as_deref(), Some(text));
         let error = rig.tracker.stop().unwrap_err();
         assert_eq!(error.kind(), vfiomig::error::Kind::Order);
+        assert_eq!(error.to_string(), format!("rig: the final harvest is owed: {text}"));
         assert!(rig.devices[0].dma_logging());
     };
-    refused(&rig);
+    refused("it was not harvested since STOP_COPY began");
     section(&rig, 0, true);
-    refused(&rig);
+    refused("it was not harvested since STOP_COPY began");
     section(&rig, 0, false);
-    refused(&rig);
+    refused("dirty pages were read that no harvest has asked for");
     section(&rig, 1, true);
-    refused(&rig);
+    refused("dirty pages were read that no harvest has asked for");
     rig.tracker.start().unwrap();
     rig.tracker.stop().unwrap();
     section(&rig, 3, true);
@@ -110,6 +111,9 @@ fn a_final_harvest_is_owed_until_everything_was_read_and_given() {
     assert!(rig.tracker.stop().is_err());
     rig.tracker.end_final().unwrap();
     rig.tracker.stop().unwrap();
+    // One that was stopped before has nothing left to give.
+    rig.tracker.begin_final().unwrap();
+    assert_eq!(rig.tracker.final_missing().unwrap().unwrap(), "the log was stopped, and what it knew is gone");
     rig.assert_clean();
 }
 
