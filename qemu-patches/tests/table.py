@@ -166,6 +166,8 @@ PLUGGING = (
     row("plug-while-measured-type1", plugging.logged_when_plugged, OURS, (dict(V2, dma_log=0),)),
     row("plug-first", plugging.first_of_all, OURS, (V2,)),
     row("plug-first-iommufd", plugging.first_of_all, OURS, (V2,), transport="iommufd"),
+    row("plug-mixed", plugging.unknown_to_log, OURS, (V2,), properties=("x-vfiomig=on", "x-vfiomig=off")),
+    row("plug-mixed-turned", plugging.unknown_to_log, OURS, (V2,), properties=("x-vfiomig=off", "x-vfiomig=on")),
     row("plug-between-tries", plugging.plugged_between_tries, OURS, (V2,)),
     row("eject", plugging.ejected, OURS, (V2,)),
     row("eject-type1", plugging.ejected, OURS, (dict(V2, dma_log=0),)),

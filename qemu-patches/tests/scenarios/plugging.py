@@ -167,6 +167,26 @@ def first_of_all(lab):
     lab.arrived(destination, stamps)
 
 
+def unknown_to_log(lab):
+    """A log runs that cannot come to know the device, for one of the two is QEMU's own business: it is refused, not lost."""
+    spec, = lab.scenario.devices
+    source, destination, second = with_port(lab)
+    measure(source, 8)
+    plug(source, second)
+    stamps = lab.stamp(source)
+    destination = lab.next_destination(source, destination, specs=[spec, spec], port=True)
+    equal(dirty_rate(source), "measuring", "dirty rate before the migration")
+    migration.begin(lab, source, destination)
+    words = migration.fails(source)
+    check(second.uuid in words, f"the message names no device: {words!r}")
+    lab.note(words.strip().splitlines()[0][:200])
+    lab.arrived(source, stamps)
+    wait_for(lambda: dirty_rate(source) == "measured", "dirty rate", 60)
+    destination = lab.next_destination(source, destination, specs=[spec, spec], port=True)
+    migration.migrate(lab, source, destination)
+    lab.arrived(destination, stamps)
+
+
 def plugged_between_tries(lab):
     """A migration of a paused guest fails, and QEMU keeps the log for the next one: that one knows who came and went meanwhile."""
     spec, = lab.scenario.devices
