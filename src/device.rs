@@ -339,18 +339,25 @@ impl Device {
     fn enter(&self) -> Result<Entered<'_, Inner>> {
         // What a group's function asks of its devices waits: the flag speaks of the VMM's own calls.
         let pass = if self.no_wait && !within(Level::Group) { self.gate.try_enter() } else { self.gate.enter() };
-        let mut inner = Entered::new(pass.map_err(|denied| self.denied(denied))?);
+        let mut inner = self.entered(pass)?;
         inner.user = this_thread();
         Ok(inner)
     }
 
     /// Entry for the rest of a call that has begun: it waits, whatever the options say.
     fn enter_again(&self) -> Result<Entered<'_, Inner>> {
-        self.gate.enter().map(Entered::new).map_err(|denied| self.denied(denied))
+        self.entered(self.gate.enter())
     }
 
     fn enter_whole(&self) -> Result<Entered<'_, Inner>> {
-        self.gate.enter_whole().map(Entered::new).map_err(|denied| self.denied(denied))
+        self.entered(self.gate.enter_whole())
+    }
+
+    /// Reports of the log go beside it, so the device may be free for a call from one of the functions through which it is reached.
+    /// Such a call could ask for nothing, and what it began would look like a failure of the device.
+    fn entered<'a>(&self, pass: std::result::Result<Pass<'a, Inner>, Denied>) -> Result<Entered<'a, Inner>> {
+        let inner = Entered::new(pass.map_err(|denied| self.denied(denied))?);
+        if inner.transport.calls_me() { Err(self.denied(Denied::Reentry)) } else { Ok(inner) }
     }
 
     fn denied(&self, denied: Denied) -> Error {

@@ -9,6 +9,8 @@ mod rig;
 
 use rig::{Hooked, Rig};
 use simdev::{Access, Config, Effect, Fault, Habits, Peer, Poll, Ready};
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_int, c_void};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -345,4 +347,70 @@ fn a_dropped_device_is_closed() {
     assert!(sim.mappings() > 0);
     drop(device);
     assert_eq!(sim.mappings(), 0);
+}
+
+type Function = unsafe extern "C" fn(*mut c_void, *mut c_void, u32) -> c_int;
+
+thread_local! {
+    static FUNCTION: Cell<Option<Function>> = const { Cell::new(None) };
+    static DEVICE: RefCell<Option<Arc<Device>>> = const { RefCell::new(None) };
+    static TOLD: RefCell<Vec<Error>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A function of the VMM that calls its device while it is asked for the log.
+unsafe extern "C" fn calls_its_device(opaque: *mut c_void, feature: *mut c_void, argsz: u32) -> c_int {
+    const DMA_LOG_REPORT: u32 = 8;
+    // SAFETY: the library hands over {u32 argsz, flags}.
+    let flags = unsafe { feature.cast::<u32>().add(1).read() };
+    if let (Some(device), DMA_LOG_REPORT) = (DEVICE.take(), flags & 0xffff) {
+        let stop = || device.set_state(State::Stop, vfiomig::device::OnFailure::Keep, false).err();
+        let told = [
+            device.read(&mut [0; 100]).err(),
+            device.write(&[0; 100], false).err(),
+            device.pending_exact().err(),
+            stop(),
+            device.reset().err(),
+            device.reprobe().err(),
+        ];
+        TOLD.set(told.into_iter().flatten().collect());
+    }
+    // SAFETY: the function that simdev gave, with what it was to be called with.
+    unsafe { FUNCTION.get().unwrap()(opaque, feature, argsz) }
+}
+
+/// Reports of the log go beside data calls, so that a device may be free while its functions are not. What comes from within one
+/// is told so before anything is asked, and breaks nothing.
+#[test]
+fn a_function_that_calls_its_device_breaks_no_session() {
+    for state in [State::PreCopy, State::StopCopy, State::Resuming] {
+        let fake = simdev::Device::new(Config { dma_log: Some(simdev::DmaLog::default()), ..config() }.seeded(1));
+        fake.allow_abort(true);
+        let (mut ops, opaque) = fake.ops();
+        FUNCTION.set(ops.device_feature.replace(calls_its_device));
+        // SAFETY: the table of simdev, for a device that lives; the other function uses this thread's values alone.
+        let transport = unsafe { vfiomig::transport::ops::OpsTransport::new(ops, opaque) }.unwrap();
+        let device =
+            Arc::new(Device::new(Box::new(transport), Options { name: "vf0".into(), ..Options::default() }).unwrap());
+        let options =
+            tracker::Options { name: "ram".into(), devices: vec![Arc::clone(&device)], ..tracker::Options::default() };
+        let ram = tracker::Tracker::new(options).unwrap();
+        ram.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: 1 << 20 }, cookie: 7 }]).unwrap();
+        ram.start().unwrap();
+        device.set_state(state, vfiomig::device::OnFailure::Keep, false).unwrap();
+        DEVICE.set(Some(Arc::clone(&device)));
+        ram.harvest(&mut tracker::Request::default()).unwrap();
+        let told = TOLD.take();
+        assert_eq!(told.len(), 6);
+        for error in told {
+            assert_eq!((error.kind(), error.errno()), (Kind::Busy, libc::EDEADLK), "{error}");
+        }
+        let info = device.info();
+        assert_eq!((info.state, info.broken, info.data_open), (state, false, true));
+        if state == State::Resuming {
+            device.finish(Some(0)).unwrap();
+        } else {
+            assert!(device.read(&mut [0; 100]).unwrap().0 > 0);
+        }
+        ram.stop().unwrap();
+    }
 }

@@ -87,6 +87,12 @@ pub trait Transport: Send + Sync {
         false
     }
 
+    /// Whether the calling thread is within a function of the VMM's through which this transport reaches the device: it can ask for
+    /// nothing before that returns.
+    fn calls_me(&self) -> bool {
+        false
+    }
+
     /// `VFIO_DEVICE_FEATURE`: the kernel's buffer, in and out. The data fd of a state change is a number, which
     /// [`open_data`](Self::open_data) gets, unless [`Feature::returns_fd`] says that it is a descriptor.
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {

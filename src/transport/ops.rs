@@ -161,6 +161,10 @@ impl Transport for OpsTransport {
         self.table.ops.flags & ANY_THREAD != 0
     }
 
+    fn calls_me(&self) -> bool {
+        self.table.turn.is_mine()
+    }
+
     fn report_adds_bits(&self) -> bool {
         self.table.ops.flags & REPORT_ADDS_BITS != 0
     }
