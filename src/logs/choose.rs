@@ -244,6 +244,29 @@ pub(crate) fn missing(plans: &[Plan], old: &[Choice], aperture: &[Span], name: &
     missing.map(|spec| Source::of(spec.make(aperture), spec.id(), name)).collect()
 }
 
+/// As [`missing`], for members of which one has gone, which no log of another tracker can undo: plans that it stands against are left
+/// out, and those that are left say so.
+pub(crate) fn possible(
+    plans: Vec<Plan>,
+    old: &[Choice],
+    aperture: &[Span],
+    name: &str,
+) -> (Vec<Plan>, VecDeque<Source>) {
+    let (mut left, mut new, mut against) = (Vec::new(), VecDeque::new(), Vec::new());
+    for mut plan in plans {
+        match missing(std::slice::from_ref(&plan), old, aperture, name) {
+            Ok(sources) => {
+                let why = std::iter::once(plan.why).filter(|why| !why.is_empty()).chain(against.iter().cloned());
+                plan.why = why.collect::<Vec<String>>().join("; ");
+                new.extend(sources);
+                left.push(plan);
+            }
+            Err(error) => against.push(error.to_string()),
+        }
+    }
+    (left, new)
+}
+
 /// The choices, with the sources that there are and those that were missing; and the sources that are in none of them.
 pub(crate) fn choices(plans: Vec<Plan>, old: Vec<Choice>, mut missing: VecDeque<Source>) -> (Vec<Choice>, Vec<Source>) {
     let mut old: Vec<Source> = old.into_iter().flat_map(|choice| choice.sources).collect();

@@ -7,10 +7,11 @@ use super::tally::Tally;
 use crate::device::Device;
 use crate::error::{Errno, Error, Result};
 use crate::log::log;
-use crate::logs::choose::{choices, missing, plans};
+use crate::logs::choose::{Plan, Source, choices, missing, plans, possible};
 use crate::logs::claim::LogId;
 use crate::logs::log::LogKind;
 use crate::transport::Identity;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 impl Tracker {
@@ -26,7 +27,7 @@ impl Tracker {
         }
         inner.members.devices.push(device);
         let had_devices = std::mem::replace(&mut inner.members.had_devices, true);
-        let outcome = inner.members_changed();
+        let outcome = inner.members_joined();
         if outcome.is_err() {
             inner.members.devices.pop();
             inner.members.had_devices = had_devices;
@@ -45,9 +46,9 @@ impl Tracker {
         };
         inner.read_of(LogId::Device(Identity::of(device)));
         inner.members.devices.remove(at);
-        let outcome = inner.members_changed();
+        inner.members_left();
         self.joined(&inner);
-        outcome
+        Ok(())
     }
 
     /// A page table with dirty tracking came: a device is attached to it. While tracking by page tables it is switched on, and
@@ -61,7 +62,7 @@ impl Tracker {
             return Err(self.named(Error::new(crate::error::Kind::Argument, libc::EEXIST, text)));
         }
         ids.push(id);
-        let outcome = inner.members_changed();
+        let outcome = inner.members_joined();
         if let (Err(_), Some((_, ids))) = (&outcome, &mut inner.members.hwpts) {
             ids.pop();
         }
@@ -82,9 +83,9 @@ impl Tracker {
         if let Some((_, ids)) = &mut inner.members.hwpts {
             ids.retain(|&known| known != id);
         }
-        let outcome = inner.members_changed();
+        inner.members_left();
         self.joined(&inner);
-        outcome
+        Ok(())
     }
 
     pub(super) fn joined(&self, inner: &Inner) {
@@ -126,20 +127,36 @@ impl Inner {
         if self.is_running() {
             tally.fail(Errno::new(libc::ENODEV), mark(&mut self.book, None));
         }
-        if let Err(error) = self.members_changed() {
-            log!(Warning, "{}: the logs without those of {names}: {error}", self.book.name);
-        }
+        self.members_left();
         true
     }
 
-    /// Makes the choices anew for the members, with the logs that run as they are. What is new in the active choice is started.
-    fn members_changed(&mut self) -> Result<()> {
-        // A log of the VMM, and none at all, do not depend on members.
-        if self.members.functions.is_some() || self.members.everything {
-            return Ok(());
+    /// A log of the VMM, and none at all, do not depend on members.
+    fn depends_on_members(&self) -> bool {
+        self.members.functions.is_none() && !self.members.everything
+    }
+
+    /// Refused where a log that it takes is another tracker's: then nothing has changed.
+    fn members_joined(&mut self) -> Result<()> {
+        if self.depends_on_members() {
+            let plans = plans(&self.members);
+            let new = missing(&plans, &self.choices, &self.members.aperture, &self.book.name)?;
+            self.choose_anew(plans, new);
         }
-        let plans = plans(&self.members);
-        let new = missing(&plans, &self.choices, &self.members.aperture, &self.book.name)?;
+        Ok(())
+    }
+
+    /// Without who has left another choice may be the best one. If its logs are another tracker's the next one is taken.
+    fn members_left(&mut self) {
+        if self.depends_on_members() {
+            let plans = plans(&self.members);
+            let (plans, new) = possible(plans, &self.choices, &self.members.aperture, &self.book.name);
+            self.choose_anew(plans, new);
+        }
+    }
+
+    /// Makes the choices anew, with the logs that run as they are. What is new in the active choice is started.
+    fn choose_anew(&mut self, plans: Vec<Plan>, new: VecDeque<Source>) {
         let ids: Vec<LogId> = new.iter().map(|source| source.claim.id()).collect();
         let before = self.current().map(|choice| choice.kind);
         let (all, gone) = choices(plans, std::mem::take(&mut self.choices), new);
@@ -148,7 +165,7 @@ impl Inner {
         drop(gone);
         if !self.is_running() {
             self.active = 0;
-            return Ok(());
+            return;
         }
         match self.choices.iter().position(|choice| before.is_some_and(|before| same(before, choice.kind))) {
             Some(active) => {
@@ -161,7 +178,6 @@ impl Inner {
                 self.switch(0..self.choices.len());
             }
         }
-        Ok(())
     }
 
     /// Starts those of the active choice's sources that are new.

@@ -379,6 +379,54 @@ fn a_device_that_is_refused_leaves_nothing_behind() {
     drop(other);
 }
 
+/// What would be the better log for those that are left belongs to another tracker: a device goes all the same, for it is gone.
+#[test]
+fn a_device_goes_although_the_log_of_another_is_taken() {
+    for (running, freed) in [(false, false), (true, false), (true, true)] {
+        let (sims, handles): (Vec<_>, Vec<_>) = [with_log(), Config { dma_log: None, ..with_log() }]
+            .into_iter()
+            .zip(["one", "two"])
+            .map(|(config, name)| {
+                let sim = simdev::Device::new(config);
+                let options = vfiomig::device::Options { name: name.into(), ..Default::default() };
+                let handle = Arc::new(Device::new(sim.transport(), options).unwrap());
+                (sim, handle)
+            })
+            .unzip();
+        let tracker = |name: &str, devices: &[Arc<Device>]| {
+            let options = Options { name: name.into(), devices: devices.to_vec(), ..Options::default() };
+            Tracker::new(options).unwrap()
+        };
+        let (both, other) = (tracker("both", &handles), tracker("other", &handles[..1]));
+        both.map(&[Mapping { range: range(0, 16), cookie: 0 }]).unwrap();
+        if running {
+            both.start().unwrap();
+        }
+        if freed {
+            handles[1].close().unwrap();
+            both.harvest(&mut Request::default()).unwrap();
+        } else {
+            both.remove_device(&handles[1]).unwrap();
+            assert_eq!(both.remove_device(&handles[1]).unwrap_err().kind(), ErrorKind::Argument);
+        }
+        assert!(both.covers(&handles[0]) && !both.covers(&handles[1]));
+        let info = both.info();
+        assert_eq!(info.kind, LogKind::Everything);
+        assert!(info.why.contains("one") && info.why.contains("tracker other"), "{}", info.why);
+        if running {
+            both.stop().unwrap();
+        }
+        // It is tried again once the other tracker is gone.
+        drop(other);
+        let late = simdev::Device::new(with_log());
+        let options = vfiomig::device::Options { name: "late".into(), ..Default::default() };
+        let late = Arc::new(Device::new(late.transport(), options).unwrap());
+        both.add_device(Arc::clone(&late)).unwrap();
+        assert_eq!(both.info().kind, LogKind::DmaLog);
+        assert!(!sims[0].dma_logging());
+    }
+}
+
 /// A device that is there is attached to something, also when the last page table has gone.
 #[test]
 fn a_device_without_a_page_table_may_write_everywhere() {
