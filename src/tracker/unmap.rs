@@ -8,7 +8,7 @@ use super::space::{Inner, Tracker};
 use super::tally::{Harvest, Tally};
 use crate::error::{Errno, Error, Result};
 use crate::log::{Level, log, write};
-use crate::logs::log::{LogKind, Read, UnmapOrder};
+use crate::logs::log::{LogKind, Maps, Read, UnmapOrder};
 use crate::logs::ranges::{Range, Span};
 use crate::logs::type1::groups;
 use crate::transport::iommufd;
@@ -132,7 +132,7 @@ impl Step<'_, '_, '_, '_> {
     fn unmap(&mut self, inner: &Inner) -> std::result::Result<(), Errno> {
         match (&mut self.unmap, &inner.members.container, &inner.ioas) {
             (Unmap::By(function), _, _) => function(self.span.range()),
-            (Unmap::Library, Some(container), _) => plain_unmap(&**container, self.span),
+            (Unmap::Library, Some(container), _) => plain_unmap(&**container, &inner.book.maps, self.span),
             (Unmap::Library, None, Some((iommufd, ioas))) => {
                 iommufd::unmap(&**iommufd, *ioas, self.span.first, self.span.bytes()).map(|_| ())
             }
@@ -149,7 +149,7 @@ impl Step<'_, '_, '_, '_> {
             other => {
                 self.tally
                     .fail(other.err().unwrap_or(Errno::new(libc::EPROTO)), mark(&mut inner.book, Some(self.span)));
-                return plain_unmap(&*container, self.span);
+                return plain_unmap(&*container, &inner.book.maps, self.span);
             }
         };
         let Part { pool, book, .. } = inner.part();
@@ -182,23 +182,23 @@ impl Step<'_, '_, '_, '_> {
                     let (name, first) = (&book.name, group.first);
                     let text = "its dirty bitmap failed";
                     write(level, format_args!("{name}: unmapping {first:#x} with {text}: {errno}: all of it is dirty"));
-                    plain_unmap(&*container, group)?;
+                    plain_unmap(&*container, &book.maps, group)?;
                 }
             }
         }
         // What the tracker was not told of, as memory that devices cannot write, has no dirt here, but it is to go as well.
         let told = book.maps.overlapping(self.span).fold(0_u64, |sum, (whole, _)| sum.saturating_add(whole.bytes()));
-        if told < self.span.bytes() { plain_unmap(&*container, self.span) } else { Ok(()) }
+        if told < self.span.bytes() { plain_unmap(&*container, &book.maps, self.span) } else { Ok(()) }
     }
 }
 
-/// Kernels before 7 refuse a range that ends at 2^64 (T8), so it is tried again without its last page. A mapping that really
-/// ends there cannot go by this request, and the second refusal says so.
-fn plain_unmap(container: &dyn type1::Container, span: Span) -> std::result::Result<(), Errno> {
-    let ends_at_top = span.last == u64::MAX;
+/// Kernels before 7 refuse a range that ends at 2^64 (T8), so it is tried again without its last page where nothing is mapped. A
+/// mapping that has that page cannot go by this request, and the refusal says so.
+fn plain_unmap(container: &dyn type1::Container, maps: &Maps, span: Span) -> std::result::Result<(), Errno> {
+    let last_page = Span { first: span.last, last: span.last }.aligned_out(UNIT_SHIFT);
+    let may_go_without = span.last == u64::MAX && !maps.mapped.overlaps(last_page);
     match type1::unmap(container, span.first, span.bytes(), None) {
-        Err(errno) if ends_at_top && matches!(errno.get(), libc::EINVAL | libc::EOVERFLOW) => {
-            let last_page = Span { first: span.last, last: span.last }.aligned_out(UNIT_SHIFT);
+        Err(errno) if may_go_without && matches!(errno.get(), libc::EINVAL | libc::EOVERFLOW) => {
             if span.first < last_page.first {
                 let rest = last_page.first.saturating_sub(span.first);
                 type1::unmap(container, span.first, rest, None)?;

@@ -343,6 +343,33 @@ fn an_unmapping_up_to_the_end_of_all_addresses() {
     }
 }
 
+/// T8: what is mapped in the last page of all addresses stays on kernels before 7, and that is told.
+#[test]
+fn a_mapping_of_the_last_page_is_not_told_as_gone() {
+    for (kernel, running) in
+        [Kernel::V6_12, Kernel::V7_3].into_iter().flat_map(|kernel| [(kernel, false), (kernel, true)])
+    {
+        for first in [LAST, LAST - 3] {
+            let what = format!("{kernel:?} {running} {first:#x}");
+            let rig = Rig::new(Log::Type1(Type1Config { kernel, ..Type1Config::default() }), 1);
+            rig.map(LAST - 3, 3, 1000);
+            rig.map(LAST, 1, 2000);
+            if running {
+                rig.start();
+            }
+            let unmapped = rig.unmap_into(first, LAST - first + 1, &mut Request::default());
+            if kernel == Kernel::V7_3 {
+                unmapped.unwrap();
+            } else {
+                assert_eq!(unmapped.unwrap_err().errno(), libc::EINVAL, "{what}");
+            }
+            let last_is_mapped = rig.space.mappings().iter().any(|mapping| mapping.iova / P == LAST);
+            assert_eq!(last_is_mapped, kernel == Kernel::V6_12, "{what}");
+            rig.assert_clean();
+        }
+    }
+}
+
 /// A failed restart is tried again at each harvest; until it works everything is dirty.
 #[test]
 fn a_log_that_comes_back() {
