@@ -294,7 +294,7 @@ impl Device {
         }
     }
 
-    /// Probes again after a reset or a new realisation done by others. *whole.*
+    /// Probes again after a reset or a new realisation done by others: what it held is gone. *whole.*
     ///
     /// The state is read. A session that the device left is over; its stream is void. EDEADLK as for
     /// [`set_state`](Self::set_state).
@@ -304,6 +304,8 @@ impl Device {
         inner.check_past_again().map_err(|error| self.named(error))?;
         let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
             .map_err(|error| self.named(error))?;
+        // Also if the probe fails: the reset was done.
+        inner.end_session(&self.cache);
         let before = inner.unread_since.unwrap_or(self.cache.state());
         self.cache.set_found(&found, inner.window.is_mapped() && inner.keeps_window(&found));
         inner.take_dialect(&self.cache, found);
@@ -311,7 +313,7 @@ impl Device {
             Ok(dialect) => dialect.read_state(&*inner.transport).map_err(|error| self.named(error))?,
             Err(_) => State::Error,
         };
-        inner.take_over(&self.cache, before, now);
+        inner.was_reset(&self.cache, before, now);
         Ok(())
     }
 

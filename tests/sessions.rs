@@ -236,6 +236,74 @@ fn a_session_of_stop_copy_does_not_go_on_in_pre_copy() {
     }
 }
 
+/// A reset by others ends the session also where a server keeps the state over it (K24): nothing of the next one is glued to it.
+#[test]
+fn a_reprobe_ends_the_session_in_every_state() {
+    let config = || Peer::LibvfioUserV2.config().state_size(1 << 14);
+    let (sim, device) = open(config());
+    set(&device, State::PreCopy).unwrap();
+    let mut begun = [0; 1000];
+    device.read(&mut begun).unwrap();
+    sim.reset().unwrap();
+    device.reprobe().unwrap();
+    assert_eq!((device.state(), device.info().data_open), (State::PreCopy, false));
+    assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), Kind::Stale);
+    set(&device, State::Running).unwrap();
+    device.start_stream().unwrap();
+    set(&device, State::StopCopy).unwrap();
+    assert!(rest(&device).unwrap() >= 1 << 14);
+    // What was loaded is gone, and what comes later is no end of it; then RESUMING can be left.
+    let (sim, device) = open(config());
+    set(&device, State::Resuming).unwrap();
+    device.write(&begun[..500], false).unwrap();
+    sim.reset().unwrap();
+    device.reprobe().unwrap();
+    assert_eq!((device.state(), device.info().data_open), (State::Resuming, false));
+    assert_eq!(device.finish(Some(500)).unwrap_err().kind(), Kind::Stale);
+    set(&device, State::Stop).unwrap();
+    // Also a probe that fails was behind a reset.
+    let (sim, device) = open(v2());
+    set(&device, State::PreCopy).unwrap();
+    device.read(&mut [0; 1000]).unwrap();
+    sim.reset().unwrap();
+    fails(&sim, Access::Any, 1, Effect::Errno(libc::EIO));
+    device.reprobe().unwrap_err();
+    assert!(!device.info().data_open);
+}
+
+/// K1: behind an EIO that ended pre-copy nothing is asked of a device but a reset; once others have done it, everything may be.
+#[test]
+fn a_reset_by_others_ends_what_only_a_reset_ends() {
+    let broken = || {
+        let (sim, device) = open(Peer::Mlx5.config().state_size(1 << 16));
+        set(&device, State::PreCopy).unwrap();
+        fails(&sim, Access::Enter(State::Running), 1, Effect::Errno(libc::EIO));
+        set(&device, State::Running).unwrap_err();
+        assert_eq!(set(&device, State::Running).unwrap_err().kind(), Kind::Order);
+        (sim, device)
+    };
+    type Tell = fn(&Device);
+    let tells: [(&str, Tell); 3] = [
+        ("reprobe", |device| device.reprobe().unwrap()),
+        ("observe", |device| assert_eq!(device.observe().unwrap(), State::Running)),
+        ("stale", |device| assert_eq!(set(device, State::PreCopy).unwrap_err().kind(), Kind::Stale)),
+    ];
+    for (how, tell) in tells {
+        let (sim, device) = broken();
+        sim.reset().unwrap();
+        tell(&device);
+        set(&device, State::PreCopy).unwrap_or_else(|failure| panic!("{how}: {failure}"));
+        assert!(sim.violations().is_empty(), "{how}: {:?}", sim.violations());
+    }
+    // Nobody has reset it, whatever was said: then a reset of the library's own is the way.
+    let (sim, device) = broken();
+    assert_eq!(device.reprobe().unwrap_err().kind(), Kind::Order);
+    assert_eq!(set(&device, State::Running).unwrap_err().kind(), Kind::Order);
+    device.reset().unwrap();
+    set(&device, State::PreCopy).unwrap();
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
 /// What is known only in STOP_COPY is forgotten when that is left.
 #[test]
 fn sizes_of_stop_copy_are_forgotten_with_it() {

@@ -119,6 +119,11 @@ impl Inner {
         cache.may_hold_load.store(false, Ordering::Relaxed);
     }
 
+    /// It was read to be in `state`: the pre-copy whose end failed is over where it is in another one.
+    pub(super) fn note_found(&mut self, state: State) {
+        self.past.only_reset &= state.is_precopy();
+    }
+
     fn is_v2(&self) -> bool {
         self.dialect.as_ref().is_ok_and(|dialect| dialect.kind() == Kind::V2)
     }

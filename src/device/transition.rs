@@ -203,6 +203,7 @@ impl Inner {
             return Ok(found);
         }
         cache.set_state(found);
+        self.note_found(found);
         self.end_session(cache);
         Err(Error::stale(format!("the device was left in {expected} and is found in {found}: others changed it")))
     }
@@ -394,12 +395,21 @@ impl Inner {
         dialect.read_state(&*self.transport).or_else(|_| dialect.read_state(&*self.transport))
     }
 
+    /// Others have reset it in `before`, and it is found in `now`.
+    pub(super) fn was_reset(&mut self, cache: &Cache, before: State, now: State) {
+        self.forget_past(cache);
+        self.take_over(cache, before, now);
+        // Nobody knows what a RESUMING holds that others have begun.
+        cache.emptied.store(before == State::Resuming && now == State::Resuming, Ordering::Relaxed);
+    }
+
     /// The device was in `before` and is found in `now`.
     pub(super) fn take_over(&mut self, cache: &Cache, before: State, now: State) {
         if self.unread_since.take().is_some() {
             log!(Info, "{}: its state can be read again: {now}", self.name);
         }
         cache.set_state(now);
+        self.note_found(now);
         // A stream that has come to STOP_COPY has no way back into pre-copy: that would be another one.
         let went_back = before == State::StopCopy && now.is_precopy();
         if now.session() != before.session() || went_back {

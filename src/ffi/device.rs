@@ -455,7 +455,10 @@ pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut
     unsafe { on("vfiomig_device_reset", d, errp, Device::reset) }
 }
 
-/// Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
+/// Probes the device again, after a reset or a new realisation done by others: what it held is gone. A session is over, whatever
+/// state the device is found in, for device servers may keep it over a reset; what was sent of its stream is void. RESUMING may then
+/// be left by set_state if it was kept, for nothing is in it. Only for callers that know of a reset: a state that others
+/// changed otherwise is met by the next call (STALE).
 ///
 /// Returns: 0 or -errno. Errors: DEVICE, PROTOCOL, BUSY (-EDEADLK: as for vfiomig_device_set_state()). States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.

@@ -178,6 +178,8 @@ fn a_reprobe_keeps_what_is_known_of_the_window() {
     assert_ne!(caps & cap::MAPPED, 0);
     device.reprobe().unwrap();
     assert_eq!(device.info().caps, caps);
+    set(&device, State::Running).unwrap();
+    set(&device, State::PreCopy).unwrap();
     assert_ne!(device.peek(0).unwrap().flags & DEVICE_MEM, 0);
     // Another region is not mapped before its first session.
     reprobe(&device, &more);
