@@ -55,7 +55,8 @@ fn a_second_session_is_never_glued_to_a_whole_stream() {
         for phase in [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
             refuses(&save.advance(phase).unwrap_err(), "SAVE_PRECOPY comes first");
         }
-        assert_eq!((source.states(), save.phase()), (vec![State::Running; 2], Phase::SaveTracking));
+        let tracked = if kind(&config) == Kind::Draft { State::PreCopy } else { State::Running };
+        assert_eq!((source.states(), save.phase()), (vec![tracked, State::Running], Phase::SaveTracking));
         for (device, config) in source.devices.iter().zip([&config, &both()]) {
             device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
             let failure = device.read(&mut [0; 100]).unwrap_err();
@@ -298,6 +299,52 @@ fn a_paused_guest_that_is_resumed_in_precopy_gets_one() {
     assert_eq!(save.phase(), Phase::SaveTracking);
     let streams = source.save_all(&save).unwrap();
     loads(&streams, &source);
+}
+
+/// A reset of a loaded device, by whomever and however it was told: no pause hides it, whether it succeeds or not (V2-10).
+#[test]
+fn a_pause_hides_no_reset_of_a_device_that_was_loaded() {
+    type Harm = fn(&simdev::Device, &vfiomig::device::Device);
+    let harms: [(&str, Harm); 5] = [
+        ("reset", |_, device| device.reset().unwrap()),
+        ("reprobe", |fake, device| {
+            fake.reset().unwrap();
+            device.reprobe().unwrap();
+        }),
+        ("observe", |fake, device| {
+            fake.reset().unwrap();
+            device.observe().unwrap();
+        }),
+        ("silent", |fake, _| fake.reset().unwrap()),
+        ("reset, and brought where it was", |_, device| {
+            let at = device.state();
+            device.reset().unwrap();
+            let way: &[State] = match at {
+                State::RunningP2p => &[State::RunningP2p],
+                State::Resuming => &[State::Resuming],
+                _ => &[State::Stop],
+            };
+            way.iter().for_each(|to| device.set_state(*to, OnFailure::Keep, false).unwrap());
+        }),
+    ];
+    for config in kinds() {
+        for (how, harm) in harms {
+            for grace in [false, true] {
+                let (target, load, _source) = loaded(&[config.clone(), both()]);
+                if grace {
+                    target.group.resume_begin().unwrap();
+                }
+                harm(&target.fakes[0], &target.devices[0]);
+                let paused = target.group.pause();
+                let what = format!("{how} {grace} {config:?}: {paused:?}");
+                let anew = how.ends_with("where it was") && kind(&config) != Kind::V2;
+                assert!(how == "silent" || anew || load.phase() == Phase::Failed, "{what}");
+                let ran = load.advance(Phase::LoadRunning);
+                assert_eq!((ran.is_err(), load.phase()), (true, Phase::Failed), "{what}");
+                load.abort(AbortTo::Stop).unwrap();
+            }
+        }
+    }
 }
 
 /// AS_IT_WAS is what the VM is now.

@@ -4,7 +4,7 @@ use super::members::{Inner, Member};
 use super::outcome::{Outcome, failure, result};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
-use crate::error::{DeviceResult, Error};
+use crate::error::{DeviceResult, Error, Kind};
 use crate::workers;
 use std::time::{Duration, Instant};
 
@@ -41,10 +41,10 @@ impl Inner {
             movers.get(n).map(|&(i, member, to)| (i, move_one(&member.device, to, step)))
         });
         // What a fresh device does to be loaded says nothing of how long a guest's would take.
-        let measured = self.migration != Some(Direction::Load);
+        let load = self.migration == Some(Direction::Load);
         for (i, outcome) in done.into_iter().flatten() {
             if let Some(member) = self.members.get_mut(i) {
-                member.note(&outcome, measured);
+                member.note(&outcome, load);
             }
             if let Some(place) = outcomes.get_mut(i) {
                 *place = outcome;
@@ -84,13 +84,17 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
 
 impl Member {
     /// Remembers how long it took, and where the device is now.
-    fn note(&mut self, outcome: &Outcome, measured: bool) {
+    fn note(&mut self, outcome: &Outcome, load: bool) {
         let DeviceResult { from, to, duration, .. } = outcome.result;
-        if measured && !outcome.failed() && from != to {
+        if !load && !outcome.failed() && from != to {
             self.times.note(from, to, duration);
         }
         if let Some(expected) = &mut self.expected {
-            *expected = self.device.state();
+            // V2-10: one that others have moved does not become the one that was saved or loaded by a step of ours.
+            let moved = expected.number() != from || outcome.error.as_ref().is_some_and(|e| e.kind() == Kind::Stale);
+            if !(moved && (load || expected.session().is_some())) {
+                *expected = self.device.state();
+            }
         }
     }
 }

@@ -111,7 +111,8 @@ impl Course {
 
     /// Nobody else has moved a device since the last step, and none is gone or in ERROR: else the migration has failed. Behind a
     /// resume new streams can begin: else nothing is done.
-    fn check_members(&self, inner: &mut Inner, run: &mut Run, way: &[Phase]) -> Result<()> {
+    pub(super) fn check_members(&self, inner: &mut Inner, run: &mut Run, way: &[Phase]) -> Result<()> {
+        let loaded = matches!(run.entered, Phase::LoadLoaded | Phase::LoadP2pGrace);
         let look = |member: &crate::group::Member| {
             let (device, at) = (&member.device, member.device.state());
             let name = device.name();
@@ -122,6 +123,9 @@ impl Course {
                 Error::new(Kind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps"))
             } else if at != expected {
                 Error::stale(format!("{name}: the last phase left it in {expected}, and it is found in {at}"))
+            } else if loaded && !device.may_hold_load() {
+                // However it came back to where it was.
+                Error::stale(format!("{name}: it was reset: what it was loaded with is gone"))
             } else if at.session().is_some() && !device.info().data_open {
                 // After a reset that kept the state (libvfio-user, K24).
                 Error::stale(format!("{name}: it is in {at}, but its session is over: what was sent of it is void"))

@@ -97,10 +97,15 @@ impl Course {
         let rests: Vec<Option<Rest>> = inner.members.iter().map(rest).collect();
         let mut outcomes = inner.settle(&rests, STEPS, Barrier::Strict);
         inner.keep(WHAT, &mut outcomes);
-        verdict(WHAT, &outcomes)?;
+        if let Err(error) = verdict(WHAT, &outcomes) {
+            self.check_members(inner, &mut run, &[])?;
+            return Err(error);
+        }
         run.origin.fill(State::Stop);
         if !half && run.entered != Phase::LoadLoaded {
             run.recorder.add(Phase::LoadLoaded, begun, false, results(&outcomes), vec!["paused".to_string()]);
+        // V2-10: one that was reset meanwhile would come to rest like the others, with nothing in it.
+        self.check_members(inner, &mut run, &[])?;
             run.entered = Phase::LoadLoaded;
             self.set_phase(inner, Phase::LoadLoaded);
         }
