@@ -279,12 +279,14 @@ impl Device {
 
     /// Everything that is known without asking the device.
     pub fn info(&self) -> Info {
+        // First: what is said besides is of this session, or of a later one.
+        let session = self.cache.session.load(Ordering::Acquire);
         Info {
             dialect: Kind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
             caps: self.cache.caps.load(Ordering::Relaxed),
             state: self.cache.state(),
             data_open: self.cache.data_open.load(Ordering::Relaxed),
-            session: self.cache.session.load(Ordering::Relaxed),
+            session,
             saved_bytes: self.cache.saved_bytes.load(Ordering::Relaxed),
             loaded_bytes: self.cache.loaded_bytes.load(Ordering::Relaxed),
             seen_empty: self.cache.seen_empty.load(Ordering::Relaxed),
@@ -296,16 +298,16 @@ impl Device {
 
     /// Probes again after a reset or a new realisation done by others: what it held is gone. *whole.*
     ///
-    /// The state is read. A session that the device left is over; its stream is void. EDEADLK as for
-    /// [`set_state`](Self::set_state).
+    /// The state is read. A session is over, whatever the state is, for servers keep it over a reset (K24); its stream is void. What
+    /// others did without a reset is [`observe`](Self::observe)'s. EDEADLK as for [`set_state`](Self::set_state).
     pub fn reprobe(&self) -> Result<()> {
         self.check_not_driven()?;
         let mut inner = self.enter_whole()?;
         inner.check_past_again().map_err(|error| self.named(error))?;
-        let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
-            .map_err(|error| self.named(error))?;
         // Also if the probe fails: the reset was done.
         inner.end_session(&self.cache);
+        let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
+            .map_err(|error| self.named(error))?;
         let before = inner.unread_since.unwrap_or(self.cache.state());
         self.cache.set_found(&found, inner.window.is_mapped() && inner.keeps_window(&found));
         inner.take_dialect(&self.cache, found);

@@ -13,6 +13,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Error, Kind};
@@ -69,6 +70,44 @@ fn a_round_after_a_resume_says_that_the_stream_is_void() {
         save.abort(AbortTo::Running).unwrap();
         save.check_sessions().unwrap();
         assert!(save.pending_exact().is_ok());
+    }
+}
+
+/// A getter beside the phases hears of no lost session in a save that succeeds, while sessions begin and end; of one whose device
+/// fails in HALTED it does.
+#[test]
+fn a_getter_beside_the_phases_hears_of_no_lost_session() {
+    for max_workers in [1, 0] {
+        for turn in 0..10 {
+            let fails = turn == 9;
+            let (source, save) = at(Phase::SaveTracking, &[both(), both()], max_workers);
+            let over = AtomicBool::new(false);
+            let (halted, heard) = std::thread::scope(|scope| {
+                let listener = scope.spawn(|| {
+                    let mut heard = Vec::new();
+                    while !over.load(Ordering::Relaxed) {
+                        let phase = save.phase();
+                        heard.extend(save.check_sessions().err().map(|failure| format!("{phase}: {failure}")));
+                        std::thread::yield_now();
+                    }
+                    heard
+                });
+                save.advance(Phase::SavePrecopy).unwrap();
+                save.advance(Phase::SaveStopCopy).unwrap();
+                save.save_complete(&[], &mut swallow).unwrap();
+                source.harvest();
+                // The first is in STOP for a while when the second gets there.
+                let (fake, access) = (&source.fakes[1], Access::StateWrite);
+                let effect = if fails { Effect::ToError(libc::EIO) } else { Effect::Delay(Duration::from_millis(10)) };
+                fake.inject(Fault { access, nth: fake.count(access), times: 1, effect });
+                let halted = save.advance(Phase::SaveHalted);
+                over.store(true, Ordering::Relaxed);
+                (halted, listener.join().unwrap())
+            });
+            assert_eq!(halted.is_err(), fails, "{halted:?}");
+            assert!(heard.is_empty() || fails, "{} times: {}", heard.len(), heard[0]);
+            assert_eq!(save.check_sessions().is_err(), fails);
+        }
     }
 }
 

@@ -58,7 +58,6 @@ impl Inner {
             counts_down: false,
         });
         cache.emptied.store(false, Ordering::Relaxed);
-        cache.session.fetch_add(1, Ordering::Relaxed);
         match direction {
             Direction::Save => cache.saved_bytes.store(0, Ordering::Relaxed),
             Direction::Load => cache.loaded_bytes.store(0, Ordering::Relaxed),
@@ -75,6 +74,8 @@ impl Inner {
             cache.stop_copy_bytes.set(None);
         }
         cache.data_open.store(true, Ordering::Relaxed);
+        // Last: whoever sees the number sees an open session, until it has ended.
+        cache.session.fetch_add(1, Ordering::Release);
         Ok(())
     }
 

@@ -188,6 +188,7 @@ impl Course {
                 _ => {}
             }
         }
+        let ending = if phase == Phase::SaveHalted { self.end_sessions(&wanted) } else { Vec::new() };
         let mut outcomes: Vec<Outcome> = inner.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
         for targets in sequence::steps(phase, &parts) {
             let moved = self.barrier(inner, run, phase, &targets, &wanted);
@@ -198,9 +199,7 @@ impl Course {
             }
         }
         say_not_validated(phase, &parts, &mut outcomes);
-        if phase == Phase::SaveHalted {
-            self.end_sessions(chosen);
-        }
+        self.did_not_end(ending, &outcomes);
         if phase == Phase::SaveP2pGrace && !outcomes.iter().any(Outcome::failed) {
             say_late_initial_data(inner, &wanted, &mut outcomes);
         }

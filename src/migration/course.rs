@@ -71,10 +71,18 @@ impl Course {
         }
     }
 
-    /// Sessions of these members end as they should.
-    pub fn end_sessions(&self, members: &[bool]) {
-        for (before, _) in self.sessions.iter().zip(members).filter(|(_, chosen)| **chosen) {
-            before.store(u64::MAX, Ordering::Relaxed);
+    /// Sessions of these members end as they should from here on. Getters look meanwhile.
+    pub fn end_sessions(&self, members: &[bool]) -> Vec<Option<u64>> {
+        let end = |(before, chosen): (&AtomicU64, &bool)| chosen.then(|| before.swap(u64::MAX, Ordering::Relaxed));
+        self.sessions.iter().zip(members).map(end).collect()
+    }
+
+    /// Those of members that failed did not.
+    pub fn did_not_end(&self, sessions: Vec<Option<u64>>, outcomes: &[Outcome]) {
+        for ((before, was), _) in
+            self.sessions.iter().zip(sessions).zip(outcomes).filter(|(_, outcome)| outcome.failed())
+        {
+            was.into_iter().for_each(|was| before.store(was, Ordering::Relaxed));
         }
     }
 
