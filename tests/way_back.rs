@@ -347,6 +347,26 @@ fn a_pause_hides_no_reset_of_a_device_that_was_loaded() {
     }
 }
 
+/// AS_IT_WAS is what the VM was told last: vCPUs are stopped before a pause, and start behind a resume, also if a device fails.
+#[test]
+fn as_it_was_is_what_was_asked_for_last() {
+    for max_workers in [1, 0] {
+        let source = Rig::source(&[both(), both()], max_workers);
+        source.allow_abort();
+        let save = source.save();
+        save.advance(Phase::SavePrecopy).unwrap();
+        refuses_once(&source.fakes[0], Access::StateWrite);
+        source.group.pause().unwrap_err();
+        save.abort(AbortTo::AsItWas).unwrap();
+        assert_eq!(source.states(), [State::Stop, State::Stop]);
+        save.advance(Phase::SavePrecopy).unwrap();
+        refuses_once(&source.fakes[0], Access::StateWrite);
+        source.group.resume().unwrap_err();
+        save.abort(AbortTo::AsItWas).unwrap();
+        assert_eq!(source.states(), [State::Running, State::Running]);
+    }
+}
+
 /// AS_IT_WAS is what the VM is now.
 #[test]
 fn as_it_was_follows_the_vm() {

@@ -62,7 +62,8 @@ pub const VFIOMIG_ADVANCE_NO_HARVEST: u32 = 0x1;
 pub const VFIOMIG_ABORT_TO_RUNNING: u32 = 0;
 /// abort: devices stop.
 pub const VFIOMIG_ABORT_TO_STOP: u32 = 1;
-/// abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it.
+/// abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it. The last
+/// pause or resume counts, also one that failed for a device: vCPUs are stopped before the one, and start behind the other.
 pub const VFIOMIG_ABORT_TO_AS_IT_WAS: u32 = 2;
 
 /// abort: the caller's word that the guest runs nowhere else and will not. Needed once HALTED was begun.
