@@ -347,6 +347,56 @@ fn a_pause_hides_no_reset_of_a_device_that_was_loaded() {
     }
 }
 
+/// A draft's log answers only while it saves: behind a pause and a resume in SAVE_TRACKING it does again, and what was written in
+/// between is dirty. What was sent of its stream is void.
+#[test]
+fn a_draft_logs_again_behind_a_resume() {
+    for (phase, sent) in [(Phase::SaveTracking, false), (Phase::SaveTracking, true), (Phase::SavePrecopy, true)] {
+        let source = Rig::source(&[Config::draft(simdev::DraftForm::Rewrite).state_size(1 << 14)], 0);
+        source.allow_abort();
+        source.group.remove_tracker(&source.tracker).unwrap();
+        let own = vfiomig::dirty::Options { name: "own".into(), devices: source.devices.clone(), ..Default::default() };
+        let own = Arc::new(vfiomig::dirty::Tracker::new(own).unwrap());
+        let range = vfiomig::dirty::Range { iova: 0, size: 64 * 4096 };
+        own.map(&[vfiomig::dirty::Mapping { range, cookie: 7 }]).unwrap();
+        source.group.add_tracker(Arc::clone(&own)).unwrap();
+        let save = source.save();
+        save.advance(phase).unwrap();
+        assert_eq!(source.harvest(), [0; 0]);
+        if sent {
+            assert!(round(&save).unwrap() > 0);
+        }
+        source.group.pause().unwrap();
+        source.group.resume().unwrap();
+        assert_eq!((save.phase(), source.states()[0]), (Phase::SaveTracking, State::PreCopy));
+        assert_eq!(source.harvest(), (0..64).collect::<Vec<u64>>(), "what was written while it ran is in no log");
+        assert_eq!(source.harvest(), [0; 0]);
+        assert_eq!(round(&save).is_err(), sent);
+        assert_eq!(save.phase(), Phase::SaveTracking);
+        if sent {
+            refuses(&save.advance(Phase::SaveStopCopy).unwrap_err(), "SAVE_PRECOPY comes first");
+        }
+        save.abort(AbortTo::Running).unwrap();
+        let streams = source.save_all(&save).unwrap();
+        let target = Rig::target(&source.configs, 0);
+        target.load_all(&target.load(), &streams).unwrap();
+        assert!(target.fakes[0].same_content(&source.fakes[0]));
+    }
+    // One that cannot go there is told, and is no reason not to run.
+    let source = Rig::source(&[Config::draft(simdev::DraftForm::Rewrite)], 0);
+    source.allow_abort();
+    let save = source.save();
+    save.advance(Phase::SaveTracking).unwrap();
+    source.group.pause().unwrap();
+    refuses_once(&source.fakes[0], Access::Enter(State::PreCopy));
+    source.group.resume().unwrap();
+    assert_eq!((save.phase(), source.states()[0]), (Phase::SaveTracking, State::Running));
+    let text = save.report().unwrap().to_string();
+    assert!(text.contains("no log of written pages until PRECOPY"), "{text}");
+    save.advance(Phase::SavePrecopy).unwrap();
+    assert_eq!(source.states()[0], State::PreCopy);
+}
+
 /// AS_IT_WAS is what the VM was told last: vCPUs are stopped before a pause, and start behind a resume, also if a device fails.
 #[test]
 fn as_it_was_is_what_was_asked_for_last() {

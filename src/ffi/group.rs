@@ -256,7 +256,8 @@ pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: 
 /// in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams, and the later phases are refused
 /// before that. The destination throws away what it has of the old ones: abort, RESUMING again. If the call fails after the session
 /// of one device has ended, all streams are void, and phases are refused until a resume or an abort has ended the other sessions
-/// too; if it fails before that, the phase stays PRECOPY and nothing is void.
+/// too; if it fails before that, the phase stays PRECOPY and nothing is void. Draft devices, whose log answers only while they save,
+/// are in PRE_COPY again behind it, as SAVE_TRACKING has them; one that does not go there is in the report.
 ///
 /// A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
 /// its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.

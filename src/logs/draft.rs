@@ -1,12 +1,12 @@
 //! The draft's own log: the registers of its migration region (D8 to D16). It answers only while the device saves, so a harvest
-//! before that finds everything dirty.
+//! before that finds everything dirty; and it knows only what was written in its session, so the first harvest in another one does.
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
 use crate::bitmap::{self, Words};
 use crate::device::Device;
 use crate::device::dirty::Patience;
-use crate::dialect::{PfnRange, Pfns};
+use crate::dialect::{Direction, PfnRange, Pfns};
 use crate::error::Errno;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -17,11 +17,23 @@ pub(crate) struct DraftLog {
     shift: u32,
     /// Of the harvest in progress.
     patience: Arc<Patience>,
+    /// The session whose registers know everything that is not told yet; `None`: none.
+    logs: Option<u64>,
+    /// No start since it was made, or stopped: what was written before is nobody's business (N25).
+    fresh: bool,
+    /// In the harvest in progress: another session, or none, is open, and what its registers do not know is lost.
+    lost: bool,
 }
 
 impl DraftLog {
     pub fn new(device: Arc<Device>) -> Self {
-        DraftLog { device, shift: 12, patience: Arc::new(Patience::new()) }
+        DraftLog { device, shift: 12, patience: Arc::new(Patience::new()), logs: None, fresh: true, lost: false }
+    }
+
+    /// The save session that is open.
+    fn session(&self) -> Option<u64> {
+        let info = self.device.info();
+        (info.data_open && info.state.session() == Some(Direction::Save)).then_some(info.session)
     }
 }
 
@@ -37,10 +49,15 @@ impl Log for DraftLog {
     /// The log begins when the device enters SAVING (D8); there is nothing to ask for.
     fn start(&mut self, _maps: &Maps, page_size: u64) -> Result<(), Errno> {
         self.shift = page_size.trailing_zeros();
+        // A migration starts its trackers, and then the session. Behind a harvest only what is open counts.
+        let next = std::mem::take(&mut self.fresh).then(|| self.device.info().session.saturating_add(1));
+        self.logs = self.session().or(next);
+        self.lost = false;
         Ok(())
     }
 
     fn stop(&mut self) -> Result<(), Errno> {
+        self.fresh = true;
         Ok(())
     }
 
@@ -53,6 +70,7 @@ impl Log for DraftLog {
 
     fn begin(&mut self, patience: &Arc<Patience>, _all_dirty: bool) {
         self.patience = Arc::clone(patience);
+        self.lost = self.logs.is_none() || self.logs != self.session();
     }
 
     fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
@@ -69,7 +87,12 @@ impl Log for DraftLog {
                 bitmap::merge(cells, first.saturating_sub(start), &words, 0, count);
             }
         };
-        self.device.harvest_pfns(range, &self.patience, &mut take)
+        self.device.harvest_pfns(range, &self.patience, &mut take)?;
+        if self.lost { Err(Errno::new(libc::ESTALE)) } else { Ok(()) }
+    }
+
+    fn restarts_after_error(&self) -> bool {
+        self.lost
     }
 
     fn readable_at_start(&self) -> bool {

@@ -2,9 +2,9 @@
 
 use super::Run;
 use super::drain::lost_session;
-use super::sequence::Phase;
+use super::sequence::{Part, Phase, target};
 use crate::cancel::Cancel;
-use crate::device::Device;
+use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
 use crate::gate::{Gate, Level, Pass};
@@ -12,6 +12,7 @@ use crate::group::Underway;
 use crate::group::outcome::{Outcome, results, verdict};
 use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
+use crate::group::step::{Step, never};
 use crate::group::{Inner, Member};
 use crate::log::log;
 use std::sync::Arc;
@@ -100,6 +101,8 @@ impl Course {
         if run.partial.is_some() {
             return Err(Error::order(format!("{WHAT} is refused: {BY_DEVICE}")));
         }
+        // V2-10: one that was reset meanwhile would come to rest like the others, with nothing in it.
+        self.check_members(inner, &mut run, &[])?;
         let begun = Instant::now();
         let rest = |member: &Member| (!half && member.device.state() != State::Resuming).then_some(Rest::Stop);
         let rests: Vec<Option<Rest>> = inner.members.iter().map(rest).collect();
@@ -112,8 +115,6 @@ impl Course {
         run.origin.fill(State::Stop);
         if !half && run.entered != Phase::LoadLoaded {
             run.recorder.add(Phase::LoadLoaded, begun, false, results(&outcomes), vec!["paused".to_string()]);
-        // V2-10: one that was reset meanwhile would come to rest like the others, with nothing in it.
-        self.check_members(inner, &mut run, &[])?;
             run.entered = Phase::LoadLoaded;
             self.set_phase(inner, Phase::LoadLoaded);
         }
@@ -149,7 +150,33 @@ impl Underway for Course {
             run.entered = Phase::SaveTracking;
             self.set_phase(inner, Phase::SaveTracking);
         }
+        let all_run = rest == Rest::Running && !half && !outcomes.iter().any(Outcome::failed);
+        if all_run && run.entered == Phase::SaveTracking {
+            save_again(inner, &mut run);
+        }
     }
+}
+
+/// The draft's log of written pages answers only in SAVING, so SAVE_TRACKING has its devices in PRE_COPY, also behind a resume.
+fn save_again(inner: &mut Inner, run: &mut Run) {
+    let begun = Instant::now();
+    let target = |member: &Member| {
+        let at = member.device.state();
+        let (kind, caps) = member.device.ability().ok()?;
+        let to = target(Phase::SaveTracking, Part { kind, caps, at });
+        (to != at).then_some(to)
+    };
+    let targets: Vec<Option<State>> = inner.members.iter().map(target).collect();
+    if targets.iter().all(Option::is_none) {
+        return;
+    }
+    let mut outcomes =
+        inner.step(&Step { targets: &targets, on_failure: OnFailure::Keep, confirm: false, canceled: &never });
+    // The guest runs all the same: until PRECOPY, which asks again, every page of such a log is dirty.
+    let errors = outcomes.iter_mut().filter_map(|outcome| outcome.error.take());
+    let notes: Vec<String> = errors.map(|error| format!("no log of written pages until PRECOPY: {error}")).collect();
+    notes.iter().for_each(|note| log!(Warning, "migration: {note}"));
+    run.recorder.add(Phase::SaveTracking, begun, !notes.is_empty(), results(&outcomes), notes);
 }
 
 /// Whether a resume has ended a save session; or it is done, and devices run for which PRECOPY is to be entered.

@@ -154,9 +154,22 @@ fn a_draft_that_does_not_save_is_dirty() {
     rig.write(&[7]);
     let told = rig.harvest();
     assert_eq!((told.list(), told.harvest.failed_reads), ((0..20).collect(), 1));
+    // Nor does it know what was written before it saved, when it does.
+    rig.write(&[9]);
     rig.set_state(State::PreCopy);
     rig.write(&[8]);
+    let told = rig.harvest();
+    assert_eq!((told.list(), told.harvest.failed_reads), ((0..20).collect(), 1));
+    rig.write(&[8]);
     assert_eq!(rig.harvest().list(), [8]);
+    // A session ends, and another one begins: what lies between is in no log, whoever asks for which part of it.
+    rig.write(&[3]);
+    rig.set_state(State::Running);
+    rig.write(&[4]);
+    rig.set_state(State::PreCopy);
+    assert_eq!(rig.harvest().list(), (0..20).collect::<Vec<_>>());
+    rig.write(&[5]);
+    assert_eq!(rig.harvest().list(), [5]);
     rig.finish();
     rig.assert_clean();
 }

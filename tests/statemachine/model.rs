@@ -119,6 +119,8 @@ fn after_from(what: &Move, ok: bool, part: Part, from: State) -> May {
         },
         Move::PauseBegin if ok => May::only(if p2p { grace(from) } else { from }),
         Move::Pause | Move::PauseBegin => stays.with(&[Error, RunningP2p, PreCopyP2p, Stop, StopCopy]),
+        // In SAVE_TRACKING a draft saves again, for its log.
+        Move::Resume if ok && part.kind == Kind::Draft => May::only(Running).with(&[PreCopy]),
         Move::Resume if ok => May::only(Running),
         Move::ResumeBegin if ok => match from {
             PreCopyP2p | StopCopy | Stop | Resuming if p2p => May::only(RunningP2p),
