@@ -11,6 +11,7 @@
 #[path = "../common/rig.rs"]
 mod rig;
 
+mod content;
 mod course;
 mod model;
 mod world;
