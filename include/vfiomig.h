@@ -692,7 +692,8 @@
 #define VFIOMIG_ABORT_TO_STOP 1
 
 /**
- * abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it.
+ * abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it. The last
+ * pause or resume counts, also one that failed for a device: vCPUs are stopped before the one, and start behind the other.
  */
 #define VFIOMIG_ABORT_TO_AS_IT_WAS 2
 
@@ -1753,7 +1754,10 @@ int vfiomig_device_reset(struct vfiomig_device *d,
                          struct vfiomig_error **errp);
 
 /**
- * Probes the device again, after a reset or a new realisation done by others. A session that it has left is over.
+ * Probes the device again, after a reset or a new realisation done by others: what it held is gone. A session is over, whatever
+ * state the device is found in, for device servers may keep it over a reset; what was sent of its stream is void. RESUMING may then
+ * be left by set_state if it was kept, for nothing is in it. Only for callers that know of a reset: a state that others
+ * changed otherwise is met by the next call (STALE).
  *
  * Returns: 0 or -errno. Errors: DEVICE, PROTOCOL, BUSY (-EDEADLK: as for vfiomig_device_set_state()). States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
  */
@@ -2325,7 +2329,8 @@ int vfiomig_group_pause_begin(struct vfiomig_group *g,
  * in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams, and the later phases are refused
  * before that. The destination throws away what it has of the old ones: abort, RESUMING again. If the call fails after the session
  * of one device has ended, all streams are void, and phases are refused until a resume or an abort has ended the other sessions
- * too; if it fails before that, the phase stays PRECOPY and nothing is void.
+ * too; if it fails before that, the phase stays PRECOPY and nothing is void. Draft devices, whose log answers only while they save,
+ * are in PRE_COPY again behind it, as SAVE_TRACKING has them; one that does not go there is in the report.
  *
  * A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
  * its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.
@@ -2400,7 +2405,8 @@ void vfiomig_migration_free(struct vfiomig_migration *m);
  *
  * To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
  * VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
- * SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()).
+ * SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()). From
+ * IDLE: nothing while a save session is open of which the caller has read by itself.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
  * PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);

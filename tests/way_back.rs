@@ -265,6 +265,31 @@ fn a_resume_that_ends_no_session_voids_nothing() {
     }
 }
 
+/// In IDLE nothing was sent that counts, so what the caller has read of a device by itself is no part of a stream.
+#[test]
+fn a_migration_begins_no_stream_in_a_session_of_the_callers_own() {
+    let source = Rig::source(&[Peer::Mtty.config()], 0);
+    source.allow_abort();
+    let save = source.save();
+    source.devices[0].set_state(State::PreCopy, OnFailure::Keep, false).unwrap();
+    assert!(source.devices[0].read(&mut [0; 100]).unwrap().0 > 0);
+    // Where a device is when a pause fails is where it is expected.
+    refuses_once(&source.fakes[0], Access::StateWrite);
+    source.group.pause().unwrap_err();
+    for phase in [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveStopCopy] {
+        refuses(&save.advance(phase).unwrap_err(), "d0: its session is open still");
+    }
+    source.group.resume().unwrap();
+    loads_again(&source, &source.save_all(&save).unwrap());
+}
+
+/// What was saved is loaded into fresh devices of the same kinds.
+fn loads_again(source: &Rig, streams: &[Stream]) {
+    let target = Rig::target(&source.configs, 0);
+    target.load_all(&target.load(), streams).unwrap();
+    assert!(target.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b)));
+}
+
 /// The first half of a resume ends the sessions of some kinds only; who pauses then begins no stream in one of the others.
 #[test]
 fn half_a_resume_voids_the_sessions_that_it_leaves_open() {
@@ -355,10 +380,11 @@ fn a_draft_logs_again_behind_a_resume() {
         let source = Rig::source(&[Config::draft(simdev::DraftForm::Rewrite).state_size(1 << 14)], 0);
         source.allow_abort();
         source.group.remove_tracker(&source.tracker).unwrap();
-        let own = vfiomig::dirty::Options { name: "own".into(), devices: source.devices.clone(), ..Default::default() };
-        let own = Arc::new(vfiomig::dirty::Tracker::new(own).unwrap());
-        let range = vfiomig::dirty::Range { iova: 0, size: 64 * 4096 };
-        own.map(&[vfiomig::dirty::Mapping { range, cookie: 7 }]).unwrap();
+        let own =
+            vfiomig::tracker::Options { name: "own".into(), devices: source.devices.clone(), ..Default::default() };
+        let own = Arc::new(vfiomig::tracker::Tracker::new(own).unwrap());
+        let range = vfiomig::tracker::Range { iova: 0, size: 64 * 4096 };
+        own.map(&[vfiomig::tracker::Mapping { range, cookie: 7 }]).unwrap();
         source.group.add_tracker(Arc::clone(&own)).unwrap();
         let save = source.save();
         save.advance(phase).unwrap();

@@ -56,13 +56,16 @@ impl Device {
         }
     }
 
-    /// What is to be done before a stream can begin that counts; `None`: nothing.
-    pub(crate) fn void_remains(&self) -> Option<VoidRemains> {
+    /// What is to be done before a stream can begin that counts; `None`: nothing. `anew`: whatever was sent before is void.
+    pub(crate) fn void_remains(&self, anew: bool) -> Option<VoidRemains> {
         let inner = self.enter_whole().ok()?;
-        let open =
-            inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save && session.was_begun());
-        let remains = if open { VoidRemains::Session } else { VoidRemains::Stream };
-        inner.stream_void.then_some(remains)
+        let begun = |session: &Session| session.direction == Direction::Save && session.was_begun();
+        let open = inner.session.as_ref().is_some_and(begun);
+        match (open, anew) {
+            (true, _) => (anew || inner.stream_void).then_some(VoidRemains::Session),
+            (false, true) => None,
+            (false, false) => inner.stream_void.then_some(VoidRemains::Stream),
+        }
     }
 
     /// What was sent of the open session is void, also where it is whole: an abort ends it.

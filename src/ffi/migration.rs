@@ -222,7 +222,8 @@ fn phase_of(number: u32) -> Result<Phase> {
 ///
 /// To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
 /// VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
-/// SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()).
+/// SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()). From
+/// IDLE: nothing while a save session is open of which the caller has read by itself.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
 /// PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);

@@ -140,8 +140,9 @@ impl Course {
             self.judge(inner, run, next, Instant::now(), outcomes, Vec::new())?;
         }
         // In IDLE whatever was sent was of another save.
-        if self.direction == Direction::Save && run.entered == Phase::SaveTracking && run.partial.is_none() {
-            check_beginnings(inner, next)?;
+        let begins = matches!(run.entered, Phase::Idle | Phase::SaveTracking) && run.partial.is_none();
+        if self.direction == Direction::Save && begins {
+            check_beginnings(inner, next, run.entered == Phase::Idle)?;
         }
         Ok(())
     }

@@ -30,11 +30,14 @@ pub(super) fn say_late_initial_data(inner: &Inner, wanted: &[bool], outcomes: &m
     }
 }
 
-/// Before `first`, behind a resume: no stream begins in the middle of a session, and none that is void is taken for one that goes
-/// on. The caller may not have noticed; the guest runs still.
-pub(super) fn check_beginnings(inner: &Inner, first: Phase) -> Result<()> {
-    let remains: Vec<(&str, VoidRemains)> =
-        inner.members.iter().filter_map(|member| Some((member.device.name(), member.device.void_remains()?))).collect();
+/// Before `first`, `anew` or behind a resume: no stream begins in the middle of a session, and none that is void is taken for one
+/// that goes on. The caller may not have noticed; the guest runs still.
+pub(super) fn check_beginnings(inner: &Inner, first: Phase, anew: bool) -> Result<()> {
+    let remains: Vec<(&str, VoidRemains)> = inner
+        .members
+        .iter()
+        .filter_map(|member| Some((member.device.name(), member.device.void_remains(anew)?)))
+        .collect();
     if let Some((name, _)) = remains.iter().find(|(_, remains)| *remains == VoidRemains::Session) {
         return Err(Error::order(format!(
             "{first} is refused: {name}: its session is open still, and what was sent of it is void: resume or abort first"
