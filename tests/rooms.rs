@@ -106,7 +106,7 @@ fn an_arrow_up_is_seen() {
     assert!(arrows_up("src/device/save.rs", "// use crate::ffi::x").is_empty());
 }
 
-/// The path of a file's module, without the crate: `src/window/region/lent.rs` is window, region, lent.
+/// The path of a file's module, without the crate: `src/window/region/bus.rs` is window, region, bus.
 fn module_of(file: &str) -> Vec<&str> {
     let names = file.strip_prefix("src/").unwrap().trim_end_matches(".rs");
     names.split('/').filter(|name| *name != "mod").collect()
