@@ -421,6 +421,13 @@ fn a_draft_logs_again_behind_a_resume() {
     assert!(text.contains("no log of written pages until PRECOPY"), "{text}");
     save.advance(Phase::SavePrecopy).unwrap();
     assert_eq!(source.states()[0], State::PreCopy);
+    // One that runs no more for it is.
+    source.group.pause().unwrap();
+    let fake = &source.fakes[0];
+    let (access, effect) = (Access::Enter(State::PreCopy), Effect::ToError(libc::EIO));
+    fake.inject(Fault { access, nth: fake.count(access), times: 1, effect });
+    let failure = source.group.resume().unwrap_err();
+    assert!(failure.kind() == Failure::Device && source.states()[0] == State::Error, "{failure}");
 }
 
 /// AS_IT_WAS is what the VM was told last: vCPUs are stopped before a pause, and start behind a resume, also if a device fails.

@@ -51,7 +51,7 @@ pub(crate) trait Underway: Send + Sync {
     /// What it does in place of the group; `None`: the group stops or continues its devices itself. `half`: the first pass of two.
     fn instead(&self, inner: &mut Inner, rest: Rest, half: bool) -> Option<Result<()>>;
     /// The group has done it, or tried to: where the VM is to be now.
-    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &[Outcome]);
+    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [Outcome]);
 }
 
 /// One place of a group.

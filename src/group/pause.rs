@@ -60,7 +60,7 @@ impl Group {
             outcome.result.message.extend(absent);
         }
         if let Some(underway) = underway {
-            underway.rested(&mut inner, rest, half, begun, &outcomes);
+            underway.rested(&mut inner, rest, half, begun, &mut outcomes);
         }
         inner.keep(what, &mut outcomes);
         verdict(what, &outcomes)

@@ -132,7 +132,7 @@ impl Underway for Course {
         }
     }
 
-    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &[Outcome]) {
+    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [Outcome]) {
         // Freed meanwhile: then nobody has anything left to be told.
         let Ok(mut run) = self.enter_run() else { return };
         match rest {
@@ -152,13 +152,13 @@ impl Underway for Course {
         }
         let all_run = rest == Rest::Running && !half && !outcomes.iter().any(Outcome::failed);
         if all_run && run.entered == Phase::SaveTracking {
-            save_again(inner, &mut run);
+            save_again(inner, &mut run, outcomes);
         }
     }
 }
 
 /// The draft's log of written pages answers only in SAVING, so SAVE_TRACKING has its devices in PRE_COPY, also behind a resume.
-fn save_again(inner: &mut Inner, run: &mut Run) {
+fn save_again(inner: &mut Inner, run: &mut Run, outcomes: &mut [Outcome]) {
     let begun = Instant::now();
     let target = |member: &Member| {
         let at = member.device.state();
@@ -170,13 +170,21 @@ fn save_again(inner: &mut Inner, run: &mut Run) {
     if targets.iter().all(Option::is_none) {
         return;
     }
-    let mut outcomes =
-        inner.step(&Step { targets: &targets, on_failure: OnFailure::Keep, confirm: false, canceled: &never });
-    // The guest runs all the same: until PRECOPY, which asks again, every page of such a log is dirty.
-    let errors = outcomes.iter_mut().filter_map(|outcome| outcome.error.take());
-    let notes: Vec<String> = errors.map(|error| format!("no log of written pages until PRECOPY: {error}")).collect();
-    notes.iter().for_each(|note| log!(Warning, "migration: {note}"));
-    run.recorder.add(Phase::SaveTracking, begun, !notes.is_empty(), results(&outcomes), notes);
+    let again = inner.step(&Step { targets: &targets, on_failure: OnFailure::Keep, confirm: false, canceled: &never });
+    run.recorder.add(Phase::SaveTracking, begun, again.iter().any(Outcome::failed), results(&again), Vec::new());
+    for (outcome, again) in outcomes.iter_mut().zip(again) {
+        match &again.error {
+            // The guest runs all the same: until PRECOPY, which asks again, every page of such a log is dirty.
+            Some(error) if again.result.found == State::Running.number() => {
+                let note = format!("no log of written pages until PRECOPY: {error}");
+                log!(Warning, "migration: {note}");
+                run.recorder.note(note);
+            }
+            // It ran, and does no more.
+            Some(_) => *outcome = again,
+            None => {}
+        }
+    }
 }
 
 /// Whether a resume has ended a save session; or it is done, and devices run for which PRECOPY is to be entered.
