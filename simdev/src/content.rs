@@ -231,6 +231,13 @@ impl Content {
         whole(true).max(whole(false))
     }
 
+    /// Bytes of the part that is sent while running.
+    pub fn precopy_len(&self) -> u64 {
+        let mut copy = self.clone();
+        copy.begin_save();
+        std::iter::from_fn(|| copy.next_segment(true)).map(|segment| segment.len() as u64).sum()
+    }
+
     /// All that is left, as one piece.
     pub fn rest(&mut self) -> Vec<u8> {
         std::iter::from_fn(|| self.next_segment(false)).flatten().collect()

@@ -10,7 +10,7 @@ pub enum Ready {
     AtOnce,
     /// After the first read a read sleeps until so long after the session's begin.
     Sleeps(Duration),
-    /// As `Sleeps`, but reads and writes answer EAGAIN until then.
+    /// As `Sleeps`, but reads answer EAGAIN until then.
     Again(Duration),
 }
 
@@ -34,6 +34,8 @@ pub enum Refusal {
     Dead(i32),
     /// The errno at this write and at each that follows; the bytes are counted all the same.
     EachWrite(i32),
+    /// The errno at this write; another one crashes the host: the test is aborted.
+    ThenHurts(i32),
     /// The errno once; further writes succeed, and the mismatch is forgotten.
     Once(i32),
 }
@@ -78,7 +80,7 @@ pub enum DeadFd {
 pub enum ResetLeaves {
     /// RUNNING (N16).
     Running,
-    /// RUNNING; EINVAL in STOP and STOP_COPY, where the state stays.
+    /// RUNNING; EINVAL in STOP, STOP_COPY and ERROR, where the state stays.
     RunningIfAwake,
     /// The state that it was in; EINVAL in STOP and STOP_COPY.
     SameIfAwake,
@@ -136,12 +138,16 @@ pub struct Habits {
     pub beyond: Beyond,
     /// v2: leaving RESUMING with a stream that was cut.
     pub cut: BadEnd,
+    /// v2: a stream that ends behind the device's identity is accepted, and nothing is loaded.
+    pub identity_is_enough: bool,
     /// v2: leaving RESUMING after a write was refused.
     pub after_refusal: BadEnd,
     /// v2: a data fd of a state that was left.
     pub dead_fd: DeadFd,
     /// v2: with a stream that has failed, every way out of the PRE_COPY states is ENODEV; the device runs on.
     pub dead_stream_stays: bool,
+    /// v2: a step from PRE_COPY_P2P to STOP_COPY that fails leaves the stream dead.
+    pub failed_stop_kills: bool,
     /// v2: after EIO from PRE_COPY to RUNNING anything but a reset crashes the host: the test is aborted.
     pub eio_hurts: bool,
     /// v2: STOP_COPY left before the end is EIO, stays, and the fd is dead.
@@ -195,9 +201,11 @@ impl Habits {
         refusal: Refusal::EndsSession,
         beyond: Beyond::NoBound,
         cut: BadEnd::AsConfigured,
+        identity_is_enough: false,
         after_refusal: BadEnd::AsConfigured,
         dead_fd: DeadFd::NoDevice,
         dead_stream_stays: false,
+        failed_stop_kills: false,
         eio_hurts: false,
         must_drain: false,
         lies: false,

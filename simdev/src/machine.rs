@@ -55,6 +55,8 @@ pub(crate) struct Machine {
     pub busy: u32,
     /// Bytes of a whole stream.
     pub image: u64,
+    /// Bytes of its part that pre-copy sends.
+    identity: u64,
     /// Its state says that it runs, but it stands still (K3).
     pub frozen: bool,
     /// STOP_COPY was left too early: only a reset helps.
@@ -82,7 +84,7 @@ impl Machine {
             ends_early: config.habits.ends_in_precopy,
         };
         let content = Content::new(config.state_size, config.seed, form);
-        let image = content.stream_len();
+        let (image, identity) = (content.stream_len(), content.precopy_len());
         assert!(
             !config.habits.one_segment || config.window_size >= image,
             "one segment of {image} bytes needs a window of as many"
@@ -91,6 +93,7 @@ impl Machine {
             level: Level(Level::RUNNING),
             content,
             image,
+            identity,
             region: (!config.is_v2()).then(|| Region::new(&config)),
             registers: Registers::default(),
             sessions: Sessions::default(),
@@ -148,7 +151,8 @@ impl Machine {
     /// N16. The device's own state is lost, which a test can see: it is zero.
     pub fn reset(&mut self) -> Result<(), i32> {
         let (begin, leaves) = (now(), self.config.habits.reset_leaves);
-        let awake = self.level.running() || self.level.resuming() || self.level.is_error();
+        let in_error = self.level.is_error() && leaves != ResetLeaves::RunningIfAwake;
+        let awake = self.level.running() || self.level.resuming() || in_error;
         if leaves != ResetLeaves::Running && !awake {
             return Err(libc::EINVAL);
         }
@@ -260,6 +264,11 @@ impl Machine {
             Some(text) => Err(text),
             None => self.content.finish_load(truncated),
         };
+        if result.is_err() && habits.identity_is_enough && self.sessions.count() == self.identity {
+            self.judge.record("F7", "RESUMING was left with the identity of a device, and no state");
+            self.content.end();
+            return Ok(());
+        }
         result.or_else(|text| self.bad_end(habits.cut, "N2", format!("left RESUMING: {text}")))
     }
 
@@ -304,6 +313,9 @@ impl Machine {
     fn half_done(&mut self, to: Level, errno: i32) {
         let (from, habits) = (self.level, self.config.habits);
         self.frozen |= habits.lies && depth(to) > depth(from);
+        if habits.failed_stop_kills && from.state() == State::PreCopyP2p && to.state() == State::StopCopy {
+            self.sessions.kill(libc::ENODEV);
+        }
         if habits.eio_hurts && errno == libc::EIO && from.saving() && from.running() && !to.saving() {
             self.poisoned = true;
             self.sessions.end();

@@ -92,6 +92,18 @@ impl Sessions {
         self.live.as_ref().is_some_and(|session| session.failed.is_some())
     }
 
+    /// The stream of a save is dead.
+    pub fn kill(&mut self, errno: i32) {
+        if let Some(session) = self.live.as_mut().filter(|session| !session.load) {
+            session.failed = Some(errno);
+        }
+    }
+
+    /// Bytes of the open session.
+    pub fn count(&self) -> u64 {
+        self.live.as_ref().map_or(0, |session| session.count)
+    }
+
     /// A reset.
     pub fn forget(&mut self) {
         self.partial.clear();
@@ -545,6 +557,7 @@ impl Machine {
             return match habits.refusal {
                 Refusal::Dead(_) => Err(libc::ENODEV),
                 Refusal::EachWrite(errno) => Err(errno),
+                Refusal::ThenHurts(_) => hurt("a write behind one that was refused"),
                 _ => Ok(n),
             };
         }
@@ -553,7 +566,9 @@ impl Machine {
             return parse(&mut session.record, content).map_or(Err(errno), |()| Err(errno));
         }
         if let Err(text) = parse(&mut session.record, content) {
-            if let Refusal::Dead(errno) | Refusal::EachWrite(errno) | Refusal::Once(errno) = habits.refusal {
+            if let Refusal::Dead(errno) | Refusal::EachWrite(errno) | Refusal::Once(errno) | Refusal::ThenHurts(errno) =
+                habits.refusal
+            {
                 session.refused = true;
                 session.record.clear();
                 self.judge.record("F1", text);

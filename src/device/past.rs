@@ -152,6 +152,10 @@ impl Inner {
                 self.end_session(cache);
                 ONLY_RESET
             }
+            // The step that killed the stream has suspended the device, or a part of it (mlx5).
+            libc::ENODEV if at == State::PreCopyP2p && ends_precopy => {
+                "its stream has failed: it stands still in PRE_COPY_P2P, and only a reset ends that state"
+            }
             libc::ENODEV if ends_precopy => {
                 "its stream has failed: the guest can run on with the device in PRE_COPY, and only a reset ends that state"
             }

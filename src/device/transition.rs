@@ -354,7 +354,9 @@ impl Inner {
                     std::thread::sleep(pause);
                     pause = pause.saturating_mul(2).min(RESET_PAUSE_MAX);
                 }
-                Err(errno) if errno.get() == libc::EINVAL && matches!(at, State::Stop | State::StopCopy) => {
+                Err(errno)
+                    if errno.get() == libc::EINVAL && matches!(at, State::Stop | State::StopCopy | State::Error) =>
+                {
                     return Err(Error::new(
                         Kind::Unsupported,
                         errno.get(),

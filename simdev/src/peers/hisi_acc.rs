@@ -17,6 +17,7 @@ pub(super) fn config() -> Config {
             refusal: Refusal::EachWrite(libc::EFAULT),
             beyond: Beyond::NoMemory,
             cut: BadEnd::Stays(libc::EINVAL),
+            identity_is_enough: true,
             after_refusal: BadEnd::Accepted,
             dead_fd: DeadFd::NoMemoryIfLong,
             lies: true,

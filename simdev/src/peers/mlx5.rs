@@ -25,6 +25,7 @@ pub(super) fn config() -> Config {
             after_refusal: BadEnd::Accepted,
             dead_stream_stays: true,
             eio_hurts: true,
+            failed_stop_kills: true,
             lies: true,
             size: Size::WithoutHeaders,
             open_resets: true,

@@ -13,6 +13,7 @@ pub(super) fn config() -> Config {
         trapped: Trapped::Refused(libc::EOPNOTSUPP),
         habits: Habits {
             strict_iteration: true,
+            latches_empty: true,
             one_segment: true,
             reset_leaves: ResetLeaves::RunningIfAwake,
             arcs: Some(super::libvfio_user_v1::ARCS),

@@ -19,6 +19,7 @@ pub(super) fn config() -> Config {
             cut: BadEnd::Accepted,
             after_refusal: BadEnd::Accepted,
             dead_fd: DeadFd::WriteHurts,
+            failed_stop_kills: true,
             lies: true,
             renews: Some(Duration::from_millis(20)),
             size: Size::WithoutHeaders,

@@ -15,7 +15,7 @@ pub(super) fn config() -> Config {
             poll: Poll::Always,
             read_loses_bytes: true,
             after_failed_read: AfterFailure::TheSame,
-            refusal: Refusal::EachWrite(libc::EINVAL),
+            refusal: Refusal::ThenHurts(libc::EINVAL),
             cut: BadEnd::StaysDead(libc::ETIMEDOUT, Duration::from_millis(100)),
             after_refusal: BadEnd::StaysDead(libc::EIO, Duration::ZERO),
             must_drain: true,
