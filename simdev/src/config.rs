@@ -153,6 +153,8 @@ pub struct DmaLog {
     pub whole_ranges: bool,
     /// START on a log that is on.
     pub restart: Restart,
+    /// REPORT is always 0 and clean, also of a log that was never started (mtty, which writes no memory).
+    pub stub: bool,
 }
 
 impl Default for DmaLog {
@@ -171,6 +173,7 @@ impl Default for DmaLog {
             region_pages: 1,
             whole_ranges: false,
             restart: Restart::Refused(libc::EINVAL),
+            stub: false,
         }
     }
 }

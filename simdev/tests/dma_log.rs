@@ -198,6 +198,11 @@ fn a_device_that_finds_bits_by_whole_words() {
     d.assert_clean();
     write(&d, &[64, 130]);
     assert_eq!((report(&d, 65 * P, 128 * P, P), rules(&d)), (Ok(vec![2]), vec!["L7"]), "not 65, and 130 is told as 67");
+    d.take_violations();
+    write(&d, &[80, 100, 128]);
+    assert_eq!((report(&d, 64 * P, 32 * P, P), rules(&d)), (Ok(vec![0, 16]), vec!["L7"]));
+    d.take_violations();
+    assert_eq!(report(&d, 64 * P, 128 * P, P), Ok(vec![64]), "100 was cleared with the word that it is in");
 }
 
 /// L8: pds.
@@ -257,5 +262,16 @@ fn reports_beside_another_request() {
     thread.join().unwrap();
     v2::flags(&d).unwrap();
     assert_eq!(harvest.join().unwrap(), Ok(vec![]));
+    d.assert_clean();
+}
+
+/// mtty writes no memory, and its log need know none: started or not, it is clean.
+#[test]
+fn a_log_that_is_a_stub() {
+    let d = device(DmaLog { stub: true, ..DmaLog::default() });
+    assert_eq!(report(&d, 0, 64 * P, P), Ok(vec![]), "never started");
+    start(&d, P, &[(0, 64 * P)]).unwrap();
+    write(&d, &[3]);
+    assert_eq!(report(&d, 0, 64 * P, P), Ok(vec![]));
     d.assert_clean();
 }

@@ -205,9 +205,11 @@ fn reset_in_each_state<V: Vmm>() {
 fn harvest_in_each_phase<V: Vmm>() {
     each::<V>(|name, config, device, mut vmm| {
         let logs = config.dma_log.is_some() || matches!(config.dialect, simdev::Dialect::Draft { .. });
+        // A device whose log is a stub writes no memory.
+        let stub = config.dma_log.is_some_and(|log| log.stub);
         let told = |vmm: &V, written: &[u64], phase: Phase| {
             let (pages, _) = vmm.harvest().unwrap();
-            assert!(written.iter().all(|page| pages.contains(page)), "{name} in {phase}: {pages:?}");
+            assert!(stub || written.iter().all(|page| pages.contains(page)), "{name} in {phase}: {pages:?}");
             assert!(!logs || (pages.len() as u64) < PAGES, "{name} in {phase}: the log was read");
         };
         let mut streams = [Stream::new()];

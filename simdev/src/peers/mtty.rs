@@ -9,7 +9,7 @@ pub(super) fn config() -> Config {
         bad_load: BadLoad::Keep,
         precopy: Precopy::Bytes(64),
         precopy_end: PrecopyEnd::Zero,
-        dma_log: Some(DmaLog { echoes_page_size: true, restart: Restart::Taken, ..DmaLog::default() }),
+        dma_log: Some(DmaLog { echoes_page_size: true, restart: Restart::Taken, stub: true, ..DmaLog::default() }),
         habits: Habits {
             first_read: 24,
             poll: Poll::Always,
