@@ -139,10 +139,9 @@ static void waits_and_goes_first(enum whole kind)
 	do
 		n = vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP);
 	while (n == -EBUSY);
-	if (kind == REPROBE)
-		CHECK(n == 10 && f.count[C_FLAGS] == 2);
-	else
-		FAILS(n, ESTALE, VFIOMIG_ERR_STALE);
+	FAILS(n, ESTALE, VFIOMIG_ERR_STALE);
+	if (kind == REPROBE) /* It is for behind a reset by others, which the state need not show: the session is over. */
+		CHECK_EQ(f.count[C_FLAGS], 2);
 	pthread_join(a, NULL);
 	pthread_join(b, NULL);
 	CHECK_EQ(returned, 1);
