@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::Device;
 use vfiomig::dialect::{Direction, State};
-use vfiomig::tracker::{self, Tracker};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{Given, Migration, Phase};
+use vfiomig::tracker::{self, Tracker};
 
 /// How often one call may ask a device, and how long it may wait, in seconds.
 const MOST: u64 = 4_000_000;

@@ -15,8 +15,8 @@ use space::{Space, slot};
 use std::sync::Arc;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::State;
-use vfiomig::tracker::{LogKind, Mapping, Range, Request, Tracker, Unmap, harvest};
 use vfiomig::error::{Errno, Kind as Failure};
+use vfiomig::tracker::{LogKind, Mapping, Range, Request, Tracker, Unmap, harvest};
 
 const P: u64 = 4096;
 
