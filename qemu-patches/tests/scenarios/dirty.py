@@ -38,9 +38,13 @@ def compare(source, destination, writer):
     equal((source.status(), destination.status()), ("postmigrate", "paused"), "guests")
     here, there = source.memory(), destination.memory()
     writer.check(here, "source")
-    if here != there:
-        wrong = [page for page in range(MEMORY // PAGE)
-                 if here[page * PAGE:(page + 1) * PAGE] != there[page * PAGE:(page + 1) * PAGE]]
+    wrong = [page for page in range(MEMORY // PAGE)
+             if here[page * PAGE:(page + 1) * PAGE] != there[page * PAGE:(page + 1) * PAGE]]
+    if source.binary.version == "7.2":
+        # A processor that is emulated may write past the log: where cpu_physical_memory_sync_dirty_bitmap() takes whole words,
+        # 7.2 does not tell its TLB of the bits that it clears (10.0 does). What the firmware's clock writes can be lost by that.
+        wrong = [page for page in wrong if page in writer.written]
+    if wrong:
         check(False, f"{len(wrong)} pages differ, {len(set(wrong) & set(writer.written))} of them written by devices; "
               f"the first: {[hex(page) for page in wrong[:8]]}")
 
