@@ -20,6 +20,7 @@ use crate::dialect::registers::Registers;
 use crate::dialect::{Dialect, PrecopyFigures};
 use crate::error::Error;
 use crate::transport::{DataFd, Transport};
+pub use region::set_unseen_limit;
 pub(crate) use staging::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER};
 use std::os::fd::BorrowedFd;
 pub(crate) use trouble::{Cause, Moved, Outcome, Trouble};

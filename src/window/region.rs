@@ -23,6 +23,7 @@ use areas::{Areas, Place};
 use loading::{Loading, Target};
 use saving::Saving;
 use std::os::fd::BorrowedFd;
+pub use unseen::set_unseen_limit;
 
 pub(crate) struct RegionWindow {
     quirks: Quirks,
@@ -140,7 +141,7 @@ impl Window for RegionWindow {
     }
 
     fn lend(&mut self, access: &Access<'_>, max: usize) -> Outcome<Option<Chunk>> {
-        let next = self.saving.next(access, &self.areas, self.quirks.zero_data_size)?;
+        let next = self.saving.next(access, &self.areas, self.quirks)?;
         let Some(segment) = next else { return Ok(None) };
         let left = segment.left();
         let (data, len, flags) = match self.areas.place(segment.at(), left) {
@@ -172,7 +173,7 @@ impl Window for RegionWindow {
     }
 
     fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> Outcome<Option<(usize, u32)>> {
-        let next = self.saving.next(access, &self.areas, self.quirks.zero_data_size)?;
+        let next = self.saving.next(access, &self.areas, self.quirks)?;
         let Some(segment) = next else { return Ok(None) };
         let most = buf.len().min(self.staging.size());
         let buf = buf.get_mut(..most).unwrap_or_default();

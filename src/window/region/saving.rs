@@ -6,7 +6,7 @@ use super::unseen::{Seen, Unseen};
 use crate::dialect::known;
 use crate::dialect::registers::{Fault, Registers};
 use crate::log::{Lasting, log};
-use crate::window::{Access, Cause, Outcome, Trouble};
+use crate::window::{Access, Cause, Outcome, Quirks, Trouble};
 use std::time::Duration;
 
 /// A device that says "pending" but stages nothing is asked this often, 1 ms apart (V1-8).
@@ -85,7 +85,7 @@ impl Saving {
     }
 
     /// The segment in the window, or the next one; `None`: the device has none now (V1-6 a to c).
-    pub fn next(&mut self, access: &Access<'_>, areas: &Areas, zero_data_size: bool) -> Outcome<Option<Segment>> {
+    pub fn next(&mut self, access: &Access<'_>, areas: &Areas, quirks: Quirks) -> Outcome<Option<Segment>> {
         let (pending, offset) = match self.step {
             Step::Segment(segment) => return Ok(Some(segment)),
             Step::Pending(pending) | Step::Refused(pending) => (pending, None),
@@ -94,17 +94,18 @@ impl Saving {
         };
         if pending == 0 {
             self.step = Step::Begin;
-            return Ok(None);
+            // What came before is one segment many times over.
+            return self.unseen.end().map_or(Ok(None), |text| Err(Trouble::after(Cause::Nonsense(text), 0)));
         }
         self.step = Step::Staged { pending, offset };
-        let Some((offset, size)) = self.staged(access, areas, pending, zero_data_size)? else {
+        let Some((offset, size)) = self.staged(access, areas, pending, quirks.zero_data_size)? else {
             self.step = Step::Begin;
             return Ok(None);
         };
         access.registers()?.check_segment(offset, size).map_err(Trouble::before)?;
         // While it runs a device may have the same again and again; a stream that is read to its end has not.
         if !access.in_precopy {
-            if let Some(text) = self.unseen.look(Seen { pending, offset, size }, areas) {
+            if let Some(text) = self.unseen.look(Seen { pending, offset, size }, access, quirks.access_8, areas) {
                 // What came before is this segment many times over.
                 return Err(Trouble::after(Cause::Nonsense(text), 0));
             }
