@@ -8,12 +8,14 @@ mod rig;
 
 use rig::{Rig, Stream, caps, kind, kinds};
 use simdev::{Access, BadEnd, Config, Effect, Fault, Habits, Peer, ResetLeaves};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::{Caps, Kind, State};
 use vfiomig::error::Kind as Failure;
 use vfiomig::migration::{AbortTo, Budget, Migration, Phase};
+use vfiomig::tracker::{self, Tracker};
 use vfiomig::window::END;
 
 const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
@@ -1042,5 +1044,61 @@ fn no_stream_begins_in_a_session_that_was_read_to_its_end() {
         assert_eq!(device.read(&mut [0; 100]).unwrap(), (0, END));
         device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
         device.start_stream().unwrap();
+    }
+}
+
+/// A tracker of the draft's own log in place of the rig's.
+fn draft_with_log() -> (Rig, Arc<Tracker>) {
+    let source = Rig::source(&[Config::draft(simdev::DraftForm::Rewrite)], 0);
+    source.allow_abort();
+    source.group.remove_tracker(&source.tracker).unwrap();
+    let own = tracker::Options { name: "own".into(), devices: source.devices.clone(), ..tracker::Options::default() };
+    let own = Arc::new(Tracker::new(own).unwrap());
+    let range = tracker::Range { iova: 0, size: 64 * 4096 };
+    own.map(&[tracker::Mapping { range, cookie: 7 }]).unwrap();
+    source.group.add_tracker(Arc::clone(&own)).unwrap();
+    (source, own)
+}
+
+/// P14: behind SAVE_TRACKING RAM is sent. A draft of a paused VM has no session then, and runs before it has one.
+#[test]
+fn a_draft_that_was_paused_before_the_save_is_dirty_once() {
+    for refused in [true, false] {
+        let (source, _own) = draft_with_log();
+        source.group.pause().unwrap();
+        let save = source.save();
+        save.advance(Phase::SaveTracking).unwrap();
+        assert_eq!(source.states(), [State::Stop]);
+        if refused {
+            refuses_once(&source.fakes[0], Access::Enter(State::PreCopy));
+        }
+        source.group.resume().unwrap();
+        assert_eq!(source.states(), [if refused { State::Running } else { State::PreCopy }]);
+        source.fakes[0].dma_write(9).unwrap();
+        save.advance(Phase::SavePrecopy).unwrap();
+        let told: BTreeSet<u64> = source.harvest().into_iter().collect();
+        assert_eq!(told, (0..64).collect(), "refused: {refused}");
+        source.fakes[0].dma_write(5).unwrap();
+        assert_eq!(source.harvest(), [5]);
+    }
+}
+
+/// Whoever has started the tracker may have sent RAM before SAVE_TRACKING; the migration's own start comes before all RAM.
+#[test]
+fn only_the_migration_s_own_start_begins_with_the_session() {
+    for before in [false, true] {
+        let (source, own) = draft_with_log();
+        if before {
+            own.start().unwrap();
+            source.fakes[0].dma_write(9).unwrap();
+        }
+        let save = source.save();
+        save.advance(Phase::SaveTracking).unwrap();
+        source.fakes[0].dma_write(5).unwrap();
+        let told: BTreeSet<u64> = source.harvest().into_iter().collect();
+        let all = if before { 0..64 } else { 5..6 };
+        assert_eq!(told, all.collect(), "started before: {before}");
+        source.fakes[0].dma_write(6).unwrap();
+        assert_eq!(source.harvest(), [6]);
     }
 }

@@ -1,5 +1,6 @@
 //! The draft's own log: the registers of its migration region (D8 to D16). It answers only while the device saves, so a harvest
-//! before that finds everything dirty; and it knows only what was written in its session, so the first harvest in another one does.
+//! before that finds everything dirty; and it knows only what was written in its session, so the first harvest in one that was not
+//! open at the start does.
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
@@ -19,15 +20,13 @@ pub(crate) struct DraftLog {
     patience: Arc<Patience>,
     /// The session whose registers know everything that is not told yet; `None`: none.
     logs: Option<u64>,
-    /// No start since it was made, or stopped: what was written before is nobody's business (N25).
-    fresh: bool,
     /// In the harvest in progress: another session, or none, is open, and what its registers do not know is lost.
     lost: bool,
 }
 
 impl DraftLog {
     pub fn new(device: Arc<Device>) -> Self {
-        DraftLog { device, shift: 12, patience: Arc::new(Patience::new()), logs: None, fresh: true, lost: false }
+        DraftLog { device, shift: 12, patience: Arc::new(Patience::new()), logs: None, lost: false }
     }
 
     /// The save session that is open.
@@ -49,15 +48,17 @@ impl Log for DraftLog {
     /// The log begins when the device enters SAVING (D8); there is nothing to ask for.
     fn start(&mut self, _maps: &Maps, page_size: u64) -> Result<(), Errno> {
         self.shift = page_size.trailing_zeros();
-        // A migration starts its trackers, and then the session. Behind a harvest only what is open counts.
-        let next = std::mem::take(&mut self.fresh).then(|| self.device.info().session.saturating_add(1));
-        self.logs = self.session().or(next);
+        // What is written before the next session opens is in no log, and RAM may be sent before (P14).
+        self.logs = self.session();
         self.lost = false;
         Ok(())
     }
 
+    fn nothing_was_sent(&mut self) {
+        self.logs = self.logs.or_else(|| self.session());
+    }
+
     fn stop(&mut self) -> Result<(), Errno> {
-        self.fresh = true;
         Ok(())
     }
 

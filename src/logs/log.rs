@@ -173,6 +173,9 @@ pub(crate) trait Log: Send {
     /// tracker's owner wants to know at least.
     fn start(&mut self, maps: &Maps, page_size: u64) -> Result<(), Errno>;
 
+    /// It was started, and no RAM was sent until now: what it did not log since is sent anyway.
+    fn nothing_was_sent(&mut self) {}
+
     /// Stops; the log is gone (N26). One that cannot be stopped is stopped by the next call, or by the next start.
     fn stop(&mut self) -> Result<(), Errno>;
 

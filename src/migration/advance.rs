@@ -199,6 +199,9 @@ impl Course {
                 break;
             }
         }
+        if first && phase == Phase::SaveTracking {
+            run.nothing_was_sent();
+        }
         say_not_validated(phase, &parts, &mut outcomes);
         self.did_not_end(ending, &outcomes);
         if phase == Phase::SaveP2pGrace && !outcomes.iter().any(Outcome::failed) {

@@ -174,7 +174,7 @@ fn save_again(inner: &mut Inner, run: &mut Run, outcomes: &mut [Outcome]) {
     run.recorder.add(Phase::SaveTracking, begun, again.iter().any(Outcome::failed), results(&again), Vec::new());
     for (outcome, again) in outcomes.iter_mut().zip(again) {
         match &again.error {
-            // The guest runs all the same: until PRECOPY, which asks again, every page of such a log is dirty.
+            // The guest runs all the same: until PRECOPY, which asks again, every page of such a log is dirty, and once more then.
             Some(error) if again.result.found == State::Running.number() => {
                 let note = format!("no log of written pages until PRECOPY: {error}");
                 log!(Warning, "migration: {note}");

@@ -66,6 +66,15 @@ impl Run {
         Ok(())
     }
 
+    /// Behind the step that opens the drafts' sessions, in the call that has started the trackers: its caller sends RAM when it
+    /// returns (P14). One whose session opens later finds everything dirty once.
+    pub(super) fn nothing_was_sent(&self) {
+        for tracker in &self.tracking {
+            // One that cannot be asked does without, and everything is dirty.
+            let _ = tracker.nothing_was_sent();
+        }
+    }
+
     /// Stops what was started. A tracker that does not stop costs a log, not the migration; what is to be said of it.
     pub(super) fn stop_trackers(&mut self) -> Vec<String> {
         let mut notes = Vec::new();

@@ -54,6 +54,7 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
         }
     }
     for inner in &mut passes {
+        inner.untold = false;
         inner.book.give(&mut deliverer, keep);
     }
     for (tracker, inner) in sorted.iter().zip(&passes) {

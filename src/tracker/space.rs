@@ -107,6 +107,8 @@ pub(crate) struct Inner {
     users: u32,
     /// How many of them are migrations, whose starts nobody else takes back.
     holds: u32,
+    /// A migration alone has started it, and nothing was asked of it since.
+    pub untold: bool,
     /// Something mapped was read since the start, or could have been: it is known whether the active choice works.
     checked: bool,
     final_harvest: FinalHarvest,
@@ -173,6 +175,7 @@ impl Tracker {
             ioas,
             users: 0,
             holds: 0,
+            untold: false,
             checked: false,
             final_harvest: FinalHarvest::NotOwed,
         };
@@ -247,6 +250,8 @@ impl Tracker {
         if inner.drop_freed(&mut Tally::default()) {
             self.joined(inner);
         }
+        // Who starts it may send RAM from now on.
+        inner.untold = false;
         inner.users = inner.users.checked_add(1).ok_or_else(|| self.named(Error::order("started too often")))?;
         if inner.users == 1 {
             inner.start();
@@ -268,6 +273,18 @@ impl Tracker {
         let mut inner = self.enter()?;
         self.start_in(&mut inner)?;
         inner.holds = inner.holds.saturating_add(1);
+        inner.untold = inner.users == 1;
+        Ok(())
+    }
+
+    /// The migration that has just started it says that no RAM was sent so far: logs that began meanwhile know everything. Nobody
+    /// else can say so, and not behind a harvest, whose pages may be sent already.
+    pub(crate) fn nothing_was_sent(&self) -> Result<()> {
+        let mut inner = self.enter()?;
+        if std::mem::take(&mut inner.untold) {
+            let sources = &mut inner.part().sources;
+            sources.iter_mut().for_each(|source| source.log.get_mut().nothing_was_sent());
+        }
         Ok(())
     }
 
@@ -367,6 +384,7 @@ impl Inner {
 
     /// The parts of a running tracker that a harvest works with.
     pub fn part(&mut self) -> Part<'_> {
+        self.untold = false;
         let Inner { choices, active, book, pool, page_size, final_harvest, .. } = self;
         // A hole that nobody has told yet hides what is behind it; the page table keeps that for a later read, if there is one.
         book.maps.all_doubtful = book.tells_afterwards.unwrap_or(*final_harvest != FinalHarvest::NotOwed);

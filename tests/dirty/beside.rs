@@ -178,3 +178,32 @@ fn a_draft_that_does_not_save_is_dirty() {
     rig.finish();
     rig.assert_clean();
 }
+
+/// P14: RAM may be sent as soon as the tracker was started, also when nobody harvests before the session opens.
+#[test]
+fn what_is_written_between_the_start_and_the_session_is_told() {
+    for form in [DraftForm::Rewrite, DraftForm::Sticky] {
+        let rig = Rig::new(Log::Draft(form), 1);
+        rig.map_all(&[(0, 20)]);
+        for _ in 0..2 {
+            rig.tracker.start().unwrap();
+            rig.ram.copy_all();
+            rig.write(&[9]);
+            rig.set_state(State::PreCopy);
+            rig.write(&[8]);
+            let told = rig.harvest();
+            assert_eq!((told.list(), told.harvest.failed_reads), ((0..20).collect(), 1), "{form:?}");
+            rig.write(&[7]);
+            assert_eq!(rig.harvest().list(), [7], "{form:?}");
+            rig.tracker.stop().unwrap();
+            rig.set_state(State::Running);
+        }
+        rig.set_state(State::PreCopy);
+        rig.tracker.start().unwrap();
+        rig.ram.copy_all();
+        rig.write(&[6]);
+        assert!(rig.harvest().list().len() < 20, "the session was open first: {form:?}");
+        rig.finish();
+        rig.assert_clean();
+    }
+}

@@ -153,14 +153,15 @@ impl Rig {
         list.iter().for_each(|&(first, pages)| self.map(first, pages, first));
     }
 
-    /// Starts to track, then makes the first pass over RAM. A draft's log begins with its save session (D8). Returns what was
+    /// Starts to track, then makes the first pass over RAM. A draft's log knows all of it if its save session is open before (D8).
+    /// Returns what was
     /// written meanwhile, which the log may know or not.
     pub fn start(&self) -> BTreeSet<u64> {
         self.space.take_written();
-        self.tracker.start().unwrap();
         if matches!(self.log, Log::Draft(_)) {
             self.set_state(State::PreCopy);
         }
+        self.tracker.start().unwrap();
         self.ram.copy_all();
         self.space.take_written()
     }

@@ -34,7 +34,6 @@ static void begin(const char *dialect)
 	space_map(&s, 9000, 1);
 	space_track(&s, t.d, 0);
 	READS(&s, DRAFT, "a log of its own");
-	OK(vfiomig_tracker_start(s.tracker, ERR));
 	fill_both(&t, &to);
 }
 
@@ -80,6 +79,7 @@ static void exact(const char *config)
 	struct pages got;
 
 	begin(config);
+	OK(vfiomig_tracker_start(s.tracker, ERR));
 	DMA(&t, 1, 1);
 	all_dirty_and_degraded(0);
 	all_dirty_and_degraded(0);
@@ -129,6 +129,7 @@ static void all_bits(const char *config)
 	begin(config);
 	GO(to.d, VFIOMIG_STATE_RESUMING);
 	GO(t.d, VFIOMIG_STATE_PRE_COPY);
+	OK(vfiomig_tracker_start(s.tracker, ERR)); /* the session knows all since */
 	DIRTY_ARE(&s, "");
 	DMA(&t, 305, 1);
 	DIRTY_ARE(&s, "0-399"); /* one range, two mappings */
@@ -221,6 +222,7 @@ static void waits(const char *config, bool in_vain)
 	begin(config);
 	GO(to.d, VFIOMIG_STATE_RESUMING);
 	GO(t.d, VFIOMIG_STATE_PRE_COPY);
+	OK(vfiomig_tracker_start(s.tracker, ERR));
 
 	lab_step("%s: another thread's segment", config);
 	DMA(&t, 5, 1);
