@@ -519,7 +519,8 @@
 #define VFIOMIG_TRACKER_HWPT 4
 
 /**
- * The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before the first harvest.
+ * The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before
+ * vfiomig_tracker_start(), or the first harvest in it finds everything dirty.
  */
 #define VFIOMIG_TRACKER_DRAFT 5
 

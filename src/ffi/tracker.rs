@@ -42,7 +42,8 @@ pub const VFIOMIG_TRACKER_TYPE1: u32 = 2;
 pub const VFIOMIG_TRACKER_DMA_LOG: u32 = 3;
 /// Dirty tracking of hardware page tables.
 pub const VFIOMIG_TRACKER_HWPT: u32 = 4;
-/// The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before the first harvest.
+/// The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before
+/// vfiomig_tracker_start(), or the first harvest in it finds everything dirty.
 pub const VFIOMIG_TRACKER_DRAFT: u32 = 5;
 /// A log that the VMM keeps itself.
 pub const VFIOMIG_TRACKER_OPS: u32 = 6;
