@@ -168,7 +168,9 @@ impl Driver {
         false
     }
 
+    /// The caller says by it that others have reset the device, which may have kept its state, but nothing of a load.
     fn reprobe(&mut self) -> bool {
+        self.shared.st.lock().forget_load();
         note(&call("reprobe", LONGEST, MOST, || self.device.reprobe()));
         false
     }

@@ -97,7 +97,7 @@ impl Inner {
     }
 
     /// After a reset that was answered what was loaded is gone: RESUMING may be left without a finish.
-    pub(super) fn forget_load(&mut self) {
+    pub(crate) fn forget_load(&mut self) {
         if self.state == State::Resuming {
             (self.finished, self.refused, self.emptied) = (true, false, true);
         }
