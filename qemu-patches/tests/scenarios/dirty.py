@@ -71,19 +71,25 @@ def write_passes(source, writer, number=PASSES):
     wait_for(enough, f"{number} passes of RAM", 120, 0.01)
 
 
-def under_dma(lab):
-    source, destination = lab.pair(destination=dict(paused=True))
-    stamps = lab.stamp(source)
-    writer = Writer(source)
-    writer.write(FIRST, PAGES)
-    begin_held(lab, source, destination)
-    write_passes(source, writer)
+def arrives_under_writes(lab, source, destination, stamps, writer, number=PASSES):
+    """A migration that is held goes on under writes, ends, and has lost nothing of them. Returns what QEMU says of it."""
+    write_passes(source, writer, number)
     writer.write()  # since the last look at any log
     migration.let_go(source)
     info = migration.completes(source, destination, "paused")
     compare(source, destination, writer)
     destination.command("cont")
     lab.arrived(destination, stamps)
+    return info
+
+
+def under_dma(lab):
+    source, destination = lab.pair(destination=dict(paused=True))
+    stamps = lab.stamp(source)
+    writer = Writer(source)
+    writer.write(FIRST, PAGES)
+    begin_held(lab, source, destination)
+    info = arrives_under_writes(lab, source, destination, stamps, writer)
     lab.note(f"{writer.turn} writes, {info['ram']['dirty-sync-count']} passes, {migration.times(info)}")
 
 
@@ -121,11 +127,5 @@ def with_rate(lab, asks_devices=True):
     across = measured(source)
     check(across > 0, "the devices' writes are not in the dirty rate across a migration")
     # The measurement's end must not have stopped what the migration needs.
-    write_passes(source, writer, 2)
-    writer.write()
-    migration.let_go(source)
-    migration.completes(source, destination, "paused")
-    compare(source, destination, writer)
-    destination.command("cont")
-    lab.arrived(destination, stamps)
+    arrives_under_writes(lab, source, destination, stamps, writer, 2)
     lab.note(f"dirty rate {before} MiB/s before, {across} MiB/s across")

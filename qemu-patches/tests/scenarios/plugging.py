@@ -6,7 +6,7 @@ from harness import migration
 from harness.check import check, equal, wait_for
 from harness.device import STATE
 from harness.lab import LAST, SOURCE
-from scenarios.dirty import FIRST, PAGES, Writer, begin_held, compare, write_passes
+from scenarios.dirty import FIRST, PAGES, Writer, arrives_under_writes, begin_held, write_passes
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 BAR0, COMMAND, IO_AND_MASTER = 0x10, 0x04, 0x05
@@ -131,13 +131,7 @@ def logged_when_plugged(lab):
     writer = Writer(source)
     writer.write(FIRST, PAGES)
     begin_held(lab, source, destination)
-    write_passes(source, writer)
-    writer.write()
-    migration.let_go(source)
-    migration.completes(source, destination, "paused")
-    compare(source, destination, writer)
-    destination.command("cont")
-    lab.arrived(destination, stamps)
+    arrives_under_writes(lab, source, destination, stamps, writer)
     lab.note(f"{writer.turn} writes")
 
 
@@ -158,13 +152,7 @@ def first_of_all(lab):
     writer = Writer(source)
     writer.write(FIRST, PAGES)
     begin_held(lab, source, destination)
-    write_passes(source, writer)
-    writer.write()
-    migration.let_go(source)
-    migration.completes(source, destination, "paused")
-    compare(source, destination, writer)
-    destination.command("cont")
-    lab.arrived(destination, stamps)
+    arrives_under_writes(lab, source, destination, stamps, writer)
 
 
 def unknown_to_log(lab):
