@@ -17,7 +17,7 @@ type Unmap = Box<dyn FnOnce(NonNull<u8>, usize) + Send>;
 ///     fn region_map(&self, _: u32, _: u64, _: usize) -> Result<Mapped, Errno> {
 ///         Ok(NonNull::dangling())
 ///     }
-///     # fn open_data(&self, _: Option<Returned>) -> Result<Box<dyn DataFd>, Error> { todo!() }
+///     # fn open_data(&self, _: Option<Returned>) -> Result<Box<dyn DataFd>, Error> { unreachable!() }
 /// }
 /// ```
 ///
