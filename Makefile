@@ -29,7 +29,7 @@ SRC  := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 # What `rustc --print native-static-libs` names; tests/abi.rs compares.
 NATIVE := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
-.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-reports check-examples check-cbindgen check-race check-asan fuzz check-kernel check-kernel-full check-qemu check-qemu-full lab header abi bench bench-qemu lint clean help
+.PHONY: all install uninstall stage print-stage demo check check-rust check-c check-reports check-examples check-cbindgen check-race check-asan fuzz check-kernel check-kernel-full check-qemu check-qemu-full lab header abi abi-baseline bench bench-qemu lint clean help
 
 all: $(SO)  ## Build the shared and the static library
 
@@ -91,8 +91,12 @@ $(PANIC)/lib/libvfiomig.so.$(ABI): $(SRC) $(MAP)
 	mkdir -p $(PANIC)/lib
 	$(call link,$(PANIC)/release/libvfiomig.a,$@)
 
-abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struct layouts
+abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struct layouts; types and constants as in the baseline
 	abi/check.sh '$(STAGE)' '$(MAP)' '$(NODE)' '$(CC)'
+	abi/types.sh '$(STAGE)' '$(MAP)' '$(CC)'
+
+abi-baseline: $(STAGE)/.done  ## Write the baseline of types and constants anew (docs/abi.md)
+	abi/types.sh '$(STAGE)' '$(MAP)' '$(CC)' write
 
 check-cbindgen:  ## Check: the program cbindgen makes the committed header
 	abi/cbindgen.sh '$(CARGO)' '$(TARGET)/cbindgen'
