@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::transport::ops::{Ops, OpsTransport};
 use vfiomig::window::END;
@@ -135,7 +135,7 @@ fn main() {
         ops.device_feature = Some(feature);
         // SAFETY: `source` outlives the device, which only this thread uses.
         let transport = unsafe { OpsTransport::new(ops, source.cast()) }.unwrap();
-        let options = Options { name: "bench".into(), buffer_size: Some(size), ..Options::default() };
+        let options = DeviceOptions { name: "bench".into(), buffer_size: Some(size), ..DeviceOptions::default() };
         let device = Device::new(Box::new(transport), options).unwrap();
         let (mut loops, mut loops_again, mut libs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {

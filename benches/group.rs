@@ -11,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, FromRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vfiomig::device::{Device, Options};
+use vfiomig::device::{Device, DeviceOptions};
 use vfiomig::dialect::{Caps, Direction, State};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{AbortTo, Migration, Outlet, Phase};
@@ -20,15 +20,20 @@ use vfiomig::tracker::{self, Tracker};
 const CAPS: Caps = Caps { p2p: true, pre_copy: true };
 
 fn group_of(fakes: &[simdev::Device], max_workers: usize) -> Arc<Group> {
-    let group = Group::new(group::Options { max_workers, ..group::Options::default() });
+    let group = Group::new(group::GroupOptions { max_workers, ..group::GroupOptions::default() });
     let mut devices = Vec::new();
     for (number, fake) in fakes.iter().enumerate() {
-        let options = Options { name: format!("simdev{number}"), ..Options::default() };
+        let options = DeviceOptions { name: format!("simdev{number}"), ..DeviceOptions::default() };
         let device = Arc::new(Device::new(fake.transport(), options).unwrap());
         group.add_device(Arc::clone(&device)).unwrap();
         devices.push(device);
     }
-    let options = tracker::Options { name: "none".into(), devices, everything: true, ..tracker::Options::default() };
+    let options = tracker::TrackerOptions {
+        name: "none".into(),
+        devices,
+        everything: true,
+        ..tracker::TrackerOptions::default()
+    };
     group.add_tracker(Arc::new(Tracker::new(options).unwrap())).unwrap();
     Arc::new(group)
 }

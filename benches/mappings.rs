@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 use vfiomig::error::Errno;
-use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions, Unmap};
 use vfiomig::transport::iommufd::Iommufd;
 use vfiomig::transport::tracker_ops::LogFunctions;
 use vfiomig::transport::type1::Container;
@@ -85,12 +85,12 @@ const KINDS: [&str; 6] = ["device log", "with aperture", "container", "1 page ta
 
 fn tracker(kind: &str) -> Tracker {
     let tables = |count: u32| Some((Arc::new(Tables) as Arc<dyn Iommufd>, (1..=count).collect()));
-    let mut options = Options { ioas: Some(1), ..Options::default() };
+    let mut options = TrackerOptions { ioas: Some(1), ..TrackerOptions::default() };
     match kind {
         "device log" => options.functions = Some(Box::new(Log)),
         "with aperture" => {
             options.functions = Some(Box::new(Log));
-            options.aperture = vec![Range { iova: 0, size: PLACES * PAGE }];
+            options.aperture = vec![IovaRange { iova: 0, size: PLACES * PAGE }];
         }
         "container" => options.container = Some(Arc::new(Type1)),
         "1 page table" => options.hwpts = tables(1),
@@ -171,13 +171,13 @@ fn measure(kind: &str, count: usize) -> Cost {
     tracker.start().unwrap();
     let begun = Time::now();
     for &page in &all {
-        tracker.map(&[Mapping { range: Range { iova: page * PAGE, size: PAGE }, cookie: page }]).unwrap();
+        tracker.map(&[Mapping { range: IovaRange { iova: page * PAGE, size: PAGE }, cookie: page }]).unwrap();
     }
     let mut cost = Cost { map: begun.each(count), ..Cost::default() };
     // What is new is dirty once; the second one is what a pass costs. The peak is that of both.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let before = memory().0;
-    let mut run = |_: u64, _: Range| true;
+    let mut run = |_: u64, _: IovaRange| true;
     tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
     let begun = Time::now();
     let told = tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
@@ -188,12 +188,12 @@ fn measure(kind: &str, count: usize) -> Cost {
     let some = &all[..count.min(SOME)];
     let (plain, with_run) = some.split_at(some.len() / 2);
     let unmap = |page: u64, request: &mut Request<'_>| {
-        tracker.unmap(Range { iova: page * PAGE, size: PAGE }, Unmap::Library, true, request)
+        tracker.unmap(IovaRange { iova: page * PAGE, size: PAGE }, Unmap::Library, true, request)
     };
     // A log of the VMM has nothing to unmap from.
     let by_hand = |page: u64, request: &mut Request<'_>| {
-        let mut done = |_: Range| Ok(());
-        tracker.unmap(Range { iova: page * PAGE, size: PAGE }, Unmap::By(&mut done), true, request)
+        let mut done = |_: IovaRange| Ok(());
+        tracker.unmap(IovaRange { iova: page * PAGE, size: PAGE }, Unmap::By(&mut done), true, request)
     };
     let own = kind == "device log" || kind == "with aperture";
     let begun = Time::now();
@@ -217,13 +217,13 @@ fn threads(count: usize) {
     let tracker = tracker("4 page tables");
     tracker.start().unwrap();
     for &page in &all {
-        tracker.map(&[Mapping { range: Range { iova: page * PAGE, size: PAGE }, cookie: page }]).unwrap();
+        tracker.map(&[Mapping { range: IovaRange { iova: page * PAGE, size: PAGE }, cookie: page }]).unwrap();
     }
     let mut best = [f64::MAX; 3];
     for _ in 0..5 {
         for (best, max_workers) in best.iter_mut().zip([1, 1, 0]) {
             let begun = Instant::now();
-            let mut run = |_: u64, _: Range| true;
+            let mut run = |_: u64, _: IovaRange| true;
             tracker.harvest(&mut Request { run: Some(&mut run), max_workers, ..Request::default() }).unwrap();
             *best = best.min(begun.elapsed().as_secs_f64() * 1e6 / count as f64);
         }

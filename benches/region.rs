@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, Error};
 use vfiomig::transport::{DataFd, Mapped, Returned, Transport};
@@ -123,7 +123,7 @@ impl Transport for Shared {
 
 fn device(region: &std::sync::Arc<Region>, access_8: bool) -> Device {
     let quirks = Quirks { access_8, ..Quirks::default() };
-    let options = Options { name: "bench".into(), quirks, ..Options::default() };
+    let options = DeviceOptions { name: "bench".into(), quirks, ..DeviceOptions::default() };
     Device::new(Box::new(Shared(region.clone())), options).unwrap()
 }
 

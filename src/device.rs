@@ -14,10 +14,10 @@ mod session;
 mod transition;
 
 use crate::cancel::Cancel;
-use crate::dialect::probe::{Found, probe};
-use crate::dialect::{Caps, Cursor, Dialect, Kind, Reason, State};
+use crate::dialect::probe::{Probed, probe};
+use crate::dialect::{Caps, Cursor, Dialect, DialectKind, Reason, State};
 use crate::error::{Error, Result};
-use crate::gate::{Denied, Driver, Gate, Level, Pass, this_thread, within};
+use crate::gate::{Denied, Driver, Gate, GateLevel, Pass, this_thread, within};
 use crate::log::log;
 use crate::transport::signals::Blocked;
 use crate::transport::{RegionInfo, Transport};
@@ -26,7 +26,7 @@ use crate::window::region::RegionWindow;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
 use cache::Cache;
 pub use cache::{UNKNOWN, cap};
-pub use pending::Pending;
+pub use pending::DevicePending;
 pub(crate) use save::VoidRemains;
 use session::Session;
 use std::ops::{Deref, DerefMut};
@@ -39,11 +39,11 @@ pub const MAX_NAME: usize = 255;
 
 /// How a device is made.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct DeviceOptions {
     /// For messages, and unique within a migration.
     pub name: String,
     /// The only dialect to look for; `None` looks for all. A draft with v1's region id must be named.
-    pub dialect: Option<Kind>,
+    pub dialect: Option<DialectKind>,
     /// Draft only: who remembers how far a bitmap was read; `None`: by the region's id.
     pub draft_cursor: Option<Cursor>,
     /// For devices that break the protocol.
@@ -56,9 +56,9 @@ pub struct Options {
 
 /// What is known of a device without asking it.
 #[derive(Clone, Debug)]
-pub struct Info {
+pub struct DeviceInfo {
     /// `None`: not migratable, `reason` says why.
-    pub dialect: Option<Kind>,
+    pub dialect: Option<DialectKind>,
     /// [`cap`] bits.
     pub caps: u32,
     /// Last known state.
@@ -84,7 +84,7 @@ pub struct Info {
 /// One device.
 ///
 /// Methods named *whole* in their documentation wait for the call in progress and go before later ones; those named
-/// *device* wait for the calls before them, unless [`Options::no_wait`] was asked for; the rest read cached values without
+/// *device* wait for the calls before them, unless [`DeviceOptions::no_wait`] was asked for; the rest read cached values without
 /// a lock. Dropping a device closes it.
 pub struct Device {
     name: String,
@@ -92,13 +92,13 @@ pub struct Device {
     any_thread: bool,
     report_adds_bits: bool,
     cache: Cache,
-    gate: Gate<Inner>,
+    gate: Gate<DeviceInner>,
     /// Requests to the DMA log go beside data calls and state changes, which may be in progress on another thread.
     log: Gate<Arc<dyn Transport>>,
 }
 
 /// What a call has for itself while it is in progress.
-struct Inner {
+struct DeviceInner {
     /// For the log.
     name: String,
     transport: Arc<dyn Transport>,
@@ -106,7 +106,7 @@ struct Inner {
     window: Box<dyn Window>,
     /// The window that another one took the place of while a chunk or room of it was out.
     kept: Option<Box<dyn Window>>,
-    wanted: Option<Kind>,
+    wanted: Option<DialectKind>,
     draft_cursor: Option<Cursor>,
     buffer_size: usize,
     quirks: Quirks,
@@ -126,8 +126,8 @@ struct Inner {
 impl Device {
     /// Probes the device behind `transport`, in whatever state it is, and changes nothing but the REINIT opt-in (C8).
     ///
-    /// A device that cannot be migrated is no error: [`Info::reason`] says why.
-    pub fn new(transport: Box<dyn Transport>, options: Options) -> Result<Device> {
+    /// A device that cannot be migrated is no error: [`DeviceInfo::reason`] says why.
+    pub fn new(transport: Box<dyn Transport>, options: DeviceOptions) -> Result<Device> {
         if options.name.len() > MAX_NAME {
             let len = options.name.len();
             return Err(Error::argument(format!("name: {len} bytes, longer than {MAX_NAME}")));
@@ -146,7 +146,7 @@ impl Device {
         if let Ok(dialect) = &found.dialect {
             cache.set_state(dialect.read_state(&*transport).map_err(|error| error.context(&options.name))?);
         }
-        let inner = Inner {
+        let inner = DeviceInner {
             name: options.name.clone(),
             kept: None,
             window: new_window(&found, size, options.quirks),
@@ -163,7 +163,7 @@ impl Device {
             user: this_thread(),
             unread_since: None,
         };
-        let log = Gate::new(Level::Log, Arc::clone(&inner.transport));
+        let log = Gate::new(GateLevel::Log, Arc::clone(&inner.transport));
         let no_wait = options.no_wait;
         let device = Device {
             name: options.name,
@@ -171,7 +171,7 @@ impl Device {
             any_thread,
             report_adds_bits,
             cache,
-            gate: Gate::new(Level::Device, inner),
+            gate: Gate::new(GateLevel::Device, inner),
             log,
         };
         log!(Info, "{}: {}", device.name, device.summary());
@@ -188,7 +188,7 @@ impl Device {
     }
 
     /// Which protocol it speaks and what it can, or why it cannot be migrated.
-    pub(crate) fn ability(&self) -> Result<(Kind, Caps)> {
+    pub(crate) fn ability(&self) -> Result<(DialectKind, Caps)> {
         let info = self.info();
         let caps = Caps { p2p: info.caps & cap::P2P != 0, pre_copy: info.caps & cap::PRE_COPY != 0 };
         match (info.dialect, info.reason) {
@@ -278,11 +278,11 @@ impl Device {
     }
 
     /// Everything that is known without asking the device.
-    pub fn info(&self) -> Info {
+    pub fn info(&self) -> DeviceInfo {
         // First: what is said besides is of this session, or of a later one.
         let session = self.cache.session.load(Ordering::Acquire);
-        Info {
-            dialect: Kind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
+        DeviceInfo {
+            dialect: DialectKind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
             caps: self.cache.caps.load(Ordering::Relaxed),
             state: self.cache.state(),
             data_open: self.cache.data_open.load(Ordering::Relaxed),
@@ -331,7 +331,7 @@ impl Device {
         self.cache.closed.store(true, Ordering::Relaxed);
         self.cache.data_open.store(false, Ordering::Relaxed);
         if let Some(inner) = inner {
-            let Inner { mut window, kept, .. } = *inner;
+            let DeviceInner { mut window, kept, .. } = *inner;
             window.close();
             if let Some(mut kept) = kept {
                 kept.close();
@@ -340,26 +340,29 @@ impl Device {
         Ok(())
     }
 
-    fn enter(&self) -> Result<Entered<'_, Inner>> {
+    fn enter(&self) -> Result<Entered<'_, DeviceInner>> {
         // What a group's function asks of its devices waits: the flag speaks of the VMM's own calls.
-        let pass = if self.no_wait && !within(Level::Group) { self.gate.try_enter() } else { self.gate.enter() };
+        let pass = if self.no_wait && !within(GateLevel::Group) { self.gate.try_enter() } else { self.gate.enter() };
         let mut inner = self.entered(pass)?;
         inner.user = this_thread();
         Ok(inner)
     }
 
     /// Entry for the rest of a call that has begun: it waits, whatever the options say.
-    fn enter_again(&self) -> Result<Entered<'_, Inner>> {
+    fn enter_again(&self) -> Result<Entered<'_, DeviceInner>> {
         self.entered(self.gate.enter())
     }
 
-    fn enter_whole(&self) -> Result<Entered<'_, Inner>> {
+    fn enter_whole(&self) -> Result<Entered<'_, DeviceInner>> {
         self.entered(self.gate.enter_whole())
     }
 
     /// Reports of the log go beside it, so the device may be free for a call from one of the functions through which it is reached.
     /// Such a call could ask for nothing, and what it began would look like a failure of the device.
-    fn entered<'a>(&self, pass: std::result::Result<Pass<'a, Inner>, Denied>) -> Result<Entered<'a, Inner>> {
+    fn entered<'a>(
+        &self,
+        pass: std::result::Result<Pass<'a, DeviceInner>, Denied>,
+    ) -> Result<Entered<'a, DeviceInner>> {
         let inner = Entered::new(pass.map_err(|denied| self.denied(denied))?);
         if inner.transport.calls_me() { Err(self.denied(Denied::Reentry)) } else { Ok(inner) }
     }
@@ -409,16 +412,16 @@ impl<T> DerefMut for Entered<'_, T> {
 }
 
 /// The window of the dialect that was found.
-fn new_window(found: &Found, buffer_size: usize, quirks: Quirks) -> Box<dyn Window> {
+fn new_window(found: &Probed, buffer_size: usize, quirks: Quirks) -> Box<dyn Window> {
     match &found.dialect {
         Ok(dialect) if dialect.registers().is_some() => Box::new(RegionWindow::new(buffer_size, quirks)),
         _ => Box::new(FdWindow::new(buffer_size)),
     }
 }
 
-impl Inner {
+impl DeviceInner {
     /// Whether the window fits what was found.
-    fn keeps_window(&self, found: &Found) -> bool {
+    fn keeps_window(&self, found: &Probed) -> bool {
         fn region(dialect: &std::result::Result<Box<dyn Dialect>, Reason>) -> Option<&RegionInfo> {
             dialect.as_ref().ok()?.registers().map(|registers| &registers.region)
         }
@@ -426,7 +429,7 @@ impl Inner {
     }
 
     /// Takes over what a new probe found. A window of another kind, or of another region, takes the place of the old one.
-    fn take_dialect(&mut self, cache: &Cache, found: Found) {
+    fn take_dialect(&mut self, cache: &Cache, found: Probed) {
         if !self.keeps_window(&found) {
             self.end_session(cache);
             let new = new_window(&found, self.buffer_size, self.quirks);

@@ -74,7 +74,7 @@ impl fmt::Display for Errno {
 /// What kind of failure it is; callers decide by this, never by the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u32)]
-pub enum Kind {
+pub enum ErrorKind {
     /// A parameter is wrong: nothing was done.
     Argument = 1,
     /// A chunk or room is out; another call is in progress on a handle that does not wait; or the call came from a callback and
@@ -139,7 +139,7 @@ pub struct DeviceResult {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     errno: i32,
     message: String,
     results: Vec<DeviceResult>,
@@ -153,21 +153,21 @@ pub type Result<T> = std::result::Result<T, Error>;
 macro_rules! constructors {
     ($($(#[$doc:meta])* $name:ident => $kind:ident, $errno:expr;)*) => {
         $($(#[$doc])* #[cold] pub(crate) fn $name(message: impl Into<String>) -> Self {
-            Error::new(Kind::$kind, $errno, message)
+            Error::new(ErrorKind::$kind, $errno, message)
         })*
     };
 }
 
 impl Error {
     /// `errno` is positive.
-    pub fn new(kind: Kind, errno: i32, message: impl Into<String>) -> Self {
+    pub fn new(kind: ErrorKind, errno: i32, message: impl Into<String>) -> Self {
         Error::made(kind, errno, message.into())
     }
 
     /// Not inlined, so that what leads to an error is short where it could happen.
     #[cold]
     #[inline(never)]
-    fn made(kind: Kind, errno: i32, message: String) -> Self {
+    fn made(kind: ErrorKind, errno: i32, message: String) -> Self {
         Error { kind, errno, message, results: Vec::new(), told: false }
     }
 
@@ -189,16 +189,16 @@ impl Error {
     }
 
     pub(crate) fn device(errno: Errno, message: impl Into<String>) -> Self {
-        Error::new(Kind::Device, errno.get(), message)
+        Error::new(ErrorKind::Device, errno.get(), message)
     }
 
     /// A device had no time for a data call, in which nothing was moved: the call can be made again.
     pub(crate) fn is_not_ready(&self) -> bool {
-        self.kind == Kind::Device && self.errno == libc::EAGAIN
+        self.kind == ErrorKind::Device && self.errno == libc::EAGAIN
     }
 
     pub(crate) fn transport(errno: Errno, message: impl Into<String>) -> Self {
-        Error::new(Kind::Transport, errno.get(), message)
+        Error::new(ErrorKind::Transport, errno.get(), message)
     }
 
     pub(crate) fn with_result(mut self, result: DeviceResult) -> Self {
@@ -220,7 +220,7 @@ impl Error {
     /// Tells the log. One failure is one line at the level ERROR, from whoever meets it first; what more comes of it is INFO, and
     /// so is a cancel, which was asked for.
     pub(crate) fn tell(&mut self, before: impl fmt::Display) {
-        let is_news = !self.told && self.kind != Kind::Canceled;
+        let is_news = !self.told && self.kind != ErrorKind::Canceled;
         write(if is_news { Level::Error } else { Level::Info }, format_args!("{before}: {self}"));
         self.told = true;
     }
@@ -236,7 +236,7 @@ impl Error {
     }
 
     /// What kind of failure it is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 

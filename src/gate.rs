@@ -3,9 +3,9 @@
 
 mod deadlock;
 
-pub(crate) use deadlock::{Level, Waiting, this_thread, waits_for_me, within};
+pub(crate) use deadlock::{GateLevel, Waiting, this_thread, waits_for_me, within};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use deadlock::Seat;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -40,7 +40,7 @@ impl Denied {
             )),
             Denied::Closed => Error::gone(format!("the {what} handle was freed")),
             Denied::Broken => Error::new(
-                Kind::Panic,
+                ErrorKind::Panic,
                 libc::ENOTRECOVERABLE,
                 format!(
                     "an earlier call on this {what} panicked, and what it left half done is not used any more: only freeing it is left"
@@ -64,7 +64,7 @@ enum Class {
 pub(crate) struct Gate<T> {
     /// No other gate has, nor had, the same one.
     id: usize,
-    level: Level,
+    level: GateLevel,
     slot: Mutex<Slot<T>>,
 }
 
@@ -126,7 +126,7 @@ impl<T: Send> Driver for Gate<T> {
 }
 
 impl<T> Gate<T> {
-    pub fn new(level: Level, value: T) -> Self {
+    pub fn new(level: GateLevel, value: T) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let slot = Slot {
             value: Some(Box::new(value)),

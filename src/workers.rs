@@ -83,15 +83,15 @@ pub fn run_each<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) ->
 pub type Give<'a, P> = &'a mut dyn FnMut(P) -> Option<P>;
 
 /// A piece on its way, whatever it is.
-type Parcel = Box<dyn Any + Send>;
+type AnyPiece = Box<dyn Any + Send>;
 
-fn unpacked<P: Send + 'static>(parcel: Parcel) -> Option<P> {
+fn unpacked<P: Send + 'static>(parcel: AnyPiece) -> Option<P> {
     parcel.downcast().ok().map(|piece| *piece)
 }
 
 /// What comes from a worker.
 enum Message {
-    Piece(usize, Parcel),
+    Piece(usize, AnyPiece),
     /// Its result is where the job has put it.
     Done(usize, Result<(), Panic>, log::Lines),
 }
@@ -111,19 +111,19 @@ pub fn run_pieces<P: Clone + Send + 'static, T: Send>(
     mut sink: impl FnMut(usize, T),
 ) {
     let results: Vec<Mutex<Option<T>>> = any_thread.iter().map(|_| Mutex::new(None)).collect();
-    let job = |item: usize, give: Give<'_, Parcel>| {
+    let job = |item: usize, give: Give<'_, AnyPiece>| {
         let result = job(item, &mut |piece| give(Box::new(piece)).and_then(unpacked));
         if let Some(place) = results.get(item) {
             *place.lock() = Some(result);
         }
     };
-    let mut on = |item: usize, parcel: Parcel| Some(Box::new(on(item, unpacked(parcel)?)?) as Parcel);
+    let mut on = |item: usize, parcel: AnyPiece| Some(Box::new(on(item, unpacked(parcel)?)?) as AnyPiece);
     let mut sink = |item: usize| {
         if let Some(result) = results.get(item).and_then(|place| place.lock().take()) {
             sink(item, result);
         }
     };
-    let packed = |piece: &P| Box::new(piece.clone()) as Parcel;
+    let packed = |piece: &P| Box::new(piece.clone()) as AnyPiece;
     let spare = || spare.iter().map(packed).collect();
     serve_all(max, any_thread, &spare, &job, &mut on, &mut sink);
 }
@@ -132,9 +132,9 @@ pub fn run_pieces<P: Clone + Send + 'static, T: Send>(
 fn serve_all(
     max: usize,
     any_thread: &[bool],
-    spare: &dyn Fn() -> Vec<Parcel>,
-    job: &Job<'_>,
-    on: &mut dyn FnMut(usize, Parcel) -> Option<Parcel>,
+    spare: &dyn Fn() -> Vec<AnyPiece>,
+    job: &AnyJob<'_>,
+    on: &mut dyn FnMut(usize, AnyPiece) -> Option<AnyPiece>,
     sink: &mut dyn FnMut(usize),
 ) {
     let limit = if max == 0 { DEFAULT_MAX } else { max };
@@ -149,7 +149,7 @@ fn serve_all(
         return;
     }
     let arrivals = Mailbox::new(0, []);
-    let back: Vec<Mailbox<Option<Parcel>>> =
+    let back: Vec<Mailbox<Option<AnyPiece>>> =
         any_thread.iter().map(|_| Mailbox::new(1, spare().into_iter().map(Some))).collect();
     let work = || {
         while let Some(item) = queue.take() {
@@ -189,16 +189,16 @@ fn serve_all(
     }
 }
 
-type Job<'a> = dyn Fn(usize, Give<'_, Parcel>) + Sync + 'a;
+type AnyJob<'a> = dyn Fn(usize, Give<'_, AnyPiece>) + Sync + 'a;
 
 /// The calling thread while workers are at work.
 struct Caller<'a> {
-    job: &'a Job<'a>,
-    on: &'a mut dyn FnMut(usize, Parcel) -> Option<Parcel>,
+    job: &'a AnyJob<'a>,
+    on: &'a mut dyn FnMut(usize, AnyPiece) -> Option<AnyPiece>,
     sink: &'a mut dyn FnMut(usize),
     arrivals: &'a Mailbox<Message>,
     /// By item: where its worker waits for a piece.
-    back: &'a [Mailbox<Option<Parcel>>],
+    back: &'a [Mailbox<Option<AnyPiece>>],
 }
 
 impl Drop for Caller<'_> {
@@ -501,7 +501,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_calls_back_is_told_not_kept_waiting() {
-        let gate = crate::gate::Gate::new(crate::gate::Level::Group, ());
+        let gate = crate::gate::Gate::new(crate::gate::GateLevel::Group, ());
         let pass = gate.enter_whole().unwrap();
         let denied = |_| gate.enter_whole().err();
         let denied_below = |_| run(0, &[true; 2], denied);

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, Error};
 use vfiomig::transport::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
@@ -169,7 +169,7 @@ impl DataFd for Data {
 }
 
 fn stopped(v1: bool, quirks: Quirks) -> Device {
-    let options = Options { name: "vf0".into(), quirks, buffer_size: Some(64 << 10), ..Options::default() };
+    let options = DeviceOptions { name: "vf0".into(), quirks, buffer_size: Some(64 << 10), ..DeviceOptions::default() };
     let device = Device::new(plain(v1), options).unwrap();
     device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
     device

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use vfiomig::dialect::{Answer, Caps, Kind, State, answer, path};
+use vfiomig::dialect::{Answer, Caps, DialectKind, State, answer, path};
 
 /// All paths of a device with P2P and PRE_COPY. A state's own row, as the kernel's function gave it, `from : to:path`.
 const PATHS: &str = "
@@ -74,7 +74,7 @@ fn every_state_request_and_capability_set() {
     for caps in Caps::ALL {
         for from in State::ALL {
             for to in State::ALL {
-                let got = answer(Kind::V2, caps, from, to);
+                let got = answer(DialectKind::V2, caps, from, to);
                 let known = caps.has(from) && caps.has(to);
                 // States that the device lacks are left out of the path (V2-12).
                 let expected_path = full_path(from, to)
@@ -85,20 +85,20 @@ fn every_state_request_and_capability_set() {
                     Answer::Here => {
                         seen[0] += 1;
                         assert!(from == to && known && from != State::Error, "{what}");
-                        assert_eq!(path(Kind::V2, caps, from, to), Some(vec![]), "{what}");
+                        assert_eq!(path(DialectKind::V2, caps, from, to), Some(vec![]), "{what}");
                     }
                     Answer::Via(next) | Answer::NeverUsed(next) => {
                         let trap = matches!(got, Answer::NeverUsed(_));
                         seen[if trap { 2 } else { 1 }] += 1;
                         assert_eq!(trap, never_used(from, to), "{what}");
-                        let way = path(Kind::V2, caps, from, to);
+                        let way = path(DialectKind::V2, caps, from, to);
                         assert_eq!(way, expected_path, "{what}");
                         assert_eq!(way.unwrap().first(), Some(&next), "{what}");
                     }
                     Answer::Refused => {
                         seen[3] += 1;
                         assert_eq!(expected_path, None, "{what} must be allowed");
-                        assert_eq!(path(Kind::V2, caps, from, to), None, "{what}");
+                        assert_eq!(path(DialectKind::V2, caps, from, to), None, "{what}");
                         assert!(from != to || !known || from == State::Error, "{what}");
                     }
                 }
@@ -114,12 +114,12 @@ fn the_arcs_that_must_never_reach_a_kernel() {
     for caps in Caps::ALL {
         for to in State::ALL {
             // V2-1: from ERROR the kernel warns; to ERROR it answers EINVAL.
-            assert_eq!(answer(Kind::V2, caps, State::Error, to), Answer::Refused);
-            assert_eq!(answer(Kind::V2, caps, to, State::Error), Answer::Refused);
+            assert_eq!(answer(DialectKind::V2, caps, State::Error, to), Answer::Refused);
+            assert_eq!(answer(DialectKind::V2, caps, to, State::Error), Answer::Refused);
         }
         // V2-1: Linux 6.12 loops for ever in the kernel.
-        assert_eq!(answer(Kind::V2, caps, State::StopCopy, State::PreCopy), Answer::Refused);
-        assert_eq!(answer(Kind::V2, caps, State::StopCopy, State::PreCopyP2p), Answer::Refused);
+        assert_eq!(answer(DialectKind::V2, caps, State::StopCopy, State::PreCopy), Answer::Refused);
+        assert_eq!(answer(DialectKind::V2, caps, State::StopCopy, State::PreCopyP2p), Answer::Refused);
     }
 }
 
@@ -137,7 +137,7 @@ fn every_state_and_request_of_the_migration_region() {
         (State::PreCopy, "x++xx=+"),
         (State::PreCopyP2p, "x++x++="),
     ];
-    for kind in [Kind::V1, Kind::Draft] {
+    for kind in [DialectKind::V1, DialectKind::Draft] {
         for caps in [Caps { p2p: true, pre_copy: true }, Caps { p2p: false, pre_copy: true }] {
             for (from, row) in NDMA {
                 for (to, expected) in State::ALL.into_iter().skip(1).zip(row.chars()) {
@@ -167,15 +167,15 @@ fn every_state_and_request_of_the_migration_region() {
 #[test]
 fn the_documentation_shows_the_table() {
     let doc = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/states.md")).unwrap();
-    let v2 = Caps::ALL.map(|caps| (Kind::V2, caps));
-    let v1 = [true, false].map(|p2p| (Kind::V1, Caps { p2p, pre_copy: true }));
+    let v2 = Caps::ALL.map(|caps| (DialectKind::V2, caps));
+    let v1 = [true, false].map(|p2p| (DialectKind::V1, Caps { p2p, pre_copy: true }));
     for (kind, caps) in v2.into_iter().chain(v1) {
         let table = markdown(kind, caps);
         assert!(doc.contains(&table), "docs/states.md lacks or differs from:\n{table}");
     }
 }
 
-fn markdown(kind: Kind, caps: Caps) -> String {
+fn markdown(kind: DialectKind, caps: Caps) -> String {
     let states: Vec<_> = State::ALL.into_iter().filter(|&s| s != State::Error && caps.has(s)).collect();
     let mut text = String::from("| from \\ to |");
     for to in &states {

@@ -8,7 +8,7 @@ use common::doors::{Door, EMPTY, END};
 use common::fake::{Call, Fake, Fault, PrecopyEnd, pattern};
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::Kind;
+use vfiomig::error::ErrorKind;
 
 both_doors! {
     whole_migrations_in_every_shape
@@ -182,14 +182,14 @@ fn partial_consume_lends_the_rest_again<D: Door>() {
             break;
         }
         let busy = door.peek(0).unwrap_err();
-        assert!(busy.is(Kind::Busy) && busy.errno == libc::EBUSY, "one chunk at a time");
-        assert!(door.read(&mut [0; 10]).unwrap_err().is(Kind::Busy));
+        assert!(busy.is(ErrorKind::Busy) && busy.errno == libc::EBUSY, "one chunk at a time");
+        assert!(door.read(&mut [0; 10]).unwrap_err().is(ErrorKind::Busy));
         let much = door.consume(bytes.len() + 1).unwrap_err();
-        assert!(much.is(Kind::Argument), "{much:?}");
+        assert!(much.is(ErrorKind::Argument), "{much:?}");
         let take = (step * 37) % (bytes.len() + 1);
         all.extend(&bytes[..take]);
         door.consume(take).unwrap();
-        assert!(door.consume(1).unwrap_err().is(Kind::Order), "no chunk is out");
+        assert!(door.consume(1).unwrap_err().is(ErrorKind::Order), "no chunk is out");
         step += 1;
     }
     assert_eq!(all, pattern(3000, 1));
@@ -226,7 +226,7 @@ fn abort_makes_the_stream_void<D: Door>() {
             door.consume(1).unwrap_err(),
             door.consume(0).unwrap_err(),
         ] {
-            assert!(failure.is(Kind::Stale) && failure.errno == libc::ESTALE, "{failure:?}");
+            assert!(failure.is(ErrorKind::Stale) && failure.errno == libc::ESTALE, "{failure:?}");
         }
         assert!(!door.info().5);
         freed(door, &fake);
@@ -242,7 +242,7 @@ fn second_session_is_never_appended<D: Door>() {
     door.set_state(State::StopCopy).unwrap();
     door.set_state(State::Running).unwrap();
     door.set_state(State::StopCopy).unwrap();
-    assert!(door.peek(0).unwrap_err().is(Kind::Stale));
+    assert!(door.peek(0).unwrap_err().is(ErrorKind::Stale));
     assert_eq!(door.info().2, 2, "the second session is open, but not readable");
     door.start_stream().unwrap();
     assert_eq!(stop_copy_of(&door), pattern(300, 1));
@@ -272,38 +272,41 @@ fn complete_stream_is_not_void<D: Door>() {
     assert_eq!(stop_copy_of(&door), pattern(300, 1));
     door.set_state(State::Running).unwrap();
     door.set_state(State::StopCopy).unwrap();
-    assert!(door.read(&mut [0; 10]).unwrap_err().is(Kind::Stale));
+    assert!(door.read(&mut [0; 10]).unwrap_err().is(ErrorKind::Stale));
     assert!(door.start_stream().is_ok());
     assert_eq!(stop_copy_of(&door), pattern(300, 1));
     door.set_state(State::Running).unwrap();
     assert!(door.start_stream().is_ok());
     door.set_state(State::StopCopy).unwrap();
     door.read(&mut [0; 10]).unwrap();
-    assert!(door.start_stream().unwrap_err().is(Kind::Order), "bytes of this session were taken already");
+    assert!(door.start_stream().unwrap_err().is(ErrorKind::Order), "bytes of this session were taken already");
     freed(door, &fake);
 }
 
 fn finish_decides_whether_resuming_may_be_left<D: Door>() {
     let fake = Fake::full(300);
     let door = D::open(&fake);
-    assert!(door.write(&[0; 10]).unwrap_err().is(Kind::Order));
-    assert!(door.finish(Some(0)).unwrap_err().is(Kind::Order));
+    assert!(door.write(&[0; 10]).unwrap_err().is(ErrorKind::Order));
+    assert!(door.finish(Some(0)).unwrap_err().is(ErrorKind::Order));
     door.set_state(State::Resuming).unwrap();
     let data = pattern(300, 9);
     door.write(&data[..200]).unwrap();
     for to in [State::Stop, State::Running, State::RunningP2p] {
         let early = door.set_state(to).unwrap_err();
-        assert!(early.is(Kind::Order), "F7: {early:?}");
+        assert!(early.is(ErrorKind::Order), "F7: {early:?}");
     }
     let short = door.finish(Some(300)).unwrap_err();
-    assert!(short.is(Kind::Incomplete) && short.message.contains("200") && short.message.contains("300"), "{short:?}");
-    assert!(door.set_state(State::Stop).unwrap_err().is(Kind::Order));
+    assert!(
+        short.is(ErrorKind::Incomplete) && short.message.contains("200") && short.message.contains("300"),
+        "{short:?}"
+    );
+    assert!(door.set_state(State::Stop).unwrap_err().is(ErrorKind::Order));
     door.write(&data[200..]).unwrap();
-    assert!(door.finish(Some(299)).unwrap_err().is(Kind::Incomplete), "too long");
+    assert!(door.finish(Some(299)).unwrap_err().is(ErrorKind::Incomplete), "too long");
     door.finish(Some(300)).unwrap();
     door.finish(Some(300)).unwrap();
-    assert!(door.write(&data[..1]).unwrap_err().is(Kind::Order), "nothing after finish");
-    assert!(door.reserve(&data).unwrap_err().is(Kind::Order));
+    assert!(door.write(&data[..1]).unwrap_err().is(ErrorKind::Order), "nothing after finish");
+    assert!(door.reserve(&data).unwrap_err().is(ErrorKind::Order));
     door.set_state(State::Stop).unwrap();
     door.set_state(State::Running).unwrap();
     assert_eq!(fake.model().content, data);
@@ -315,8 +318,8 @@ fn finish_decides_whether_resuming_may_be_left<D: Door>() {
     door.set_state(State::Resuming).unwrap();
     door.write(&data[..299]).unwrap();
     door.finish(None).unwrap();
-    assert!(door.finish(Some(300)).unwrap_err().is(Kind::Incomplete));
-    assert!(door.set_state(State::Stop).unwrap_err().is(Kind::Order), "F7");
+    assert!(door.finish(Some(300)).unwrap_err().is(ErrorKind::Incomplete));
+    assert!(door.set_state(State::Stop).unwrap_err().is(ErrorKind::Order), "F7");
     door.write(&data[299..]).unwrap();
     door.finish(Some(300)).unwrap();
     door.set_state(State::Stop).unwrap();
@@ -329,7 +332,7 @@ fn finish_decides_whether_resuming_may_be_left<D: Door>() {
     door.write(&data[..200]).unwrap();
     door.finish(None).unwrap();
     let refused = door.set_state(State::Stop).unwrap_err();
-    assert!(refused.is(Kind::Device) && refused.errno == libc::EINVAL, "{refused:?}");
+    assert!(refused.is(ErrorKind::Device) && refused.errno == libc::EINVAL, "{refused:?}");
     let resuming = State::Resuming.number();
     assert_eq!(refused.results, [(resuming, State::Stop.number(), resuming, 0, libc::EINVAL)]);
     door.reset().unwrap();
@@ -341,14 +344,17 @@ fn refused_write_leaves_only_reset<D: Door>() {
     let door = D::open(&fake);
     door.set_state(State::Resuming).unwrap();
     let failed = door.write(&pattern(400, 1)).unwrap_err();
-    assert!(failed.is(Kind::Device) && failed.errno == libc::ENOMEM && failed.message.contains("vf0"), "{failed:?}");
+    assert!(
+        failed.is(ErrorKind::Device) && failed.errno == libc::ENOMEM && failed.message.contains("vf0"),
+        "{failed:?}"
+    );
     assert_eq!(door.info().4, 300, "what the device took is counted");
-    assert!(door.write(&[1]).unwrap_err().is(Kind::Stale), "F6");
-    assert!(door.finish(Some(300)).unwrap_err().is(Kind::Stale));
-    assert!(door.finish(None).unwrap_err().is(Kind::Stale));
-    assert!(door.reserve(&[1]).unwrap_err().is(Kind::Stale));
+    assert!(door.write(&[1]).unwrap_err().is(ErrorKind::Stale), "F6");
+    assert!(door.finish(Some(300)).unwrap_err().is(ErrorKind::Stale));
+    assert!(door.finish(None).unwrap_err().is(ErrorKind::Stale));
+    assert!(door.reserve(&[1]).unwrap_err().is(ErrorKind::Stale));
     let stuck = door.set_state(State::Running).unwrap_err();
-    assert!(stuck.is(Kind::Order) && stuck.message.contains("reset"), "{stuck:?}");
+    assert!(stuck.is(ErrorKind::Order) && stuck.message.contains("reset"), "{stuck:?}");
     door.reset().unwrap();
     assert_eq!(door.state(), State::Running);
     door.set_state(State::Resuming).unwrap();
@@ -367,14 +373,14 @@ fn failed_change_and_its_policies<D: Door>() {
     use State::*;
     // A change asks for the state first, so the SET is the call after the next.
     let cases = [
-        (PreCopy, OnFailure::Keep, Fault::Errno(libc::EBUSY), Kind::Device, PreCopy, 0),
-        (PreCopy, OnFailure::ReturnTo(Running), Fault::Errno(libc::EBUSY), Kind::Device, Running, 1),
-        (PreCopy, OnFailure::ReturnTo(PreCopy), Fault::Errno(libc::EBUSY), Kind::Device, PreCopy, 0),
-        (PreCopy, OnFailure::Reset, Fault::Errno(libc::EBUSY), Kind::Device, Running, 2),
-        (PreCopy, OnFailure::Keep, Fault::ToError(libc::EIO), Kind::Device, Error, 0),
-        (PreCopy, OnFailure::ReturnTo(Running), Fault::ToError(libc::EIO), Kind::Device, Error, 0),
-        (PreCopy, OnFailure::Reset, Fault::ToError(libc::EIO), Kind::Device, Running, 2),
-        (PreCopy, OnFailure::Keep, Fault::Moved(libc::EINTR), Kind::Device, StopCopy, 0),
+        (PreCopy, OnFailure::Keep, Fault::Errno(libc::EBUSY), ErrorKind::Device, PreCopy, 0),
+        (PreCopy, OnFailure::ReturnTo(Running), Fault::Errno(libc::EBUSY), ErrorKind::Device, Running, 1),
+        (PreCopy, OnFailure::ReturnTo(PreCopy), Fault::Errno(libc::EBUSY), ErrorKind::Device, PreCopy, 0),
+        (PreCopy, OnFailure::Reset, Fault::Errno(libc::EBUSY), ErrorKind::Device, Running, 2),
+        (PreCopy, OnFailure::Keep, Fault::ToError(libc::EIO), ErrorKind::Device, Error, 0),
+        (PreCopy, OnFailure::ReturnTo(Running), Fault::ToError(libc::EIO), ErrorKind::Device, Error, 0),
+        (PreCopy, OnFailure::Reset, Fault::ToError(libc::EIO), ErrorKind::Device, Running, 2),
+        (PreCopy, OnFailure::Keep, Fault::Moved(libc::EINTR), ErrorKind::Device, StopCopy, 0),
     ];
     for (from, policy, fault, kind, found, action) in cases {
         let fake = Fake::full(300);
@@ -398,10 +404,10 @@ fn failed_change_and_its_policies<D: Door>() {
         let alive = door.read(&mut [0; 10]);
         match found {
             PreCopy | StopCopy => assert_eq!(alive.unwrap().0, 10, "{what}"),
-            _ => assert!(alive.unwrap_err().is(Kind::Stale), "{what}"),
+            _ => assert!(alive.unwrap_err().is(ErrorKind::Stale), "{what}"),
         }
         if found == Error {
-            assert!(door.set_state(Running).unwrap_err().is(Kind::Order), "no request from ERROR");
+            assert!(door.set_state(Running).unwrap_err().is(ErrorKind::Order), "no request from ERROR");
             door.reset().unwrap();
         }
         freed(door, &fake);
@@ -414,14 +420,14 @@ fn moved_without_a_descriptor<D: Door>() {
         let door = D::open(&fake);
         fake.model().fault = Some((next_call(&fake) + 1, Fault::Moved(libc::EMFILE)));
         let failed = door.set_state(to).unwrap_err();
-        assert!(failed.is(Kind::Device) && failed.errno == libc::EMFILE, "V2-5: {failed:?}");
+        assert!(failed.is(ErrorKind::Device) && failed.errno == libc::EMFILE, "V2-5: {failed:?}");
         assert_eq!((failed.results[0].2, door.state()), (to.number(), to));
         if to == State::Resuming {
-            assert!(door.write(&[0]).unwrap_err().is(Kind::Stale));
-            assert!(door.set_state(State::Stop).unwrap_err().is(Kind::Order), "F7");
+            assert!(door.write(&[0]).unwrap_err().is(ErrorKind::Stale));
+            assert!(door.set_state(State::Stop).unwrap_err().is(ErrorKind::Order), "F7");
             door.reset().unwrap();
         } else {
-            assert!(door.peek(0).unwrap_err().is(Kind::Stale));
+            assert!(door.peek(0).unwrap_err().is(ErrorKind::Stale));
             door.set_state(State::Running).unwrap();
         }
         // With a descriptor to spare it works.
@@ -438,7 +444,7 @@ fn no_descriptor_is_a_protocol_error<D: Door>() {
     fake.model().fault = Some((next_call(&fake) + 1, Fault::NoFd));
     match door.set_state_with(State::StopCopy, OnFailure::ReturnTo(State::Running), false) {
         Err(failed) => {
-            assert!(failed.is(Kind::Protocol), "{failed:?}");
+            assert!(failed.is(ErrorKind::Protocol), "{failed:?}");
             assert_eq!((door.state(), failed.results[0].3), (State::Running, 1));
         }
         Ok(()) => assert_eq!(std::any::type_name::<D>().rsplit(':').next(), Some("CDoor")),
@@ -457,7 +463,10 @@ fn changed_by_others_is_stale_once<D: Door>() {
     fake.model().state = State::Running;
     let calls = next_call(&fake);
     let stale = door.set_state(State::Running).unwrap_err();
-    assert!(stale.is(Kind::Stale) && stale.message.contains("STOP") && stale.message.contains("RUNNING"), "{stale:?}");
+    assert!(
+        stale.is(ErrorKind::Stale) && stale.message.contains("STOP") && stale.message.contains("RUNNING"),
+        "{stale:?}"
+    );
     assert_eq!(fake.model().calls[calls..], [Call::GetState], "nothing was requested");
     assert_eq!(door.state(), State::Running);
     door.set_state(State::Running).unwrap();
@@ -473,8 +482,8 @@ fn reprobe_takes_the_new_state<D: Door>() {
     fake.model().migration_flags = Ok(3);
     door.reprobe().unwrap();
     assert_eq!((door.state(), door.info().1 & 3), (State::Running, 2));
-    assert!(door.read(&mut [0; 10]).unwrap_err().is(Kind::Stale));
-    assert!(door.set_state(State::PreCopy).unwrap_err().is(Kind::Order), "it has no PRE_COPY any more");
+    assert!(door.read(&mut [0; 10]).unwrap_err().is(ErrorKind::Stale));
+    assert!(door.set_state(State::PreCopy).unwrap_err().is(ErrorKind::Order), "it has no PRE_COPY any more");
     freed(door, &fake);
 }
 
@@ -493,16 +502,16 @@ fn not_migratable_has_a_reason<D: Door>() {
         let (dialect, _, _, _, _, _, reason) = door.info();
         assert!(dialect == 0 && reason.contains(word), "{reason}");
         let refused = door.set_state(State::Stop).unwrap_err();
-        assert!(refused.is(Kind::Unsupported) && refused.message.contains(word), "{refused:?}");
-        assert!(door.peek(0).unwrap_err().is(Kind::Unsupported));
-        assert!(door.pending(true).unwrap_err().is(Kind::Unsupported));
+        assert!(refused.is(ErrorKind::Unsupported) && refused.message.contains(word), "{refused:?}");
+        assert!(door.peek(0).unwrap_err().is(ErrorKind::Unsupported));
+        assert!(door.pending(true).unwrap_err().is(ErrorKind::Unsupported));
         freed(door, &fake);
     }
     for errno in [libc::EIO, libc::ENODEV] {
         let fake = Fake::full(300);
         fake.model().migration_flags = Err(errno);
         let failed = D::open_with(&fake, "vf0", 4096).err().unwrap();
-        assert!(failed.is(Kind::Device) && failed.errno == errno, "{failed:?}");
+        assert!(failed.is(ErrorKind::Device) && failed.errno == errno, "{failed:?}");
     }
 }
 
@@ -514,14 +523,18 @@ fn any_state_is_taken_as_it_is<D: Door>() {
         assert_eq!((door.state(), fake.model().state), (state, state));
         assert!(fake.model().calls.iter().all(|c| !matches!(c, Call::SetState(_))));
         let saved = door.peek(0).unwrap_err();
-        let wanted = if state.session() == Some(vfiomig::dialect::Direction::Save) { Kind::Stale } else { Kind::Order };
+        let wanted = if state.session() == Some(vfiomig::dialect::Direction::Save) {
+            ErrorKind::Stale
+        } else {
+            ErrorKind::Order
+        };
         assert!(saved.is(wanted), "{saved:?}");
         freed(door, &fake);
     }
     // A state that its own flags exclude.
     let fake = Fake::new(Caps::default(), pattern(10, 1));
     fake.model().state = State::PreCopy;
-    assert!(D::open_with(&fake, "vf0", 4096).err().unwrap().is(Kind::Protocol));
+    assert!(D::open_with(&fake, "vf0", 4096).err().unwrap().is(ErrorKind::Protocol));
 }
 
 fn reinit_counts_only_after_opt_in<D: Door>() {
@@ -580,7 +593,7 @@ fn no_message_in_stop_copy_is_a_protocol_error<D: Door>() {
     door.set_state(State::StopCopy).unwrap();
     fake.model().fault = Some((next_call(&fake), Fault::Errno(libc::ENOMSG)));
     let failed = door.read(&mut [0; 10]).unwrap_err();
-    assert!(failed.is(Kind::Protocol) && failed.errno == libc::EPROTO, "F2, P3: {failed:?}");
+    assert!(failed.is(ErrorKind::Protocol) && failed.errno == libc::EPROTO, "F2, P3: {failed:?}");
     freed(door, &fake);
 }
 
@@ -595,8 +608,8 @@ fn zero_outside_stop_copy_is_not_the_end<D: Door>() {
     fake.model().state = State::PreCopy;
     fake.model().precopy_end = PrecopyEnd::Zero;
     let failed = door.read(&mut [0; 10]).unwrap_err();
-    assert!(failed.is(Kind::Stale), "{failed:?}");
-    assert!(door.read(&mut [0; 10]).unwrap_err().is(Kind::Stale));
+    assert!(failed.is(ErrorKind::Stale), "{failed:?}");
+    assert!(door.read(&mut [0; 10]).unwrap_err().is(ErrorKind::Stale));
     freed(door, &fake);
 }
 
@@ -617,13 +630,13 @@ fn reset_that_is_missing<D: Door>() {
     door.set_state(State::PreCopy).unwrap();
     fake.model().reset_errnos = vec![libc::EINVAL, libc::ENOTTY];
     let failed = door.reset().unwrap_err();
-    assert!(failed.is(Kind::Unsupported), "{failed:?}");
+    assert!(failed.is(ErrorKind::Unsupported), "{failed:?}");
     assert_eq!(door.state(), State::PreCopy);
     // A failed reset as policy: told, and the device stays where it was found.
     fake.model().fault = Some((next_call(&fake) + 1, Fault::Errno(libc::EIO)));
     let failed = door.set_state_with(State::StopCopy, OnFailure::Reset, false).unwrap_err();
     assert!(
-        failed.is(Kind::Device) && failed.errno == libc::EIO && failed.message.contains("reset failed"),
+        failed.is(ErrorKind::Device) && failed.errno == libc::EIO && failed.message.contains("reset failed"),
         "{failed:?}"
     );
     assert_eq!((failed.results[0].2, failed.results[0].3), (State::PreCopy.number(), 0));
@@ -643,10 +656,10 @@ fn dead_device<D: Door>() {
         session.load = true;
     }
     let failed = door.read(&mut [0; 10]).unwrap_err();
-    assert!(failed.is(Kind::Device) && failed.errno == libc::ENODEV, "{failed:?}");
+    assert!(failed.is(ErrorKind::Device) && failed.errno == libc::ENODEV, "{failed:?}");
     assert_eq!((failed.results[0].2, failed.results[0].3), (State::Running.number(), 0));
     assert_eq!(door.state(), State::Running);
-    assert!(door.read(&mut [0; 10]).unwrap_err().is(Kind::Stale));
+    assert!(door.read(&mut [0; 10]).unwrap_err().is(ErrorKind::Stale));
     freed(door, &fake);
 }
 

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfiomig::dialect::Caps;
-use vfiomig::error::Kind;
+use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Phase};
 use vfiomig::transport::set_caller_patience;
 use vfiomig::window::END;
@@ -44,7 +44,7 @@ fn a_stalled_reader_holds_neither_the_call_nor_the_device() {
                 break failure;
             }
         };
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::EAGAIN), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::EAGAIN), "{failure}");
         assert!(
             (Duration::from_millis(700)..Duration::from_secs(5)).contains(&begun.elapsed()),
             "{:?}",
@@ -78,7 +78,7 @@ fn a_cancel_ends_the_wait_for_a_descriptor() {
             std::thread::sleep(Duration::from_millis(150));
             load.cancel();
             let begun = Instant::now();
-            assert_eq!(receiving.join().unwrap().unwrap_err().kind(), Kind::Canceled);
+            assert_eq!(receiving.join().unwrap().unwrap_err().kind(), ErrorKind::Canceled);
             load.abort(AbortTo::Running).unwrap();
             let sending = scope.spawn(|| {
                 loop {
@@ -89,7 +89,7 @@ fn a_cancel_ends_the_wait_for_a_descriptor() {
             });
             std::thread::sleep(Duration::from_millis(150));
             save.cancel();
-            assert_eq!(sending.join().unwrap().kind(), Kind::Canceled);
+            assert_eq!(sending.join().unwrap().kind(), ErrorKind::Canceled);
             save.abort(AbortTo::Running).unwrap();
             assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         });
@@ -110,8 +110,8 @@ fn non_blocking_descriptors_are_not_waited_for() {
     load.advance(Phase::LoadResuming).unwrap();
     let begun = Instant::now();
     let failure = target.devices[0].receive(b.as_fd(), 100, false).unwrap_err();
-    assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::EAGAIN), "{failure}");
+    assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::EAGAIN), "{failure}");
     let full = (0..4096).find_map(|_| source.devices[0].send(a.as_fd(), 0).err()).unwrap();
-    assert_eq!((full.kind(), full.errno()), (Kind::Transport, libc::EAGAIN), "{full}");
+    assert_eq!((full.kind(), full.errno()), (ErrorKind::Transport, libc::EAGAIN), "{full}");
     assert!(begun.elapsed() < Duration::from_secs(2));
 }

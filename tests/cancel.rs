@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::{Action, Kind};
+use vfiomig::error::{Action, ErrorKind};
 use vfiomig::migration::{AbortTo, Fed, Migration, Phase};
 
 /// A migration that is canceled by the first device when it has met `access` so often.
@@ -61,14 +61,14 @@ fn a_read_that_is_not_ready() {
         migration.advance(Phase::SaveStopCopy).unwrap();
         rig.fakes[0].inject(Fault::from(Access::DataRead, 0, Effect::Errno(libc::EAGAIN)));
         let failure = migration.save_complete(&[], &mut |_| Ok(())).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Canceled, libc::ECANCELED), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Canceled, libc::ECANCELED), "{failure}");
         assert!(failure.to_string().contains("d0: "), "{failure}");
         assert_eq!(rig.fakes[0].count(Access::DataRead), 4, "the wait ended with the first answer after the cancel");
         assert_eq!(migration.phase(), Phase::SaveStopCopy);
         // A VMM with a loop of its own is told the same, until it aborts.
         let failure = rig.devices[0].read(&mut [0; 100]).unwrap_err();
-        assert_eq!(failure.kind(), Kind::Canceled, "{failure}");
-        assert!(rig.devices[0].peek(0).is_err_and(|failure| failure.kind() == Kind::Canceled));
+        assert_eq!(failure.kind(), ErrorKind::Canceled, "{failure}");
+        assert!(rig.devices[0].peek(0).is_err_and(|failure| failure.kind() == ErrorKind::Canceled));
         migration.abort(AbortTo::AsItWas).unwrap();
         rig.fakes[0].clear_faults();
         let read = rig.fakes[0].count(Access::DataRead);
@@ -95,9 +95,9 @@ fn a_cancel_does_not_outlive_its_migration() {
     canceled.busy(Access::DataRead, u64::MAX);
     canceled.migration.cancel();
     let read = || canceled.rig.devices[0].read(&mut [0; 100]).unwrap_err().kind();
-    assert_eq!(read(), Kind::Canceled);
+    assert_eq!(read(), ErrorKind::Canceled);
     canceled.migration.close().unwrap();
-    assert_eq!(read(), Kind::Device);
+    assert_eq!(read(), ErrorKind::Device);
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn a_write_that_is_not_ready() {
                 Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
             })
             .unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Canceled, libc::ECANCELED), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Canceled, libc::ECANCELED), "{failure}");
         assert_eq!(rig.fakes[0].count(Access::DataWrite), 4);
         assert_ne!(migration.phase(), Phase::Failed);
         assert_eq!(
             rig.devices[0].write(&[0; 10], false).unwrap_err().kind(),
-            Kind::Stale,
+            ErrorKind::Stale,
             "F6: who knows what it took"
         );
         migration.abort(AbortTo::Running).unwrap();
@@ -148,7 +148,7 @@ fn a_reset_within_a_phase() {
         let begun = Instant::now();
         let failure = migration.advance(Phase::LoadLoaded).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EIO), "what failed first: {failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EIO), "what failed first: {failure}");
         assert_eq!(failure.results()[0].action, Action::None);
         assert!(failure.results()[0].message.contains("canceled"), "{failure}");
         assert_eq!((rig.fakes[0].count(Access::Reset), migration.phase()), (4, Phase::Failed));
@@ -196,13 +196,13 @@ fn a_harvest_behind_a_segment() {
     let config = Config::draft(DraftForm::Sticky).state_size(3000).seeded(1);
     let group = Rig::new(&[config], 1, &|fake, _| fake.transport());
     group.allow_abort();
-    let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::Options {
+    let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions {
         name: "own".into(),
         devices: group.devices.clone(),
         ..Default::default()
     });
     let tracker = tracker.unwrap();
-    let range = vfiomig::tracker::Range { iova: 0, size: 64 * 4096 };
+    let range = vfiomig::tracker::IovaRange { iova: 0, size: 64 * 4096 };
     tracker.map(&[vfiomig::tracker::Mapping { range, cookie: 0 }]).unwrap();
     let save = group.save();
     tracker.start().unwrap();

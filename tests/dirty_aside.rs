@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use vfiomig::bitmap::Words;
 use vfiomig::error::Errno;
-use vfiomig::tracker::{Dest, Mapping, Options, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{Dest, IovaRange, Mapping, Request, Tracker, TrackerOptions, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 const PAGE: u64 = 4096;
@@ -41,8 +41,8 @@ fn peak() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
-fn at(place: u64) -> Range {
-    Range { iova: place * PAGE, size: PAGE }
+fn at(place: u64) -> IovaRange {
+    IovaRange { iova: place * PAGE, size: PAGE }
 }
 
 fn map(tracker: &Tracker, place: u64, cookie: u64) {
@@ -55,7 +55,7 @@ fn unmappings(tracker: &Tracker, cookie: u64, by_run: bool) -> Duration {
     for place in 0..PLACES {
         let words = [const { std::cell::Cell::new(0u64) }; 1];
         let mut told = 0;
-        let mut run = |_: u64, range: Range| {
+        let mut run = |_: u64, range: IovaRange| {
             told += range.size;
             true
         };
@@ -71,7 +71,7 @@ fn unmappings(tracker: &Tracker, cookie: u64, by_run: bool) -> Duration {
 
 #[test]
 fn what_is_put_aside_takes_little_memory_and_is_found_by_its_range() {
-    let tracker = Tracker::new(Options { functions: Some(Box::new(All)), ..Options::default() }).unwrap();
+    let tracker = Tracker::new(TrackerOptions { functions: Some(Box::new(All)), ..TrackerOptions::default() }).unwrap();
     (0..PLACES).for_each(|place| map(&tracker, place, place));
     (0..PLACES).for_each(|place| map(&tracker, place + FAR, 7));
     tracker.start().unwrap();
@@ -101,7 +101,7 @@ fn what_is_put_aside_takes_little_memory_and_is_found_by_its_range() {
     }
 
     let mut told = BTreeMap::new();
-    let mut run = |cookie: u64, range: Range| {
+    let mut run = |cookie: u64, range: IovaRange| {
         for iova in (range.iova..range.iova + range.size).step_by(PAGE as usize) {
             if cookie < ROUNDS * PLACES && cookie != 7 {
                 assert_eq!(told.insert(cookie, iova), None, "told twice");

@@ -1,7 +1,7 @@
 //! How much memory takes what was read and not asked for. One test, for the peak is the process's.
 
 use vfiomig::error::Errno;
-use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker};
+use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 const PAGE: u64 = 4096;
@@ -36,8 +36,9 @@ fn peak() -> u64 {
 /// Pages that lie far apart take some bytes each, not a block of bits.
 #[test]
 fn scattered_leftovers_take_little_memory() {
-    let tracker = Tracker::new(Options { functions: Some(Box::new(Scattered)), ..Options::default() }).unwrap();
-    let range = Range { iova: 0, size: PAGES * EACH };
+    let tracker =
+        Tracker::new(TrackerOptions { functions: Some(Box::new(Scattered)), ..TrackerOptions::default() }).unwrap();
+    let range = IovaRange { iova: 0, size: PAGES * EACH };
     tracker.map(&[Mapping { range, cookie: 0 }]).unwrap();
     tracker.start().unwrap();
     let before = peak();
@@ -47,7 +48,7 @@ fn scattered_leftovers_take_little_memory() {
     let grown = peak() - before;
     assert!(grown < (32 << 20) + (32 << 20) * PAGES / 1_000_000, "{} MiB", grown >> 20);
     let (mut told, mut runs) = (0, 0);
-    let mut run = |_: u64, run: Range| {
+    let mut run = |_: u64, run: IovaRange| {
         assert_eq!((run.iova % EACH, run.size), (0, PAGE));
         told += run.size / PAGE;
         runs += 1;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use vfiomig::error::Errno;
-use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker};
+use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 /// Answers START with the numbers of a list, the last one again and again; takes one range.
@@ -51,8 +51,8 @@ fn memory_follows_what_is_mapped() {
     for (answers, mapped) in cases {
         let before = peak();
         let functions: Box<dyn LogFunctions> = Box::new(Answers(answers, AtomicU64::new(0)));
-        let tracker = Tracker::new(Options { functions: Some(functions), ..Options::default() }).unwrap();
-        let mapping = |&(iova, size): &(u64, u64)| Mapping { range: Range { iova, size }, cookie: 0 };
+        let tracker = Tracker::new(TrackerOptions { functions: Some(functions), ..TrackerOptions::default() }).unwrap();
+        let mapping = |&(iova, size): &(u64, u64)| Mapping { range: IovaRange { iova, size }, cookie: 0 };
         tracker.map(&mapped.iter().map(mapping).collect::<Vec<_>>()).unwrap();
         tracker.start().unwrap();
         let result = tracker.harvest(&mut Request::default()).unwrap();

@@ -11,8 +11,10 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::{Error, Kind};
-use vfiomig::migration::{AbortTo, Budget, Fed, Given, Inlet, Migration, NO_STREAM, Outlet, Phase, Piece, Round};
+use vfiomig::error::{Error, ErrorKind};
+use vfiomig::migration::{
+    AbortTo, Budget, EstimateInput, Fed, Inlet, Migration, NO_STREAM, Outlet, Phase, Piece, Round,
+};
 use vfiomig::window::{EMPTY, END};
 use vfiomig::workers::refuse_threads_beyond;
 
@@ -137,7 +139,7 @@ fn descriptors_take_and_bring_streams_of_v2_devices() {
         let get = &mut |_: usize, _: &mut [u8]| panic!("everything comes from descriptors");
         // A count that the descriptor does not keep is a stream that was cut (F7).
         let failure = load.load_complete(&inlets(|size| Some(size + 1)), get).unwrap_err();
-        assert_eq!(failure.kind(), Kind::Incomplete, "{failure}");
+        assert_eq!(failure.kind(), ErrorKind::Incomplete, "{failure}");
         load.abort(AbortTo::Running).unwrap();
         (&files[0]).rewind().and((&files[1]).rewind()).and((&files[2]).rewind()).unwrap();
         load.advance(Phase::LoadResuming).unwrap();
@@ -153,8 +155,8 @@ fn descriptors_take_and_bring_streams_of_v2_devices() {
     save.advance(Phase::SaveStopCopy).unwrap();
     let file = tempfile::tempfile().unwrap();
     let refused = save.save_complete(&[Outlet::Fd(file.as_fd())], &mut |_| Ok(())).unwrap_err();
-    assert_eq!(refused.kind(), Kind::Unsupported);
-    assert_eq!(save.save_complete(&[Outlet::Call; 2], &mut |_| Ok(())).unwrap_err().kind(), Kind::Argument);
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert_eq!(save.save_complete(&[Outlet::Call; 2], &mut |_| Ok(())).unwrap_err().kind(), ErrorKind::Argument);
 }
 
 #[test]
@@ -222,12 +224,12 @@ fn a_sink_that_fails_ends_the_migration_for_bytes_were_lost() {
         let mut calls = 0;
         let mut put = |_: Piece<'_>| {
             calls += 1;
-            if calls == 3 { Err(Error::new(Kind::Transport, libc::EPIPE, "the wire broke")) } else { Ok(()) }
+            if calls == 3 { Err(Error::new(ErrorKind::Transport, libc::EPIPE, "the wire broke")) } else { Ok(()) }
         };
         let failure = save.save_iterate(PLENTY, &[], &mut put).unwrap_err();
         assert_eq!(
             (failure.kind(), failure.errno(), calls),
-            (Kind::Transport, libc::EPIPE, 3),
+            (ErrorKind::Transport, libc::EPIPE, 3),
             "nothing is put after it"
         );
         assert_eq!(save.phase(), Phase::Failed);
@@ -275,7 +277,7 @@ fn a_load_that_breaks_is_aborted_by_resets() {
     for max_workers in [1, 0] {
         let target = Rig::target(&configs(), max_workers);
         let load = target.load();
-        assert_eq!(load.load_complete(&[], &mut feed(&streams)).unwrap_err().kind(), Kind::Order);
+        assert_eq!(load.load_complete(&[], &mut feed(&streams)).unwrap_err().kind(), ErrorKind::Order);
         load.advance(Phase::LoadResuming).unwrap();
         // A source of bytes that ends early is told by the count.
         let mut cut = streams.clone();
@@ -287,19 +289,19 @@ fn a_load_that_breaks_is_aborted_by_resets() {
             other => Ok(other),
         };
         let failure = load.load_complete(&[], &mut lying).unwrap_err();
-        assert_eq!(failure.kind(), Kind::Incomplete, "{failure}");
+        assert_eq!(failure.kind(), ErrorKind::Incomplete, "{failure}");
         assert!(failure.to_string().contains("d4"), "{failure}");
-        assert_eq!(load.advance(Phase::LoadLoaded).unwrap_err().kind(), Kind::Order);
+        assert_eq!(load.advance(Phase::LoadLoaded).unwrap_err().kind(), ErrorKind::Order);
         load.abort(AbortTo::Running).unwrap();
         // A source that fails.
         load.advance(Phase::LoadResuming).unwrap();
         let failure = load
-            .load_complete(&[], &mut |_, _| Err(Error::new(Kind::Transport, libc::ECONNRESET, "the wire broke")))
+            .load_complete(&[], &mut |_, _| Err(Error::new(ErrorKind::Transport, libc::ECONNRESET, "the wire broke")))
             .unwrap_err();
         assert_eq!(failure.errno(), libc::ECONNRESET);
         assert_eq!(
             load.load_complete(&[], &mut |_, _| Ok(Fed::Bytes { len: 0, segment_end: false })).unwrap_err().kind(),
-            Kind::Argument
+            ErrorKind::Argument
         );
         load.abort(AbortTo::Running).unwrap();
         // A device that refuses its stream.
@@ -332,7 +334,7 @@ fn cancel_ends_a_drain_and_no_byte_is_lost() {
             Ok(())
         })
         .unwrap_err();
-    assert_eq!(failure.kind(), Kind::Canceled);
+    assert_eq!(failure.kind(), ErrorKind::Canceled);
     assert!(calls < 20, "{calls}");
     assert_eq!(save.pending().sent_bytes, bytes);
     save.abort(AbortTo::AsItWas).unwrap();
@@ -362,14 +364,14 @@ fn the_rate_of_drains_is_measured() {
     source.allow_abort();
     let save = source.save();
     save.advance(Phase::SavePrecopy).unwrap();
-    assert_eq!(save.estimate(Given::default()).unwrap().bytes_per_second, None);
+    assert_eq!(save.estimate(EstimateInput::default()).unwrap().bytes_per_second, None);
     let pause = Duration::from_millis(20);
     let slow = &mut |_: Piece<'_>| {
         std::thread::sleep(pause);
         Ok(())
     };
     let round = save.save_iterate(PLENTY, &[], slow).unwrap();
-    let rate = save.estimate(Given::default()).unwrap().bytes_per_second.unwrap();
+    let rate = save.estimate(EstimateInput::default()).unwrap().bytes_per_second.unwrap();
     assert!(rate > 0 && rate <= round.bytes[0] * 1000 / pause.as_millis() as u64, "{rate}");
 }
 
@@ -382,7 +384,7 @@ fn a_pipe_that_is_full_or_gone_costs_no_bytes() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let failure = save.save_complete(&[Outlet::Fd(writer.as_fd())], &mut |_| Ok(())).unwrap_err();
-    assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::EPIPE));
+    assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::EPIPE));
     let (mut reader, writer) = std::io::pipe().unwrap();
     let all = std::thread::spawn(move || {
         let mut all = Vec::new();
@@ -404,7 +406,7 @@ fn bytes_lost_in_tracking_are_no_part_of_a_stream() {
     let save = source.save();
     save.advance(Phase::SaveTracking).unwrap();
     let mut stream = vec![Stream::default()];
-    let mut lose = |_: Piece<'_>| Err(Error::new(Kind::Transport, libc::EPIPE, "put"));
+    let mut lose = |_: Piece<'_>| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "put"));
     assert!(save.save_iterate(PLENTY, &[], &mut lose).is_err());
     let mut rest = || {
         save.advance(Phase::SavePrecopy)?;

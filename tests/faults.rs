@@ -10,7 +10,7 @@ use common::fake::{Call, Fake, Fault, pattern};
 use std::time::{Duration, Instant};
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::Kind;
+use vfiomig::error::ErrorKind;
 
 const LEN: usize = 3000;
 
@@ -53,12 +53,12 @@ fn for_every_call<D: Door>(name: &str, caps: Caps, scenario: impl Fn(&Fake) -> O
                     failure.errno > 0 && failure.code > 0 && failure.message.contains("vf0"),
                     "{what}: {failure:?}"
                 );
-                assert!(!failure.is(Kind::Panic), "{what}: {failure:?}");
+                assert!(!failure.is(ErrorKind::Panic), "{what}: {failure:?}");
                 if !matches!(model.calls[k], Call::Read | Call::Write | Call::PrecopyInfo | Call::SetState(_)) {
                     continue;
                 }
                 // A device's own errno comes unchanged.
-                if failure.is(Kind::Device) {
+                if failure.is(ErrorKind::Device) {
                     let (Fault::Errno(errno) | Fault::Moved(errno) | Fault::ToError(errno)) = fault else { continue };
                     assert_eq!(failure.errno, errno, "{what}: {failure:?}");
                 }
@@ -98,7 +98,7 @@ fn probe<D: Door>() {
         for_every_call::<D>("probe", caps, |fake| {
             let door = D::open_with(fake, "vf0", 4096)?;
             door.pending(true).or_else(|failure| {
-                if failure.is(Kind::Unsupported) { Ok(door.pending(false)?) } else { Err(failure) }
+                if failure.is(ErrorKind::Unsupported) { Ok(door.pending(false)?) } else { Err(failure) }
             })?;
             door.reprobe()?;
             // A probe that was told "absent" made a device that says so.

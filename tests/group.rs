@@ -9,9 +9,9 @@ use rig::{Pinned, Rig, caps, kind, kinds, mixes};
 use simdev::{Access, Config, Effect, Fault, Window};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vfiomig::device::{Device, OnFailure, Options};
-use vfiomig::dialect::{Caps, Direction, Kind, State};
-use vfiomig::error::Kind as Failure;
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
+use vfiomig::dialect::{Caps, DialectKind, Direction, State};
+use vfiomig::error::ErrorKind;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{AbortTo, Budget, Migration, Phase};
 use vfiomig::tracker::{self, Tracker};
@@ -25,12 +25,15 @@ fn both() -> Config {
 fn members_come_and_go_but_not_during_a_migration() {
     let rig = Rig::source(&[both(), both()], 0);
     let other = Arc::new(
-        Device::new(simdev::Device::new(both()).transport(), Options { name: "d0".into(), ..Options::default() })
-            .unwrap(),
+        Device::new(
+            simdev::Device::new(both()).transport(),
+            DeviceOptions { name: "d0".into(), ..DeviceOptions::default() },
+        )
+        .unwrap(),
     );
     let failure = rig.group.add_device(Arc::clone(&other)).unwrap_err();
-    assert_eq!(failure.kind(), Failure::Argument, "names are unique");
-    assert_eq!(rig.group.remove_device(&other).unwrap_err().kind(), Failure::Argument);
+    assert_eq!(failure.kind(), ErrorKind::Argument, "names are unique");
+    assert_eq!(rig.group.remove_device(&other).unwrap_err().kind(), ErrorKind::Argument);
     let migration = rig.save();
     for refused in [
         rig.group.add_device(Arc::clone(&other)),
@@ -40,7 +43,7 @@ fn members_come_and_go_but_not_during_a_migration() {
         rig.group.add_tracker(Arc::clone(&rig.tracker)),
         Migration::new(Arc::clone(&rig.group), Direction::Save).map(|_| ()),
     ] {
-        assert_eq!(refused.unwrap_err().kind(), Failure::Order);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Order);
     }
     drop(migration);
     rig.group.remove_device(&rig.devices[0]).unwrap();
@@ -69,7 +72,7 @@ fn a_freed_device_leaves_no_place_behind() {
 fn named(name: &str) -> Arc<Device> {
     let fake = simdev::Device::new(both().seeded(9));
     fake.allow_abort(true);
-    Arc::new(Device::new(fake.transport(), Options { name: name.into(), ..Options::default() }).unwrap())
+    Arc::new(Device::new(fake.transport(), DeviceOptions { name: name.into(), ..DeviceOptions::default() }).unwrap())
 }
 
 /// A device is unplugged at any moment; the group goes on with the others, and takes one of the same
@@ -93,7 +96,7 @@ fn a_device_is_unplugged_at_any_moment() {
                 let save = direction == Direction::Save;
                 let rig = if save { Rig::source(&mix, 0) } else { Rig::target(&mix, 0) };
                 rig.allow_abort();
-                let everything = tracker::Options { everything: true, ..tracker::Options::default() };
+                let everything = tracker::TrackerOptions { everything: true, ..tracker::TrackerOptions::default() };
                 rig.group.add_tracker(Arc::new(Tracker::new(everything).unwrap())).unwrap();
                 let migration = at.map(|at| {
                     let migration = if save { rig.save() } else { rig.load() };
@@ -121,7 +124,7 @@ fn a_device_is_unplugged_at_any_moment() {
                         rig.group.resume().unwrap();
                     }
                     let refused = rig.group.add_device(named("d0")).unwrap_err();
-                    assert_eq!(refused.kind(), Failure::Order, "{what}");
+                    assert_eq!(refused.kind(), ErrorKind::Order, "{what}");
                     let next = match at {
                         Some(SaveStopCopy) => SaveHalted,
                         _ if save => SaveStopCopy,
@@ -171,7 +174,7 @@ fn a_device_without_states_takes_no_part() {
     let rig = Rig::source(&[both(), both()], 0);
     let plain = simdev::Device::new(both());
     // None of the dialect that is looked for.
-    let options = Options { name: "gpu".into(), dialect: Some(Kind::Draft), ..Options::default() };
+    let options = DeviceOptions { name: "gpu".into(), dialect: Some(DialectKind::Draft), ..DeviceOptions::default() };
     let plain = Arc::new(Device::new(plain.transport(), options).unwrap());
     assert!(plain.info().dialect.is_none());
     rig.group.add_device(plain).unwrap();
@@ -271,7 +274,7 @@ fn a_device_that_misses_a_barrier_holds_the_others() {
         let fault = rig.fakes[1].inject(Fault::at(Access::StateWrite, 0, Effect::Errno(libc::EBUSY)));
         let failure = rig.group.pause().unwrap_err();
         assert_eq!(rig.fakes[1].fault_reached(fault), 1);
-        assert_eq!((failure.kind(), failure.errno()), (Failure::Device, libc::EBUSY));
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EBUSY));
         assert!(failure.to_string().contains("d1"), "{failure}");
         assert_eq!(rig.states(), [State::RunningP2p, State::Running, State::RunningP2p]);
         let found: Vec<u32> = failure.results().iter().map(|result| result.found).collect();
@@ -315,10 +318,10 @@ fn pausing_in_precopy_holds_the_sessions_and_resuming_ends_them() {
         rig.group.resume().unwrap();
         for (config, state) in rig.configs.iter().zip(rig.states()) {
             // A draft's log answers only while it saves.
-            assert_eq!(state, if kind(config) == Kind::Draft { State::PreCopy } else { State::Running });
+            assert_eq!(state, if kind(config) == DialectKind::Draft { State::PreCopy } else { State::Running });
         }
         // The migration goes on; streams that were begun are void until the caller says that it begins anew.
-        assert_eq!(migration.advance(Phase::SaveStopCopy).unwrap_err().kind(), Failure::Order);
+        assert_eq!(migration.advance(Phase::SaveStopCopy).unwrap_err().kind(), ErrorKind::Order);
         rig.devices.iter().for_each(|device| device.start_stream().unwrap());
         streams.fill(rig::Stream::default());
         migration.advance(Phase::SaveStopCopy).unwrap();
@@ -354,13 +357,13 @@ fn past_precopy_there_is_no_pause() {
     let migration = rig.save();
     for phase in [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
         migration.advance(phase).unwrap();
-        assert_eq!(rig.group.pause().unwrap_err().kind(), Failure::Order, "{phase}");
-        assert_eq!(rig.group.resume().unwrap_err().kind(), Failure::Order, "{phase}");
+        assert_eq!(rig.group.pause().unwrap_err().kind(), ErrorKind::Order, "{phase}");
+        assert_eq!(rig.group.resume().unwrap_err().kind(), ErrorKind::Order, "{phase}");
     }
     let target = Rig::target(&[both()], 0);
     let load = target.load();
     load.advance(Phase::LoadResuming).unwrap();
-    assert_eq!(target.group.pause().unwrap_err().kind(), Failure::Order);
+    assert_eq!(target.group.pause().unwrap_err().kind(), ErrorKind::Order);
 }
 
 #[test]
@@ -396,7 +399,7 @@ fn policy_answers_with_every_reason() {
         (vec![both(), ndma.clone()], 0, (true, true, false)),
     ] {
         let rig = Rig::source(&configs, 0);
-        let group = Group::new(group::Options { foreign_initiators: foreign, ..group::Options::default() });
+        let group = Group::new(group::GroupOptions { foreign_initiators: foreign, ..group::GroupOptions::default() });
         rig.devices.iter().for_each(|device| group.add_device(Arc::clone(device)).unwrap());
         group.add_tracker(Arc::clone(&rig.tracker)).unwrap();
         let policy = group.check().unwrap();
@@ -417,7 +420,7 @@ fn a_group_that_cannot_be_migrated_says_why_for_each_device() {
     let policy = rig.group.check().unwrap();
     assert!(!policy.migratable);
     let failure = Migration::new(Arc::clone(&rig.group), Direction::Save).unwrap_err();
-    assert_eq!(failure.kind(), Failure::Unsupported);
+    assert_eq!(failure.kind(), ErrorKind::Unsupported);
     let text = failure.to_string();
     for part in ["d0: no tracker covers", "d1: it is in PRE_COPY"] {
         assert!(text.contains(part), "{text}");
@@ -446,11 +449,11 @@ fn a_moment_without_dma_needs_ndma_or_stopped_devices() {
     for config in [both(), Config::v1(Window::Trapped)] {
         let rig = Rig::source(&[ndma.clone(), config.clone()], 0);
         let failure = rig.group.without_dma(|| ()).unwrap_err();
-        assert_eq!((failure.kind(), rig.states()), (Failure::Unsupported, vec![State::Running; 2]));
+        assert_eq!((failure.kind(), rig.states()), (ErrorKind::Unsupported, vec![State::Running; 2]));
         assert!(failure.to_string().contains("d1"), "{failure}");
         rig.group.pause().unwrap();
         assert_eq!(rig.group.without_dma(|| 7).unwrap(), 7, "stopped devices start no DMA");
-        assert_eq!(kind(&rig.configs[0]), Kind::V1);
+        assert_eq!(kind(&rig.configs[0]), DialectKind::V1);
     }
 }
 
@@ -459,7 +462,7 @@ fn a_tracker_that_calls_everything_dirty_speaks_for_every_device() {
     let rig = Rig::source(&[both()], 0);
     rig.group.remove_tracker(&rig.tracker).unwrap();
     assert!(!rig.group.check().unwrap().migratable);
-    let options = tracker::Options { everything: true, ..tracker::Options::default() };
+    let options = tracker::TrackerOptions { everything: true, ..tracker::TrackerOptions::default() };
     rig.group.add_tracker(Arc::new(Tracker::new(options).unwrap())).unwrap();
     assert!(rig.group.check().unwrap().migratable);
 }
@@ -471,7 +474,7 @@ fn a_harvest_without_dma_reads_in_the_moment() {
     rig.tracker.start().unwrap();
     rig.log.dirty.lock().push(5);
     let mut seen = Vec::new();
-    let run = &mut |_: u64, range: tracker::Range| {
+    let run = &mut |_: u64, range: tracker::IovaRange| {
         seen.push((range.iova / 4096, rig.fakes.iter().map(|fake| fake.dma_write(1).is_ok()).collect::<Vec<_>>()));
         true
     };
@@ -491,7 +494,7 @@ fn a_harvest_before_a_device_that_does_not_come_back_is_told() {
         let begun = rig.fakes[1].count(Access::StateWrite);
         rig.fakes[1].inject(Fault::at(Access::StateWrite, begun + nth, Effect::Errno(libc::EIO)));
         let mut seen = Vec::new();
-        let run = &mut |_: u64, range: tracker::Range| {
+        let run = &mut |_: u64, range: tracker::IovaRange| {
             seen.push(range.iova / 4096);
             true
         };

@@ -31,9 +31,15 @@ fn rig(max_workers: usize) -> (Rig, [Arc<Tracker>; 2]) {
     let rig = Rig::source(&configs, max_workers);
     rig.group.remove_tracker(&rig.tracker).unwrap();
     let trackers = [&rig.devices[..2], &rig.devices[2..]].map(|devices| {
-        let options = tracker::Options { name: "ram".into(), devices: devices.to_vec(), ..tracker::Options::default() };
+        let options = tracker::TrackerOptions {
+            name: "ram".into(),
+            devices: devices.to_vec(),
+            ..tracker::TrackerOptions::default()
+        };
         let tracker = Arc::new(Tracker::new(options).unwrap());
-        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: PAGES * 4096 }, cookie: 0 }]).unwrap();
+        tracker
+            .map(&[tracker::Mapping { range: tracker::IovaRange { iova: 0, size: PAGES * 4096 }, cookie: 0 }])
+            .unwrap();
         rig.group.add_tracker(Arc::clone(&tracker)).unwrap();
         tracker
     });
@@ -127,7 +133,7 @@ fn a_stop_without_start_ends_no_migration_s_tracking() {
     trackers[0].stop().unwrap();
     for tracker in &trackers {
         let error = tracker.stop().unwrap_err();
-        assert_eq!((error.kind(), tracker.info().users), (vfiomig::error::Kind::Order, 1));
+        assert_eq!((error.kind(), tracker.info().users), (vfiomig::error::ErrorKind::Order, 1));
         assert!(error.to_string().contains("a migration holds the tracker"), "{error}");
     }
     let written = write(&rig, 7);

@@ -14,8 +14,8 @@ use rig::{Hooked, Rig, Stream, caps, kind, kinds};
 use simdev::{Access, Config, Effect, Fault, FaultId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use vfiomig::dialect::{Kind, State};
-use vfiomig::error::{Action, DeviceResult, Error, Kind as Failure};
+use vfiomig::dialect::{DialectKind, State};
+use vfiomig::error::{Action, DeviceResult, Error, ErrorKind};
 use vfiomig::migration::{AbortTo, Migration, Phase};
 use vfiomig::workers::refuse_threads_beyond;
 
@@ -110,7 +110,7 @@ fn walk(name: &str, least: u32, prepare: &dyn Fn(&[Config], usize) -> Rig, scena
 /// What an error of a group says is true.
 fn check_error(case: &Case, error: &Error) {
     let Case { rig, what, .. } = case;
-    assert_ne!(error.kind(), Failure::Panic, "{what}");
+    assert_ne!(error.kind(), ErrorKind::Panic, "{what}");
     assert!(error.errno() > 0 && !error.to_string().is_empty(), "{what}");
     for (i, result) in error.results().iter().enumerate().filter(|_| error.results().len() == rig.devices.len()) {
         assert_eq!(result.device, rig.devices[i].name(), "{what}");
@@ -163,7 +163,7 @@ fn bring_back(case: &Case, save: &Migration, contents: &[u64]) {
         if in_error || save.abort_without_second_guest(AbortTo::Running).is_err() {
             // EIO from a step that ended a pre-copy: some drivers of v2 (mlx5) do not survive another request.
             let from = State::from_number(results[*device].from).unwrap();
-            let ended_precopy = rig::kind(&rig.configs[*device]) == Kind::V2 && from.is_precopy();
+            let ended_precopy = rig::kind(&rig.configs[*device]) == DialectKind::V2 && from.is_precopy();
             let said = results[*device].errno == libc::EIO && error.to_string().contains("nothing but a reset");
             assert!(ended_precopy || !said, "{what}: {error}");
             only_reset = said;
@@ -253,7 +253,7 @@ fn streams_of(configs: &[Config]) -> Vec<Stream> {
 /// Nobody that was loaded runs while another is still loading, but devices whose only way out of RESUMING it is.
 fn nobody_runs_beside_a_load(case: &Case) {
     let rig = &case.rig;
-    let only_way = |config: &Config| kind(config) != Kind::V2 && !caps(config).p2p;
+    let only_way = |config: &Config| kind(config) != DialectKind::V2 && !caps(config).p2p;
     let loading = rig.fakes.iter().any(|fake| fake.state() == State::Resuming);
     for (fake, config) in rig.fakes.iter().zip(&rig.configs) {
         let steps = fake.transitions();
@@ -281,7 +281,7 @@ fn loads() {
         states_are_known(case);
         let Err(error) = loaded else {
             assert!(!case.reached() || case.trouble != Trouble::Gone, "{what}");
-            assert_eq!(load.abort(AbortTo::Running).unwrap_err().kind(), Failure::Order, "{what}");
+            assert_eq!(load.abort(AbortTo::Running).unwrap_err().kind(), ErrorKind::Order, "{what}");
             return;
         };
         assert!(case.reached(), "{what}: {error}");
@@ -343,7 +343,7 @@ fn pauses() {
             for (i, fake) in rig.fakes.iter().enumerate() {
                 let named = resumed.is_err() && i == *device;
                 // A draft saves again, for its log.
-                let saves = kind(&rig.configs[i]) == Kind::Draft && fake.state() == State::PreCopy;
+                let saves = kind(&rig.configs[i]) == DialectKind::Draft && fake.state() == State::PreCopy;
                 assert!(named || saves || fake.state() == State::Running, "{what}: d{i} in {}", fake.state());
                 assert!(fake.resets() > 0 || fake.checksum() == contents[i], "{what}");
             }
@@ -584,7 +584,7 @@ fn load_phase_with(
         }
     }
     // Those that only run to leave RESUMING go first; if one of them fails, nobody else begins to run.
-    let only_way = |i: usize| kind(&configs[i]) != Kind::V2 && !caps(&configs[i]).p2p;
+    let only_way = |i: usize| kind(&configs[i]) != DialectKind::V2 && !caps(&configs[i]).p2p;
     if phase == Phase::LoadRunning && (0..configs.len()).any(|i| bad(i) && only_way(i)) {
         for i in (0..configs.len()).filter(|&i| !only_way(i)) {
             assert_ne!(rig.fakes[i].state(), State::Running, "{what}");
@@ -656,10 +656,10 @@ fn cancel_at_every_request() {
                     let done =
                         if load { rig.load_all(&migration, &streams) } else { rig.save_all(&migration).map(|_| ()) };
                     if let Err(error) = &done {
-                        assert_eq!(error.kind(), Failure::Canceled, "{what}: {error}");
+                        assert_eq!(error.kind(), ErrorKind::Canceled, "{what}: {error}");
                         assert_ne!(migration.phase(), Phase::Failed, "{what}");
                         let last = if load { Phase::LoadRunning } else { Phase::SaveHalted };
-                        assert_eq!(migration.advance(last).unwrap_err().kind(), Failure::Canceled, "{what}");
+                        assert_eq!(migration.advance(last).unwrap_err().kind(), ErrorKind::Canceled, "{what}");
                     }
                     if !load || done.is_err() {
                         migration

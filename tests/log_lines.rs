@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use vfiomig::device::{self, Device, OnFailure};
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::{Errno, Error, Kind};
+use vfiomig::error::{Errno, Error, ErrorKind};
 use vfiomig::log::{Level, set_sink};
 use vfiomig::migration::{AbortTo, Budget, Phase};
-use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
 use vfiomig::window::SEGMENT_END;
 use vfiomig::workers::refuse_threads_beyond;
@@ -81,7 +81,7 @@ fn a_device_that_is_made_says_what_it_is() {
             if refused {
                 fake.inject(Fault::from(Access::GetMigration, 0, Effect::Errno(libc::ENOTTY)));
             }
-            let options = device::Options { name: "d".into(), ..device::Options::default() };
+            let options = device::DeviceOptions { name: "d".into(), ..device::DeviceOptions::default() };
             Device::new(fake.transport(), options).unwrap();
         });
         let told = of_level(&lines, Level::Info);
@@ -106,7 +106,7 @@ fn a_device_call_that_fails_is_one_error() {
         rig.fakes[0].inject(Fault::at(Access::Reset, 0, Effect::Errno(libc::EIO)));
         rig.devices[0].reset()
     });
-    assert_eq!(result.unwrap_err().kind(), Kind::Device);
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Device);
     assert_errors(&lines, &["d0: "], "reset");
 
     // What a caller did wrong is told to the caller.
@@ -157,7 +157,7 @@ fn a_cancel_is_no_error() {
         save.cancel();
         save.advance(Phase::SavePrecopy).unwrap_err()
     });
-    assert_eq!(error.kind(), Kind::Canceled);
+    assert_eq!(error.kind(), ErrorKind::Canceled);
     assert_errors(&lines, &[], "cancel");
 }
 
@@ -168,7 +168,7 @@ fn a_drain_that_fails_is_one_error() {
         let rig = rig(2);
         let save = rig.save();
         save.advance(Phase::SavePrecopy).unwrap();
-        save.save_iterate(PLENTY, &[], &mut |_| Err(Error::new(Kind::Transport, libc::EPIPE, "put failed")))
+        save.save_iterate(PLENTY, &[], &mut |_| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "put failed")))
             .unwrap_err()
     });
     assert_errors(&lines, &["migration failed: save_iterate: bytes of a stream were lost: "], "put");
@@ -270,7 +270,7 @@ impl LogFunctions for Stubborn {
     }
 }
 
-const PAGE: Mapping = Mapping { range: Range { iova: 0, size: 4096 }, cookie: 0 };
+const PAGE: Mapping = Mapping { range: IovaRange { iova: 0, size: 4096 }, cookie: 0 };
 
 /// Of the lines at WARNING and INFO those with one of the words: one of each level, in this order.
 fn assert_told_twice(lines: &[(Level, String)], words: [&str; 2]) {
@@ -306,7 +306,11 @@ fn a_stubborn_log_is_told_twice() {
     for (which, words) in cases {
         let ((), lines) = logged(|| {
             let log = Stubborn::default();
-            let options = Options { functions: Some(Box::new(log.clone())), name: "ram".into(), ..Options::default() };
+            let options = TrackerOptions {
+                functions: Some(Box::new(log.clone())),
+                name: "ram".into(),
+                ..TrackerOptions::default()
+            };
             let tracker = Tracker::new(options).unwrap();
             tracker.map(&[PAGE]).unwrap();
             for fails in [false, true, true, true, false, false] {
@@ -325,7 +329,7 @@ fn unmappings_without_a_bitmap_are_told_twice() {
     let ((), lines) = logged(|| {
         let space = Space::new(&Ram::new());
         let container = Type1::new(&space, Type1Config::default());
-        let options = Options { container: Some(Arc::new(container.clone())), ..Options::default() };
+        let options = TrackerOptions { container: Some(Arc::new(container.clone())), ..TrackerOptions::default() };
         let tracker = Tracker::new(options).unwrap();
         tracker.map(&[PAGE]).unwrap();
         tracker.start().unwrap();

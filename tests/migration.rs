@@ -10,9 +10,9 @@ use simdev::{Access, Config, Effect, Fault, Precopy, PrecopyEnd, Window};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfiomig::device::{self, Device};
-use vfiomig::dialect::{Caps, Kind, State};
-use vfiomig::error::{Action, Kind as Failure};
-use vfiomig::migration::{AbortTo, Budget, Given, Migration, Phase, lacks};
+use vfiomig::dialect::{Caps, DialectKind, State};
+use vfiomig::error::{Action, ErrorKind};
+use vfiomig::migration::{AbortTo, Budget, EstimateInput, Migration, Phase, lacks};
 use vfiomig::tracker;
 
 fn both() -> Config {
@@ -21,7 +21,7 @@ fn both() -> Config {
 
 fn refused(result: vfiomig::Result<()>, texts: &[&str]) {
     let failure = result.unwrap_err();
-    assert_eq!(failure.kind(), Failure::Order, "{failure}");
+    assert_eq!(failure.kind(), ErrorKind::Order, "{failure}");
     assert!(texts.iter().all(|text| failure.to_string().contains(text)), "{failure}");
 }
 
@@ -87,7 +87,7 @@ fn advance_passes_through_what_needs_no_hand() {
     save.advance(Phase::SaveStopCopy).unwrap();
     for (fake, config) in source.fakes.iter().zip(kinds()) {
         let entered: Vec<State> = fake.transitions().iter().map(|t| t.to.state()).collect();
-        let is_draft = kind(&config) == Kind::Draft;
+        let is_draft = kind(&config) == DialectKind::Draft;
         assert_eq!(entered.contains(&State::PreCopy), is_draft, "pre-copy is left out, but for the draft's log");
         assert_eq!(entered.contains(&State::RunningP2p), caps(&config).p2p, "grace is not");
     }
@@ -114,7 +114,7 @@ fn v1_devices_alone_hear_of_the_viommu_grace() {
     save.advance(Phase::SaveViommuGrace).unwrap();
     for (config, state) in kinds().iter().zip(source.states()) {
         let expected = match (kind(config), caps(config)) {
-            (Kind::V1, Caps { p2p: true, .. }) => State::PreCopyP2p,
+            (DialectKind::V1, Caps { p2p: true, .. }) => State::PreCopyP2p,
             (_, Caps { pre_copy: true, .. }) => State::PreCopy,
             _ => State::Running,
         };
@@ -177,7 +177,7 @@ fn a_load_rests_in_loaded() {
     load.advance(Phase::LoadLoaded).unwrap();
     let results = target.group.results().unwrap();
     for ((config, state), result) in kinds().iter().zip(target.states()).zip(results) {
-        let v2 = kind(config) == Kind::V2;
+        let v2 = kind(config) == DialectKind::V2;
         assert_eq!(state, if v2 { State::Stop } else { State::Resuming });
         assert_eq!(result.message.contains("not validated"), !v2, "{result:?}");
     }
@@ -283,7 +283,7 @@ fn cancel_lasts_until_abort_and_comes_too_late_in_the_end() {
     let before = source.fakes[0].calls().len();
     for _ in 0..2 {
         let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Failure::Canceled, libc::ECANCELED));
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Canceled, libc::ECANCELED));
     }
     assert_eq!((source.fakes[0].calls().len(), save.phase()), (before, Phase::SavePrecopy));
     save.advance(Phase::SavePrecopy).unwrap();
@@ -298,7 +298,7 @@ fn cancel_lasts_until_abort_and_comes_too_late_in_the_end() {
     source.drain_all(&mut streams).unwrap();
     source.harvest();
     save.cancel();
-    assert_eq!(save.advance(Phase::SaveHalted).unwrap_err().kind(), Failure::Canceled);
+    assert_eq!(save.advance(Phase::SaveHalted).unwrap_err().kind(), ErrorKind::Canceled);
     assert_eq!(source.states(), [State::StopCopy; 2]);
     save.abort(AbortTo::Running).unwrap();
     assert_eq!(source.states(), [State::Running; 2]);
@@ -319,7 +319,7 @@ fn cancel_from_another_thread_begins_nothing_new() {
         save.cancel();
         call.join().unwrap().unwrap_err()
     });
-    assert_eq!(failure.kind(), Failure::Canceled);
+    assert_eq!(failure.kind(), ErrorKind::Canceled);
     assert_eq!(source.states(), [State::PreCopy, State::Running]);
     assert_ne!(save.phase(), Phase::Failed);
     save.abort(AbortTo::AsItWas).unwrap();
@@ -389,7 +389,7 @@ fn a_failed_migration_keeps_its_first_error() {
         let fault = source.fakes[1].inject(Fault::at(Access::StateWrite, nth, Effect::Errno(libc::ETIMEDOUT)));
         let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
         assert_eq!(source.fakes[1].fault_reached(fault), 1);
-        assert_eq!((failure.kind(), failure.errno()), (Failure::Device, libc::ETIMEDOUT));
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::ETIMEDOUT));
         assert_eq!(save.phase(), Phase::Failed);
         // The others ended their step, and nobody passed the barrier.
         assert_eq!(source.states(), [State::PreCopyP2p, State::PreCopy, State::PreCopyP2p]);
@@ -417,14 +417,14 @@ fn what_others_do_to_a_device_ends_the_migration() {
     // A data call notices.
     assert!(source.devices[1].read(&mut [0; 100]).is_err());
     let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
-    assert_eq!((failure.kind(), save.phase()), (Failure::Stale, Phase::Failed));
+    assert_eq!((failure.kind(), save.phase()), (ErrorKind::Stale, Phase::Failed));
     assert!(failure.to_string().contains("d1"), "{failure}");
     save.abort(AbortTo::Running).unwrap();
     // Nothing has noticed: the state is read before it is changed.
     save.advance(Phase::SavePrecopy).unwrap();
     source.fakes[0].reset().unwrap();
     let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
-    assert_eq!((failure.kind(), save.phase()), (Failure::Stale, Phase::Failed));
+    assert_eq!((failure.kind(), save.phase()), (ErrorKind::Stale, Phase::Failed));
     save.abort(AbortTo::Running).unwrap();
     assert_eq!(source.states(), [State::Running; 2]);
     // A handle that was freed.
@@ -534,7 +534,7 @@ fn a_tracker_stays_started_for_others_and_waits_for_its_final_harvest() {
     source.drain_all(&mut streams).unwrap();
     // Somebody else, who only wants to know the dirty rate, may go; the last one may not.
     source.tracker.stop().unwrap();
-    assert_eq!(source.tracker.stop().unwrap_err().kind(), Failure::Order);
+    assert_eq!(source.tracker.stop().unwrap_err().kind(), ErrorKind::Order);
     source.log.dirty.lock().extend([3, 4, 60]);
     assert_eq!(source.harvest(), [3, 4, 60]);
     save.advance(Phase::SaveHalted).unwrap();
@@ -551,7 +551,7 @@ fn what_a_final_harvest_left_over_is_still_owed() {
     source.log.dirty.lock().extend([3, 60]);
     // Only a part is asked for: the log was read as a whole, and the rest is kept.
     let words = [std::cell::Cell::new(0u64)];
-    let range = tracker::Range { iova: 0, size: 32 * 4096 };
+    let range = tracker::IovaRange { iova: 0, size: 32 * 4096 };
     let bitmap = Some(vfiomig::bitmap::Words::Plain(&words));
     let dests = [tracker::Dest { range, page_size: 4096, first_bit: 0, bitmap, token: 0 }];
     source.group.harvest(&mut tracker::Request { dests: &dests, ..tracker::Request::default() }).unwrap();
@@ -665,11 +665,11 @@ fn the_estimate_names_what_it_does_not_know() {
     let source = Rig::source(&[both(), both()], 0);
     source.allow_abort();
     let save = source.save();
-    let nothing = save.estimate(Given::default()).unwrap();
+    let nothing = save.estimate(EstimateInput::default()).unwrap();
     assert_eq!((nothing.downtime, nothing.transition, nothing.transfer), (None, None, None));
     assert!(nothing.notes.iter().any(|note| note.contains("bandwidth")));
     assert!(nothing.notes.iter().any(|note| note.contains("d0") && note.contains("state changes")));
-    assert!(save.estimate(Given { bytes_per_second: Some(0), ..Given::default() }).is_err());
+    assert!(save.estimate(EstimateInput { bytes_per_second: Some(0), ..EstimateInput::default() }).is_err());
     // A pause measures the transitions.
     let delay = Duration::from_millis(10);
     let faults: Vec<_> = source
@@ -685,7 +685,7 @@ fn the_estimate_names_what_it_does_not_know() {
     // What pre-copy would bring is in it.
     let bytes = pending.stop_copy_bytes.unwrap();
     assert!(bytes >= pending.initial_bytes.unwrap() + pending.dirty_bytes.unwrap());
-    let given = Given { bytes_per_second: Some(1000), other_bytes: 500, ..Given::default() };
+    let given = EstimateInput { bytes_per_second: Some(1000), other_bytes: 500, ..EstimateInput::default() };
     let estimate = save.estimate(given).unwrap();
     assert_eq!(estimate.bytes, Some(bytes + 500));
     assert_eq!(estimate.transfer, Some(Duration::from_millis(bytes + 500)));
@@ -694,7 +694,7 @@ fn the_estimate_names_what_it_does_not_know() {
     assert_eq!(estimate.downtime, Some(transition + estimate.transfer.unwrap()));
     assert_eq!((estimate.unknown, estimate.unknown_devices), (0, 0));
     assert!(estimate.notes.iter().all(|note| note.contains("not ready")), "{:?}", estimate.notes);
-    let given = Given { transition: Some(Duration::from_secs(1)), ..given };
+    let given = EstimateInput { transition: Some(Duration::from_secs(1)), ..given };
     assert_eq!(save.estimate(given).unwrap().transition, Some(Duration::from_secs(1)));
 }
 
@@ -707,7 +707,7 @@ fn unknown_is_never_zero() {
     let pending = save.pending_exact().unwrap();
     assert_eq!(pending.stop_copy_bytes, None);
     assert!(pending.notes.iter().any(|note| note.contains("d0: stop-copy bytes unknown")));
-    let given = Given { bytes_per_second: Some(1), ..Given::default() };
+    let given = EstimateInput { bytes_per_second: Some(1), ..EstimateInput::default() };
     let estimate = save.estimate(given).unwrap();
     assert_eq!((estimate.bytes, estimate.transfer, estimate.downtime), (None, None, None));
     assert_eq!(estimate.unknown, lacks::BYTES | lacks::TRANSITION);
@@ -722,7 +722,8 @@ fn data_of_precopy_is_counted_once() {
     let save = source.save();
     save.advance(Phase::SavePrecopy).unwrap();
     save.pending_exact().unwrap();
-    let given = Given { bytes_per_second: Some(1 << 20), transition: Some(Duration::from_millis(1)), other_bytes: 0 };
+    let given =
+        EstimateInput { bytes_per_second: Some(1 << 20), transition: Some(Duration::from_millis(1)), other_bytes: 0 };
     let estimate = save.estimate(given).unwrap();
     save.advance(Phase::SaveStopCopy).unwrap();
     let mut came = 0;
@@ -762,7 +763,7 @@ fn an_estimate_is_the_least_where_a_part_is_unknown() {
             now.stop_copy_bytes.or(now.dirty_bytes).unwrap()
         })
         .collect();
-    let given = Given { bytes_per_second: Some(1000), ..Given::default() };
+    let given = EstimateInput { bytes_per_second: Some(1000), ..EstimateInput::default() };
     let estimate = save.estimate(given).unwrap();
     let sum = sizes.iter().sum();
     assert_eq!((estimate.bytes, estimate.transfer), (Some(sum), Some(Duration::from_millis(sum))));
@@ -788,12 +789,12 @@ fn an_estimate_is_the_least_where_a_part_is_unknown() {
 
 /// A device beside those of a rig.
 fn fresh(name: &str) -> Device {
-    let options = device::Options { name: name.into(), ..device::Options::default() };
+    let options = device::DeviceOptions { name: name.into(), ..device::DeviceOptions::default() };
     Device::new(simdev::Device::new(both()).transport(), options).unwrap()
 }
 
 fn all_dirty() -> tracker::Tracker {
-    tracker::Tracker::new(tracker::Options { everything: true, ..tracker::Options::default() }).unwrap()
+    tracker::Tracker::new(tracker::TrackerOptions { everything: true, ..tracker::TrackerOptions::default() }).unwrap()
 }
 
 /// RESUMING -> STOP judges a stream, RUNNING -> STOP does not; STOP -> RUNNING_P2P is no RUNNING -> RUNNING_P2P.
@@ -818,7 +819,7 @@ fn a_load_says_nothing_of_how_long_a_save_takes() {
         if phase != Phase::Idle {
             save.advance(phase).unwrap();
         }
-        let estimate = save.estimate(Given::default()).unwrap();
+        let estimate = save.estimate(EstimateInput::default()).unwrap();
         assert_eq!((estimate.transition, estimate.unknown_devices), (None, kinds().len()), "{estimate:?}");
     }
     // What the group does for its guest counts; a resume takes other times than a pause.
@@ -828,7 +829,7 @@ fn a_load_says_nothing_of_how_long_a_save_takes() {
         fake.inject(Fault::from(Access::StateWrite, 0, Effect::Delay(Duration::from_millis(30))));
     }
     target.group.resume().unwrap();
-    let transition = save.estimate(Given::default()).unwrap().transition.unwrap();
+    let transition = save.estimate(EstimateInput::default()).unwrap().transition.unwrap();
     assert!(transition < Duration::from_millis(30), "{transition:?}");
 }
 
@@ -854,7 +855,7 @@ fn what_is_left_ends_at_0() {
     // Drivers that go on to say how much it was (hisi_acc, qat, mtty) are not asked again.
     let v2 = || source.devices[0].pending_exact().unwrap().stop_copy_bytes.unwrap();
     assert!(v2() < size as u64 - 20_000, "{}", v2());
-    let given = Given { bytes_per_second: Some(1), ..Given::default() };
+    let given = EstimateInput { bytes_per_second: Some(1), ..EstimateInput::default() };
     let reckoned = save.estimate(given).unwrap();
     assert!(reckoned.bytes.unwrap() <= first - read && reckoned.unknown == 0, "{reckoned:?}");
     save.save_complete(&[], &mut |_| Ok(())).unwrap();
@@ -898,7 +899,7 @@ fn the_rate_is_that_of_the_time_with_bytes() {
     source.fakes[0].inject(Fault::from(Access::PrecopyInfo, 0, Effect::Delay(wait)));
     let plenty = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
     let round = save.save_iterate(plenty, &[], &mut |_| Ok(())).unwrap();
-    let rate = save.estimate(Given::default()).unwrap().bytes_per_second.unwrap();
+    let rate = save.estimate(EstimateInput::default()).unwrap().bytes_per_second.unwrap();
     assert!(rate > round.bytes[0] * 1000 / wait.as_millis() as u64, "{rate} for {round:?}");
 }
 

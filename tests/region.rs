@@ -24,21 +24,22 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use vfiomig::device::{Device, OnFailure, Options};
-use vfiomig::dialect::{Kind, PfnRange, Pfns, State};
-use vfiomig::error::{Error, Kind as ErrorKind};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
+use vfiomig::dialect::{DialectKind, PfnRange, Pfns, State};
+use vfiomig::error::{Error, ErrorKind};
 use vfiomig::transport::Transport;
 use vfiomig::window::{DEVICE_MEM, EMPTY, END, Quirks, SEGMENT_END};
 
 /// A draft with v1's region id must be named (D16); the others are found.
 fn open_as(sim: &simdev::Device, name: &str, draft: bool, quirks: Quirks) -> Result<Device, Error> {
-    let dialect = draft.then_some(Kind::Draft);
-    let options = Options { name: name.into(), dialect, quirks, buffer_size: Some(8192), ..Options::default() };
+    let dialect = draft.then_some(DialectKind::Draft);
+    let options =
+        DeviceOptions { name: name.into(), dialect, quirks, buffer_size: Some(8192), ..DeviceOptions::default() };
     Device::new(sim.transport(), options)
 }
 
 fn open_on(transport: Box<dyn Transport>, quirks: Quirks) -> Device {
-    let options = Options { name: "vf0".into(), quirks, buffer_size: Some(8192), ..Options::default() };
+    let options = DeviceOptions { name: "vf0".into(), quirks, buffer_size: Some(8192), ..DeviceOptions::default() };
     Device::new(transport, options).unwrap()
 }
 
@@ -57,7 +58,7 @@ fn open_draft(form: DraftForm) -> (simdev::Device, Device) {
 fn draft_of(config: Config) -> (simdev::Device, Device) {
     let sim = simdev::Device::new(config);
     let device = open_as(&sim, "vf0", true, Quirks::default()).unwrap();
-    assert_eq!(device.info().dialect, Some(Kind::Draft));
+    assert_eq!(device.info().dialect, Some(DialectKind::Draft));
     (sim, device)
 }
 
@@ -258,7 +259,7 @@ impl Pair {
         let source = simdev::Device::new(config.clone().seeded(7));
         let target = simdev::Device::new(config.clone());
         let open = |sim: &simdev::Device, name: &str| {
-            let options = Options { name: name.into(), buffer_size: Some(8192), ..Options::default() };
+            let options = DeviceOptions { name: name.into(), buffer_size: Some(8192), ..DeviceOptions::default() };
             Device::new(Box::new(guard::Guarded::new(sim.transport())), options).unwrap()
         };
         let (from, to) = (open(&source, "source"), open(&target, "target"));

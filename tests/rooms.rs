@@ -249,3 +249,41 @@ fn every_unsafe_block_says_why_it_is_sound() {
         }
     }
 }
+
+/// The types that a file defines, its tests and what is within an `impl` left out.
+fn types_of(text: &str) -> Vec<&str> {
+    let name = |line: &'_ str| -> Option<usize> {
+        let line = line.strip_prefix("unsafe ").unwrap_or(line);
+        ["struct ", "enum ", "trait ", "type ", "union "].iter().find(|word| line.starts_with(**word)).map(|w| w.len())
+    };
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let visible =
+            if line.starts_with("pub(") { line.split_once(") ").map_or(line, |(_, rest)| rest) } else { line };
+        let code = visible.trim_start_matches("pub ");
+        if let Some(at) = name(code) {
+            let rest = code.trim_start_matches("unsafe ");
+            found.push(rest[at..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap());
+        }
+    }
+    found
+}
+
+/// A reader who meets a type's name knows which one it is, without a look at the imports.
+#[test]
+fn no_two_types_share_a_name() {
+    let sources = sources();
+    let mut seen: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (file, text) in &sources {
+        for name in types_of(text) {
+            if let Some(other) = seen.insert(name, file) {
+                wrong.push(format!("{name}: {other}, {file}"));
+            }
+        }
+    }
+    assert!(seen.len() > 100 && wrong.is_empty(), "{wrong:#?}");
+    let text =
+        "pub(in crate::a) struct A<T> {\npub unsafe trait B: Copy {\ntype C = u8;\n    type D = u8;\n// struct E\n";
+    assert_eq!(types_of(text), ["A", "B", "C"]);
+}

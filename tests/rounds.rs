@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::{Error, Kind};
+use vfiomig::error::{Error, ErrorKind};
 use vfiomig::migration::{AbortTo, Budget, Fed, Inlet, Migration, NO_STREAM, Outlet, Phase, Piece};
 use vfiomig::transport::set_caller_patience;
 use vfiomig::window::{EMPTY, END};
@@ -61,11 +61,11 @@ fn a_round_after_a_resume_says_that_the_stream_is_void() {
         source.group.pause().unwrap();
         assert_eq!(save.save_iterate(PLENTY, &[], &mut swallow).unwrap().flags, [END; 2], "held, not over");
         source.group.resume().unwrap();
-        assert_eq!(save.check_sessions().unwrap_err().kind(), Kind::Stale);
+        assert_eq!(save.check_sessions().unwrap_err().kind(), ErrorKind::Stale);
         assert!(!save.pending().ready);
-        assert_eq!(save.pending_exact().unwrap_err().kind(), Kind::Stale);
+        assert_eq!(save.pending_exact().unwrap_err().kind(), ErrorKind::Stale);
         let failure = save.save_iterate(PLENTY, &[], &mut swallow).unwrap_err();
-        assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+        assert_eq!(failure.kind(), ErrorKind::Stale, "{failure}");
         assert!(failure.to_string().contains("d0") && failure.to_string().contains("void"), "{failure}");
         save.abort(AbortTo::Running).unwrap();
         save.check_sessions().unwrap();
@@ -115,18 +115,18 @@ fn a_getter_beside_the_phases_hears_of_no_lost_session() {
 #[test]
 fn a_member_without_its_session_fails_every_call_that_promises_an_end() {
     type Harm = fn(&Rig);
-    let harms: [(&str, Harm, Kind, i32); 4] = [
+    let harms: [(&str, Harm, ErrorKind, i32); 4] = [
         (
             "reset and reprobed",
             |rig| {
                 rig.fakes[1].reset().unwrap();
                 rig.devices[1].reprobe().unwrap();
             },
-            Kind::Stale,
+            ErrorKind::Stale,
             libc::ESTALE,
         ),
-        ("reset by the guest", |rig| rig.devices[1].reset().unwrap(), Kind::Stale, libc::ESTALE),
-        ("freed", |rig| rig.devices[1].close().unwrap(), Kind::Stale, libc::ENODEV),
+        ("reset by the guest", |rig| rig.devices[1].reset().unwrap(), ErrorKind::Stale, libc::ESTALE),
+        ("freed", |rig| rig.devices[1].close().unwrap(), ErrorKind::Stale, libc::ENODEV),
         (
             "in ERROR",
             |rig| {
@@ -134,7 +134,7 @@ fn a_member_without_its_session_fails_every_call_that_promises_an_end() {
                 rig.fakes[1].inject(Fault::at(Access::StateWrite, nth, Effect::ToError(libc::EIO)));
                 rig.devices[1].set_state(State::Stop, vfiomig::device::OnFailure::Keep, true).unwrap_err();
             },
-            Kind::Device,
+            ErrorKind::Device,
             libc::EIO,
         ),
     ];
@@ -329,7 +329,7 @@ fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
         let failure = load
             .load_complete(&[], &mut |_, _| {
                 calls += 1;
-                Err(Error::new(Kind::Transport, libc::EPIPE + calls, "the wire broke"))
+                Err(Error::new(ErrorKind::Transport, libc::EPIPE + calls, "the wire broke"))
             })
             .unwrap_err();
         assert_eq!((calls, failure.errno()), (1, libc::EPIPE + 1));
@@ -365,7 +365,7 @@ fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
 #[test]
 fn the_report_says_why_a_drain_failed() {
     let (_source, save) = at(Phase::SavePrecopy, &[both()], 0);
-    let broken = &mut |_: Piece<'_>| Err(Error::new(Kind::Transport, libc::EPIPE, "the wire broke"));
+    let broken = &mut |_: Piece<'_>| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "the wire broke"));
     save.save_iterate(PLENTY, &[], broken).unwrap_err();
     let report = save.report().unwrap().to_string();
     assert!(report.contains("save_iterate:") && report.contains("the wire broke"), "{report}");
@@ -454,7 +454,7 @@ fn a_stalled_sink_ends_the_round_not_the_vm() {
             std::thread::sleep(Duration::from_millis(200));
             let begun = Instant::now();
             save.cancel();
-            assert_eq!(drain.join().unwrap().unwrap_err().kind(), Kind::Canceled);
+            assert_eq!(drain.join().unwrap().unwrap_err().kind(), ErrorKind::Canceled);
             save.abort(AbortTo::Running).unwrap();
             assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         });
@@ -485,7 +485,7 @@ fn an_abort_gets_through_to_a_drain_that_waits() {
             load.abort(AbortTo::Running).unwrap();
             assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
             for drain in [out, into] {
-                assert_eq!(drain.join().unwrap().unwrap_err().kind(), Kind::Canceled);
+                assert_eq!(drain.join().unwrap().unwrap_err().kind(), ErrorKind::Canceled);
             }
         });
         for rig in [&source, &target] {
@@ -536,7 +536,7 @@ fn a_drain_that_moves_nothing_ends() {
         let (a, b) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         let outlets = [Outlet::Fd(a.0.as_fd()), Outlet::Fd(b.0.as_fd())];
         let failure = save.save_complete(&outlets, &mut swallow).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::ETIMEDOUT), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::ETIMEDOUT), "{failure}");
         assert_eq!(save.phase(), Phase::SaveStopCopy);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -545,7 +545,7 @@ fn a_drain_that_moves_nothing_ends() {
             let total = Some(3 << 20);
             let inlets = [a.1.as_fd(), b.1.as_fd()].map(|fd| Inlet::Fd { fd, total });
             let failure = load.load_complete(&inlets, &mut |_, _| unreachable!()).unwrap_err();
-            assert_eq!((failure.kind(), failure.errno()), (Kind::Transport, libc::ETIMEDOUT), "{failure}");
+            assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::ETIMEDOUT), "{failure}");
         });
         let ends = [&a.1, &b.1];
         let inlets: Vec<Inlet<'_>> = ends
@@ -594,7 +594,7 @@ fn load_complete_waits_for_a_device_that_takes_its_time() {
             assert_eq!(outcome.is_err(), canceled, "{outcome:?}");
         });
         if canceled {
-            assert_eq!(target.devices[0].write(&[0; 4], false).unwrap_err().kind(), Kind::Stale);
+            assert_eq!(target.devices[0].write(&[0; 4], false).unwrap_err().kind(), ErrorKind::Stale);
             load.abort(AbortTo::Running).unwrap();
         } else {
             load.advance(Phase::LoadRunning).unwrap();
@@ -699,10 +699,10 @@ fn bytes_that_were_brought_and_refused_end_the_load() {
         Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
     };
     target.devices[0].reserve(0).unwrap();
-    assert_eq!(load.load_complete(&[], &mut get).unwrap_err().kind(), Kind::Busy);
+    assert_eq!(load.load_complete(&[], &mut get).unwrap_err().kind(), ErrorKind::Busy);
     target.devices[0].commit(0, false).ok();
     let failure = load.load_complete(&[], &mut get).unwrap_err();
-    assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+    assert_eq!(failure.kind(), ErrorKind::Stale, "{failure}");
     load.abort(AbortTo::Running).unwrap();
 }
 

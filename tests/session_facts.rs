@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use simdev::{Config, DraftForm, Window};
-use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::window::{EMPTY, END};
 
@@ -21,10 +21,10 @@ fn configs() -> Vec<Config> {
 
 fn open(device: &simdev::Device, config: &Config) -> Device {
     let dialect = match config.dialect {
-        simdev::Dialect::Draft { .. } => Some(vfiomig::dialect::Kind::Draft),
+        simdev::Dialect::Draft { .. } => Some(vfiomig::dialect::DialectKind::Draft),
         _ => None,
     };
-    Device::new(device.transport(), Options { name: "d".into(), dialect, ..Options::default() }).unwrap()
+    Device::new(device.transport(), DeviceOptions { name: "d".into(), dialect, ..DeviceOptions::default() }).unwrap()
 }
 
 fn go(device: &Device, to: State) {

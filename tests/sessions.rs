@@ -11,9 +11,9 @@ use simdev::{Access, Config, Effect, Fault, Peer, Window};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::Kind;
+use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Phase};
 use vfiomig::window::END;
 
@@ -24,7 +24,7 @@ fn v2() -> Config {
 fn open(config: Config) -> (simdev::Device, Device) {
     let sim = simdev::Device::new(config.seeded(5));
     sim.allow_abort(true);
-    let options = Options { name: "vf0".into(), buffer_size: Some(4096), ..Options::default() };
+    let options = DeviceOptions { name: "vf0".into(), buffer_size: Some(4096), ..DeviceOptions::default() };
     let device = Device::new(sim.transport(), options).unwrap();
     (sim, device)
 }
@@ -58,7 +58,7 @@ fn a_failed_read_of_the_data_fd_breaks_the_save() {
         device.read(&mut [0; 1000]).unwrap();
         fails(&sim, Access::DataRead, 1, Effect::ErrnoMoved(errno));
         let failure = device.read(&mut [0; 1000]).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, errno), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, errno), "{failure}");
         assert_eq!(failure.to_string().contains("ERESTARTSYS"), errno == 512, "{failure}");
         assert!(device.info().broken && !device.info().complete && device.info().data_open);
         let reads = sim.count(Access::DataRead);
@@ -69,14 +69,14 @@ fn a_failed_read_of_the_data_fd_breaks_the_save() {
             rest(&device).err(),
         ];
         for failure in refused.map(Option::unwrap) {
-            assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+            assert_eq!(failure.kind(), ErrorKind::Stale, "{failure}");
         }
         assert_eq!(sim.count(Access::DataRead), reads, "nothing more is asked of it");
-        assert_eq!(device.start_stream().unwrap_err().kind(), Kind::Order, "not in this session");
+        assert_eq!(device.start_stream().unwrap_err().kind(), ErrorKind::Order, "not in this session");
         // The way on: another session, of a new stream.
         set(&device, State::Running).unwrap();
         set(&device, State::StopCopy).unwrap();
-        assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), Kind::Stale, "what was sent is void");
+        assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), ErrorKind::Stale, "what was sent is void");
         device.start_stream().unwrap();
         assert!(!device.info().broken);
         assert!(rest(&device).unwrap() >= 10_000);
@@ -98,7 +98,7 @@ fn nothing_moved_is_nothing_lost() {
         set(&device, State::StopCopy).unwrap();
         let (first, _) = device.read(&mut [0; 300]).unwrap();
         fails(&sim, Access::DataRead, 3, Effect::Errno(errno));
-        let mut got = Err(vfiomig::Error::new(Kind::Device, errno, ""));
+        let mut got = Err(vfiomig::Error::new(ErrorKind::Device, errno, ""));
         for _ in 0..4 {
             got = got.or_else(|_| rest(&device));
         }
@@ -119,13 +119,13 @@ fn an_interrupted_write_is_never_made_again() {
         }
         sim.inject(Fault::at(Access::DataWrite, interrupted, Effect::Errno(libc::EINTR)));
         let failure = device.write(&bytes, false).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EINTR), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EINTR), "{failure}");
         assert!(failure.to_string().contains("only a reset remains"), "{failure}");
         assert_eq!(sim.count(Access::DataWrite), interrupted + 1);
         assert!(device.info().broken);
         assert_eq!(device.info().loaded_bytes, interrupted * 10);
         for failure in [device.write(&bytes, false).unwrap_err(), device.finish(Some(100)).unwrap_err()] {
-            assert_eq!(failure.kind(), Kind::Stale, "{failure}");
+            assert_eq!(failure.kind(), ErrorKind::Stale, "{failure}");
         }
     }
 }
@@ -138,9 +138,9 @@ fn an_interrupt_that_stays_breaks_the_save() {
     sim.inject(Fault::from(Access::DataRead, 0, Effect::Errno(libc::EINTR)));
     let begun = Instant::now();
     let failure = device.read(&mut [0; 1000]).unwrap_err();
-    assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EINTR), "{failure}");
+    assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EINTR), "{failure}");
     assert!(device.info().broken && begun.elapsed() < Duration::from_secs(3));
-    assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), Kind::Stale);
+    assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), ErrorKind::Stale);
     // Through a migration.
     let source = Rig::source(&[v2()], 1);
     source.allow_abort();
@@ -151,7 +151,7 @@ fn an_interrupt_that_stays_breaks_the_save() {
     assert!(source.devices[0].info().broken);
     let reads = source.fakes[0].count(Access::DataRead);
     let again = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
-    assert!(matches!(again.kind(), Kind::Stale | Kind::Device), "{again}");
+    assert!(matches!(again.kind(), ErrorKind::Stale | ErrorKind::Device), "{again}");
     assert_eq!(source.fakes[0].count(Access::DataRead), reads, "a drain does not ask again");
     source.fakes[0].clear_faults();
     save.abort(AbortTo::Running).unwrap();
@@ -168,7 +168,7 @@ fn a_broken_stream_is_aborted() {
     let failure = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
     assert!(failure.to_string().contains("d1"), "{failure}");
     let again = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
-    assert!(matches!(again.kind(), Kind::Stale | Kind::Device), "{again}");
+    assert!(matches!(again.kind(), ErrorKind::Stale | ErrorKind::Device), "{again}");
     source.harvest();
     assert!(save.advance(Phase::SaveHalted).is_err(), "END is impossible");
     save.abort(AbortTo::Running).unwrap();
@@ -189,7 +189,7 @@ fn a_state_that_cannot_be_read_ends_no_session() {
         sim.inject(Fault { access: Access::StateRead, nth, times: unread, effect: Effect::Errno(libc::EBUSY) });
         fails(&sim, Access::StateWrite, 1, Effect::Errno(libc::EBUSY));
         let failure = set(&device, State::StopCopy).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EBUSY), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EBUSY), "{failure}");
         let known = unread == 1;
         assert_eq!(device.state(), if known { State::PreCopy } else { State::Error });
         assert!(device.info().data_open, "its data fd is kept (P17)");
@@ -225,13 +225,13 @@ fn a_session_of_stop_copy_does_not_go_on_in_pre_copy() {
             let (sim, device) = open(config.clone());
             set(&device, State::StopCopy).unwrap();
             assert!(device.read(&mut [0; 100]).unwrap().0 > 0);
-            let other = Device::new(sim.transport(), Options::default()).unwrap();
+            let other = Device::new(sim.transport(), DeviceOptions::default()).unwrap();
             set(&other, State::Running).unwrap();
             set(&other, State::PreCopy).unwrap();
             let looked = if by_reprobe { device.reprobe() } else { device.observe().map(|_| ()) };
             looked.unwrap();
             assert_eq!((device.state(), device.info().data_open), (State::PreCopy, false));
-            assert_eq!(device.read(&mut [0; 100]).unwrap_err().kind(), Kind::Stale);
+            assert_eq!(device.read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::Stale);
         }
     }
 }
@@ -247,7 +247,7 @@ fn a_reprobe_ends_the_session_in_every_state() {
     sim.reset().unwrap();
     device.reprobe().unwrap();
     assert_eq!((device.state(), device.info().data_open), (State::PreCopy, false));
-    assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), Kind::Stale);
+    assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), ErrorKind::Stale);
     set(&device, State::Running).unwrap();
     device.start_stream().unwrap();
     set(&device, State::StopCopy).unwrap();
@@ -259,7 +259,7 @@ fn a_reprobe_ends_the_session_in_every_state() {
     sim.reset().unwrap();
     device.reprobe().unwrap();
     assert_eq!((device.state(), device.info().data_open), (State::Resuming, false));
-    assert_eq!(device.finish(Some(500)).unwrap_err().kind(), Kind::Stale);
+    assert_eq!(device.finish(Some(500)).unwrap_err().kind(), ErrorKind::Stale);
     set(&device, State::Stop).unwrap();
     // Also a probe that fails was behind a reset.
     let (sim, device) = open(v2());
@@ -279,14 +279,14 @@ fn a_reset_by_others_ends_what_only_a_reset_ends() {
         set(&device, State::PreCopy).unwrap();
         fails(&sim, Access::Enter(State::Running), 1, Effect::Errno(libc::EIO));
         set(&device, State::Running).unwrap_err();
-        assert_eq!(set(&device, State::Running).unwrap_err().kind(), Kind::Order);
+        assert_eq!(set(&device, State::Running).unwrap_err().kind(), ErrorKind::Order);
         (sim, device)
     };
     type Tell = fn(&Device);
     let tells: [(&str, Tell); 3] = [
         ("reprobe", |device| device.reprobe().unwrap()),
         ("observe", |device| assert_eq!(device.observe().unwrap(), State::Running)),
-        ("stale", |device| assert_eq!(set(device, State::PreCopy).unwrap_err().kind(), Kind::Stale)),
+        ("stale", |device| assert_eq!(set(device, State::PreCopy).unwrap_err().kind(), ErrorKind::Stale)),
     ];
     for (how, tell) in tells {
         let (sim, device) = broken();
@@ -297,8 +297,8 @@ fn a_reset_by_others_ends_what_only_a_reset_ends() {
     }
     // Nobody has reset it, whatever was said: then a reset of the library's own is the way.
     let (sim, device) = broken();
-    assert_eq!(device.reprobe().unwrap_err().kind(), Kind::Order);
-    assert_eq!(set(&device, State::Running).unwrap_err().kind(), Kind::Order);
+    assert_eq!(device.reprobe().unwrap_err().kind(), ErrorKind::Order);
+    assert_eq!(set(&device, State::Running).unwrap_err().kind(), ErrorKind::Order);
     device.reset().unwrap();
     set(&device, State::PreCopy).unwrap();
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
@@ -352,9 +352,9 @@ fn nothing_is_asked_where_only_a_reset_helps() {
     set(&device, State::Running).unwrap_err();
     let before = sim.calls().len();
     let failure = device.pending_exact().unwrap_err();
-    assert_eq!(failure.kind(), Kind::Order, "{failure}");
+    assert_eq!(failure.kind(), ErrorKind::Order, "{failure}");
     let failure = device.reprobe().unwrap_err();
-    assert_eq!(failure.kind(), Kind::Order, "{failure}");
+    assert_eq!(failure.kind(), ErrorKind::Order, "{failure}");
     let asked = sim.calls().split_off(before);
     let harmless = [Access::DeviceInfo, Access::GetMigration, Access::StateRead];
     assert!(asked.iter().all(|access| harmless.contains(access)), "{asked:?}");
@@ -374,7 +374,7 @@ fn a_drain_that_fails_breaks_the_save() {
     save.abort(AbortTo::Running).unwrap_err();
     assert_eq!(source.states(), [State::StopCopy]);
     assert!(source.devices[0].info().broken);
-    assert_eq!(save.check_sessions().unwrap_err().kind(), Kind::Stale);
+    assert_eq!(save.check_sessions().unwrap_err().kind(), ErrorKind::Stale);
 }
 
 /// What is mapped stays mapped when the device is probed again.
@@ -400,7 +400,7 @@ fn a_size_that_cannot_be_had_is_unknown() {
     sim.clear_faults();
     fails(&sim, Access::StopCopySize, 1, Effect::ToError(libc::EIO));
     let failure = device.pending_exact().unwrap_err();
-    assert_eq!((failure.kind(), device.state()), (Kind::Device, State::Error), "{failure}");
+    assert_eq!((failure.kind(), device.state()), (ErrorKind::Device, State::Error), "{failure}");
 }
 
 /// What a panic within a call on a group has left of a device is used no more, by whomever; the others
@@ -418,7 +418,7 @@ fn a_panic_breaks_its_device_alone() {
     let pause = std::panic::AssertUnwindSafe(|| rig.group.pause());
     assert!(std::panic::catch_unwind(pause).is_err());
     for failure in [rig.devices[1].read(&mut [0; 10]).unwrap_err(), rig.devices[1].reset().unwrap_err()] {
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Panic, libc::ENOTRECOVERABLE), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Panic, libc::ENOTRECOVERABLE), "{failure}");
     }
     let failure = rig.group.pause().unwrap_err();
     assert!(failure.to_string().contains("d1"), "{failure}");

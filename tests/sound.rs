@@ -10,9 +10,9 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
-use vfiomig::error::{Errno, Error, Kind};
+use vfiomig::error::{Errno, Error, ErrorKind};
 use vfiomig::tracker::{self, Request, Tracker};
 use vfiomig::transport::iommufd::{Iommufd, KernelIommufd};
 use vfiomig::transport::kernel::Kernel;
@@ -106,7 +106,7 @@ impl DataFd for MiddleData {
 fn open(sim: &simdev::Device, spoil: Spoil) -> (Arc<Device>, Arc<AtomicUsize>) {
     let spoiled = Arc::new(AtomicUsize::new(0));
     let middle = Middle { inner: sim.transport(), spoil, spoiled: Arc::clone(&spoiled) };
-    let options = Options { name: "vf0".into(), ..Options::default() };
+    let options = DeviceOptions { name: "vf0".into(), ..DeviceOptions::default() };
     (Arc::new(Device::new(Box::new(middle), options).unwrap()), spoiled)
 }
 
@@ -134,14 +134,15 @@ fn a_request_that_was_written_over_is_asked_as_it_was_made() {
     sim.attach(&space);
     let (device, spoiled) = open(&sim, Spoil { requests: true, ..Spoil::default() });
     let (ours, size) = (Arc::clone(&device), 200 * 4096);
-    let tracker = Tracker::new(tracker::Options { devices: vec![ours], ..tracker::Options::default() }).unwrap();
+    let tracker =
+        Tracker::new(tracker::TrackerOptions { devices: vec![ours], ..tracker::TrackerOptions::default() }).unwrap();
     space.map(simdev::Mapping { iova: 0, size, ram: 0 }).unwrap();
-    tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size }, cookie: 0 }]).unwrap();
+    tracker.map(&[tracker::Mapping { range: tracker::IovaRange { iova: 0, size }, cookie: 0 }]).unwrap();
     tracker.start().unwrap();
     assert_eq!(tracker.info().kind, tracker::LogKind::DmaLog);
     [3, 64, 199].into_iter().for_each(|page| sim.dma_write(page).unwrap());
     let mut told = Vec::new();
-    let mut run = |_, range: tracker::Range| {
+    let mut run = |_, range: tracker::IovaRange| {
         told.extend(range.iova / 4096..(range.iova + range.size) / 4096);
         true
     };
@@ -218,9 +219,9 @@ impl Transport for Number {
 fn a_number_is_no_descriptor_for_the_kernels_transport() {
     let (null, bystander) = (File::open("/dev/null").unwrap(), File::open("/dev/zero").unwrap());
     let number = Number(Kernel::new(null), bystander.as_raw_fd());
-    let device = Device::new(Box::new(number), Options::default()).unwrap();
+    let device = Device::new(Box::new(number), DeviceOptions::default()).unwrap();
     let error = set(&device, State::StopCopy).unwrap_err();
-    assert!(error.kind() == Kind::Protocol && error.to_string().contains("no data fd"), "{error}");
+    assert!(error.kind() == ErrorKind::Protocol && error.to_string().contains("no data fd"), "{error}");
     drop(device);
     (&bystander).read_exact(&mut [0; 16]).unwrap();
 }

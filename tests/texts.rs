@@ -258,7 +258,7 @@ fn a_phase_that_is_refused_says_what_is_missing() {
 fn a_policy_names_each_device_that_lacks_something() {
     let group = |configs: &[Config], foreign_initiators| {
         let rig = rig(configs);
-        let options = vfiomig::group::Options { foreign_initiators, ..Default::default() };
+        let options = vfiomig::group::GroupOptions { foreign_initiators, ..Default::default() };
         let group = vfiomig::group::Group::new(options);
         rig.devices.iter().for_each(|device| group.add_device(Arc::clone(device)).unwrap());
         group.add_tracker(Arc::clone(&rig.tracker)).unwrap();
@@ -282,7 +282,7 @@ fn a_policy_names_each_device_that_lacks_something() {
 fn a_call_that_is_not_let_in_says_why() {
     let sim = simdev::Device::new(v2(true, true));
     sim.inject(Fault::at(Access::StateWrite, 0, Effect::Delay(Duration::from_millis(400))));
-    let options = vfiomig::device::Options { name: "vf0".into(), no_wait: true, ..Default::default() };
+    let options = vfiomig::device::DeviceOptions { name: "vf0".into(), no_wait: true, ..Default::default() };
     let device = Device::new(sim.transport(), options).unwrap();
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| set(&device, State::PreCopy).unwrap());
@@ -307,7 +307,7 @@ fn a_call_that_is_not_let_in_says_why() {
     armed.store(false, Ordering::SeqCst);
     let text = "an earlier call on this device panicked, and what it left half done is not used any more: only freeing it is left";
     assert_text(set(device, State::Stop), format!("d0: {text}"));
-    assert_eq!(set(device, State::Stop).unwrap_err().kind(), vfiomig::error::Kind::Panic);
+    assert_eq!(set(device, State::Stop).unwrap_err().kind(), vfiomig::error::ErrorKind::Panic);
 }
 
 /// The end of a load: which device is next, and what an abort would do.

@@ -6,9 +6,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
-use vfiomig::device::{Device, OnFailure, Options};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
-use vfiomig::error::{Errno, Error, Kind};
+use vfiomig::error::{Errno, Error, ErrorKind};
 use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Returned, Transport};
 
 /// A device whose reads stop at a gate that the test opens, so that "in progress" is a fact and not a sleep.
@@ -125,7 +125,7 @@ fn device_with(no_wait: bool) -> (Arc<Stage>, Arc<Device>) {
     let stage = Arc::new(Stage::default());
     *stage.state.lock().unwrap() = State::Running.number();
     let transport = Box::new(StageTransport(Arc::clone(&stage)));
-    let options = Options { name: "vf0".into(), buffer_size: Some(4096), no_wait, ..Options::default() };
+    let options = DeviceOptions { name: "vf0".into(), buffer_size: Some(4096), no_wait, ..DeviceOptions::default() };
     (stage, Arc::new(Device::new(transport, options).unwrap()))
 }
 
@@ -147,13 +147,13 @@ fn no_wait_is_busy_and_whole_goes_first() {
 
         // A second data call does not wait: -EBUSY. Getters answer at once. (No join before the gate opens: a hang shows.)
         let busy = device.read(&mut [0; 64]).unwrap_err();
-        assert_eq!((busy.kind(), busy.errno()), (Kind::Busy, libc::EBUSY));
+        assert_eq!((busy.kind(), busy.errno()), (ErrorKind::Busy, libc::EBUSY));
         assert_eq!(device.state(), State::PreCopy);
         assert!(device.info().data_open);
         assert_eq!(device.pending().initial_bytes, None);
-        assert!(device.pending_exact().is_err_and(|e| e.kind() == Kind::Busy));
-        assert!(device.consume(0).is_err_and(|e| e.kind() == Kind::Busy));
-        assert!(device.finish(None).is_err_and(|e| e.kind() == Kind::Busy));
+        assert!(device.pending_exact().is_err_and(|e| e.kind() == ErrorKind::Busy));
+        assert!(device.consume(0).is_err_and(|e| e.kind() == ErrorKind::Busy));
+        assert!(device.finish(None).is_err_and(|e| e.kind() == ErrorKind::Busy));
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(stage.sets.load(Ordering::SeqCst), sets, "the change waits for the read");
 
@@ -205,7 +205,11 @@ fn a_reader_that_never_stops_does_not_starve_a_change() {
                         Ok(_) => {}
                         // What a data call may meet: a session that is over or not yet begun.
                         Err(error) => {
-                            assert!(matches!(error.kind(), Kind::Stale | Kind::Order), "{error}: {:?}", error.kind())
+                            assert!(
+                                matches!(error.kind(), ErrorKind::Stale | ErrorKind::Order),
+                                "{error}: {:?}",
+                                error.kind()
+                            )
                         }
                     }
                 }
@@ -221,7 +225,7 @@ fn a_reader_that_never_stops_does_not_starve_a_change() {
             match device.start_stream() {
                 Ok(()) => {}
                 // A reader that waited was let in before.
-                Err(error) => assert_eq!(error.kind(), Kind::Order, "{error}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Order, "{error}"),
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -240,7 +244,7 @@ fn whole_calls_wait_for_each_other() {
                 for _ in 0..100 {
                     // Some of these are arcs that the table refuses; none may be busy.
                     if let Err(error) = set(device, to) {
-                        assert_eq!(error.kind(), Kind::Order, "{error}");
+                        assert_eq!(error.kind(), ErrorKind::Order, "{error}");
                     }
                 }
             });
@@ -305,7 +309,7 @@ fn a_call_from_a_callback_is_refused() {
     set(&device, State::Running).unwrap();
     let seen = seen.lock().unwrap();
     assert!(from_data == 13 && seen.len() > from_data, "from data functions and from requests");
-    assert!(seen.iter().all(|e| *e == Some((Kind::Busy, libc::EDEADLK))), "{seen:?}");
+    assert!(seen.iter().all(|e| *e == Some((ErrorKind::Busy, libc::EDEADLK))), "{seen:?}");
     *stage.inside.lock().unwrap() = None;
 }
 

@@ -16,9 +16,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use vfiomig::device::{Device, Options};
+use vfiomig::device::{Device, DeviceOptions};
 use vfiomig::dialect::{Caps, State};
-use vfiomig::error::{Error, Kind};
+use vfiomig::error::{Error, ErrorKind};
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase};
 use vfiomig::tracker;
 use vfiomig::transport::set_caller_patience;
@@ -108,7 +108,7 @@ fn course(way: Way, cancels: bool) {
             migration.cancel();
             let_go.store(true, Ordering::SeqCst);
             let error = waiter.join().unwrap();
-            assert_eq!(error.kind(), Kind::Canceled, "{what}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Canceled, "{what}: {error}");
             assert!(begun.elapsed() < Duration::from_millis(900), "{what}: {:?}", begun.elapsed());
             migration.abort(AbortTo::Running).unwrap();
         } else {
@@ -162,7 +162,7 @@ fn a_byte_now_and_then_buys_no_time() {
         let begun = Instant::now();
         let failure = target.devices[0].write(&stream[..100_000], false).unwrap_err();
         let took = begun.elapsed();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EAGAIN), "{failure}");
         assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");
         // Nothing taken, nothing lost.
         assert_eq!(target.devices[0].info().broken, moved == 1);
@@ -189,7 +189,7 @@ fn a_descriptor_that_is_always_ready_buys_no_time() {
             false => rig.devices[0].read(&mut [0; 1000]).unwrap_err(),
         };
         let took = begun.elapsed();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EAGAIN), "{failure}");
         assert!((Duration::from_millis(900)..Duration::from_millis(1300)).contains(&took), "{took:?}");
         assert!(rig.fakes[0].count(access) < 1500, "{} calls", rig.fakes[0].count(access));
         assert!(!rig.devices[0].info().broken);
@@ -231,7 +231,7 @@ fn a_drain_waits_for_a_device_that_takes_its_time() {
         source.fakes[0].inject(Fault::from(Access::DataRead, nth, Effect::Errno(libc::EAGAIN)));
         set_caller_patience(Duration::from_millis(1500));
         let failure = save.save_complete(&[], &mut |_| Ok(())).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::EAGAIN), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EAGAIN), "{failure}");
         set_caller_patience(Duration::from_secs(60));
         save.abort(AbortTo::Running).unwrap();
     }
@@ -251,7 +251,7 @@ fn an_abort_waits_for_a_stream_that_takes_its_time() {
         let begun = Instant::now();
         for abort in 1..aborts {
             let failure = save.abort(AbortTo::Running).unwrap_err();
-            assert_eq!((failure.kind(), failure.errno()), (Kind::Device, libc::ETIMEDOUT), "{abort}: {failure}");
+            assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::ETIMEDOUT), "{abort}: {failure}");
             for part in ["d0", "not ready", "ask again, or reset it"] {
                 assert!(failure.to_string().contains(part), "{failure}");
             }
@@ -317,7 +317,7 @@ fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
     std::thread::scope(|scope| {
         let harvest = scope.spawn(|| {
             let mut told = Vec::new();
-            let run = &mut |_: u64, _: tracker::Range| {
+            let run = &mut |_: u64, _: tracker::IovaRange| {
                 if !inside.swap(true, Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(200));
                     told.push(save.error().err().map(|error| error.errno()));
@@ -341,7 +341,7 @@ fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
 fn a_dropped_device_is_closed() {
     let sim = simdev::Device::new(Config::v1(simdev::Window::Area).segments(4096).state_size(10_000).seeded(1));
     sim.allow_abort(true);
-    let device = Device::new(sim.transport(), Options::default()).unwrap();
+    let device = Device::new(sim.transport(), DeviceOptions::default()).unwrap();
     device.set_state(State::PreCopy, vfiomig::device::OnFailure::Keep, false).unwrap();
     device.read(&mut [0; 100]).unwrap();
     assert!(sim.mappings() > 0);
@@ -389,12 +389,16 @@ fn a_function_that_calls_its_device_breaks_no_session() {
         FUNCTION.set(ops.device_feature.replace(calls_its_device));
         // SAFETY: the table of simdev, for a device that lives; the other function uses this thread's values alone.
         let transport = unsafe { vfiomig::transport::ops::OpsTransport::new(ops, opaque) }.unwrap();
-        let device =
-            Arc::new(Device::new(Box::new(transport), Options { name: "vf0".into(), ..Options::default() }).unwrap());
-        let options =
-            tracker::Options { name: "ram".into(), devices: vec![Arc::clone(&device)], ..tracker::Options::default() };
+        let device = Arc::new(
+            Device::new(Box::new(transport), DeviceOptions { name: "vf0".into(), ..DeviceOptions::default() }).unwrap(),
+        );
+        let options = tracker::TrackerOptions {
+            name: "ram".into(),
+            devices: vec![Arc::clone(&device)],
+            ..tracker::TrackerOptions::default()
+        };
         let ram = tracker::Tracker::new(options).unwrap();
-        ram.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: 1 << 20 }, cookie: 7 }]).unwrap();
+        ram.map(&[tracker::Mapping { range: tracker::IovaRange { iova: 0, size: 1 << 20 }, cookie: 7 }]).unwrap();
         ram.start().unwrap();
         device.set_state(state, vfiomig::device::OnFailure::Keep, false).unwrap();
         DEVICE.set(Some(Arc::clone(&device)));
@@ -402,7 +406,7 @@ fn a_function_that_calls_its_device_breaks_no_session() {
         let told = TOLD.take();
         assert_eq!(told.len(), 6);
         for error in told {
-            assert_eq!((error.kind(), error.errno()), (Kind::Busy, libc::EDEADLK), "{error}");
+            assert_eq!((error.kind(), error.errno()), (ErrorKind::Busy, libc::EDEADLK), "{error}");
         }
         let info = device.info();
         assert_eq!((info.state, info.broken, info.data_open), (state, false, true));

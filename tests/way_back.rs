@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::OnFailure;
-use vfiomig::dialect::{Caps, Kind, State};
-use vfiomig::error::Kind as Failure;
+use vfiomig::dialect::{Caps, DialectKind, State};
+use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Budget, Migration, Phase};
 use vfiomig::tracker::{self, Tracker};
 use vfiomig::window::END;
@@ -57,12 +57,12 @@ fn a_second_session_is_never_glued_to_a_whole_stream() {
         for phase in [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
             refuses(&save.advance(phase).unwrap_err(), "SAVE_PRECOPY comes first");
         }
-        let tracked = if kind(&config) == Kind::Draft { State::PreCopy } else { State::Running };
+        let tracked = if kind(&config) == DialectKind::Draft { State::PreCopy } else { State::Running };
         assert_eq!((source.states(), save.phase()), (vec![tracked, State::Running], Phase::SaveTracking));
         for (device, config) in source.devices.iter().zip([&config, &both()]) {
             device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
             let failure = device.read(&mut [0; 100]).unwrap_err();
-            assert_eq!(failure.kind(), Failure::Stale, "{config:?}: {failure}");
+            assert_eq!(failure.kind(), ErrorKind::Stale, "{config:?}: {failure}");
         }
         // From here on only an abort, or a statement.
         source.devices[0].start_stream().unwrap();
@@ -97,7 +97,7 @@ fn only_the_regular_end_of_a_whole_stream_is_no_void_one() {
             assert_eq!(second.is_ok(), what == "stop", "{what} {config:?}: {second:?}");
             assert_eq!(
                 device.start_stream().map_err(|failure| failure.kind()),
-                if what == "stop" { Err(Failure::Order) } else { Ok(()) }
+                if what == "stop" { Err(ErrorKind::Order) } else { Ok(()) }
             );
         }
         // An abort to STOP takes the same arc, and what was sent is void all the same.
@@ -107,7 +107,7 @@ fn only_the_regular_end_of_a_whole_stream_is_no_void_one() {
         Stream::default().drain(&rig.devices[0]).unwrap();
         save.abort(AbortTo::Stop).unwrap();
         rig.devices[0].set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
-        assert_eq!(rig.devices[0].read(&mut [0; 100]).unwrap_err().kind(), Failure::Stale, "{config:?}");
+        assert_eq!(rig.devices[0].read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::Stale, "{config:?}");
         rig.allow_abort();
     }
 }
@@ -205,7 +205,7 @@ fn refuses_once(fake: &simdev::Device, access: Access) {
 }
 
 fn refuses(failure: &vfiomig::Error, text: &str) {
-    assert!(failure.kind() == Failure::Order && failure.to_string().contains(text), "{failure}");
+    assert!(failure.kind() == ErrorKind::Order && failure.to_string().contains(text), "{failure}");
 }
 
 /// A resume of a held pre-copy that fails for one of two: the session of the other is over, so its own is void too, although it is
@@ -224,7 +224,7 @@ fn behind_a_resume_that_failed_for_one_no_stream_begins_in_an_open_session() {
         refuses_once(&source.fakes[0], Access::Enter(State::Stop));
         source.group.resume().unwrap_err();
         assert_eq!((save.phase(), source.states()[0]), (Phase::SaveTracking, State::StopCopy));
-        assert_eq!(source.devices[0].read(&mut [0; 100]).unwrap_err().kind(), Failure::Stale);
+        assert_eq!(source.devices[0].read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::Stale);
         refuses(&save.advance(more).unwrap_err(), "d0: its session is open still");
         let failure = save.advance_device(&source.devices[1], Phase::SavePrecopy).unwrap_err();
         refuses(&failure, "resume or abort first");
@@ -364,7 +364,7 @@ fn a_pause_hides_no_reset_of_a_device_that_was_loaded() {
                 harm(&target.fakes[0], &target.devices[0]);
                 let paused = target.group.pause();
                 let what = format!("{how} {grace} {config:?}: {paused:?}");
-                let anew = how.ends_with("where it was") && kind(&config) != Kind::V2;
+                let anew = how.ends_with("where it was") && kind(&config) != DialectKind::V2;
                 assert!(how == "silent" || anew || load.phase() == Phase::Failed, "{what}");
                 let ran = load.advance(Phase::LoadRunning);
                 assert_eq!((ran.is_err(), load.phase()), (true, Phase::Failed), "{what}");
@@ -382,10 +382,13 @@ fn a_draft_logs_again_behind_a_resume() {
         let source = Rig::source(&[Config::draft(simdev::DraftForm::Rewrite).state_size(1 << 14)], 0);
         source.allow_abort();
         source.group.remove_tracker(&source.tracker).unwrap();
-        let own =
-            vfiomig::tracker::Options { name: "own".into(), devices: source.devices.clone(), ..Default::default() };
+        let own = vfiomig::tracker::TrackerOptions {
+            name: "own".into(),
+            devices: source.devices.clone(),
+            ..Default::default()
+        };
         let own = Arc::new(vfiomig::tracker::Tracker::new(own).unwrap());
-        let range = vfiomig::tracker::Range { iova: 0, size: 64 * 4096 };
+        let range = vfiomig::tracker::IovaRange { iova: 0, size: 64 * 4096 };
         own.map(&[vfiomig::tracker::Mapping { range, cookie: 7 }]).unwrap();
         source.group.add_tracker(Arc::clone(&own)).unwrap();
         let save = source.save();
@@ -429,7 +432,7 @@ fn a_draft_logs_again_behind_a_resume() {
     let (access, effect) = (Access::Enter(State::PreCopy), Effect::ToError(libc::EIO));
     fake.inject(Fault { access, nth: fake.count(access), times: 1, effect });
     let failure = source.group.resume().unwrap_err();
-    assert!(failure.kind() == Failure::Device && source.states()[0] == State::Error, "{failure}");
+    assert!(failure.kind() == ErrorKind::Device && source.states()[0] == State::Error, "{failure}");
 }
 
 /// AS_IT_WAS is what the VM was told last: vCPUs are stopped before a pause, and start behind a resume, also if a device fails.
@@ -516,7 +519,7 @@ fn a_loaded_guest_is_resumed_in_every_dialect() {
             if halves {
                 target.group.resume_begin().unwrap();
                 for (config, state) in mix.iter().zip(target.states()) {
-                    let still = if kind(config) == Kind::V2 { State::Stop } else { State::Resuming };
+                    let still = if kind(config) == DialectKind::V2 { State::Stop } else { State::Resuming };
                     assert_eq!(state, if caps(config).p2p { State::RunningP2p } else { still }, "{what}");
                 }
                 if let Some(load) = &load {
@@ -535,7 +538,7 @@ fn a_loaded_guest_is_resumed_in_every_dialect() {
             runs(&target, &source, &what);
             if let Some(load) = load {
                 assert_eq!(load.phase(), Phase::LoadRunning);
-                assert_eq!(load.abort(AbortTo::Running).unwrap_err().kind(), Failure::Order);
+                assert_eq!(load.abort(AbortTo::Running).unwrap_err().kind(), ErrorKind::Order);
                 load.advance(Phase::LoadRunning).unwrap();
                 let text = load.report().unwrap().to_string();
                 assert!(text.contains("LOAD_P2P_GRACE") && text.contains("LOAD_RUNNING"), "{text}");
@@ -554,11 +557,11 @@ fn a_resume_runs_nothing_that_was_not_loaded() {
         let load = target.load();
         load.advance(Phase::LoadResuming).unwrap();
         for _ in 0..2 {
-            assert_eq!(target.group.resume().unwrap_err().kind(), Failure::Order, "{config:?}");
-            assert_eq!(target.group.pause().unwrap_err().kind(), Failure::Order, "{config:?}");
+            assert_eq!(target.group.resume().unwrap_err().kind(), ErrorKind::Order, "{config:?}");
+            assert_eq!(target.group.pause().unwrap_err().kind(), ErrorKind::Order, "{config:?}");
         }
         drop(load);
-        assert_eq!(target.group.resume().unwrap_err().kind(), Failure::Order, "{config:?}");
+        assert_eq!(target.group.resume().unwrap_err().kind(), ErrorKind::Order, "{config:?}");
         assert_eq!(target.states(), [State::Resuming; 2]);
 
         for freed in [false, true] {
@@ -573,7 +576,7 @@ fn a_resume_runs_nothing_that_was_not_loaded() {
             assert_eq!(failure.errno(), libc::EINVAL, "{config:?}: {failure}");
             let states = target.states();
             assert!(
-                kind(&config) == Kind::V2 && !caps(&config).p2p
+                kind(&config) == DialectKind::V2 && !caps(&config).p2p
                     || (states[0], states[2]) != (State::Running, State::Running)
             );
             target.fakes[1].clear_faults();
@@ -595,7 +598,7 @@ fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
     source.save_all(&save).unwrap();
     let halted = |result: vfiomig::Result<()>| {
         let failure = result.unwrap_err();
-        assert_eq!(failure.kind(), Failure::Order, "{failure}");
+        assert_eq!(failure.kind(), ErrorKind::Order, "{failure}");
         assert!(failure.to_string().contains("NO_SECOND_GUEST"), "{failure}");
         assert!(source.states().iter().all(|&s| s == State::Stop));
     };
@@ -603,7 +606,7 @@ fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
         halted(save.abort(to));
         assert_eq!(save.phase(), Phase::SaveHalted);
     }
-    assert_eq!(source.group.resume().unwrap_err().kind(), Failure::Order);
+    assert_eq!(source.group.resume().unwrap_err().kind(), ErrorKind::Order);
     source.group.pause().unwrap_err();
     // Freed, it is the caller's decision, and as dangerous: it is told, once for each device.
     drop(save);
@@ -650,7 +653,7 @@ fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
     let writes = source.fakes[3].count(Access::StateWrite);
     source.fakes[3].inject(Fault::at(Access::StateWrite, writes, Effect::Errno(libc::EIO)));
     save.advance(Phase::SaveHalted).unwrap_err();
-    assert_eq!(save.abort(AbortTo::Running).unwrap_err().kind(), Failure::Order);
+    assert_eq!(save.abort(AbortTo::Running).unwrap_err().kind(), ErrorKind::Order);
     save.abort_without_second_guest(AbortTo::Running).unwrap();
     // Devices that take another guest in have forgotten the one that left.
     let streams = source.save_all(&save).unwrap();
@@ -666,7 +669,7 @@ fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
 /// A data call that waits for its device ends by a cancel, or by an abort alone, also where the abort follows at once.
 #[test]
 fn an_abort_ends_what_waits_for_a_device() {
-    for config in kinds().into_iter().filter(|config| kind(config) == Kind::V2) {
+    for config in kinds().into_iter().filter(|config| kind(config) == DialectKind::V2) {
         for canceled in [true, false] {
             let source = Rig::source(std::slice::from_ref(&config), 1);
             source.allow_abort();
@@ -684,7 +687,7 @@ fn an_abort_ends_what_waits_for_a_device() {
                     save.cancel();
                 }
                 let aborted = save.abort(AbortTo::Running);
-                assert_eq!(read.join().unwrap().kind(), Failure::Canceled);
+                assert_eq!(read.join().unwrap().kind(), ErrorKind::Canceled);
                 if caps(&config).p2p && !caps(&config).pre_copy {
                     // It may be one that cannot leave STOP_COPY before the end of its stream (K6), so it is not asked to.
                     assert_eq!(aborted.unwrap_err().errno(), libc::ETIMEDOUT);
@@ -757,7 +760,7 @@ fn a_reset_that_keeps_the_state_voids_the_stream_at_once() {
             assert!(failure.to_string().contains("can be asked for RUNNING"), "{failure}");
             let next = if phase == Phase::SavePrecopy { Phase::SaveP2pGrace } else { Phase::SaveStopCopy };
             let failure = save.advance(next).unwrap_err();
-            assert_eq!((failure.kind(), save.phase()), (Failure::Stale, Phase::Failed), "{config:?}: {failure}");
+            assert_eq!((failure.kind(), save.phase()), (ErrorKind::Stale, Phase::Failed), "{config:?}: {failure}");
             assert!(failure.to_string().contains("d0"), "{failure}");
             save.abort(AbortTo::Running).unwrap();
             assert_eq!(source.states(), [State::Running; 2]);
@@ -864,7 +867,7 @@ fn an_empty_load_of_a_server_is_aborted_wherever_its_device_is() {
                     let load = course(&target);
                     assert_eq!(target.states(), [State::Stop; 2], "{what}");
                     if to == Phase::LoadRunning {
-                        assert_eq!(load.advance(to).unwrap_err().kind(), Failure::Order, "{what}");
+                        assert_eq!(load.advance(to).unwrap_err().kind(), ErrorKind::Order, "{what}");
                     } else if let Err(failure) = load.advance(to) {
                         let text = failure.to_string();
                         assert!(text.contains("d0") && text.contains("take RESUMING from RUNNING only"), "{text}");
@@ -891,17 +894,17 @@ fn resuming_is_left_behind_a_reset_that_was_done() {
     device.set_state(State::Resuming, OnFailure::Keep, false).unwrap();
     device.write(&[0; 10], false).unwrap();
     let refused = device.set_state(State::Stop, OnFailure::Keep, true).unwrap_err();
-    assert_eq!(refused.kind(), Failure::Order);
+    assert_eq!(refused.kind(), ErrorKind::Order);
     let failure = device.reset().unwrap_err();
-    assert_eq!(failure.kind(), Failure::Protocol);
+    assert_eq!(failure.kind(), ErrorKind::Protocol);
     for part in ["is in RESUMING, not in RUNNING", "what it was loaded with is gone", "STOP"] {
         assert!(failure.to_string().contains(part), "{failure}");
     }
-    assert_eq!(device.write(&[0; 10], false).unwrap_err().kind(), Failure::Stale);
+    assert_eq!(device.write(&[0; 10], false).unwrap_err().kind(), ErrorKind::Stale);
     device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
     // Where the reset is refused it says so.
     let failure = device.reset().unwrap_err();
-    assert_eq!((failure.kind(), failure.errno()), (Failure::Unsupported, libc::EINVAL));
+    assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Unsupported, libc::EINVAL));
     assert!(
         failure.to_string().contains("refused in STOP") && failure.to_string().contains("while it runs"),
         "{failure}"
@@ -949,7 +952,7 @@ fn no_device_is_moved_from_a_callback_of_its_migration() {
 /// The decision to stop was made while vCPUs ran: a device that has begun again with initial data since says so in P2P_GRACE.
 #[test]
 fn new_initial_data_is_seen_once_more_in_p2p_grace() {
-    for config in kinds().into_iter().filter(|config| kind(config) == Kind::V2 && caps(config).pre_copy) {
+    for config in kinds().into_iter().filter(|config| kind(config) == DialectKind::V2 && caps(config).pre_copy) {
         let source = Rig::source(&[Config { opt_in: true, ..config }, both()], 0);
         source.allow_abort();
         let save = source.save();
@@ -999,8 +1002,8 @@ fn a_stream_that_was_read_for_nobody_has_no_end() {
         assert_eq!(device.state(), State::StopCopy);
         for _ in 0..2 {
             let after = device.read(&mut [0; 1000]).map_err(|failure| failure.kind());
-            assert_eq!(after, Err(Failure::Stale), "{taken}");
-            assert_eq!(device.start_stream().unwrap_err().kind(), Failure::Order);
+            assert_eq!(after, Err(ErrorKind::Stale), "{taken}");
+            assert_eq!(device.start_stream().unwrap_err().kind(), ErrorKind::Order);
         }
         assert!(device.info().broken && !device.info().complete);
         // It can be left, and the next stream is another.
@@ -1039,7 +1042,7 @@ fn no_stream_begins_in_a_session_that_was_read_to_its_end() {
         let device = &source.devices[0];
         device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
         Stream::default().drain(device).unwrap();
-        assert_eq!(device.start_stream().map_err(|failure| failure.kind()), Err(Failure::Order), "{config:?}");
+        assert_eq!(device.start_stream().map_err(|failure| failure.kind()), Err(ErrorKind::Order), "{config:?}");
         // What was read is whole, whoever asked.
         assert_eq!(device.read(&mut [0; 100]).unwrap(), (0, END));
         device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
@@ -1052,9 +1055,13 @@ fn draft_with_log() -> (Rig, Arc<Tracker>) {
     let source = Rig::source(&[Config::draft(simdev::DraftForm::Rewrite)], 0);
     source.allow_abort();
     source.group.remove_tracker(&source.tracker).unwrap();
-    let own = tracker::Options { name: "own".into(), devices: source.devices.clone(), ..tracker::Options::default() };
+    let own = tracker::TrackerOptions {
+        name: "own".into(),
+        devices: source.devices.clone(),
+        ..tracker::TrackerOptions::default()
+    };
     let own = Arc::new(Tracker::new(own).unwrap());
-    let range = tracker::Range { iova: 0, size: 64 * 4096 };
+    let range = tracker::IovaRange { iova: 0, size: 64 * 4096 };
     own.map(&[tracker::Mapping { range, cookie: 7 }]).unwrap();
     source.group.add_tracker(Arc::clone(&own)).unwrap();
     (source, own)

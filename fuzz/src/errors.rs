@@ -1,12 +1,12 @@
 //! What holds for each error, whatever a device did.
 
-use vfiomig::device::Pending;
+use vfiomig::device::DevicePending;
 use vfiomig::dialect::State;
-use vfiomig::error::{Action, Error, Kind};
+use vfiomig::error::{Action, Error, ErrorKind};
 
 pub fn check_error(error: &Error) {
     crate::trace!("  error {:?} {}", error.kind(), error);
-    assert!(error.kind() != Kind::Panic, "{error}");
+    assert!(error.kind() != ErrorKind::Panic, "{error}");
     assert!(error.errno() > 0 && error.errno() < 4096, "{error:?}");
     assert!(!error.to_string().is_empty());
     for result in error.results() {
@@ -15,7 +15,7 @@ pub fn check_error(error: &Error) {
     }
 }
 
-pub fn check_pending(pending: &Pending) {
+pub fn check_pending(pending: &DevicePending) {
     for size in [pending.initial_bytes, pending.dirty_bytes, pending.stop_copy_bytes] {
         assert!(size != Some(u64::MAX));
     }

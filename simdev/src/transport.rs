@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use vfiomig::error::{Errno, Error, Kind};
+use vfiomig::error::{Errno, Error, ErrorKind};
 use vfiomig::ffi::device::VFIOMIG_OPS_F_REPORT_ADDS_BITS;
 use vfiomig::transport::ops::Ops;
 use vfiomig::transport::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
@@ -91,7 +91,7 @@ impl Transport for Direct {
         match data_fd {
             Some(Returned::Owned(fd)) => return Ok(Box::new(RealData(fd.into()))),
             Some(Returned::Number(_)) if !self.0.real_fd => {}
-            _ => return Err(Error::new(Kind::Protocol, libc::EPROTO, "the state change brought no data fd")),
+            _ => return Err(Error::new(ErrorKind::Protocol, libc::EPROTO, "the state change brought no data fd")),
         }
         let poll = self.0.machine.lock().poll_fd();
         Ok(Box::new(Data { device: Arc::clone(&self.0), session: self.0.session_number(), poll }))

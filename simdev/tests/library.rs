@@ -2,7 +2,7 @@
 
 use simdev::{Config, DataPath, Device, Dialect};
 use std::time::Duration;
-use vfiomig::device::{self, OnFailure, Options};
+use vfiomig::device::{self, DeviceOptions, OnFailure};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::transport::Transport;
 use vfiomig::transport::ops::OpsTransport;
@@ -19,7 +19,7 @@ fn transport(d: &Device, table: bool) -> Box<dyn Transport> {
 fn round(config: Config, table: bool) {
     let pre_copy = matches!(config.dialect, Dialect::V2 { pre_copy: true, .. });
     let (source, sink) = (Device::new(config.clone().seeded(4)), Device::new(config));
-    let open = |d| device::Device::new(transport(d, table), Options::default()).unwrap();
+    let open = |d| device::Device::new(transport(d, table), DeviceOptions::default()).unwrap();
     let (from, to) = (open(&source), open(&sink));
     let set = |d: &device::Device, state| d.set_state(state, OnFailure::Keep, false).unwrap();
     let (mut stream, mut buf) = (Vec::new(), vec![0; 3000]);
@@ -68,7 +68,7 @@ fn both_doors_and_both_kinds_of_data() {
 fn a_device_that_runs_meanwhile() {
     let config = Config::v2(Caps::ALL[3]).state_size(1 << 20);
     let source = Device::new(config.seeded(1));
-    let from = device::Device::new(source.transport(), Options::default()).unwrap();
+    let from = device::Device::new(source.transport(), DeviceOptions::default()).unwrap();
     let runner = source.run(Duration::from_micros(200), 500, 0..100);
     from.set_state(State::PreCopy, OnFailure::Keep, false).unwrap();
     let mut buf = vec![0; 64 << 10];

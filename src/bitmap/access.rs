@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A word that bits come from. Words that are only lent cannot be written and do not clear.
-pub(super) trait Source: Sized {
+pub(super) trait SrcWord: Sized {
     fn read(&self) -> u64;
     fn write(&self, value: u64);
     /// The words as they are, or, of those that are only lent, a copy of the first [`BUFFER`] at most: one form of a loop does
@@ -13,7 +13,7 @@ pub(super) trait Source: Sized {
     fn with_cells<T>(words: &[Self], work: impl FnOnce(&[Cell<u64>]) -> T) -> T;
 }
 
-impl Source for u64 {
+impl SrcWord for u64 {
     #[inline(always)]
     fn read(&self) -> u64 {
         *self
@@ -31,7 +31,7 @@ impl Source for u64 {
     }
 }
 
-impl Source for Cell<u64> {
+impl SrcWord for Cell<u64> {
     #[inline(always)]
     fn read(&self) -> u64 {
         self.get()
@@ -55,7 +55,7 @@ impl Source for Cell<u64> {
 const STORES_SUFFICE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
 /// A word that bits go to.
-pub(super) trait Sink: Sized {
+pub(super) trait DstWord: Sized {
     /// Whether many words at once cost less each than one.
     const BY_VECTOR: bool;
     /// Returns how many were off before.
@@ -64,7 +64,7 @@ pub(super) trait Sink: Sized {
     fn lacks(&self, bits: u64) -> bool;
 }
 
-impl Sink for Cell<u64> {
+impl DstWord for Cell<u64> {
     const BY_VECTOR: bool = true;
 
     #[inline(always)]
@@ -80,7 +80,7 @@ impl Sink for Cell<u64> {
     }
 }
 
-impl Sink for AtomicU64 {
+impl DstWord for AtomicU64 {
     const BY_VECTOR: bool = false;
 
     #[inline(always)]

@@ -1,14 +1,14 @@
 //! Runs of bits that begin and end anywhere: the edges here, whole words in `vector`.
 
-use super::access::{Sink, Source, Taken};
+use super::access::{DstWord, SrcWord, Taken};
 use super::loops::funnel;
-use super::place::{BUFFER, Parts, WORD, below, bits_in, fitting, index, low_bits, room};
+use super::place::{BUFFER, WORD, WordRun, below, bits_in, fitting, index, low_bits, room};
 use super::types::Count;
 use super::vector;
 use std::sync::atomic::{Ordering, fence};
 
 /// Any alignment on both sides. Bits that `src` can clear are off afterwards.
-pub(super) fn or_bits<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
+pub(super) fn or_bits<D: DstWord, S: SrcWord>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
     let bits = fitting(bits, room(dst.len(), dst_bit).min(room(src.len(), src_bit)));
     let head = bits.min(dst_bit.wrapping_neg() % WORD);
     let words = bits.wrapping_sub(head) / WORD;
@@ -28,8 +28,8 @@ pub(super) fn or_bits<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], sr
 }
 
 /// Fewer than a word, all in one word of `dst`.
-fn or_few<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
-    let word = |at: usize| src.get(at).map_or(0, Source::read);
+fn or_few<D: DstWord, S: SrcWord>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
+    let word = |at: usize| src.get(at).map_or(0, SrcWord::read);
     let (low, high) = (word(index(src_bit)), word(index(src_bit).wrapping_add(1)));
     let found = funnel(low, high, low_bits(src_bit)) & below(low_bits(bits));
     let Some(word) = dst.get(index(dst_bit)).filter(|_| found != 0) else { return Count::default() };
@@ -38,7 +38,7 @@ fn or_few<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, 
 }
 
 /// Whole words of `dst` from bits of `src` that may begin anywhere.
-fn or_whole<D: Sink, S: Source>(dst: &[D], at: usize, src: &[S], src_bit: u64, words: usize) -> Count {
+fn or_whole<D: DstWord, S: SrcWord>(dst: &[D], at: usize, src: &[S], src_bit: u64, words: usize) -> Count {
     let Some(dst) = dst.get(at..at.wrapping_add(words)) else { return Count::default() };
     through_words(src, src_bit, words, |src, shift| match shift {
         0 => vector::or_aligned(dst, src.get(..words).unwrap_or_default()),
@@ -48,7 +48,7 @@ fn or_whole<D: Sink, S: Source>(dst: &[D], at: usize, src: &[S], src_bit: u64, w
 
 /// Calls `work` for so many words of bits from `bit` on, which clears words whole: what is in the first one before `bit` comes
 /// back, and what is left of the last bits goes.
-pub(super) fn through_words<S: Source, T: Default>(
+pub(super) fn through_words<S: SrcWord, T: Default>(
     src: &[S],
     bit: u64,
     words: usize,
@@ -69,8 +69,8 @@ pub(super) fn through_words<S: Source, T: Default>(
 }
 
 /// Lines of words that are off are not written.
-pub(super) fn clear_bits<S: Source>(src: &[S], bit: u64, bits: u64) {
-    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+pub(super) fn clear_bits<S: SrcWord>(src: &[S], bit: u64, bits: u64) {
+    let WordRun { head, body, tail } = WordRun::of(src.len(), bit, bits);
     if let Some(body) = src.get(body).filter(|body| !body.is_empty()) {
         vector::clear(body);
     }
@@ -82,22 +82,22 @@ pub(super) fn clear_bits<S: Source>(src: &[S], bit: u64, bits: u64) {
 }
 
 /// Whether one of the bits is on.
-pub(super) fn any_bits<S: Source>(src: &[S], bit: u64, bits: u64) -> bool {
-    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+pub(super) fn any_bits<S: SrcWord>(src: &[S], bit: u64, bits: u64) -> bool {
+    let WordRun { head, body, tail } = WordRun::of(src.len(), bit, bits);
     let edge = |(index, mask): (usize, u64)| src.get(index).is_some_and(|word| word.read() & mask != 0);
     edge(head) || edge(tail) || src.get(body).is_some_and(|body| vector::alike(body, 0) < body.len())
 }
 
-pub(super) fn set_bits<D: Sink>(dst: &[D], bit: u64, bits: u64) -> Count {
+pub(super) fn set_bits<D: DstWord>(dst: &[D], bit: u64, bits: u64) -> Count {
     let bits = fitting(bits, room(dst.len(), bit));
-    let Parts { head, body, tail } = Parts::of(dst.len(), bit, bits);
+    let WordRun { head, body, tail } = WordRun::of(dst.len(), bit, bits);
     let edge = |(index, mask): (usize, u64)| dst.get(index).map_or(0, |word| word.or(mask));
     let whole = dst.get(body).map_or(0, vector::fill);
     Count { newly: whole.wrapping_add(edge(head)).wrapping_add(edge(tail)), total: bits }
 }
 
 /// Takes bits of `src` to `dst`.
-pub(super) fn take_bits<D: Sink, S: Taken>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
+pub(super) fn take_bits<D: DstWord, S: Taken>(dst: &[D], dst_bit: u64, src: &[S], src_bit: u64, bits: u64) -> Count {
     let bits = fitting(bits, room(dst.len(), dst_bit));
     let mut count = Count::default();
     take_pieces(src, src_bit, bits, |piece, offset, at, n| {
@@ -116,7 +116,7 @@ pub(super) fn take_pieces<S: Taken>(src: &[S], bit: u64, bits: u64, mut give: im
         let at = bit.wrapping_add(done);
         let offset = at % WORD;
         let n = bits.wrapping_sub(done).min(bits_in(BUFFER).wrapping_sub(offset));
-        let Parts { head, body, tail } = Parts::of(src.len(), at, n);
+        let WordRun { head, body, tail } = WordRun::of(src.len(), at, n);
         let mut taken = 0;
         buffer.fill(0);
         for (place, mask) in [head, tail].into_iter().chain(body.map(|place| (place, u64::MAX))) {

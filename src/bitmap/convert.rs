@@ -1,6 +1,6 @@
 //! A move between bitmaps of any two page sizes: what of it is whole pages goes through the words of `scale`, the rest by runs.
 
-use super::access::{Sink, Source};
+use super::access::{DstWord, SrcWord};
 use super::bits::{any_bits, clear_bits, or_bits, set_bits, through_words};
 use super::loops::{self, LINE};
 use super::place::{BUFFER, WORD, below, bits_in, fitting, index, low_bits, page, room};
@@ -45,7 +45,7 @@ impl Extent {
     }
 }
 
-pub(super) fn convert<D: Sink, S: Source>(dst: &[D], src: &[S], m: &Move) -> Count {
+pub(super) fn convert<D: DstWord, S: SrcWord>(dst: &[D], src: &[S], m: &Move) -> Count {
     let Some(span) = Extent::of(src.len(), dst.len(), m) else { return Count::default() };
     let (coarser, finer) = (span.src_shift.checked_sub(span.dst_shift), span.dst_shift.checked_sub(span.src_shift));
     match (coarser, finer) {
@@ -70,7 +70,7 @@ fn touched(first: u64, last: u64, shift: u32) -> (u64, u64) {
 }
 
 /// From coarse to fine: some source words become words of fine bits, which are merged like any others.
-fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Count {
+fn expand<D: DstWord, S: SrcWord>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Count {
     let mut count = Count::default();
     let mut buffer = [0; BUFFER];
     let (fine_first, fine_bits) = touched(span.first, span.last, span.dst_shift);
@@ -113,7 +113,7 @@ fn expand<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Co
 
 /// Few bits: each is set by itself, and the words in between are not visited. Their places are far apart and nothing foretells
 /// them, so all are asked for first.
-fn scatter<D: Sink, S: Source>(dst: &[D], words: &[S], dst_bit: u64, k: u32) -> Count {
+fn scatter<D: DstWord, S: SrcWord>(dst: &[D], words: &[S], dst_bit: u64, k: u32) -> Count {
     for (bit, _) in each_bit(words) {
         dst.get(index(dst_bit.wrapping_add(bit.wrapping_shl(k)))).into_iter().for_each(prefetch);
     }
@@ -136,7 +136,7 @@ fn scatter<D: Sink, S: Source>(dst: &[D], words: &[S], dst_bit: u64, k: u32) -> 
 }
 
 /// The bits that are on, and the words that have them.
-fn each_bit<S: Source>(words: &[S]) -> impl Iterator<Item = (u64, &S)> {
+fn each_bit<S: SrcWord>(words: &[S]) -> impl Iterator<Item = (u64, &S)> {
     words.iter().zip(0_usize..).flat_map(|(word, place)| {
         let mut rest = word.read();
         std::iter::from_fn(move || {
@@ -150,7 +150,7 @@ fn each_bit<S: Source>(words: &[S]) -> impl Iterator<Item = (u64, &S)> {
 
 /// From fine to coarse: the groups of source bits that are whole become words of coarse bits; those that the move cuts at
 /// either end are one bit each.
-fn fold<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Count {
+fn fold<D: DstWord, S: SrcWord>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Count {
     let (first, bits) = touched(span.first, span.last, span.src_shift);
     let group = page(k);
     let phase = span.phase.wrapping_shr(span.src_shift);
@@ -167,7 +167,7 @@ fn fold<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent, k: u32) -> Coun
     count
 }
 
-fn fold_one<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], bit: u64, bits: u64) -> Count {
+fn fold_one<D: DstWord, S: SrcWord>(dst: &[D], dst_bit: u64, src: &[S], bit: u64, bits: u64) -> Count {
     if !any_bits(src, bit, bits) {
         return Count::default();
     }
@@ -175,7 +175,7 @@ fn fold_one<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], bit: u64, bi
     set_bits(dst, dst_bit, 1)
 }
 
-fn fold_groups<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], first: u64, groups: u64, k: u32) -> Count {
+fn fold_groups<D: DstWord, S: SrcWord>(dst: &[D], dst_bit: u64, src: &[S], first: u64, groups: u64, k: u32) -> Count {
     let mut count = Count::default();
     let mut buffer = [0; BUFFER];
     let end = first.wrapping_add(groups.wrapping_shl(k));
@@ -193,7 +193,7 @@ fn fold_groups<D: Sink, S: Source>(dst: &[D], dst_bit: u64, src: &[S], first: u6
 }
 
 /// Folds as many groups as it likes; returns how many.
-fn fold_some<S: Source>(buffer: &mut [u64; BUFFER], src: &[S], bit: u64, groups: u64, k: u32) -> u64 {
+fn fold_some<S: SrcWord>(buffer: &mut [u64; BUFFER], src: &[S], bit: u64, groups: u64, k: u32) -> u64 {
     let words = src.len().saturating_sub(index(bit));
     // Of the words, one more than what is folded must be there.
     let whole = words.saturating_sub(1).wrapping_shr(k).min(BUFFER).min(index(groups));
@@ -234,7 +234,7 @@ fn fold_some<S: Source>(buffer: &mut [u64; BUFFER], src: &[S], bit: u64, groups:
 }
 
 /// For pages that lie in each other in no simple way, and for pages so large that each run is many words.
-fn runs<D: Sink, S: Source>(dst: &[D], src: &[S], span: &Extent) -> Count {
+fn runs<D: DstWord, S: SrcWord>(dst: &[D], src: &[S], span: &Extent) -> Count {
     let mut count = Count::default();
     let (first, bits) = touched(span.first, span.last, span.src_shift);
     // Two source pages may touch one destination page, which counts once.

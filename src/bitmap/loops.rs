@@ -5,7 +5,7 @@
 //! are few bits, only the cache lines that have some are written; where most lines have some, both sides are read and written
 //! in one loop without a branch, which memory keeps up with best.
 
-use super::access::{Sink, Source, ones};
+use super::access::{DstWord, SrcWord, ones};
 use super::prefetch::prefetch;
 use super::types::Count;
 
@@ -14,10 +14,10 @@ pub(super) const LINE: usize = 8;
 /// Words that are tested at once.
 const GROUP: usize = 8 * LINE;
 /// Words per step: a bit for each line of them fits into a word.
-const PIECE: usize = 64 * LINE;
+const TILE: usize = 64 * LINE;
 
 #[inline(always)]
-pub(super) fn any<S: Source>(words: &[S]) -> bool {
+pub(super) fn any<S: SrcWord>(words: &[S]) -> bool {
     words.iter().fold(0, |all, word| all | word.read()) != 0
 }
 
@@ -29,7 +29,7 @@ pub(super) fn funnel(low: u64, high: u64, shift: u32) -> u64 {
 
 /// What a stretch of words had.
 #[derive(Default)]
-struct Found {
+struct OrCounts {
     newly: u64,
     total: u64,
     /// Words that had bits.
@@ -38,8 +38,8 @@ struct Found {
 
 /// Every word, whether it has bits or not.
 #[inline(always)]
-fn or_all<D: Sink, S: Source, const SHIFTED: bool>(dst: &[D], src: &[S], shift: u32) -> Found {
-    let mut found = Found::default();
+fn or_all<D: DstWord, S: SrcWord, const SHIFTED: bool>(dst: &[D], src: &[S], shift: u32) -> OrCounts {
+    let mut found = OrCounts::default();
     let mut or = |to: &D, bits: u64| {
         found.newly = found.newly.wrapping_add(to.or(bits));
         found.total = found.total.wrapping_add(ones(bits));
@@ -61,20 +61,20 @@ fn or_all<D: Sink, S: Source, const SHIFTED: bool>(dst: &[D], src: &[S], shift: 
     found
 }
 
-/// Words of a piece that lack bits, and these bits.
+/// Words of a tile that lack bits, and these bits.
 struct Wanted {
-    /// The piece before had many words with bits and many without.
+    /// The tile before had many words with bits and many without.
     mixed: bool,
-    places: [u16; PIECE],
-    bits: [u64; PIECE],
+    places: [u16; TILE],
+    bits: [u64; TILE],
 }
 
 impl Wanted {
-    const NONE: Wanted = Wanted { mixed: false, places: [0; PIECE], bits: [0; PIECE] };
+    const NONE: Wanted = Wanted { mixed: false, places: [0; TILE], bits: [0; TILE] };
 }
 
-/// A piece whose lines that have bits are known and on their way to the cache.
-struct Piece<'a, D, S> {
+/// A tile whose lines that have bits are known and on their way to the cache.
+struct Tile<'a, D, S> {
     dst: &'a [D],
     /// One word more, if shifted.
     src: &'a [S],
@@ -82,7 +82,7 @@ struct Piece<'a, D, S> {
     dirty: u64,
 }
 
-impl<'a, D: Sink, S: Source> Piece<'a, D, S> {
+impl<'a, D: DstWord, S: SrcWord> Tile<'a, D, S> {
     #[inline(always)]
     fn new<const SHIFTED: bool>(dst: &'a [D], src: &'a [S]) -> Self {
         let more = usize::from(SHIFTED);
@@ -100,7 +100,7 @@ impl<'a, D: Sink, S: Source> Piece<'a, D, S> {
                 }
             }
         }
-        Piece { dst, src, dirty }
+        Tile { dst, src, dirty }
     }
 
     #[inline(always)]
@@ -109,7 +109,7 @@ impl<'a, D: Sink, S: Source> Piece<'a, D, S> {
     }
 
     #[inline(always)]
-    fn or<const SHIFTED: bool>(mut self, shift: u32, wanted: &mut Wanted, add: &mut impl FnMut(&Found)) {
+    fn or<const SHIFTED: bool>(mut self, shift: u32, wanted: &mut Wanted, add: &mut impl FnMut(&OrCounts)) {
         let lines = u64::from(self.dirty.count_ones());
         if !D::BY_VECTOR && wanted.mixed {
             let found = self.or_wanted::<SHIFTED>(shift, wanted);
@@ -140,12 +140,12 @@ fn is_mixed(words: u64, lines: u64) -> bool {
     words.wrapping_mul(16) > all.wrapping_mul(3) && words.wrapping_mul(16) < all.wrapping_mul(14)
 }
 
-impl<D: Sink, S: Source> Piece<'_, D, S> {
+impl<D: DstWord, S: SrcWord> Tile<'_, D, S> {
     /// Finds the words that lack bits without a branch, for nothing tells beforehand which of them do, and then visits only
     /// these: a wrong guess costs nearly as much as a locked operation.
     #[inline(always)]
-    fn or_wanted<const SHIFTED: bool>(&self, shift: u32, wanted: &mut Wanted) -> Found {
-        let (mut found, mut count, mut dirty) = (Found::default(), 0_usize, self.dirty);
+    fn or_wanted<const SHIFTED: bool>(&self, shift: u32, wanted: &mut Wanted) -> OrCounts {
+        let (mut found, mut count, mut dirty) = (OrCounts::default(), 0_usize, self.dirty);
         while dirty != 0 {
             let at = (dirty.trailing_zeros() as usize).wrapping_mul(LINE);
             let end = at.wrapping_add(LINE);
@@ -153,7 +153,7 @@ impl<D: Sink, S: Source> Piece<'_, D, S> {
             let from = self.src.get(at..end.wrapping_add(usize::from(SHIFTED)));
             let (Some(to), Some(from)) = (self.dst.get(at..end), from) else { continue };
             for ((to, low), n) in to.iter().zip(from).zip(0_usize..) {
-                let high = if SHIFTED { from.get(n.wrapping_add(1)).map_or(0, Source::read) } else { 0 };
+                let high = if SHIFTED { from.get(n.wrapping_add(1)).map_or(0, SrcWord::read) } else { 0 };
                 let bits = if SHIFTED { funnel(low.read(), high, shift) } else { low.read() };
                 low.write(0);
                 found.total = found.total.wrapping_add(ones(bits));
@@ -175,31 +175,31 @@ impl<D: Sink, S: Source> Piece<'_, D, S> {
 /// Word i of `dst` gets the 64 bits of `src` from bit 64 * i + `shift` on, all in word i if not `SHIFTED`. If it is, `src` has
 /// one word more than `dst`. As many words as `dst` has are cleared, whole.
 #[inline(always)]
-pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], mut src: &[S], shift: u32) -> Count {
+pub(super) fn or_words<D: DstWord, S: SrcWord, const SHIFTED: bool>(mut dst: &[D], mut src: &[S], shift: u32) -> Count {
     let mut sum = Count::default();
     // Nothing is looked at beyond the source.
     let words = src.len().saturating_sub(usize::from(SHIFTED));
     dst = dst.get(..words).unwrap_or(dst);
-    let mut add = |found: &Found| sum.add(Count { newly: found.newly, total: found.total });
+    let mut add = |found: &OrCounts| sum.add(Count { newly: found.newly, total: found.total });
     // What was found last tells what to expect.
     let mut dense = false;
     let mut wanted = Wanted::NONE;
-    // The piece before: while the next is looked at, its words come from memory.
-    let mut pending: Option<Piece<'_, D, S>> = None;
+    // The tile before: while the next is looked at, its words come from memory.
+    let mut pending: Option<Tile<'_, D, S>> = None;
     loop {
-        // One place for the last piece too: each would be a copy of the loop.
+        // One place for the last tile too: each would be a copy of the loop.
         let last = pending.take();
         if dst.is_empty() && last.is_none() {
             break;
         }
-        let len = if dst.len() < LINE { dst.len() } else { PIECE.min(dst.len() & !LINE.wrapping_sub(1)) };
+        let len = if dst.len() < LINE { dst.len() } else { TILE.min(dst.len() & !LINE.wrapping_sub(1)) };
         let (to, from) = (dst.get(..len), src.get(..len.wrapping_add(usize::from(SHIFTED))));
         let (Some(to), Some(from)) = (to, from) else { break };
         (dst, src) = (dst.get(len..).unwrap_or_default(), src.get(len..).unwrap_or_default());
         if !dense && len >= LINE {
-            let piece = Piece::new::<SHIFTED>(to, from);
-            dense = piece.is_dense();
-            pending = Some(piece);
+            let tile = Tile::new::<SHIFTED>(to, from);
+            dense = tile.is_dense();
+            pending = Some(tile);
         }
         if let Some(last) = last {
             last.or::<SHIFTED>(shift, &mut wanted, &mut add);
@@ -215,7 +215,7 @@ pub(super) fn or_words<D: Sink, S: Source, const SHIFTED: bool>(mut dst: &[D], m
 
 /// All bits on; returns how many were off.
 #[inline(always)]
-pub(super) fn fill<D: Sink>(dst: &[D]) -> u64 {
+pub(super) fn fill<D: DstWord>(dst: &[D]) -> u64 {
     dst.iter().fold(0, |newly: u64, word| newly.wrapping_add(word.or(u64::MAX)))
 }
 
@@ -227,13 +227,13 @@ pub(super) fn count(words: &[u64]) -> u64 {
 
 /// As [`count`], of a few words of any kind.
 #[inline(always)]
-pub(super) fn ones_in<S: Source>(words: &[S]) -> u64 {
+pub(super) fn ones_in<S: SrcWord>(words: &[S]) -> u64 {
     words.iter().fold(0, |sum: u64, word| sum.wrapping_add(ones(word.read())))
 }
 
 /// How many words at the beginning are equal to `like`.
 #[inline(always)]
-pub(super) fn alike<S: Source>(words: &[S], like: u64) -> usize {
+pub(super) fn alike<S: SrcWord>(words: &[S], like: u64) -> usize {
     // Short runs end within some lines, long ones go on for many groups.
     let mut rest = past::<S, LINE>(words, like, GROUP);
     if words.len().wrapping_sub(rest.len()) >= GROUP {
@@ -249,7 +249,7 @@ pub(super) fn alike<S: Source>(words: &[S], like: u64) -> usize {
 
 /// What follows the first blocks that are `like`, at most so many words of them.
 #[inline(always)]
-fn past<S: Source, const N: usize>(mut words: &[S], like: u64, at_most: usize) -> &[S] {
+fn past<S: SrcWord, const N: usize>(mut words: &[S], like: u64, at_most: usize) -> &[S] {
     let end = words.len().saturating_sub(at_most);
     while let Some((block, after)) = words.split_first_chunk::<N>() {
         if words.len() <= end || block.iter().fold(0, |all, word| all | (word.read() ^ like)) != 0 {
@@ -262,7 +262,7 @@ fn past<S: Source, const N: usize>(mut words: &[S], like: u64, at_most: usize) -
 
 /// Zeroes; lines that are zero are not written.
 #[inline(always)]
-pub(super) fn clear<S: Source>(words: &[S]) {
+pub(super) fn clear<S: SrcWord>(words: &[S]) {
     for line in words.chunks(LINE).filter(|line| any(line)) {
         line.iter().for_each(|word| word.write(0));
     }

@@ -30,7 +30,7 @@ pub use types::{Count, Move, Words};
 
 use bits::{any_bits, clear_bits, or_bits, set_bits, take_bits, take_pieces};
 use convert::convert;
-use place::{Parts, index, mask, page, room};
+use place::{WordRun, index, mask, page, room};
 use runs::Runs;
 use std::cell::Cell;
 use std::sync::atomic::{Ordering, fence};
@@ -95,7 +95,7 @@ pub fn take_away(src: Words<'_>, bit: u64, bits: u64) -> u64 {
 
 /// Bits that are on.
 pub fn count(src: &[u64], bit: u64, bits: u64) -> u64 {
-    let Parts { head, body, tail } = Parts::of(src.len(), bit, bits);
+    let WordRun { head, body, tail } = WordRun::of(src.len(), bit, bits);
     let edge = |(index, mask): (usize, u64)| src.get(index).map_or(0, |word| u64::from((word & mask).count_ones()));
     let whole = src.get(body).map_or(0, vector::count);
     whole.wrapping_add(edge(head)).wrapping_add(edge(tail))

@@ -7,25 +7,25 @@ pub(super) const WORD: u64 = u64::BITS as u64;
 pub(super) const BUFFER: usize = 1024;
 
 /// A run of bits as words: indices and masks. Parts that are not there have an empty range or mask.
-pub(super) struct Parts {
+pub(super) struct WordRun {
     pub head: (usize, u64),
     pub body: std::ops::Range<usize>,
     pub tail: (usize, u64),
 }
 
-impl Parts {
+impl WordRun {
     pub fn of(words: usize, bit: u64, bits: u64) -> Self {
         let end = bit.saturating_add(bits.min(room(words, bit)));
         let (first, last) = (index(bit), index(end));
         let (start_mask, end_mask) = (!below(low_bits(bit)), below(low_bits(end)));
         if first == last || end <= bit {
             let mask = if end <= bit { 0 } else { start_mask & end_mask };
-            return Parts { head: (first, mask), body: 0..0, tail: (0, 0) };
+            return WordRun { head: (first, mask), body: 0..0, tail: (0, 0) };
         }
         if low_bits(bit) == 0 {
-            return Parts { head: (0, 0), body: first..last, tail: (last, end_mask) };
+            return WordRun { head: (0, 0), body: first..last, tail: (last, end_mask) };
         }
-        Parts { head: (first, start_mask), body: first.wrapping_add(1)..last, tail: (last, end_mask) }
+        WordRun { head: (first, start_mask), body: first.wrapping_add(1)..last, tail: (last, end_mask) }
     }
 }
 

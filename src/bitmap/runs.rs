@@ -1,6 +1,6 @@
 //! Runs of bits that are on, and the next bit of a kind.
 
-use super::access::Source;
+use super::access::SrcWord;
 use super::place::{WORD, below, bits_in, index, low_bits, room};
 use super::vector;
 
@@ -16,7 +16,7 @@ pub(super) struct Runs<'a, S> {
     last: u64,
 }
 
-impl<'a, S: Source> Runs<'a, S> {
+impl<'a, S: SrcWord> Runs<'a, S> {
     #[inline]
     pub fn new(words: &'a [S], from: u64, end: u64) -> Self {
         let end = end.min(room(words.len(), 0));
@@ -51,7 +51,7 @@ impl<'a, S: Source> Runs<'a, S> {
     }
 }
 
-impl<S: Source> Iterator for Runs<'_, S> {
+impl<S: SrcWord> Iterator for Runs<'_, S> {
     type Item = (u64, u64);
 
     #[inline]
@@ -63,7 +63,7 @@ impl<S: Source> Iterator for Runs<'_, S> {
 }
 
 /// The next bit that is not as in `like`, which has all bits on or off.
-pub(super) fn find<S: Source>(src: &[S], from: u64, end: u64, like: u64) -> Option<u64> {
+pub(super) fn find<S: SrcWord>(src: &[S], from: u64, end: u64, like: u64) -> Option<u64> {
     if from >= end {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Whole words from one page size to another: each bit becomes 2^K bits, or 2^K bits become one. As in `loops`, the forms are
 //! those that compilers make vectors of, and `vector` compiles them.
 
-use super::access::Source;
+use super::access::SrcWord;
 use super::loops::{any, funnel};
 use std::cell::Cell;
 

@@ -3,7 +3,7 @@
 //!
 //! Measured (docs/performance.md): 2 to 3 times as fast in the cache, 1.2 to 1.6 times in memory.
 
-use super::access::{Sink, Source};
+use super::access::{DstWord, SrcWord};
 use super::types::Count;
 use super::{loops, scale};
 use std::cell::Cell;
@@ -33,12 +33,12 @@ macro_rules! variants {
 }
 
 variants! {
-    or_aligned[D: Sink, S: Source](dst: &[D], src: &[S]) -> Count = loops::or_words::<D, S, false>(dst, src, 0);
-    or_shifted[D: Sink, S: Source](dst: &[D], src: &[S], shift: u32) -> Count = loops::or_words::<D, S, true>(dst, src, shift);
-    fill[D: Sink](dst: &[D]) -> u64 = loops::fill(dst);
+    or_aligned[D: DstWord, S: SrcWord](dst: &[D], src: &[S]) -> Count = loops::or_words::<D, S, false>(dst, src, 0);
+    or_shifted[D: DstWord, S: SrcWord](dst: &[D], src: &[S], shift: u32) -> Count = loops::or_words::<D, S, true>(dst, src, shift);
+    fill[D: DstWord](dst: &[D]) -> u64 = loops::fill(dst);
     count(words: &[u64]) -> u64 = loops::count(words);
-    alike[S: Source](words: &[S], like: u64) -> usize = loops::alike(words, like);
-    clear[S: Source](words: &[S]) = loops::clear(words);
+    alike[S: SrcWord](words: &[S], like: u64) -> usize = loops::alike(words, like);
+    clear[S: SrcWord](words: &[S]) = loops::clear(words);
     expand(out: &mut [u64], src: &[Cell<u64>], k: u32) = expand_body(out, src, k);
     fold(out: &mut [u64], src: &[Cell<u64>], shift: u32, k: u32) = fold_body(out, src, shift, k);
 }

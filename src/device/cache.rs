@@ -1,8 +1,8 @@
 //! Last known values, readable from any thread without waiting for a call.
 
 use crate::cancel::Follower;
-use crate::dialect::probe::Found;
-use crate::dialect::{Kind, Reason, State};
+use crate::dialect::probe::Probed;
+use crate::dialect::{DialectKind, Reason, State};
 use crate::gate::Driver;
 use parking_lot::Mutex;
 use std::sync::Weak;
@@ -157,7 +157,7 @@ impl Cache {
     pub fn set_state(&self, state: State) {
         if self.state() == State::StopCopy && state != State::StopCopy {
             self.pending_cached.store(false, Ordering::Relaxed);
-            if self.dialect.load(Ordering::Relaxed) != Kind::V2 as u32 {
+            if self.dialect.load(Ordering::Relaxed) != DialectKind::V2 as u32 {
                 self.forget_what_is_left();
             }
         }
@@ -178,7 +178,7 @@ impl Cache {
     }
 
     /// Takes over what a probe found; `mapped`: the window stays, and is mapped.
-    pub fn set_found(&self, found: &Found, mapped: bool) {
+    pub fn set_found(&self, found: &Probed, mapped: bool) {
         let (dialect, mut caps) = match &found.dialect {
             Ok(dialect) => {
                 let caps = dialect.caps();

@@ -1,9 +1,9 @@
 //! The logs of written pages that a device keeps itself: the DMA log of v2, and the draft's, which shares the data window
 //! with the state bytes (D5).
 
-use super::{Device, Entered, Inner};
+use super::{Device, DeviceInner, Entered};
 use crate::dialect::registers::Fault;
-use crate::dialect::{Direction, Kind, PfnRange, Pfns};
+use crate::dialect::{DialectKind, Direction, PfnRange, Pfns};
 use crate::error::{Errno, Error, Result};
 use crate::gate::{Denied, waits_for_me};
 use crate::transport::{Transport, dma_log};
@@ -20,14 +20,14 @@ const CRUMB: u64 = 512;
 const CRUMB_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is left of the time that one harvest waits, whichever of its devices and ranges it waits for.
-pub(crate) struct Patience {
+pub(crate) struct HarvestPatience {
     segments: Mutex<Duration>,
     crumbs: Mutex<Duration>,
 }
 
-impl Patience {
+impl HarvestPatience {
     pub fn new() -> Self {
-        Patience { segments: Mutex::new(SEGMENT_PATIENCE), crumbs: Mutex::new(CRUMB_PATIENCE) }
+        HarvestPatience { segments: Mutex::new(SEGMENT_PATIENCE), crumbs: Mutex::new(CRUMB_PATIENCE) }
     }
 
     /// Sleeps for a moment, or says that there has been enough of it. The lock is held meanwhile: those who wait side by side
@@ -82,14 +82,14 @@ impl Device {
     /// they took more than a second (PROTOCOL).
     pub fn dirty_pfns(&self, range: PfnRange, sink: &mut dyn FnMut(Pfns<'_>)) -> Result<()> {
         let mut inner = self.enter()?;
-        self.read_pfns(&mut inner, range, &Patience::new(), sink)
+        self.read_pfns(&mut inner, range, &HarvestPatience::new(), sink)
     }
 
     fn read_pfns(
         &self,
-        inner: &mut Inner,
+        inner: &mut DeviceInner,
         range: PfnRange,
-        patience: &Patience,
+        patience: &HarvestPatience,
         sink: &mut dyn FnMut(Pfns<'_>),
     ) -> Result<()> {
         if range.total == 0 || !range.page_size.is_power_of_two() || range.start.checked_add(range.total).is_none() {
@@ -101,10 +101,10 @@ impl Device {
         if inner.window.in_use() {
             return Err(self.named(Error::busy("a segment is under way in the data window")));
         }
-        let Inner { transport, dialect: Ok(dialect), window, .. } = &mut *inner else {
+        let DeviceInner { transport, dialect: Ok(dialect), window, .. } = &mut *inner else {
             return Err(self.named(Error::unsupported("the device is not migratable")));
         };
-        if dialect.kind() != Kind::Draft {
+        if dialect.kind() != DialectKind::Draft {
             return Err(self.named(Error::unsupported("the dialect has no log of its own")));
         }
         let mut begun = Instant::now();
@@ -136,7 +136,7 @@ impl Device {
     pub(crate) fn harvest_pfns(
         &self,
         range: PfnRange,
-        patience: &Patience,
+        patience: &HarvestPatience,
         sink: &mut dyn FnMut(Pfns<'_>),
     ) -> std::result::Result<(), Errno> {
         let mut more = true;
@@ -153,7 +153,7 @@ impl Device {
 
     /// The log that the device keeps itself, if it has one. *Waits for the log request in progress; asks the kernel.*
     pub(crate) fn own_log(&self) -> Option<OwnLog> {
-        if self.info().dialect == Some(Kind::Draft) {
+        if self.info().dialect == Some(DialectKind::Draft) {
             return Some(OwnLog::Pfns);
         }
         let transport = self.enter_log().ok()?;

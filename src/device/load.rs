@@ -6,10 +6,10 @@
 
 use super::cache::Cache;
 use super::save::not_moved;
-use super::{Device, Inner};
+use super::{Device, DeviceInner};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::window::{Moved, Outcome, Room, Trouble};
+use crate::window::{Moved, Room, Trouble, WindowResult};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
@@ -40,16 +40,16 @@ impl Device {
     /// At most one buffer at a time: a state change, or another call that waits, comes between. If that ends the session the
     /// rest is refused, and the text says how much was taken. `segment_end` as in [`commit`](Self::commit).
     pub fn write(&self, buf: &[u8], segment_end: bool) -> Result<()> {
-        self.write_pieces(buf, segment_end, Held::ByCaller)
+        self.write_pieces(buf, segment_end, KeptBytes::ByCaller)
     }
 
     /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure. But if the caller
     /// keeps them for a device that is only not ready (EAGAIN, nothing taken), that is none. *device.*
     pub(crate) fn write_once(&self, buf: &[u8], segment_end: bool, keeps: bool) -> Result<()> {
-        self.write_pieces(buf, segment_end, if keeps { Held::WhileNotReady } else { Held::ByNobody })
+        self.write_pieces(buf, segment_end, if keeps { KeptBytes::WhileNotReady } else { KeptBytes::ByNobody })
     }
 
-    fn write_pieces(&self, buf: &[u8], segment_end: bool, held: Held) -> Result<()> {
+    fn write_pieces(&self, buf: &[u8], segment_end: bool, held: KeptBytes) -> Result<()> {
         let mut inner = self.enter()?;
         let most = inner.buffer_size;
         let session = self.cache.session.load(Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Device {
             let rest = buf.get(before..).unwrap_or_default();
             let bytes = rest.get(..most).unwrap_or(rest);
             let after = rest.len().saturating_sub(bytes.len());
-            let piece = Piece { bytes, before, after, segment_end, held };
+            let piece = WritePart { bytes, before, after, segment_end, held };
             inner.write(&self.cache, &self.name, piece).map_err(|error| self.at_name(error))?;
             if after == 0 {
                 return Ok(());
@@ -108,7 +108,7 @@ impl Device {
 
 /// Who has the bytes of a write if it fails before the device has taken one.
 #[derive(Clone, Copy)]
-enum Held {
+enum KeptBytes {
     ByCaller,
     /// The caller, if the device was only not ready.
     WhileNotReady,
@@ -116,17 +116,17 @@ enum Held {
 }
 
 /// A part of the bytes of one write.
-struct Piece<'a> {
+struct WritePart<'a> {
     bytes: &'a [u8],
     /// Bytes of the same call that were taken before.
     before: usize,
     /// Bytes of the same call that follow.
     after: usize,
     segment_end: bool,
-    held: Held,
+    held: KeptBytes,
 }
 
-impl Inner {
+impl DeviceInner {
     /// The stream can take bytes.
     fn check_open(&mut self, cache: &Cache, what: &str) -> Result<()> {
         self.find_again(cache)?;
@@ -186,11 +186,11 @@ impl Inner {
         self.pushed(cache, name, 0, len, outcome.map(|()| len)).map(|_| ())
     }
 
-    fn write(&mut self, cache: &Cache, name: &str, piece: Piece<'_>) -> Result<()> {
-        let Piece { bytes, before, after, segment_end, held } = piece;
+    fn write(&mut self, cache: &Cache, name: &str, piece: WritePart<'_>) -> Result<()> {
+        let WritePart { bytes, before, after, segment_end, held } = piece;
         let asked = before.saturating_add(bytes.len()).saturating_add(after);
         if let Err(error) = self.check_open(cache, "write") {
-            if !matches!(held, Held::ByCaller) {
+            if !matches!(held, KeptBytes::ByCaller) {
                 self.break_load(cache);
             }
             return Err(match before {
@@ -201,8 +201,8 @@ impl Inner {
         let (window, access) = self.access(cache)?;
         let outcome = window.write(&access, bytes, after, segment_end).map(|()| bytes.len());
         let outcome = outcome.map_err(|trouble| match held {
-            Held::ByCaller if before == 0 => trouble,
-            Held::WhileNotReady if trouble.is_device_not_ready() => trouble,
+            KeptBytes::ByCaller if before == 0 => trouble,
+            KeptBytes::WhileNotReady if trouble.is_device_not_ready() => trouble,
             _ => trouble.with_bytes_lost(),
         });
         self.pushed(cache, name, before, asked, outcome).map(|_| ())
@@ -233,7 +233,7 @@ impl Inner {
         name: &str,
         before: usize,
         asked: usize,
-        outcome: Outcome<usize>,
+        outcome: WindowResult<usize>,
     ) -> Result<usize> {
         let (taken, broken) = match outcome.as_ref().map_err(|trouble| trouble.moved) {
             Ok(taken) => (*taken, false),

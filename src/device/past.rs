@@ -5,9 +5,9 @@
 
 use super::cache::Cache;
 use super::transition::Failed;
-use super::{Device, Inner};
+use super::{Device, DeviceInner};
 use crate::cancel::Follower;
-use crate::dialect::{Direction, Kind, State};
+use crate::dialect::{DialectKind, Direction, State};
 use crate::error::{Errno, Error, Result};
 use crate::log::log;
 use crate::window::{Access, Moved};
@@ -48,7 +48,7 @@ impl Device {
     }
 }
 
-impl Inner {
+impl DeviceInner {
     /// A request, and what drivers want before and behind it. `note` gets what was done besides.
     pub(super) fn go(
         &mut self,
@@ -125,7 +125,7 @@ impl Inner {
     }
 
     fn is_v2(&self) -> bool {
-        self.dialect.as_ref().is_ok_and(|dialect| dialect.kind() == Kind::V2)
+        self.dialect.as_ref().is_ok_and(|dialect| dialect.kind() == DialectKind::V2)
     }
 
     /// A request, and what is to be remembered of it.
@@ -201,7 +201,7 @@ impl Inner {
         buf.resize(DRAIN_READ, 0);
         let mut bytes = 0usize;
         loop {
-            let Inner { transport, dialect: Ok(dialect), window, .. } = self else { return Ok(false) };
+            let DeviceInner { transport, dialect: Ok(dialect), window, .. } = self else { return Ok(false) };
             let (transport, dialect) = (&**transport, &**dialect);
             let access = Access { name, transport, dialect, in_precopy: cache.state().is_precopy(), cancel: &cancel };
             let mut not_ready = "";

@@ -2,7 +2,7 @@
 
 use super::cache::Cache;
 use super::session::Session;
-use super::{Device, Inner};
+use super::{Device, DeviceInner};
 use crate::dialect::{Direction, PrecopyFigures, State};
 use crate::error::Result;
 use crate::log::log;
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 /// What is left to be saved; `None` is unknown, never zero. Estimates all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pending {
+pub struct DevicePending {
     /// Initial data left, with what the library has read ahead; while it is not 0, STOP_COPY costs more than it must (C4).
     pub initial_bytes: Option<u64>,
     /// Data that changed since it was read; it goes both ways (C3), so never wait for 0 (C5).
@@ -26,8 +26,8 @@ pub struct Pending {
 
 impl Device {
     /// The figures of the last query; no request to the device.
-    pub fn pending(&self) -> Pending {
-        Pending {
+    pub fn pending(&self) -> DevicePending {
+        DevicePending {
             initial_bytes: self.cache.initial_bytes.get(),
             dirty_bytes: self.cache.dirty_bytes.get(),
             stop_copy_bytes: self.cache.stop_copy_bytes.get(),
@@ -37,7 +37,7 @@ impl Device {
     }
 
     /// Asks the device. *device; blocks in the kernel, and on some devices makes the next data (C10).*
-    pub fn pending_exact(&self) -> Result<Pending> {
+    pub fn pending_exact(&self) -> Result<DevicePending> {
         let mut inner = self.enter()?;
         inner.check_past().map_err(|error| self.named(error))?;
         inner.find_again(&self.cache).map_err(|error| self.named(error))?;
@@ -73,7 +73,7 @@ impl Device {
     }
 }
 
-impl Inner {
+impl DeviceInner {
     /// V2-13, K22: an estimate that is optional, and that some drivers cannot give now (mlx5 says ENOTCONN): then it is unknown,
     /// unless the device is not well at all.
     fn stop_copy_bytes(&mut self, cache: &Cache, name: &str) -> Result<Option<u64>> {

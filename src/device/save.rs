@@ -5,7 +5,7 @@
 
 use super::cache::Cache;
 use super::session::Session;
-use super::{Device, Inner};
+use super::{Device, DeviceInner};
 use crate::dialect::{Direction, State};
 use crate::error::{Errno, Error, Result};
 use crate::transport::{caller_patience, is_nonblocking, wait_ready};
@@ -71,7 +71,7 @@ impl Device {
     /// What was sent of the open session is void, also where it is whole: an abort ends it.
     pub(crate) fn void_stream(&self) {
         if let Ok(mut inner) = self.enter_whole() {
-            let Inner { session: Some(session), stream_void, .. } = &mut *inner else { return };
+            let DeviceInner { session: Some(session), stream_void, .. } = &mut *inner else { return };
             if session.direction == Direction::Save {
                 *stream_void |= session.was_begun() || session.complete;
                 session.complete = false;
@@ -164,7 +164,7 @@ fn bound(max: usize) -> usize {
     if max == 0 { usize::MAX } else { max }
 }
 
-impl Inner {
+impl DeviceInner {
     fn peek(&mut self, cache: &Cache, name: &str, max: usize) -> Result<Chunk> {
         let nothing = self.nothing_now(cache, name)?;
         self.release_lent();

@@ -1,7 +1,7 @@
 //! A session: one data fd, one save or load of one device. What an earlier one left in the window is gone (N7). It has an identity
 //! and is never glued to another.
 
-use super::Inner;
+use super::DeviceInner;
 use super::cache::Cache;
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub(super) struct Session {
     pub counts_down: bool,
 }
 
-impl Inner {
+impl DeviceInner {
     /// Opens the window for a session that a state change has begun; takes its data fd where the dialect has one.
     pub(super) fn open_session(
         &mut self,
@@ -38,7 +38,7 @@ impl Inner {
         direction: Direction,
         data_fd: Option<DataNumber>,
     ) -> Result<()> {
-        let Inner { name, transport, dialect: Ok(dialect), window, .. } = self else {
+        let DeviceInner { name, transport, dialect: Ok(dialect), window, .. } = self else {
             return Err(Error::unsupported("the device is not migratable"));
         };
         let has_region = dialect.registers().is_some();
@@ -81,7 +81,7 @@ impl Inner {
 
     /// The window and what it needs for an access.
     pub(super) fn access<'a>(&'a mut self, cache: &'a Cache) -> Result<(&'a mut dyn Window, Access<'a>)> {
-        let Inner { name, transport, dialect: Ok(dialect), window, .. } = self else {
+        let DeviceInner { name, transport, dialect: Ok(dialect), window, .. } = self else {
             return Err(Error::unsupported("the device is not migratable"));
         };
         let in_precopy = cache.state().is_precopy();

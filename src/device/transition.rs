@@ -6,11 +6,11 @@
 //! behind it), N14 and P18 (no request from ERROR), N13 and P5 (whatever can be checked is, before the kernel sees a request).
 
 use super::cache::Cache;
-use super::{Device, Inner};
+use super::{Device, DeviceInner};
 use crate::cancel::Follower;
 use crate::dialect::registers::Fault;
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
-use crate::error::{Action, DeviceResult, Errno, Error, Kind, Result};
+use crate::error::{Action, DeviceResult, Errno, Error, ErrorKind, Result};
 use crate::log::log;
 use crate::transport::DataNumber;
 use std::sync::atomic::Ordering;
@@ -106,7 +106,7 @@ impl Device {
 
     fn recover(
         &self,
-        inner: &mut Inner,
+        inner: &mut DeviceInner,
         from: State,
         to: State,
         failed: Failed,
@@ -131,10 +131,10 @@ impl Device {
             (OnFailure::Keep, Some(found)) => (Action::None, Some(found), format!("; found in {found}")),
             (OnFailure::ReturnTo(back), Some(found)) => inner.return_to(&self.cache, &self.name, back, found),
         };
-        let is_v2 = inner.dialect.as_ref().is_ok_and(|dialect| dialect.kind() == crate::dialect::Kind::V2);
+        let is_v2 = inner.dialect.as_ref().is_ok_and(|dialect| dialect.kind() == crate::dialect::DialectKind::V2);
         let hint = match (from, to) {
             // The end of a load is where drivers judge the stream (mtty, hisi_acc).
-            (State::Resuming, _) if error.kind() == Kind::Device => {
+            (State::Resuming, _) if error.kind() == ErrorKind::Device => {
                 "; the driver did not accept the stream: was it saved by a device of another kind or version?"
             }
             // V1-3 has no such arrow, and the public servers take no other.
@@ -165,7 +165,7 @@ fn dead_or_none(found: Option<State>) -> Action {
     if found.is_none() { Action::Dead } else { Action::None }
 }
 
-impl Inner {
+impl DeviceInner {
     /// Everything that can be said against a request before the kernel sees it; returns where the device is.
     fn check_request(&mut self, cache: &Cache, to: State, raw: bool) -> Result<State> {
         let from = self.read_expected_state(cache)?;
@@ -358,14 +358,14 @@ impl Inner {
                     if errno.get() == libc::EINVAL && matches!(at, State::Stop | State::StopCopy | State::Error) =>
                 {
                     return Err(Error::new(
-                        Kind::Unsupported,
+                        ErrorKind::Unsupported,
                         errno.get(),
                         format!("the reset was refused in {at}: {errno}; the device has none, or only while it runs"),
                     ));
                 }
                 Err(errno) if errno.means_absent() => {
                     return Err(Error::new(
-                        Kind::Unsupported,
+                        ErrorKind::Unsupported,
                         errno.get(),
                         format!("the device has no reset: {errno}"),
                     ));

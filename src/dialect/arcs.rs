@@ -8,7 +8,7 @@
 //! Follows: V2-12, Linux's `vfio_mig_get_next_state()`; for the migration region V1-3 and V1-15, where each request is one write and
 //! leads nowhere in between.
 
-use super::Kind;
+use super::DialectKind;
 use super::state::{Caps, State};
 
 /// What the table says to a request.
@@ -24,7 +24,7 @@ pub enum Answer {
     Refused,
 }
 
-type Grid = [[Answer; 8]; 8];
+type ArcTable = [[Answer; 8]; 8];
 
 const HH: Answer = Answer::Here;
 const __: Answer = Answer::Refused;
@@ -43,7 +43,7 @@ const ru: Answer = Answer::NeverUsed(State::Running);
 const rp: Answer = Answer::NeverUsed(State::RunningP2p);
 
 #[rustfmt::skip]
-const PLAIN: Grid = [
+const PLAIN: ArcTable = [
     /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
     /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
     /* STOP       */ [__,   HH,   RU,   SC,   RE,   __,   __,   __],
@@ -56,7 +56,7 @@ const PLAIN: Grid = [
 ];
 
 #[rustfmt::skip]
-const P2P: Grid = [
+const P2P: ArcTable = [
     /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
     /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
     /* STOP       */ [__,   HH,   RP,   SC,   RE,   RP,   __,   __],
@@ -69,7 +69,7 @@ const P2P: Grid = [
 ];
 
 #[rustfmt::skip]
-const PRE_COPY: Grid = [
+const PRE_COPY: ArcTable = [
     /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
     /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
     /* STOP       */ [__,   HH,   RU,   SC,   RE,   __,   ru,   __],
@@ -82,7 +82,7 @@ const PRE_COPY: Grid = [
 ];
 
 #[rustfmt::skip]
-const BOTH: Grid = [
+const BOTH: ArcTable = [
     /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
     /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
     /* STOP       */ [__,   HH,   RP,   SC,   RE,   RP,   rp,   rp],
@@ -105,7 +105,7 @@ const pp: Answer = Answer::NeverUsed(State::PreCopyP2p);
 
 /// Draft, and v1 without NDMA. RESUMING is left to RUNNING directly: nothing in V1-3 stops at STOP, and servers refuse it.
 #[rustfmt::skip]
-const REGION: Grid = [
+const REGION: ArcTable = [
     /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
     /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
     /* STOP       */ [__,   HH,   RU,   SC,   RE,   __,   pc,   __],
@@ -119,7 +119,7 @@ const REGION: Grid = [
 
 /// v1 with NDMA.
 #[rustfmt::skip]
-const REGION_NDMA: Grid = [
+const REGION_NDMA: ArcTable = [
     /*               ERROR STOP  RUN   SCOPY RESUM RP2P  PCOPY PCP2P */
     /* ERROR      */ [__,   __,   __,   __,   __,   __,   __,   __],
     /* STOP       */ [__,   HH,   RU,   SC,   RE,   RP,   pc,   pp],
@@ -132,21 +132,21 @@ const REGION_NDMA: Grid = [
 ];
 
 /// The table's answer for a device of that dialect with `caps`.
-pub fn answer(kind: Kind, caps: Caps, from: State, to: State) -> Answer {
+pub fn answer(kind: DialectKind, caps: Caps, from: State, to: State) -> Answer {
     let grid = match (kind, caps.p2p, caps.pre_copy) {
-        (Kind::V2, false, false) => &PLAIN,
-        (Kind::V2, true, false) => &P2P,
-        (Kind::V2, false, true) => &PRE_COPY,
-        (Kind::V2, true, true) => &BOTH,
-        (Kind::V1 | Kind::Draft, false, _) => &REGION,
-        (Kind::V1 | Kind::Draft, true, _) => &REGION_NDMA,
+        (DialectKind::V2, false, false) => &PLAIN,
+        (DialectKind::V2, true, false) => &P2P,
+        (DialectKind::V2, false, true) => &PRE_COPY,
+        (DialectKind::V2, true, true) => &BOTH,
+        (DialectKind::V1 | DialectKind::Draft, false, _) => &REGION,
+        (DialectKind::V1 | DialectKind::Draft, true, _) => &REGION_NDMA,
     };
     let row = grid.get(from.number() as usize);
     row.and_then(|row| row.get(to.number() as usize)).copied().unwrap_or(Answer::Refused)
 }
 
 /// The states that a request leads through, `to` last; empty where the device is there already; nothing if refused.
-pub fn path(kind: Kind, caps: Caps, from: State, to: State) -> Option<Vec<State>> {
+pub fn path(kind: DialectKind, caps: Caps, from: State, to: State) -> Option<Vec<State>> {
     let mut path = Vec::new();
     let mut at = from;
     // No way is longer than the number of states: tests/arcs.rs walks all of them.

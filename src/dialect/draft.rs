@@ -2,7 +2,7 @@
 //! device has written. Follows: docs/rules.md, family D.
 
 use super::registers::{Fault, Registers};
-use super::{Caps, Dialect, Kind, PfnRange, Pfns, Requested, State, bits};
+use super::{Caps, Dialect, DialectKind, PfnRange, Pfns, Requested, State, bits};
 use crate::error::Error;
 use crate::transport::{RegionInfo, Transport};
 use crate::uapi::migration_region as u;
@@ -90,8 +90,8 @@ impl Draft {
 }
 
 impl Dialect for Draft {
-    fn kind(&self) -> Kind {
-        Kind::Draft
+    fn kind(&self) -> DialectKind {
+        DialectKind::Draft
     }
 
     fn caps(&self) -> Caps {

@@ -23,7 +23,7 @@ pub use state::{Caps, Direction, State};
 /// Which protocol a device speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Kind {
+pub enum DialectKind {
     /// The 2019 proposal of the migration region.
     Draft = 1,
     /// Migration region, Linux 5.8.
@@ -32,19 +32,19 @@ pub enum Kind {
     V2 = 3,
 }
 
-impl Kind {
+impl DialectKind {
     /// The name for messages.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Draft => "draft",
-            Kind::V1 => "v1",
-            Kind::V2 => "v2",
+            DialectKind::Draft => "draft",
+            DialectKind::V1 => "v1",
+            DialectKind::V2 => "v2",
         }
     }
 
     /// From the number in the C API.
-    pub fn from_number(number: u32) -> Option<Kind> {
-        [Kind::Draft, Kind::V1, Kind::V2].into_iter().find(|kind| *kind as u32 == number)
+    pub fn from_number(number: u32) -> Option<DialectKind> {
+        [DialectKind::Draft, DialectKind::V1, DialectKind::V2].into_iter().find(|kind| *kind as u32 == number)
     }
 }
 
@@ -115,7 +115,7 @@ pub(crate) struct Requested {
 
 /// One protocol with one device. Callers have checked every request against the arc table (V2-1).
 pub(crate) trait Dialect: Send {
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> DialectKind;
     fn caps(&self) -> Caps;
     /// Whether REINIT is reported (C8).
     fn reports_reinit(&self) -> bool {

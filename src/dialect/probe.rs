@@ -2,11 +2,11 @@
 
 use super::draft::{Cursor, Draft};
 use super::v1::V1;
-use super::v2::{Offer, V2};
-use super::{Dialect, Kind};
-use crate::error::{Errno, Error, Kind as ErrorKind, Result};
+use super::v2::{V2, V2Support};
+use super::{Dialect, DialectKind};
+use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::log::log;
-use crate::transport::{DeviceInfo, RegionInfo, Transport, device_info, region_info};
+use crate::transport::{RegionInfo, Transport, VfioDeviceInfo, device_info, region_info};
 use crate::uapi::migration_region::{DRAFT_REGISTERS_END, REGISTERS_END};
 use crate::uapi::region::{TYPE_DRAFT_V4, TYPE_MIGRATION};
 use std::fmt;
@@ -24,14 +24,14 @@ pub enum Reason {
     /// The options name one protocol, and the device speaks another.
     Other {
         /// What was looked for.
-        wanted: Kind,
+        wanted: DialectKind,
         /// What there is.
-        found: Kind,
+        found: DialectKind,
     },
     /// The migration region has no room for its registers.
     TooSmall {
         /// Which protocol the region's id speaks of.
-        kind: Kind,
+        kind: DialectKind,
         /// The number of the region.
         index: u32,
         /// Bytes of the region.
@@ -72,7 +72,7 @@ impl fmt::Display for Reason {
 }
 
 /// What was found.
-pub(crate) struct Found {
+pub(crate) struct Probed {
     pub dialect: std::result::Result<Box<dyn Dialect>, Reason>,
     pub can_reset: bool,
 }
@@ -81,10 +81,10 @@ pub(crate) struct Found {
 pub(crate) fn probe(
     name: &str,
     transport: &dyn Transport,
-    wanted: Option<Kind>,
+    wanted: Option<DialectKind>,
     cursor: Option<Cursor>,
-) -> Result<Found> {
-    let may_be_v2 = wanted.is_none_or(|kind| kind == Kind::V2);
+) -> Result<Probed> {
+    let may_be_v2 = wanted.is_none_or(|kind| kind == DialectKind::V2);
     let (info, refused) = match device_info(transport) {
         Ok(info) => (Some(info), None),
         Err(_) if !transport.has_device_info() => (None, None),
@@ -97,11 +97,11 @@ pub(crate) fn probe(
     let mut no_stop_copy = None;
     if may_be_v2 {
         match V2::ask(transport) {
-            Ok(Offer::Caps(caps)) => {
-                return Ok(Found { dialect: Ok(Box::new(V2::new(transport, caps))), can_reset });
+            Ok(V2Support::Caps(caps)) => {
+                return Ok(Probed { dialect: Ok(Box::new(V2::new(transport, caps))), can_reset });
             }
-            Ok(Offer::BadFlags(flags)) => no_stop_copy = Some(Reason::NoStopCopy(flags)),
-            Ok(Offer::Absent) => {}
+            Ok(V2Support::BadFlags(flags)) => no_stop_copy = Some(Reason::NoStopCopy(flags)),
+            Ok(V2Support::Absent) => {}
             Err(errno) => return Err(Error::device(errno, format!("reading the migration flags failed: {errno}"))),
         }
     }
@@ -113,7 +113,7 @@ pub(crate) fn probe(
         Some((kind, region)) => Ok(region_dialect(name, kind, region, wanted, cursor)),
         None => Err(no_stop_copy.unwrap_or_else(|| regions.reason(transport, wanted))),
     };
-    Ok(Found { dialect, can_reset })
+    Ok(Probed { dialect, can_reset })
 }
 
 fn not_a_device(errno: Errno) -> Error {
@@ -127,20 +127,20 @@ fn not_a_device(errno: Errno) -> Error {
 
 /// Which dialect a region's id speaks of. Type 3 is v1's and the later drafts': only the caller can know that it is a draft,
 /// and what is not declared one is never touched behind the registers. Type 2 is a draft's, except on channel I/O devices.
-fn region_kind(region_type: (u32, u32), is_ccw: bool, wanted: Option<Kind>) -> Option<Kind> {
+fn region_kind(region_type: (u32, u32), is_ccw: bool, wanted: Option<DialectKind>) -> Option<DialectKind> {
     let kind = match region_type {
-        TYPE_MIGRATION if wanted == Some(Kind::Draft) => Kind::Draft,
-        TYPE_MIGRATION => Kind::V1,
-        TYPE_DRAFT_V4 if !is_ccw => Kind::Draft,
+        TYPE_MIGRATION if wanted == Some(DialectKind::Draft) => DialectKind::Draft,
+        TYPE_MIGRATION => DialectKind::V1,
+        TYPE_DRAFT_V4 if !is_ccw => DialectKind::Draft,
         _ => return None,
     };
     wanted.is_none_or(|wanted| wanted == kind).then_some(kind)
 }
 
 /// How many bytes the registers of a dialect take.
-fn registers_end(kind: Kind) -> u64 {
+fn registers_end(kind: DialectKind) -> u64 {
     match kind {
-        Kind::Draft => DRAFT_REGISTERS_END,
+        DialectKind::Draft => DRAFT_REGISTERS_END,
         _ => REGISTERS_END,
     }
 }
@@ -156,7 +156,7 @@ struct Regions {
 }
 
 impl Regions {
-    fn look(name: &str, transport: &dyn Transport, info: Option<DeviceInfo>) -> Self {
+    fn look(name: &str, transport: &dyn Transport, info: Option<VfioDeviceInfo>) -> Self {
         let num_regions = info.map_or(0, |info| info.num_regions);
         if num_regions > MAX_REGIONS {
             log!(Warning, "{name}: the device says it has {num_regions} regions; only {MAX_REGIONS} are looked at");
@@ -179,27 +179,28 @@ impl Regions {
     }
 
     /// Those that may be the migration region, whatever their size.
-    fn candidates(&self, wanted: Option<Kind>) -> impl Iterator<Item = (Kind, &RegionInfo)> {
+    fn candidates(&self, wanted: Option<DialectKind>) -> impl Iterator<Item = (DialectKind, &RegionInfo)> {
         let kind = move |id: (u32, u32)| region_kind(id, self.is_ccw, wanted);
         self.typed.iter().filter_map(move |(id, region)| Some((kind(*id)?, region)))
     }
 
     /// P22: a v1 region before a draft's, whatever their order.
-    fn best(&self, wanted: Option<Kind>) -> Option<(Kind, &RegionInfo)> {
+    fn best(&self, wanted: Option<DialectKind>) -> Option<(DialectKind, &RegionInfo)> {
         self.candidates(wanted)
             .filter(|(kind, region)| region.size >= registers_end(*kind))
-            .min_by_key(|(kind, _)| *kind != Kind::V1)
+            .min_by_key(|(kind, _)| *kind != DialectKind::V1)
     }
 
     /// Why there is no such region, as near as can be told.
-    fn reason(&self, transport: &dyn Transport, wanted: Option<Kind>) -> Reason {
+    fn reason(&self, transport: &dyn Transport, wanted: Option<DialectKind>) -> Reason {
         if let Some((kind, region)) = self.candidates(wanted).next() {
             let needed = registers_end(kind);
             return Reason::TooSmall { kind, index: region.index, size: region.size, needed };
         }
         if let Some(wanted) = wanted {
-            let has_v2 = || wanted != Kind::V2 && matches!(V2::ask(transport), Ok(Offer::Caps(_)));
-            let found = self.candidates(None).map(|(kind, _)| kind).next().or_else(|| has_v2().then_some(Kind::V2));
+            let has_v2 = || wanted != DialectKind::V2 && matches!(V2::ask(transport), Ok(V2Support::Caps(_)));
+            let found =
+                self.candidates(None).map(|(kind, _)| kind).next().or_else(|| has_v2().then_some(DialectKind::V2));
             if let Some(found) = found {
                 return Reason::Other { wanted, found };
             }
@@ -214,12 +215,12 @@ impl Regions {
 
 fn region_dialect(
     name: &str,
-    kind: Kind,
+    kind: DialectKind,
     region: &RegionInfo,
-    wanted: Option<Kind>,
+    wanted: Option<DialectKind>,
     cursor: Option<Cursor>,
 ) -> Box<dyn Dialect> {
-    if kind != Kind::V1 {
+    if kind != DialectKind::V1 {
         return Box::new(Draft::new(region.clone(), cursor));
     }
     // Only v1 has the capability.
@@ -239,15 +240,15 @@ mod tests {
     #[test]
     fn region_ids_and_what_they_mean() {
         let cases = [
-            ((3, 1), false, None, Some(Kind::V1)),
-            ((3, 1), false, Some(Kind::V1), Some(Kind::V1)),
-            ((3, 1), false, Some(Kind::Draft), Some(Kind::Draft)),
-            ((2, 1), false, None, Some(Kind::Draft)),
-            ((2, 1), false, Some(Kind::Draft), Some(Kind::Draft)),
-            ((2, 1), false, Some(Kind::V1), None),
+            ((3, 1), false, None, Some(DialectKind::V1)),
+            ((3, 1), false, Some(DialectKind::V1), Some(DialectKind::V1)),
+            ((3, 1), false, Some(DialectKind::Draft), Some(DialectKind::Draft)),
+            ((2, 1), false, None, Some(DialectKind::Draft)),
+            ((2, 1), false, Some(DialectKind::Draft), Some(DialectKind::Draft)),
+            ((2, 1), false, Some(DialectKind::V1), None),
             ((2, 1), true, None, None),
-            ((2, 1), true, Some(Kind::Draft), None),
-            ((3, 1), false, Some(Kind::V2), None),
+            ((2, 1), true, Some(DialectKind::Draft), None),
+            ((3, 1), false, Some(DialectKind::V2), None),
             ((3, 2), false, None, None),
             ((4, 1), false, None, None),
         ];

@@ -1,7 +1,7 @@
 //! v1: the migration region of Linux 5.8 to 5.17, with or without NDMA. Follows: docs/rules.md, families V1, N and W.
 
 use super::registers::{Fault, Registers};
-use super::{Caps, Dialect, Kind, Requested, State, bits};
+use super::{Caps, Dialect, DialectKind, Requested, State, bits};
 use crate::error::Error;
 use crate::transport::{RegionInfo, Transport};
 use crate::uapi::migration_region::REGISTERS_END;
@@ -19,8 +19,8 @@ impl V1 {
 }
 
 impl Dialect for V1 {
-    fn kind(&self) -> Kind {
-        Kind::V1
+    fn kind(&self) -> DialectKind {
+        DialectKind::V1
     }
 
     /// Pre-copy is always accepted, even by devices that have no data for it (V1-5).

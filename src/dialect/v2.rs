@@ -2,7 +2,7 @@
 //! and C.
 
 use super::registers::Fault;
-use super::{Caps, Dialect, Kind, PrecopyFigures, Requested, State, known};
+use super::{Caps, Dialect, DialectKind, PrecopyFigures, Requested, State, known};
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, Feature, PrecopyInfo, Transport};
 use crate::uapi::feature as u;
@@ -33,7 +33,7 @@ pub(super) struct V2 {
 }
 
 /// What asking for the v2 protocol brought.
-pub(super) enum Offer {
+pub(super) enum V2Support {
     Caps(Caps),
     /// The feature is absent.
     Absent,
@@ -43,19 +43,19 @@ pub(super) enum Offer {
 
 impl V2 {
     /// Asks for the migration flags (P22: first of all dialects), and changes nothing.
-    pub fn ask(transport: &dyn Transport) -> Result<Offer, Errno> {
+    pub fn ask(transport: &dyn Transport) -> Result<V2Support, Errno> {
         let mut feature = Feature::new(u::MIGRATION | u::GET, u::MIGRATION_SIZE);
         match transport.device_feature(&mut feature) {
-            Err(errno) if errno.means_absent() => return Ok(Offer::Absent),
+            Err(errno) if errno.means_absent() => return Ok(V2Support::Absent),
             other => other?,
         }
         // V2-11: all sets of P2P and PRE_COPY exist; C1: PRE_COPY is never a must.
         let flags = feature.u64_at(u::HEADER_SIZE);
         if flags & u::MIGRATION_STOP_COPY == 0 {
-            return Ok(Offer::BadFlags(flags));
+            return Ok(V2Support::BadFlags(flags));
         }
         // Higher bits are extensions whose absence from our requests keeps them unused.
-        Ok(Offer::Caps(Caps { p2p: flags & u::MIGRATION_P2P != 0, pre_copy: flags & u::MIGRATION_PRE_COPY != 0 }))
+        Ok(V2Support::Caps(Caps { p2p: flags & u::MIGRATION_P2P != 0, pre_copy: flags & u::MIGRATION_PRE_COPY != 0 }))
     }
 
     /// Opts in to REINIT; the state stays as it is.
@@ -70,8 +70,8 @@ impl V2 {
 }
 
 impl Dialect for V2 {
-    fn kind(&self) -> Kind {
-        Kind::V2
+    fn kind(&self) -> DialectKind {
+        DialectKind::V2
     }
 
     fn caps(&self) -> Caps {

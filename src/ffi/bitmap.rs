@@ -17,31 +17,31 @@ const _: () = assert!(size_of::<AtomicU64>() == 8 && align_of::<AtomicU64>() == 
 /// More than any machine has addresses for; a number beyond is a caller's mistake.
 const MAX_WORDS: u64 = 1 << 54;
 
-type Outcome<T> = Result<T, c_int>;
+type BitmapResult<T> = Result<T, c_int>;
 
 /// Runs `body`; a count or -errno.
-fn counted(name: &'static str, body: impl FnOnce() -> Outcome<u64>) -> i64 {
+fn counted(name: &'static str, body: impl FnOnce() -> BitmapResult<u64>) -> i64 {
     guard_value(name, i64::from(libc::ENOTRECOVERABLE).wrapping_neg(), || match body() {
         Ok(count) => i64::try_from(count).unwrap_or(i64::MAX),
         Err(errno) => i64::from(errno).wrapping_neg(),
     })
 }
 
-fn atomic(flags: u32) -> Outcome<bool> {
+fn atomic(flags: u32) -> BitmapResult<bool> {
     if flags & !VFIOMIG_BITMAP_ATOMIC == 0 { Ok(flags != 0) } else { Err(libc::EINVAL) }
 }
 
 /// Only the words that a call is about: other threads may have the rest of the bitmap.
 #[derive(Clone, Copy)]
-struct Part {
+struct WordSlice {
     words: *mut u64,
     len: usize,
     /// The first bit, in the first word.
     bit: u64,
 }
 
-impl Part {
-    fn new(bitmap: *const u64, bit: u64, bits: u64) -> Outcome<Self> {
+impl WordSlice {
+    fn new(bitmap: *const u64, bit: u64, bits: u64) -> BitmapResult<Self> {
         let end = bit.checked_add(bits).ok_or(libc::EINVAL)?;
         let (first, last) = (bit / 64, if bits == 0 { bit / 64 } else { end.div_ceil(64) });
         // As Rust's slices want it: no more than isize::MAX bytes, which do not wrap around.
@@ -52,11 +52,11 @@ impl Part {
         }
         let at = usize::try_from(first).map_err(|_| libc::EINVAL)?;
         let len = usize::try_from(last.saturating_sub(first)).map_err(|_| libc::EINVAL)?;
-        Ok(Part { words: bitmap.cast_mut().wrapping_add(at), len, bit: bit % 64 })
+        Ok(WordSlice { words: bitmap.cast_mut().wrapping_add(at), len, bit: bit % 64 })
     }
 
-    fn overlaps(&self, other: &Part) -> bool {
-        let end = |part: &Part| part.words.wrapping_add(part.len);
+    fn overlaps(&self, other: &WordSlice) -> bool {
+        let end = |part: &WordSlice| part.words.wrapping_add(part.len);
         self.words < end(other) && other.words < end(self)
     }
 
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_merge(
 ) -> i64 {
     counted("vfiomig_bitmap_merge", || {
         let atomic = atomic(flags)?;
-        let (to, from) = (Part::new(dst, dst_bit, bits)?, Part::new(src, src_bit, bits)?);
+        let (to, from) = (WordSlice::new(dst, dst_bit, bits)?, WordSlice::new(src, src_bit, bits)?);
         if to.overlaps(&from) {
             return Err(libc::EINVAL);
         }
@@ -127,13 +127,13 @@ pub unsafe extern "C" fn vfiomig_bitmap_take(
 ) -> i64 {
     counted("vfiomig_bitmap_take", || {
         let atomic = atomic(flags)?;
-        let from = Part::new(src, src_bit, bits)?;
+        let from = WordSlice::new(src, src_bit, bits)?;
         if dst.is_null() {
             // SAFETY: the contract of this function.
             let words = unsafe { from.write(atomic) };
             return Ok(bitmap::take_away(words, from.bit, bits));
         }
-        let to = Part::new(dst, dst_bit, bits)?;
+        let to = WordSlice::new(dst, dst_bit, bits)?;
         if to.overlaps(&from) {
             return Err(libc::EINVAL);
         }
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_take(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_count(bitmap: *const u64, bit: u64, bits: u64) -> i64 {
     counted("vfiomig_bitmap_count", || {
-        let part = Part::new(bitmap, bit, bits)?;
+        let part = WordSlice::new(bitmap, bit, bits)?;
         // SAFETY: the contract of this function.
         let words = unsafe { part.read() };
         Ok(bitmap::count(words, part.bit, bits))
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_next_run(
     len: *mut u64,
 ) -> i64 {
     counted("vfiomig_bitmap_next_run", || {
-        let part = Part::new(bitmap, 0, bits)?;
+        let part = WordSlice::new(bitmap, 0, bits)?;
         if start.is_null() || len.is_null() {
             return Err(libc::EINVAL);
         }
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_get_ranges(
     next: *mut u64,
 ) -> i64 {
     counted("vfiomig_bitmap_get_ranges", || {
-        let part = Part::new(bitmap, 0, bits)?;
+        let part = WordSlice::new(bitmap, 0, bits)?;
         // The last byte, so that the end of the address space can be said.
         let last = bits.checked_mul(page_size).map(|bytes| base_address.checked_add(bytes.saturating_sub(1)));
         if out.is_null() || next.is_null() || max == 0 || page_size == 0 || last.flatten().is_none() {
@@ -259,7 +259,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_rescale(
             return Err(libc::EINVAL);
         }
         let bytes = src_bits.checked_mul(src_page_size).ok_or(libc::EINVAL)?;
-        let (to, from) = (Part::new(dst, 0, bytes.div_ceil(dst_page_size))?, Part::new(src, 0, src_bits)?);
+        let (to, from) = (WordSlice::new(dst, 0, bytes.div_ceil(dst_page_size))?, WordSlice::new(src, 0, src_bits)?);
         if to.overlaps(&from) {
             return Err(libc::EINVAL);
         }

@@ -5,9 +5,9 @@ use super::guard::guard;
 pub use super::handle::vfiomig_device;
 use super::handle::{free, new, on, value_of};
 use super::library::{VFIOMIG_STATE_ERROR, VFIOMIG_UNKNOWN};
-use super::sized::{Sized, check_out, copy_in, copy_out};
-use crate::device::{Device, OnFailure, Options, cap};
-use crate::dialect::{Cursor, Kind, State};
+use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
+use crate::device::{Device, DeviceOptions, OnFailure, cap};
+use crate::dialect::{Cursor, DialectKind, State};
 use crate::error::{Error, Result};
 use crate::transport::Transport;
 use crate::transport::kernel::Kernel;
@@ -25,8 +25,9 @@ pub const VFIOMIG_DIALECT_V1: u32 = 2;
 /// Device feature + data fd, Linux 5.18.
 pub const VFIOMIG_DIALECT_V2: u32 = 3;
 
-const _: () = assert!(Kind::Draft as u32 == VFIOMIG_DIALECT_DRAFT && Kind::V1 as u32 == VFIOMIG_DIALECT_V1);
-const _: () = assert!(Kind::V2 as u32 == VFIOMIG_DIALECT_V2);
+const _: () =
+    assert!(DialectKind::Draft as u32 == VFIOMIG_DIALECT_DRAFT && DialectKind::V1 as u32 == VFIOMIG_DIALECT_V1);
+const _: () = assert!(DialectKind::V2 as u32 == VFIOMIG_DIALECT_V2);
 
 /// draft_cursor: the range is written once, the device remembers how far its bitmap was read. Default for region type 2.
 pub const VFIOMIG_DRAFT_CURSOR_STICKY: u32 = 1;
@@ -116,13 +117,13 @@ pub struct vfiomig_device_options {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_device_options {
+unsafe impl ExtensibleStruct for vfiomig_device_options {
     const NAME: &'static str = "vfiomig_device_options";
     const FLAGS: u32 = DEVICE_FLAGS;
 }
 
 // SAFETY: repr(C) with argsz and flags first, then pointers without padding; zeros are NULL pointers.
-unsafe impl Sized for Ops {
+unsafe impl ExtensibleStruct for Ops {
     const NAME: &'static str = "vfiomig_device_ops";
     const FLAGS: u32 = VFIOMIG_OPS_F_ANY_THREAD | VFIOMIG_OPS_F_REPORT_ADDS_BITS;
 }
@@ -154,7 +155,7 @@ pub struct vfiomig_device_info {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_device_info {
+unsafe impl ExtensibleStruct for vfiomig_device_info {
     const NAME: &'static str = "vfiomig_device_info";
     const FLAGS: u32 = 0;
 }
@@ -184,7 +185,7 @@ pub struct vfiomig_pending {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_pending {
+unsafe impl ExtensibleStruct for vfiomig_pending {
     const NAME: &'static str = "vfiomig_pending";
     const FLAGS: u32 = 0;
 }
@@ -206,10 +207,10 @@ pub(super) fn text_of(text: &CStr) -> String {
 
 /// # Safety
 /// `o` is NULL or readable for its argsz, and its `name` is NULL or a C string.
-unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
+unsafe fn read_options(o: *const vfiomig_device_options) -> Result<DeviceOptions> {
     // SAFETY: the contract of this function.
     let given = unsafe { copy_in(o) }?;
-    let mut options = Options { name: "device".to_string(), ..Options::default() };
+    let mut options = DeviceOptions { name: "device".to_string(), ..DeviceOptions::default() };
     let Some(given) = given else { return Ok(options) };
     if !given.name.is_null() {
         // SAFETY: a C string by the contract of this function.
@@ -223,7 +224,7 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<Options> {
         access_8: has(VFIOMIG_DEVICE_F_ACCESS_8),
     };
     options.no_wait = has(VFIOMIG_DEVICE_F_NO_WAIT);
-    options.dialect = match Kind::from_number(given.dialect) {
+    options.dialect = match DialectKind::from_number(given.dialect) {
         None if given.dialect != VFIOMIG_DIALECT_AUTO => {
             return Err(Error::unsupported(format!("dialect: {} is not spoken by this version", given.dialect)));
         }
@@ -265,7 +266,11 @@ unsafe fn make(
 /// If `fd` is not negative it stays open as long as the result is used.
 pub(super) unsafe fn borrow_fd(what: &str, fd: RawFd) -> Result<BorrowedFd<'static>> {
     if fd < 0 {
-        return Err(Error::new(crate::error::Kind::Argument, libc::EBADF, format!("{what}: {fd} is not a descriptor")));
+        return Err(Error::new(
+            crate::error::ErrorKind::Argument,
+            libc::EBADF,
+            format!("{what}: {fd} is not a descriptor"),
+        ));
     }
     // SAFETY: not -1; open by the contract of this function.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })

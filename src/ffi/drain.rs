@@ -74,7 +74,7 @@ pub type vfiomig_get_fn = Option<
 >;
 
 /// The descriptor of one device, with its stream's length where that is given; `None`: the call's function.
-type Given<'a> = Option<(BorrowedFd<'a>, Option<u64>)>;
+type ChannelFd<'a> = Option<(BorrowedFd<'a>, Option<u64>)>;
 
 /// # Safety
 /// `channels` is NULL or readable for `count` elements, whose descriptors stay open as long as the result is used.
@@ -82,7 +82,7 @@ unsafe fn read_channels<'a>(
     channels: *const vfiomig_channel,
     count: usize,
     function_is_there: bool,
-) -> Result<Vec<Given<'a>>> {
+) -> Result<Vec<ChannelFd<'a>>> {
     const FD_TOTAL: u32 = VFIOMIG_CHANNEL_FD | VFIOMIG_CHANNEL_TOTAL;
     let mut read = Vec::new();
     // SAFETY: the contract of this function.

@@ -2,7 +2,7 @@
 
 pub use super::error_object::{vfiomig_error, vfiomig_result};
 use super::guard::guard_value;
-use crate::error::Kind;
+use crate::error::ErrorKind;
 use std::ffi::{c_char, c_int};
 
 /// A parameter is wrong; nothing was done.
@@ -38,12 +38,16 @@ pub const VFIOMIG_ACTION_RESET: u32 = 2;
 /// The state of the device cannot be read: only vfiomig_device_reset(), vfiomig_device_reprobe() or giving it up are left.
 pub const VFIOMIG_ACTION_DEAD: u32 = 3;
 
-const _: () = assert!(Kind::Argument as u32 == VFIOMIG_ERR_ARGUMENT && Kind::Busy as u32 == VFIOMIG_ERR_BUSY);
-const _: () = assert!(Kind::Order as u32 == VFIOMIG_ERR_ORDER && Kind::Unsupported as u32 == VFIOMIG_ERR_UNSUPPORTED);
-const _: () = assert!(Kind::Device as u32 == VFIOMIG_ERR_DEVICE && Kind::Protocol as u32 == VFIOMIG_ERR_PROTOCOL);
-const _: () = assert!(Kind::Transport as u32 == VFIOMIG_ERR_TRANSPORT && Kind::Stale as u32 == VFIOMIG_ERR_STALE);
-const _: () = assert!(Kind::Incomplete as u32 == VFIOMIG_ERR_INCOMPLETE && Kind::Panic as u32 == VFIOMIG_ERR_PANIC);
-const _: () = assert!(Kind::Canceled as u32 == VFIOMIG_ERR_CANCELED);
+const _: () = assert!(ErrorKind::Argument as u32 == VFIOMIG_ERR_ARGUMENT && ErrorKind::Busy as u32 == VFIOMIG_ERR_BUSY);
+const _: () =
+    assert!(ErrorKind::Order as u32 == VFIOMIG_ERR_ORDER && ErrorKind::Unsupported as u32 == VFIOMIG_ERR_UNSUPPORTED);
+const _: () =
+    assert!(ErrorKind::Device as u32 == VFIOMIG_ERR_DEVICE && ErrorKind::Protocol as u32 == VFIOMIG_ERR_PROTOCOL);
+const _: () =
+    assert!(ErrorKind::Transport as u32 == VFIOMIG_ERR_TRANSPORT && ErrorKind::Stale as u32 == VFIOMIG_ERR_STALE);
+const _: () =
+    assert!(ErrorKind::Incomplete as u32 == VFIOMIG_ERR_INCOMPLETE && ErrorKind::Panic as u32 == VFIOMIG_ERR_PANIC);
+const _: () = assert!(ErrorKind::Canceled as u32 == VFIOMIG_ERR_CANCELED);
 
 /// # Safety
 /// `e` is NULL or a live error object.

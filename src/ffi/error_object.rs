@@ -1,6 +1,6 @@
 //! What an error object holds, and how a caller gets it.
 
-use crate::error::{DeviceResult, Error, Kind};
+use crate::error::{DeviceResult, Error, ErrorKind};
 use std::ffi::{CString, c_char, c_int};
 
 /// One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
@@ -31,7 +31,7 @@ const _: () = assert!(size_of::<vfiomig_result>() == 2 * size_of::<*const c_char
 
 /// An error. Made by the library, freed by vfiomig_error_free().
 pub struct vfiomig_error {
-    pub(super) kind: Kind,
+    pub(super) kind: ErrorKind,
     pub(super) errno: c_int,
     pub(super) message: CString,
     pub(super) results: Vec<vfiomig_result>,

@@ -6,9 +6,9 @@ use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_tracker};
 use super::harvest::{HarvestFlags, vfiomig_harvest_request, vfiomig_harvest_result, with_request};
 use super::report::{give, vfiomig_report};
-use super::sized::{Sized, check_out, copy_in, copy_out};
+use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
 use crate::error::{Error, Result};
-use crate::group::{Group, Options};
+use crate::group::{Group, GroupOptions};
 use crate::tracker::Request;
 use std::ffi::c_int;
 
@@ -36,7 +36,7 @@ pub struct vfiomig_group_options {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_group_options {
+unsafe impl ExtensibleStruct for vfiomig_group_options {
     const NAME: &'static str = "vfiomig_group_options";
     const FLAGS: u32 = 0;
 }
@@ -56,7 +56,7 @@ pub struct vfiomig_policy {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_policy {
+unsafe impl ExtensibleStruct for vfiomig_policy {
     const NAME: &'static str = "vfiomig_policy";
     const FLAGS: u32 = 0;
 }
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn vfiomig_group_new(
         if out.is_null() {
             return Err(Error::argument("out is NULL"));
         }
-        let mut options = Options::default();
+        let mut options = GroupOptions::default();
         // SAFETY: the contract of this function.
         if let Some(given) = unsafe { copy_in(o) }? {
             options.max_workers = given.max_workers as usize;

@@ -3,25 +3,25 @@
 //! process.
 
 use super::error_object::{set_error, vfiomig_error};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How a result looks in C.
-pub(super) trait Returned {
+pub(super) trait ReturnToC {
     type C: From<c_int>;
     fn success(self) -> Self::C;
 }
 
-impl Returned for () {
+impl ReturnToC for () {
     type C = c_int;
     fn success(self) -> c_int {
         0
     }
 }
 
-impl Returned for usize {
+impl ReturnToC for usize {
     type C = i64;
     fn success(self) -> i64 {
         i64::try_from(self).unwrap_or(i64::MAX)
@@ -36,7 +36,7 @@ fn negative(errno: c_int) -> c_int {
 ///
 /// # Safety
 /// `errp` is NULL or points to room for one pointer.
-pub(super) unsafe fn guard<T: Returned>(
+pub(super) unsafe fn guard<T: ReturnToC>(
     name: &'static str,
     errp: *mut *mut vfiomig_error,
     panicked: impl Fn(),
@@ -49,7 +49,7 @@ pub(super) unsafe fn guard<T: Returned>(
     };
     // SAFETY: the contract of this function.
     let status = unsafe { guard_status(name, errp, &panicked, run) };
-    value.map_or_else(|| status.into(), Returned::success)
+    value.map_or_else(|| status.into(), ReturnToC::success)
 }
 
 /// [`guard`] but for the type of the result. 0 or -errno.
@@ -89,7 +89,7 @@ unsafe fn failed(
             panicked();
             let text = format!("{name}: a bug in the library was caught: {}", panic_text(&*payload));
             drop_payload(payload);
-            Error::new(Kind::Panic, libc::ENOTRECOVERABLE, text)
+            Error::new(ErrorKind::Panic, libc::ENOTRECOVERABLE, text)
         }
     };
     let errno = error.errno();

@@ -1,9 +1,9 @@
 //! Lifetime of handles: counted, so that a call in progress outlives `_free`; marked, so that misuse is told.
 
 use super::error_object::vfiomig_error;
-use super::guard::{Returned, guard_status, guard_value};
+use super::guard::{ReturnToC, guard_status, guard_value};
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 use crate::log::log;
 use crate::migration::Migration;
@@ -132,7 +132,7 @@ fn check_not_poisoned<T: Object>(name: &str, handle: &Handle<T>) -> Result<()> {
 #[inline(never)]
 fn poisoned(name: &str, free: &str) -> Error {
     let text = format!("{name}: an earlier call hit a bug in the library; the handle accepts only {free}");
-    Error::new(Kind::Panic, libc::ENOTRECOVERABLE, text)
+    Error::new(ErrorKind::Panic, libc::ENOTRECOVERABLE, text)
 }
 
 /// What a handle that is a parameter among others stands for.
@@ -161,7 +161,7 @@ pub(super) unsafe fn poison<H: Opaque>(h: *const H) {
 ///
 /// # Safety
 /// `h` as for [`borrow`], `errp` as for [`guard`](super::guard::guard).
-pub(super) unsafe fn on<H: Opaque, T: Returned>(
+pub(super) unsafe fn on<H: Opaque, T: ReturnToC>(
     name: &'static str,
     h: *const H,
     errp: *mut *mut vfiomig_error,
@@ -174,7 +174,7 @@ pub(super) unsafe fn on<H: Opaque, T: Returned>(
     };
     // SAFETY: the contract of this function.
     let status = unsafe { on_object(name, h, errp, &mut run) };
-    value.map_or_else(|| status.into(), Returned::success)
+    value.map_or_else(|| status.into(), ReturnToC::success)
 }
 
 /// [`on`] but for the type of the result: compiled once for each kind of handle, not for each function. 0 or -errno.

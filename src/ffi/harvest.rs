@@ -3,11 +3,11 @@
 use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{object_of, on, poison, vfiomig_tracker};
-use super::sized::{Sized, check_out, copy_in, copy_out};
+use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
 use super::tracker::slice;
 use crate::bitmap::Words;
 use crate::error::{Errno, Error, Result};
-use crate::tracker::{Dest, Harvest, Range, Request, Tracker, Unmap, harvest};
+use crate::tracker::{Dest, Harvest, IovaRange, Request, Tracker, Unmap, harvest};
 use crate::transport::tracker_ops::LogRange;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -101,7 +101,7 @@ pub struct vfiomig_harvest_request {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_harvest_request {
+unsafe impl ExtensibleStruct for vfiomig_harvest_request {
     const NAME: &'static str = "vfiomig_harvest_request";
     const FLAGS: u32 =
         VFIOMIG_HARVEST_NO_READ | VFIOMIG_HARVEST_WITHOUT_DMA | VFIOMIG_HARVEST_KEEP | VFIOMIG_HARVEST_ONLY_DESTS;
@@ -134,7 +134,7 @@ pub struct vfiomig_harvest_result {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_harvest_result {
+unsafe impl ExtensibleStruct for vfiomig_harvest_result {
     const NAME: &'static str = "vfiomig_harvest_result";
     const FLAGS: u32 = 0;
 }
@@ -151,7 +151,7 @@ unsafe fn read_dest<'a>(index: usize, dest: &vfiomig_dest) -> Result<Dest<'a>> {
     if dest.flags & !VFIOMIG_DEST_ATOMIC != 0 || dest.reserved != 0 {
         return Err(Error::argument(format!("dests[{index}]: flags {:#x} or reserved are not known", dest.flags)));
     }
-    let range = Range { iova: dest.iova, size: dest.size };
+    let range = IovaRange { iova: dest.iova, size: dest.size };
     if !dest.page_size.is_power_of_two() {
         return Err(Error::argument(format!("dests[{index}]: page_size {:#x} is no power of two", dest.page_size)));
     }
@@ -234,7 +234,7 @@ pub(super) unsafe fn with_request(
             request.words = Some(&mut words);
         }
         if let Some(function) = given.run {
-            run = move |cookie: u64, range: Range| {
+            run = move |cookie: u64, range: IovaRange| {
                 // SAFETY: the caller's contract for its function.
                 unsafe { function(given.opaque, cookie, range.iova, range.size) == 0 }
             };
@@ -366,9 +366,9 @@ pub unsafe extern "C" fn vfiomig_tracker_unmap(
         }
         // SAFETY: the contract of this function.
         let range = unsafe { range.as_ref() }.ok_or_else(|| Error::argument("range is NULL"))?;
-        let range = Range { iova: range.iova, size: range.size };
+        let range = IovaRange { iova: range.iova, size: range.size };
         let by_library = flags & VFIOMIG_UNMAP_LIBRARY != 0;
-        let mut by = |range: Range| {
+        let mut by = |range: IovaRange| {
             let range = LogRange { iova: range.iova, size: range.size };
             let Some(function) = unmap else { return Ok(()) };
             // SAFETY: the contract of this function.

@@ -6,10 +6,10 @@ use super::handle::{free, new, object_of, on, value_of};
 pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_migration};
 use super::library::VFIOMIG_UNKNOWN;
 use super::report::{give, vfiomig_report};
-use super::sized::{Sized, check_out, copy_in, copy_out};
+use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::migration::{AbortTo, Given, Migration, Phase, lacks};
+use crate::migration::{AbortTo, EstimateInput, Migration, Phase, lacks};
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ pub struct vfiomig_migration_pending {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_migration_pending {
+unsafe impl ExtensibleStruct for vfiomig_migration_pending {
     const NAME: &'static str = "vfiomig_migration_pending";
     const FLAGS: u32 = 0;
 }
@@ -116,7 +116,7 @@ pub struct vfiomig_estimate_options {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_estimate_options {
+unsafe impl ExtensibleStruct for vfiomig_estimate_options {
     const NAME: &'static str = "vfiomig_estimate_options";
     const FLAGS: u32 = 0;
 }
@@ -158,7 +158,7 @@ pub struct vfiomig_estimate {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_estimate {
+unsafe impl ExtensibleStruct for vfiomig_estimate {
     const NAME: &'static str = "vfiomig_estimate";
     const FLAGS: u32 = 0;
 }
@@ -441,7 +441,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_estimate(
     let body = |migration: &Migration| {
         // SAFETY: the contract of this function.
         let size = unsafe { check_out(out) }?;
-        let mut given = Given::default();
+        let mut given = EstimateInput::default();
         // SAFETY: the contract of this function.
         if let Some(o) = unsafe { copy_in(o) }? {
             given.bytes_per_second = Some(o.bytes_per_second).filter(|&rate| rate != 0);

@@ -15,14 +15,14 @@ const MAX_ARGSZ: usize = 4096;
 ///
 /// # Safety
 /// The type is `repr(C)`, begins with `argsz: u32` and `flags: u32`, has no padding, and all zero bytes are a value of it.
-pub(super) unsafe trait Sized: Copy {
+pub(super) unsafe trait ExtensibleStruct: Copy {
     /// For messages.
     const NAME: &'static str;
     /// Flags that this version knows.
     const FLAGS: u32;
 }
 
-fn argsz<T: Sized>(size: u32) -> Result<usize> {
+fn argsz<T: ExtensibleStruct>(size: u32) -> Result<usize> {
     let size = size as usize;
     if size < HEADER {
         return Err(Error::argument(format!(
@@ -32,7 +32,7 @@ fn argsz<T: Sized>(size: u32) -> Result<usize> {
     }
     if size > MAX_ARGSZ {
         return Err(Error::new(
-            crate::error::Kind::Argument,
+            crate::error::ErrorKind::Argument,
             libc::E2BIG,
             format!("struct {}: argsz {size} is more than {MAX_ARGSZ}: use VFIOMIG_INIT", T::NAME),
         ));
@@ -51,13 +51,13 @@ fn argsz<T: Sized>(size: u32) -> Result<usize> {
 ///
 /// # Safety
 /// `from` is NULL or readable for as many bytes as its argsz says.
-pub(super) unsafe fn copy_in<T: Sized>(from: *const T) -> Result<Option<T>> {
+pub(super) unsafe fn copy_in<T: ExtensibleStruct>(from: *const T) -> Result<Option<T>> {
     if from.is_null() {
         return Ok(None);
     }
     // SAFETY: readable for its argsz, which is at least a u32 itself; it may be unaligned.
     let size = argsz::<T>(unsafe { from.cast::<u32>().read_unaligned() })?;
-    // SAFETY: all zero bytes are a value by `Sized`'s contract.
+    // SAFETY: all zero bytes are a value by `ExtensibleStruct`'s contract.
     let mut ours: T = unsafe { std::mem::zeroed() };
     // SAFETY: both sides are valid for the smaller of the two sizes and do not overlap, `ours` being a local.
     unsafe {
@@ -67,7 +67,7 @@ pub(super) unsafe fn copy_in<T: Sized>(from: *const T) -> Result<Option<T>> {
         // SAFETY: within argsz, which the caller's struct is readable for.
         if unsafe { from.cast::<u8>().wrapping_add(offset).read() } != 0 {
             return Err(Error::new(
-                crate::error::Kind::Argument,
+                crate::error::ErrorKind::Argument,
                 libc::E2BIG,
                 format!(
                     "struct {}: byte {offset} is set, which this version ({} bytes) does not know",
@@ -77,7 +77,7 @@ pub(super) unsafe fn copy_in<T: Sized>(from: *const T) -> Result<Option<T>> {
             ));
         }
     }
-    // SAFETY: `flags` follows `argsz` by `Sized`'s contract.
+    // SAFETY: `flags` follows `argsz` by `ExtensibleStruct`'s contract.
     let flags = unsafe { (&raw const ours).cast::<u32>().wrapping_add(1).read() };
     if flags & !T::FLAGS != 0 {
         return Err(Error::argument(format!("struct {}: unknown flags {:#x}", T::NAME, flags & !T::FLAGS)));
@@ -89,7 +89,7 @@ pub(super) unsafe fn copy_in<T: Sized>(from: *const T) -> Result<Option<T>> {
 ///
 /// # Safety
 /// `to` is NULL or readable for its first 4 bytes.
-pub(super) unsafe fn check_out<T: Sized>(to: *const T) -> Result<usize> {
+pub(super) unsafe fn check_out<T: ExtensibleStruct>(to: *const T) -> Result<usize> {
     if to.is_null() {
         return Err(Error::argument(format!("struct {}: NULL", T::NAME)));
     }
@@ -101,7 +101,7 @@ pub(super) unsafe fn check_out<T: Sized>(to: *const T) -> Result<usize> {
 ///
 /// # Safety
 /// `to` is writable for `size` bytes, the argsz that [`check_out`] returned.
-pub(super) unsafe fn copy_out<T: Sized>(to: *mut T, size: usize, ours: &T) {
+pub(super) unsafe fn copy_out<T: ExtensibleStruct>(to: *mut T, size: usize, ours: &T) {
     let known = size.min(size_of::<T>());
     let argsz = size_of::<u32>();
     // SAFETY: both are valid for `known` bytes, and `argsz` is within them; `ours` is not the caller's memory.
@@ -132,7 +132,7 @@ mod tests {
     }
 
     // SAFETY: repr(C), begins with argsz and flags, 24 bytes without padding, zeros are a value.
-    unsafe impl Sized for Sample {
+    unsafe impl ExtensibleStruct for Sample {
         const NAME: &'static str = "sample";
         const FLAGS: u32 = 0x3;
     }

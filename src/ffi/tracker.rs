@@ -5,9 +5,9 @@ use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_tracker};
-use super::sized::{Sized, check_out, copy_in, copy_out};
+use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
 use crate::error::{Error, Result};
-use crate::tracker::{LogKind, Mapping, Options, Range, Tracker};
+use crate::tracker::{IovaRange, LogKind, Mapping, Tracker, TrackerOptions};
 use crate::transport::iommufd::{Iommufd, KernelIommufd};
 use crate::transport::tracker_ops::{LogOps, LogRange, OpsLog};
 use crate::transport::type1::{Container, KernelContainer};
@@ -114,7 +114,7 @@ pub struct vfiomig_tracker_options {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_tracker_options {
+unsafe impl ExtensibleStruct for vfiomig_tracker_options {
     const NAME: &'static str = "vfiomig_tracker_options";
     const FLAGS: u32 = TRACKER_FLAGS;
 }
@@ -122,7 +122,7 @@ unsafe impl Sized for vfiomig_tracker_options {
 const _: () = assert!(size_of::<vfiomig_tracker_options>() == 8 + 7 * size_of::<usize>() + 24);
 
 // SAFETY: repr(C) with argsz and flags first, then pointers without padding; zeros are NULL pointers.
-unsafe impl Sized for LogOps {
+unsafe impl ExtensibleStruct for LogOps {
     const NAME: &'static str = "vfiomig_tracker_ops";
     const FLAGS: u32 = VFIOMIG_OPS_F_ANY_THREAD;
 }
@@ -154,7 +154,7 @@ pub struct vfiomig_tracker_info {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl Sized for vfiomig_tracker_info {
+unsafe impl ExtensibleStruct for vfiomig_tracker_info {
     const NAME: &'static str = "vfiomig_tracker_info";
     const FLAGS: u32 = 0;
 }
@@ -182,10 +182,10 @@ pub(super) unsafe fn slice<'a, T>(what: &str, first: *const T, count: usize) -> 
 
 /// # Safety
 /// `o` is NULL or readable for its argsz; what it points to is readable, and its fds stay open until the tracker is freed.
-unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<Options> {
+unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<TrackerOptions> {
     // SAFETY: the contract of this function.
     let given = unsafe { copy_in(o) }?;
-    let mut options = Options { name: "tracker".to_string(), ..Options::default() };
+    let mut options = TrackerOptions { name: "tracker".to_string(), ..TrackerOptions::default() };
     let Some(given) = given else { return Ok(options) };
     if !given.name.is_null() {
         // SAFETY: a C string by the contract of this function.
@@ -221,7 +221,7 @@ unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<
         if ranges.is_empty() {
             return Err(Error::argument("aperture: VFIOMIG_TRACKER_F_APERTURE without ranges"));
         }
-        options.aperture = ranges.iter().map(|range| Range { iova: range.iova, size: range.size }).collect();
+        options.aperture = ranges.iter().map(|range| IovaRange { iova: range.iova, size: range.size }).collect();
     }
     options.no_device_log = has(VFIOMIG_TRACKER_F_NO_DEVICE_LOG);
     options.everything = has(VFIOMIG_TRACKER_F_EVERYTHING);
@@ -232,7 +232,7 @@ unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<
 
 /// # Safety
 /// `out` is NULL or points to room for one pointer.
-unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<Options>) -> Result<()> {
+unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<TrackerOptions>) -> Result<()> {
     if out.is_null() {
         return Err(Error::argument("out is NULL"));
     }
@@ -372,7 +372,8 @@ pub unsafe extern "C" fn vfiomig_tracker_map(
     let body = |tracker: &Tracker| {
         // SAFETY: the contract of this function.
         let given = unsafe { slice("mappings", mappings, count) }?;
-        let mapping = |m: &vfiomig_mapping| Mapping { range: Range { iova: m.iova, size: m.size }, cookie: m.cookie };
+        let mapping =
+            |m: &vfiomig_mapping| Mapping { range: IovaRange { iova: m.iova, size: m.size }, cookie: m.cookie };
         tracker.map(&given.iter().map(mapping).collect::<Vec<_>>())
     };
     // SAFETY: the contract of this function.

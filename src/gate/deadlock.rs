@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The order in which the library itself enters gates, one within the other; several of one level by address. So calls of
 /// the library never wait in a circle: one that is closed has a callback in it, which went against the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
+pub(crate) enum GateLevel {
     Group,
     Migration,
     Tracker,
@@ -21,34 +21,34 @@ pub(crate) enum Level {
     Functions,
 }
 
-impl Level {
+impl GateLevel {
     /// Whether a panic may leave the value half changed. The others hold nothing that is changed in steps.
     pub fn can_break(self) -> bool {
-        matches!(self, Level::Migration | Level::Tracker | Level::Device)
+        matches!(self, GateLevel::Migration | GateLevel::Tracker | GateLevel::Device)
     }
 }
 
 /// What a thread has to do with gates.
 #[derive(Clone, Default)]
-struct Held {
+struct HeldGates {
     /// Threads that wait for this one, which is a worker within a call of theirs.
     callers: Vec<usize>,
     /// Gates that are not left before this thread goes on: its own, and those in which the callers were when they made it.
-    gates: Vec<(Level, usize)>,
+    gates: Vec<(GateLevel, usize)>,
 }
 
 thread_local! {
-    static HELD: RefCell<Held> = const { RefCell::new(Held { callers: Vec::new(), gates: Vec::new() }) };
+    static HELD: RefCell<HeldGates> = const { RefCell::new(HeldGates { callers: Vec::new(), gates: Vec::new() }) };
 }
 
 /// Of a thread that ends there may be nothing any more: it is no worker, and what it has entered is told by [`this_thread`].
-fn held<R: Default>(read: impl FnOnce(&mut Held) -> R) -> R {
+fn held<R: Default>(read: impl FnOnce(&mut HeldGates) -> R) -> R {
     HELD.try_with(|held| read(&mut held.borrow_mut())).unwrap_or_default()
 }
 
 /// The calling thread and all that its worker has to know of it.
 #[derive(Clone)]
-pub(crate) struct Waiting(Held);
+pub(crate) struct Waiting(HeldGates);
 
 impl Waiting {
     pub fn here() -> Self {
@@ -77,7 +77,7 @@ pub(crate) fn waits_for_me(mark: usize) -> bool {
 }
 
 /// Whether the calling thread, or one that waits for it, is within a call of that level.
-pub(crate) fn within(level: Level) -> bool {
+pub(crate) fn within(level: GateLevel) -> bool {
     held(|held| held.gates.iter().any(|(of, _)| *of == level))
 }
 
@@ -86,7 +86,7 @@ pub(super) fn is_mine(gate: usize, owner: usize) -> bool {
     owner == this_thread() || held(|held| held.gates.iter().any(|(_, id)| *id == gate))
 }
 
-pub(super) fn entered(level: Level, gate: usize) {
+pub(super) fn entered(level: GateLevel, gate: usize) {
     held(|held| held.gates.push((level, gate)));
 }
 
@@ -99,14 +99,14 @@ pub(super) fn left(gate: usize) {
 }
 
 /// Where a gate stands in the order.
-type Place = (Level, usize);
+type GateRank = (GateLevel, usize);
 
 /// One call that waits at a gate.
 pub(super) struct Seat {
     pub thread: usize,
     pub closing: bool,
     gate: usize,
-    place: Place,
+    place: GateRank,
     /// Gates that are not left as long as it waits.
     holds: Vec<usize>,
     verdict: Mutex<Option<Result<(), Denied>>>,
@@ -114,7 +114,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub fn new(gate: usize, place: Place, closing: bool) -> Self {
+    pub fn new(gate: usize, place: GateRank, closing: bool) -> Self {
         let holds = held(|held| held.gates.iter().map(|(_, id)| *id).collect());
         Seat { thread: this_thread(), closing, gate, place, holds, verdict: Mutex::new(None), told: Condvar::new() }
     }

@@ -16,7 +16,7 @@ fn refusal<T>(result: Result<Pass<'_, T>, Denied>) -> Option<Denied> {
 
 #[test]
 fn only_who_asks_for_it_is_turned_away() {
-    let gate = Gate::new(Level::Device, 0);
+    let gate = Gate::new(GateLevel::Device, 0);
     scope(|scope| {
         let pass = gate.enter().unwrap();
         let other = scope.spawn(|| refusal(gate.try_enter()));
@@ -33,7 +33,7 @@ fn only_who_asks_for_it_is_turned_away() {
 /// *device* calls go in the order in which they came; a *whole* call goes before them, but not twice before the same one.
 #[test]
 fn nobody_starves() {
-    let gate = Gate::new(Level::Device, Vec::new());
+    let gate = Gate::new(GateLevel::Device, Vec::new());
     let gate = &gate;
     let whole = |name| move || gate.enter_whole().unwrap().push(name);
     let device = |name| move || gate.enter().unwrap().push(name);
@@ -54,7 +54,7 @@ fn nobody_starves() {
 
 #[test]
 fn who_waits_hears_of_the_end() {
-    let gate = Gate::new(Level::Device, ());
+    let gate = Gate::new(GateLevel::Device, ());
     scope(|scope| {
         let pass = gate.enter_whole().unwrap();
         let waiting = [scope.spawn(|| refusal(gate.enter())), scope.spawn(|| refusal(gate.enter_whole()))];
@@ -71,7 +71,7 @@ fn who_waits_hears_of_the_end() {
 #[test]
 fn a_panic_breaks_what_it_had() {
     for (level, breaks) in
-        [(Level::Device, true), (Level::Tracker, true), (Level::Migration, true), (Level::Group, false)]
+        [(GateLevel::Device, true), (GateLevel::Tracker, true), (GateLevel::Migration, true), (GateLevel::Group, false)]
     {
         let (gate, begun) = (Gate::new(level, 1), Barrier::new(2));
         scope(|scope| {
@@ -97,7 +97,7 @@ fn a_panic_breaks_what_it_had() {
 #[test]
 fn a_callback_is_told_what_would_never_end() {
     for callback_first in [true, false] {
-        let (group, device) = (Gate::new(Level::Group, ()), Gate::new(Level::Device, ()));
+        let (group, device) = (Gate::new(GateLevel::Group, ()), Gate::new(GateLevel::Device, ()));
         let both = Barrier::new(2);
         scope(|scope| {
             let callback = scope.spawn(|| {
@@ -125,8 +125,8 @@ fn a_callback_is_told_what_would_never_end() {
 /// A worker of the group's call is what waits; what the call has is not given back before its workers are done.
 #[test]
 fn also_through_workers_and_several_handles() {
-    let group = Gate::new(Level::Group, ());
-    let (tracker, device) = (Gate::new(Level::Tracker, ()), Gate::new(Level::Device, ()));
+    let group = Gate::new(GateLevel::Group, ());
+    let (tracker, device) = (Gate::new(GateLevel::Tracker, ()), Gate::new(GateLevel::Device, ()));
     let all = Barrier::new(3);
     scope(|scope| {
         let pausing = scope.spawn(|| {
@@ -135,7 +135,7 @@ fn also_through_workers_and_several_handles() {
             std::thread::scope(|workers| {
                 let worker = workers.spawn(|| {
                     waiting.adopt();
-                    assert!(within(Level::Group) && refusal(group.enter_whole()) == Some(Denied::Reentry));
+                    assert!(within(GateLevel::Group) && refusal(group.enter_whole()) == Some(Denied::Reentry));
                     all.wait();
                     refusal(tracker.enter_whole())
                 });
@@ -161,7 +161,8 @@ fn also_through_workers_and_several_handles() {
 /// A callback may wait for other handles: what ends without it is no circle.
 #[test]
 fn what_ends_is_waited_for() {
-    let (group, one, two) = (Gate::new(Level::Group, ()), Gate::new(Level::Device, ()), Gate::new(Level::Device, ()));
+    let (group, one, two) =
+        (Gate::new(GateLevel::Group, ()), Gate::new(GateLevel::Device, ()), Gate::new(GateLevel::Device, ()));
     scope(|scope| {
         let busy = scope.spawn(|| {
             let _group = group.enter_whole().unwrap();
@@ -182,11 +183,11 @@ fn what_ends_is_waited_for() {
 #[test]
 fn nothing_hangs_and_nobody_is_accused_wrongly() {
     let gates = [
-        Gate::new(Level::Group, ()),
-        Gate::new(Level::Migration, ()),
-        Gate::new(Level::Tracker, ()),
-        Gate::new(Level::Device, ()),
-        Gate::new(Level::Device, ()),
+        Gate::new(GateLevel::Group, ()),
+        Gate::new(GateLevel::Migration, ()),
+        Gate::new(GateLevel::Tracker, ()),
+        Gate::new(GateLevel::Device, ()),
+        Gate::new(GateLevel::Device, ()),
     ];
     let gates = Arc::new(gates);
     let threads: Vec<_> = (0..8usize)

@@ -1,10 +1,10 @@
 //! Harvests over all trackers, and a moment without DMA for logs that cannot be read and cleared as one (N21).
 
-use super::members::{Group, Inner};
-use super::outcome::{Outcome, verdict};
+use super::members::{Group, GroupInner};
+use super::outcome::{DeviceOutcome, verdict};
 use super::step::{Step, never};
 use crate::device::{Device, OnFailure};
-use crate::dialect::{Kind, State};
+use crate::dialect::{DialectKind, State};
 use crate::error::{Error, Result};
 use crate::tracker::{Harvest, Request, Tracker, harvest};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -53,8 +53,8 @@ impl Group {
     }
 }
 
-impl Inner {
-    fn pass(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {
+impl GroupInner {
+    fn pass(&mut self, targets: &[Option<State>]) -> Vec<DeviceOutcome> {
         self.step(&Step { targets, on_failure: OnFailure::Keep, confirm: true, canceled: &never })
     }
 }
@@ -65,7 +65,7 @@ fn quiet_state(device: &Device) -> Result<Option<State>> {
     let at = device.state();
     match at {
         State::Stop | State::StopCopy => return Ok(None),
-        _ if kind != Kind::V1 || !caps.p2p => {}
+        _ if kind != DialectKind::V1 || !caps.p2p => {}
         State::Running => return Ok(Some(State::RunningP2p)),
         State::PreCopy => return Ok(Some(State::PreCopyP2p)),
         State::RunningP2p | State::PreCopyP2p => return Ok(None),

@@ -1,11 +1,11 @@
 //! The group itself: its places, and who may change them.
 
-use super::outcome::{Outcome, results};
+use super::outcome::{DeviceOutcome, results};
 use super::plan::Rest;
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::error::{DeviceResult, Error, Result};
-use crate::gate::{Driver, Gate, Level, Pass};
+use crate::gate::{Driver, Gate, GateLevel, Pass};
 use crate::tracker::Tracker;
 use parking_lot::RwLock;
 use std::sync::{Arc, Weak};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How a group works.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct GroupOptions {
     /// Most threads of one call; 0: one per device, within reason; 1: none, devices are served one after another.
     pub max_workers: usize,
     /// Devices of the VM that can start DMA to others and that are not in the group.
@@ -25,14 +25,14 @@ pub struct Options {
 /// Methods are of the class *whole*, they wait for each other and for the calls in progress on the devices; but for
 /// [`harvest`](Self::harvest), which goes beside all of them.
 pub struct Group {
-    pub(super) options: Options,
-    gate: Arc<Gate<Inner>>,
-    /// As in `Inner`, for harvests, which go beside everything else.
+    pub(super) options: GroupOptions,
+    gate: Arc<Gate<GroupInner>>,
+    /// As in `GroupInner`, for harvests, which go beside everything else.
     pub(super) trackers: RwLock<Vec<Arc<Tracker>>>,
 }
 
 /// What a call has for itself while it is in progress.
-pub(crate) struct Inner {
+pub(crate) struct GroupInner {
     pub members: Vec<Member>,
     pub trackers: Vec<Arc<Tracker>>,
     pub max_workers: usize,
@@ -49,9 +49,9 @@ pub(crate) struct Inner {
 /// A migration of the group, as far as a pause or a resume concerns it.
 pub(crate) trait Underway: Send + Sync {
     /// What it does in place of the group; `None`: the group stops or continues its devices itself. `half`: the first pass of two.
-    fn instead(&self, inner: &mut Inner, rest: Rest, half: bool) -> Option<Result<()>>;
+    fn instead(&self, inner: &mut GroupInner, rest: Rest, half: bool) -> Option<Result<()>>;
     /// The group has done it, or tried to: where the VM is to be now.
-    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [Outcome]);
+    fn rested(&self, inner: &mut GroupInner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [DeviceOutcome]);
 }
 
 /// One place of a group.
@@ -82,8 +82,8 @@ impl Times {
 
 impl Group {
     /// An empty group.
-    pub fn new(options: Options) -> Self {
-        let inner = Inner {
+    pub fn new(options: GroupOptions) -> Self {
+        let inner = GroupInner {
             members: Vec::new(),
             trackers: Vec::new(),
             max_workers: options.max_workers,
@@ -92,7 +92,7 @@ impl Group {
             frozen: None,
             results: Vec::new(),
         };
-        Group { options, gate: Arc::new(Gate::new(Level::Group, inner)), trackers: RwLock::default() }
+        Group { options, gate: Arc::new(Gate::new(GateLevel::Group, inner)), trackers: RwLock::default() }
     }
 
     /// Adds a device. Refused for a name that the group has already, and while a migration exists. The place of a device whose
@@ -178,7 +178,7 @@ impl Group {
         Ok(())
     }
 
-    pub(crate) fn enter(&self) -> Result<Pass<'_, Inner>> {
+    pub(crate) fn enter(&self) -> Result<Pass<'_, GroupInner>> {
         let mut inner = self.gate.enter_whole().map_err(|denied| denied.of("group"))?;
         if inner.drop_freed() {
             *self.trackers.write() = inner.trackers.clone();
@@ -187,7 +187,7 @@ impl Group {
     }
 }
 
-impl Inner {
+impl GroupInner {
     /// The places of freed devices and trackers: nobody can name them any more, so whichever call comes first clears them away. A
     /// migration counts its members by their places, so during one they stay. Whether a tracker went.
     fn drop_freed(&mut self) -> bool {
@@ -212,7 +212,7 @@ impl Inner {
     }
 
     /// Keeps the results, and tells the log what failed.
-    pub fn keep(&mut self, what: &str, outcomes: &mut [Outcome]) {
+    pub fn keep(&mut self, what: &str, outcomes: &mut [DeviceOutcome]) {
         outcomes.iter_mut().filter_map(|outcome| outcome.error.as_mut()).for_each(|error| error.tell(what));
         self.results = results(outcomes);
     }

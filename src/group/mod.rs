@@ -11,6 +11,6 @@ pub(crate) mod plan;
 mod policy;
 pub(crate) mod step;
 
-pub use members::{Group, Options};
-pub(crate) use members::{Inner, Member, Underway};
+pub use members::{Group, GroupOptions};
+pub(crate) use members::{GroupInner, Member, Underway};
 pub use policy::Policy;

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 /// One device's part.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct DeviceOutcome {
     pub result: DeviceResult,
     pub error: Option<Error>,
 }
 
-impl Outcome {
+impl DeviceOutcome {
     /// It took no part.
     pub fn nothing(device: &Device) -> Self {
         let at = device.state();
-        Outcome { result: result(device, at, at, Duration::ZERO), error: None }
+        DeviceOutcome { result: result(device, at, at, Duration::ZERO), error: None }
     }
 
     /// It could not take part.
@@ -38,11 +38,11 @@ impl Outcome {
 
     /// The result alone.
     pub fn without_error(self) -> Self {
-        Outcome { error: None, ..self }
+        DeviceOutcome { error: None, ..self }
     }
 
     /// Puts a later step of the same call behind this one.
-    pub fn then(self, later: Outcome) -> Self {
+    pub fn then(self, later: DeviceOutcome) -> Self {
         let moved = self.result.from != self.result.to;
         if self.failed() || (moved && later.result.from == later.result.to && !later.failed()) {
             return self;
@@ -54,7 +54,7 @@ impl Outcome {
         if result.message.is_empty() {
             result.message = self.result.message;
         }
-        Outcome { result, error: later.error }
+        DeviceOutcome { result, error: later.error }
     }
 }
 
@@ -72,16 +72,16 @@ pub(super) fn result(device: &Device, from: State, to: State, duration: Duration
 }
 
 /// What an error says of the device; the error of a state change has all of it already.
-pub(super) fn failure(device: &Device, from: State, to: State, error: Error, duration: Duration) -> Outcome {
+pub(super) fn failure(device: &Device, from: State, to: State, error: Error, duration: Duration) -> DeviceOutcome {
     let result = match error.results() {
         [told] => DeviceResult { from: from.number(), to: to.number(), duration, ..told.clone() },
         _ => DeviceResult { errno: error.errno(), message: error.to_string(), ..result(device, from, to, duration) },
     };
-    Outcome { result, error: Some(error) }
+    DeviceOutcome { result, error: Some(error) }
 }
 
 /// What a call over several devices returns: the first failure in the order of the members, with the results of all.
-pub(crate) fn verdict(what: &str, outcomes: &[Outcome]) -> Result<(), Error> {
+pub(crate) fn verdict(what: &str, outcomes: &[DeviceOutcome]) -> Result<(), Error> {
     let mut failures = outcomes.iter().filter_map(|outcome| outcome.error.as_ref());
     let Some(first) = failures.next() else { return Ok(()) };
     let others = match failures.count() {
@@ -92,6 +92,6 @@ pub(crate) fn verdict(what: &str, outcomes: &[Outcome]) -> Result<(), Error> {
     Err(first.in_words(format!("{what}: {first}{others}")).with_results(results))
 }
 
-pub(crate) fn results(outcomes: &[Outcome]) -> Vec<DeviceResult> {
+pub(crate) fn results(outcomes: &[DeviceOutcome]) -> Vec<DeviceResult> {
     outcomes.iter().map(|outcome| outcome.result.clone()).collect()
 }

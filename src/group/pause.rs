@@ -1,11 +1,11 @@
 //! Pause and resume of a VM's devices, and the steps to rest that an abort takes too.
 
-use super::members::{Group, Inner, Member};
-use super::outcome::{Outcome, verdict};
+use super::members::{Group, GroupInner, Member};
+use super::outcome::{DeviceOutcome, verdict};
 use super::plan::{self, Rest, Way};
 use super::step::{Step, never};
 use crate::device::{Device, OnFailure};
-use crate::dialect::{Kind, State};
+use crate::dialect::{DialectKind, State};
 use crate::error::{Error, Result};
 use crate::log::{Level, capture, log, replay, replay_as};
 use std::time::Instant;
@@ -71,7 +71,7 @@ impl Group {
 /// more. v2 devices leave RESUMING to be loaded.
 fn is_loaded(device: &Device) -> bool {
     let info = device.info();
-    info.complete && info.dialect != Some(Kind::V2)
+    info.complete && info.dialect != Some(DialectKind::V2)
 }
 
 /// Why a device takes no part: whoever stops and continues a guest does so with it as without the library.
@@ -91,14 +91,15 @@ pub(crate) enum Barrier {
     BringBack,
 }
 
-impl Inner {
+impl GroupInner {
     /// Brings the members to rest, by the first `steps` of the plan. A device that cannot take part at all, for it is gone or in ERROR, does not
     /// hold the others up.
-    pub fn settle(&mut self, rests: &[Option<Rest>], steps: usize, barrier: Barrier) -> Vec<Outcome> {
+    pub fn settle(&mut self, rests: &[Option<Rest>], steps: usize, barrier: Barrier) -> Vec<DeviceOutcome> {
         let runs =
             |(member, rest): (&Member, &Option<Rest>)| *rest == Some(Rest::Running) && member.device.is_handed_over();
         let handed_over: Vec<bool> = self.members.iter().zip(rests).map(runs).collect();
-        let mut outcomes: Vec<Outcome> = self.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
+        let mut outcomes: Vec<DeviceOutcome> =
+            self.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
         let mut ways: Vec<Way> = Vec::new();
         for ((member, rest), outcome) in self.members.iter().zip(rests).zip(&mut outcomes) {
             let way = match rest {
@@ -106,7 +107,7 @@ impl Inner {
                 None => Ok(Way::default()),
             };
             ways.push(way.unwrap_or_else(|error| {
-                *outcome = Outcome::refused(&member.device, rest.map_or(member.device.state(), end_of), error);
+                *outcome = DeviceOutcome::refused(&member.device, rest.map_or(member.device.state(), end_of), error);
                 Way::default()
             }));
         }
@@ -120,7 +121,7 @@ impl Inner {
                 Barrier::Strict => self.ask(&targets),
                 Barrier::BringBack => self.ask_twice(&targets),
             };
-            let missed = done.iter().any(Outcome::failed);
+            let missed = done.iter().any(DeviceOutcome::failed);
             outcomes = outcomes.into_iter().zip(done).map(|(before, now)| before.then(now)).collect();
             if missed && barrier == Barrier::Strict {
                 break;
@@ -131,7 +132,7 @@ impl Inner {
     }
 
     /// Devices that hold the state of a guest that was handed over run again, by the caller's will and at its risk: never in silence.
-    fn say_second_guest(&self, handed_over: &[bool], outcomes: &mut [Outcome]) {
+    fn say_second_guest(&self, handed_over: &[bool], outcomes: &mut [DeviceOutcome]) {
         const TEXT: &str = "a save of it was HALTED, so its guest may run elsewhere: if it does, two run now";
         for ((member, outcome), handed_over) in self.members.iter().zip(outcomes).zip(handed_over) {
             if *handed_over && !member.device.is_handed_over() {
@@ -142,15 +143,15 @@ impl Inner {
     }
 
     /// Once more where it fails; only then it is a failure that the log must have.
-    fn ask_twice(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {
+    fn ask_twice(&mut self, targets: &[Option<State>]) -> Vec<DeviceOutcome> {
         let (mut done, lines) = capture(|| self.ask(targets));
-        if !done.iter().any(Outcome::failed) {
+        if !done.iter().any(DeviceOutcome::failed) {
             replay(lines);
             return done;
         }
         replay_as(Level::Warning, lines);
         // What took too long once is not waited for twice in one call.
-        let once_more = |done: &Outcome| done.failed() && done.result.errno != libc::ETIMEDOUT;
+        let once_more = |done: &DeviceOutcome| done.failed() && done.result.errno != libc::ETIMEDOUT;
         let again: Vec<_> = targets.iter().zip(&done).map(|(to, done)| to.filter(|_| once_more(done))).collect();
         for ((first, second), asked) in done.iter_mut().zip(self.ask(&again)).zip(&again) {
             match &mut first.error {
@@ -162,9 +163,9 @@ impl Inner {
         done
     }
 
-    fn ask(&mut self, targets: &[Option<State>]) -> Vec<Outcome> {
+    fn ask(&mut self, targets: &[Option<State>]) -> Vec<DeviceOutcome> {
         if targets.iter().all(Option::is_none) {
-            return self.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
+            return self.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
         }
         // P2P is confirmed: what comes behind it counts on it.
         let confirm = targets.iter().flatten().any(|to| matches!(to, State::RunningP2p | State::PreCopyP2p));

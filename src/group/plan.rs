@@ -4,7 +4,7 @@
 //! told, and none starts while one that could answer is still stopped. Where a device lacks the P2P states, what would be done
 //! in them is done at the next step (N22).
 
-use crate::dialect::{Caps, Kind, State};
+use crate::dialect::{Caps, DialectKind, State};
 
 /// Where a device is to be brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,8 +74,8 @@ fn way_of_loaded(caps: Caps, rest: Rest) -> Way {
 }
 
 /// The way of such a device; `None`: from there only a reset leads anywhere (ERROR, and RESUMING by V2-9).
-pub(crate) fn way(kind: Kind, caps: Caps, from: State, rest: Rest) -> Option<Way> {
-    if from == State::Resuming && kind != Kind::V2 {
+pub(crate) fn way(kind: DialectKind, caps: Caps, from: State, rest: Rest) -> Option<Way> {
+    if from == State::Resuming && kind != DialectKind::V2 {
         return Some(way_of_loaded(caps, rest));
     }
     let rows: &[Row] = match (rest, caps.p2p) {
@@ -95,14 +95,14 @@ pub(crate) mod tests {
     use crate::dialect::{Answer, answer, path};
 
     /// Every kind of device that there is.
-    pub(crate) const DEVICES: [(Kind, Caps); 7] = [
-        (Kind::V2, Caps { p2p: false, pre_copy: false }),
-        (Kind::V2, Caps { p2p: true, pre_copy: false }),
-        (Kind::V2, Caps { p2p: false, pre_copy: true }),
-        (Kind::V2, Caps { p2p: true, pre_copy: true }),
-        (Kind::V1, Caps { p2p: false, pre_copy: true }),
-        (Kind::V1, Caps { p2p: true, pre_copy: true }),
-        (Kind::Draft, Caps { p2p: false, pre_copy: true }),
+    pub(crate) const DEVICES: [(DialectKind, Caps); 7] = [
+        (DialectKind::V2, Caps { p2p: false, pre_copy: false }),
+        (DialectKind::V2, Caps { p2p: true, pre_copy: false }),
+        (DialectKind::V2, Caps { p2p: false, pre_copy: true }),
+        (DialectKind::V2, Caps { p2p: true, pre_copy: true }),
+        (DialectKind::V1, Caps { p2p: false, pre_copy: true }),
+        (DialectKind::V1, Caps { p2p: true, pre_copy: true }),
+        (DialectKind::Draft, Caps { p2p: false, pre_copy: true }),
     ];
 
     const RESTS: [Rest; 3] = [Rest::Running, Rest::Stop, Rest::Hold];
@@ -132,7 +132,7 @@ pub(crate) mod tests {
 
     #[derive(Clone, Copy, Debug)]
     struct Dev {
-        kind: Kind,
+        kind: DialectKind,
         caps: Caps,
         at: State,
     }
@@ -142,7 +142,7 @@ pub(crate) mod tests {
         let mut devs = Vec::new();
         for (kind, caps) in DEVICES {
             for at in [RU, RP, PC, PP, SC, ST, State::Resuming] {
-                let loaded = at == State::Resuming && kind != Kind::V2;
+                let loaded = at == State::Resuming && kind != DialectKind::V2;
                 if loaded || (at != State::Resuming && caps.has(at)) {
                     devs.push(Dev { kind, caps, at });
                 }
@@ -200,7 +200,7 @@ pub(crate) mod tests {
         for (kind, caps) in DEVICES {
             for rest in RESTS {
                 assert_eq!(way(kind, caps, State::Error, rest), None);
-                assert_eq!(way(kind, caps, State::Resuming, rest).is_none(), kind == Kind::V2);
+                assert_eq!(way(kind, caps, State::Resuming, rest).is_none(), kind == DialectKind::V2);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Whether a group can be migrated, and what the VMM may set up for its devices (N19, N20, N22).
 
-use super::members::{Group, Inner};
+use super::members::{Group, GroupInner};
 use crate::device::{Device, cap};
-use crate::dialect::{Kind, State};
+use crate::dialect::{DialectKind, State};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Group {
     }
 }
 
-impl Inner {
+impl GroupInner {
     pub fn policy(&self, foreign_initiators: u32) -> Policy {
         let devices: Vec<&Arc<Device>> = self.members.iter().map(|member| &member.device).collect();
         let obstacles = self.save_obstacles();
@@ -50,7 +50,7 @@ impl Inner {
         // device runs on where others are quiet (V2-7).
         let ndma = |device: &&&Arc<Device>| {
             let info = device.info();
-            info.dialect == Some(Kind::V1) && info.caps & cap::P2P != 0
+            info.dialect == Some(DialectKind::V1) && info.caps & cap::P2P != 0
         };
         let no_requests: Vec<String> = devices
             .iter()

@@ -1,10 +1,10 @@
 //! One barrier: devices are brought to their targets side by side, and the call returns when the slowest is there.
 
-use super::members::{Inner, Member};
-use super::outcome::{Outcome, failure, result};
+use super::members::{GroupInner, Member};
+use super::outcome::{DeviceOutcome, failure, result};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
-use crate::error::{DeviceResult, Error, Kind};
+use crate::error::{DeviceResult, Error, ErrorKind};
 use crate::workers;
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,11 @@ pub(crate) fn never() -> bool {
     false
 }
 
-impl Inner {
+impl GroupInner {
     /// One barrier. Every device's step is ended when it returns, whatever became of the others.
-    pub fn step(&mut self, step: &Step<'_>) -> Vec<Outcome> {
-        let mut outcomes: Vec<Outcome> = self.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
+    pub fn step(&mut self, step: &Step<'_>) -> Vec<DeviceOutcome> {
+        let mut outcomes: Vec<DeviceOutcome> =
+            self.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
         let movers: Vec<(usize, &Member, State)> = self
             .members
             .iter()
@@ -54,7 +55,7 @@ impl Inner {
     }
 }
 
-fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
+fn move_one(device: &Device, to: State, step: &Step<'_>) -> DeviceOutcome {
     let from = device.state();
     if (step.canceled)() {
         let error = Error::canceled(format!("{}: {from} -> {to} was not begun: canceled", device.name()));
@@ -71,7 +72,7 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
     match device.change_state(to, step.on_failure, false, &mut note).and_then(confirm) {
         Ok(()) => {
             let result = result(device, from, to, begun.elapsed());
-            Outcome { result: DeviceResult { message: note, ..result }, error: None }
+            DeviceOutcome { result: DeviceResult { message: note, ..result }, error: None }
         }
         Err(error) => {
             // A failed request was followed by a look at the device; what failed before one was not.
@@ -84,14 +85,15 @@ fn move_one(device: &Device, to: State, step: &Step<'_>) -> Outcome {
 
 impl Member {
     /// Remembers how long it took, and where the device is now.
-    fn note(&mut self, outcome: &Outcome, load: bool) {
+    fn note(&mut self, outcome: &DeviceOutcome, load: bool) {
         let DeviceResult { from, to, duration, .. } = outcome.result;
         if !load && !outcome.failed() && from != to {
             self.times.note(from, to, duration);
         }
         if let Some(expected) = &mut self.expected {
             // V2-10: one that others have moved does not become the one that was saved or loaded by a step of ours.
-            let moved = expected.number() != from || outcome.error.as_ref().is_some_and(|e| e.kind() == Kind::Stale);
+            let moved =
+                expected.number() != from || outcome.error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Stale);
             if !(moved && (load || expected.session().is_some())) {
                 *expected = self.device.state();
             }

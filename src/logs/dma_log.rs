@@ -1,7 +1,7 @@
 //! A device's own DMA log (L1 to L9).
 
 use super::ranged::Keeper;
-use super::ranges::Range;
+use super::ranges::IovaRange;
 use crate::device::Device;
 use crate::error::Errno;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ impl Keeper for Arc<Device> {
     fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
         self.dma_log_start(page_size, ranges)
     }
-    fn report(&self, range: Range, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
+    fn report(&self, range: IovaRange, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
         self.dma_log_report(range.iova, range.size, page_size, bitmap)
     }
     fn stop(&self) -> Result<(), Errno> {

@@ -6,7 +6,7 @@ use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
 use crate::bitmap::{self, Words};
 use crate::device::Device;
-use crate::device::dirty::Patience;
+use crate::device::dirty::HarvestPatience;
 use crate::dialect::{Direction, PfnRange, Pfns};
 use crate::error::Errno;
 use std::cell::Cell;
@@ -17,7 +17,7 @@ pub(crate) struct DraftLog {
     device: Arc<Device>,
     shift: u32,
     /// Of the harvest in progress.
-    patience: Arc<Patience>,
+    patience: Arc<HarvestPatience>,
     /// The session whose registers know everything that is not told yet; `None`: none.
     logs: Option<u64>,
     /// In the harvest in progress: another session, or none, is open, and what its registers do not know is lost.
@@ -26,7 +26,7 @@ pub(crate) struct DraftLog {
 
 impl DraftLog {
     pub fn new(device: Arc<Device>) -> Self {
-        DraftLog { device, shift: 12, patience: Arc::new(Patience::new()), logs: None, lost: false }
+        DraftLog { device, shift: 12, patience: Arc::new(HarvestPatience::new()), logs: None, lost: false }
     }
 
     /// The save session that is open.
@@ -69,7 +69,7 @@ impl Log for DraftLog {
         maps.reads(within.unwrap_or(all), READ_SHIFT, false, 1).into_iter().map(whole).collect()
     }
 
-    fn begin(&mut self, patience: &Arc<Patience>, _all_dirty: bool) {
+    fn begin(&mut self, patience: &Arc<HarvestPatience>, _all_dirty: bool) {
         self.patience = Arc::clone(patience);
         self.lost = self.logs.is_none() || self.logs != self.session();
     }

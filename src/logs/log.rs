@@ -1,7 +1,7 @@
 //! One log: how it is started, read and stopped, and what it needs when mappings come and go. One file per kind implements it.
 
 use super::ranges::{Span, SpanSet};
-use crate::device::dirty::Patience;
+use crate::device::dirty::HarvestPatience;
 use crate::error::Errno;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -189,7 +189,7 @@ pub(crate) trait Log: Send {
 
     /// A harvest begins: its reads come next, and what they wait for comes out of its patience. `all_dirty`: so far every read
     /// told every mapped page dirty.
-    fn begin(&mut self, patience: &Arc<Patience>, all_dirty: bool) {
+    fn begin(&mut self, patience: &Arc<HarvestPatience>, all_dirty: bool) {
         let _ = (patience, all_dirty);
     }
 

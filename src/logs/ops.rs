@@ -1,7 +1,7 @@
 //! A log that the VMM keeps: its functions.
 
 use super::ranged::Keeper;
-use super::ranges::Range;
+use super::ranges::IovaRange;
 use crate::error::Errno;
 use crate::transport::tracker_ops::LogFunctions;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ impl Keeper for Arc<dyn LogFunctions> {
     fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno> {
         (**self).start(page_size, ranges)
     }
-    fn report(&self, range: Range, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
+    fn report(&self, range: IovaRange, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
         (**self).report(range.iova, range.size, page_size, bitmap)
     }
     fn stop(&self) -> Result<(), Errno> {

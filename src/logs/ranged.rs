@@ -1,7 +1,7 @@
 //! What logs have in common that are started for a list of ranges: `dma_log` and `ops` (L1 to L9).
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
-use super::ranges::{PartLimits, Range, Span, SpanSet, fold, parts, split};
+use super::ranges::{IovaRange, PartLimits, Span, SpanSet, fold, parts, split};
 use crate::error::Errno;
 use crate::uapi::dma_log::MAX_RANGES;
 
@@ -28,7 +28,7 @@ pub(super) trait Keeper: Send {
     fn describe(&self) -> String;
     fn any_thread(&self) -> bool;
     fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno>;
-    fn report(&self, range: Range, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno>;
+    fn report(&self, range: IovaRange, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno>;
     fn stop(&self) -> Result<(), Errno>;
     /// As a log's.
     fn stands_still(&self) -> Option<u64> {
@@ -301,7 +301,7 @@ mod tests {
             self.starts.lock().unwrap().push((page_size, ranges.to_vec()));
             if ranges.len() > self.most { Err(Errno::new(libc::E2BIG)) } else { Ok(self.page.max(page_size)) }
         }
-        fn report(&self, _: Range, _: u64, _: &mut [u64]) -> Result<(), Errno> {
+        fn report(&self, _: IovaRange, _: u64, _: &mut [u64]) -> Result<(), Errno> {
             Ok(())
         }
         fn stop(&self) -> Result<(), Errno> {
@@ -317,7 +317,7 @@ mod tests {
     fn maps(list: &[(u64, u64)]) -> Maps {
         let mut maps = Maps::default();
         for &(iova, size) in list {
-            maps.insert(Span::of(Range { iova, size }).unwrap(), 0);
+            maps.insert(Span::of(IovaRange { iova, size }).unwrap(), 0);
         }
         maps
     }
@@ -398,7 +398,7 @@ mod tests {
     fn an_unmapping_reads_its_neighbourhood() {
         let list = [(0, 64 * GIB)];
         let (log, _) = started(256, 4096, &list);
-        let around = |iova, size| spans(log.reads(&maps(&list), Span::of(Range { iova, size })));
+        let around = |iova, size| spans(log.reads(&maps(&list), Span::of(IovaRange { iova, size })));
         assert_eq!(around(GIB + 0x5000, 0x1000), [(GIB, 0x40000, 12)]);
         assert_eq!(around(GIB - 0x1000, 0x2000), [(GIB - 0x40000, 0x80000, 12)]);
         assert_eq!(around(64 * GIB, GIB), []);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// A range of IOVA as callers give it; `iova + size` may be 2^64, `size` is never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Range {
+pub struct IovaRange {
     /// First byte.
     pub iova: u64,
     /// Bytes.
@@ -23,13 +23,13 @@ impl Span {
     pub const ALL: Span = Span { first: 0, last: u64::MAX };
 
     /// `None` for no bytes, and for bytes beyond 2^64.
-    pub fn of(range: Range) -> Option<Span> {
+    pub fn of(range: IovaRange) -> Option<Span> {
         let last = range.iova.checked_add(range.size.checked_sub(1)?)?;
         Some(Span { first: range.iova, last })
     }
 
-    pub fn range(self) -> Range {
-        Range { iova: self.first, size: self.bytes() }
+    pub fn range(self) -> IovaRange {
+        IovaRange { iova: self.first, size: self.bytes() }
     }
 
     /// Length in bytes; the whole space, which no list of ranges can name, is one too few.
@@ -381,10 +381,10 @@ mod tests {
 
     #[test]
     fn the_end_of_the_space() {
-        let top = Span::of(Range { iova: u64::MAX - 4095, size: 4096 }).unwrap();
+        let top = Span::of(IovaRange { iova: u64::MAX - 4095, size: 4096 }).unwrap();
         assert_eq!((top.last, top.bytes(), top.pages(12)), (u64::MAX, 4096, 1));
-        assert_eq!(Span::of(Range { iova: u64::MAX, size: 2 }), None);
-        assert_eq!(Span::of(Range { iova: 0, size: 0 }), None);
+        assert_eq!(Span::of(IovaRange { iova: u64::MAX, size: 2 }), None);
+        assert_eq!(Span::of(IovaRange { iova: 0, size: 0 }), None);
         let mut set = SpanSet::default();
         set.insert(top);
         set.insert(Span { first: 0, last: top.first - 1 });

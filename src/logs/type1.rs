@@ -2,7 +2,7 @@
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;
-use crate::device::dirty::Patience;
+use crate::device::dirty::HarvestPatience;
 use crate::error::Errno;
 use crate::transport::type1::{self as requests, Ability, Container};
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl Log for Type1 {
         groups.map(|span| Read { span, shift: self.shift() }).collect()
     }
 
-    fn begin(&mut self, _patience: &Arc<Patience>, all_dirty: bool) {
+    fn begin(&mut self, _patience: &Arc<HarvestPatience>, all_dirty: bool) {
         self.all_dirty = all_dirty;
     }
 

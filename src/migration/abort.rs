@@ -5,10 +5,10 @@
 use super::sequence::Phase;
 use super::{Migration, Run};
 use crate::device::{Device, OnFailure, cap};
-use crate::dialect::{Direction, Kind, State};
-use crate::error::{Action, DeviceResult, Error, Kind as Failure, Result};
-use crate::group::Inner;
-use crate::group::outcome::{Outcome, results, verdict};
+use crate::dialect::{DialectKind, Direction, State};
+use crate::error::{Action, DeviceResult, Error, ErrorKind, Result};
+use crate::group::GroupInner;
+use crate::group::outcome::{DeviceOutcome, results, verdict};
 use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
 use crate::log::log;
@@ -69,7 +69,7 @@ impl Migration {
         told
     }
 
-    fn bring_back(&self, inner: &mut Inner, run: &mut Run, to: AbortTo) -> Result<()> {
+    fn bring_back(&self, inner: &mut GroupInner, run: &mut Run, to: AbortTo) -> Result<()> {
         let begun = Instant::now();
         let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && run.error.is_none();
         let lost = match self.direction() {
@@ -81,7 +81,7 @@ impl Migration {
         let mut rests = run.rests(to);
         for (rest, lost) in rests.iter_mut().zip(&lost) {
             // What was loaded is no state to run from, and a device that is silent is not asked for more.
-            *rest = rest.filter(|_| !lost.as_ref().is_some_and(Outcome::failed));
+            *rest = rest.filter(|_| !lost.as_ref().is_some_and(DeviceOutcome::failed));
         }
         let mut outcomes = inner.settle(&rests, STEPS, Barrier::BringBack);
         for (outcome, lost) in outcomes.iter_mut().zip(lost) {
@@ -93,7 +93,7 @@ impl Migration {
             }
         }
         let notes = run.stop_trackers();
-        let failed = outcomes.iter().any(Outcome::failed);
+        let failed = outcomes.iter().any(DeviceOutcome::failed);
         if !nothing_begun || failed {
             run.recorder.add(Phase::Idle, begun, failed, results(&outcomes), notes);
             inner.keep("abort", &mut outcomes);
@@ -132,35 +132,35 @@ impl Run {
 }
 
 /// Reads where each device is: after a failure, and after what others did to it (V2-3, V2-10).
-fn look_again(inner: &mut Inner) -> Vec<Option<Outcome>> {
+fn look_again(inner: &mut GroupInner) -> Vec<Option<DeviceOutcome>> {
     side_by_side(inner, &vec![true; inner.members.len()], |device| {
         // Once more, for what is given up here is a guest's device.
         let error = device.observe().or_else(|_| device.observe()).err()?;
-        Some(Outcome::refused(device, State::Running, error).dead())
+        Some(DeviceOutcome::refused(device, State::Running, error).dead())
     })
 }
 
 /// V2-9: only a reset leaves RESUMING, and what was loaded is no state to run from.
-fn reset_touched(inner: &mut Inner, run: &mut Run) -> Vec<Option<Outcome>> {
+fn reset_touched(inner: &mut GroupInner, run: &mut Run) -> Vec<Option<DeviceOutcome>> {
     let outcomes = side_by_side(inner, &run.touched, |device| {
         let begun = Instant::now();
         let from = device.state();
         Some(match make_fresh(device) {
             Ok(action) => {
-                let mut outcome = Outcome::nothing(device);
+                let mut outcome = DeviceOutcome::nothing(device);
                 let (from, duration) = (from.number(), begun.elapsed());
                 outcome.result = DeviceResult { from, duration, action, ..outcome.result };
                 outcome
             }
             Err(error) => {
                 let unread = device.observe().is_err();
-                let outcome = Outcome::refused(device, State::Running, error);
+                let outcome = DeviceOutcome::refused(device, State::Running, error);
                 if unread { outcome.dead() } else { outcome }
             }
         })
     });
     for (touched, outcome) in run.touched.iter_mut().zip(&outcomes) {
-        *touched &= outcome.as_ref().is_none_or(Outcome::failed);
+        *touched &= outcome.as_ref().is_none_or(DeviceOutcome::failed);
     }
     outcomes
 }
@@ -180,14 +180,14 @@ fn make_fresh(device: &Device) -> Result<Action> {
     }
     match told {
         Err(_) if device.is_emptied() => {
-            let out = if device.info().dialect == Some(Kind::V2) { State::Stop } else { State::Running };
+            let out = if device.info().dialect == Some(DialectKind::V2) { State::Stop } else { State::Running };
             match device.change_state(out, OnFailure::Keep, false, &mut String::new()) {
                 Err(_) if device.state() == State::Error => device.reset_now(),
                 left => left,
             }
         }
         // Reset all the same, and fresh where it stands.
-        Err(error) if error.kind() == Failure::Protocol && device.state() != State::Error => Ok(()),
+        Err(error) if error.kind() == ErrorKind::Protocol && device.state() != State::Error => Ok(()),
         told => told,
     }
     .map(|()| Action::Reset)
@@ -203,10 +203,10 @@ fn still_loaded(error: Error) -> Error {
 
 /// Something of each chosen device, at the same time.
 fn side_by_side(
-    inner: &mut Inner,
+    inner: &mut GroupInner,
     chosen: &[bool],
-    job: impl Fn(&Device) -> Option<Outcome> + Sync,
-) -> Vec<Option<Outcome>> {
+    job: impl Fn(&Device) -> Option<DeviceOutcome> + Sync,
+) -> Vec<Option<DeviceOutcome>> {
     let members = &inner.members;
     let any_thread: Vec<bool> = members.iter().map(|member| member.device.any_thread()).collect();
     let outcomes = workers::run(inner.max_workers, &any_thread, |i| {

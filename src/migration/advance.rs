@@ -3,13 +3,13 @@
 use super::course::{BY_DEVICE, Course};
 use super::load::say_not_validated;
 use super::save::{check_beginnings, say_late_initial_data};
-use super::sequence::{self, Part, Phase};
+use super::sequence::{self, DeviceTraits, Phase};
 use super::{Migration, Partial, Run};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
-use crate::error::{Action, Error, Kind, Result};
-use crate::group::Inner;
-use crate::group::outcome::{Outcome, results, verdict};
+use crate::error::{Action, Error, ErrorKind, Result};
+use crate::group::GroupInner;
+use crate::group::outcome::{DeviceOutcome, results, verdict};
 use crate::group::step::Step;
 use crate::log::log;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Migration {
         }
         course.check_members(&mut inner, &mut run, way)?;
         let parts = parts(&inner)?;
-        let resuming = |part: &Part| part.at == State::Resuming;
+        let resuming = |part: &DeviceTraits| part.at == State::Resuming;
         let first = || inner.members.iter().zip(&parts).filter(|(_, part)| resuming(part));
         if to == Phase::LoadRunning && first().next().is_some() && !parts.get(place).is_some_and(resuming) {
             let names: Vec<&str> = first().map(|(member, _)| member.device.name()).collect();
@@ -73,7 +73,7 @@ impl Migration {
 }
 
 impl Course {
-    pub(super) fn advance(&self, inner: &mut Inner, run: &mut Run, to: Phase, waive_harvest: bool) -> Result<()> {
+    pub(super) fn advance(&self, inner: &mut GroupInner, run: &mut Run, to: Phase, waive_harvest: bool) -> Result<()> {
         let Some(way) = self.way(run, to)? else { return Ok(()) };
         self.check_members(inner, run, way)?;
         for &phase in way {
@@ -111,7 +111,7 @@ impl Course {
 
     /// Nobody else has moved a device since the last step, and none is gone or in ERROR: else the migration has failed. Behind a
     /// resume new streams can begin: else nothing is done.
-    pub(super) fn check_members(&self, inner: &mut Inner, run: &mut Run, way: &[Phase]) -> Result<()> {
+    pub(super) fn check_members(&self, inner: &mut GroupInner, run: &mut Run, way: &[Phase]) -> Result<()> {
         let loaded = matches!(run.entered, Phase::LoadLoaded | Phase::LoadP2pGrace);
         let look = |member: &crate::group::Member| {
             let (device, at) = (&member.device, member.device.state());
@@ -120,7 +120,7 @@ impl Course {
             let error = if device.is_closed() {
                 Error::gone(format!("{name}: the device handle was freed"))
             } else if at == State::Error {
-                Error::new(Kind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps"))
+                Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps"))
             } else if at != expected {
                 Error::stale(format!("{name}: the last phase left it in {expected}, and it is found in {at}"))
             } else if loaded && !device.may_hold_load() {
@@ -130,13 +130,13 @@ impl Course {
                 // After a reset that kept the state (libvfio-user, K24).
                 Error::stale(format!("{name}: it is in {at}, but its session is over: what was sent of it is void"))
             } else {
-                return Outcome::nothing(device);
+                return DeviceOutcome::nothing(device);
             };
-            Outcome::refused(device, expected, error)
+            DeviceOutcome::refused(device, expected, error)
         };
-        let outcomes: Vec<Outcome> = inner.members.iter().map(look).collect();
+        let outcomes: Vec<DeviceOutcome> = inner.members.iter().map(look).collect();
         let next = way.first().copied().unwrap_or(run.entered);
-        if outcomes.iter().any(Outcome::failed) {
+        if outcomes.iter().any(DeviceOutcome::failed) {
             self.judge(inner, run, next, Instant::now(), outcomes, Vec::new())?;
         }
         // In IDLE whatever was sent was of another save.
@@ -150,7 +150,7 @@ impl Course {
     /// One phase for the chosen members.
     fn enter_phase(
         &self,
-        inner: &mut Inner,
+        inner: &mut GroupInner,
         run: &mut Run,
         phase: Phase,
         chosen: &[bool],
@@ -190,10 +190,11 @@ impl Course {
             }
         }
         let ending = if phase == Phase::SaveHalted { self.end_sessions(&wanted) } else { Vec::new() };
-        let mut outcomes: Vec<Outcome> = inner.members.iter().map(|member| Outcome::nothing(&member.device)).collect();
+        let mut outcomes: Vec<DeviceOutcome> =
+            inner.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
         for targets in sequence::steps(phase, &parts) {
             let moved = self.barrier(inner, run, phase, &targets, &wanted);
-            let missed = moved.iter().any(Outcome::failed);
+            let missed = moved.iter().any(DeviceOutcome::failed);
             outcomes = outcomes.into_iter().zip(moved).map(|(before, now)| before.then(now)).collect();
             if missed {
                 break;
@@ -204,7 +205,7 @@ impl Course {
         }
         say_not_validated(phase, &parts, &mut outcomes);
         self.did_not_end(ending, &outcomes);
-        if phase == Phase::SaveP2pGrace && !outcomes.iter().any(Outcome::failed) {
+        if phase == Phase::SaveP2pGrace && !outcomes.iter().any(DeviceOutcome::failed) {
             say_late_initial_data(inner, &wanted, &mut outcomes);
         }
         self.judge(inner, run, phase, begun, outcomes, notes)?;
@@ -230,12 +231,12 @@ impl Course {
     /// One step of a phase, for those of the wanted members that it moves.
     fn barrier(
         &self,
-        inner: &mut Inner,
+        inner: &mut GroupInner,
         run: &mut Run,
         phase: Phase,
         targets: &[State],
         wanted: &[bool],
-    ) -> Vec<Outcome> {
+    ) -> Vec<DeviceOutcome> {
         let confirm = CONFIRMED.contains(&phase);
         let is_p2p = |state: State| matches!(state, State::RunningP2p | State::PreCopyP2p);
         let targets: Vec<Option<State>> = inner
@@ -268,21 +269,22 @@ impl Course {
     /// Keeps results; a failure of a device ends the migration, a cancel does not.
     fn judge(
         &self,
-        inner: &mut Inner,
+        inner: &mut GroupInner,
         run: &mut Run,
         phase: Phase,
         begun: Instant,
-        mut outcomes: Vec<Outcome>,
+        mut outcomes: Vec<DeviceOutcome>,
         notes: Vec<String>,
     ) -> Result<()> {
         inner.keep(phase.name(), &mut outcomes);
         let told = verdict(phase.name(), &outcomes);
         run.recorder.add(phase, begun, told.is_err(), results(&outcomes), notes);
         let Err(error) = told else { return Ok(()) };
-        let canceled = |outcome: &Outcome| outcome.error.as_ref().is_none_or(|error| error.kind() == Kind::Canceled);
+        let canceled =
+            |outcome: &DeviceOutcome| outcome.error.as_ref().is_none_or(|error| error.kind() == ErrorKind::Canceled);
         if !outcomes.iter().all(canceled) {
             // What decides is the failure, not that others were told to begin nothing.
-            let failed: Vec<Outcome> = outcomes
+            let failed: Vec<DeviceOutcome> = outcomes
                 .into_iter()
                 .map(|outcome| if canceled(&outcome) { outcome.without_error() } else { outcome })
                 .collect();
@@ -297,10 +299,10 @@ impl Course {
 }
 
 /// What decides about each member's place in a phase.
-fn parts(inner: &Inner) -> Result<Vec<Part>> {
+fn parts(inner: &GroupInner) -> Result<Vec<DeviceTraits>> {
     let part = |member: &crate::group::Member| {
         let (kind, caps) = member.device.ability()?;
-        Ok(Part { kind, caps, at: member.device.state() })
+        Ok(DeviceTraits { kind, caps, at: member.device.state() })
     };
     inner.members.iter().map(part).collect()
 }

@@ -2,18 +2,18 @@
 
 use super::Run;
 use super::drain::lost_session;
-use super::sequence::{Part, Phase, target};
+use super::sequence::{DeviceTraits, Phase, target};
 use crate::cancel::Cancel;
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
-use crate::gate::{Gate, Level, Pass};
+use crate::gate::{Gate, GateLevel, Pass};
 use crate::group::Underway;
-use crate::group::outcome::{Outcome, results, verdict};
+use crate::group::outcome::{DeviceOutcome, results, verdict};
 use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
 use crate::group::step::{Step, never};
-use crate::group::{Inner, Member};
+use crate::group::{GroupInner, Member};
 use crate::log::log;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ pub(super) struct Course {
 impl Course {
     pub fn new(direction: Direction, cancel: Arc<Cancel>, devices: Vec<Arc<Device>>, run: Run) -> Self {
         let sessions = devices.iter().map(|device| AtomicU64::new(device.info().session)).collect();
-        let run = Gate::new(Level::Migration, run);
+        let run = Gate::new(GateLevel::Migration, run);
         Course { direction, phase: AtomicU32::new(Phase::Idle.number()), cancel, run, devices, sessions }
     }
 
@@ -45,7 +45,7 @@ impl Course {
         Phase::from_number(self.phase.load(Ordering::Acquire)).unwrap_or(Phase::Failed)
     }
 
-    pub fn set_phase(&self, inner: &mut Inner, phase: Phase) {
+    pub fn set_phase(&self, inner: &mut GroupInner, phase: Phase) {
         self.phase.store(phase.number(), Ordering::Release);
         inner.frozen = frozen(self.direction, phase);
     }
@@ -79,7 +79,7 @@ impl Course {
     }
 
     /// Those of members that failed did not.
-    pub fn did_not_end(&self, sessions: Vec<Option<u64>>, outcomes: &[Outcome]) {
+    pub fn did_not_end(&self, sessions: Vec<Option<u64>>, outcomes: &[DeviceOutcome]) {
         for ((before, was), _) in
             self.sessions.iter().zip(sessions).zip(outcomes).filter(|(_, outcome)| outcome.failed())
         {
@@ -88,14 +88,14 @@ impl Course {
     }
 
     /// What was loaded runs, or waits in its P2P states.
-    fn run_loaded(&self, inner: &mut Inner, half: bool) -> Result<()> {
+    fn run_loaded(&self, inner: &mut GroupInner, half: bool) -> Result<()> {
         let mut run = self.enter_run()?;
         let to = if half { Phase::LoadP2pGrace } else { Phase::LoadRunning };
         self.advance(inner, &mut run, to, false)
     }
 
     /// What was loaded stands still: those that wait in their P2P states stop again.
-    fn stop_loaded(&self, inner: &mut Inner, half: bool) -> Result<()> {
+    fn stop_loaded(&self, inner: &mut GroupInner, half: bool) -> Result<()> {
         const WHAT: &str = "pause";
         let mut run = self.enter_run()?;
         if run.partial.is_some() {
@@ -123,7 +123,7 @@ impl Course {
 }
 
 impl Underway for Course {
-    fn instead(&self, inner: &mut Inner, rest: Rest, half: bool) -> Option<Result<()>> {
+    fn instead(&self, inner: &mut GroupInner, rest: Rest, half: bool) -> Option<Result<()>> {
         let loaded = matches!(self.phase(), Phase::LoadLoaded | Phase::LoadP2pGrace);
         match rest {
             _ if !loaded => None,
@@ -132,7 +132,7 @@ impl Underway for Course {
         }
     }
 
-    fn rested(&self, inner: &mut Inner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [Outcome]) {
+    fn rested(&self, inner: &mut GroupInner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [DeviceOutcome]) {
         // Freed meanwhile: then nobody has anything left to be told.
         let Ok(mut run) = self.enter_run() else { return };
         match rest {
@@ -145,12 +145,12 @@ impl Underway for Course {
             inner.members.iter().for_each(|member| member.device.void_stream());
             let note = "resumed: what was sent of the devices' streams is void; PRECOPY begins new ones";
             log!(Info, "migration: {note}");
-            let failed = outcomes.iter().any(Outcome::failed);
+            let failed = outcomes.iter().any(DeviceOutcome::failed);
             run.recorder.add(Phase::SaveTracking, begun, failed, results(outcomes), vec![note.to_string()]);
             run.entered = Phase::SaveTracking;
             self.set_phase(inner, Phase::SaveTracking);
         }
-        let all_run = rest == Rest::Running && !half && !outcomes.iter().any(Outcome::failed);
+        let all_run = rest == Rest::Running && !half && !outcomes.iter().any(DeviceOutcome::failed);
         if all_run && run.entered == Phase::SaveTracking {
             save_again(inner, &mut run, outcomes);
         }
@@ -158,12 +158,12 @@ impl Underway for Course {
 }
 
 /// The draft's log of written pages answers only in SAVING, so SAVE_TRACKING has its devices in PRE_COPY, also behind a resume.
-fn save_again(inner: &mut Inner, run: &mut Run, outcomes: &mut [Outcome]) {
+fn save_again(inner: &mut GroupInner, run: &mut Run, outcomes: &mut [DeviceOutcome]) {
     let begun = Instant::now();
     let target = |member: &Member| {
         let at = member.device.state();
         let (kind, caps) = member.device.ability().ok()?;
-        let to = target(Phase::SaveTracking, Part { kind, caps, at });
+        let to = target(Phase::SaveTracking, DeviceTraits { kind, caps, at });
         (to != at).then_some(to)
     };
     let targets: Vec<Option<State>> = inner.members.iter().map(target).collect();
@@ -171,7 +171,7 @@ fn save_again(inner: &mut Inner, run: &mut Run, outcomes: &mut [Outcome]) {
         return;
     }
     let again = inner.step(&Step { targets: &targets, on_failure: OnFailure::Keep, confirm: false, canceled: &never });
-    run.recorder.add(Phase::SaveTracking, begun, again.iter().any(Outcome::failed), results(&again), Vec::new());
+    run.recorder.add(Phase::SaveTracking, begun, again.iter().any(DeviceOutcome::failed), results(&again), Vec::new());
     for (outcome, again) in outcomes.iter_mut().zip(again) {
         match &again.error {
             // The guest runs all the same: until PRECOPY, which asks again, every page of such a log is dirty, and once more then.
@@ -188,8 +188,8 @@ fn save_again(inner: &mut Inner, run: &mut Run, outcomes: &mut [Outcome]) {
 }
 
 /// Whether a resume has ended a save session; or it is done, and devices run for which PRECOPY is to be entered.
-fn leaves_precopy(half: bool, outcomes: &[Outcome]) -> bool {
-    let done = !half && !outcomes.iter().any(Outcome::failed);
+fn leaves_precopy(half: bool, outcomes: &[DeviceOutcome]) -> bool {
+    let done = !half && !outcomes.iter().any(DeviceOutcome::failed);
     let saves = |state: Option<State>| state.and_then(State::session) == Some(Direction::Save);
     outcomes.iter().any(|outcome| {
         let (from, found) = (State::from_number(outcome.result.from), State::from_number(outcome.result.found));

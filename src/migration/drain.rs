@@ -11,16 +11,16 @@ mod parcel;
 use super::sequence::Phase;
 use super::{Migration, Run};
 use crate::device::Device;
-use crate::dialect::{Kind, State};
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::dialect::{DialectKind, State};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Pass;
-use crate::group::Inner;
+use crate::group::GroupInner;
 use crate::transport::{caller_patience, wait_any};
 use crate::window::END;
 use crate::workers::turns::{Crew, run_turns};
 use inflow::Inflow;
 use outflow::{Flow, Outflow};
-pub(super) use parcel::Pool;
+pub(super) use parcel::ParcelPool;
 use parcel::Progress;
 use parking_lot::Mutex;
 use std::os::fd::BorrowedFd;
@@ -135,7 +135,7 @@ impl Migration {
         let result = self.save_round(&inner, &mut run, None, outlets, put);
         let result = result.and_then(|round| Ok(self.check_ends(round)?));
         // Nothing is saved after it.
-        run.parcels = Pool::default();
+        run.parcels = ParcelPool::default();
         self.told(&mut inner, &mut run, "save_complete", result)
     }
 
@@ -157,15 +157,15 @@ impl Migration {
 
     fn load_round(
         &self,
-        inner: &Inner,
+        inner: &GroupInner,
         inlets: &[Inlet<'_>],
         get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
     ) -> Result<()> {
         self.cancel.check()?;
         let with_fd: Vec<bool> = inlets.iter().map(|inlet| matches!(inlet, Inlet::Fd { .. })).collect();
         self.check_channels(&with_fd)?;
-        let pool = Pool::default();
-        let lane = |(index, device)| inflow::Lane {
+        let pool = ParcelPool::default();
+        let lane = |(index, device)| inflow::LoadLane {
             device,
             index,
             fd: match inlets.get(index) {
@@ -194,7 +194,7 @@ impl Migration {
 
     fn save_round(
         &self,
-        inner: &Inner,
+        inner: &GroupInner,
         run: &mut Run,
         budget: Option<Budget>,
         outlets: &[Outlet<'_>],
@@ -225,7 +225,7 @@ impl Migration {
                     Some(Outlet::Call) | None => None,
                 };
                 let device: &Device = self.devices.get(index)?;
-                Some(outflow::Lane { device, index, fd, state: Mutex::new(Flow::of(share)) })
+                Some(outflow::SaveLane { device, index, fd, state: Mutex::new(Flow::of(share)) })
             };
             let flow = Outflow {
                 lanes: open.iter().zip(shares(left, open.len(), first)).filter_map(lane).collect(),
@@ -293,7 +293,7 @@ impl Migration {
     }
 
     /// As `enter`, for an abort: a drain in progress ends, for what it moves is void, and its descriptors may never be ready.
-    pub(super) fn enter_for_abort(&self) -> Result<(Pass<'_, Inner>, Pass<'_, Run>)> {
+    pub(super) fn enter_for_abort(&self) -> Result<(Pass<'_, GroupInner>, Pass<'_, Run>)> {
         // A callback of that drain is told what it is, and the drain goes on.
         let _hurry = (!self.course.run.is_mine()).then(|| self.course.cancel.hurry());
         self.enter()
@@ -302,7 +302,7 @@ impl Migration {
     /// What went wrong is in the report, whoever's it was. The migration has failed with it if a stream can have no end any more.
     fn told<T>(
         &self,
-        inner: &mut Inner,
+        inner: &mut GroupInner,
         run: &mut Run,
         what: &str,
         result: std::result::Result<T, Failure>,
@@ -331,7 +331,7 @@ impl Migration {
             let (given, count) = (with_fd.len(), self.devices.len());
             return Err(Error::argument(format!("{given} outlets or inlets for {count} devices")));
         }
-        let segments = |device: &Device| device.info().dialect != Some(Kind::V2);
+        let segments = |device: &Device| device.info().dialect != Some(DialectKind::V2);
         match self.devices.iter().zip(with_fd).find(|(device, with_fd)| **with_fd && segments(device)) {
             Some((device, _)) => Err(Error::unsupported(format!(
                 "{}: its stream has segments, which a descriptor does not keep",

@@ -7,15 +7,15 @@ use super::Migration;
 use super::sequence::grace;
 use crate::device::Device;
 use crate::dialect::State;
-use crate::error::{Error, Kind, Result};
-use crate::group::Inner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::group::GroupInner;
 use crate::workers;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What is left over all devices; `None` is unknown, as each sum is of which one device does not know its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
+pub struct MigrationPending {
     /// Initial data, which is to be sent before the guest stops.
     pub initial_bytes: Option<u64>,
     /// Data that changed since it was sent.
@@ -34,7 +34,7 @@ pub struct Pending {
 
 /// What the caller knows better than the library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct EstimateInput {
     /// Of the channel; `None`: as measured by the library's own drains.
     pub bytes_per_second: Option<u64>,
     /// For all state changes from the guest's stop on; `None`: as measured in earlier ones.
@@ -78,7 +78,7 @@ pub mod lacks {
 
 impl Migration {
     /// The figures of the last queries. *any: asks no device, never blocks.*
-    pub fn pending(&self) -> Pending {
+    pub fn pending(&self) -> MigrationPending {
         let mut all = pending(&self.devices);
         if let Err(error) = self.check_sessions() {
             all.ready = false;
@@ -89,11 +89,11 @@ impl Migration {
 
     /// Asks the devices, each from one thread (P21). *whole; blocks in the kernel, and on some devices makes the next data.* A
     /// device that is used by a data call now keeps its last figures.
-    pub fn pending_exact(&self) -> Result<Pending> {
+    pub fn pending_exact(&self) -> Result<MigrationPending> {
         let (inner, _run) = self.enter()?;
         self.check_sessions()?;
         let asks = |device: &Device| match device.pending_exact() {
-            Err(error) if error.kind() != Kind::Busy => Some(error),
+            Err(error) if error.kind() != ErrorKind::Busy => Some(error),
             _ => None,
         };
         let any_thread: Vec<bool> = self.devices.iter().map(|device| device.any_thread()).collect();
@@ -107,7 +107,7 @@ impl Migration {
     }
 
     /// How long the guest would stand still if it were stopped now. Asks no device. *whole.*
-    pub fn estimate(&self, given: Given) -> Result<Estimate> {
+    pub fn estimate(&self, given: EstimateInput) -> Result<Estimate> {
         if given.bytes_per_second == Some(0) {
             return Err(Error::argument("bytes_per_second: 0; leave it out if it is not known"));
         }
@@ -156,7 +156,7 @@ struct Left {
 /// The stop-copy size contains what pre-copy would bring, so the two are never added; a driver that says less there than here is
 /// not believed.
 fn left(device: &Device) -> Left {
-    let Parts { initial, dirty, stop_copy, has_initial } = parts(device);
+    let DeviceSizes { initial, dirty, stop_copy, has_initial } = parts(device);
     let precopy = [initial, dirty].into_iter().flatten().reduce(u64::saturating_add).filter(|_| has_initial);
     Left { bytes: stop_copy.max(precopy), all: stop_copy.is_some() }
 }
@@ -220,7 +220,7 @@ const TO_REST: [(State, Like); 5] = [
 ];
 
 /// The slowest device of each barrier, as last measured.
-fn moves(inner: &Inner, notes: &mut Vec<String>) -> Moves {
+fn moves(inner: &GroupInner, notes: &mut Vec<String>) -> Moves {
     let (mut times, mut unknown) = ([None; 2], Vec::new());
     for member in &inner.members {
         let at = member.device.state();
@@ -250,7 +250,7 @@ fn like(table: &'static [(State, Like)], from: State) -> Option<Like> {
 }
 
 /// The sizes of one device that count where it is.
-struct Parts {
+struct DeviceSizes {
     initial: Option<u64>,
     dirty: Option<u64>,
     stop_copy: Option<u64>,
@@ -258,17 +258,17 @@ struct Parts {
     has_initial: bool,
 }
 
-fn parts(device: &Device) -> Parts {
+fn parts(device: &Device) -> DeviceSizes {
     let (now, at) = (device.pending(), device.state());
     // Without PRE_COPY nothing is to be sent while it runs, and a stopped device has no such data any more.
     let has_precopy = device.ability().is_ok_and(|(_, caps)| caps.pre_copy);
     let has_initial = has_precopy && (at.is_precopy() || at == State::Running);
     let (initial, dirty) = if has_initial { (now.initial_bytes, now.dirty_bytes) } else { (Some(0), Some(0)) };
-    Parts { initial, dirty, stop_copy: now.stop_copy_bytes, has_initial }
+    DeviceSizes { initial, dirty, stop_copy: now.stop_copy_bytes, has_initial }
 }
 
-fn pending(devices: &[Arc<Device>]) -> Pending {
-    let mut all = Pending {
+fn pending(devices: &[Arc<Device>]) -> MigrationPending {
+    let mut all = MigrationPending {
         initial_bytes: Some(0),
         dirty_bytes: Some(0),
         stop_copy_bytes: Some(0),
@@ -279,7 +279,7 @@ fn pending(devices: &[Arc<Device>]) -> Pending {
     };
     for device in devices {
         let info = device.info();
-        let Parts { initial, dirty, stop_copy, has_initial } = parts(device);
+        let DeviceSizes { initial, dirty, stop_copy, has_initial } = parts(device);
         let parts = [
             ("initial bytes", initial, &mut all.initial_bytes),
             ("dirty bytes", dirty, &mut all.dirty_bytes),

@@ -21,7 +21,7 @@ use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
 use crate::gate::Pass;
 use crate::group::Underway;
-use crate::group::{Group, Inner};
+use crate::group::{Group, GroupInner};
 use crate::tracker::Tracker;
 use course::Course;
 use estimate::Rate;
@@ -31,7 +31,7 @@ use std::time::Instant;
 
 pub use abort::AbortTo;
 pub use drain::{Budget, Fed, Inlet, NO_STREAM, Outlet, Piece, Round};
-pub use estimate::{Estimate, Given, Pending, lacks};
+pub use estimate::{Estimate, EstimateInput, MigrationPending, lacks};
 pub use report::{PhaseReport, Report};
 pub use sequence::Phase;
 
@@ -68,7 +68,7 @@ struct Run {
     recorder: Recorder,
     rate: Rate,
     /// Buffers of rounds.
-    parcels: drain::Pool,
+    parcels: drain::ParcelPool,
     /// The member with which the next round begins.
     next: usize,
 }
@@ -111,7 +111,7 @@ impl Migration {
             tracking: Vec::new(),
             recorder: Recorder::new(Instant::now()),
             rate: Rate::default(),
-            parcels: drain::Pool::default(),
+            parcels: drain::ParcelPool::default(),
             next: 0,
         };
         let course = Arc::new(Course::new(direction, Arc::clone(&cancel), devices.clone(), run));
@@ -172,12 +172,12 @@ impl Migration {
     }
 
     /// Group and migration for one call.
-    fn enter(&self) -> Result<(Pass<'_, Inner>, Pass<'_, Run>)> {
+    fn enter(&self) -> Result<(Pass<'_, GroupInner>, Pass<'_, Run>)> {
         let inner = self.group.enter()?;
         Ok((inner, self.enter_run()?))
     }
 
-    fn set_phase(&self, inner: &mut Inner, phase: Phase) {
+    fn set_phase(&self, inner: &mut GroupInner, phase: Phase) {
         self.course.set_phase(inner, phase);
     }
 }

@@ -4,15 +4,15 @@ use super::Run;
 use super::sequence::Phase;
 use crate::device::VoidRemains;
 use crate::error::{Error, Result};
-use crate::group::Inner;
-use crate::group::outcome::Outcome;
+use crate::group::GroupInner;
+use crate::group::outcome::DeviceOutcome;
 use crate::log::log;
 use crate::workers;
 use std::sync::Arc;
 
 /// C9: the decision to stop was made before vCPUs stopped, and a device may have begun again with initial data since. Whoever wants
 /// to know looks at `ready` once more; that a size could not be read is no reason to stop here.
-pub(super) fn say_late_initial_data(inner: &Inner, wanted: &[bool], outcomes: &mut [Outcome]) {
+pub(super) fn say_late_initial_data(inner: &GroupInner, wanted: &[bool], outcomes: &mut [DeviceOutcome]) {
     let any_thread: Vec<bool> = inner.members.iter().map(|member| member.device.any_thread()).collect();
     let looks = workers::run(inner.max_workers, &any_thread, |i| {
         let member = inner.members.get(i).filter(|_| wanted.get(i).copied().unwrap_or(false))?;
@@ -32,7 +32,7 @@ pub(super) fn say_late_initial_data(inner: &Inner, wanted: &[bool], outcomes: &m
 
 /// Before `first`, `anew` or behind a resume: no stream begins in the middle of a session, and none that is void is taken for one
 /// that goes on. The caller may not have noticed; the guest runs still.
-pub(super) fn check_beginnings(inner: &Inner, first: Phase, anew: bool) -> Result<()> {
+pub(super) fn check_beginnings(inner: &GroupInner, first: Phase, anew: bool) -> Result<()> {
     let remains: Vec<(&str, VoidRemains)> = inner
         .members
         .iter()
@@ -55,7 +55,7 @@ pub(super) fn check_beginnings(inner: &Inner, first: Phase, anew: bool) -> Resul
 
 impl Run {
     /// Starts every tracker of the group, or none.
-    pub(super) fn start_trackers(&mut self, inner: &Inner) -> Result<()> {
+    pub(super) fn start_trackers(&mut self, inner: &GroupInner) -> Result<()> {
         for tracker in &inner.trackers {
             if let Err(error) = tracker.hold() {
                 self.stop_trackers();
@@ -114,7 +114,7 @@ impl Run {
     }
 
     /// Streams are whole where the next phase ends their sessions: F7 on load, V1-8 and F5 on save.
-    pub(super) fn check_streams(&self, inner: &Inner, phase: Phase, wanted: &[bool]) -> Result<()> {
+    pub(super) fn check_streams(&self, inner: &GroupInner, phase: Phase, wanted: &[bool]) -> Result<()> {
         let missing = match phase {
             Phase::SaveHalted => "its END was not consumed",
             Phase::LoadLoaded => "its stream was not stated complete (finish)",

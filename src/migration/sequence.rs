@@ -4,7 +4,7 @@
 //! Rules: N3 and N4 (the flows), N5 (grace states are barriers), N20 (page faults are drained under NDMA before vCPUs stop),
 //! N22 (without NDMA the grace work is done at the next step), N28.
 
-use crate::dialect::{Caps, Direction, Kind, State};
+use crate::dialect::{Caps, DialectKind, Direction, State};
 use std::fmt;
 
 /// Where a migration stands. The numbers are `VFIOMIG_PHASE_*`.
@@ -133,8 +133,8 @@ pub(crate) fn allowed(direction: Direction, from: Phase) -> Vec<Phase> {
 
 /// What of a device decides where it stands in a phase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Part {
-    pub kind: Kind,
+pub(crate) struct DeviceTraits {
+    pub kind: DialectKind,
     pub caps: Caps,
     /// Where it is before the phase. A paused VM's devices are in STOP, or in STOP_COPY if they were paused in pre-copy.
     pub at: State,
@@ -150,21 +150,21 @@ pub(super) fn grace(at: State) -> State {
 }
 
 /// Where a device stands when the phase is entered.
-pub(crate) fn target(phase: Phase, part: Part) -> State {
-    let Part { kind, caps, at } = part;
+pub(crate) fn target(phase: Phase, part: DeviceTraits) -> State {
+    let DeviceTraits { kind, caps, at } = part;
     let running = at == State::Running;
     match phase {
         // The draft's log of written pages answers only in SAVING.
-        SaveTracking if kind == Kind::Draft && running => State::PreCopy,
+        SaveTracking if kind == DialectKind::Draft && running => State::PreCopy,
         SavePrecopy if caps.pre_copy && running => State::PreCopy,
         // v2's P2P does not stop page requests, and its devices must not be touched there: vCPUs still run.
-        SaveViommuGrace if kind == Kind::V1 && caps.p2p => grace(at),
+        SaveViommuGrace if kind == DialectKind::V1 && caps.p2p => grace(at),
         SaveP2pGrace if caps.p2p => grace(at),
         SaveStopCopy => State::StopCopy,
         SaveHalted => State::Stop,
         LoadResuming => State::Resuming,
         // V1-3: v1 and the draft leave RESUMING only to run.
-        LoadLoaded if kind == Kind::V2 => State::Stop,
+        LoadLoaded if kind == DialectKind::V2 => State::Stop,
         LoadP2pGrace if caps.p2p => State::RunningP2p,
         LoadRunning => State::Running,
         _ => at,
@@ -175,9 +175,9 @@ pub(crate) fn target(phase: Phase, part: Part) -> State {
 ///
 /// Only RUNNING on the destination has two: devices that can leave RESUMING only by running go first, so that none of the
 /// others runs beside one whose stream turns out to be bad.
-pub(crate) fn steps(phase: Phase, parts: &[Part]) -> Vec<Vec<State>> {
+pub(crate) fn steps(phase: Phase, parts: &[DeviceTraits]) -> Vec<Vec<State>> {
     let all: Vec<State> = parts.iter().map(|&part| target(phase, part)).collect();
-    let resuming = |part: &Part| part.at == State::Resuming;
+    let resuming = |part: &DeviceTraits| part.at == State::Resuming;
     if phase != LoadRunning || parts.iter().all(resuming) || !parts.iter().any(resuming) {
         return vec![all];
     }
@@ -251,10 +251,10 @@ mod tests {
     }
 
     /// Walks one step with all the rules; returns where the devices are.
-    fn walk(what: &str, parts: &mut [Part], targets: &[State], load: bool) {
-        let now: Vec<Part> = parts.to_vec();
+    fn walk(what: &str, parts: &mut [DeviceTraits], targets: &[State], load: bool) {
+        let now: Vec<DeviceTraits> = parts.to_vec();
         for (part, &to) in parts.iter_mut().zip(targets) {
-            let Part { kind, caps, at } = *part;
+            let DeviceTraits { kind, caps, at } = *part;
             if at == to {
                 continue;
             }
@@ -276,13 +276,13 @@ mod tests {
         }
     }
 
-    fn enter(parts: &mut [Part], phase: Phase, load: bool) {
+    fn enter(parts: &mut [DeviceTraits], phase: Phase, load: bool) {
         for targets in steps(phase, parts) {
             walk(phase.name(), parts, &targets, load);
         }
     }
 
-    fn rest(parts: &mut [Part], to: Rest) {
+    fn rest(parts: &mut [DeviceTraits], to: Rest) {
         let ways: Vec<_> = parts.iter().map(|part| plan::way(part.kind, part.caps, part.at, to).unwrap()).collect();
         for step in 0..plan::STEPS {
             let targets: Vec<_> = parts.iter().zip(&ways).map(|(part, way)| way[step].unwrap_or(part.at)).collect();
@@ -290,8 +290,8 @@ mod tests {
         }
     }
 
-    fn kinds(starts: &[State]) -> Vec<Part> {
-        DEVICES.iter().flat_map(|&(kind, caps)| starts.iter().map(move |&at| Part { kind, caps, at })).collect()
+    fn kinds(starts: &[State]) -> Vec<DeviceTraits> {
+        DEVICES.iter().flat_map(|&(kind, caps)| starts.iter().map(move |&at| DeviceTraits { kind, caps, at })).collect()
     }
 
     #[test]
@@ -309,18 +309,18 @@ mod tests {
     }
 
     /// The flows of N28, told in the other direction: by phase, what each device may be in.
-    fn check_save(phase: Phase, mix: &[Part], parts: &[Part], chain: &[Phase]) {
+    fn check_save(phase: Phase, mix: &[DeviceTraits], parts: &[DeviceTraits], chain: &[Phase]) {
         let with_precopy = chain.contains(&SavePrecopy);
         for (start, part) in mix.iter().zip(parts) {
-            let Part { kind, caps, at } = *part;
-            let saving = with_precopy && caps.pre_copy && phase >= SavePrecopy || kind == Kind::Draft;
+            let DeviceTraits { kind, caps, at } = *part;
+            let saving = with_precopy && caps.pre_copy && phase >= SavePrecopy || kind == DialectKind::Draft;
             let running = if saving { State::PreCopy } else { State::Running };
             let with_grace = if saving { State::PreCopyP2p } else { State::RunningP2p };
             let expected = match phase {
                 SaveStopCopy => State::StopCopy,
                 SaveHalted => State::Stop,
                 _ if start.at == State::Stop => State::Stop,
-                SaveViommuGrace if kind == Kind::V1 && caps.p2p => with_grace,
+                SaveViommuGrace if kind == DialectKind::V1 && caps.p2p => with_grace,
                 SaveP2pGrace if caps.p2p => with_grace,
                 _ => running,
             };
@@ -363,8 +363,8 @@ mod tests {
             let mut parts = mix.to_vec();
             for phase in [LoadResuming, LoadLoaded, LoadP2pGrace, LoadRunning] {
                 enter(&mut parts, phase, true);
-                for Part { kind, caps, at } in &parts {
-                    let loaded = if *kind == Kind::V2 { State::Stop } else { State::Resuming };
+                for DeviceTraits { kind, caps, at } in &parts {
+                    let loaded = if *kind == DialectKind::V2 { State::Stop } else { State::Resuming };
                     let expected = match phase {
                         LoadResuming => State::Resuming,
                         LoadLoaded => loaded,

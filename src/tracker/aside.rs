@@ -23,7 +23,7 @@ type Of = (u64, u64);
 
 /// A piece of a block: 2^order pages from a multiple of that many on. In the order of blocks, then of cookies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Piece(u128);
+struct AlignedRun(u128);
 
 const ORDER_BITS: u32 = 4;
 const COOKIE_AT: u32 = BLOCK_SHIFT + ORDER_BITS;
@@ -32,10 +32,12 @@ const NUMBER_AT: u32 = COOKIE_AT + 64;
 // An IOVA has 64 bits.
 const _: () = assert!(NUMBER_AT + 64 - BLOCK_BYTES_SHIFT <= 128 && BLOCK_SHIFT < 1 << ORDER_BITS);
 
-impl Piece {
+impl AlignedRun {
     fn new((number, cookie): Of, place: u64, order: u32) -> Self {
         let fields = [(number, NUMBER_AT), (cookie, COOKIE_AT), (place, ORDER_BITS), (u64::from(order), 0)];
-        Piece(fields.into_iter().fold(0, |piece, (field, at)| piece | u128::from(field).checked_shl(at).unwrap_or(0)))
+        AlignedRun(
+            fields.into_iter().fold(0, |piece, (field, at)| piece | u128::from(field).checked_shl(at).unwrap_or(0)),
+        )
     }
 
     fn field(self, at: u32, bits: u32) -> u64 {
@@ -55,16 +57,16 @@ impl Piece {
     }
 
     /// All pieces that the pages of `of` may have.
-    fn all(of: Of) -> std::ops::RangeInclusive<Piece> {
-        Piece::new(of, 0, 0)..=Piece::new(of, BLOCK_PAGES.saturating_sub(1), (1 << ORDER_BITS) - 1)
+    fn all(of: Of) -> std::ops::RangeInclusive<AlignedRun> {
+        AlignedRun::new(of, 0, 0)..=AlignedRun::new(of, BLOCK_PAGES.saturating_sub(1), (1 << ORDER_BITS) - 1)
     }
 }
 
 /// Pages from `at` on, as few pieces as they have.
-fn pieces(of: Of, mut at: u64, mut pages: u64) -> impl Iterator<Item = Piece> {
+fn pieces(of: Of, mut at: u64, mut pages: u64) -> impl Iterator<Item = AlignedRun> {
     std::iter::from_fn(move || {
         let order = at.trailing_zeros().min(pages.checked_ilog2()?);
-        let piece = Piece::new(of, at, order);
+        let piece = AlignedRun::new(of, at, order);
         let (_, len) = piece.pages();
         (at, pages) = (at.saturating_add(len), pages.saturating_sub(len));
         Some(piece)
@@ -75,7 +77,7 @@ fn pieces(of: Of, mut at: u64, mut pages: u64) -> impl Iterator<Item = Piece> {
 #[derive(Default)]
 pub(crate) struct Aside {
     /// Pages of cookies that have few pieces in a block.
-    few: BTreeSet<Piece>,
+    few: BTreeSet<AlignedRun>,
     /// All pages of cookies that have more.
     blocks: BTreeMap<Of, Block>,
     /// It was told that there are many.
@@ -139,7 +141,7 @@ impl Aside {
 
     /// The first pages at `of` or behind it.
     fn next(&self, of: Of) -> Option<Of> {
-        let listed = self.few.range(Piece::new(of, 0, 0)..).next().map(|piece| piece.of());
+        let listed = self.few.range(AlignedRun::new(of, 0, 0)..).next().map(|piece| piece.of());
         let block = self.blocks.range(of..).next().map(|(&of, _)| of);
         listed.into_iter().chain(block).min()
     }
@@ -150,12 +152,12 @@ impl Aside {
         let end = first.saturating_add(count);
         let touches = |(at, pages): (u64, u64)| at < end && first < at.saturating_add(pages);
         self.blocks.get(&of).is_some_and(|block| bitmap::any(block, first, count))
-            || self.few.range(Piece::all(of)).any(|piece| touches(piece.pages()))
+            || self.few.range(AlignedRun::all(of)).any(|piece| touches(piece.pages()))
     }
 
     fn copy(&self, of: Of) -> Block {
         let mut block = self.blocks.get(&of).cloned().unwrap_or_else(blank);
-        for piece in self.few.range(Piece::all(of)) {
+        for piece in self.few.range(AlignedRun::all(of)) {
             let (first, pages) = piece.pages();
             bitmap::set_range(plain(&mut block), first, pages);
         }
@@ -166,7 +168,7 @@ impl Aside {
     fn lift(&mut self, of: Of) -> Block {
         let block = self.copy(of);
         self.blocks.remove(&of);
-        while let Some(&piece) = self.few.range(Piece::all(of)).next() {
+        while let Some(&piece) = self.few.range(AlignedRun::all(of)).next() {
             self.few.remove(&piece);
         }
         block
@@ -175,7 +177,7 @@ impl Aside {
     /// Puts all pages that there are of `of` into the form that is smaller.
     fn settle(&mut self, of: Of, block: Block) {
         let runs = bitmap::runs(&block, 0, BLOCK_PAGES).flat_map(|(at, pages)| pieces(of, at, pages));
-        let list: Vec<Piece> = runs.take(FEW.saturating_add(1)).collect();
+        let list: Vec<AlignedRun> = runs.take(FEW.saturating_add(1)).collect();
         if list.len() > FEW {
             self.blocks.insert(of, block);
         } else {
@@ -222,7 +224,7 @@ impl Taker for Into<'_> {
 mod tests {
     use super::super::deliver::{Dest, Request};
     use super::*;
-    use crate::logs::ranges::Range;
+    use crate::logs::ranges::IovaRange;
     use proptest::prelude::*;
 
     fn unit_span(first: u64, units: u64) -> Span {
@@ -237,9 +239,9 @@ mod tests {
     }
 
     /// Asks for `span`, or for everything, as a callback that stops after `most` runs.
-    fn ask(aside: &mut Aside, span: Option<Span>, keep: bool, most: usize) -> Vec<(u64, Range)> {
+    fn ask(aside: &mut Aside, span: Option<Span>, keep: bool, most: usize) -> Vec<(u64, IovaRange)> {
         let mut told = Vec::new();
-        let mut run = |cookie: u64, range: Range| {
+        let mut run = |cookie: u64, range: IovaRange| {
             let taken = told.len() < most;
             told.extend(taken.then_some((cookie, range)));
             taken
@@ -251,8 +253,8 @@ mod tests {
         told
     }
 
-    fn pages(told: &[(u64, Range)]) -> Vec<(u64, u64)> {
-        let pages = |&(cookie, range): &(u64, Range)| {
+    fn pages(told: &[(u64, IovaRange)]) -> Vec<(u64, u64)> {
+        let pages = |&(cookie, range): &(u64, IovaRange)| {
             let first = range.iova >> UNIT_SHIFT;
             (first..first + (range.size >> UNIT_SHIFT)).map(move |page| (page, cookie))
         };
@@ -321,6 +323,6 @@ mod tests {
         assert_eq!((aside.few.len(), aside.blocks.len()), (2000 + (1 << (20 - BLOCK_SHIFT)), 0));
         (0..BLOCK_PAGES).step_by(2).for_each(|page| put(&mut aside, 8, unit_span((1 << 30) + page, 1)));
         assert_eq!((aside.few.len(), aside.blocks.len()), (2000 + (1 << (20 - BLOCK_SHIFT)), 1));
-        assert_eq!(size_of::<Piece>(), 16);
+        assert_eq!(size_of::<AlignedRun>(), 16);
     }
 }

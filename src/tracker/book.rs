@@ -115,7 +115,7 @@ mod tests {
     use super::super::deliver::Request;
     use super::super::parts::Bits;
     use super::*;
-    use crate::logs::ranges::Range;
+    use crate::logs::ranges::IovaRange;
 
     const PAGE: u64 = 1 << UNIT_SHIFT;
 
@@ -137,7 +137,7 @@ mod tests {
         let mut told = Vec::new();
         for (most, sum) in [(10, 9), (100, 50), (100, 50)] {
             let mut calls = 0;
-            let mut run = |cookie: u64, range: Range| {
+            let mut run = |cookie: u64, range: IovaRange| {
                 calls += 1;
                 told.extend((calls < most).then_some((cookie, range.iova / PAGE)));
                 calls < most

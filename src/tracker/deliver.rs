@@ -8,7 +8,7 @@ use super::{UNIT, UNIT_SHIFT};
 use crate::bitmap::{self, Count, Words};
 use crate::error::{Error, Result};
 use crate::logs::log::Maps;
-use crate::logs::ranges::{Range, Span, SpanSet};
+use crate::logs::ranges::{IovaRange, Span, SpanSet};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,7 +21,7 @@ const STAGE_BITS: u64 = STAGE_WORDS as u64 * 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Dest<'a> {
     /// What is asked; whole units of 4096 bytes.
-    pub range: Range,
+    pub range: IovaRange,
     /// Bytes of a page of the destination: a power of two from 4096 on.
     pub page_size: u64,
     /// The destination's bit for the page that begins at `range.iova`.
@@ -35,7 +35,7 @@ pub struct Dest<'a> {
 /// Gets the destination, the number of the first bit (a multiple of 64) and words; `false` stops, and refuses these words.
 pub type WordsFn<'f> = dyn FnMut(&Dest<'_>, u64, &[u64]) -> bool + 'f;
 /// Gets the cookie of the mapping through which was written, also if it is gone, and a run within it; `false` stops, and refuses this run.
-pub type RunFn<'f> = dyn FnMut(u64, Range) -> bool + 'f;
+pub type RunFn<'f> = dyn FnMut(u64, IovaRange) -> bool + 'f;
 
 /// What a harvest shall do.
 #[derive(Default)]
@@ -92,7 +92,7 @@ pub(crate) struct Deliverer<'d, 'r> {
 }
 
 fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
-    let Range { iova, size } = dest.range;
+    let IovaRange { iova, size } = dest.range;
     let span = Span::of(dest.range).ok_or_else(|| format!("dests[{index}]: {iova:#x} + {size:#x} is no range"))?;
     if !span.is_aligned(UNIT_SHIFT) {
         return Err(format!("dests[{index}]: {iova:#x} + {size:#x} is not in units of 4096"));

@@ -4,7 +4,7 @@ use super::book::Book;
 use super::deliver::Deliverer;
 use super::names::Names;
 use super::parts::{Bits, Told};
-use super::scratch::{Pages, Pool};
+use super::scratch::{PagePool, Pages};
 use crate::bitmap;
 use crate::error::Errno;
 use crate::logs::log::{Log, Maps, Read};
@@ -39,15 +39,15 @@ pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, wor
 }
 
 /// What the first read after a start found.
-pub(crate) struct Found {
+pub(crate) struct FirstRead {
     /// Every mapped page was dirty; `None`: nothing was read.
     pub full: Option<bool>,
     bits: Option<(Read, Pages)>,
 }
 
-impl Found {
+impl FirstRead {
     /// Keeps what was read.
-    pub fn keep(self, book: &mut Book, pool: &Pool) {
+    pub fn keep(self, book: &mut Book, pool: &PagePool) {
         let Some((read, mut pages)) = self.bits else { return };
         distribute(book, &mut Deliverer::nobody(), pages.room(read.words()), &read);
         pool.give(pages);
@@ -56,16 +56,16 @@ impl Found {
 
 /// Reads the smallest range of a log that was just started: one that cannot be read is found out now, not in the middle of a
 /// migration (K23).
-pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &Pool) -> std::result::Result<Found, Errno> {
+pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &PagePool) -> std::result::Result<FirstRead, Errno> {
     // One that ends at 2^64 may be refused for that alone (T3).
     let smallest = log.reads(maps, None).into_iter().min_by_key(|read| (read.span.last == u64::MAX, read.bits()));
     let Some(read) = smallest.filter(|_| log.readable_at_start()) else {
-        return Ok(Found { full: None, bits: None });
+        return Ok(FirstRead { full: None, bits: None });
     };
     let mut pages = pool.take(read.words())?;
     log.read(&read, false, pages.room(read.words()))?;
     let full = full(maps, &read, pages.words_mut());
-    Ok(Found { full, bits: Some((read, pages)) })
+    Ok(FirstRead { full, bits: Some((read, pages)) })
 }
 
 /// Whether every mapped page of a read is dirty. A read may go over holes, of which nobody says that they are dirty.

@@ -3,8 +3,8 @@
 //! An error while reading is never "no dirt" (P13): what it may have hidden is dirty, and the result says so.
 
 use super::deliver::{Deliverer, Request};
-use super::reading::{Part, read_all};
-use super::space::{Inner, Tracker};
+use super::reading::{SpaceLogs, read_all};
+use super::space::{Tracker, TrackerInner};
 use super::tally::{Harvest, Tally};
 use crate::error::{Error, Result};
 use crate::gate::Pass;
@@ -26,7 +26,8 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
         return Err(Error::argument("only what destinations ask for shall be read, and there is none"));
     }
     let mut deliverer = Deliverer::new(request)?;
-    let mut passes: Vec<Pass<'_, Inner>> = sorted.iter().map(|tracker| tracker.enter()).collect::<Result<_>>()?;
+    let mut passes: Vec<Pass<'_, TrackerInner>> =
+        sorted.iter().map(|tracker| tracker.enter()).collect::<Result<_>>()?;
     for (tracker, inner) in sorted.iter().zip(&passes) {
         if !inner.is_running() {
             return Err(tracker.named(Error::order("harvest without start")));
@@ -45,7 +46,7 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     }
     if !no_read {
         let within = only_dests.then(|| deliverer.asked.clone());
-        let mut parts: Vec<Part<'_>> = passes.iter_mut().map(|inner| inner.part()).collect();
+        let mut parts: Vec<SpaceLogs<'_>> = passes.iter_mut().map(|inner| inner.part()).collect();
         let mut nobody = Deliverer::nobody();
         let taker = if keep { &mut nobody } else { &mut deliverer };
         read_all(&mut parts, within.as_ref(), false, max_workers, taker, &mut tally);

@@ -1,8 +1,8 @@
 //! Devices and page tables that are plugged in, or out, while a tracker lives.
 
 use super::deliver::Deliverer;
-use super::reading::{Part, mark, read_all};
-use super::space::{Inner, Tracker, begin_log, stop_all};
+use super::reading::{SpaceLogs, mark, read_all};
+use super::space::{Tracker, TrackerInner, begin_log, stop_all};
 use super::tally::Tally;
 use crate::device::Device;
 use crate::error::{Errno, Error, Result};
@@ -23,7 +23,7 @@ impl Tracker {
         inner.drop_freed(&mut Tally::default());
         if inner.members.devices.iter().any(|known| Arc::ptr_eq(known, &device)) {
             let text = format!("device {} is in the tracker already", device.name());
-            return Err(self.named(Error::new(crate::error::Kind::Argument, libc::EEXIST, text)));
+            return Err(self.named(Error::new(crate::error::ErrorKind::Argument, libc::EEXIST, text)));
         }
         inner.members.devices.push(device);
         let had_devices = std::mem::replace(&mut inner.members.had_devices, true);
@@ -59,7 +59,7 @@ impl Tracker {
         let Some((_, ids)) = &mut inner.members.hwpts else { return Err(self.named(Error::argument(NO_IOMMUFD))) };
         if ids.contains(&id) {
             let text = format!("hwpt {id} is in the tracker already");
-            return Err(self.named(Error::new(crate::error::Kind::Argument, libc::EEXIST, text)));
+            return Err(self.named(Error::new(crate::error::ErrorKind::Argument, libc::EEXIST, text)));
         }
         ids.push(id);
         let outcome = inner.members_joined();
@@ -88,7 +88,7 @@ impl Tracker {
         Ok(())
     }
 
-    pub(super) fn joined(&self, inner: &Inner) {
+    pub(super) fn joined(&self, inner: &TrackerInner) {
         self.devices.lock().clone_from(&inner.members.devices);
         self.done(inner);
     }
@@ -96,15 +96,15 @@ impl Tracker {
 
 const NO_IOMMUFD: &str = "hwpt: the tracker was made without an iommufd";
 
-impl Inner {
+impl TrackerInner {
     /// Reads what one source of the active choice holds, and keeps it for whoever asks.
     fn read_of(&mut self, id: LogId) {
         if !self.is_running() {
             return;
         }
-        let Part { sources, pool, book, page_size } = self.part();
+        let SpaceLogs { sources, pool, book, page_size } = self.part();
         let Some(source) = sources.iter_mut().find(|source| source.claim.id() == id) else { return };
-        let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
+        let part = SpaceLogs { sources: std::slice::from_mut(source), pool, book, page_size };
         read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
     }
 
@@ -182,7 +182,7 @@ impl Inner {
 
     /// Starts those of the active choice's sources that are new.
     fn begin_new(&mut self, ids: &[LogId]) {
-        let Part { sources, pool, book, page_size } = self.part();
+        let SpaceLogs { sources, pool, book, page_size } = self.part();
         let (mut works, mut any) = (true, false);
         for source in sources.iter_mut().filter(|source| ids.contains(&source.claim.id())) {
             let outcome = begin_log(&mut **source.log.get_mut(), &book.maps, pool, page_size);

@@ -43,10 +43,10 @@ mod tests;
 mod unmap;
 
 pub use crate::logs::log::LogKind;
-pub use crate::logs::ranges::Range;
+pub use crate::logs::ranges::IovaRange;
 pub use deliver::{Dest, Request, RunFn, WordsFn};
 pub use harvest::harvest;
-pub use space::{Info, Mapping, Options, Tracker};
+pub use space::{Mapping, Tracker, TrackerInfo, TrackerOptions};
 pub use tally::Harvest;
 pub use unmap::{Unmap, UnmapFn};
 

@@ -4,10 +4,10 @@
 use super::book::Book;
 use super::deliver::Deliverer;
 use super::distribute::{distribute, full};
-use super::scratch::Pool;
-use super::spot::{Round, Spot, Todo, next_round};
+use super::scratch::PagePool;
+use super::spot::{ReadRound, Spot, Todo, next_round};
 use super::tally::Tally;
-use crate::device::dirty::Patience;
+use crate::device::dirty::HarvestPatience;
 use crate::error::Errno;
 use crate::log::log;
 use crate::logs::choose::Source;
@@ -24,15 +24,15 @@ use std::sync::Arc;
 const SMALL: u64 = 1 << 30;
 
 /// A tracker's parts, borrowed for a harvest.
-pub(crate) struct Part<'a> {
+pub(crate) struct SpaceLogs<'a> {
     pub sources: &'a mut [Source],
-    pub pool: &'a Pool,
+    pub pool: &'a PagePool,
     pub book: &'a mut Book,
     pub page_size: u64,
 }
 
 /// Which source, and why it keeps no log any more.
-struct Job {
+struct SourceRead {
     part: usize,
     source: usize,
     any_thread: bool,
@@ -58,16 +58,16 @@ struct Walked {
 
 /// Reads all sources, or what they hold of `within`, and hands out what comes. Failed logs are started anew (L6).
 pub(super) fn read_all(
-    parts: &mut [Part<'_>],
+    parts: &mut [SpaceLogs<'_>],
     within: Option<&SpanSet>,
     keep: bool,
     max_workers: usize,
     deliverer: &mut Deliverer<'_, '_>,
     tally: &mut Tally,
 ) {
-    let (mut jobs, mut todo) = prepare(parts, within, &Arc::new(Patience::new()));
+    let (mut jobs, mut todo) = prepare(parts, within, &Arc::new(HarvestPatience::new()));
     let mut books = Vec::new();
-    let mut shared: Vec<(&[Source], &Pool)> = Vec::new();
+    let mut shared: Vec<(&[Source], &PagePool)> = Vec::new();
     for part in parts.iter_mut() {
         books.push(&mut *part.book);
         shared.push((&*part.sources, part.pool));
@@ -141,9 +141,13 @@ pub(super) fn read_all(
 }
 
 /// What each source has to read; what it can never tell is dirty at once.
-fn prepare(parts: &mut [Part<'_>], within: Option<&SpanSet>, patience: &Arc<Patience>) -> (Vec<Job>, Vec<Todo>) {
+fn prepare(
+    parts: &mut [SpaceLogs<'_>],
+    within: Option<&SpanSet>,
+    patience: &Arc<HarvestPatience>,
+) -> (Vec<SourceRead>, Vec<Todo>) {
     let (mut jobs, mut todo) = (Vec::new(), Vec::new());
-    for (part, Part { sources, book, .. }) in parts.iter_mut().enumerate() {
+    for (part, SpaceLogs { sources, book, .. }) in parts.iter_mut().enumerate() {
         let mut lists: Vec<(u64, Rc<Vec<Read>>)> = Vec::new();
         for (source, state) in sources.iter_mut().enumerate() {
             let log = state.log.get_mut();
@@ -166,7 +170,7 @@ fn prepare(parts: &mut [Part<'_>], within: Option<&SpanSet>, patience: &Arc<Pati
                 }
             };
             todo.push(Todo::new(part, reads));
-            jobs.push(Job {
+            jobs.push(SourceRead {
                 part,
                 source,
                 any_thread: state.any_thread,
@@ -189,18 +193,18 @@ fn reads_of(log: &dyn Log, maps: &Maps, within: Option<&SpanSet>) -> Vec<Read> {
     reads
 }
 
-fn ways<'a>(round: &'a Round, jobs: &'a [Job]) -> impl Iterator<Item = (&'a Job, &'a [usize])> {
+fn ways<'a>(round: &'a ReadRound, jobs: &'a [SourceRead]) -> impl Iterator<Item = (&'a SourceRead, &'a [usize])> {
     round.ways.iter().filter_map(|(source, way)| Some((jobs.get(*source)?, way.as_slice())))
 }
 
 /// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them; a `small`
 /// part of them costs less than a thread.
-fn useful_workers(max: usize, small: bool, jobs: &[Job], shared: &[(&[Source], &Pool)]) -> usize {
+fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[(&[Source], &PagePool)]) -> usize {
     let max = if max == 0 { workers::DEFAULT_MAX } else { max };
     if max == 1 || jobs.iter().filter(|job| job.any_thread).count() <= 1 {
         return 1;
     }
-    let source = |job: &Job| shared.get(job.part).and_then(|(sources, _)| sources.get(job.source));
+    let source = |job: &SourceRead| shared.get(job.part).and_then(|(sources, _)| sources.get(job.source));
     let waits = jobs.iter().filter_map(source).any(|source| source.waits);
     match (waits, small) {
         (true, _) => max,
@@ -210,7 +214,7 @@ fn useful_workers(max: usize, small: bool, jobs: &[Job], shared: &[(&[Source], &
 }
 
 /// One source's way through a round. `done` gets each spot that nobody has left to read.
-fn walk(source: &Source, pool: &Pool, spots: &[Spot], way: &[usize], keep: bool, done: Give<'_, usize>) -> Walked {
+fn walk(source: &Source, pool: &PagePool, spots: &[Spot], way: &[usize], keep: bool, done: Give<'_, usize>) -> Walked {
     let mut walked = Walked { reads: 0, slept: false, failed: None, in_doubt: Vec::new(), panic: None };
     let mut log = source.log.lock();
     let (adds, restarts) = (log.adds_bits(), log.restarts_after_error());
@@ -301,9 +305,9 @@ mod tests {
         (0..100u64).for_each(|n| book.maps.insert(Span { first: n << 20, last: (n << 20) + 4095 }, 0));
         let mut sources = [0, 0, 1, 0, 0].map(|kind| Source::new(Table(kind)));
         sources[3].failed = Some(Errno::new(libc::EIO));
-        let pool = Pool::default();
-        let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
-        let (_, todo) = prepare(&mut [part], None, &Arc::new(Patience::new()));
+        let pool = PagePool::default();
+        let part = SpaceLogs { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+        let (_, todo) = prepare(&mut [part], None, &Arc::new(HarvestPatience::new()));
         let lists: Vec<_> = todo.iter().map(|todo| (todo.reads().len(), todo.reads().as_ptr())).collect();
         assert_eq!(lists.iter().map(|list| list.0).collect::<Vec<_>>(), [100, 100, 100, 0, 100]);
         assert!(lists[0] == lists[1] && lists[0] == lists[4] && lists[0].1 != lists[2].1);
@@ -349,8 +353,8 @@ mod tests {
             }
             let mut sources = [Source::new(Slow(time))];
             sources[0].waits = before;
-            let pool = Pool::default();
-            let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+            let pool = PagePool::default();
+            let part = SpaceLogs { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
             read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
             assert_eq!(sources[0].waits, after, "{time:?} {mapped}");
         }
@@ -407,7 +411,7 @@ mod two_mappings {
     fn all_that_is_mapped_is_full_whatever_lies_between() {
         let full = |bits: &[u64]| {
             let mut log = TwoMappings { bits: bits.to_vec(), first_fails: false };
-            check_reading(&mut log, &two_mappings(), &Pool::default()).unwrap().full
+            check_reading(&mut log, &two_mappings(), &PagePool::default()).unwrap().full
         };
         assert_eq!([full(&[0, 15]), full(&[0, 7, 15])], [Some(true); 2]);
         assert_eq!([full(&[0]), full(&[15]), full(&[7])], [Some(false); 3]);
@@ -418,9 +422,9 @@ mod two_mappings {
         let log = TwoMappings { bits: vec![0], first_fails: true };
         let mut sources = [Source::new(log)];
         let mut book = Book { maps: two_mappings(), ..Book::default() };
-        let pool = Pool::default();
+        let pool = PagePool::default();
         let mut tally = Tally::default();
-        let part = Part { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+        let part = SpaceLogs { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
         read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut tally);
         assert_eq!((tally.reads, tally.failed, tally.degraded_bytes), (2, 1, 4096));
         assert!(book.left.any(FIRST) && book.left.any(SECOND));

@@ -83,7 +83,7 @@ pub(crate) fn bytes_of(words: usize) -> usize {
 
 /// Zeroed buffers that wait to be used again.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<Free>);
+pub(crate) struct PagePool(Mutex<Free>);
 
 #[derive(Default)]
 struct Free {
@@ -105,7 +105,7 @@ impl Free {
     }
 }
 
-impl Pool {
+impl PagePool {
     /// A zeroed buffer of at least `words` words.
     pub fn take(&self, words: usize) -> Result<Pages, Errno> {
         let free = self.0.lock().pop(words..);
@@ -157,14 +157,14 @@ mod tests {
 
     #[test]
     fn the_pool_gives_the_smallest_that_fits_and_keeps_a_bounded_sum() {
-        let pool = Pool::default();
+        let pool = PagePool::default();
         for words in [512, 4096, 1024] {
             pool.give(Pages::new(words).unwrap());
         }
         assert_eq!(pool.take(600).unwrap().words, 1024);
         assert_eq!(pool.take(600).unwrap().words, 4096);
         assert_eq!(pool.take(1).unwrap().words, 512);
-        let kept = |pool: &Pool| {
+        let kept = |pool: &PagePool| {
             let free = pool.0.lock();
             let bytes = free.sizes.iter().map(|(words, buffers)| words * 8 * buffers.len()).sum::<usize>();
             assert_eq!(bytes, free.bytes);

@@ -2,18 +2,18 @@
 
 use super::book::Book;
 use super::deliver::Deliverer;
-use super::distribute::{Found, check_reading};
-use super::reading::{Part, mark, read_all};
-use super::scratch::Pool;
+use super::distribute::{FirstRead, check_reading};
+use super::reading::{SpaceLogs, mark, read_all};
+use super::scratch::PagePool;
 use super::tally::Tally;
 use super::{UNIT, UNIT_SHIFT};
 use crate::device::Device;
-use crate::error::{Errno, Error, Kind as ErrorKind, Result};
-use crate::gate::{Gate, Level, Pass};
+use crate::error::{Errno, Error, ErrorKind, Result};
+use crate::gate::{Gate, GateLevel, Pass};
 use crate::log::log;
 use crate::logs::choose::{Choice, Members, Source, choices, missing, plans};
 use crate::logs::log::{Log, LogKind, Maps};
-use crate::logs::ranges::{Range, Span, SpanSet};
+use crate::logs::ranges::{IovaRange, Span, SpanSet};
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
 use crate::transport::type1::{Container, ability};
@@ -27,7 +27,7 @@ const MAX_NAME: usize = 255;
 
 /// How a tracker is made.
 #[derive(Default)]
-pub struct Options {
+pub struct TrackerOptions {
     /// For messages.
     pub name: String,
     /// Every device behind the address space.
@@ -46,7 +46,7 @@ pub struct Options {
     pub everything: bool,
     /// Where mappings will be: logs of devices and of the VMM are started for these ranges, so that no mapping in them restarts
     /// one. They may overlap; multiples of 4096. Empty: what is mapped, rounded out.
-    pub aperture: Vec<Range>,
+    pub aperture: Vec<IovaRange>,
     /// Smallest page that the VMM cares about, in bytes: a hint to logs that have a choice. `None`: the finest.
     pub page_size: Option<u64>,
     /// Threads that work side by side; 0: one per source within reason. 1: none.
@@ -57,14 +57,14 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// Where it lies.
-    pub range: Range,
+    pub range: IovaRange,
     /// Handed to run callbacks.
     pub cookie: u64,
 }
 
 /// What is known of a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Info {
+pub struct TrackerInfo {
     /// The log that is read, or that will be tried first.
     pub kind: LogKind,
     /// Why this one.
@@ -95,11 +95,11 @@ enum FinalHarvest {
     },
 }
 
-pub(crate) struct Inner {
+pub(crate) struct TrackerInner {
     pub choices: Vec<Choice>,
     pub active: usize,
     pub book: Book,
-    pub pool: Pool,
+    pub pool: PagePool,
     pub page_size: u64,
     pub max_workers: usize,
     pub members: Members,
@@ -121,15 +121,16 @@ pub struct Tracker {
     pub(super) devices: Mutex<Vec<Arc<Device>>>,
     everything: bool,
     closed: AtomicBool,
-    gate: Gate<Inner>,
-    info: Mutex<Info>,
+    gate: Gate<TrackerInner>,
+    info: Mutex<TrackerInfo>,
 }
 
 impl Tracker {
     /// Picks the log, and says which and why in [`info`](Self::info) and the log. Starts nothing. EBUSY: another tracker of this
     /// process has one of the logs.
-    pub fn new(options: Options) -> Result<Tracker> {
-        let Options { name, devices, container, hwpts, ioas, functions, no_device_log, everything, .. } = options;
+    pub fn new(options: TrackerOptions) -> Result<Tracker> {
+        let TrackerOptions { name, devices, container, hwpts, ioas, functions, no_device_log, everything, .. } =
+            options;
         if name.len() > MAX_NAME {
             return Err(Error::argument(format!("name: {} bytes, longer than {MAX_NAME}", name.len())));
         }
@@ -143,7 +144,7 @@ impl Tracker {
         let mut aperture = Vec::with_capacity(options.aperture.len());
         for (index, &range) in options.aperture.iter().enumerate() {
             let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
-                let Range { iova, size } = range;
+                let IovaRange { iova, size } = range;
                 Error::argument(format!("aperture[{index}]: {iova:#x} + {size:#x} is not in units of 4096"))
             })?;
             aperture.push(span);
@@ -164,11 +165,11 @@ impl Tracker {
         let plans = plans(&members);
         let sources = missing(&plans, &[], &members.aperture, &name)?;
         let devices = Mutex::new(members.devices.clone());
-        let inner = Inner {
+        let inner = TrackerInner {
             choices: choices(plans, Vec::new(), sources).0,
             active: 0,
             book: Book { name: name.clone(), ..Book::default() },
-            pool: Pool::default(),
+            pool: PagePool::default(),
             page_size,
             max_workers: options.max_workers,
             members,
@@ -181,7 +182,7 @@ impl Tracker {
         };
         let info = inner.info();
         log!(Info, "{name}: {}: {}", info.kind.name(), info.why);
-        let (closed, gate) = (AtomicBool::new(false), Gate::new(Level::Tracker, inner));
+        let (closed, gate) = (AtomicBool::new(false), Gate::new(GateLevel::Tracker, inner));
         Ok(Tracker { name, devices, everything, closed, gate, info: Mutex::new(info) })
     }
 
@@ -191,7 +192,7 @@ impl Tracker {
     }
 
     /// Last known facts. *any.*
-    pub fn info(&self) -> Info {
+    pub fn info(&self) -> TrackerInfo {
         self.info.lock().clone()
     }
 
@@ -218,7 +219,7 @@ impl Tracker {
         let mut spans = Vec::with_capacity(mappings.len());
         let mut new = Maps::default();
         for (index, mapping) in mappings.iter().enumerate() {
-            let Range { iova, size } = mapping.range;
+            let IovaRange { iova, size } = mapping.range;
             let span = Span::of(mapping.range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
                 self.named(Error::argument(format!("mappings[{index}]: {iova:#x} + {size:#x} is not in units of 4096")))
             })?;
@@ -246,7 +247,7 @@ impl Tracker {
         self.start_in(&mut *self.enter()?)
     }
 
-    fn start_in(&self, inner: &mut Inner) -> Result<()> {
+    fn start_in(&self, inner: &mut TrackerInner) -> Result<()> {
         if inner.drop_freed(&mut Tally::default()) {
             self.joined(inner);
         }
@@ -296,7 +297,7 @@ impl Tracker {
         self.stop_in(&mut inner)
     }
 
-    fn stop_in(&self, inner: &mut Inner) -> Result<()> {
+    fn stop_in(&self, inner: &mut TrackerInner) -> Result<()> {
         if inner.users <= inner.holds {
             let held = if inner.holds > 0 { ": a migration holds the tracker" } else { "" };
             return Err(self.named(Error::order(format!("stop without start{held}"))));
@@ -341,18 +342,18 @@ impl Tracker {
         Ok(())
     }
 
-    pub(super) fn enter(&self) -> Result<Pass<'_, Inner>> {
+    pub(super) fn enter(&self) -> Result<Pass<'_, TrackerInner>> {
         self.gate.enter_whole().map_err(|denied| self.named(denied.of("tracker")))
     }
 
     /// Whether the getters know what the reads of a harvest have shown.
-    pub(super) fn is_told(&self, inner: &Inner) -> bool {
+    pub(super) fn is_told(&self, inner: &TrackerInner) -> bool {
         let known = self.info.lock();
         known.perpetual == inner.is_perpetual() && known.complaints == inner.complaints()
     }
 
     /// The end of a call that may have changed something.
-    pub(super) fn done(&self, inner: &Inner) {
+    pub(super) fn done(&self, inner: &TrackerInner) {
         *self.info.lock() = inner.info();
     }
 
@@ -368,7 +369,7 @@ impl Drop for Tracker {
     }
 }
 
-impl Inner {
+impl TrackerInner {
     pub fn is_running(&self) -> bool {
         self.users > 0
     }
@@ -383,13 +384,13 @@ impl Inner {
     }
 
     /// The parts of a running tracker that a harvest works with.
-    pub fn part(&mut self) -> Part<'_> {
+    pub fn part(&mut self) -> SpaceLogs<'_> {
         self.untold = false;
-        let Inner { choices, active, book, pool, page_size, final_harvest, .. } = self;
+        let TrackerInner { choices, active, book, pool, page_size, final_harvest, .. } = self;
         // A hole that nobody has told yet hides what is behind it; the page table keeps that for a later read, if there is one.
         book.maps.all_doubtful = book.tells_afterwards.unwrap_or(*final_harvest != FinalHarvest::NotOwed);
         let sources = choices.get_mut(*active).map_or(&mut [][..], |choice| &mut choice.sources[..]);
-        Part { sources, pool, book, page_size: *page_size }
+        SpaceLogs { sources, pool, book, page_size: *page_size }
     }
 
     /// Every source was read, or what it holds of `within`.
@@ -431,7 +432,7 @@ impl Inner {
         self.current().map_or(0, |choice| choice.sources.iter().filter(|source| source.complains()).count())
     }
 
-    fn info(&self) -> Info {
+    fn info(&self) -> TrackerInfo {
         let sources = self.current().map_or(&[][..], |choice| &choice.sources);
         let holds: Vec<(usize, u64)> = sources.iter().filter_map(|source| source.log.lock().holds()).collect();
         let kind = self.current().map_or(LogKind::Everything, |choice| choice.kind);
@@ -443,7 +444,7 @@ impl Inner {
                 .filter_map(Source::complaint)
                 .map(|text| text + "; everything is sent again until it comes back"),
         );
-        Info {
+        TrackerInfo {
             kind,
             why: why.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
             users: self.users,
@@ -516,7 +517,7 @@ impl Inner {
 
     /// Starts all sources of a choice and reads a little of each; stops them again if one does not work.
     fn begin(&mut self, index: usize) -> std::result::Result<(), String> {
-        let Inner { choices, book, pool, page_size, max_workers, .. } = self;
+        let TrackerInner { choices, book, pool, page_size, max_workers, .. } = self;
         let Some(choice) = choices.get_mut(index) else { return Err("there is none".to_string()) };
         choice.sources.iter_mut().for_each(Source::forget);
         let any: Vec<bool> = choice.sources.iter().map(|source| source.any_thread).collect();
@@ -527,7 +528,7 @@ impl Inner {
             let outcome = begin_log(&mut **log, maps, pool, *page_size);
             outcome.map(Some).map_err(|(errno, what)| format!("{}: {what}: {errno}", log.describe()))
         });
-        let found: std::result::Result<Vec<Option<Found>>, String> = outcomes.into_iter().collect();
+        let found: std::result::Result<Vec<Option<FirstRead>>, String> = outcomes.into_iter().collect();
         match found {
             Ok(found) => {
                 // Nobody wants to know it of any other log.
@@ -576,7 +577,7 @@ impl Inner {
         }
         let first = !self.checked;
         let mut works = true;
-        let Part { sources, pool, book, page_size } = self.part();
+        let SpaceLogs { sources, pool, book, page_size } = self.part();
         for source in sources {
             let log = source.log.get_mut();
             let restarts = new.iter().any(|&(span, _)| log.needs_restart_for(span));
@@ -585,7 +586,7 @@ impl Inner {
                 if still.is_some() {
                     // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.
                     let mut nobody = Deliverer::nobody();
-                    let part = Part { sources: std::slice::from_mut(source), pool, book, page_size };
+                    let part = SpaceLogs { sources: std::slice::from_mut(source), pool, book, page_size };
                     read_all(&mut [part], None, false, 1, &mut nobody, &mut Tally::default());
                 }
                 let outcome = begin_log(&mut **source.log.get_mut(), &book.maps, pool, page_size);
@@ -615,9 +616,9 @@ impl Inner {
 pub(super) fn begin_log(
     log: &mut dyn Log,
     maps: &Maps,
-    pool: &Pool,
+    pool: &PagePool,
     page_size: u64,
-) -> std::result::Result<Found, (Errno, &'static str)> {
+) -> std::result::Result<FirstRead, (Errno, &'static str)> {
     loop {
         log.start(maps, page_size).map_err(|errno| (errno, "start"))?;
         match check_reading(log, maps, pool) {
@@ -631,9 +632,9 @@ impl Source {
     /// What came of a start while the others run.
     pub(super) fn first_read(
         &mut self,
-        outcome: std::result::Result<Found, (Errno, &'static str)>,
+        outcome: std::result::Result<FirstRead, (Errno, &'static str)>,
         book: &mut Book,
-        pool: &Pool,
+        pool: &PagePool,
     ) {
         match outcome {
             Ok(found) => {

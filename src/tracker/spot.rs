@@ -1,7 +1,7 @@
 //! Ranges that several logs speak of: their reports are put together while they are read, so that each range is merged once
 //! however many devices there are.
 
-use super::scratch::{Pages, Pool, bytes_of};
+use super::scratch::{PagePool, Pages, bytes_of};
 use crate::bitmap::{self, Move, Words};
 use crate::error::Errno;
 use crate::logs::log::Read;
@@ -21,11 +21,11 @@ pub(super) struct Spot {
     /// Which address space.
     pub part: usize,
     pub read: Read,
-    state: Mutex<State>,
+    state: Mutex<SpotState>,
 }
 
 #[derive(Default)]
-struct State {
+struct SpotState {
     /// At rest here, with the bits of those that have read it. Never two: whoever would leave a second one puts them together.
     pages: Option<Pages>,
     /// Sources that have not read it.
@@ -34,17 +34,17 @@ struct State {
 
 impl Spot {
     fn new(part: usize, read: Read, readers: usize) -> Self {
-        Spot { part, read, state: Mutex::new(State { pages: None, missing: readers }) }
+        Spot { part, read, state: Mutex::new(SpotState { pages: None, missing: readers }) }
     }
 
     /// A buffer to read into. One with bits of others only for a log that leaves them on.
-    pub fn take(&self, pool: &Pool, adds: bool) -> Result<Pages, Errno> {
+    pub fn take(&self, pool: &PagePool, adds: bool) -> Result<Pages, Errno> {
         let begun = if adds { self.state.lock().pages.take() } else { None };
         begun.map_or_else(|| pool.take(self.read.words()), Ok)
     }
 
     /// One source has read, or never will. Returns whether it was the last one.
-    pub fn put(&self, mut pages: Option<Pages>, pool: &Pool) -> bool {
+    pub fn put(&self, mut pages: Option<Pages>, pool: &PagePool) -> bool {
         let mut state = self.state.lock();
         while let Some(mut one) = pages.take() {
             let Some(mut other) = state.pages.take() else {
@@ -104,7 +104,7 @@ impl Todo {
 }
 
 /// What is read before any thread ends.
-pub(super) struct Round {
+pub(super) struct ReadRound {
     pub spots: Vec<Spot>,
     /// By source: the spots that it reads, in an order in which neighbours do not begin with the same one.
     pub ways: Vec<(usize, Vec<usize>)>,
@@ -113,7 +113,7 @@ pub(super) struct Round {
 }
 
 /// Takes the next reads off the queues, as many as may be held in memory at once; at least one. `None`: nothing is left.
-pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<Round> {
+pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<ReadRound> {
     let mut spots: Vec<Spot> = Vec::new();
     let mut ways: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     // What there is to merge, and the memory that it takes.
@@ -148,7 +148,7 @@ pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<Round> {
         (source, way)
     });
     let ways: Vec<_> = turned.collect();
-    (!spots.is_empty()).then(|| Round { workers: threads.min(ways.len()).max(1), spots, ways })
+    (!spots.is_empty()).then(|| ReadRound { workers: threads.min(ways.len()).max(1), spots, ways })
 }
 
 /// The first of all reads that are next.
@@ -172,12 +172,12 @@ mod tests {
         Todo::new(part, Rc::new(reads.into_iter().collect()))
     }
 
-    fn rounds(mut todo: Vec<Todo>, workers: usize) -> Vec<Round> {
+    fn rounds(mut todo: Vec<Todo>, workers: usize) -> Vec<ReadRound> {
         std::iter::from_fn(|| next_round(&mut todo, workers)).collect()
     }
 
     /// Every source reads each of its ranges once, and memory stays within its bound.
-    fn judge(rounds: &[Round], asked: &[Vec<Read>]) {
+    fn judge(rounds: &[ReadRound], asked: &[Vec<Read>]) {
         let mut seen = vec![Vec::new(); asked.len()];
         for round in rounds {
             let memory = |spot: &Spot| (spot.read.words() * 8).next_multiple_of(4096);
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_several_found_is_put_together_also_beyond_the_end() {
-        let pool = Pool::default();
+        let pool = PagePool::default();
         let spot = Spot::new(0, read(0, 64 << 12), 4);
         let bits_of = |bit: u32, adds: bool| {
             let mut pages = spot.take(&pool, adds).unwrap();
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn one_that_did_not_read_leaves_what_others_found() {
-        let pool = Pool::default();
+        let pool = PagePool::default();
         let spot = Spot::new(0, read(0, 1 << 20), 2);
         assert!(!spot.put(Some(spot.take(&pool, true).unwrap()), &pool));
         assert!(spot.put(None, &pool) && spot.found().is_some());

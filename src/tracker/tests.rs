@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A log of 4 KiB units behind pages of `page` bytes.
 #[derive(Default)]
-struct Log {
+struct TestLog {
     page: u64,
     started: Vec<(u64, u64)>,
     dirty: BTreeSet<u64>,
@@ -21,11 +21,11 @@ struct Log {
 }
 
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Log>>);
+struct Shared(Arc<Mutex<TestLog>>);
 
 impl Shared {
     fn new(page: u64) -> Self {
-        Shared(Arc::new(Mutex::new(Log { page, ..Log::default() })))
+        Shared(Arc::new(Mutex::new(TestLog { page, ..TestLog::default() })))
     }
     fn write(&self, unit: u64) {
         let mut log = self.0.lock();
@@ -76,11 +76,11 @@ impl LogFunctions for Shared {
 
 fn tracker(log: &Shared) -> Tracker {
     let functions: Option<Box<dyn LogFunctions>> = Some(Box::new(log.clone()));
-    Tracker::new(Options { name: "t".into(), functions, ..Options::default() }).unwrap()
+    Tracker::new(TrackerOptions { name: "t".into(), functions, ..TrackerOptions::default() }).unwrap()
 }
 
-fn range(unit: u64, units: u64) -> Range {
-    Range { iova: unit * UNIT, size: units * UNIT }
+fn range(unit: u64, units: u64) -> IovaRange {
+    IovaRange { iova: unit * UNIT, size: units * UNIT }
 }
 
 fn mapping(unit: u64, units: u64, cookie: u64) -> Mapping {
@@ -196,7 +196,7 @@ proptest! {
             let result = if as_words && !whole {
                 t.harvest(&mut Request { dests: &dests, words: Some(&mut words), no_read: round > 0, ..Request::default() })
             } else {
-                let mut run = |cookie: u64, range: Range| {
+                let mut run = |cookie: u64, range: IovaRange| {
                     if calls >= limit { return false; }
                     calls += 1;
                     let first = range.iova / UNIT;
@@ -244,7 +244,7 @@ fn runs_of_coarse_pages_end_where_nothing_is_mapped() {
         log.write(6);
         log.write(20);
         let mut told = Vec::new();
-        let mut run = |cookie: u64, range: Range| {
+        let mut run = |cookie: u64, range: IovaRange| {
             told.push((cookie, range.iova / UNIT, range.size / UNIT));
             !stops
         };
@@ -263,7 +263,7 @@ fn runs_of_coarse_pages_end_where_nothing_is_mapped() {
         let wanted = [(3, 5, 5), (4, 12, 4), (4, 16, 16)];
         assert!(told.iter().all(|run| wanted.contains(run) || *run == (4, 12, 20)), "{told:?}");
         t.begin_final().unwrap();
-        let mut all = |_: u64, _: Range| true;
+        let mut all = |_: u64, _: IovaRange| true;
         t.harvest(&mut Request { run: Some(&mut all), ..Request::default() }).unwrap();
         assert_eq!(t.final_missing().unwrap(), None, "nothing is left where nothing is mapped");
         t.end_final().unwrap();
@@ -303,7 +303,7 @@ fn a_mapping_within_a_started_range_needs_no_restart_and_another_makes_all_dirty
     t.map(&[mapping(20, 10, 0)]).unwrap();
     assert_eq!(log.0.lock().starts, starts);
     let total = |t: &Tracker| {
-        let mut run = |_: u64, _: Range| true;
+        let mut run = |_: u64, _: IovaRange| true;
         t.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap().total
     };
     assert_eq!(total(&t), 10);
@@ -345,8 +345,8 @@ fn misuse_is_told_and_changes_nothing() {
     let log = Shared::new(UNIT);
     let t = tracker(&log);
     assert!(t.map(&[mapping(0, 10, 0), mapping(5, 10, 0)]).is_err());
-    assert!(t.map(&[Mapping { range: Range { iova: 1, size: UNIT }, cookie: 0 }]).is_err());
-    assert!(t.map(&[Mapping { range: Range { iova: 0, size: 0 }, cookie: 0 }]).is_err());
+    assert!(t.map(&[Mapping { range: IovaRange { iova: 1, size: UNIT }, cookie: 0 }]).is_err());
+    assert!(t.map(&[Mapping { range: IovaRange { iova: 0, size: 0 }, cookie: 0 }]).is_err());
     assert_eq!(t.info().ranges_asked, 0);
     assert!(t.harvest(&mut Request::default()).is_err(), "harvest without start");
     t.start().unwrap();
@@ -372,7 +372,7 @@ fn misuse_is_told_and_changes_nothing() {
     assert!(harvest(&[&t, &t], &mut Request::default()).is_err());
     let mut reentered = None;
     t.map(&[mapping(0, 1, 0)]).unwrap();
-    let mut run = |_: u64, _: Range| {
+    let mut run = |_: u64, _: IovaRange| {
         reentered = Some(t.stop().unwrap_err().errno());
         true
     };
@@ -388,7 +388,7 @@ fn unmapping_takes_what_was_written_and_cuts_no_mapping() {
     t.start().unwrap();
     log.write(3);
     let mut unmapped = Vec::new();
-    let mut by = |range: Range| {
+    let mut by = |range: IovaRange| {
         log.write(4);
         unmapped.push(range);
         Ok(())
@@ -396,7 +396,7 @@ fn unmapping_takes_what_was_written_and_cuts_no_mapping() {
     assert!(t.unmap(range(0, 5), Unmap::Done, false, &mut Request::default()).is_err());
     assert!(t.unmap(range(0, 10), Unmap::Library, false, &mut Request::default()).is_err());
     let mut told = Vec::new();
-    let mut run = |cookie: u64, range: Range| {
+    let mut run = |cookie: u64, range: IovaRange| {
         told.push((cookie, range));
         true
     };
@@ -405,7 +405,7 @@ fn unmapping_takes_what_was_written_and_cuts_no_mapping() {
     assert_eq!((result.total, unmapped.len()), (2, 1));
     assert_eq!(told, [(4, range(3, 2))]);
     assert_eq!(t.info().ranges_asked, 1);
-    let mut refuse = |_: Range| Err(Errno::new(libc::EBUSY));
+    let mut refuse = |_: IovaRange| Err(Errno::new(libc::EBUSY));
     let failed = t.unmap(range(10, 10), Unmap::By(&mut refuse), false, &mut Request::default()).unwrap_err();
     assert_eq!(failed.errno(), libc::EBUSY);
     assert_eq!(t.info().ranges_asked, 1);

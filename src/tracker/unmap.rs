@@ -3,19 +3,19 @@
 use super::UNIT_SHIFT;
 use super::deliver::{Deliverer, Request};
 use super::distribute::distribute;
-use super::reading::{Part, mark, read_all};
-use super::space::{Inner, Tracker};
+use super::reading::{SpaceLogs, mark, read_all};
+use super::space::{Tracker, TrackerInner};
 use super::tally::{Harvest, Tally};
 use crate::error::{Errno, Error, Result};
 use crate::log::{Level, log, write};
 use crate::logs::log::{LogKind, Maps, Read, UnmapOrder};
-use crate::logs::ranges::{Range, Span};
+use crate::logs::ranges::{IovaRange, Span};
 use crate::logs::type1::groups;
 use crate::transport::iommufd;
 use crate::transport::type1;
 
 /// The VMM's own way to unmap.
-pub type UnmapFn<'f> = dyn FnMut(Range) -> std::result::Result<(), Errno> + 'f;
+pub type UnmapFn<'f> = dyn FnMut(IovaRange) -> std::result::Result<(), Errno> + 'f;
 
 /// Who unmaps.
 pub enum Unmap<'f> {
@@ -36,8 +36,8 @@ impl Tracker {
     /// `quiet` states that no device writes to the range while this call lasts; only page tables need to know (I9). If the
     /// unmapping fails the mappings stay known, and nothing is lost: `request.given` says what was given all the same. The request's
     /// `no_read` and `only_dests` mean nothing here.
-    pub fn unmap(&self, range: Range, unmap: Unmap<'_>, quiet: bool, request: &mut Request<'_>) -> Result<Harvest> {
-        let Range { iova, size } = range;
+    pub fn unmap(&self, range: IovaRange, unmap: Unmap<'_>, quiet: bool, request: &mut Request<'_>) -> Result<Harvest> {
+        let IovaRange { iova, size } = range;
         let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
             self.named(Error::argument(format!("range: {iova:#x} + {size:#x} is no range in units of 4096")))
         })?;
@@ -58,7 +58,7 @@ impl Tracker {
         let mut tally = Tally::default();
         let mut nobody = Deliverer::nobody();
         let taker = if keep { &mut nobody } else { &mut deliverer };
-        let mut step = Step { span, unmap, quiet, max_workers, deliverer: taker, tally: &mut tally };
+        let mut step = UnmapStep { span, unmap, quiet, max_workers, deliverer: taker, tally: &mut tally };
         let outcome = step.run(&mut inner);
         if inner.is_running() {
             inner.book.give(&mut deliverer, keep);
@@ -79,7 +79,7 @@ impl Tracker {
     }
 }
 
-struct Step<'s, 'f, 'd, 'r> {
+struct UnmapStep<'s, 'f, 'd, 'r> {
     span: Span,
     unmap: Unmap<'f>,
     quiet: bool,
@@ -88,8 +88,8 @@ struct Step<'s, 'f, 'd, 'r> {
     tally: &'s mut Tally,
 }
 
-impl Step<'_, '_, '_, '_> {
-    fn run(&mut self, inner: &mut Inner) -> std::result::Result<(), Errno> {
+impl UnmapStep<'_, '_, '_, '_> {
+    fn run(&mut self, inner: &mut TrackerInner) -> std::result::Result<(), Errno> {
         let order = inner.current().filter(|_| inner.is_running()).map(|choice| (choice.unmap_order, choice.kind));
         match order {
             None => self.unmap(inner),
@@ -123,13 +123,13 @@ impl Step<'_, '_, '_, '_> {
         }
     }
 
-    fn read(&mut self, inner: &mut Inner, keep: bool) {
+    fn read(&mut self, inner: &mut TrackerInner, keep: bool) {
         let mut parts = [inner.part()];
         let within = [self.span].into_iter().collect();
         read_all(&mut parts, Some(&within), keep, self.max_workers, self.deliverer, self.tally);
     }
 
-    fn unmap(&mut self, inner: &Inner) -> std::result::Result<(), Errno> {
+    fn unmap(&mut self, inner: &TrackerInner) -> std::result::Result<(), Errno> {
         match (&mut self.unmap, &inner.members.container, &inner.ioas) {
             (Unmap::By(function), _, _) => function(self.span.range()),
             (Unmap::Library, Some(container), _) => plain_unmap(&**container, &inner.book.maps, self.span),
@@ -141,7 +141,7 @@ impl Step<'_, '_, '_, '_> {
     }
 
     /// One request of the container reads and unmaps (T7), in groups that its bitmap can hold.
-    fn together(&mut self, inner: &mut Inner) -> std::result::Result<(), Errno> {
+    fn together(&mut self, inner: &mut TrackerInner) -> std::result::Result<(), Errno> {
         let Some(container) = inner.members.container.clone() else { return Err(Errno::new(libc::ENODEV)) };
         let ability = match inner.members.ability {
             Ok(Some(ability)) => ability,
@@ -152,7 +152,7 @@ impl Step<'_, '_, '_, '_> {
                 return plain_unmap(&*container, &inner.book.maps, self.span);
             }
         };
-        let Part { pool, book, .. } = inner.part();
+        let SpaceLogs { pool, book, .. } = inner.part();
         for group in groups(&book.maps, self.span, ability, false) {
             let read = Read { span: group, shift: ability.page_size.trailing_zeros() };
             self.tally.reads = self.tally.reads.saturating_add(1);

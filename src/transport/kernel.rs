@@ -22,11 +22,11 @@ pub struct Kernel<F> {
     fd: F,
     /// Where each region lies on the fd, as the last description said; it never changes while the fd is open. Without it each
     /// access would cost a second system call.
-    places: RwLock<BTreeMap<u32, Place>>,
+    places: RwLock<BTreeMap<u32, RegionExtent>>,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct RegionExtent {
     size: u64,
     offset: u64,
 }
@@ -80,7 +80,7 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
         if let (Some(index), Some(size), Some(offset)) =
             (index, number(ur::INFO_REGION_SIZE), number(ur::INFO_REGION_OFFSET))
         {
-            self.places.write().insert(index, Place { size, offset });
+            self.places.write().insert(index, RegionExtent { size, offset });
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl<F: AsFd + Send + Sync> Kernel<F> {
             Some(place) => place,
             None => {
                 let region = super::region_info(self, index).map_err(|error| Errno::new(error.errno()))?;
-                Place { size: region.size, offset: region.offset }
+                RegionExtent { size: region.size, offset: region.offset }
             }
         };
         let inside = offset.checked_add(len as u64).is_some_and(|end| end <= place.size);

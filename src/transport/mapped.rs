@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-type Unmap = Box<dyn FnOnce(NonNull<u8>, usize) + Send>;
+type Release = Box<dyn FnOnce(NonNull<u8>, usize) + Send>;
 
 /// A part of a region that is mapped until this is dropped.
 ///
@@ -29,7 +29,7 @@ type Unmap = Box<dyn FnOnce(NonNull<u8>, usize) + Send>;
 pub struct Mapped {
     memory: NonNull<u8>,
     len: usize,
-    unmap: Option<Unmap>,
+    unmap: Option<Release>,
 }
 
 // SAFETY: by the contract of `new` the memory may be used, and given back, on any thread; `unmap` is Send itself.

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use feature::{Feature, PrecopyInfo};
 pub use mapped::Mapped;
 pub use region::{Area, RegionInfo};
-pub(crate) use region::{DeviceInfo, device_info, region_info};
+pub(crate) use region::{VfioDeviceInfo, device_info, region_info};
 pub(crate) use returned::DataNumber;
 pub use returned::Returned;
 

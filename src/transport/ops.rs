@@ -4,7 +4,7 @@ use super::feature::check_argsz;
 use super::kernel::KernelData;
 use super::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
 use crate::error::{Errno, Error};
-use crate::gate::{Gate, Level, Pass};
+use crate::gate::{Gate, GateLevel, Pass};
 use crate::uapi::{device as ud, region as ur};
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
@@ -66,14 +66,14 @@ pub(crate) const ANY_THREAD: u32 = 0x1;
 pub(crate) const REPORT_ADDS_BITS: u32 = 0x2;
 
 /// The table and what its functions are called with.
-struct Table {
+struct OpsTable {
     ops: Ops,
     opaque: *mut c_void,
     /// One call at a time: a harvest asks for the DMA log while another thread may read data.
     turn: Gate<()>,
 }
 
-impl Table {
+impl OpsTable {
     /// The right to call a function; EDEADLK from within one.
     fn turn(&self) -> Result<Pass<'_, ()>, Errno> {
         self.turn.enter_whole().map_err(|_| Errno::new(libc::EDEADLK))
@@ -82,13 +82,13 @@ impl Table {
 
 // SAFETY: `opaque` is never dereferenced here, only handed to the VMM's functions; `OpsTransport::new`'s contract makes the
 // VMM answer for calls from different threads (one at a time per device, by the gate in `device`).
-unsafe impl Send for Table {}
+unsafe impl Send for OpsTable {}
 // SAFETY: as above.
-unsafe impl Sync for Table {}
+unsafe impl Sync for OpsTable {}
 
 /// The `ops` transport.
 pub struct OpsTransport {
-    table: Arc<Table>,
+    table: Arc<OpsTable>,
     data_functions: bool,
 }
 
@@ -120,7 +120,7 @@ impl OpsTransport {
             return Err(Error::argument("ops: region_map and region_unmap must be both NULL or both set"));
         }
         Ok(OpsTransport {
-            table: Arc::new(Table { ops, opaque, turn: Gate::new(Level::Functions, ()) }),
+            table: Arc::new(OpsTable { ops, opaque, turn: Gate::new(GateLevel::Functions, ()) }),
             data_functions,
         })
     }
@@ -252,7 +252,7 @@ impl Transport for OpsTransport {
 
 /// A session served by the data functions.
 struct OpsData {
-    table: Arc<Table>,
+    table: Arc<OpsTable>,
 }
 
 impl DataFd for OpsData {

@@ -12,7 +12,7 @@ const MAX_TRIES: usize = 4;
 
 /// What the library uses of `struct vfio_device_info`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DeviceInfo {
+pub(crate) struct VfioDeviceInfo {
     pub num_regions: u32,
     /// A channel I/O device, whose region type 2 is not the draft's.
     pub is_ccw: bool,
@@ -48,13 +48,13 @@ pub struct RegionInfo {
     pub ndma: bool,
 }
 
-pub(crate) fn device_info(transport: &dyn Transport) -> std::result::Result<DeviceInfo, Errno> {
+pub(crate) fn device_info(transport: &dyn Transport) -> std::result::Result<VfioDeviceInfo, Errno> {
     let mut info = Aligned([0u8; ud::INFO_SIZE]);
     put(&mut info.0, 0, &(ud::INFO_SIZE as u32).to_ne_bytes());
     transport.device_info(&mut info.0)?;
     let u32_at = |offset| field(&info.0, offset).map_or(0, u32::from_ne_bytes);
     let flags = u32_at(ud::INFO_FLAGS);
-    Ok(DeviceInfo {
+    Ok(VfioDeviceInfo {
         num_regions: u32_at(ud::INFO_NUM_REGIONS),
         is_ccw: flags & ud::FLAG_CCW != 0,
         can_reset: flags & ud::FLAG_RESET != 0,

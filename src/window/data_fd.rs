@@ -2,7 +2,7 @@
 
 use super::patience::{Patience, Waited};
 use super::staging::Staging;
-use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Outcome, Room, Trouble, Window};
+use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Room, Trouble, Window, WindowResult};
 use crate::cancel::Follower;
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
@@ -51,7 +51,7 @@ fn read_data(data: &mut dyn DataFd, buf: &mut [u8], access: &Access<'_>) -> std:
 }
 
 /// Writes all of `buf`. On failure the count of bytes that the device took comes with the trouble (F6, P4).
-fn write_all(data: &mut dyn DataFd, buf: &[u8], cancel: &Follower) -> Outcome<()> {
+fn write_all(data: &mut dyn DataFd, buf: &[u8], cancel: &Follower) -> WindowResult<()> {
     let mut patience = Patience::new(cancel);
     let mut rest = buf;
     while !rest.is_empty() {
@@ -95,7 +95,7 @@ impl FdWindow {
     }
 
     /// Reads into the buffer, or into `buf` if that is large; `Some(0)`: the bytes are in the buffer.
-    fn fill(&mut self, access: &Access<'_>, direct: Option<&mut [u8]>) -> Outcome<Option<usize>> {
+    fn fill(&mut self, access: &Access<'_>, direct: Option<&mut [u8]>) -> WindowResult<Option<usize>> {
         let FdWindow { data: Some(data), staging, not_ready } = self else { return Err(no_session()) };
         let into_buffer = direct.is_none();
         let got = match direct {
@@ -125,7 +125,7 @@ impl FdWindow {
     }
 
     /// Writes `bytes`, or the first `len` bytes of the room.
-    fn push(&mut self, access: &Access<'_>, bytes: Option<&[u8]>, len: usize) -> Outcome<()> {
+    fn push(&mut self, access: &Access<'_>, bytes: Option<&[u8]>, len: usize) -> WindowResult<()> {
         let FdWindow { data: Some(data), staging, .. } = self else { return Err(no_session()) };
         let bytes = bytes.unwrap_or_else(|| staging.room_bytes(len));
         write_all(&mut **data, bytes, access.cancel)
@@ -136,14 +136,14 @@ fn no_session() -> Trouble {
     Trouble::before(Error::stale("there is no data fd"))
 }
 
-fn no_segments(segment_left: u64) -> Outcome<()> {
+fn no_segments(segment_left: u64) -> WindowResult<()> {
     match segment_left {
         0 | NO_SEGMENT => Ok(()),
         _ => Err(Trouble::before(Error::argument(format!("segment_left: {segment_left}, but v2 has no segments")))),
     }
 }
 
-fn no_segment_end(segment_end: bool) -> Outcome<()> {
+fn no_segment_end(segment_end: bool) -> WindowResult<()> {
     if segment_end {
         return Err(Trouble::before(Error::argument("flags: the end of a segment, but v2 has no segments")));
     }
@@ -177,7 +177,7 @@ impl Window for FdWindow {
         self.not_ready
     }
 
-    fn lend(&mut self, access: &Access<'_>, max: usize) -> Outcome<Option<Chunk>> {
+    fn lend(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<Chunk>> {
         if self.staging.unread().is_empty() && self.fill(access, None)?.is_none() {
             return Ok(None);
         }
@@ -190,7 +190,7 @@ impl Window for FdWindow {
         self.staging.take(len);
     }
 
-    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> Outcome<Option<(usize, u32)>> {
+    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, u32)>> {
         let most = buf.len().min(self.staging.size());
         let buf = buf.get_mut(..most).unwrap_or_default();
         if self.staging.unread().is_empty() {
@@ -204,7 +204,7 @@ impl Window for FdWindow {
         Ok(Some((self.staging.copy_out(buf), 0)))
     }
 
-    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> Outcome<Option<(usize, u32)>> {
+    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> WindowResult<Option<(usize, u32)>> {
         if self.staging.unread().is_empty() && self.fill(access, None)?.is_none() {
             return Ok(None);
         }
@@ -215,7 +215,7 @@ impl Window for FdWindow {
         Ok(Some((sent, 0)))
     }
 
-    fn figures(&mut self, access: &Access<'_>) -> Outcome<Figures> {
+    fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures> {
         let precopy = match &mut self.data {
             Some(data) if access.in_precopy => {
                 let figures = access.dialect.precopy_figures(&mut **data);
@@ -226,22 +226,28 @@ impl Window for FdWindow {
         Ok(Figures { precopy, left: None, cached: false })
     }
 
-    fn room(&mut self, _access: &Access<'_>, segment_left: u64) -> Outcome<Room> {
+    fn room(&mut self, _access: &Access<'_>, segment_left: u64) -> WindowResult<Room> {
         no_segments(segment_left)?;
         self.staging.room(usize::MAX)
     }
 
-    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()> {
+    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
         no_segment_end(segment_end)?;
         self.push(access, None, len)
     }
 
-    fn write(&mut self, access: &Access<'_>, bytes: &[u8], _after: usize, segment_end: bool) -> Outcome<()> {
+    fn write(&mut self, access: &Access<'_>, bytes: &[u8], _after: usize, segment_end: bool) -> WindowResult<()> {
         no_segment_end(segment_end)?;
         self.push(access, Some(bytes), bytes.len())
     }
 
-    fn receive(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize> {
+    fn receive(
+        &mut self,
+        access: &Access<'_>,
+        fd: BorrowedFd<'_>,
+        len: usize,
+        segment_end: bool,
+    ) -> WindowResult<usize> {
         no_segment_end(segment_end)?;
         let room = self.staging.buffer()?;
         let len = len.min(room.len());

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 /// One mapped area.
-pub(super) struct Mapping {
+pub(super) struct MappedArea {
     memory: Mapped,
     /// Where it lies in the region.
     offset: u64,
@@ -15,7 +15,7 @@ pub(super) struct Mapping {
     len: usize,
 }
 
-impl Mapping {
+impl MappedArea {
     /// Maps an area until the result is dropped.
     pub fn new(transport: &dyn Transport, index: u32, area: Area) -> Result<Self, Errno> {
         let len = usize::try_from(area.size).map_err(|_| Errno::new(libc::EOVERFLOW))?;
@@ -23,7 +23,7 @@ impl Mapping {
         if memory.len() < len {
             return Err(Errno::new(libc::EPROTO));
         }
-        Ok(Mapping { memory, offset: area.offset, len })
+        Ok(MappedArea { memory, offset: area.offset, len })
     }
 
     pub fn offset(&self) -> u64 {

@@ -23,7 +23,7 @@ use crate::transport::{DataFd, Transport};
 pub use region::set_unseen_limit;
 pub(crate) use staging::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER};
 use std::os::fd::BorrowedFd;
-pub(crate) use trouble::{Cause, Moved, Outcome, Trouble};
+pub(crate) use trouble::{Cause, Moved, Trouble, WindowResult};
 
 /// `VFIOMIG_CHUNK_EMPTY`: nothing now; only in PRE_COPY states.
 pub const EMPTY: u32 = 0x1;
@@ -150,24 +150,30 @@ pub(crate) trait Window: Send {
     fn begin_anew(&mut self) {}
 
     /// Lends up to `max` bytes; `None`: there are none now.
-    fn lend(&mut self, access: &Access<'_>, max: usize) -> Outcome<Option<Chunk>>;
+    fn lend(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<Chunk>>;
     /// The first `len` bytes of what was lent are the caller's.
     fn take(&mut self, access: &Access<'_>, len: usize);
     /// Copies the next bytes out, at most one buffer, and takes them; the flags are a chunk's.
-    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> Outcome<Option<(usize, u32)>>;
+    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, u32)>>;
     /// Writes the next bytes to `fd`, at most one buffer, and takes what it took.
-    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> Outcome<Option<(usize, u32)>>;
+    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> WindowResult<Option<(usize, u32)>>;
     /// Sizes; on v2 only asked in pre-copy.
-    fn figures(&mut self, access: &Access<'_>) -> Outcome<Figures>;
+    fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures>;
 
     /// Lends room for the next bytes of a segment of which `segment_left` bytes are missing (v2: 0).
-    fn room(&mut self, access: &Access<'_>, segment_left: u64) -> Outcome<Room>;
+    fn room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<Room>;
     /// Hands over the first `len` bytes of the room; `segment_end`: the caller says that a segment ends with them.
-    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()>;
+    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()>;
     /// Hands over `bytes`, which `after` bytes of the same call follow; `segment_end` is about the last of those.
-    fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> Outcome<()>;
+    fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> WindowResult<()>;
     /// Reads up to `len` bytes from `fd`, at most one buffer, and hands them over. `segment_end` holds if all `len` came.
-    fn receive(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize>;
+    fn receive(
+        &mut self,
+        access: &Access<'_>,
+        fd: BorrowedFd<'_>,
+        len: usize,
+        segment_end: bool,
+    ) -> WindowResult<usize>;
     /// What is missing before the stream can be whole, in words.
     fn unfinished(&self) -> Option<String> {
         None

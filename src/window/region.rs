@@ -14,13 +14,13 @@ mod unseen;
 
 use super::staging::Staging;
 use super::{
-    Access, Cause, Chunk, DEVICE_MEM, Figures, NO_SEGMENT, Outcome, Quirks, Room, SEGMENT_END, Trouble, Window,
+    Access, Cause, Chunk, DEVICE_MEM, Figures, NO_SEGMENT, Quirks, Room, SEGMENT_END, Trouble, Window, WindowResult,
 };
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, read_from, write_to};
-use areas::{Areas, Place};
-use loading::{Loading, Target};
+use areas::{AreaAccess, Areas};
+use loading::{Loading, WriteTarget};
 use saving::Saving;
 use std::os::fd::BorrowedFd;
 pub use unseen::set_unseen_limit;
@@ -52,17 +52,17 @@ impl RegionWindow {
     }
 
     /// Puts a part of `bytes` in place; returns how many.
-    fn put(&mut self, access: &Access<'_>, target: Target, bytes: &[u8]) -> Outcome<usize> {
+    fn put(&mut self, access: &Access<'_>, target: WriteTarget, bytes: &[u8]) -> WindowResult<usize> {
         match self.areas.place(target.at, target.most.min(bytes.len() as u64)) {
-            Place::Mapped(mapping, len) => Ok(mapping.copy_in(target.at, bytes.get(..len).unwrap_or(bytes))),
-            Place::Trapped(len) => {
+            AreaAccess::Mapped(mapping, len) => Ok(mapping.copy_in(target.at, bytes.get(..len).unwrap_or(bytes))),
+            AreaAccess::Trapped(len) => {
                 let part = bytes.get(..len).unwrap_or(bytes);
                 bus::write(access, self.quirks.access_8, target.at, part).map(|()| part.len())
             }
         }
     }
 
-    fn write_parts(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> Outcome<()> {
+    fn write_parts(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> WindowResult<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let done = bytes.len().saturating_sub(rest.len());
@@ -78,11 +78,17 @@ impl RegionWindow {
     }
 
     /// One read from the caller's descriptor into the window, of at most one buffer.
-    fn receive_part(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, target: Target, len: usize) -> Outcome<usize> {
+    fn receive_part(
+        &mut self,
+        access: &Access<'_>,
+        fd: BorrowedFd<'_>,
+        target: WriteTarget,
+        len: usize,
+    ) -> WindowResult<usize> {
         let len = len.min(self.staging.size());
         match self.areas.place(target.at, target.most.min(len as u64)) {
-            Place::Mapped(mapping, part) => mapping.receive(target.at, part, fd).map_err(memory_or_fd),
-            Place::Trapped(part) => {
+            AreaAccess::Mapped(mapping, part) => mapping.receive(target.at, part, fd).map_err(memory_or_fd),
+            AreaAccess::Trapped(part) => {
                 let room = self.staging.buffer()?;
                 let part = part.min(room.len());
                 let got = read_from(fd, room.get_mut(..part).unwrap_or_default())
@@ -140,16 +146,16 @@ impl Window for RegionWindow {
         self.saving.begin_anew();
     }
 
-    fn lend(&mut self, access: &Access<'_>, max: usize) -> Outcome<Option<Chunk>> {
+    fn lend(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<Chunk>> {
         let next = self.saving.next(access, &self.areas, self.quirks)?;
         let Some(segment) = next else { return Ok(None) };
         let left = segment.left();
         let (data, len, flags) = match self.areas.place(segment.at(), left) {
-            Place::Mapped(mapping, len) => {
+            AreaAccess::Mapped(mapping, len) => {
                 let memory = mapping.from(segment.at());
                 (memory.map_or(std::ptr::null(), |(memory, _)| memory.as_ptr().cast_const()), len, DEVICE_MEM)
             }
-            Place::Trapped(len) => {
+            AreaAccess::Trapped(len) => {
                 if self.staging.unread().is_empty() {
                     let buffer = self.staging.buffer()?;
                     let len = len.min(buffer.len());
@@ -172,18 +178,18 @@ impl Window for RegionWindow {
         }
     }
 
-    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> Outcome<Option<(usize, u32)>> {
+    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, u32)>> {
         let next = self.saving.next(access, &self.areas, self.quirks)?;
         let Some(segment) = next else { return Ok(None) };
         let most = buf.len().min(self.staging.size());
         let buf = buf.get_mut(..most).unwrap_or_default();
         let len = match self.areas.place(segment.at(), segment.left()) {
-            Place::Mapped(mapping, len) => {
+            AreaAccess::Mapped(mapping, len) => {
                 let len = len.min(buf.len());
                 mapping.copy_out(segment.at(), buf.get_mut(..len).unwrap_or_default())
             }
-            Place::Trapped(_) if !self.staging.unread().is_empty() => self.staging.copy_out(buf),
-            Place::Trapped(len) => {
+            AreaAccess::Trapped(_) if !self.staging.unread().is_empty() => self.staging.copy_out(buf),
+            AreaAccess::Trapped(len) => {
                 let len = len.min(buf.len());
                 let into = buf.get_mut(..len).unwrap_or_default();
                 bus::read(access, self.quirks.access_8, segment.at(), into)?;
@@ -195,12 +201,12 @@ impl Window for RegionWindow {
         Ok(Some((len, end)))
     }
 
-    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> Outcome<Option<(usize, u32)>> {
+    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> WindowResult<Option<(usize, u32)>> {
         let Some(chunk) = self.lend(access, max.min(self.staging.size()))? else { return Ok(None) };
         let Some(segment) = self.saving.segment() else { return Ok(None) };
         let sent = match self.areas.place(segment.at(), chunk.len as u64) {
-            Place::Mapped(mapping, len) => mapping.send(segment.at(), len, fd).map_err(memory_or_fd)?,
-            Place::Trapped(_) => {
+            AreaAccess::Mapped(mapping, len) => mapping.send(segment.at(), len, fd).map_err(memory_or_fd)?,
+            AreaAccess::Trapped(_) => {
                 let unread = self.staging.unread();
                 write_to(fd, unread.get(..chunk.len).unwrap_or(unread))
                     .map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?
@@ -211,24 +217,24 @@ impl Window for RegionWindow {
         Ok(Some((sent, end)))
     }
 
-    fn figures(&mut self, access: &Access<'_>) -> Outcome<Figures> {
+    fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures> {
         let (left, cached) = self.saving.figures(access)?;
         let dirty_bytes = left.filter(|_| access.in_precopy);
         Ok(Figures { precopy: PrecopyFigures { dirty_bytes, ..PrecopyFigures::UNKNOWN }, left, cached })
     }
 
-    fn room(&mut self, access: &Access<'_>, segment_left: u64) -> Outcome<Room> {
+    fn room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<Room> {
         if segment_left == 0 || segment_left == NO_SEGMENT {
             let text = "segment_left: the length of the segment is needed, for it must fit the device's window";
             return Err(Trouble::before(Error::argument(text)));
         }
         let target = self.loading.announce(access, segment_left)?;
         let room = match self.areas.place(target.at, target.most) {
-            Place::Mapped(mapping, len) => match mapping.from(target.at) {
+            AreaAccess::Mapped(mapping, len) => match mapping.from(target.at) {
                 Some((memory, _)) => Ok(Room { data: memory.as_ptr(), len }),
                 None => Err(Trouble::before(Error::stale("the window is not mapped any more"))),
             },
-            Place::Trapped(len) => self.staging.room(len),
+            AreaAccess::Trapped(len) => self.staging.room(len),
         };
         if room.is_err() {
             self.loading.drop_empty();
@@ -236,17 +242,17 @@ impl Window for RegionWindow {
         room
     }
 
-    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()> {
+    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
         self.loading.check_end(len as u64, segment_end)?;
         if let (Some(target), true) = (self.loading.target(access)?, len > 0) {
-            if let Place::Trapped(_) = self.areas.place(target.at, target.most) {
+            if let AreaAccess::Trapped(_) = self.areas.place(target.at, target.most) {
                 bus::write(access, self.quirks.access_8, target.at, self.staging.room_bytes(len))?;
             }
         }
         self.loading.placed(access, len, segment_end)
     }
 
-    fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> Outcome<()> {
+    fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> WindowResult<()> {
         if bytes.is_empty() {
             self.loading.check_end(0, segment_end)?;
             return self.loading.placed(access, 0, segment_end);
@@ -256,7 +262,13 @@ impl Window for RegionWindow {
         outcome
     }
 
-    fn receive(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Outcome<usize> {
+    fn receive(
+        &mut self,
+        access: &Access<'_>,
+        fd: BorrowedFd<'_>,
+        len: usize,
+        segment_end: bool,
+    ) -> WindowResult<usize> {
         let target = self.loading.extend(access, len as u64, segment_end)?;
         let outcome = self.receive_part(access, fd, target, len).and_then(|got| {
             self.loading.placed(access, got, segment_end && got == len)?;

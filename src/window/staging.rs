@@ -1,6 +1,6 @@
 //! The pooled buffer of a device: bytes on their way between device and caller where neither can reach the other's memory.
 
-use super::{Cause, Outcome, Room, Trouble};
+use super::{Cause, Room, Trouble, WindowResult};
 
 /// Chosen by measurement: docs/performance.md, "size of the buffer".
 pub(crate) const DEFAULT_BUFFER: usize = 1 << 20;
@@ -26,7 +26,7 @@ impl Staging {
     }
 
     /// The whole buffer, to be filled; nothing may be unread.
-    pub fn buffer(&mut self) -> Outcome<&mut [u8]> {
+    pub fn buffer(&mut self) -> WindowResult<&mut [u8]> {
         if self.buffer.is_empty() {
             let reserved = self.buffer.try_reserve_exact(self.size);
             reserved.map_err(|_| Trouble::before(Cause::Memory(self.size)))?;
@@ -82,7 +82,7 @@ impl Staging {
     }
 
     /// Lends up to `max` bytes as room for a stream.
-    pub fn room(&mut self, max: usize) -> Outcome<Room> {
+    pub fn room(&mut self, max: usize) -> WindowResult<Room> {
         self.discard();
         let buffer = self.buffer()?;
         Ok(Room { data: buffer.as_mut_ptr(), len: buffer.len().min(max) })

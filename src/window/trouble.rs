@@ -119,4 +119,4 @@ impl Trouble {
     }
 }
 
-pub(crate) type Outcome<T> = Result<T, Trouble>;
+pub(crate) type WindowResult<T> = Result<T, Trouble>;

@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 
 /// Many senders, who say when they leave; one receiver.
 pub(super) struct Mailbox<M> {
-    state: Mutex<State<M>>,
+    state: Mutex<MailboxState<M>>,
     changed: Condvar,
 }
 
-struct State<M> {
+struct MailboxState<M> {
     messages: VecDeque<M>,
     senders: usize,
 }
@@ -19,7 +19,7 @@ impl<M> Mailbox<M> {
     /// A mailbox with so many senders and these messages in it.
     pub fn new(senders: usize, messages: impl IntoIterator<Item = M>) -> Self {
         Mailbox {
-            state: Mutex::new(State { messages: messages.into_iter().collect(), senders }),
+            state: Mutex::new(MailboxState { messages: messages.into_iter().collect(), senders }),
             changed: Condvar::new(),
         }
     }

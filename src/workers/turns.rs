@@ -93,12 +93,12 @@ pub fn run_turns(crew: Crew<'_>, work: &dyn Work, hear: &mut dyn FnMut(usize)) {
 }
 
 struct Board<'a> {
-    state: Mutex<State<'a>>,
+    state: Mutex<TurnsState<'a>>,
     for_workers: Condvar,
     for_caller: Condvar,
 }
 
-struct State<'a> {
+struct TurnsState<'a> {
     any_thread: &'a [bool],
     /// Items whose next turn is on any thread, and those that belong to the calling one.
     free: VecDeque<usize>,
@@ -126,7 +126,7 @@ struct News {
     lines: log::Lines,
 }
 
-impl State<'_> {
+impl TurnsState<'_> {
     fn over(&self) -> bool {
         self.left == 0 || self.panic.is_some()
     }
@@ -204,7 +204,7 @@ impl State<'_> {
 impl<'a> Board<'a> {
     fn new(crew: Crew<'a>, workers: usize) -> Self {
         let count = crew.any_thread.len();
-        let mut state = State {
+        let mut state = TurnsState {
             any_thread: crew.any_thread,
             free: VecDeque::new(),
             pinned: VecDeque::new(),
@@ -224,7 +224,7 @@ impl<'a> Board<'a> {
     }
 
     /// One turn, with the board free meanwhile.
-    fn turn(&self, state: &mut MutexGuard<'_, State<'a>>, item: usize, work: &dyn Work) {
+    fn turn(&self, state: &mut MutexGuard<'_, TurnsState<'a>>, item: usize, work: &dyn Work) {
         let (turn, lines) = MutexGuard::unlocked(state, || log::capture(|| attempt(|| work.turn(item))));
         match turn {
             Ok(turn) => state.settle(item, turn, lines),
@@ -240,7 +240,7 @@ impl<'a> Board<'a> {
         }
     }
 
-    fn poll(&self, state: &mut MutexGuard<'_, State<'a>>, items: &[usize], patient: bool, work: &dyn Work) {
+    fn poll(&self, state: &mut MutexGuard<'_, TurnsState<'a>>, items: &[usize], patient: bool, work: &dyn Work) {
         let ready = MutexGuard::unlocked(state, || attempt(|| work.wait(items, patient)));
         state.polling = false;
         state.polled = Instant::now();
@@ -315,7 +315,7 @@ impl<'a> Board<'a> {
     }
 
     /// Whether there was something to hear.
-    fn hear_next(&self, state: &mut MutexGuard<'_, State<'a>>, hear: &mut dyn FnMut(usize)) -> bool {
+    fn hear_next(&self, state: &mut MutexGuard<'_, TurnsState<'a>>, hear: &mut dyn FnMut(usize)) -> bool {
         let Some(News { item, turn, lines }) = state.next_news() else { return false };
         MutexGuard::unlocked(state, || {
             log::replay(lines);
@@ -329,7 +329,7 @@ impl<'a> Board<'a> {
     }
 
     /// Items that wait are looked after by workers, and here where none is left to do it.
-    fn looks_after(&self, state: &mut State<'a>, helps: bool) -> Option<Vec<usize>> {
+    fn looks_after(&self, state: &mut TurnsState<'a>, helps: bool) -> Option<Vec<usize>> {
         if helps || state.workers == 0 { state.take_waiting(true) } else { None }
     }
 }

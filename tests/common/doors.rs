@@ -3,9 +3,9 @@
 use super::fake::{Fake, FakeTransport};
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::{null, null_mut};
-use vfiomig::device::{Device, OnFailure, Options, Pending};
+use vfiomig::device::{Device, DeviceOptions, DevicePending, OnFailure};
 use vfiomig::dialect::State;
-use vfiomig::error::Kind;
+use vfiomig::error::ErrorKind;
 use vfiomig::ffi;
 use vfiomig::transport::Feature;
 use vfiomig::transport::ops::Ops;
@@ -21,7 +21,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn is(&self, kind: Kind) -> bool {
+    pub fn is(&self, kind: ErrorKind) -> bool {
         self.code == kind as u32
     }
 }
@@ -46,7 +46,7 @@ pub trait Door: Sized + Sync {
     }
     fn reset(&self) -> Outcome<()>;
     fn reprobe(&self) -> Outcome<()>;
-    fn pending(&self, exact: bool) -> Outcome<Pending>;
+    fn pending(&self, exact: bool) -> Outcome<DevicePending>;
     fn start_stream(&self) -> Outcome<()>;
     /// Copies the chunk's bytes; the chunk stays out.
     fn peek(&self, max: usize) -> Outcome<(Vec<u8>, u32)>;
@@ -75,7 +75,7 @@ pub fn failure(error: vfiomig::Error) -> Failure {
 
 impl Door for RustDoor {
     fn open_with(fake: &Fake, name: &str, buffer_size: usize) -> Outcome<Self> {
-        let options = Options { name: name.into(), buffer_size: Some(buffer_size), ..Options::default() };
+        let options = DeviceOptions { name: name.into(), buffer_size: Some(buffer_size), ..DeviceOptions::default() };
         Device::new(Box::new(FakeTransport(fake.clone())), options).map(RustDoor).map_err(failure)
     }
     fn state(&self) -> State {
@@ -96,7 +96,7 @@ impl Door for RustDoor {
     fn reprobe(&self) -> Outcome<()> {
         self.0.reprobe().map_err(failure)
     }
-    fn pending(&self, exact: bool) -> Outcome<Pending> {
+    fn pending(&self, exact: bool) -> Outcome<DevicePending> {
         if exact { self.0.pending_exact().map_err(failure) } else { Ok(self.0.pending()) }
     }
     fn start_stream(&self) -> Outcome<()> {
@@ -346,7 +346,7 @@ impl Door for CDoor {
         // SAFETY: live handle, valid pointers.
         self.status(|errp| unsafe { ffi::device::vfiomig_device_reprobe(self.device, errp) })
     }
-    fn pending(&self, exact: bool) -> Outcome<Pending> {
+    fn pending(&self, exact: bool) -> Outcome<DevicePending> {
         // SAFETY: integers only.
         let mut out: ffi::device::vfiomig_pending = unsafe { std::mem::zeroed() };
         out.argsz = size_of_val(&out) as u32;
@@ -354,7 +354,7 @@ impl Door for CDoor {
         // SAFETY: live handle, valid pointers.
         self.status(|errp| unsafe { ffi::device::vfiomig_device_get_pending(self.device, flags, &mut out, errp) })?;
         let known = |value: u64| (value != u64::MAX).then_some(value);
-        Ok(Pending {
+        Ok(DevicePending {
             initial_bytes: known(out.initial_bytes),
             dirty_bytes: known(out.dirty_bytes),
             stop_copy_bytes: known(out.stop_copy_bytes),

@@ -424,7 +424,7 @@ impl Transport for FakeTransport {
     }
     fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
         if data_fd.is_none() {
-            return Err(Error::new(vfiomig::error::Kind::Protocol, libc::EPROTO, "no data fd"));
+            return Err(Error::new(vfiomig::error::ErrorKind::Protocol, libc::EPROTO, "no data fd"));
         }
         Ok(Box::new(FakeData(self.0.clone())))
     }

@@ -6,8 +6,8 @@
 use parking_lot::Mutex;
 use simdev::{Config, DraftForm, Window};
 use std::sync::Arc;
-use vfiomig::device::{Device, Options};
-use vfiomig::dialect::{Caps, Direction, Kind, State};
+use vfiomig::device::{Device, DeviceOptions};
+use vfiomig::dialect::{Caps, DialectKind, Direction, State};
 use vfiomig::error::{Errno, Result};
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{Migration, Phase};
@@ -48,11 +48,11 @@ pub fn caps(config: &Config) -> Caps {
     }
 }
 
-pub fn kind(config: &Config) -> Kind {
+pub fn kind(config: &Config) -> DialectKind {
     match config.dialect {
-        simdev::Dialect::V2 { .. } => Kind::V2,
-        simdev::Dialect::V1 { .. } => Kind::V1,
-        simdev::Dialect::Draft { .. } => Kind::Draft,
+        simdev::Dialect::V2 { .. } => DialectKind::V2,
+        simdev::Dialect::V1 { .. } => DialectKind::V1,
+        simdev::Dialect::Draft { .. } => DialectKind::Draft,
     }
 }
 
@@ -100,14 +100,14 @@ impl LogFunctions for Functions {
 impl Log {
     /// A tracker of 64 pages with this log.
     pub fn tracker(self: &Arc<Self>, devices: &[Arc<Device>]) -> Arc<Tracker> {
-        let options = tracker::Options {
+        let options = tracker::TrackerOptions {
             name: "ram".into(),
             devices: devices.to_vec(),
             functions: Some(Box::new(Functions(Arc::clone(self)))),
-            ..tracker::Options::default()
+            ..tracker::TrackerOptions::default()
         };
         let tracker = Tracker::new(options).unwrap();
-        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
+        tracker.map(&[tracker::Mapping { range: tracker::IovaRange { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
         Arc::new(tracker)
     }
 }
@@ -140,12 +140,13 @@ impl Rig {
         max_workers: usize,
         transport: &dyn Fn(&simdev::Device, usize) -> Box<dyn Transport>,
     ) -> Rig {
-        let group = Arc::new(Group::new(group::Options { max_workers, ..group::Options::default() }));
+        let group = Arc::new(Group::new(group::GroupOptions { max_workers, ..group::GroupOptions::default() }));
         let fakes: Vec<simdev::Device> = configs.iter().cloned().map(simdev::Device::new).collect();
         let mut devices = Vec::new();
         for (i, (fake, config)) in fakes.iter().zip(configs).enumerate() {
-            let dialect = (kind(config) == Kind::Draft).then_some(Kind::Draft);
-            let options = Options { name: format!("d{i}"), dialect, buffer_size: Some(4096), ..Options::default() };
+            let dialect = (kind(config) == DialectKind::Draft).then_some(DialectKind::Draft);
+            let options =
+                DeviceOptions { name: format!("d{i}"), dialect, buffer_size: Some(4096), ..DeviceOptions::default() };
             let device = Arc::new(Device::new(transport(fake, i), options).unwrap());
             group.add_device(Arc::clone(&device)).unwrap();
             devices.push(device);
@@ -188,7 +189,7 @@ impl Rig {
     /// A harvest as a VMM does it; the dirty pages.
     pub fn harvest(&self) -> Vec<u64> {
         let mut pages = Vec::new();
-        let run = &mut |_: u64, range: tracker::Range| {
+        let run = &mut |_: u64, range: tracker::IovaRange| {
             pages.extend(range.iova / 4096..(range.iova + range.size) / 4096);
             true
         };

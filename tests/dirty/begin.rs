@@ -5,7 +5,7 @@ use simdev::{Access, DmaLog, Effect, Fault};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use vfiomig::error::Errno;
-use vfiomig::tracker::{LogKind as Chosen, Mapping, Options, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{IovaRange, LogKind as Chosen, Mapping, Request, Tracker, TrackerOptions, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 /// A log of pages of 4 KiB with the moods of devices.
@@ -50,7 +50,8 @@ impl Log {
     }
     fn tracker(&self) -> Tracker {
         let name = "ram".to_string();
-        Tracker::new(Options { name, functions: Some(Box::new(self.clone())), ..Options::default() }).unwrap()
+        Tracker::new(TrackerOptions { name, functions: Some(Box::new(self.clone())), ..TrackerOptions::default() })
+            .unwrap()
     }
 }
 
@@ -101,13 +102,13 @@ impl LogFunctions for Log {
 }
 
 fn map(tracker: &Tracker, first: u64, pages: u64) {
-    tracker.map(&[Mapping { range: Range { iova: first * P, size: pages * P }, cookie: 0 }]).unwrap();
+    tracker.map(&[Mapping { range: IovaRange { iova: first * P, size: pages * P }, cookie: 0 }]).unwrap();
 }
 
 /// Pages that a harvest of everything tells, and how many reads failed.
 fn told(tracker: &Tracker) -> (BTreeSet<u64>, u32) {
     let mut pages = BTreeSet::new();
-    let mut run = |_: u64, run: Range| {
+    let mut run = |_: u64, run: IovaRange| {
         pages.extend(run.iova / P..(run.iova + run.size) / P);
         true
     };
@@ -182,7 +183,7 @@ fn a_log_that_is_found_running_is_taken_over() {
     rig.tracker.close().unwrap();
     assert!(rig.devices[0].dma_logging());
     let again = Arc::new(vfiomig::Device::new(rig.devices[0].transport(), Default::default()).unwrap());
-    let tracker = Tracker::new(Options { devices: vec![again], ..Options::default() }).unwrap();
+    let tracker = Tracker::new(TrackerOptions { devices: vec![again], ..TrackerOptions::default() }).unwrap();
     map(&tracker, 0, 10);
     let d = &rig.devices[0];
     let before = (d.count(Access::DmaLogStart), d.count(Access::DmaLogStop));
@@ -257,7 +258,7 @@ fn mappings_in_equal_distances() {
     for (count, pages, stride) in layouts {
         let log = Log::new(|state| state.most_ranges = 256);
         let tracker = log.tracker();
-        let range = |n: u64| Range { iova: n * stride * P, size: pages * P };
+        let range = |n: u64| IovaRange { iova: n * stride * P, size: pages * P };
         let mappings: Vec<Mapping> = (0..count).map(|n| Mapping { range: range(n), cookie: 0 }).collect();
         tracker.map(&mappings).unwrap();
         tracker.start().unwrap();
@@ -268,7 +269,7 @@ fn mappings_in_equal_distances() {
         for n in 1..100 {
             log.write(n * stride);
             let mut pages = BTreeSet::new();
-            let mut run = |_: u64, run: Range| pages.insert(run.iova / P);
+            let mut run = |_: u64, run: IovaRange| pages.insert(run.iova / P);
             let mut request = Request { run: Some(&mut run), ..Request::default() };
             tracker.unmap(range(n), Unmap::Done, false, &mut request).unwrap();
             assert_eq!(pages, BTreeSet::from([n * stride]));
@@ -289,7 +290,8 @@ fn a_log_that_stays_broken_is_told_once() {
         }
     };
     let log = Log::default();
-    let options = Options { name: "f13".into(), functions: Some(Box::new(log.clone())), ..Options::default() };
+    let options =
+        TrackerOptions { name: "f13".into(), functions: Some(Box::new(log.clone())), ..TrackerOptions::default() };
     let tracker = Tracker::new(options).unwrap();
     map(&tracker, 0, 4);
     tracker.start().unwrap();
@@ -318,7 +320,8 @@ fn a_log_that_stays_broken_is_told_once() {
 #[test]
 fn what_is_wrong_with_a_log_is_forgotten_when_it_is_over() {
     let log = Log::default();
-    let options = Options { name: "t".into(), functions: Some(Box::new(log.clone())), ..Options::default() };
+    let options =
+        TrackerOptions { name: "t".into(), functions: Some(Box::new(log.clone())), ..TrackerOptions::default() };
     let tracker = Tracker::new(options).unwrap();
     map(&tracker, 0, 4);
     tracker.start().unwrap();

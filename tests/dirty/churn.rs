@@ -90,7 +90,7 @@ fn functions_of_the_vmm_and_what_was_unmapped_already() {
             let rig = Rig::new(log, 1);
             let seed = 100 + u64::from(done);
             churn(&rig, 25, seed, |rig, place| {
-                let by_hand = |range: vfiomig::tracker::Range| {
+                let by_hand = |range: vfiomig::tracker::IovaRange| {
                     rig.space.unmap(range.iova, range.size).map(drop).map_err(Errno::new)
                 };
                 rig.unmap_as(first(place), PAGES, |range, request| {
@@ -200,7 +200,7 @@ fn addresses_that_share_ram() {
 #[test]
 fn mappings_that_are_refused() {
     let rig = Rig::with(Log::Everything, 1, &Ram::new(), |_| {});
-    let one = |iova, size| Mapping { range: vfiomig::tracker::Range { iova, size }, cookie: 0 };
+    let one = |iova, size| Mapping { range: vfiomig::tracker::IovaRange { iova, size }, cookie: 0 };
     rig.map_all(&[(10, 10)]);
     for (list, errno) in [
         (vec![one(0, 0)], libc::EINVAL),

@@ -3,7 +3,7 @@
 use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{P, range};
 use std::time::{Duration, Instant};
-use vfiomig::tracker::{Mapping, Range, Request, Unmap};
+use vfiomig::tracker::{IovaRange, Mapping, Request, Unmap};
 
 /// The best time of an unmapping beside so many mappings, which asks for everything by run, or for nothing.
 fn unmapping(mappings: u64, asks: bool) -> Duration {
@@ -18,7 +18,7 @@ fn unmapping(mappings: u64, asks: bool) -> Duration {
         let page = (n * 7919 % mappings) * 4;
         log.write(page * P);
         let mut told = 0;
-        let mut run = |_: u64, run: Range| {
+        let mut run = |_: u64, run: IovaRange| {
             told += run.size / P;
             true
         };

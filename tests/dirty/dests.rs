@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use vfiomig::bitmap::Words;
-use vfiomig::tracker::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, IovaRange, Request};
 
 const MAPS: [(u64, u64); 4] = [(0, 100), (100, 700), (1000, 24), (2048, 1024)];
 const WORDS: usize = 128;
@@ -47,7 +47,7 @@ fn written() -> impl Strategy<Value = BTreeSet<u64>> {
 }
 
 impl Piece {
-    fn range(&self) -> Range {
+    fn range(&self) -> IovaRange {
         range(self.first, self.pages)
     }
 
@@ -166,7 +166,7 @@ proptest! {
         let mut stops = 0;
         for no_read in [false, true] {
             let mut calls = 0;
-            let mut run = |_cookie: u64, run: Range| {
+            let mut run = |_cookie: u64, run: IovaRange| {
                 calls += 1;
                 assert!(run.size > 0 && (run.iova | run.size) % P == 0);
                 if calls == stop_at + 1 && stops == 0 {
@@ -235,7 +235,7 @@ fn runs_stay_within_their_mapping() {
     rig.start();
     rig.write(&[8, 9, 10, 11, 19, 20]);
     let mut runs = Vec::new();
-    let mut run = |cookie: u64, run: Range| {
+    let mut run = |cookie: u64, run: IovaRange| {
         runs.push((run.iova.wrapping_add(cookie) / P, run.size / P));
         true
     };
@@ -251,7 +251,7 @@ fn requests_that_make_no_sense_are_refused_and_read_nothing() {
     let cells = Cell::from_mut(&mut bitmap[..]).as_slice_of_cells();
     let words = Some(Words::Plain(cells));
     let dest = |iova, size, page_size, first_bit, bitmap| Dest {
-        range: Range { iova, size },
+        range: IovaRange { iova, size },
         page_size,
         first_bit,
         bitmap,

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vfiomig::Device;
-use vfiomig::error::{Errno, Kind as ErrorKind};
-use vfiomig::tracker::{LogKind, Mapping, Options, Range, Request, Tracker};
+use vfiomig::error::{Errno, ErrorKind};
+use vfiomig::tracker::{IovaRange, LogKind, Mapping, Request, Tracker, TrackerOptions};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 const GIB: u64 = (1 << 30) / P;
@@ -22,7 +22,7 @@ fn mapped(rig: &Rig) -> Vec<u64> {
 fn plug(rig: &Rig, config: Config, name: &str) -> (simdev::Device, Arc<Device>) {
     let sim = simdev::Device::new(config);
     sim.attach(&rig.space);
-    let options = vfiomig::device::Options { name: name.into(), ..Default::default() };
+    let options = vfiomig::device::DeviceOptions { name: name.into(), ..Default::default() };
     let handle = Arc::new(Device::new(sim.transport(), options).unwrap());
     (sim, handle)
 }
@@ -142,13 +142,13 @@ fn two_trackers_of_one_log_are_refused() {
     let container = Type1::new(&space, Type1Config::default());
     let sims = [with_log(), Config::draft(DraftForm::Sticky)].map(simdev::Device::new);
     let open = |sim: &simdev::Device, name: &str, dialect| {
-        let options = vfiomig::device::Options { name: name.into(), dialect, ..Default::default() };
+        let options = vfiomig::device::DeviceOptions { name: name.into(), dialect, ..Default::default() };
         Arc::new(Device::new(sim.transport(), options).unwrap())
     };
     let device = open(&sims[0], "nic", None);
-    let draft = open(&sims[1], "draft", Some(vfiomig::dialect::Kind::Draft));
+    let draft = open(&sims[1], "draft", Some(vfiomig::dialect::DialectKind::Draft));
     let options = |name: &str, which: usize| {
-        let mut options = Options { name: name.into(), ..Options::default() };
+        let mut options = TrackerOptions { name: name.into(), ..TrackerOptions::default() };
         match which {
             0 => options.hwpts = Some((Arc::new(fd.clone()), vec![ids[0]])),
             1 => options.container = Some(Arc::new(container.clone())),
@@ -171,7 +171,7 @@ fn two_trackers_of_one_log_are_refused() {
             "{text}"
         );
         // One that does not read it may have it.
-        let unread = Options { no_device_log: true, everything: which < 2, ..options("other", which) };
+        let unread = TrackerOptions { no_device_log: true, everything: which < 2, ..options("other", which) };
         drop(Tracker::new(unread).unwrap());
         // A claim ends with its tracker, however that goes.
         if which == 0 {
@@ -183,7 +183,11 @@ fn two_trackers_of_one_log_are_refused() {
     }
     // Another page table of the same iommufd is another log, until somebody adds the first.
     let first = Tracker::new(options("a", 0)).unwrap();
-    let second = Options { hwpts: Some((Arc::new(fd.clone()), vec![ids[1]])), name: "b".into(), ..Options::default() };
+    let second = TrackerOptions {
+        hwpts: Some((Arc::new(fd.clone()), vec![ids[1]])),
+        name: "b".into(),
+        ..TrackerOptions::default()
+    };
     let second = Tracker::new(second).unwrap();
     assert_eq!(second.add_hwpt(ids[0]).unwrap_err().errno(), libc::EBUSY);
     drop(first);
@@ -269,7 +273,7 @@ fn a_later_start_tries_the_better_log_again() {
 /// In an aperture nothing restarts the log, and harvests are exact.
 #[test]
 fn an_aperture() {
-    let aperture = |aperture: &[(u64, u64)]| -> Vec<Range> { aperture.iter().map(|&(a, n)| range(a, n)).collect() };
+    let aperture = |aperture: &[(u64, u64)]| -> Vec<IovaRange> { aperture.iter().map(|&(a, n)| range(a, n)).collect() };
     for list in [vec![(0, 512 * GIB)], vec![(0, 4 * GIB), (3 * GIB, 100 * GIB), (1000 * GIB, GIB)]] {
         let rig = Rig::with(Log::Dma(DmaLog::default()), 2, &Ram::new(), |o| o.aperture = aperture(&list));
         rig.map_all(&[(0, 16384)]);
@@ -314,8 +318,12 @@ fn an_aperture() {
     assert_eq!(rig.tracker.info().kind, LogKind::DmaLog);
     rig.write(&[100 * GIB]);
     assert_eq!(rig.harvest().list(), [100 * GIB]);
-    for bad in [Range { iova: 1, size: P }, Range { iova: 0, size: 0 }, Range { iova: u64::MAX - P + 1, size: 2 * P }] {
-        let error = Tracker::new(Options { aperture: vec![bad], ..Options::default() }).err().unwrap();
+    for bad in [
+        IovaRange { iova: 1, size: P },
+        IovaRange { iova: 0, size: 0 },
+        IovaRange { iova: u64::MAX - P + 1, size: 2 * P },
+    ] {
+        let error = Tracker::new(TrackerOptions { aperture: vec![bad], ..TrackerOptions::default() }).err().unwrap();
         assert!(error.to_string().contains("aperture[0]"), "{error}");
     }
 }
@@ -370,9 +378,10 @@ fn a_device_that_is_refused_leaves_nothing_behind() {
     let tables: Vec<u32> = (0..2).map(|_| fd.hwpt(fd.ioas(&space), P, true)).collect();
     let sim = simdev::Device::new(with_log());
     let handle = Arc::new(Device::new(sim.transport(), Default::default()).unwrap());
-    let other = Tracker::new(Options { devices: vec![Arc::clone(&handle)], ..Options::default() }).unwrap();
+    let other =
+        Tracker::new(TrackerOptions { devices: vec![Arc::clone(&handle)], ..TrackerOptions::default() }).unwrap();
     let hwpts = Some((Arc::new(fd) as _, vec![tables[0]]));
-    let tracker = Tracker::new(Options { hwpts, ..Options::default() }).unwrap();
+    let tracker = Tracker::new(TrackerOptions { hwpts, ..TrackerOptions::default() }).unwrap();
     assert_eq!(tracker.add_device(handle).unwrap_err().errno(), libc::EBUSY);
     tracker.add_hwpt(tables[1]).unwrap();
     assert_eq!(tracker.info().kind, LogKind::Hwpt, "{}", tracker.info().why);
@@ -388,13 +397,13 @@ fn a_device_goes_although_the_log_of_another_is_taken() {
             .zip(["one", "two"])
             .map(|(config, name)| {
                 let sim = simdev::Device::new(config);
-                let options = vfiomig::device::Options { name: name.into(), ..Default::default() };
+                let options = vfiomig::device::DeviceOptions { name: name.into(), ..Default::default() };
                 let handle = Arc::new(Device::new(sim.transport(), options).unwrap());
                 (sim, handle)
             })
             .unzip();
         let tracker = |name: &str, devices: &[Arc<Device>]| {
-            let options = Options { name: name.into(), devices: devices.to_vec(), ..Options::default() };
+            let options = TrackerOptions { name: name.into(), devices: devices.to_vec(), ..TrackerOptions::default() };
             Tracker::new(options).unwrap()
         };
         let (both, other) = (tracker("both", &handles), tracker("other", &handles[..1]));
@@ -419,7 +428,7 @@ fn a_device_goes_although_the_log_of_another_is_taken() {
         // It is tried again once the other tracker is gone.
         drop(other);
         let late = simdev::Device::new(with_log());
-        let options = vfiomig::device::Options { name: "late".into(), ..Default::default() };
+        let options = vfiomig::device::DeviceOptions { name: "late".into(), ..Default::default() };
         let late = Arc::new(Device::new(late.transport(), options).unwrap());
         both.add_device(Arc::clone(&late)).unwrap();
         assert_eq!(both.info().kind, LogKind::DmaLog);
@@ -495,7 +504,7 @@ fn a_stop_that_finds_nothing_ends_no_start() {
         }
     }
     let functions = Some(Box::new(Small(AtomicBool::new(false))) as Box<dyn LogFunctions>);
-    let tracker = Tracker::new(Options { functions, ..Options::default() }).unwrap();
+    let tracker = Tracker::new(TrackerOptions { functions, ..TrackerOptions::default() }).unwrap();
     tracker.map(&[Mapping { range: range(0, 16), cookie: 0 }]).unwrap();
     tracker.start().unwrap();
     assert_eq!(tracker.info().kind, LogKind::Ops, "{}", tracker.info().why);

@@ -3,7 +3,7 @@
 use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, Rig, range};
 use simdev::{Kernel, Ram};
-use vfiomig::tracker::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, IovaRange, Request};
 
 const GIB: u64 = 1 << 30;
 
@@ -36,7 +36,7 @@ fn large_pages_of_a_page_table() {
     rig.write(&[written]);
     let mut told = Vec::new();
     for (first, pages, no_read) in [(0, PAGES, false), (4 * PAGES, 4 * PAGES, true)] {
-        let mut run = |_: u64, run: Range| {
+        let mut run = |_: u64, run: IovaRange| {
             told.push((run.iova / P, run.size / P));
             true
         };

@@ -4,7 +4,7 @@ use crate::rig::{Log, P, Rig, range};
 use simdev::{Access, DmaLog};
 use std::collections::BTreeSet;
 use vfiomig::dialect::State;
-use vfiomig::tracker::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, IovaRange, Request};
 
 const SECTIONS: [(u64, u64); 4] = [(0, 64), (64, 100), (1000, 30), (5000, 3)];
 
@@ -12,7 +12,7 @@ const SECTIONS: [(u64, u64); 4] = [(0, 64), (64, 100), (1000, 30), (5000, 3)];
 fn section(rig: &Rig, number: usize, no_read: bool) -> BTreeSet<u64> {
     let (first, pages) = SECTIONS[number];
     let mut told = BTreeSet::new();
-    let mut run = |_cookie: u64, run: Range| {
+    let mut run = |_cookie: u64, run: IovaRange| {
         for page in run.iova / P..(run.iova + run.size) / P {
             rig.ram.copy(page);
             // Each device's log tells its own.
@@ -87,7 +87,7 @@ fn a_final_harvest_is_owed_until_everything_was_read_and_given() {
     let refused = |text: &str| {
         assert_eq!(rig.tracker.final_missing().unwrap().as_deref(), Some(text));
         let error = rig.tracker.stop().unwrap_err();
-        assert_eq!(error.kind(), vfiomig::error::Kind::Order);
+        assert_eq!(error.kind(), vfiomig::error::ErrorKind::Order);
         assert_eq!(error.to_string(), format!("rig: the final harvest is owed: {text}"));
         assert!(rig.devices[0].dma_logging());
     };

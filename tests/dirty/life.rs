@@ -4,10 +4,10 @@ use crate::rig::{Log, P, Rig};
 use simdev::{Access, Config, DmaLog, Effect, Fault, Iommufd, IommufdConfig, Kernel, Ram, Type1, Type1Config};
 use std::sync::Arc;
 use vfiomig::dialect::{Direction, State};
-use vfiomig::error::Kind as ErrorKind;
+use vfiomig::error::ErrorKind;
 use vfiomig::group::Group;
 use vfiomig::migration::{AbortTo, Migration, Phase};
-use vfiomig::tracker::{LogKind, Mapping, Options, Range, Request, Tracker};
+use vfiomig::tracker::{IovaRange, LogKind, Mapping, Request, Tracker, TrackerOptions};
 
 const MAPS: [(u64, u64); 2] = [(0, 64), (100, 10)];
 const LAST: u64 = u64::MAX / P;
@@ -96,7 +96,7 @@ fn logs_that_do_not_work_make_room_for_the_next() {
 
 #[test]
 fn what_can_be_told_at_creation() {
-    let why = |log, edit: &dyn Fn(&mut Options)| {
+    let why = |log, edit: &dyn Fn(&mut TrackerOptions)| {
         let info = Rig::with(log, 1, &Ram::new(), edit).tracker.info();
         (info.kind, info.why)
     };
@@ -129,7 +129,7 @@ fn logs_that_cannot_be_asked() {
     ];
     for _ in 0..2 {
         let (devices, container) = (vec![Arc::clone(&device)], Some(Arc::new(type1.clone()) as _));
-        let info = Tracker::new(Options { devices, container, ..Options::default() }).unwrap().info();
+        let info = Tracker::new(TrackerOptions { devices, container, ..TrackerOptions::default() }).unwrap().info();
         assert_eq!(info.kind, LogKind::Everything);
         assert!(info.why.contains("no log") && info.why.contains("asking the container failed"), "{}", info.why);
     }
@@ -143,7 +143,9 @@ fn a_container_with_pages_of_a_byte_is_not_used() {
     let space = simdev::Space::new(&Ram::new());
     for page_size in [1, 2048] {
         let type1 = Type1::new(&space, Type1Config { page_size, ..Type1Config::default() });
-        let info = Tracker::new(Options { container: Some(Arc::new(type1)), ..Options::default() }).unwrap().info();
+        let info = Tracker::new(TrackerOptions { container: Some(Arc::new(type1)), ..TrackerOptions::default() })
+            .unwrap()
+            .info();
         assert_eq!(info.kind, LogKind::Everything);
         assert!(info.why.contains("asking the container failed"), "{}", info.why);
     }
@@ -156,10 +158,10 @@ fn page_tables_and_containers_that_refuse() {
     let fd = Iommufd::new(IommufdConfig::default());
     let hwpt = fd.hwpt(fd.ioas(&space), P, false);
     let type1 = Type1::new(&space, Type1Config { v2: false, ..Type1Config::default() });
-    let tracker = Tracker::new(Options {
+    let tracker = Tracker::new(TrackerOptions {
         hwpts: Some((Arc::new(fd.clone()), vec![hwpt])),
         container: Some(Arc::new(type1.clone())),
-        ..Options::default()
+        ..TrackerOptions::default()
     })
     .unwrap();
     assert_eq!(tracker.info().kind, LogKind::Hwpt);
@@ -205,8 +207,9 @@ fn a_device_that_goes_away_leaves_everything_dirty() {
 fn a_device_that_goes_away_in_a_migration_stays_until_it_is_over() {
     let rig = Rig::new(Log::Dma(DmaLog::default()), 2);
     rig.tracker.close().unwrap();
-    let tracker = Arc::new(Tracker::new(Options { devices: rig.handles.clone(), ..Options::default() }).unwrap());
-    tracker.map(&[Mapping { range: Range { iova: 0, size: 80 * P }, cookie: 0 }]).unwrap();
+    let tracker =
+        Arc::new(Tracker::new(TrackerOptions { devices: rig.handles.clone(), ..TrackerOptions::default() }).unwrap());
+    tracker.map(&[Mapping { range: IovaRange { iova: 0, size: 80 * P }, cookie: 0 }]).unwrap();
     let group = Arc::new(Group::new(Default::default()));
     rig.handles.iter().for_each(|handle| group.add_device(Arc::clone(handle)).unwrap());
     group.add_tracker(Arc::clone(&tracker)).unwrap();
@@ -216,7 +219,7 @@ fn a_device_that_goes_away_in_a_migration_stays_until_it_is_over() {
     rig.handles[0].close().unwrap();
     let harvest = || {
         let mut pages = 0;
-        let mut run = |_: u64, run: Range| {
+        let mut run = |_: u64, run: IovaRange| {
             pages += run.size / P;
             true
         };

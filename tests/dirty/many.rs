@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use vfiomig::bitmap::Words;
 use vfiomig::dialect::State;
-use vfiomig::tracker::{Dest, Harvest, Range, Request, Tracker, harvest};
+use vfiomig::tracker::{Dest, Harvest, IovaRange, Request, Tracker, harvest};
 
 const MAPS: [(u64, u64); 4] = [(0, 100), (100, 28), (512, 512), (5000, 7)];
 
@@ -149,8 +149,8 @@ fn a_tracker_is_named_once_and_runs() {
     rigs[0].map_all(&MAPS);
     rigs[0].start();
     let call = |trackers: &[&Tracker]| harvest(trackers, &mut Request::default()).map_err(|e| e.kind());
-    assert_eq!(call(&[&rigs[0].tracker, &rigs[0].tracker]), Err(vfiomig::error::Kind::Argument));
-    assert_eq!(call(&[&rigs[0].tracker, &rigs[1].tracker]), Err(vfiomig::error::Kind::Order));
+    assert_eq!(call(&[&rigs[0].tracker, &rigs[0].tracker]), Err(vfiomig::error::ErrorKind::Argument));
+    assert_eq!(call(&[&rigs[0].tracker, &rigs[1].tracker]), Err(vfiomig::error::ErrorKind::Order));
     assert!(call(&[]).is_ok());
     assert!(call(&[&rigs[0].tracker]).is_ok());
 }
@@ -192,7 +192,7 @@ fn a_callback_that_stops_in_the_middle_of_several_trackers() {
         let trackers: Vec<&Tracker> = rigs.iter().map(|rig| &rig.tracker).collect();
         let (mut told, mut calls) = (Vec::new(), 0);
         for no_read in [false, true] {
-            let mut run = |cookie: u64, run: Range| {
+            let mut run = |cookie: u64, run: IovaRange| {
                 calls += 1;
                 let first = run.iova.wrapping_add(cookie) / P;
                 if calls != stop_at + 1 {
@@ -216,7 +216,7 @@ fn callers_wait_for_each_other() {
     let ranges: Vec<_> = MAPS.iter().map(|&(first, pages)| first..first + pages).collect();
     let writers = rig.writers(&ranges, 9);
     let ram = &rig.ram;
-    let copy = |told: &mut BTreeSet<u64>, run: Range| {
+    let copy = |told: &mut BTreeSet<u64>, run: IovaRange| {
         (run.iova / P..(run.iova + run.size) / P).for_each(|page| {
             ram.copy(page);
             told.insert(page);
@@ -233,14 +233,14 @@ fn callers_wait_for_each_other() {
                     rig.tracker.map(&[vfiomig::tracker::Mapping { range: range(first, 1), cookie: 0 }]).unwrap();
                     rig.tracker.start().unwrap();
                     let mut told = BTreeSet::new();
-                    let mut run = |_cookie: u64, run: Range| copy(&mut told, run);
+                    let mut run = |_cookie: u64, run: IovaRange| copy(&mut told, run);
                     rig.tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
                     rig.tracker.stop().unwrap();
                 }
             });
         }
     });
-    let mut run = |_cookie: u64, _run: Range| {
+    let mut run = |_cookie: u64, _run: IovaRange| {
         let errno = |result: vfiomig::Result<()>| result.unwrap_err().errno();
         assert_eq!(errno(rig.tracker.start()), libc::EDEADLK);
         assert_eq!(errno(rig.tracker.map(&[])), libc::EDEADLK);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use vfiomig::error::Errno;
-use vfiomig::tracker::{Mapping, Options, Range, Request, Tracker};
+use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 #[derive(Default)]
@@ -16,7 +16,7 @@ pub struct State {
     /// In pages of the log.
     pub dirty: BTreeSet<u64>,
     /// Ranges that were reported, in order.
-    pub reports: Vec<Range>,
+    pub reports: Vec<IovaRange>,
     /// Written by the device right after START.
     pub at_start: Vec<u64>,
     /// This function panics.
@@ -56,10 +56,17 @@ impl MemoryLog {
     }
 
     /// As `tracker`, with an aperture.
-    pub fn tracker_in(&self, page_size: u64, aperture: Vec<Range>) -> Tracker {
+    pub fn tracker_in(&self, page_size: u64, aperture: Vec<IovaRange>) -> Tracker {
         let page_size = (page_size > 0).then_some(page_size);
         let functions: Option<Box<dyn LogFunctions>> = Some(Box::new(self.clone()));
-        Tracker::new(Options { name: "memory".into(), functions, page_size, aperture, ..Options::default() }).unwrap()
+        Tracker::new(TrackerOptions {
+            name: "memory".into(),
+            functions,
+            page_size,
+            aperture,
+            ..TrackerOptions::default()
+        })
+        .unwrap()
     }
 
     /// Panics, or fails, if the test wants it.
@@ -98,7 +105,7 @@ impl LogFunctions for MemoryLog {
         if page != state.page || (iova | size) % page != 0 || !state.started.iter().any(inside) {
             return Err(Errno::new(libc::EINVAL));
         }
-        state.reports.push(Range { iova, size });
+        state.reports.push(IovaRange { iova, size });
         let first = iova / page;
         let found: Vec<u64> = state.dirty.range(first..first + size / page).copied().collect();
         for page in found {
@@ -118,13 +125,13 @@ impl LogFunctions for MemoryLog {
 }
 
 pub fn mapping(iova: u64, size: u64, cookie: u64) -> Mapping {
-    Mapping { range: Range { iova, size }, cookie }
+    Mapping { range: IovaRange { iova, size }, cookie }
 }
 
 /// Everything by runs: cookie and pages.
 pub fn runs(tracker: &Tracker, no_read: bool) -> Vec<(u64, u64, u64)> {
     let mut told = Vec::new();
-    let mut run = |cookie: u64, run: Range| {
+    let mut run = |cookie: u64, run: IovaRange| {
         told.push((cookie, run.iova / P, run.size / P));
         true
     };

@@ -5,7 +5,7 @@ use crate::rig::{Log, P, Rig, range};
 use proptest::prelude::*;
 use simdev::{DmaLog, DraftForm, Kernel, Type1Config};
 use std::collections::BTreeSet;
-use vfiomig::tracker::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, IovaRange, Request};
 
 type Pages = BTreeSet<u64>;
 
@@ -106,7 +106,7 @@ fn part(rig: &Rig, numbers: &[u64]) -> vfiomig::Result<Pages> {
         token: 0,
     };
     let dests: Vec<Dest<'_>> = numbers.iter().map(dest).collect();
-    let mut run = |_cookie: u64, run: Range| {
+    let mut run = |_cookie: u64, run: IovaRange| {
         told.extend(run.iova / P..(run.iova + run.size) / P);
         true
     };

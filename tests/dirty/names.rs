@@ -5,8 +5,8 @@ use crate::rig::{Log, P, range};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use vfiomig::bitmap::Words;
-use vfiomig::error::Kind;
-use vfiomig::tracker::{Dest, Range, Request, Tracker, Unmap};
+use vfiomig::error::ErrorKind;
+use vfiomig::tracker::{Dest, IovaRange, Request, Tracker, Unmap};
 
 const A: u64 = 0xaaaa;
 const B: u64 = 0xbbbb;
@@ -23,7 +23,7 @@ fn written() -> (MemoryLog, Tracker) {
 
 /// By a request that asks for nothing; by one whose callback stops at once.
 fn unmap(t: &Tracker, stops: bool) {
-    let mut run = |_: u64, _: Range| false;
+    let mut run = |_: u64, _: IovaRange| false;
     let mut request = Request { run: if stops { Some(&mut run) } else { None }, ..Request::default() };
     let told = t.unmap(range(0, 4), Unmap::Done, false, &mut request).unwrap();
     assert_eq!((told.total, told.stopped), (0, stops));
@@ -77,7 +77,7 @@ fn destinations_of_addresses_that_are_gone_or_used_again() {
     };
     let by_run = |t: &Tracker| {
         let mut told = Vec::new();
-        let mut run = |cookie: u64, run: Range| {
+        let mut run = |cookie: u64, run: IovaRange| {
             told.push((cookie, run.iova / P, run.size / P));
             true
         };
@@ -145,8 +145,9 @@ fn ranges_of_odd_size_are_refused() {
         for (iova, size) in [(10 * P, 10 * P - 1), (10 * P + 1, 10 * P), (10 * P, 0), (u64::MAX - P + 1, 2 * P)] {
             for library in [false, matches!(log, Log::Type1(_))] {
                 let how = if library { Unmap::Library } else { Unmap::Done };
-                let error = rig.tracker.unmap(Range { iova, size }, how, false, &mut Request::default()).unwrap_err();
-                assert_eq!((error.kind(), error.errno()), (Kind::Argument, libc::EINVAL), "{error}");
+                let error =
+                    rig.tracker.unmap(IovaRange { iova, size }, how, false, &mut Request::default()).unwrap_err();
+                assert_eq!((error.kind(), error.errno()), (ErrorKind::Argument, libc::EINVAL), "{error}");
             }
         }
         rig.assert_clean();

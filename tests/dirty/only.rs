@@ -3,8 +3,8 @@
 use crate::rig::{Log, P, Rig, range};
 use simdev::{Access, DmaLog, DraftForm, Kernel, Type1Config};
 use std::collections::BTreeSet;
-use vfiomig::error::Kind;
-use vfiomig::tracker::{Dest, Harvest, Range, Request};
+use vfiomig::error::ErrorKind;
+use vfiomig::tracker::{Dest, Harvest, IovaRange, Request};
 
 /// Far apart, so that no log reads two of them together.
 const FAR: u64 = 1 << 30;
@@ -21,7 +21,7 @@ fn reads(rig: &Rig) -> u64 {
 
 fn only(rig: &Rig, pieces: &[(u64, u64)], keep: bool) -> (BTreeSet<u64>, Harvest) {
     let mut told = BTreeSet::new();
-    let mut run = |_: u64, run: Range| {
+    let mut run = |_: u64, run: IovaRange| {
         told.extend(run.iova / P..(run.iova + run.size) / P);
         true
     };
@@ -97,7 +97,7 @@ fn a_final_harvest_reads_all() {
 fn without_destinations_it_is_misuse() {
     let rig = Rig::new(Log::Everything, 1);
     rig.start();
-    let mut run = |_: u64, _: Range| true;
+    let mut run = |_: u64, _: IovaRange| true;
     let mut request = Request { run: Some(&mut run), only_dests: true, ..Request::default() };
-    assert_eq!(rig.tracker.harvest(&mut request).unwrap_err().kind(), Kind::Argument);
+    assert_eq!(rig.tracker.harvest(&mut request).unwrap_err().kind(), ErrorKind::Argument);
 }

@@ -6,8 +6,8 @@ use simdev::{Access, DmaLog, Effect, Fault, Kernel};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use vfiomig::dialect::State;
-use vfiomig::error::Kind;
-use vfiomig::tracker::{Dest, Range, Request, Unmap};
+use vfiomig::error::ErrorKind;
+use vfiomig::tracker::{Dest, IovaRange, Request, Unmap};
 
 /// A hole that nobody has told yet hides no page of the last harvest, and of none once it is known that holes come first.
 #[test]
@@ -115,7 +115,7 @@ fn a_callback_that_panics() {
         let mut told = Vec::new();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let mut calls = 0;
-            let mut run = |_: u64, run: Range| {
+            let mut run = |_: u64, run: IovaRange| {
                 assert!(calls < at, "callback");
                 calls += 1;
                 told.extend(run.iova / P..(run.iova + run.size) / P);
@@ -143,7 +143,7 @@ fn a_callback_that_panics() {
         assert_eq!(text.as_deref(), Some("callback"), "{how} {at}");
         if how == 3 {
             let mut later = Vec::new();
-            let mut run = |_: u64, run: Range| {
+            let mut run = |_: u64, run: IovaRange| {
                 later.extend(run.iova / P..(run.iova + run.size) / P);
                 true
             };
@@ -181,7 +181,7 @@ fn a_function_of_a_log_that_panics() {
             log.write(6 * P);
             assert_eq!(runs(&t, false), [(1, 6, 1)], "it works again");
         } else {
-            assert_eq!(t.harvest(&mut Request::default()).unwrap_err().kind(), Kind::Panic, "{at}");
+            assert_eq!(t.harvest(&mut Request::default()).unwrap_err().kind(), ErrorKind::Panic, "{at}");
             assert!(t.final_missing().is_err());
         }
     }

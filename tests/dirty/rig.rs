@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::ops::Range as Pages;
 use std::sync::Arc;
 use vfiomig::device::{Device, OnFailure};
-use vfiomig::dialect::{Kind as Dialect, State};
+use vfiomig::dialect::{DialectKind, State};
 use vfiomig::error::Errno;
-use vfiomig::tracker::{Harvest, Mapping, Options, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{Harvest, IovaRange, Mapping, Request, Tracker, TrackerOptions, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
 
 pub const P: u64 = 4096;
@@ -80,8 +80,8 @@ impl Told {
     }
 }
 
-pub fn range(first: u64, pages: u64) -> Range {
-    Range { iova: first * P, size: pages * P }
+pub fn range(first: u64, pages: u64) -> IovaRange {
+    IovaRange { iova: first * P, size: pages * P }
 }
 
 fn config(log: Log, device: usize) -> Config {
@@ -100,18 +100,18 @@ impl Rig {
     }
 
     /// `edit` has the last word on how the tracker is made.
-    pub fn with(log: Log, count: usize, ram: &Ram, edit: impl FnOnce(&mut Options)) -> Rig {
+    pub fn with(log: Log, count: usize, ram: &Ram, edit: impl FnOnce(&mut TrackerOptions)) -> Rig {
         let space = Space::new(ram);
         let devices: Vec<simdev::Device> = (0..count).map(|i| simdev::Device::new(config(log, i))).collect();
         let open = |(i, d): (usize, &simdev::Device)| {
             // A draft with v1's region id must be named.
-            let dialect = matches!(log, Log::Draft(_)).then_some(Dialect::Draft);
-            let options = vfiomig::device::Options { name: format!("device{i}"), dialect, ..Default::default() };
+            let dialect = matches!(log, Log::Draft(_)).then_some(DialectKind::Draft);
+            let options = vfiomig::device::DeviceOptions { name: format!("device{i}"), dialect, ..Default::default() };
             d.attach(&space);
             Arc::new(Device::new(d.transport(), options).unwrap())
         };
         let handles: Vec<Arc<Device>> = devices.iter().enumerate().map(open).collect();
-        let mut options = Options { name: "rig".into(), devices: handles.clone(), ..Options::default() };
+        let mut options = TrackerOptions { name: "rig".into(), devices: handles.clone(), ..TrackerOptions::default() };
         let (mut type1, mut iommufd) = (None, None);
         match log {
             Log::Type1(config) => {
@@ -216,7 +216,7 @@ impl Rig {
         &self,
         first: u64,
         pages: u64,
-        unmap: impl FnOnce(Range, &mut Request<'_>) -> vfiomig::Result<Harvest>,
+        unmap: impl FnOnce(IovaRange, &mut Request<'_>) -> vfiomig::Result<Harvest>,
     ) -> Told {
         // RAM that nothing else maps.
         let last = first + (pages - 1);
@@ -236,7 +236,7 @@ impl Rig {
     }
 
     pub fn unmap_into(&self, first: u64, pages: u64, request: &mut Request<'_>) -> vfiomig::Result<Harvest> {
-        let mut by = |range: Range| self.space.unmap(range.iova, range.size).map(drop).map_err(Errno::new);
+        let mut by = |range: IovaRange| self.space.unmap(range.iova, range.size).map(drop).map_err(Errno::new);
         let unmap = match self.log {
             Log::Type1(_) | Log::Hwpt(..) => Unmap::Library,
             _ => Unmap::By(&mut by),
@@ -247,7 +247,7 @@ impl Rig {
     /// What `harvest` tells, and the pages of RAM that were copied for it.
     fn copying(&self, harvest: impl FnOnce(&mut Request<'_>) -> Harvest) -> (Told, BTreeSet<u64>) {
         let (mut pages, mut copied) = (BTreeSet::new(), BTreeSet::new());
-        let mut run = |cookie: u64, run: Range| {
+        let mut run = |cookie: u64, run: IovaRange| {
             assert!(run.size > 0 && (run.iova | run.size) % P == 0, "{run:?}");
             for page in 0..run.size / P {
                 let ram = run.iova.wrapping_add(cookie) / P + page;

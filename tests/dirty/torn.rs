@@ -58,14 +58,14 @@ fn a_vmm_that_cannot_unmap() {
             rig.start();
             rig.write(&[5, 50]);
             // Says no at once, or after one of the two mappings.
-            let mut by_hand = |whole: vfiomig::tracker::Range| {
+            let mut by_hand = |whole: vfiomig::tracker::IovaRange| {
                 if refused > 0 {
                     rig.space.unmap(whole.iova, whole.size / 2).unwrap();
                 }
                 Err(Errno::new(libc::EBUSY))
             };
             let mut told = std::collections::BTreeSet::new();
-            let mut run = |cookie: u64, run: vfiomig::tracker::Range| {
+            let mut run = |cookie: u64, run: vfiomig::tracker::IovaRange| {
                 for page in run.iova / P..(run.iova + run.size) / P {
                     rig.ram.copy((page * P).wrapping_add(cookie) / P);
                     told.insert(page);

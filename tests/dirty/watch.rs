@@ -4,13 +4,13 @@ use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, Rig, range};
 use std::cell::Cell;
 use vfiomig::bitmap::Words;
-use vfiomig::tracker::{Dest, Harvest, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{Dest, Harvest, IovaRange, Request, Tracker, Unmap};
 
 /// What a watcher sees of the first 128 pages: by runs, by words, in a bitmap; and stopped at once.
 fn watch(t: &Tracker, how: usize, no_read: bool) -> (Vec<u64>, Harvest) {
     let words: [Cell<u64>; 2] = Default::default();
     let mut seen = Vec::new();
-    let mut run = |_: u64, run: Range| {
+    let mut run = |_: u64, run: IovaRange| {
         seen.extend(run.iova / P..(run.iova + run.size) / P);
         how != 3
     };
@@ -94,7 +94,7 @@ fn a_watcher_of_ranges_that_come_and_go() {
     log.write(P);
     let all = |t: &Tracker| {
         let mut told = Vec::new();
-        let mut run = |cookie: u64, run: Range| {
+        let mut run = |cookie: u64, run: IovaRange| {
             told.push((cookie, run.iova / P, run.size / P));
             true
         };
@@ -103,7 +103,7 @@ fn a_watcher_of_ranges_that_come_and_go() {
         (told, harvest.total)
     };
     let mut seen = 0;
-    let mut run = |_: u64, run: Range| {
+    let mut run = |_: u64, run: IovaRange| {
         seen += run.size / P;
         true
     };

@@ -8,7 +8,7 @@ use crate::vmm::{PAGES, Stream, Vmm, length};
 use simdev::{Access, Config, Device, DmaLog, Effect, Fault, Habits, Peer, Precopy, Restart};
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Direction, State};
-use vfiomig::error::Kind;
+use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Phase};
 
 both_vmms! {
@@ -148,7 +148,7 @@ fn r12_02_a_save_that_fails_after_the_change<V: Vmm>() {
     vmm.set_state(0, State::StopCopy).unwrap();
     from_here(&device, Access::DataRead, Effect::Errno(libc::ENODEV));
     vmm.read(0, &mut [0; 100]).unwrap_err();
-    assert!(vmm.read(0, &mut [0; 100]).unwrap_err().is(Kind::Stale), "it is no end");
+    assert!(vmm.read(0, &mut [0; 100]).unwrap_err().is(ErrorKind::Stale), "it is no end");
     vmm.set_state(0, State::Running).unwrap();
 }
 
@@ -261,7 +261,7 @@ fn r12_04_the_first_write_error_is_final<V: Vmm>() {
         vmm.write(0, &[7; 64], false).unwrap_err();
         let writes = device.count(Access::DataWrite);
         for (bytes, segment_end) in &streams[0] {
-            assert!(vmm.write(0, bytes, *segment_end).unwrap_err().is(Kind::Stale), "{peer:?}");
+            assert!(vmm.write(0, bytes, *segment_end).unwrap_err().is(ErrorKind::Stale), "{peer:?}");
         }
         assert_eq!(device.count(Access::DataWrite), writes, "{peer:?}: the device would have said yes");
         vmm.finish(0, length(&streams[0])).unwrap_err();
@@ -293,7 +293,7 @@ fn r12_05_a_cut_stream_is_no_stream<V: Vmm>() {
         let (device, vmm) = fresh::<V>(peer);
         vmm.set_state(0, State::Resuming).unwrap();
         vmm.write(0, &bytes[..cut], false).unwrap();
-        assert!(vmm.finish(0, total).unwrap_err().is(Kind::Incomplete), "{peer:?}");
+        assert!(vmm.finish(0, total).unwrap_err().is(ErrorKind::Incomplete), "{peer:?}");
         let asked = device.count(Access::StateWrite);
         vmm.set_state(0, State::Stop).unwrap_err();
         vmm.set_state(0, State::Running).unwrap_err();
@@ -365,7 +365,7 @@ fn r12_07_a_lost_read_breaks_the_session<V: Vmm>() {
         }
         let reads = device.count(Access::DataRead);
         for _ in 0..3 {
-            assert!(vmm.read(0, &mut [0; 100]).unwrap_err().is(Kind::Stale));
+            assert!(vmm.read(0, &mut [0; 100]).unwrap_err().is(ErrorKind::Stale));
         }
         assert_eq!(device.count(Access::DataRead), reads);
     }
@@ -602,7 +602,7 @@ fn r12_17_whatever_the_caller_asks<V: Vmm>() {
     }
     vmm.pending(0).unwrap_or_else(|failure| {
         says(&failure, &["d0"]);
-        vfiomig::device::Pending {
+        vfiomig::device::DevicePending {
             initial_bytes: None,
             dirty_bytes: None,
             stop_copy_bytes: None,
@@ -622,7 +622,7 @@ fn r12_18_no_way_back_from_stop_copy<V: Vmm>() {
         vmm.set_state(0, State::StopCopy).unwrap();
         let asked = device.count(Access::StateWrite);
         for to in [State::PreCopy, State::PreCopyP2p] {
-            assert!(vmm.set_state(0, to).unwrap_err().is(Kind::Order), "{peer:?}");
+            assert!(vmm.set_state(0, to).unwrap_err().is(ErrorKind::Order), "{peer:?}");
         }
         assert_eq!(device.count(Access::StateWrite), asked, "{peer:?}: the kernel would not return");
         device.assert_clean();
@@ -779,7 +779,7 @@ fn r12_24_a_reset_that_is_refused_while_stopped<V: Vmm>() {
     vmm.read(0, &mut [0; 100]).unwrap();
     says(&vmm.reset(0).unwrap_err(), &["d0", "PRE_COPY"]);
     assert_eq!((device.state(), vmm.state(0), device.resets()), (State::PreCopy, State::PreCopy, 1));
-    assert!(vmm.read(0, &mut [0; 100]).unwrap_err().is(Kind::Stale));
+    assert!(vmm.read(0, &mut [0; 100]).unwrap_err().is(ErrorKind::Stale));
     vmm.resume().unwrap();
     assert_eq!(device.state(), State::Running);
 }
@@ -791,7 +791,7 @@ fn r12_24_the_next_client_finds_stop_copy<V: Vmm>() {
     drop(vmm);
     let mut next = V::new(std::slice::from_ref(&device));
     assert_eq!(next.state(0), State::StopCopy);
-    assert!(next.read(0, &mut [0; 100]).unwrap_err().is(Kind::Stale));
+    assert!(next.read(0, &mut [0; 100]).unwrap_err().is(ErrorKind::Stale));
     next.resume().unwrap();
     assert_eq!(device.state(), State::Running);
     save(&mut next, std::slice::from_ref(&device));
@@ -821,11 +821,11 @@ fn r12_14_no_initial_data_is_left_only_when_it_was_read() {
     for older in [false, true] {
         let fake = Device::new(Peer::Mlx5.config().state_size(SIZE).seeded(1));
         fake.allow_abort(true);
-        let options = vfiomig::device::Options { name: "d0".into(), ..Default::default() };
+        let options = vfiomig::device::DeviceOptions { name: "d0".into(), ..Default::default() };
         let device = std::sync::Arc::new(vfiomig::device::Device::new(fake.transport(), options).unwrap());
-        let group = std::sync::Arc::new(vfiomig::group::Group::new(vfiomig::group::Options::default()));
+        let group = std::sync::Arc::new(vfiomig::group::Group::new(vfiomig::group::GroupOptions::default()));
         group.add_device(std::sync::Arc::clone(&device)).unwrap();
-        let options = vfiomig::tracker::Options { name: "ram".into(), everything: true, ..Default::default() };
+        let options = vfiomig::tracker::TrackerOptions { name: "ram".into(), everything: true, ..Default::default() };
         group.add_tracker(std::sync::Arc::new(vfiomig::tracker::Tracker::new(options).unwrap())).unwrap();
         let save = vfiomig::migration::Migration::new(group, Direction::Save).unwrap();
         save.advance(Phase::SavePrecopy).unwrap();
@@ -854,7 +854,7 @@ fn r12_24_a_description_that_is_refused_while_stopped() {
     let fake = Device::new(Peer::LibvfioUserV2.config().state_size(SIZE).seeded(1));
     fake.allow_abort(true);
     let open = || {
-        let options = vfiomig::device::Options { name: "d0".into(), ..Default::default() };
+        let options = vfiomig::device::DeviceOptions { name: "d0".into(), ..Default::default() };
         vfiomig::device::Device::new(fake.transport(), options).unwrap()
     };
     let device = open();
@@ -875,7 +875,7 @@ fn r12_25_without_a_mapping() {
         let config = Config { map_fails: !no_mmap, ..Peer::SpdkV1.config() };
         let fake = Device::new(config.state_size(SIZE).seeded(1));
         let quirks = vfiomig::window::Quirks { no_mmap, ..Default::default() };
-        let options = vfiomig::device::Options { name: "d0".into(), quirks, ..Default::default() };
+        let options = vfiomig::device::DeviceOptions { name: "d0".into(), quirks, ..Default::default() };
         let device = vfiomig::device::Device::new(fake.transport(), options).unwrap();
         device.set_state(State::StopCopy, vfiomig::device::OnFailure::Keep, false).unwrap();
         let failed = device.read(&mut [0; 100]).unwrap_err();
@@ -888,7 +888,7 @@ fn r12_25_without_a_mapping() {
 #[test]
 fn r12_03_the_policy_to_return() {
     let fake = Device::new(Peer::Qat.config().state_size(SIZE).seeded(1));
-    let options = vfiomig::device::Options { name: "d0".into(), ..Default::default() };
+    let options = vfiomig::device::DeviceOptions { name: "d0".into(), ..Default::default() };
     let device = vfiomig::device::Device::new(fake.transport(), options).unwrap();
     from_here(&fake, Access::Enter(State::RunningP2p), Effect::Errno(libc::ETIMEDOUT));
     let back = vfiomig::device::OnFailure::ReturnTo(State::Running);

@@ -6,8 +6,8 @@ use std::ffi::{CString, c_int, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
-use vfiomig::device::{Device, OnFailure, Options, Pending};
-use vfiomig::dialect::{Direction, Kind, State};
+use vfiomig::device::{Device, DeviceOptions, DevicePending, OnFailure};
+use vfiomig::dialect::{DialectKind, Direction, State};
 use vfiomig::ffi;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase};
@@ -28,7 +28,7 @@ pub trait Vmm: Sized {
     fn state(&self, i: usize) -> State;
     fn set_state(&self, i: usize, to: State) -> Outcome<()>;
     fn reset(&self, i: usize) -> Outcome<()>;
-    fn pending(&self, i: usize) -> Outcome<Pending>;
+    fn pending(&self, i: usize) -> Outcome<DevicePending>;
     fn read(&self, i: usize, buf: &mut [u8]) -> Outcome<(usize, u32)>;
     fn write(&self, i: usize, bytes: &[u8], segment_end: bool) -> Outcome<()>;
     fn finish(&self, i: usize, total: u64) -> Outcome<()>;
@@ -68,19 +68,26 @@ impl RustVmm {
 
 impl Vmm for RustVmm {
     fn new(fakes: &[simdev::Device]) -> Self {
-        let group = Arc::new(Group::new(group::Options::default()));
+        let group = Arc::new(Group::new(group::GroupOptions::default()));
         let open = |(i, fake): (usize, &simdev::Device)| {
-            let dialect = is_draft(fake).then_some(Kind::Draft);
-            let options = Options { name: format!("d{i}"), dialect, buffer_size: Some(BUFFER), ..Options::default() };
+            let dialect = is_draft(fake).then_some(DialectKind::Draft);
+            let options =
+                DeviceOptions { name: format!("d{i}"), dialect, buffer_size: Some(BUFFER), ..DeviceOptions::default() };
             Arc::new(Device::new(fake.transport(), options).unwrap())
         };
         let devices: Vec<_> = fakes.iter().enumerate().map(open).collect();
         for device in &devices {
             group.add_device(Arc::clone(device)).unwrap();
         }
-        let options = tracker::Options { name: "ram".into(), devices: devices.clone(), ..tracker::Options::default() };
+        let options = tracker::TrackerOptions {
+            name: "ram".into(),
+            devices: devices.clone(),
+            ..tracker::TrackerOptions::default()
+        };
         let tracker = Tracker::new(options).unwrap();
-        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: PAGES * 4096 }, cookie: 7 }]).unwrap();
+        tracker
+            .map(&[tracker::Mapping { range: tracker::IovaRange { iova: 0, size: PAGES * 4096 }, cookie: 7 }])
+            .unwrap();
         group.add_tracker(Arc::new(tracker)).unwrap();
         RustVmm { devices, group, migration: None }
     }
@@ -93,7 +100,7 @@ impl Vmm for RustVmm {
     fn reset(&self, i: usize) -> Outcome<()> {
         self.devices[i].reset().map_err(failure)
     }
-    fn pending(&self, i: usize) -> Outcome<Pending> {
+    fn pending(&self, i: usize) -> Outcome<DevicePending> {
         self.devices[i].pending_exact().map_err(failure)
     }
     fn read(&self, i: usize, buf: &mut [u8]) -> Outcome<(usize, u32)> {
@@ -113,7 +120,7 @@ impl Vmm for RustVmm {
     }
     fn harvest(&self) -> Outcome<(Vec<u64>, bool)> {
         let mut pages = Vec::new();
-        let run = &mut |_: u64, range: tracker::Range| {
+        let run = &mut |_: u64, range: tracker::IovaRange| {
             pages.extend(range.iova / 4096..(range.iova + range.size) / 4096);
             true
         };
@@ -257,7 +264,7 @@ impl Vmm for CVmm {
             let mut options: ffi::device::vfiomig_device_options = sized();
             options.name = name.as_ptr();
             options.buffer_size = BUFFER as u64;
-            options.dialect = if is_draft(fake) { Kind::Draft as u32 } else { 0 };
+            options.dialect = if is_draft(fake) { DialectKind::Draft as u32 } else { 0 };
             let mut device = null_mut();
             let new = ffi::device::vfiomig_device_new_ops;
             // SAFETY: see above.
@@ -290,12 +297,12 @@ impl Vmm for CVmm {
         // SAFETY: see above.
         status(|errp| unsafe { ffi::device::vfiomig_device_reset(self.devices[i], errp) })
     }
-    fn pending(&self, i: usize) -> Outcome<Pending> {
+    fn pending(&self, i: usize) -> Outcome<DevicePending> {
         let mut out: ffi::device::vfiomig_pending = sized();
         // SAFETY: see above.
         status(|errp| unsafe { ffi::device::vfiomig_device_get_pending(self.devices[i], 1, &mut out, errp) })?;
         let known = |value: u64| (value != u64::MAX).then_some(value);
-        Ok(Pending {
+        Ok(DevicePending {
             initial_bytes: known(out.initial_bytes),
             dirty_bytes: known(out.dirty_bytes),
             stop_copy_bytes: known(out.stop_copy_bytes),

@@ -19,7 +19,7 @@ fn a_data_call_moves_at_most_one_buffer() {
         let config = Config { segment_size: 200_000, window_size: 1 << 20, ..config };
         let sim = simdev::Device::new(config.seeded(1));
         sim.allow_abort(true);
-        let options = Options { name: "vf0".into(), buffer_size: Some(BUFFER), ..Options::default() };
+        let options = DeviceOptions { name: "vf0".into(), buffer_size: Some(BUFFER), ..DeviceOptions::default() };
         let device = Device::new(sim.transport(), options).unwrap();
         set(&device, State::StopCopy).unwrap();
         let mut file = tempfile();
@@ -43,7 +43,7 @@ fn a_long_write_lets_others_in() {
         let source = simdev::Device::new(config.clone().seeded(7));
         let from = open(&source, "source");
         set(&from, State::StopCopy).unwrap();
-        let is_v1 = from.info().dialect == Some(Kind::V1);
+        let is_v1 = from.info().dialect == Some(DialectKind::V1);
         let mut segments = vec![Vec::new()];
         let mut buf = vec![0; 10_000];
         while let (n @ 1.., flags) = from.read(&mut buf).unwrap() {
@@ -57,7 +57,8 @@ fn a_long_write_lets_others_in() {
         assert!(len > 40_000);
         for reset in [false, true] {
             let target = simdev::Device::new(config.clone());
-            let options = Options { name: "target".into(), buffer_size: Some(BUFFER), ..Options::default() };
+            let options =
+                DeviceOptions { name: "target".into(), buffer_size: Some(BUFFER), ..DeviceOptions::default() };
             let to = Device::new(target.transport(), options).unwrap();
             set(&to, State::Resuming).unwrap();
             let pieces = len.div_ceil(BUFFER) as u64;
@@ -94,7 +95,8 @@ fn a_long_write_lets_others_in() {
         // What does not fit is refused before any piece of it moves.
         if is_v1 {
             let target = simdev::Device::new(config.clone());
-            let options = Options { name: "target".into(), buffer_size: Some(BUFFER), ..Options::default() };
+            let options =
+                DeviceOptions { name: "target".into(), buffer_size: Some(BUFFER), ..DeviceOptions::default() };
             let to = Device::new(target.transport(), options).unwrap();
             set(&to, State::Resuming).unwrap();
             assert_eq!(to.write(&vec![0; 70_000], true).unwrap_err().errno(), libc::EMSGSIZE);
@@ -137,9 +139,9 @@ fn draft(server: &Server) -> Device {
 }
 
 fn draft_at_rest(server: &Server) -> Device {
-    let options = Options { name: "vf0".into(), ..Options::default() };
+    let options = DeviceOptions { name: "vf0".into(), ..DeviceOptions::default() };
     let device = Device::new(Box::new(server.clone()), options).unwrap();
-    assert_eq!(device.info().dialect, Some(Kind::Draft));
+    assert_eq!(device.info().dialect, Some(DialectKind::Draft));
     device
 }
 
@@ -216,9 +218,9 @@ fn a_void_stream_does_not_close_the_log() {
 fn a_cancel_ends_a_harvest() {
     let server = Server::new(2, Vec::new(), 16);
     let device = std::sync::Arc::new(draft_at_rest(&server));
-    let group = std::sync::Arc::new(Group::new(group::Options::default()));
+    let group = std::sync::Arc::new(Group::new(group::GroupOptions::default()));
     group.add_device(std::sync::Arc::clone(&device)).unwrap();
-    let everything = tracker::Options { everything: true, ..tracker::Options::default() };
+    let everything = tracker::TrackerOptions { everything: true, ..tracker::TrackerOptions::default() };
     group.add_tracker(std::sync::Arc::new(tracker::Tracker::new(everything).unwrap())).unwrap();
     let migration = Migration::new(group, vfiomig::dialect::Direction::Save).unwrap();
     set(&device, State::PreCopy).unwrap();
@@ -275,7 +277,8 @@ impl Transport for Gone {
 fn memory_that_is_gone_is_the_devices() {
     let sim = simdev::Device::new(Config::v1(Window::Area).seeded(1));
     sim.allow_abort(true);
-    let device = Device::new(Box::new(Gone(sim.transport())), Options { name: "vf0".into(), ..Options::default() });
+    let device =
+        Device::new(Box::new(Gone(sim.transport())), DeviceOptions { name: "vf0".into(), ..DeviceOptions::default() });
     let device = device.unwrap();
     let (mut near, far) = UnixStream::pair().unwrap();
     set(&device, State::StopCopy).unwrap();

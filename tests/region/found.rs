@@ -9,8 +9,8 @@ use vfiomig::error::Errno;
 use vfiomig::log::{Level, set_sink};
 use vfiomig::transport::{DataFd, Feature, Mapped, Returned, Transport};
 
-fn probe(transport: Box<dyn Transport>, name: &str, dialect: Option<Kind>) -> Device {
-    Device::new(transport, Options { name: name.into(), dialect, ..Options::default() }).unwrap()
+fn probe(transport: Box<dyn Transport>, name: &str, dialect: Option<DialectKind>) -> Device {
+    Device::new(transport, DeviceOptions { name: name.into(), dialect, ..DeviceOptions::default() }).unwrap()
 }
 
 /// Why the device cannot be migrated; its text is whole in the C API, and an attempt says it too.
@@ -28,7 +28,7 @@ fn reason(device: &Device) -> Reason {
 /// V1-14, D18: a region without room for the registers is no reason not to start a VM.
 #[test]
 fn a_region_that_is_too_small_is_a_reason() {
-    for (region_type, kind, needed) in [(3, Kind::V1, 32), (2, Kind::Draft, 64)] {
+    for (region_type, kind, needed) in [(3, DialectKind::V1, 32), (2, DialectKind::Draft, 64)] {
         for size in [0, 16, 31, 32, 63, 64] {
             let server = Server::new(region_type, Vec::new(), 16);
             server.model().size = size;
@@ -57,11 +57,11 @@ fn another_protocol_is_named() {
     let v2 = || simdev::Device::new(Config::v2(Caps { p2p: true, pre_copy: true })).transport();
     let region = |region_type| -> Box<dyn Transport> { Box::new(Server::new(region_type, Vec::new(), 16)) };
     let cases = [
-        (v2(), Kind::V1, Kind::V2),
-        (v2(), Kind::Draft, Kind::V2),
-        (region(3), Kind::V2, Kind::V1),
-        (region(2), Kind::V2, Kind::Draft),
-        (region(2), Kind::V1, Kind::Draft),
+        (v2(), DialectKind::V1, DialectKind::V2),
+        (v2(), DialectKind::Draft, DialectKind::V2),
+        (region(3), DialectKind::V2, DialectKind::V1),
+        (region(2), DialectKind::V2, DialectKind::Draft),
+        (region(2), DialectKind::V1, DialectKind::Draft),
     ];
     for (transport, wanted, found) in cases {
         let device = probe(transport, "gpu0", Some(wanted));
@@ -72,7 +72,7 @@ fn another_protocol_is_named() {
     }
     // Nothing at all is nothing, whatever was asked for.
     let server = Server::new(9, Vec::new(), 16);
-    for wanted in [None, Some(Kind::V1), Some(Kind::V2), Some(Kind::Draft)] {
+    for wanted in [None, Some(DialectKind::V1), Some(DialectKind::V2), Some(DialectKind::Draft)] {
         assert_eq!(reason(&probe(Box::new(server.clone()), "gpu0", wanted)), Reason::NoSupport);
     }
 }
@@ -88,7 +88,7 @@ fn a_broken_description_is_the_reason() {
     // Another region is whole: then it is no reason.
     server.model().next_capability = 0;
     device.reprobe().unwrap();
-    assert_eq!(device.info().dialect, Some(Kind::V1));
+    assert_eq!(device.info().dialect, Some(DialectKind::V1));
 }
 
 /// A table of the VMM without device_info.
@@ -182,10 +182,10 @@ fn lines_of_the_log_name_the_device() {
     let as_v1 = |name: &str, config: Config, dialect| {
         let sim = simdev::Device::new(config);
         let device = probe(sim.transport(), name, dialect);
-        assert_eq!(device.info().dialect, Some(Kind::V1));
+        assert_eq!(device.info().dialect, Some(DialectKind::V1));
     };
     as_v1("logged-auto", Config::v1(Window::Trapped), None);
-    as_v1("logged-named", Config::v1(Window::Trapped), Some(Kind::V1));
+    as_v1("logged-named", Config::v1(Window::Trapped), Some(DialectKind::V1));
     as_v1("logged-ndma", Config::v1_ndma(Window::Trapped), None);
     let (level, _) = take("drafts of 2019");
     assert_eq!(level, Level::Info);
@@ -219,7 +219,7 @@ fn lines_of_the_log_name_the_device() {
     let server = Server::new(3, Vec::new(), 16);
     server.model().regions = 10;
     let device = probe(Box::new(server), "logged-vga", None);
-    assert_eq!(device.info().dialect, Some(Kind::V1));
+    assert_eq!(device.info().dialect, Some(DialectKind::V1));
     assert_eq!(take("logged-vga: region 8").0, Level::Debug);
 
     let sim = simdev::Device::new(Config::v1(Window::Trapped));
@@ -241,7 +241,7 @@ fn what_the_device_says_of_itself_is_heeded() {
         }
         let device = probe(simdev::Device::new(config).transport(), "gpu", None);
         let info = device.info();
-        assert_eq!(info.dialect, (!ccw).then_some(Kind::Draft));
+        assert_eq!(info.dialect, (!ccw).then_some(DialectKind::Draft));
         assert_eq!(info.caps & cap::RESET != 0, can_reset, "ccw={ccw}");
     }
 }

@@ -56,7 +56,7 @@ impl Lent {
         if is_room {
             set(device, State::Resuming).unwrap();
             let of_device = device.info().caps & cap::MAPPED != 0;
-            let segment = if matches!(device.info().dialect, Some(Kind::V2)) { 0 } else { 2000 };
+            let segment = if matches!(device.info().dialect, Some(DialectKind::V2)) { 0 } else { 2000 };
             let room = device.reserve(segment).unwrap();
             let held = vec![0x5a; room.len.min(2000)];
             // SAFETY: the library lends `room.len` bytes.
@@ -140,7 +140,7 @@ fn lent_memory_outlives_its_window() {
                 let config = Config { precopy: Precopy::Nothing, bad_load: simdev::BadLoad::Keep, ..config.clone() };
                 let sim = simdev::Device::new(config.state_size(20_000).seeded(3));
                 let more = Arc::new(AtomicU64::new(0));
-                let options = Options { name: "vf0".into(), buffer_size: Some(8192), ..Options::default() };
+                let options = DeviceOptions { name: "vf0".into(), buffer_size: Some(8192), ..DeviceOptions::default() };
                 let device = Device::new(Box::new(Changing(sim.transport(), Arc::clone(&more))), options).unwrap();
                 let lent = Lent::take(&device, &sim, is_room);
                 end(&device, &more);
@@ -172,7 +172,7 @@ fn lent_memory_outlives_its_window() {
 fn a_reprobe_keeps_what_is_known_of_the_window() {
     let sim = simdev::Device::new(Config::v1(Window::Area).seeded(3));
     let more = Arc::new(AtomicU64::new(0));
-    let device = Device::new(Box::new(Changing(sim.transport(), Arc::clone(&more))), Options::default()).unwrap();
+    let device = Device::new(Box::new(Changing(sim.transport(), Arc::clone(&more))), DeviceOptions::default()).unwrap();
     set(&device, State::PreCopy).unwrap();
     let caps = device.info().caps;
     assert_ne!(caps & cap::MAPPED, 0);
@@ -198,7 +198,7 @@ fn mappings_of_functions_are_given_back() {
         let (ops, opaque) = sim.ops();
         // SAFETY: `sim` lives longer than the device, and its functions keep to the table's contract.
         let transport = unsafe { OpsTransport::new(ops, opaque) }.unwrap();
-        let device = Device::new(Box::new(transport), Options::default()).unwrap();
+        let device = Device::new(Box::new(transport), DeviceOptions::default()).unwrap();
         set(&device, State::StopCopy).unwrap();
         assert_eq!(device.info().caps & cap::MAPPED != 0, sim.mappings() > 0, "{window:?}");
         mapped += sim.mappings();

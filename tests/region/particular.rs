@@ -4,7 +4,7 @@ use super::server::Server;
 use super::*;
 
 fn open(server: &Server, quirks: Quirks) -> Device {
-    let options = Options { name: "vf0".into(), quirks, buffer_size: Some(64 << 10), ..Options::default() };
+    let options = DeviceOptions { name: "vf0".into(), quirks, buffer_size: Some(64 << 10), ..DeviceOptions::default() };
     Device::new(Box::new(server.clone()), options).unwrap()
 }
 

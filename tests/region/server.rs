@@ -217,6 +217,6 @@ impl Transport for Server {
     }
 
     fn open_data(&self, _: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
-        Err(Error::new(vfiomig::error::Kind::Protocol, libc::EPROTO, "there is no data fd"))
+        Err(Error::new(vfiomig::error::ErrorKind::Protocol, libc::EPROTO, "there is no data fd"))
     }
 }

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use vfiomig::device::Device;
 use vfiomig::dialect::State;
-use vfiomig::error::{Errno, Error, Kind};
+use vfiomig::error::{Errno, Error, ErrorKind};
 use vfiomig::transport::{DataFd, Mapped, Returned, Transport};
 use vfiomig::window::{END, set_unseen_limit};
 
@@ -125,7 +125,7 @@ impl Transport for Unseen {
         Ok(())
     }
     fn open_data(&self, _: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
-        Err(Error::new(Kind::Protocol, libc::EPROTO, "there is no data fd"))
+        Err(Error::new(ErrorKind::Protocol, libc::EPROTO, "there is no data fd"))
     }
 }
 
@@ -156,13 +156,13 @@ fn is_found_out(server: Unseen, most: u64) {
     let device = open(server, false);
     let (sum, end) = read_all(&device);
     let error = end.unwrap_err();
-    assert_eq!(error.kind(), Kind::Protocol, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     for part in ["vf0", "mapped", "pending_bytes", "VFIOMIG_DEVICE_F_NO_MMAP"] {
         assert!(error.to_string().contains(part), "{error}");
     }
     assert!(sum <= most, "{sum}");
     assert!(device.info().broken);
-    assert_eq!(device.read(&mut [0; 8]).unwrap_err().kind(), Kind::Stale);
+    assert_eq!(device.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::Stale);
     super::set(&device, State::Stop).unwrap();
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vfiomig::Result;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::State;
-use vfiomig::error::{Error, Kind};
+use vfiomig::error::{Error, ErrorKind};
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase, Piece};
 
 /// Each direction gets so long; a change is judged by the same courses.
@@ -214,7 +214,8 @@ fn load(seed: u64) -> Option<String> {
             2..=4 => {
                 let mut left = if course.dice.below(2) == 0 { u64::MAX } else { course.dice.below(4) };
                 let outcome = course.migration.load_complete(&[], &mut |device, buf: &mut [u8]| {
-                    left = left.checked_sub(1).ok_or_else(|| Error::new(Kind::Transport, libc::EPIPE, "the wire"))?;
+                    left =
+                        left.checked_sub(1).ok_or_else(|| Error::new(ErrorKind::Transport, libc::EPIPE, "the wire"))?;
                     let session = course.rig.devices[device].info().session;
                     if fed[device].0 != session {
                         fed[device] = (session, 0);

@@ -1,7 +1,7 @@
 //! Where each device may be. A call that succeeds has one outcome; one that fails has stopped somewhere on its way. Of two calls
 //! at a time either may have come first.
 
-use vfiomig::dialect::{Caps, Kind, State, path};
+use vfiomig::dialect::{Caps, DialectKind, State, path};
 use vfiomig::migration::Phase;
 
 /// A set of states.
@@ -43,7 +43,7 @@ impl std::fmt::Debug for May {
 /// What of a device decides where it goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    pub kind: Kind,
+    pub kind: DialectKind,
     pub caps: Caps,
 }
 
@@ -78,14 +78,14 @@ fn grace(at: State) -> State {
 fn enters(phase: Phase, part: Part, at: State) -> State {
     let Part { kind, caps } = part;
     match phase {
-        Phase::SaveTracking if kind == Kind::Draft && at == Running => PreCopy,
+        Phase::SaveTracking if kind == DialectKind::Draft && at == Running => PreCopy,
         Phase::SavePrecopy if caps.pre_copy && at == Running => PreCopy,
-        Phase::SaveViommuGrace if kind == Kind::V1 && caps.p2p => grace(at),
+        Phase::SaveViommuGrace if kind == DialectKind::V1 && caps.p2p => grace(at),
         Phase::SaveP2pGrace if caps.p2p => grace(at),
         Phase::SaveStopCopy => StopCopy,
         Phase::SaveHalted => Stop,
         Phase::LoadResuming => Resuming,
-        Phase::LoadLoaded if kind == Kind::V2 => Stop,
+        Phase::LoadLoaded if kind == DialectKind::V2 => Stop,
         Phase::LoadP2pGrace if caps.p2p => RunningP2p,
         Phase::LoadRunning => Running,
         _ => at,
@@ -120,7 +120,7 @@ fn after_from(what: &Move, ok: bool, part: Part, from: State) -> May {
         Move::PauseBegin if ok => May::only(if p2p { grace(from) } else { from }),
         Move::Pause | Move::PauseBegin => stays.with(&[Error, RunningP2p, PreCopyP2p, Stop, StopCopy]),
         // In SAVE_TRACKING a draft saves again, for its log.
-        Move::Resume if ok && part.kind == Kind::Draft => May::only(Running).with(&[PreCopy]),
+        Move::Resume if ok && part.kind == DialectKind::Draft => May::only(Running).with(&[PreCopy]),
         Move::Resume if ok => May::only(Running),
         Move::ResumeBegin if ok => match from {
             PreCopyP2p | StopCopy | Stop | Resuming if p2p => May::only(RunningP2p),

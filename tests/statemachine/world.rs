@@ -9,7 +9,7 @@ use std::time::Duration;
 use vfiomig::Result;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::State;
-use vfiomig::error::Kind as Failure;
+use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase, Piece};
 use vfiomig::tracker;
 use vfiomig::window::END;
@@ -307,8 +307,8 @@ struct Made {
 /// What every error must be.
 fn note<T>(outcome: &Result<T>) -> bool {
     if let Err(error) = outcome {
-        assert!(error.kind() != Failure::Panic, "{error}");
-        assert!(error.kind() != Failure::Busy, "calls wait for each other: {error}");
+        assert!(error.kind() != ErrorKind::Panic, "{error}");
+        assert!(error.kind() != ErrorKind::Busy, "calls wait for each other: {error}");
         assert!(error.errno() > 0 && !error.to_string().is_empty(), "{error:?}");
     }
     outcome.is_ok()
@@ -407,7 +407,7 @@ impl World {
     }
 
     fn harvest(&self) -> Result<tracker::Harvest> {
-        let run = &mut |_: u64, _: tracker::Range| true;
+        let run = &mut |_: u64, _: tracker::IovaRange| true;
         self.rig.group.harvest(&mut tracker::Request { run: Some(run), ..tracker::Request::default() })
     }
 

@@ -6,8 +6,8 @@ use crate::errors::check_error;
 use crate::file;
 use crate::hostile::pattern;
 use std::os::fd::AsFd;
-use vfiomig::dialect::Kind;
-use vfiomig::error::{Error, Kind as Failure};
+use vfiomig::dialect::DialectKind;
+use vfiomig::error::{Error, ErrorKind};
 
 impl Driver {
     /// What the device's session gets next.
@@ -47,7 +47,7 @@ impl Driver {
             Ok(room) => {
                 assert!(room.len > 0 && !room.data.is_null());
                 self.shared.lend();
-                if self.device.info().dialect != Some(Kind::V2) && !self.split {
+                if self.device.info().dialect != Some(DialectKind::V2) && !self.split {
                     assert!(room.len as u64 <= left.max(1));
                 }
                 let bytes = self.next_bytes(room.len.min(70000));
@@ -76,7 +76,7 @@ impl Driver {
             }
             Err(error) => {
                 check_error(error);
-                if error.kind() == Failure::Stale {
+                if error.kind() == ErrorKind::Stale {
                     self.room = None;
                 }
             }
@@ -125,14 +125,14 @@ impl Driver {
                 let mut st = self.shared.st.lock();
                 assert!(total.is_none_or(|total| total == self.device.info().loaded_bytes));
                 assert!(!st.refused, "finish of a dead session");
-                if !st.lied && st.kind == Some(Kind::V2) {
+                if !st.lied && st.kind == Some(DialectKind::V2) {
                     assert!(total.is_none_or(|total| total == st.in_pos), "{total:?} {}", st.in_pos);
                 }
                 st.finished = true;
             }
             Err(error) => {
                 check_error(&error);
-                if matches!(error.kind(), Failure::Incomplete) {
+                if matches!(error.kind(), ErrorKind::Incomplete) {
                     self.shared.st.lock().finished = false;
                 }
             }

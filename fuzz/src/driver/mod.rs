@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use vfiomig::device::{Device, OnFailure};
 use vfiomig::dialect::{Direction, PfnRange, Pfns, State};
-use vfiomig::error::Kind as Failure;
+use vfiomig::error::ErrorKind;
 use vfiomig::window::{Chunk, DEVICE_MEM, Room};
 
 /// How often one call may ask the device.
@@ -146,7 +146,7 @@ impl Driver {
             }
             Err(error) => {
                 check_error(&error);
-                if matches!(error.kind(), Failure::Argument | Failure::Order | Failure::Stale) {
+                if matches!(error.kind(), ErrorKind::Argument | ErrorKind::Order | ErrorKind::Stale) {
                     assert_eq!(sets, self.shared.st.lock().sets, "{error}");
                 }
                 if let [result] = error.results() {

@@ -6,8 +6,8 @@ use crate::errors::check_error;
 use crate::file;
 use crate::hostile::pattern;
 use std::os::fd::AsFd;
-use vfiomig::dialect::{Kind, State};
-use vfiomig::error::Kind as Failure;
+use vfiomig::dialect::{DialectKind, State};
+use vfiomig::error::ErrorKind;
 use vfiomig::window::{Chunk, EMPTY, END, NO_SEGMENT, SEGMENT_END};
 
 impl Driver {
@@ -69,11 +69,11 @@ impl Driver {
             Err(error) => {
                 check_error(&error);
                 let known = info.state.session().is_some();
-                if was_lent && known && info.data_open && error.kind() != Failure::Stale {
-                    assert_eq!(error.kind(), Failure::Busy, "{error}");
+                if was_lent && known && info.data_open && error.kind() != ErrorKind::Stale {
+                    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
                 }
                 // A peek that is refused because a chunk is out leaves it.
-                error.kind() != Failure::Busy
+                error.kind() != ErrorKind::Busy
             }
         }
     }
@@ -85,7 +85,7 @@ impl Driver {
         self.shared.lend();
         // SAFETY: what was lent just now.
         let content = unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.to_vec();
-        if self.device.info().dialect == Some(Kind::V2) {
+        if self.device.info().dialect == Some(DialectKind::V2) {
             assert_eq!((chunk.segment_left, chunk.flags), (NO_SEGMENT, 0));
         } else {
             assert!(chunk.segment_left >= chunk.len as u64);
@@ -108,10 +108,10 @@ impl Driver {
             }
             Err(error) => {
                 check_error(&error);
-                if error.kind() == Failure::Stale {
+                if error.kind() == ErrorKind::Stale {
                     self.chunk = None;
                 } else if len <= lent && self.is_lent() {
-                    assert!(!self.device.info().data_open || error.kind() == Failure::Order, "{error}");
+                    assert!(!self.device.info().data_open || error.kind() == ErrorKind::Order, "{error}");
                 }
                 false
             }
@@ -132,7 +132,7 @@ impl Driver {
             }
             Err(error) => {
                 check_error(&error);
-                !matches!(error.kind(), Failure::Busy | Failure::Argument)
+                !matches!(error.kind(), ErrorKind::Busy | ErrorKind::Argument)
             }
         }
     }
@@ -151,7 +151,7 @@ impl Driver {
             }
             Err(error) => {
                 check_error(&error);
-                error.kind() != Failure::Busy
+                error.kind() != ErrorKind::Busy
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{Answer, Shared, put, u32_at};
 use crate::clock::asked;
 use crate::feed::Feed;
-use vfiomig::dialect::Kind;
+use vfiomig::dialect::DialectKind;
 
 const CAP_SPARSE: u16 = 1;
 const CAP_TYPE: u16 = 2;
@@ -117,7 +117,7 @@ impl Shared {
         let mut st = self.st.lock();
         let index = u32_at(info, 8);
         assert_eq!(u32_at(info, 0) as usize, info.len(), "argsz");
-        let region_dialect = matches!(st.kind, Some(Kind::V1 | Kind::Draft));
+        let region_dialect = matches!(st.kind, Some(DialectKind::V1 | DialectKind::Draft));
         let mut answer = if index == st.index && region_dialect {
             if f.lies() {
                 // Another device behind the same number.

@@ -3,7 +3,7 @@
 use super::{Answer, Inner, Shared, put, u32_at, u64_at};
 use crate::clock::asked;
 use crate::feed::Feed;
-use vfiomig::dialect::{Kind, State};
+use vfiomig::dialect::{DialectKind, State};
 
 const GET: u32 = 1 << 16;
 const SET: u32 = 1 << 17;
@@ -26,7 +26,7 @@ pub(super) fn lie_state(feed: &mut Feed) -> State {
 
 impl Shared {
     pub(super) fn told_state(&self, f: &mut Feed, st: &mut Inner) -> Answer<u32> {
-        let kernel = st.kind == Some(Kind::V2);
+        let kernel = st.kind == Some(DialectKind::V2);
         st.told_before = st.told;
         if f.lies() {
             match f.u8() % 4 {
@@ -139,7 +139,7 @@ impl Shared {
             };
         }
         let mut st = self.st.lock();
-        if st.kind != Some(Kind::V2) {
+        if st.kind != Some(DialectKind::V2) {
             return Err(libc::ENOTTY);
         }
         match (flags & 0xffff, flags & GET != 0, flags & SET != 0) {

@@ -2,11 +2,11 @@
 
 use crate::feed::Feed;
 use crate::guarded::Guarded;
-use vfiomig::dialect::{Direction, Kind, State};
+use vfiomig::dialect::{DialectKind, Direction, State};
 
 pub struct Inner {
     /// None: it has no dialect.
-    pub kind: Option<Kind>,
+    pub kind: Option<DialectKind>,
     /// Of feature 1: what v2 can do.
     pub flags: u64,
     pub ndma: bool,
@@ -86,7 +86,7 @@ impl Inner {
         self.session += 1;
         (self.out_pos, self.in_pos, self.refused, self.finished) = (0, 0, false, false);
         self.emptied = false;
-        self.lied = self.kind == Some(Kind::Draft) || self.confused;
+        self.lied = self.kind == Some(DialectKind::Draft) || self.confused;
         self.out_len = match feed.u8() % 8 {
             0..=2 => u64::from(feed.u8()),
             3 => 0,
@@ -104,7 +104,7 @@ impl Inner {
     }
 
     pub(super) fn check_set(&self, to: State) {
-        let region = self.kind != Some(Kind::V2);
+        let region = self.kind != Some(DialectKind::V2);
         let told = if region { self.told_before } else { self.told };
         let told = told.expect("a state was asked for without reading it before");
         assert!(told != State::Error, "V2-1: {to} was asked for in ERROR");

@@ -14,7 +14,7 @@ use crate::feed::Feed;
 use features::lie_state;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use vfiomig::dialect::{Kind, State};
+use vfiomig::dialect::{DialectKind, State};
 
 pub use describe::describe;
 pub use inner::{Inner, pattern};
@@ -51,12 +51,12 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 }
 
 impl Shared {
-    pub fn new(feed: &Arc<Mutex<Feed>>, kind: Option<Kind>) -> Arc<Shared> {
+    pub fn new(feed: &Arc<Mutex<Feed>>, kind: Option<DialectKind>) -> Arc<Shared> {
         let mut f = feed.lock();
         let how = f.u8();
-        let ndma = kind == Some(Kind::V1) && how & 1 != 0;
+        let ndma = kind == Some(DialectKind::V1) && how & 1 != 0;
         let index = u32::from(f.u8() % 4);
-        let v1_type = kind == Some(Kind::V1) || how & 2 != 0;
+        let v1_type = kind == Some(DialectKind::V1) || how & 2 != 0;
         let (info, size) = describe(&mut f, index, v1_type, ndma);
         let st = Inner {
             kind,
@@ -82,8 +82,8 @@ impl Shared {
             index,
             info,
             sizes: vec![size],
-            begin: if kind == Some(Kind::Draft) { 0x40 } else { 0x20 },
-            mem: if kind == Some(Kind::V2) { Vec::new() } else { vec![0; 65536] },
+            begin: if kind == Some(DialectKind::Draft) { 0x40 } else { 0x20 },
+            mem: if kind == Some(DialectKind::V2) { Vec::new() } else { vec![0; 65536] },
             maps: Vec::new(),
             lent: false,
             staged: None,

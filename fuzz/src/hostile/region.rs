@@ -4,7 +4,7 @@ use super::features::BITS;
 use super::{Answer, Inner, Shared, pattern, u32_at, u64_at};
 use crate::clock::asked;
 use crate::guarded::Guarded;
-use vfiomig::dialect::{Direction, Kind, State};
+use vfiomig::dialect::{DialectKind, Direction, State};
 
 impl Shared {
     pub(super) fn check_bounds(&self, st: &Inner, offset: u64, len: usize, what: &str) {
@@ -55,7 +55,7 @@ impl Shared {
                 }
             }
             (24, 8) => st.staged.map_or(0, |(_, size)| size),
-            (0x38, 8) if st.kind == Some(Kind::Draft) => match f.u8() % 8 {
+            (0x38, 8) if st.kind == Some(DialectKind::Draft) => match f.u8() % 8 {
                 0..=2 => 0,
                 3 => u64::MAX,
                 4 => 1.min(st.pfn_total),
@@ -152,7 +152,7 @@ impl Shared {
                 st.in_pos += size;
                 Ok(8)
             }
-            (0x20 | 0x28 | 0x30, 8) if st.kind == Some(Kind::Draft) => {
+            (0x20 | 0x28 | 0x30, 8) if st.kind == Some(DialectKind::Draft) => {
                 if offset == 0x30 {
                     st.pfn_total = u64_at(buf, 0);
                 }

@@ -6,8 +6,8 @@ use crate::feed::Feed;
 use crate::hostile::{HostileTransport, Shared};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use vfiomig::device::{Device, Options};
-use vfiomig::dialect::{Cursor, Kind};
+use vfiomig::device::{Device, DeviceOptions};
+use vfiomig::dialect::{Cursor, DialectKind};
 use vfiomig::window::Quirks;
 
 pub fn run(data: &[u8]) {
@@ -16,12 +16,12 @@ pub fn run(data: &[u8]) {
         let mut f = feed.lock();
         (f.u8(), f.u8())
     };
-    let kind = if how & 1 == 0 { Kind::V1 } else { Kind::Draft };
+    let kind = if how & 1 == 0 { DialectKind::V1 } else { DialectKind::Draft };
     let shared = Shared::new(&feed, Some(kind));
-    let options = Options {
+    let options = DeviceOptions {
         name: "d".into(),
         buffer_size: Some(4096 << (how >> 1 & 3)),
-        dialect: if kind == Kind::Draft || how & 8 != 0 { Some(kind) } else { None },
+        dialect: if kind == DialectKind::Draft || how & 8 != 0 { Some(kind) } else { None },
         draft_cursor: [None, Some(Cursor::Sticky), Some(Cursor::Rewrite), None][more as usize & 3],
         quirks: Quirks {
             no_mmap: more & 0x04 != 0,
@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
             split_segments: more & 0x10 != 0,
             access_8: more & 0x60 == 0x60,
         },
-        ..Options::default()
+        ..DeviceOptions::default()
     };
     let device = match Device::new(Box::new(HostileTransport(Arc::clone(&shared))), options) {
         Ok(device) => Arc::new(device),

@@ -6,18 +6,18 @@ use crate::feed::Feed;
 use crate::hostile::{HostileTransport, Shared};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use vfiomig::device::{Device, Options};
-use vfiomig::dialect::Kind;
+use vfiomig::device::{Device, DeviceOptions};
+use vfiomig::dialect::DialectKind;
 
 pub fn run(data: &[u8]) {
     let feed = Arc::new(Mutex::new(Feed::new(data)));
-    let shared = Shared::new(&feed, Some(Kind::V2));
+    let shared = Shared::new(&feed, Some(DialectKind::V2));
     let how = feed.lock().u8();
-    let options = Options {
+    let options = DeviceOptions {
         name: "d".into(),
         buffer_size: Some(4096 << (how % 5)),
-        dialect: if how & 0x80 != 0 { Some(Kind::V2) } else { None },
-        ..Options::default()
+        dialect: if how & 0x80 != 0 { Some(DialectKind::V2) } else { None },
+        ..DeviceOptions::default()
     };
     let device = match Device::new(Box::new(HostileTransport(Arc::clone(&shared))), options) {
         Ok(device) => Arc::new(device),

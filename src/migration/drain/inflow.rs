@@ -1,7 +1,7 @@
 //! Streams into the devices.
 
 use super::outflow::stall;
-use super::parcel::{PIECE, Parcel, Pool, Progress};
+use super::parcel::{PIECE, Parcel, ParcelPool, Progress};
 use super::{Fed, waits};
 use crate::cancel::Cancel;
 use crate::device::Device;
@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub(super) struct Inflow<'a> {
-    pub lanes: Vec<Lane<'a>>,
+    pub lanes: Vec<LoadLane<'a>>,
     pub cancel: &'a Cancel,
-    pub pool: &'a Pool,
+    pub pool: &'a ParcelPool,
     pub progress: Progress,
     pub stop: AtomicBool,
     /// The first failure, whoever's.
@@ -24,7 +24,7 @@ pub(super) struct Inflow<'a> {
 }
 
 /// One device's part.
-pub(super) struct Lane<'a> {
+pub(super) struct LoadLane<'a> {
     pub device: &'a Device,
     /// Which device of the group.
     pub index: usize,
@@ -67,7 +67,7 @@ impl Inflow<'_> {
     }
 
     /// What was brought goes to the device, whatever happened to others: the caller cannot bring it again.
-    fn write(&self, lane: &Lane<'_>) -> Result<Turn> {
+    fn write(&self, lane: &LoadLane<'_>) -> Result<Turn> {
         if let Some(turn) = self.hand_over(lane)? {
             return Ok(turn);
         }
@@ -79,7 +79,7 @@ impl Inflow<'_> {
     }
 
     /// `None`: the device has what was brought, and more can be.
-    fn hand_over(&self, lane: &Lane<'_>) -> Result<Option<Turn>> {
+    fn hand_over(&self, lane: &LoadLane<'_>) -> Result<Option<Turn>> {
         let Some(mut parcel) = lane.brought.lock().take() else { return Ok(None) };
         let is_end = parcel.len == 0;
         let (keeps, before) = (self.may_wait(lane), lane.device.info().loaded_bytes);
@@ -104,13 +104,13 @@ impl Inflow<'_> {
     }
 
     /// A device that had its patience and took nothing is asked again: a firmware may take longer than one call waits.
-    fn may_wait(&self, lane: &Lane<'_>) -> bool {
+    fn may_wait(&self, lane: &LoadLane<'_>) -> bool {
         let waited = lane.idle_since.lock().get_or_insert_with(Instant::now).elapsed();
         waited < self.progress.patience() && self.cancel.check_drain().is_ok()
     }
 
     /// The same from a descriptor, whose bytes cannot be brought again either: they wait here for a device that takes its time.
-    fn receive(&self, lane: &Lane<'_>, fd: BorrowedFd<'_>, total: Option<u64>) -> Result<Turn> {
+    fn receive(&self, lane: &LoadLane<'_>, fd: BorrowedFd<'_>, total: Option<u64>) -> Result<Turn> {
         if let Some(turn) = self.hand_over(lane)? {
             return Ok(turn);
         }

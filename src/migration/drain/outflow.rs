@@ -1,6 +1,6 @@
 //! Streams out of the devices: one pass over those that are open, each as far as its share goes.
 
-use super::parcel::{PIECE, Parcel, Pool, Progress};
+use super::parcel::{PIECE, Parcel, ParcelPool, Progress};
 use super::{Piece, waits};
 use crate::cancel::Cancel;
 use crate::device::Device;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub(super) struct Outflow<'a> {
-    pub lanes: Vec<Lane<'a>>,
+    pub lanes: Vec<SaveLane<'a>>,
     /// When the call began, and how long after it the last byte had gone, in nanoseconds.
     pub begun: Instant,
     pub gone: &'a AtomicU64,
@@ -24,7 +24,7 @@ pub(super) struct Outflow<'a> {
     /// A round: a descriptor that takes nothing ends its device's part of it.
     pub bounded: bool,
     pub cancel: &'a Cancel,
-    pub pool: &'a Pool,
+    pub pool: &'a ParcelPool,
     pub progress: Progress,
     pub stop: AtomicBool,
     /// The first failure that is not `put`'s.
@@ -34,7 +34,7 @@ pub(super) struct Outflow<'a> {
 }
 
 /// One device's part.
-pub(super) struct Lane<'a> {
+pub(super) struct SaveLane<'a> {
     pub device: &'a Device,
     /// Which device of the group.
     pub index: usize,
@@ -84,7 +84,7 @@ impl Outflow<'_> {
         self.stop.load(Ordering::Relaxed) || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
-    fn step(&self, item: usize, lane: &Lane<'_>) -> Result<Turn> {
+    fn step(&self, item: usize, lane: &SaveLane<'_>) -> Result<Turn> {
         let share = lane.state.lock().share;
         if share == 0 || self.is_over() {
             return self.leave(lane);
@@ -140,7 +140,7 @@ impl Outflow<'_> {
     }
 
     /// The caller's descriptor takes nothing. A round goes on without it where that is what its mode asks for.
-    fn not_ready(&self, lane: &Lane<'_>, fd: BorrowedFd<'_>) -> Result<Turn> {
+    fn not_ready(&self, lane: &SaveLane<'_>, fd: BorrowedFd<'_>) -> Result<Turn> {
         let stalled = self.progress.stalled();
         if self.bounded && (stalled || is_nonblocking(fd)) {
             lane.state.lock().full = true;
@@ -151,7 +151,7 @@ impl Outflow<'_> {
 
     /// A read failed. A device that was only not ready, though it has had its patience, is asked again: a firmware may take longer
     /// to save than one call waits (mlx5). A round goes on without it.
-    fn not_read(&self, lane: &Lane<'_>, error: Error) -> Result<Turn> {
+    fn not_read(&self, lane: &SaveLane<'_>, error: Error) -> Result<Turn> {
         if !error.is_not_ready() {
             return Err(error);
         }
@@ -167,7 +167,7 @@ impl Outflow<'_> {
 
     /// The device's part is over. In pre-copy the figures of the next decision are asked for; a device that cannot tell them says
     /// why.
-    fn leave(&self, lane: &Lane<'_>) -> Result<Turn> {
+    fn leave(&self, lane: &SaveLane<'_>) -> Result<Turn> {
         if !self.stop.load(Ordering::Relaxed) && lane.device.state().is_precopy() {
             lane.device.pending_exact()?;
         }

@@ -38,9 +38,9 @@ impl Parcel {
 /// Parcels that are not on their way. There are never more than the turns and the calling thread use at once, however many
 /// devices there are, and the next round has them again.
 #[derive(Default)]
-pub(in crate::migration) struct Pool(Mutex<Vec<Parcel>>);
+pub(in crate::migration) struct ParcelPool(Mutex<Vec<Parcel>>);
 
-impl Pool {
+impl ParcelPool {
     pub fn take(&self) -> Parcel {
         self.0.lock().pop().unwrap_or_default()
     }

@@ -3,20 +3,20 @@
 use crate::dialect::registers::Registers;
 use crate::log::log;
 use crate::transport::{Area, Transport};
-use crate::window::mmap::Mapping;
+use crate::window::mmap::MappedArea;
 
 /// Most areas that are mapped: each costs the process one of its mappings, of which Linux gives it 65530, and each access a
 /// step of a search. The largest ones are taken.
 const MAX_MAPPED: usize = 64;
 
 /// Which memory the bytes from some offset on are in, and how many of them.
-pub(super) enum Place<'a> {
-    Mapped(&'a Mapping, usize),
+pub(super) enum AreaAccess<'a> {
+    Mapped(&'a MappedArea, usize),
     Trapped(usize),
 }
 
 /// The mapped areas, sorted by offset; `None` before a session first opened.
-pub(super) struct Areas(Option<Vec<Mapping>>);
+pub(super) struct Areas(Option<Vec<MappedArea>>);
 
 impl Areas {
     pub fn new() -> Self {
@@ -43,7 +43,7 @@ impl Areas {
         }
         let mut mappings = Vec::new();
         for area in wanted {
-            match Mapping::new(transport, registers.region.index, area) {
+            match MappedArea::new(transport, registers.region.index, area) {
                 Ok(mapping) => mappings.push(mapping),
                 Err(errno) => log!(
                     Warning,
@@ -53,7 +53,7 @@ impl Areas {
                 ),
             }
         }
-        mappings.sort_by_key(Mapping::offset);
+        mappings.sort_by_key(MappedArea::offset);
         self.0 = Some(mappings);
     }
 
@@ -67,16 +67,16 @@ impl Areas {
     }
 
     /// Where up to `len` bytes from `at` on are; cut at the next edge between mapped and trapped.
-    pub fn place(&self, at: u64, len: u64) -> Place<'_> {
+    pub fn place(&self, at: u64, len: u64) -> AreaAccess<'_> {
         let clamp = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
         for mapping in self.0.iter().flatten() {
             if at < mapping.offset() {
-                return Place::Trapped(clamp(len.min(mapping.offset().saturating_sub(at))));
+                return AreaAccess::Trapped(clamp(len.min(mapping.offset().saturating_sub(at))));
             }
             if at < mapping.end() {
-                return Place::Mapped(mapping, clamp(len.min(mapping.end().saturating_sub(at))));
+                return AreaAccess::Mapped(mapping, clamp(len.min(mapping.end().saturating_sub(at))));
             }
         }
-        Place::Trapped(clamp(len))
+        AreaAccess::Trapped(clamp(len))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Errno, Error};
 use crate::transport::Transport;
-use crate::window::{Access, Cause, Outcome, Trouble};
+use crate::window::{Access, Cause, Trouble, WindowResult};
 
 /// Widths of the quirk: 8, 4, 2 or 1 bytes, naturally aligned, the longest that fits.
 const WIDTHS: [u8; 4] = [8, 4, 2, 1];
@@ -14,7 +14,7 @@ fn step(at: u64, len: usize, words: bool) -> usize {
 }
 
 /// The transport and the number of the region.
-fn region<'a>(access: &'a Access<'_>) -> Outcome<(&'a dyn Transport, u32)> {
+fn region<'a>(access: &'a Access<'_>) -> WindowResult<(&'a dyn Transport, u32)> {
     Ok((access.transport, access.registers()?.region.index))
 }
 
@@ -30,7 +30,7 @@ fn told(errno: Errno) -> Option<Trouble> {
 }
 
 /// Fills `buf`. What is read of a segment can be read again until it is acknowledged, so nothing has moved if it fails.
-pub(super) fn read(access: &Access<'_>, words: bool, at: u64, buf: &mut [u8]) -> Outcome<()> {
+pub(super) fn read(access: &Access<'_>, words: bool, at: u64, buf: &mut [u8]) -> WindowResult<()> {
     let (transport, index) = region(access)?;
     let mut done: usize = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -50,7 +50,7 @@ pub(super) fn read(access: &Access<'_>, words: bool, at: u64, buf: &mut [u8]) ->
 }
 
 /// Writes all of `bytes`.
-pub(super) fn write(access: &Access<'_>, words: bool, at: u64, bytes: &[u8]) -> Outcome<()> {
+pub(super) fn write(access: &Access<'_>, words: bool, at: u64, bytes: &[u8]) -> WindowResult<()> {
     let (transport, index) = region(access)?;
     let mut done: usize = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {

@@ -1,11 +1,11 @@
 //! Segments on their way in (V1-9, V1-10): where the next bytes go, and when the device is told that a segment is whole.
 
-use crate::error::{Error, Kind};
-use crate::window::{Access, Outcome, Trouble};
+use crate::error::{Error, ErrorKind};
+use crate::window::{Access, Trouble, WindowResult};
 
 /// A segment whose first bytes are in the window, or whose room is lent.
 #[derive(Clone, Copy, Debug)]
-enum Segment {
+enum OpenSegment {
     /// Its length is known: reserve announced it, or it is a part of a split one. It is whole with its last byte.
     Announced { offset: u64, size: u64, done: u64 },
     /// Begun by bytes that came without a length. It is whole when the caller says so.
@@ -14,7 +14,7 @@ enum Segment {
 
 /// Where the next bytes go.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(super) struct WriteTarget {
     /// In the region.
     pub at: u64,
     /// Most bytes that may go there: the end of the segment, or of the region.
@@ -24,7 +24,7 @@ pub(super) struct Target {
 pub(super) struct Loading {
     /// A segment larger than the window is loaded in parts (a quirk: V1-10 forbids it).
     split: bool,
-    segment: Option<Segment>,
+    segment: Option<OpenSegment>,
     /// Where the device wants the next segment, if it was asked and nothing was put there yet. Some servers answer only once.
     place: Option<u64>,
 }
@@ -39,21 +39,21 @@ impl Loading {
     }
 
     /// The caller says that `left` bytes of a segment are to come.
-    pub fn announce(&mut self, access: &Access<'_>, left: u64) -> Outcome<Target> {
+    pub fn announce(&mut self, access: &Access<'_>, left: u64) -> WindowResult<WriteTarget> {
         let region = access.registers()?.region.size;
         let segment = match self.segment {
             None => {
                 let offset = self.begin(access)?;
                 let size = self.fit(left, region.saturating_sub(offset), 0)?;
-                Segment::Announced { offset, size, done: 0 }
+                OpenSegment::Announced { offset, size, done: 0 }
             }
             // Its length is known only now.
-            Some(Segment::Open { offset, done }) => {
+            Some(OpenSegment::Open { offset, done }) => {
                 let room = region.saturating_sub(offset.saturating_add(done));
                 let size = done.saturating_add(self.fit(left, room, done)?);
-                Segment::Announced { offset, size, done }
+                OpenSegment::Announced { offset, size, done }
             }
-            Some(segment @ Segment::Announced { size, done, .. }) => {
+            Some(segment @ OpenSegment::Announced { size, done, .. }) => {
                 let missing = size.saturating_sub(done);
                 if left != missing && !self.split {
                     return Err(argument(format!(
@@ -68,12 +68,12 @@ impl Loading {
     }
 
     /// `len` bytes of a segment come without a word on its length; `segment_end`: it ends with them.
-    pub fn extend(&mut self, access: &Access<'_>, len: u64, segment_end: bool) -> Outcome<Target> {
+    pub fn extend(&mut self, access: &Access<'_>, len: u64, segment_end: bool) -> WindowResult<WriteTarget> {
         let region = access.registers()?.region.size;
         let (offset, done) = match self.segment {
             None => (self.begin(access)?, 0),
-            Some(Segment::Open { offset, done }) => (offset, done),
-            Some(segment @ Segment::Announced { size, done, .. }) => {
+            Some(OpenSegment::Open { offset, done }) => (offset, done),
+            Some(segment @ OpenSegment::Announced { size, done, .. }) => {
                 let missing = size.saturating_sub(done);
                 if len > missing && !self.split {
                     return Err(argument(format!("len: {len}, but only {missing} bytes of the segment are missing")));
@@ -85,17 +85,17 @@ impl Loading {
         let room = region.saturating_sub(offset.saturating_add(done));
         let segment = match self.fit(len, room, done)? {
             // A part of a split segment ends where the room ends.
-            part if part < len => Segment::Announced { offset, size: done.saturating_add(part), done },
-            _ => Segment::Open { offset, done },
+            part if part < len => OpenSegment::Announced { offset, size: done.saturating_add(part), done },
+            _ => OpenSegment::Open { offset, done },
         };
         self.segment = Some(segment);
         Ok(target(segment, region))
     }
 
     /// The end of a segment may only be said where its announced length is reached.
-    pub fn check_end(&self, len: u64, segment_end: bool) -> Outcome<()> {
+    pub fn check_end(&self, len: u64, segment_end: bool) -> WindowResult<()> {
         match self.segment {
-            Some(Segment::Announced { size, done, .. }) if segment_end && !self.split => {
+            Some(OpenSegment::Announced { size, done, .. }) if segment_end && !self.split => {
                 match size.saturating_sub(done).saturating_sub(len) {
                     0 => Ok(()),
                     left => Err(argument(format!("flags: the end of a segment, but {left} bytes of it are missing"))),
@@ -106,17 +106,17 @@ impl Loading {
     }
 
     /// `len` bytes are in place; with the end of the segment it is handed to the device (V1-9).
-    pub fn placed(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> Outcome<()> {
+    pub fn placed(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
         let added = len as u64;
         let (segment, done, whole) = match self.segment {
             None => return Ok(()),
-            Some(Segment::Announced { offset, size, done }) => {
+            Some(OpenSegment::Announced { offset, size, done }) => {
                 let done = done.saturating_add(added);
-                (Segment::Announced { offset, size, done }, done, done >= size)
+                (OpenSegment::Announced { offset, size, done }, done, done >= size)
             }
-            Some(Segment::Open { offset, done }) => {
+            Some(OpenSegment::Open { offset, done }) => {
                 let done = done.saturating_add(added);
-                (Segment::Open { offset, done }, done, segment_end)
+                (OpenSegment::Open { offset, done }, done, segment_end)
             }
         };
         if done == 0 {
@@ -134,13 +134,13 @@ impl Loading {
 
     /// A segment of which no byte was put in place is none: the caller may go on with another length.
     pub fn drop_empty(&mut self) {
-        if let Some(Segment::Announced { done: 0, .. } | Segment::Open { done: 0, .. }) = self.segment {
+        if let Some(OpenSegment::Announced { done: 0, .. } | OpenSegment::Open { done: 0, .. }) = self.segment {
             self.segment = None;
         }
     }
 
     /// Where the bytes go of which room is lent.
-    pub fn target(&self, access: &Access<'_>) -> Outcome<Option<Target>> {
+    pub fn target(&self, access: &Access<'_>) -> WindowResult<Option<WriteTarget>> {
         let region = access.registers()?.region.size;
         Ok(self.segment.map(|segment| target(segment, region)))
     }
@@ -148,17 +148,17 @@ impl Loading {
     /// What is missing before the stream can be whole, in words.
     pub fn unfinished(&self) -> Option<String> {
         match self.segment? {
-            Segment::Announced { size, done, .. } => {
+            OpenSegment::Announced { size, done, .. } => {
                 Some(format!("a segment is open, {} of its bytes are missing", size.saturating_sub(done)))
             }
-            Segment::Open { done, .. } => {
+            OpenSegment::Open { done, .. } => {
                 Some(format!("a segment is open, {done} of its bytes were written, its end was not said"))
             }
         }
     }
 
     /// Asks the device where the next segment goes, unless it has said so.
-    fn begin(&mut self, access: &Access<'_>) -> Outcome<u64> {
+    fn begin(&mut self, access: &Access<'_>) -> WindowResult<u64> {
         if let Some(place) = self.place {
             return Ok(place);
         }
@@ -170,7 +170,7 @@ impl Loading {
     }
 
     /// How many of `need` bytes fit into `room` behind `done` bytes of the same segment.
-    fn fit(&self, need: u64, room: u64, done: u64) -> Outcome<u64> {
+    fn fit(&self, need: u64, room: u64, done: u64) -> WindowResult<u64> {
         if need <= room {
             return Ok(need);
         }
@@ -183,18 +183,18 @@ impl Loading {
             _ => "; was the end of an earlier segment (VFIOMIG_CHUNK_SEGMENT_END) lost on the way?",
         };
         let text = format!("a segment of {size} bytes does not fit into {window} bytes of the device's window{hint}");
-        Err(Trouble::before(Error::new(Kind::Unsupported, libc::EMSGSIZE, text)))
+        Err(Trouble::before(Error::new(ErrorKind::Unsupported, libc::EMSGSIZE, text)))
     }
 }
 
-fn target(segment: Segment, region: u64) -> Target {
+fn target(segment: OpenSegment, region: u64) -> WriteTarget {
     match segment {
-        Segment::Announced { offset, size, done } => {
-            Target { at: offset.saturating_add(done), most: size.saturating_sub(done) }
+        OpenSegment::Announced { offset, size, done } => {
+            WriteTarget { at: offset.saturating_add(done), most: size.saturating_sub(done) }
         }
-        Segment::Open { offset, done } => {
+        OpenSegment::Open { offset, done } => {
             let at = offset.saturating_add(done);
-            Target { at, most: region.saturating_sub(at) }
+            WriteTarget { at, most: region.saturating_sub(at) }
         }
     }
 }

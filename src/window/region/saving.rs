@@ -1,12 +1,12 @@
 //! Segments on their way out (V1-6), also from pre-copy into STOP_COPY (N8): which register was asked last, and what may be asked
 //! next without losing anything.
 
-use super::areas::{Areas, Place};
+use super::areas::{AreaAccess, Areas};
 use super::unseen::{Seen, Unseen};
 use crate::dialect::known;
 use crate::dialect::registers::{Fault, Registers};
 use crate::log::{Lasting, log};
-use crate::window::{Access, Cause, Outcome, Quirks, Trouble};
+use crate::window::{Access, Cause, Quirks, Trouble, WindowResult};
 use std::time::Duration;
 
 /// A device that says "pending" but stages nothing is asked this often, 1 ms apart (V1-8).
@@ -15,7 +15,7 @@ const EMPTY_SEGMENT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where the iteration over the window stands.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum Iteration {
     /// pending_bytes is to be read.
     Begin,
     /// It was read, and nothing since. It may be read again: it acknowledges nothing.
@@ -27,19 +27,19 @@ enum Step {
     /// would acknowledge, and so lose, what nobody has read; so would, for a draft, another one of data_offset (D3).
     Staged { pending: u64, offset: Option<u64> },
     /// This segment is in the window.
-    Segment(Segment),
+    StagedSegment(StagedSegment),
 }
 
 /// A segment in the window, and how much of it is the caller's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment {
+pub(super) struct StagedSegment {
     /// In the region.
     offset: u64,
     size: u64,
     done: u64,
 }
 
-impl Segment {
+impl StagedSegment {
     pub fn at(&self) -> u64 {
         self.offset.saturating_add(self.done)
     }
@@ -50,7 +50,7 @@ impl Segment {
 }
 
 pub(super) struct Saving {
-    step: Step,
+    step: Iteration,
     last_pending: Option<u64>,
     /// Acknowledgements fail.
     failing: Lasting,
@@ -59,7 +59,7 @@ pub(super) struct Saving {
 
 impl Saving {
     pub fn new() -> Self {
-        Saving { step: Step::Begin, last_pending: None, failing: Lasting::default(), unseen: Unseen::default() }
+        Saving { step: Iteration::Begin, last_pending: None, failing: Lasting::default(), unseen: Unseen::default() }
     }
 
     /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked for.
@@ -67,39 +67,39 @@ impl Saving {
     /// be read (N8); one that it has refused to stage is none (V1-6 b, V1-11).
     pub fn begin_anew(&mut self) {
         match self.step {
-            Step::Pending(_) | Step::Refused(_) => self.step = Step::Begin,
-            Step::Begin | Step::Staged { .. } | Step::Segment(_) => {}
+            Iteration::Pending(_) | Iteration::Refused(_) => self.step = Iteration::Begin,
+            Iteration::Begin | Iteration::Staged { .. } | Iteration::StagedSegment(_) => {}
         }
     }
 
     /// Whether a segment is in the window, or may be.
     pub fn in_window(&self) -> bool {
-        matches!(self.step, Step::Refused(_) | Step::Staged { .. } | Step::Segment(_))
+        matches!(self.step, Iteration::Refused(_) | Iteration::Staged { .. } | Iteration::StagedSegment(_))
     }
 
-    pub fn segment(&self) -> Option<Segment> {
+    pub fn segment(&self) -> Option<StagedSegment> {
         match self.step {
-            Step::Segment(segment) => Some(segment),
+            Iteration::StagedSegment(segment) => Some(segment),
             _ => None,
         }
     }
 
     /// The segment in the window, or the next one; `None`: the device has none now (V1-6 a to c).
-    pub fn next(&mut self, access: &Access<'_>, areas: &Areas, quirks: Quirks) -> Outcome<Option<Segment>> {
+    pub fn next(&mut self, access: &Access<'_>, areas: &Areas, quirks: Quirks) -> WindowResult<Option<StagedSegment>> {
         let (pending, offset) = match self.step {
-            Step::Segment(segment) => return Ok(Some(segment)),
-            Step::Pending(pending) | Step::Refused(pending) => (pending, None),
-            Step::Staged { pending, offset } => (pending, offset),
-            Step::Begin => (self.ask_pending(access)?, None),
+            Iteration::StagedSegment(segment) => return Ok(Some(segment)),
+            Iteration::Pending(pending) | Iteration::Refused(pending) => (pending, None),
+            Iteration::Staged { pending, offset } => (pending, offset),
+            Iteration::Begin => (self.ask_pending(access)?, None),
         };
         if pending == 0 {
-            self.step = Step::Begin;
+            self.step = Iteration::Begin;
             // What came before is one segment many times over.
             return self.unseen.end().map_or(Ok(None), |text| Err(Trouble::after(Cause::Nonsense(text), 0)));
         }
-        self.step = Step::Staged { pending, offset };
+        self.step = Iteration::Staged { pending, offset };
         let Some((offset, size)) = self.staged(access, areas, pending, quirks.zero_data_size)? else {
-            self.step = Step::Begin;
+            self.step = Iteration::Begin;
             return Ok(None);
         };
         access.registers()?.check_segment(offset, size).map_err(Trouble::before)?;
@@ -110,8 +110,8 @@ impl Saving {
                 return Err(Trouble::after(Cause::Nonsense(text), 0));
             }
         }
-        let segment = Segment { offset, size, done: 0 };
-        self.step = Step::Segment(segment);
+        let segment = StagedSegment { offset, size, done: 0 };
+        self.step = Iteration::StagedSegment(segment);
         Ok(Some(segment))
     }
 
@@ -125,14 +125,14 @@ impl Saving {
         areas: &Areas,
         pending: u64,
         zero_data_size: bool,
-    ) -> Outcome<Option<(u64, u64)>> {
+    ) -> WindowResult<Option<(u64, u64)>> {
         let registers = access.registers()?;
         for _ in 0..EMPTY_SEGMENT_TRIES {
             let offset = match self.step {
-                Step::Staged { offset: Some(offset), .. } => offset,
+                Iteration::Staged { offset: Some(offset), .. } => offset,
                 _ => registers.data_offset(access.transport).map_err(|fault| self.refused(pending, fault))?,
             };
-            self.step = Step::Staged { pending, offset: Some(offset) };
+            self.step = Iteration::Staged { pending, offset: Some(offset) };
             let mut size = registers.data_size(access.transport).map_err(Trouble::before)?;
             if size == 0 && zero_data_size {
                 size = pending.min(area_left(areas, registers, offset));
@@ -140,7 +140,7 @@ impl Saving {
             if size > 0 {
                 return Ok(Some((offset, size)));
             }
-            self.step = Step::Staged { pending, offset: None };
+            self.step = Iteration::Staged { pending, offset: None };
             std::thread::sleep(EMPTY_SEGMENT_PAUSE);
         }
         if access.in_precopy {
@@ -152,19 +152,19 @@ impl Saving {
     /// data_offset could not be had. An answer that makes no sense is an answer: something may be staged behind it.
     fn refused(&mut self, pending: u64, fault: Fault) -> Trouble {
         if let Fault::Errno(_) = fault {
-            self.step = Step::Refused(pending);
+            self.step = Iteration::Refused(pending);
         }
         Trouble::before(fault)
     }
 
     /// `len` bytes of the segment are the caller's; the last one acknowledges it (V1-6 f). Returns whether it did.
     pub fn advance(&mut self, access: &Access<'_>, len: usize) -> bool {
-        let Step::Segment(segment) = &mut self.step else { return false };
+        let Iteration::StagedSegment(segment) = &mut self.step else { return false };
         segment.done = segment.done.saturating_add(len as u64);
         if segment.left() > 0 {
             return false;
         }
-        self.step = Step::Begin;
+        self.step = Iteration::Begin;
         // The bytes are the caller's whatever comes of it. An acknowledgement that fails is asked again, and told, when the
         // next bytes are asked for.
         let name = access.name;
@@ -174,7 +174,7 @@ impl Saving {
                     log!(Info, "{name}: segments are acknowledged again");
                 }
                 if pending > 0 {
-                    self.step = Step::Pending(pending);
+                    self.step = Iteration::Pending(pending);
                 }
             }
             Err(Trouble { cause, .. }) if self.failing.begins() => {
@@ -186,19 +186,19 @@ impl Saving {
     }
 
     /// pending_bytes, and whether it is what was read last: with a segment in the window asking would acknowledge it (P21).
-    pub fn figures(&mut self, access: &Access<'_>) -> Outcome<(Option<u64>, bool)> {
+    pub fn figures(&mut self, access: &Access<'_>) -> WindowResult<(Option<u64>, bool)> {
         let cached = self.in_window();
         if !cached {
             // What an earlier read left may be old: the device has run since, or has stopped. Asked again before a segment
             // begins, pending_bytes acknowledges nothing (V1-6 a).
             let pending = self.ask_pending(access)?;
-            self.step = if pending > 0 { Step::Pending(pending) } else { Step::Begin };
+            self.step = if pending > 0 { Iteration::Pending(pending) } else { Iteration::Begin };
         }
         Ok((self.last_pending, cached))
     }
 
     /// For the iteration only zero and non-zero have a meaning (V1-7); as a size it may be nonsense (P19).
-    fn ask_pending(&mut self, access: &Access<'_>) -> Outcome<u64> {
+    fn ask_pending(&mut self, access: &Access<'_>) -> WindowResult<u64> {
         let pending = access.registers()?.pending_bytes(access.transport).map_err(Trouble::before)?;
         self.last_pending = known(pending);
         Ok(pending)
@@ -209,6 +209,6 @@ impl Saving {
 fn area_left(areas: &Areas, registers: &Registers, offset: u64) -> u64 {
     let in_region = registers.region.size.saturating_sub(offset);
     match areas.place(offset, in_region) {
-        Place::Mapped(_, len) | Place::Trapped(len) => len as u64,
+        AreaAccess::Mapped(_, len) | AreaAccess::Trapped(len) => len as u64,
     }
 }

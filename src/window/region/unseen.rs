@@ -6,7 +6,7 @@
 //! else there, and then moves on, after it has stood still for so long, sees trapped accesses only. One that refuses (K25), or shows
 //! the same, is read on, until more came that was equal than any device's memory holds.
 
-use super::areas::{Areas, Place};
+use super::areas::{AreaAccess, Areas};
 use super::bus;
 use crate::dialect::known;
 use crate::log::log;
@@ -44,7 +44,7 @@ pub(super) struct Seen {
 
 /// The segments since one was another.
 #[derive(Default)]
-struct Run {
+struct Repeats {
     last: Option<Seen>,
     in_a_row: u32,
     /// Of the whole segment, when it was last looked at.
@@ -53,7 +53,7 @@ struct Run {
 
 #[derive(Default)]
 pub(super) struct Unseen {
-    run: Run,
+    run: Repeats,
     /// It is asked once in a session, for a server that sees trapped accesses only loses what was read by them.
     asked: bool,
     /// The last segment was another one by trapped access.
@@ -65,7 +65,7 @@ impl Unseen {
     pub fn look(&mut self, seen: Seen, access: &Access<'_>, words: bool, areas: &Areas) -> Option<String> {
         if self.run.last != Some(seen) {
             let moved = self.moved();
-            self.run = Run { last: Some(seen), ..Run::default() };
+            self.run = Repeats { last: Some(seen), ..Repeats::default() };
             return moved;
         }
         self.differs = false;
@@ -78,7 +78,7 @@ impl Unseen {
         }
         let content = content(seen, areas);
         if content.is_none() || self.run.content.is_some_and(|last| Some(last) != content) {
-            self.run = Run { last: Some(seen), ..Run::default() };
+            self.run = Repeats { last: Some(seen), ..Repeats::default() };
             return None;
         }
         self.run.content = content;
@@ -88,7 +88,7 @@ impl Unseen {
     /// The device says that nothing is left. Why the stream is void, if that is certain.
     pub fn end(&mut self) -> Option<String> {
         let moved = self.moved();
-        self.run = Run::default();
+        self.run = Repeats::default();
         moved
     }
 
@@ -121,7 +121,7 @@ impl Unseen {
 const BLIND: &str =
     "the device does not see that its mapped memory is read. VFIOMIG_DEVICE_F_NO_MMAP reads it by trapped access";
 
-impl Run {
+impl Repeats {
     /// How many bytes came in it, if each segment counts as `least` at least.
     fn bytes(&self, least: u64) -> u64 {
         u64::from(self.in_a_row).saturating_mul(self.last.map_or(0, |last| last.size.max(least)))
@@ -142,7 +142,7 @@ fn content(seen: Seen, areas: &Areas) -> Option<u64> {
     let (mut at, mut left) = (seen.offset, seen.size);
     let mut buf = vec![0; usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)];
     while left > 0 {
-        let Place::Mapped(mapping, len) = areas.place(at, left) else { return None };
+        let AreaAccess::Mapped(mapping, len) = areas.place(at, left) else { return None };
         let len = mapping.copy_out(at, buf.get_mut(..len.min(CHUNK))?);
         hasher.write(buf.get(..len).filter(|part| !part.is_empty())?);
         (at, left) = (at.saturating_add(len as u64), left.saturating_sub(len as u64));
@@ -152,7 +152,7 @@ fn content(seen: Seen, areas: &Areas) -> Option<u64> {
 
 /// Whether a trapped access shows something else than the mapping. A device may refuse it (SPDK, K25).
 fn differs(seen: Seen, access: &Access<'_>, words: bool, areas: &Areas) -> bool {
-    let Place::Mapped(mapping, len) = areas.place(seen.offset, seen.size) else { return false };
+    let AreaAccess::Mapped(mapping, len) = areas.place(seen.offset, seen.size) else { return false };
     let (mut mapped, mut trapped) = (vec![0; len.min(PROBE)], vec![0; len.min(PROBE)]);
     mapping.copy_out(seen.offset, &mut mapped);
     bus::read(access, words, seen.offset, &mut trapped).is_ok() && mapped != trapped

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use vfiomig::bitmap::Words;
-use vfiomig::tracker::{Dest, Range, Request};
+use vfiomig::tracker::{Dest, IovaRange, Request};
 
 /// Told by a cookie, or by what is or was mapped at the page last; with the number of pages.
 pub enum Named {
@@ -50,7 +50,7 @@ pub fn with_request(
         calls.set(calls.get() + 1);
         calls.get() <= stop_at
     };
-    let mut run = |cookie: u64, run: Range| {
+    let mut run = |cookie: u64, run: IovaRange| {
         if goes_on() {
             assert!(run.size > 0 && (run.iova | run.size) % P == 0, "{run:?}");
             told(Named::ByCookie(cookie, run.iova / P, run.size / P));

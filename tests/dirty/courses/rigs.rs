@@ -106,7 +106,7 @@ impl Guest {
         let ok = Cell::new(false);
         let mut call = |request: &mut Request<'_>| {
             let mut by =
-                |r: vfiomig::tracker::Range| self.rig.space.unmap(r.iova, r.size).map(drop).map_err(Errno::new);
+                |r: vfiomig::tracker::IovaRange| self.rig.space.unmap(r.iova, r.size).map(drop).map_err(Errno::new);
             let how = match (how, self.rig.log) {
                 (0, _) if self.rig.space.unmap(first * P, pages * P).is_err() => return,
                 (0, _) => Unmap::Done,
@@ -181,7 +181,7 @@ fn last(guests: &[Guest], d: &mut Dice, places: &[Place]) {
     ask(&guests[0], d, places, whole, &mut |request| {
         harvest(&trackers, request).unwrap();
     });
-    let mut run = |cookie: u64, run: vfiomig::tracker::Range| {
+    let mut run = |cookie: u64, run: vfiomig::tracker::IovaRange| {
         guests[0].told(Named::ByCookie(cookie, run.iova / P, run.size / P));
         true
     };

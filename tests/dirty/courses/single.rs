@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use vfiomig::tracker::{Mapping, Range, Request, Tracker, Unmap};
+use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, Unmap};
 
 struct Place {
     first: u64,
@@ -123,7 +123,7 @@ impl Course {
             (vmm.places[at].first, end - vmm.places[at].first, at..last + 1)
         };
         let gone = || self.vmm().places[at.clone()].iter_mut().for_each(|place| place.cookie = None);
-        let mut by = |_: Range| {
+        let mut by = |_: IovaRange| {
             gone();
             Ok(())
         };
@@ -167,7 +167,7 @@ impl Course {
         self.tracker.begin_final().unwrap();
         self.harvest(d, Form { partial: false, keep: false });
         // What can be named by a cookie only.
-        let mut run = |cookie: u64, run: Range| {
+        let mut run = |cookie: u64, run: IovaRange| {
             self.told(Named::ByCookie(cookie, run.iova / P, run.size / P), false);
             true
         };

@@ -39,18 +39,18 @@ pub(super) fn c<R: Into<i64> + Copy>(what: &str, body: impl FnOnce(*mut *mut vfi
 }
 
 /// A struct of `argsz` bytes, no more, that begins as VFIOMIG_INIT leaves it.
-pub(super) struct Sized(Box<[u8]>);
+pub(super) struct StructBytes(Box<[u8]>);
 
-impl Sized {
-    pub(super) fn new(f: &mut Feed, usual: usize) -> Sized {
+impl StructBytes {
+    pub(super) fn new(f: &mut Feed, usual: usize) -> StructBytes {
         let len = if f.lies() { 8 * (1 + f.u8() as usize % 40) } else { usual };
         let mut bytes = vec![0u8; len].into_boxed_slice();
         let says = if f.lies() { f.u8() as u32 % (len as u32 + 1) } else { len as u32 };
         bytes[..4].copy_from_slice(&says.to_ne_bytes());
-        Sized(bytes)
+        StructBytes(bytes)
     }
-    pub(super) fn of<T: Copy>(f: &mut Feed, value: &T) -> Sized {
-        let mut this = Sized::new(f, size_of::<T>());
+    pub(super) fn of<T: Copy>(f: &mut Feed, value: &T) -> StructBytes {
+        let mut this = StructBytes::new(f, size_of::<T>());
         let from = unsafe { std::slice::from_raw_parts((value as *const T).cast::<u8>(), size_of::<T>()) };
         let n = this.0.len().min(from.len());
         if n > 4 {

@@ -1,6 +1,6 @@
 //! Calls on one device.
 
-use super::call::{Sized, c};
+use super::call::{StructBytes, c};
 use super::world::World;
 use crate::file::{self, file};
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ impl World {
                 4 => drop(c("reset", |e| vfiomig_device_reset(d, e))),
                 5 => drop(c("reprobe", |e| vfiomig_device_reprobe(d, e))),
                 6 => {
-                    let mut out = Sized::new(&mut self.feed.lock(), size_of::<vfiomig_pending>());
+                    let mut out = StructBytes::new(&mut self.feed.lock(), size_of::<vfiomig_pending>());
                     c("pending", |e| vfiomig_device_get_pending(d, u32::from(a & 1), out.ptr(), e));
                 }
                 7 | 8 => peek(d, a, len),

@@ -1,6 +1,6 @@
 //! Calls on the group and the migration.
 
-use super::call::{Sized, c};
+use super::call::{StructBytes, c};
 use super::callbacks::{get, put};
 use super::request::request;
 use super::world::World;
@@ -83,7 +83,7 @@ impl World {
     unsafe fn look(&mut self, a: u8) {
         let (g, m) = (self.group, self.migration);
         let mut r = null_mut();
-        let mut out = Sized::new(&mut self.feed.lock(), 48);
+        let mut out = StructBytes::new(&mut self.feed.lock(), 48);
         unsafe {
             let done = match a % 5 {
                 0 => c("report", |e| vfiomig_migration_get_report(m, &mut r, e)),

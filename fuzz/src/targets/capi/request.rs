@@ -1,6 +1,6 @@
 //! Harvest requests from the input.
 
-use super::call::Sized;
+use super::call::StructBytes;
 use super::callbacks::{Calls, run_fn, words_fn};
 use crate::feed::Feed;
 use parking_lot::Mutex;
@@ -56,8 +56,8 @@ pub(super) fn request(
         max_workers: 1,
         reserved: 0,
     };
-    let mut rq = Sized::of(&mut f, &rq);
-    let mut out = Sized::new(&mut f, size_of::<vfiomig_harvest_result>());
+    let mut rq = StructBytes::of(&mut f, &rq);
+    let mut out = StructBytes::new(&mut f, size_of::<vfiomig_harvest_result>());
     let (rq_ptr, out_ptr) = (
         if how & 0x30 == 0x30 { null() } else { rq.ptr::<vfiomig_harvest_request>().cast_const() },
         if how & 0x40 != 0 { null_mut() } else { out.ptr() },

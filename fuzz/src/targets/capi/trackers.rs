@@ -1,6 +1,6 @@
 //! Calls on the tracker.
 
-use super::call::{Sized, c};
+use super::call::{StructBytes, c};
 use super::callbacks::unmap_fn;
 use super::request::request;
 use super::world::World;
@@ -35,7 +35,7 @@ impl World {
                     });
                 }
                 _ => {
-                    let mut out = Sized::new(&mut self.feed.lock(), size_of::<vfiomig_tracker_info>());
+                    let mut out = StructBytes::new(&mut self.feed.lock(), size_of::<vfiomig_tracker_info>());
                     c("info", |e| vfiomig_tracker_get_info(t, out.ptr(), e));
                 }
             }

@@ -1,6 +1,6 @@
 //! All handles of a run.
 
-use super::call::{Sized, c};
+use super::call::{StructBytes, c};
 use super::callbacks::{Calls, Log, log_report, log_start, log_stop};
 use crate::feed::Feed;
 use crate::hostile::{Shared, ops};
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::ffi::{CString, c_void};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
-use vfiomig::dialect::Kind;
+use vfiomig::dialect::DialectKind;
 use vfiomig::ffi::device::*;
 use vfiomig::ffi::group::*;
 use vfiomig::ffi::migration::*;
@@ -57,7 +57,7 @@ impl World {
         let mut f = self.feed.lock();
         let (kind, without, how) = (f.u8(), f.u8(), f.u8());
         drop(f);
-        let kind = [Kind::V2, Kind::V2, Kind::V1, Kind::Draft][kind as usize % 4];
+        let kind = [DialectKind::V2, DialectKind::V2, DialectKind::V1, DialectKind::Draft][kind as usize % 4];
         let one = Shared::new(&self.feed, Some(kind));
         let without = if without >= 0xe0 { without & 0x1c } else { 0 };
         let (mut table, o) = ops(&one, without);
@@ -72,7 +72,7 @@ impl World {
             dialect: kind as u32,
             draft_cursor: 0,
         };
-        let mut options = Sized::of(&mut self.feed.lock(), &options);
+        let mut options = StructBytes::of(&mut self.feed.lock(), &options);
         let mut d = null_mut();
         if c("new", |e| unsafe { vfiomig_device_new_ops(&table, o, options.ptr(), &mut d, e) }) == 0 {
             self.devices.push(d);
@@ -110,7 +110,7 @@ impl World {
             aperture: aperture.as_ptr(),
             aperture_count: aperture.len(),
         };
-        let mut options = Sized::of(&mut f, &options);
+        let mut options = StructBytes::of(&mut f, &options);
         drop(f);
         let mut t = null_mut();
         let r = c("tracker", |e| unsafe {

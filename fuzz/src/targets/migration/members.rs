@@ -6,8 +6,8 @@ use crate::hostile::{HostileTransport, Shared};
 use parking_lot::Mutex;
 use simdev::{Access, Config, DraftForm, Effect, Fault, Window};
 use std::sync::Arc;
-use vfiomig::device::{Device, OnFailure, Options};
-use vfiomig::dialect::{Caps, Kind, State};
+use vfiomig::device::{Device, DeviceOptions, OnFailure};
+use vfiomig::dialect::{Caps, DialectKind, State};
 use vfiomig::transport::Transport;
 
 pub(super) enum Fake {
@@ -32,7 +32,7 @@ impl Member {
         let mut f = feed.lock();
         let mut stream = Vec::new();
         let (fake, transport, dialect): (Fake, Box<dyn Transport>, _) = if hostile {
-            let kind = [Kind::V2, Kind::V2, Kind::V1, Kind::Draft][f.u8() as usize % 4];
+            let kind = [DialectKind::V2, DialectKind::V2, DialectKind::V1, DialectKind::Draft][f.u8() as usize % 4];
             drop(f);
             let shared = Shared::new(feed, Some(kind));
             let transport = Box::new(HostileTransport(Arc::clone(&shared)));
@@ -48,7 +48,8 @@ impl Member {
             let transport = device.transport();
             (Fake::Sim(Box::new(device)), transport, dialect)
         };
-        let options = Options { name: format!("d{number}"), dialect, buffer_size: Some(4096), ..Options::default() };
+        let options =
+            DeviceOptions { name: format!("d{number}"), dialect, buffer_size: Some(4096), ..DeviceOptions::default() };
         match Device::new(transport, options) {
             Ok(device) => Some(Member { fake, device: Arc::new(device), stream, place: (0, 0), broken: false }),
             Err(error) => {
@@ -145,13 +146,13 @@ fn config(f: &mut Feed, fresh: bool) -> Config {
     config
 }
 
-fn dialect(config: &Config) -> Option<Kind> {
-    matches!(config.dialect, simdev::Dialect::Draft { .. }).then_some(Kind::Draft)
+fn dialect(config: &Config) -> Option<DialectKind> {
+    matches!(config.dialect, simdev::Dialect::Draft { .. }).then_some(DialectKind::Draft)
 }
 
 /// What a device of this kind gives.
 fn stream_of(config: Config) -> Vec<(Vec<u8>, bool)> {
-    let options = Options { dialect: dialect(&config), ..Options::default() };
+    let options = DeviceOptions { dialect: dialect(&config), ..DeviceOptions::default() };
     let source = simdev::Device::new(config);
     let device = Device::new(source.transport(), options).unwrap();
     device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();

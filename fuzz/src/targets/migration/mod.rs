@@ -15,7 +15,7 @@ use std::time::Duration;
 use vfiomig::device::Device;
 use vfiomig::dialect::{Direction, State};
 use vfiomig::group::{self, Group};
-use vfiomig::migration::{Given, Migration, Phase};
+use vfiomig::migration::{EstimateInput, Migration, Phase};
 use vfiomig::tracker::{self, Tracker};
 
 /// How often one call may ask a device, and how long it may wait, in seconds.
@@ -59,7 +59,7 @@ impl Course {
         let direction = if direction & 1 == 0 { Direction::Save } else { Direction::Load };
         // Threads, at times: they cost most of the time.
         let max_workers = if how & 0xf0 == 0xf0 { 0 } else { 1 };
-        let group = Arc::new(Group::new(group::Options { max_workers, ..group::Options::default() }));
+        let group = Arc::new(Group::new(group::GroupOptions { max_workers, ..group::GroupOptions::default() }));
         let mut members = Vec::new();
         for i in 0..count {
             members.push(Member::new(&feed, i, how >> i & 1 == 1, direction == Direction::Load)?);
@@ -68,10 +68,14 @@ impl Course {
         for device in &devices {
             group.add_device(Arc::clone(device)).unwrap();
         }
-        let options =
-            tracker::Options { name: "ram".into(), devices: devices.clone(), max_workers: 1, ..Default::default() };
+        let options = tracker::TrackerOptions {
+            name: "ram".into(),
+            devices: devices.clone(),
+            max_workers: 1,
+            ..Default::default()
+        };
         let tracker = Arc::new(Tracker::new(options).unwrap());
-        tracker.map(&[tracker::Mapping { range: tracker::Range { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
+        tracker.map(&[tracker::Mapping { range: tracker::IovaRange { iova: 0, size: 64 * 4096 }, cookie: 7 }]).unwrap();
         group.add_tracker(Arc::clone(&tracker)).unwrap();
         let migration = Migration::new(Arc::clone(&group), direction);
         note(&migration);
@@ -156,7 +160,7 @@ impl Course {
                 // One that was loaded and leaves RESUMING only to run stands still in it.
                 0 => assert!(matches!(state, State::Stop | State::StopCopy | State::Resuming), "{state} after pause"),
                 // Drafts save again in SAVE_TRACKING, for their log.
-                1 if device.info().dialect == Some(vfiomig::dialect::Kind::Draft) => {
+                1 if device.info().dialect == Some(vfiomig::dialect::DialectKind::Draft) => {
                     assert!(matches!(state, State::Running | State::PreCopy), "{state} after resume");
                 }
                 1 => assert_eq!(state, State::Running, "after resume"),
@@ -173,7 +177,7 @@ impl Course {
         if a & 1 == 1 {
             note(&call("pending", LONGEST, MOST, || self.migration.pending_exact()));
         }
-        let given = Given {
+        let given = EstimateInput {
             bytes_per_second: Some(u64::from(b)).filter(|_| a & 2 != 0),
             transition: Some(Duration::from_nanos(u64::MAX)).filter(|_| a & 4 != 0),
             other_bytes: if a & 8 != 0 { u64::MAX } else { 0 },
@@ -182,7 +186,7 @@ impl Course {
     }
 
     fn harvest(&mut self, a: u8) {
-        let mut run = |_: u64, _: tracker::Range| true;
+        let mut run = |_: u64, _: tracker::IovaRange| true;
         let mut request = tracker::Request { run: Some(&mut run), ..tracker::Request::default() };
         let outcome = call("harvest", LONGEST, MOST, || {
             if a & 7 == 7 { self.group.harvest_without_dma(&mut request) } else { self.group.harvest(&mut request) }

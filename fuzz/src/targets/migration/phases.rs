@@ -5,7 +5,7 @@ use super::{Course, LONGEST, MOST};
 use crate::clock::call;
 use crate::errors::note;
 use vfiomig::dialect::{Direction, State};
-use vfiomig::error::Kind as Failure;
+use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Phase};
 
 const PHASES: [Phase; 11] = [
@@ -68,7 +68,7 @@ impl Course {
             }
             Err(error) => {
                 assert!(now == phase || now == Phase::Failed || now < to, "{now} after {phase} -> {to}: {error}");
-                if matches!(error.kind(), Failure::Order | Failure::Argument) && phase != Phase::Failed {
+                if matches!(error.kind(), ErrorKind::Order | ErrorKind::Argument) && phase != Phase::Failed {
                     let known = error.errno() == libc::ENODEV || !error.results().is_empty();
                     assert!(now != Phase::Failed || known, "{error}");
                 }
@@ -97,7 +97,7 @@ impl Course {
         note(&outcome);
         if let Err(error) = &outcome {
             let now = self.migration.phase();
-            assert!(now == Phase::Failed || (now == phase && error.kind() == Failure::Order), "{now}: {error}");
+            assert!(now == Phase::Failed || (now == phase && error.kind() == ErrorKind::Order), "{now}: {error}");
             return;
         }
         assert!(own_word || phase != Phase::SaveHalted, "a second guest may run");

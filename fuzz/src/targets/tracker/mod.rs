@@ -15,8 +15,8 @@ use space::{Space, slot};
 use std::sync::Arc;
 use vfiomig::device::OnFailure;
 use vfiomig::dialect::State;
-use vfiomig::error::{Errno, Kind as Failure};
-use vfiomig::tracker::{LogKind, Mapping, Range, Request, Tracker, Unmap, harvest};
+use vfiomig::error::{Errno, ErrorKind};
+use vfiomig::tracker::{IovaRange, LogKind, Mapping, Request, Tracker, Unmap, harvest};
 
 const P: u64 = 4096;
 
@@ -90,7 +90,7 @@ impl Course {
         }
         let maps: Vec<Mapping> = list
             .iter()
-            .map(|&(first, last, cookie)| Mapping { range: Range { iova: first, size: last - first + 1 }, cookie })
+            .map(|&(first, last, cookie)| Mapping { range: IovaRange { iova: first, size: last - first + 1 }, cookie })
             .collect();
         let mut after = space.mapped.clone();
         list.iter().for_each(|&(first, last, _)| after.insert(first, last));
@@ -140,14 +140,14 @@ impl Course {
         let mut failed = None;
         let told = {
             let space = &self.spaces[which];
-            let mut by = |range: Range| {
+            let mut by = |range: IovaRange| {
                 assert_eq!((range.iova, range.size), (first, size));
                 called = true;
                 if fails { Err(Errno::new(libc::EIO)) } else { Ok(()) }
             };
             let unmap = if how == 0 { Unmap::Done } else { Unmap::By(&mut by) };
             with_request(&self.feed, self.layout, &[space], false, false, true, |request| {
-                match space.tracker.unmap(Range { iova: first, size }, unmap, how == 1, request) {
+                match space.tracker.unmap(IovaRange { iova: first, size }, unmap, how == 1, request) {
                     Ok(harvest) => Some(harvest),
                     Err(error) => {
                         check_error(&error);
@@ -169,8 +169,8 @@ impl Course {
                 space.unmapped(first, last);
             }
             Some(error) => match error.kind() {
-                Failure::Argument => assert!(cut && !called, "{error}"),
-                Failure::Transport => assert!(called && fails),
+                ErrorKind::Argument => assert!(cut && !called, "{error}"),
+                ErrorKind::Transport => assert!(called && fails),
                 _ => panic!("{error}"),
             },
         }
@@ -197,7 +197,7 @@ impl Course {
                     assert!(!space.devices.is_empty() || space.logs.iter().all(|log| !log.lock().running));
                 }
             }
-            Err(error) => assert!(space.users == 0 && error.kind() == Failure::Order),
+            Err(error) => assert!(space.users == 0 && error.kind() == ErrorKind::Order),
         }
     }
 
@@ -239,8 +239,8 @@ impl Course {
                     Ok(harvest) => Some(harvest),
                     Err(error) => {
                         check_error(&error);
-                        assert!(matches!(error.kind(), Failure::Order | Failure::Argument), "{error}");
-                        refused = error.kind() == Failure::Order;
+                        assert!(matches!(error.kind(), ErrorKind::Order | ErrorKind::Argument), "{error}");
+                        refused = error.kind() == ErrorKind::Order;
                         None
                     }
                 }
@@ -283,7 +283,7 @@ impl Course {
 fn close(space: Space) {
     if space.users > 0 {
         let mut told = Intervals::default();
-        let mut run = |_: u64, run: Range| {
+        let mut run = |_: u64, run: IovaRange| {
             told.insert(run.iova, run.iova + (run.size - 1));
             true
         };

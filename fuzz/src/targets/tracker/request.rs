@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use vfiomig::bitmap::Words;
-use vfiomig::tracker::{Dest, Harvest, Range, Request};
+use vfiomig::tracker::{Dest, Harvest, IovaRange, Request};
 
 /// What a request told, and what it asked for.
 pub(super) struct Told {
@@ -25,7 +25,7 @@ pub(super) struct Told {
 }
 
 pub(super) struct DestSpec {
-    range: Range,
+    range: IovaRange,
     page_size: u64,
     first_bit: u64,
     /// 0: plain, 1: atomic, 2: none.
@@ -65,7 +65,7 @@ pub(super) fn with_request(
         let fill = if prefill { f.u64() & f.u64() } else { 0 };
         let before: Vec<u64> = (0..words as u32).map(|n| fill.rotate_left(n * 7)).collect();
         specs.push(DestSpec {
-            range: Range { iova: first, size },
+            range: IovaRange { iova: first, size },
             page_size,
             first_bit,
             how,
@@ -88,7 +88,7 @@ pub(super) fn with_request(
             stopped.set(true);
             return false;
         }
-        let Range { iova, size } = dest.range;
+        let IovaRange { iova, size } = dest.range;
         for (n, word) in words.iter().enumerate() {
             for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
                 let bit = first_bit + n as u64 * 64 + bit;
@@ -101,7 +101,7 @@ pub(super) fn with_request(
         true
     };
     let mut named: Vec<(u64, u64, u64)> = Vec::new();
-    let mut run_fn = |cookie: u64, run: Range| {
+    let mut run_fn = |cookie: u64, run: IovaRange| {
         assert!(!stopped.get(), "called after it said stop");
         if stops && feed.lock().lies() {
             stopped.set(true);

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use vfiomig::device::{self, Device};
-use vfiomig::dialect::Kind as Dialect;
-use vfiomig::tracker::{Options, Range, Tracker};
+use vfiomig::dialect::DialectKind;
+use vfiomig::tracker::{IovaRange, Tracker, TrackerOptions};
 
 pub(super) struct Space {
     pub(super) tracker: Tracker,
@@ -55,11 +55,14 @@ impl Space {
                 adds,
             }))
         };
-        let mut options =
-            Options { name: format!("t{number}"), max_workers: usize::from(how & 0x40 == 0), ..Options::default() };
+        let mut options = TrackerOptions {
+            name: format!("t{number}"),
+            max_workers: usize::from(how & 0x40 == 0),
+            ..TrackerOptions::default()
+        };
         options.page_size = [None, Some(8192), Some(1 << 16), Some(1 << 30)][how as usize >> 2 & 3];
         if has_aperture {
-            options.aperture = vec![Range { iova: 0, size: if near { 1 << 32 } else { 1 << 52 } }];
+            options.aperture = vec![IovaRange { iova: 0, size: if near { 1 << 32 } else { 1 << 52 } }];
         }
         let (mut logs, mut devices) = (Vec::new(), Vec::new());
         match kind {
@@ -72,11 +75,11 @@ impl Space {
             _ => {
                 for i in 0..count {
                     let quiet = Arc::new(Mutex::new(Feed::new(&[how])));
-                    let shared = Shared::new(&quiet, Some(Dialect::V2));
+                    let shared = Shared::new(&quiet, Some(DialectKind::V2));
                     *quiet.lock() = Feed::new(&[]);
                     let log = log(shared.adds);
                     *shared.dma.lock() = Some(Box::new(Hook(Arc::clone(&log), false)));
-                    let options = device::Options { name: format!("d{number}.{i}"), ..Default::default() };
+                    let options = device::DeviceOptions { name: format!("d{number}.{i}"), ..Default::default() };
                     devices.push(Arc::new(Device::new(Box::new(HostileTransport(shared)), options).ok()?));
                     logs.push(log);
                 }
