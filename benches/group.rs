@@ -48,11 +48,11 @@ fn phase(group: &Arc<Group>) -> (f64, f64) {
     let migration = Migration::new(Arc::clone(group), Direction::Save).unwrap();
     migration.advance(Phase::SaveTracking).unwrap();
     let begun = Instant::now();
-    migration.advance(Phase::SavePrecopy).unwrap();
+    migration.advance(Phase::SavePreCopy).unwrap();
     let took = begun.elapsed();
     let report = migration.report().unwrap();
     let last = report.phases.last().unwrap();
-    assert!(last.phase == Phase::SavePrecopy && last.devices.iter().all(|d| d.found == State::PreCopy.number()));
+    assert!(last.phase == Phase::SavePreCopy && last.devices.iter().all(|d| d.found == State::PreCopy.number()));
     let slowest = last.devices.iter().map(|device| device.duration).max().unwrap();
     migration.abort(AbortTo::Running).unwrap();
     (took.as_secs_f64() * 1e3, slowest.as_secs_f64() * 1e3)

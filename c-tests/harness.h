@@ -92,10 +92,10 @@ static inline int t_fails(long long result, int error, uint32_t code, const char
  * The one result of this thread's last error; one of nonsense if there is none, so that checks fail and no program
  * dies.
  */
-static inline const struct vfiomig_result *t_result(void)
+static inline const struct vfiomig_device_result *t_result(void)
 {
-	static const struct vfiomig_result none = {.device = "", .message = "", .found = 99, .action = 99};
-	const struct vfiomig_result *r = vfiomig_error_result(t_error, 0);
+	static const struct vfiomig_device_result none = {.device = "", .message = "", .found = 99, .action = 99};
+	const struct vfiomig_device_result *r = vfiomig_error_result(t_error, 0);
 
 	CHECK_EQ(vfiomig_error_result_count(t_error), 1);
 	return r ? r : &none;

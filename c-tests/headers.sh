@@ -37,7 +37,7 @@ macros='#include <vfiomig.h>
 #error unknown
 #endif
 uint32_t f(void);
-uint32_t f(void) { struct vfiomig_pending p; VFIOMIG_INIT(&p); return p.argsz + VFIOMIG_ON_FAILURE_RETURN_TO(2); }'
+uint32_t f(void) { struct vfiomig_device_pending p; VFIOMIG_INIT(&p); return p.argsz + VFIOMIG_ON_FAILURE_RETURN_TO(2); }'
 # What the check must refuse, to see that it can.
 broken='#include <vfiomig.h>
 int f();'

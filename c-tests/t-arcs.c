@@ -38,7 +38,7 @@ static void request(unsigned flags, uint32_t from, uint32_t to, bool raw)
 	if (from == S_RESUMING)
 		OK(vfiomig_device_finish(d, VFIOMIG_UNKNOWN, ERRP));
 	unsigned sets = f.count[C_SET];
-	int result = vfiomig_device_set_state(d, to, VFIOMIG_ON_FAILURE_KEEP, raw ? VFIOMIG_SET_STATE_RAW : 0, ERRP);
+	int result = vfiomig_device_set_state(d, to, VFIOMIG_ON_FAILURE_KEEP, raw ? VFIOMIG_SET_STATE_F_RAW : 0, ERRP);
 
 	switch (expect) {
 	case '=':

@@ -68,7 +68,7 @@ static const struct bad_dest {
 	{"reserved", {.iova = 0, .size = UNIT, .page_size = UNIT, .reserved = 1}},
 	{"not aligned", {.iova = 0, .size = UNIT, .page_size = UNIT, .bitmap = (uint64_t *)((char *)words + 1)}},
 	{"not aligned, atomic",
-	 {.iova = 0, .size = UNIT, .page_size = UNIT, .bitmap = (uint64_t *)((char *)words + 4), .flags = VFIOMIG_DEST_ATOMIC}},
+	 {.iova = 0, .size = UNIT, .page_size = UNIT, .bitmap = (uint64_t *)((char *)words + 4), .flags = VFIOMIG_DEST_F_ATOMIC}},
 };
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
@@ -80,7 +80,7 @@ static void bad_request(int i, struct vfiomig_harvest_request *rq)
 {
 	*rq = request_for(good, 2);
 	switch (i) {
-	case 0: rq->flags = VFIOMIG_HARVEST_WITHOUT_DMA; break; /* of groups */
+	case 0: rq->flags = VFIOMIG_HARVEST_F_WITHOUT_DMA; break; /* of groups */
 	case 1: rq->flags = UINT32_MAX; break;
 	case 2: rq->reserved = 1; break;
 	case 3: rq->dests = NULL; break;
@@ -159,8 +159,8 @@ static int wrong(int i, struct vfiomig_error **e)
 	case 18: return vfiomig_tracker_unmap(t, NULL, no_unmap, NULL, 0, NULL, &out, e);
 	case 19: return vfiomig_tracker_unmap(t, &range, no_unmap, NULL, 4, NULL, &out, e);
 	case 20: return vfiomig_tracker_unmap(t, &range, no_unmap, NULL, UINT32_MAX, NULL, &out, e);
-	case 21: return vfiomig_tracker_unmap(t, &range, no_unmap, NULL, VFIOMIG_UNMAP_LIBRARY, NULL, &out, e);
-	case 22: return vfiomig_tracker_unmap(t, &range, NULL, NULL, VFIOMIG_UNMAP_LIBRARY, NULL, &out, e);
+	case 21: return vfiomig_tracker_unmap(t, &range, no_unmap, NULL, VFIOMIG_UNMAP_F_LIBRARY, NULL, &out, e);
+	case 22: return vfiomig_tracker_unmap(t, &range, NULL, NULL, VFIOMIG_UNMAP_F_LIBRARY, NULL, &out, e);
 	case 23: out.argsz = 3; return vfiomig_tracker_unmap(t, &range, no_unmap, NULL, 0, NULL, &out, e);
 	case 24: info.argsz = 7; return vfiomig_tracker_get_info(t, &info, e);
 	case 25: info.argsz = UINT32_MAX; return vfiomig_tracker_get_info(t, &info, e);
@@ -223,7 +223,7 @@ static void all_wrong(void)
 	/* Only what nobody asks for: an unmapping takes what it unmaps all the same. */
 	good_dests();
 	rq = request_for(good, 0);
-	rq.flags = VFIOMIG_HARVEST_ONLY_DESTS;
+	rq.flags = VFIOMIG_HARVEST_F_ONLY_DESTS;
 	FAILS(vfiomig_tracker_harvest(t, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	FAILS(vfiomig_tracker_harvest_many(&t, 1, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	for (size_t i = 0; i < sizeof words; i++)
@@ -241,7 +241,7 @@ static void all_wrong(void)
 	rq = request_for(good, 2);
 	rq.words = no_words;
 	rq.run = no_run;
-	rq.flags = VFIOMIG_HARVEST_NO_READ;
+	rq.flags = VFIOMIG_HARVEST_F_NO_READ;
 	if (info_of(t).users)
 		OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
 	else

@@ -14,7 +14,7 @@ static char where[64];
 /* Places for outputs; all of them must look the same after a failure. */
 static struct outputs {
 	struct vfiomig_chunk chunk;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	struct vfiomig_device_info info;
 	unsigned char buf[64];
 	uint32_t flags;
@@ -53,9 +53,9 @@ static int64_t wrong(int i, struct vfiomig_error **e)
 	case 12: return vfiomig_device_get_info(d, NULL, e);
 	case 13: return vfiomig_device_get_pending(none, 0, &out.pending, e);
 	case 14: return vfiomig_device_get_pending(d, 0, NULL, e);
-	case 15: return vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, NULL, e);
+	case 15: return vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, NULL, e);
 	case 16: return vfiomig_device_get_pending(d, 2, &out.pending, e);
-	case 17: return vfiomig_device_start_stream(none, e);
+	case 17: return vfiomig_device_restart_stream(none, e);
 	case 18: return vfiomig_device_peek(none, 0, &out.chunk, e);
 	case 19: return vfiomig_device_peek(d, 0, NULL, e);
 	case 20: return vfiomig_device_consume(none, 0, e);
@@ -132,8 +132,8 @@ static void all_right(uint32_t state, bool mine)
 	ANSWERS(vfiomig_device_get_info(d, &out.info, ERRP), 0);
 	CHECK_EQ(out.info.state, state);
 	ANSWERS(vfiomig_device_get_pending(d, 0, &out.pending, ERRP), 0);
-	ANSWERS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &out.pending, ERRP), 0);
-	ANSWERS(vfiomig_device_start_stream(d, ERRP), 0);
+	ANSWERS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &out.pending, ERRP), 0);
+	ANSWERS(vfiomig_device_restart_stream(d, ERRP), 0);
 	ANSWERS(vfiomig_device_consume(d, 1, ERRP), save ? save : O);
 	ANSWERS(vfiomig_device_peek(d, 7, &out.chunk, ERRP), save);
 	ANSWERS(vfiomig_device_consume(d, 7, ERRP), save);
@@ -148,7 +148,7 @@ static void all_right(uint32_t state, bool mine)
 	ANSWERS(vfiomig_device_finish(d, 7 + 64 + 100, ERRP), load);
 	/* There already: no request, whatever flags and policy. */
 	unsigned sets = f.count[C_SET];
-	ANSWERS(vfiomig_device_set_state(d, state, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_SET_STATE_RAW, ERRP),
+	ANSWERS(vfiomig_device_set_state(d, state, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_SET_STATE_F_RAW, ERRP),
 		state == S_ERROR ? O : 0);
 	ANSWERS(fake_to(d, S_ERROR), O);
 	CHECK_EQ(f.count[C_SET], sets);
@@ -186,7 +186,7 @@ static void not_migratable(void)
 	all_wrong(S_RUNNING);
 	ANSWERS(vfiomig_device_get_info(d, &out.info, ERRP), 0);
 	ANSWERS(vfiomig_device_get_pending(d, 0, &out.pending, ERRP), 0);
-	ANSWERS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &out.pending, ERRP), U);
+	ANSWERS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &out.pending, ERRP), U);
 	ANSWERS(fake_to(d, S_RUNNING), U);
 	ANSWERS(vfiomig_device_peek(d, 0, &out.chunk, ERRP), U);
 	ANSWERS(vfiomig_device_read(d, out.buf, 1, &out.flags, ERRP), U);
@@ -195,7 +195,7 @@ static void not_migratable(void)
 	ANSWERS(vfiomig_device_write(d, out.buf, 1, 0, ERRP), U);
 	ANSWERS(vfiomig_device_receive(d, ANY_FD, 1, 0, ERRP), U);
 	ANSWERS(vfiomig_device_finish(d, 0, ERRP), U);
-	ANSWERS(vfiomig_device_start_stream(d, ERRP), 0);
+	ANSWERS(vfiomig_device_restart_stream(d, ERRP), 0);
 	ANSWERS(vfiomig_device_reset(d, ERRP), 0);
 	ANSWERS(vfiomig_device_reprobe(d, ERRP), 0);
 	FAKE_END(&f, d);
@@ -249,7 +249,7 @@ static void makers(void)
 	MADE(o.dialect = VFIOMIG_DIALECT_V1); /* a device that does not speak it is made, and says so */
 	MADE(o.dialect = VFIOMIG_DIALECT_DRAFT);
 	MADE(o.flags = VFIOMIG_DEVICE_F_NO_MMAP | VFIOMIG_DEVICE_F_ZERO_DATA_SIZE | VFIOMIG_DEVICE_F_SPLIT_SEGMENTS |
-		       VFIOMIG_DEVICE_F_ACCESS_8 | VFIOMIG_DEVICE_F_NO_WAIT);
+		       VFIOMIG_DEVICE_F_ALIGNED_ACCESS | VFIOMIG_DEVICE_F_NO_WAIT);
 	MADE(o.buffer_size = 4096);
 	MADE(o.buffer_size = 1u << 30); /* taken when it is needed, not before */
 	MADE(ops.flags = VFIOMIG_OPS_F_ANY_THREAD);
@@ -333,7 +333,7 @@ static void outputs(bool info)
 {
 	static const uint32_t sizes[] = {0, 3, 4, 7, 8, 9, 12, 20, 39, 40, 41, 48, 100, 175, 176, 177, 192, 1000, 4096};
 	unsigned char whole[256], copy[4096 + 8];
-	uint32_t known = info ? (uint32_t)sizeof(struct vfiomig_device_info) : (uint32_t)sizeof(struct vfiomig_pending);
+	uint32_t known = info ? (uint32_t)sizeof(struct vfiomig_device_info) : (uint32_t)sizeof(struct vfiomig_device_pending);
 
 	fake_init(&f);
 	d = fake_device(&f);
@@ -341,7 +341,7 @@ static void outputs(bool info)
 	memset(whole, 0, sizeof whole);
 	memcpy(whole, &known, 4);
 #define GET(p) (info ? vfiomig_device_get_info(d, (void *)(p), ERRP) : \
-		vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, (void *)(p), ERRP))
+		vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, (void *)(p), ERRP))
 	OK(GET(whole));
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		uint32_t size = sizes[i];

@@ -9,7 +9,7 @@
 
 #define WORDS 12
 #define BITS (WORDS * 64)
-#define ATOMIC VFIOMIG_BITMAP_ATOMIC
+#define ATOMIC VFIOMIG_BITMAP_F_ATOMIC
 
 static uint64_t seed = 88172645463325252u;
 

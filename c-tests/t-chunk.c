@@ -135,19 +135,19 @@ static void ends_early(enum ending ending, bool from_stop_copy)
 		CHECK(fake_right(chunk.data, sizeof buf, chunk.len));
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(!info.data_open && info.session == 1);
+	CHECK(!info.session_open && info.session == 1);
 	all_stale(d);
 	if (f.state == S_ERROR)
 		OK(vfiomig_device_reset(d, ERRP));
 	/* A second session is never appended: it stays stale although one is open. */
 	OK(fake_to(d, S_PRE_COPY));
 	all_stale(d);
-	OK(vfiomig_device_start_stream(d, ERRP));
+	OK(vfiomig_device_restart_stream(d, ERRP));
 	OK(vfiomig_device_peek(d, 50, &first, ERRP));
 	CHECK(first.len == 50 && fake_right(first.data, 0, first.len));
 	OK(vfiomig_device_consume(d, first.len, ERRP));
 	/* Now the stream has begun: throwing it away in the middle would lose bytes. */
-	FAILS(vfiomig_device_start_stream(d, ERRP), 0, VFIOMIG_ERR_ORDER);
+	FAILS(vfiomig_device_restart_stream(d, ERRP), 0, VFIOMIG_ERR_ORDER);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
 	CHECK(info.session == 2 && info.saved_bytes == 50);
 	FAKE_END(&f, d);
@@ -172,7 +172,7 @@ static void lent_only(void)
 }
 
 /*
- * A session that reached its END and then STOP leaves nothing void behind: the next one needs no start_stream. From its END
+ * A session that reached its END and then STOP leaves nothing void behind: the next one needs no restart_stream. From its END
  * straight to where the guest runs on it does, for what was sent is not what the guest is any more.
  */
 static void complete(void)
@@ -200,7 +200,7 @@ static void complete(void)
 	}
 	OK(fake_to(d, S_STOP_COPY));
 	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), ESTALE, VFIOMIG_ERR_STALE);
-	OK(vfiomig_device_start_stream(d, ERRP));
+	OK(vfiomig_device_restart_stream(d, ERRP));
 	CHECK(OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP)) > 0);
 	FAKE_END(&f, d);
 }

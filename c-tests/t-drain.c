@@ -53,7 +53,7 @@ static void begin(uint32_t phase, size_t size)
 	OK(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &save, ERRP));
 	OK(vfiomig_migration_new(target, VFIOMIG_DIRECTION_LOAD, &load, ERRP));
 	OK(vfiomig_migration_advance(save, phase, 0, ERRP));
-	OK(vfiomig_migration_advance(load, VFIOMIG_LOAD_RESUMING, 0, ERRP));
+	OK(vfiomig_migration_advance(load, VFIOMIG_PHASE_LOAD_RESUMING, 0, ERRP));
 }
 
 static void end(void)
@@ -109,16 +109,16 @@ static void ends_are_stated(void)
 {
 	struct feed f = feed_zero;
 
-	begin(VFIOMIG_SAVE_STOP_COPY, 1000);
+	begin(VFIOMIG_PHASE_SAVE_STOP_COPY, 1000);
 	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
 	CHECK_HAS(vfiomig_error_message(t_error), "VFIOMIG_UNKNOWN");
-	FAILS(vfiomig_migration_advance(load, VFIOMIG_LOAD_LOADED, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
+	FAILS(vfiomig_migration_advance(load, VFIOMIG_PHASE_LOAD_LOADED, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
 	f.states = true;
 	f.total = 101;
 	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), 0, VFIOMIG_ERR_INCOMPLETE);
 	f.total = VFIOMIG_UNKNOWN;
 	OK(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP));
-	OK(vfiomig_migration_advance(load, VFIOMIG_LOAD_LOADED, 0, ERRP));
+	OK(vfiomig_migration_advance(load, VFIOMIG_PHASE_LOAD_LOADED, 0, ERRP));
 	end();
 }
 
@@ -128,21 +128,21 @@ static void answers_are_judged(void)
 	struct feed f = feed_zero;
 	int one = 1, minus_one = -1;
 
-	begin(VFIOMIG_SAVE_STOP_COPY, 1000);
+	begin(VFIOMIG_PHASE_SAVE_STOP_COPY, 1000);
 	f.answer = -1;
-	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EPERM, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EPERM, VFIOMIG_ERR_SYSTEM);
 	CHECK_HAS(vfiomig_error_message(t_error), "get failed: it returned -1");
 	f.answer = -ECONNRESET;
-	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), ECONNRESET, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), ECONNRESET, VFIOMIG_ERR_SYSTEM);
 	f.answer = INT64_MIN;
-	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EIO, VFIOMIG_ERR_TRANSPORT);
-	FAILS(vfiomig_migration_save_complete(save, NULL, 0, swallow, &one, NULL, 0, ERRP), EIO, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_migration_load_complete(load, NULL, 0, bring, &f, ERRP), EIO, VFIOMIG_ERR_SYSTEM);
+	FAILS(vfiomig_migration_save_complete(save, NULL, 0, swallow, &one, NULL, 0, ERRP), EIO, VFIOMIG_ERR_SYSTEM);
 	CHECK_HAS(vfiomig_error_message(t_error), "put returned 1, which is not 0 or -errno");
 	CHECK_EQ(vfiomig_migration_get_phase(save), VFIOMIG_PHASE_FAILED);
 	end();
-	begin(VFIOMIG_SAVE_STOP_COPY, 1000);
+	begin(VFIOMIG_PHASE_SAVE_STOP_COPY, 1000);
 	FAILS(vfiomig_migration_save_complete(save, NULL, 0, swallow, &minus_one, NULL, 0, ERRP), EPERM,
-	      VFIOMIG_ERR_TRANSPORT);
+	      VFIOMIG_ERR_SYSTEM);
 	CHECK_HAS(vfiomig_error_message(t_error), "put failed: it returned -1");
 	end();
 }
@@ -163,7 +163,7 @@ static void streams_without_an_end(uint32_t phase, bool complete, bool by_others
 	}
 	VFIOMIG_INIT(&pending);
 	FAILS(vfiomig_migration_get_pending(save, 0, &pending, ERRP), ESTALE, VFIOMIG_ERR_STALE);
-	FAILS(vfiomig_migration_get_pending(save, VFIOMIG_PENDING_EXACT, &pending, ERRP), ESTALE, VFIOMIG_ERR_STALE);
+	FAILS(vfiomig_migration_get_pending(save, VFIOMIG_PENDING_F_EXACT, &pending, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	if (complete)
 		result = vfiomig_migration_save_complete(save, NULL, 0, swallow, NULL, NULL, 0, ERRP);
 	else
@@ -177,18 +177,18 @@ static void streams_without_an_end(uint32_t phase, bool complete, bool by_others
 /* 0 in `flags` says "there is more", and nothing else. */
 static void flags_of_a_round(void)
 {
-	struct vfiomig_moved moved[DEVICES];
+	struct vfiomig_drain_result moved[DEVICES];
 
-	begin(VFIOMIG_SAVE_TRACKING, 1000);
+	begin(VFIOMIG_PHASE_SAVE_TRACKING, 1000);
 	CHECK_EQ(OK(vfiomig_migration_save_iterate(save, 10, UINT64_MAX, NULL, 0, swallow, NULL, moved, DEVICES, ERRP)), 0);
-	CHECK(moved[0].flags == VFIOMIG_MOVED_NO_STREAM && moved[1].flags == VFIOMIG_MOVED_NO_STREAM);
-	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_PRECOPY, 0, ERRP));
+	CHECK(moved[0].flags == VFIOMIG_CHUNK_NO_STREAM && moved[1].flags == VFIOMIG_CHUNK_NO_STREAM);
+	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, ERRP));
 	/* Never more than the budget, and some of it is used. */
 	CHECK_EQ(OK(vfiomig_migration_save_iterate(save, 3, UINT64_MAX, NULL, 0, swallow, NULL, moved, DEVICES, ERRP)), 3);
 	CHECK(moved[0].flags == 0 && moved[1].flags == 0);
 	OK(vfiomig_migration_save_iterate(save, UINT64_MAX, UINT64_MAX, NULL, 0, swallow, NULL, moved, DEVICES, ERRP));
 	CHECK(moved[0].flags == VFIOMIG_CHUNK_EMPTY && moved[1].flags == VFIOMIG_CHUNK_EMPTY);
-	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
 	OK(vfiomig_migration_save_complete(save, NULL, 0, swallow, NULL, moved, DEVICES, ERRP));
 	CHECK(moved[0].flags == VFIOMIG_CHUNK_END && moved[1].flags == VFIOMIG_CHUNK_END);
 	end();
@@ -209,12 +209,12 @@ static void descriptors_in_any_order(void)
 	int pair[2];
 	pthread_t other;
 
-	begin(VFIOMIG_SAVE_STOP_COPY, SIZE);
+	begin(VFIOMIG_PHASE_SAVE_STOP_COPY, SIZE);
 	for (int i = 0; i < DEVICES; i++) {
 		CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-		out[i] = (struct vfiomig_channel){.fd = pair[0], .flags = VFIOMIG_CHANNEL_FD};
+		out[i] = (struct vfiomig_channel){.fd = pair[0], .flags = VFIOMIG_CHANNEL_F_FD};
 		in[DEVICES - 1 - i] = (struct vfiomig_channel){
-			.fd = pair[1], .flags = VFIOMIG_CHANNEL_FD | VFIOMIG_CHANNEL_TOTAL, .total = fake_total(&from[i])};
+			.fd = pair[1], .flags = VFIOMIG_CHANNEL_F_FD | VFIOMIG_CHANNEL_F_TOTAL, .total = fake_total(&from[i])};
 	}
 	pthread_create(&other, NULL, drain, out);
 	OK(vfiomig_migration_load_complete(load, in, DEVICES, NULL, NULL, ERRP));
@@ -237,18 +237,18 @@ static void *stop(void *unused)
 static void stalled_peer(void)
 {
 	struct vfiomig_channel out[DEVICES];
-	struct vfiomig_moved moved[DEVICES];
+	struct vfiomig_drain_result moved[DEVICES];
 	int pair[DEVICES][2];
 	pthread_t other;
 
-	begin(VFIOMIG_SAVE_PRECOPY, SIZE);
+	begin(VFIOMIG_PHASE_SAVE_PRE_COPY, SIZE);
 	for (int i = 0; i < DEVICES; i++) {
 		CHECK(!(i ? pipe2(pair[i], O_CLOEXEC) : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i])));
-		out[i] = (struct vfiomig_channel){.fd = pair[i][1], .flags = VFIOMIG_CHANNEL_FD};
+		out[i] = (struct vfiomig_channel){.fd = pair[i][1], .flags = VFIOMIG_CHANNEL_F_FD};
 	}
 	OK(vfiomig_migration_save_iterate(save, UINT64_MAX, 500000000, out, DEVICES, NULL, NULL, moved, DEVICES, ERRP));
 	CHECK(moved[0].bytes && moved[1].bytes && !moved[0].flags && !moved[1].flags);
-	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
 	pthread_create(&other, NULL, stop, NULL);
 	FAILS(vfiomig_migration_save_complete(save, out, DEVICES, NULL, NULL, NULL, 0, ERRP), ECANCELED,
 	      VFIOMIG_ERR_CANCELED);
@@ -266,9 +266,9 @@ int main(void)
 	ends_are_stated();
 	answers_are_judged();
 	for (int others = 0; others < 2; others++) {
-		streams_without_an_end(VFIOMIG_SAVE_PRECOPY, false, others);
-		streams_without_an_end(VFIOMIG_SAVE_STOP_COPY, false, others);
-		streams_without_an_end(VFIOMIG_SAVE_STOP_COPY, true, others);
+		streams_without_an_end(VFIOMIG_PHASE_SAVE_PRE_COPY, false, others);
+		streams_without_an_end(VFIOMIG_PHASE_SAVE_STOP_COPY, false, others);
+		streams_without_an_end(VFIOMIG_PHASE_SAVE_STOP_COPY, true, others);
 	}
 	flags_of_a_round();
 	descriptors_in_any_order();

@@ -67,7 +67,7 @@ static void play(const struct scene *scene)
 {
 	struct fake f;
 	struct vfiomig_device *d;
-	const struct vfiomig_result *r;
+	const struct vfiomig_device_result *r;
 	struct vfiomig_error *e = NULL;
 	int before = atomic_load(&t_failures), result;
 

@@ -39,21 +39,21 @@ static int64_t step(int64_t result, const char *call, int line)
 static void life(struct vfiomig_device *d)
 {
 	unsigned char buf[30000];
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	uint32_t flags, policy = VFIOMIG_ON_FAILURE_RETURN_TO(S_RUNNING);
 	int64_t n;
 	int calls;
 
 	VFIOMIG_INIT(&pending);
 	STEP(vfiomig_device_set_state(d, S_PRE_COPY, policy, 0, ERRP));
-	STEP(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	STEP(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
 	for (calls = 0, n = 1; n > 0 && calls < 20; calls++)
 		n = STEP(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP));
 	STEP(vfiomig_device_set_state(d, S_STOP_COPY, VFIOMIG_ON_FAILURE_KEEP, 0, ERRP));
 	for (calls = 0, n = 1; n > 0 && calls < 20; calls++)
 		n = STEP(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP));
 	STEP(vfiomig_device_set_state(d, S_STOP, VFIOMIG_ON_FAILURE_RESET, 0, ERRP));
-	STEP(vfiomig_device_start_stream(d, ERRP));
+	STEP(vfiomig_device_restart_stream(d, ERRP));
 	STEP(vfiomig_device_set_state(d, S_RESUMING, VFIOMIG_ON_FAILURE_RESET, 0, ERRP));
 	STEP(vfiomig_device_write(d, buf, 1000, 0, ERRP));
 	STEP(vfiomig_device_finish(d, 1000, ERRP));
@@ -93,7 +93,7 @@ static unsigned with_fault(unsigned at, enum fake_effect effect, int error, bool
 		CHECK_EQ(vfiomig_device_get_state(d), f.state);
 		OK(vfiomig_device_reset(d, ERRP));
 		CHECK_EQ(f.state, S_RUNNING);
-		OK(vfiomig_device_start_stream(d, ERRP));
+		OK(vfiomig_device_restart_stream(d, ERRP));
 		OK(fake_to(d, S_STOP_COPY));
 		OK(fake_to(d, S_RUNNING));
 	}

@@ -39,7 +39,7 @@ static void no_leak(void)
 			OK(vfiomig_device_write(d, "abc", 3, 0, ERRP));
 			OK(vfiomig_device_finish(d, 3, ERRP));
 		} else {
-			OK(vfiomig_device_start_stream(d, ERRP));
+			OK(vfiomig_device_restart_stream(d, ERRP));
 			OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP));
 		}
 		if (state == S_PRE_COPY && i % 2) {
@@ -141,7 +141,7 @@ static void missing(void)
 		CHECK_EQ(vfiomig_device_get_state(d), states[i]);
 		VFIOMIG_INIT(&info);
 		OK(vfiomig_device_get_info(d, &info, ERRP));
-		CHECK_EQ(info.data_open, 0);
+		CHECK_EQ(info.session_open, 0);
 		if (states[i] == S_RESUMING) {
 			FAILS(vfiomig_device_write(d, "x", 1, 0, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 			FAILS(vfiomig_device_finish(d, 0, ERRP), ESTALE, VFIOMIG_ERR_STALE);

@@ -45,7 +45,7 @@ static void exact(void)
 	out = harvest();
 	CHECK(!out.flags && !out.failed_reads && !out.first_errno && !out.degraded_bytes && out.dirty_pages == 1);
 	CHECK_EQ(bitmap[0], 1 << 7);
-	CHECK_EQ(info_of(t).failed_sources, 0);
+	CHECK_EQ(info_of(t).failed_logs, 0);
 }
 
 static void degraded(const struct vfiomig_harvest_result *out, int error)
@@ -101,7 +101,7 @@ static void kept(void)
 	CHECK_EQ(bitmap[0], 0x3ff);
 	/* The rest comes without a failure of its own. */
 	dest = dest_units(0, 50, bitmap);
-	rq.flags = VFIOMIG_HARVEST_NO_READ;
+	rq.flags = VFIOMIG_HARVEST_F_NO_READ;
 	memset(bitmap, 0, sizeof bitmap);
 	OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
 	CHECK(!out.flags && !out.degraded_bytes && !out.first_errno && out.dirty_pages == 20);
@@ -123,11 +123,11 @@ static void broken_for_a_while(void)
 	out = harvest();
 	degraded(&out, EIO);
 	for (int i = 0; i < 2; i++) {
-		CHECK_EQ(info_of(t).failed_sources, 1);
+		CHECK_EQ(info_of(t).failed_logs, 1);
 		out = harvest();
 		degraded(&out, ENOMEM);
 	}
-	CHECK_EQ(info_of(t).kind, VFIOMIG_TRACKER_OPS);
+	CHECK_EQ(info_of(t).kind, VFIOMIG_TRACKER_KIND_OPS);
 	/* What is mapped meanwhile is no exception. */
 	OK(map_units(t, 64, 1, 0));
 	out = harvest();
@@ -142,7 +142,7 @@ static void broken_for_a_while(void)
 	l.fault[1] = (struct log_fault){.call = L_START, .at = 1, .error = ENOMEM, .sticky = true};
 	harvest();
 	OK(vfiomig_tracker_stop(t, ERRP));
-	CHECK_EQ(info_of(t).failed_sources, 0);
+	CHECK_EQ(info_of(t).failed_logs, 0);
 	l.fault[1].at = 0;
 	OK(vfiomig_tracker_start(t, ERRP));
 	exact();
@@ -173,7 +173,7 @@ static void while_unmapping(void)
 	memset(bitmap, 0, sizeof bitmap);
 	OK(vfiomig_tracker_unmap(t, &range, no_unmap, NULL, 0, &rq, &out, ERRP));
 	degraded(&out, EIO);
-	CHECK_EQ(info_of(t).ranges_asked, 2);
+	CHECK_EQ(info_of(t).mapped_ranges, 2);
 	exact();
 	LOG_END(&l, t);
 }
@@ -267,7 +267,7 @@ static void freed_device(void)
 	log_write(&l2, 3);
 	out = harvest();
 	CHECK(!out.flags && bitmap[0] == 1ull << 3);
-	CHECK_EQ(info_of(t).failed_sources, 0);
+	CHECK_EQ(info_of(t).failed_logs, 0);
 	CHECK(l2.calls[L_START] == 1 && l2.running);
 	OK(map_units(t, 64, 1, 0));
 	out = harvest();
@@ -275,7 +275,7 @@ static void freed_device(void)
 	OK(vfiomig_tracker_stop(t, ERRP));
 	CHECK(!l2.running);
 	OK(vfiomig_tracker_start(t, ERRP));
-	CHECK_EQ(info_of(t).kind, VFIOMIG_TRACKER_DMA_LOG);
+	CHECK_EQ(info_of(t).kind, VFIOMIG_TRACKER_KIND_DMA_LOG);
 	/* A device's _free leaves its log as it is: it changes no device. */
 	CHECK(l.running);
 	l.running = false;
@@ -320,7 +320,7 @@ static void bad_start(const struct bad_start *b, bool devices)
 	lines = 0;
 	OK(vfiomig_tracker_start(t, ERRP));
 	struct vfiomig_tracker_info info = info_of(t);
-	CHECK(info.kind == VFIOMIG_TRACKER_EVERYTHING && info.flags == VFIOMIG_TRACKER_PERPETUAL && info.users == 1);
+	CHECK(info.kind == VFIOMIG_TRACKER_KIND_EVERYTHING && info.flags == VFIOMIG_TRACKER_PERPETUAL && info.users == 1);
 	CHECK_HAS(info.why, b->why);
 	CHECK(lines);
 	CHECK_HAS(last_line, b->why);
@@ -335,9 +335,9 @@ static void bad_start(const struct bad_start *b, bool devices)
 	/* The next start tries it again. */
 	l.fault[0].at = l2.fault[0].at = 0;
 	l.page_size = l2.page_size = 0;
-	CHECK(info_of(t).kind != VFIOMIG_TRACKER_EVERYTHING);
+	CHECK(info_of(t).kind != VFIOMIG_TRACKER_KIND_EVERYTHING);
 	OK(vfiomig_tracker_start(t, ERRP));
-	CHECK(info_of(t).kind != VFIOMIG_TRACKER_EVERYTHING);
+	CHECK(info_of(t).kind != VFIOMIG_TRACKER_KIND_EVERYTHING);
 	exact();
 	if (atomic_load(&t_failures) != before)
 		printf("start: %s, %s\n", b->name, devices ? "devices" : "functions");

@@ -61,7 +61,7 @@ int main(void)
 	unsigned before = peak_kib();
 	CHECK(before);
 	OK(vfiomig_tracker_start(t, ERRP));
-	CHECK(info_of(t).kind == VFIOMIG_TRACKER_DMA_LOG && info_of(t).page_size == UNIT);
+	CHECK(info_of(t).kind == VFIOMIG_TRACKER_KIND_DMA_LOG && info_of(t).page_size == UNIT);
 	/* Nobody asks: all of it is kept, twice. */
 	VFIOMIG_INIT(&out);
 	for (int i = 0; i < 2; i++)
@@ -70,7 +70,7 @@ int main(void)
 	/* A piece, then all as runs. */
 	struct vfiomig_dest dest = dest_units(1 << 20, 64, &piece);
 	rq = request_for(&dest, 1);
-	rq.flags = VFIOMIG_HARVEST_NO_READ;
+	rq.flags = VFIOMIG_HARVEST_F_NO_READ;
 	OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
 	CHECK_EQ(piece, UINT64_MAX);
 	rq.flags = 0;

@@ -92,7 +92,7 @@ static void waits(enum call kind)
 	CHECK_EQ(returned, 0);
 	CHECK(l.calls[L_REPORT] == reports && l.calls[L_START] == starts && l.calls[L_STOP] == 0);
 	/* Getters never wait. */
-	CHECK(info_of(t).users == 1 && info_of(t).ranges_asked == 1);
+	CHECK(info_of(t).users == 1 && info_of(t).mapped_ranges == 1);
 	sem_post(&go);
 	pthread_join(a, NULL);
 	pthread_join(b, NULL);
@@ -137,10 +137,10 @@ static struct vfiomig_device *d[2];
 /* A call of the class "device" that asks the device each time. */
 static void *asker(void *which)
 {
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 
 	VFIOMIG_INIT(&pending);
-	OK(vfiomig_device_get_pending(d[*(int *)which], VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	OK(vfiomig_device_get_pending(d[*(int *)which], VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
 	(void)ERRP;
 	atomic_fetch_add(&returned, 1);
 	return NULL;
@@ -423,7 +423,7 @@ static uint64_t harvest_dirty(void)
 	struct vfiomig_harvest_result out;
 
 	dest.first_bit = 1;
-	dest.flags = VFIOMIG_DEST_ATOMIC;
+	dest.flags = VFIOMIG_DEST_F_ATOMIC;
 	VFIOMIG_INIT(&out);
 	OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
 	return out.newly_dirty_pages;

@@ -201,7 +201,7 @@ static void stopping(bool words, bool whole, uint64_t first_bit, unsigned step)
 		last_end = last_cookie = 0;
 		VFIOMIG_INIT(&out);
 		OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
-		rq.flags = VFIOMIG_HARVEST_NO_READ;
+		rq.flags = VFIOMIG_HARVEST_F_NO_READ;
 		pages += out.dirty_pages;
 		CHECK(!(out.flags & VFIOMIG_HARVEST_DEGRADED));
 		CHECK_EQ(out.newly_dirty_pages, out.dirty_pages);
@@ -235,7 +235,7 @@ static void shared_page(void)
 	rq.dest_count = 1;
 	OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
 	CHECK(bitmap[0] == 0xff);
-	rq.flags = VFIOMIG_HARVEST_NO_READ;
+	rq.flags = VFIOMIG_HARVEST_F_NO_READ;
 	rq.dests = &dests[1];
 	OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
 	CHECK(bitmap[1] == 0xff);
@@ -264,7 +264,7 @@ static void section_by_section(void)
 			struct vfiomig_dest dest = dest_units(section * 64, 64, &bitmap[section]);
 			struct vfiomig_harvest_request rq = request_for(&dest, 1);
 
-			rq.flags = section ? VFIOMIG_HARVEST_NO_READ : 0;
+			rq.flags = section ? VFIOMIG_HARVEST_F_NO_READ : 0;
 			VFIOMIG_INIT(&out);
 			OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
 			CHECK_EQ(out.reads, section ? 0 : 1);
@@ -282,7 +282,7 @@ static void section_by_section(void)
 	memset(bitmap, 0, sizeof bitmap);
 	struct vfiomig_dest all = dest_units(0, 256, bitmap);
 	struct vfiomig_harvest_request rq = request_for(&all, 1);
-	rq.flags = VFIOMIG_HARVEST_NO_READ;
+	rq.flags = VFIOMIG_HARVEST_F_NO_READ;
 	log_write(&l, 3);
 	OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
 	CHECK_EQ(bitmap[0], 6);
@@ -342,19 +342,19 @@ static void watcher(void)
 	OK(vfiomig_tracker_start(t, ERRP));
 	log_write(&l, 5);
 	log_write(&l, 200);
-	keep.flags = VFIOMIG_HARVEST_KEEP;
+	keep.flags = VFIOMIG_HARVEST_F_KEEP;
 	for (int i = 0; i < 3; i++) {
 		memset(tool, 0, sizeof tool);
 		VFIOMIG_INIT(&out);
 		OK(vfiomig_tracker_harvest(t, &keep, &out, ERRP));
 		CHECK(tool[0] == 1 << 5 && tool[3] == 1 << 8 && out.dirty_pages == 2);
-		keep.flags = VFIOMIG_HARVEST_KEEP | (i ? VFIOMIG_HARVEST_NO_READ : 0);
+		keep.flags = VFIOMIG_HARVEST_F_KEEP | (i ? VFIOMIG_HARVEST_F_NO_READ : 0);
 	}
-	everything(VFIOMIG_HARVEST_KEEP);
+	everything(VFIOMIG_HARVEST_F_KEEP);
 	CHECK(ran == 2 && run_is(0, 3, 5, 1) && run_is(1, 3, 200, 1));
 	OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
 	CHECK(ram[0] == 1 << 5 && ram[3] == 1 << 8);
-	everything(VFIOMIG_HARVEST_KEEP);
+	everything(VFIOMIG_HARVEST_F_KEEP);
 	CHECK_EQ(ran, 0);
 	LOG_END(&l, t);
 }
@@ -373,13 +373,13 @@ static void only_dests(void)
 	OK(map_units(t, FAR_UNIT, 1, 0));
 	OK(vfiomig_tracker_start(t, ERRP));
 	log_write(&l, 5);
-	rq.flags = VFIOMIG_HARVEST_ONLY_DESTS;
+	rq.flags = VFIOMIG_HARVEST_F_ONLY_DESTS;
 	for (unsigned reports = l.calls[L_REPORT], i = 0; i < 2; i++) {
 		VFIOMIG_INIT(&out);
 		OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
 		CHECK(out.reads == 1 && !out.dirty_pages && l.calls[L_REPORT] - reports == i + 1);
 	}
-	everything(VFIOMIG_HARVEST_NO_READ);
+	everything(VFIOMIG_HARVEST_F_NO_READ);
 	CHECK_EQ(ran, 0);
 	everything(0);
 	CHECK(ran == 1 && run_is(0, 0, 5, 1));
@@ -417,7 +417,7 @@ static void addresses_used_again(void)
 		bitmap = 0;
 		OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
 		CHECK_EQ(bitmap, 15); /* the new one */
-		everything(VFIOMIG_HARVEST_NO_READ);
+		everything(VFIOMIG_HARVEST_F_NO_READ);
 		CHECK(ran == 1 && run_is(0, 0xA, 2, 1));
 		everything(0);
 		CHECK_EQ(ran, 0);
@@ -443,7 +443,7 @@ static void failed_unmapping(void)
 	run_limit = UINT32_MAX;
 	unmapped = -EBUSY;
 	VFIOMIG_INIT(&out);
-	FAILS(vfiomig_tracker_unmap(t, &range, unmap, &l, 0, &rq, &out, ERRP), EBUSY, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_tracker_unmap(t, &range, unmap, &l, 0, &rq, &out, ERRP), EBUSY, VFIOMIG_ERR_SYSTEM);
 	CHECK(ran == 1 && run_is(0, 0xA, 2, 1));
 	CHECK(out.argsz == sizeof out && out.dirty_pages == 1);
 	/* Misuse writes nothing. */
@@ -521,7 +521,7 @@ int main(void)
 	for (int i = 0; i < 4; i++)
 		for (int k = 0; k < 4; k++)
 			for (uint64_t first_bit = 0; first_bit < 140; first_bit += 1 + random_below(45))
-				bits(pages[i], pages[k], first_bit, random_below(2) ? VFIOMIG_DEST_ATOMIC : 0);
+				bits(pages[i], pages[k], first_bit, random_below(2) ? VFIOMIG_DEST_F_ATOMIC : 0);
 	for (int words = 0; words < 2; words++)
 		for (int i = 0; i < 3; i++)
 			stopping(words, false, (uint64_t)i * 33, i == 2 ? UINT32_MAX : words ? 1 : i ? 400 : 60);

@@ -160,7 +160,7 @@ static void aperture(void)
 		OK(vfiomig_tracker_unmap(t, &gone, unmapped, NULL, 0, NULL, NULL, ERRP));
 	}
 	CHECK(l.calls[L_START] == 1 && l.calls[L_STOP] == 0);
-	CHECK_EQ(info_of(t).ranges_held, 1);
+	CHECK_EQ(info_of(t).logged_ranges, 1);
 	LOG_END(&l, t);
 }
 

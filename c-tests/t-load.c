@@ -74,7 +74,7 @@ static void whole(load_call call, bool real_fd, size_t max_io, size_t piece)
 	CHECK_EQ(at, TOTAL);
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.loaded_bytes == TOTAL && info.data_open == 1);
+	CHECK(info.loaded_bytes == TOTAL && info.session_open == 1);
 	OK(vfiomig_device_finish(d, TOTAL, ERRP));
 	OK(fake_to(d, S_RUNNING));
 	CHECK(f.in_len == TOTAL && fake_right(f.in, 0, f.in_len));
@@ -212,7 +212,7 @@ static void refused(int way, bool real_errno)
 	FAILS(vfiomig_device_reserve(d, 0, &room, &fits, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	FAILS(vfiomig_device_receive(d, 0, 1, 0, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	FAILS(vfiomig_device_finish(d, VFIOMIG_UNKNOWN, ERRP), ESTALE, VFIOMIG_ERR_STALE);
-	FAILS(vfiomig_device_set_state(d, S_STOP, 0, VFIOMIG_SET_STATE_RAW, ERRP), 0, VFIOMIG_ERR_ORDER);
+	FAILS(vfiomig_device_set_state(d, S_STOP, 0, VFIOMIG_SET_STATE_F_RAW, ERRP), 0, VFIOMIG_ERR_ORDER);
 	CHECK(f.count[C_WRITE] == writes && f.count[C_SET] == sets);
 	OK(vfiomig_device_reset(d, ERRP));
 	CHECK_EQ(vfiomig_device_get_state(d), S_RUNNING);

@@ -41,12 +41,12 @@ static int64_t get(void *opaque, size_t device, void *buf, size_t len, uint32_t 
 static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfiomig_error **errp)
 {
 	struct vfiomig_report *report = NULL;
-	struct vfiomig_policy policy;
+	struct vfiomig_group_abilities policy;
 
 	VFIOMIG_INIT(&policy);
 	IS(vfiomig_group_add_device) return vfiomig_group_add_device(g, d, errp);
 	IS(vfiomig_group_add_tracker) return vfiomig_group_add_tracker(g, t, errp);
-	IS(vfiomig_group_check) return vfiomig_group_check(g, &policy, NULL, errp);
+	IS(vfiomig_group_get_abilities) return vfiomig_group_get_abilities(g, &policy, NULL, errp);
 	IS(vfiomig_group_get_report) return vfiomig_group_get_report(g, &report, errp);
 	IS(vfiomig_group_harvest) return vfiomig_group_harvest(g, NULL, NULL, errp);
 	IS(vfiomig_group_pause) return vfiomig_group_pause(g, errp);
@@ -61,14 +61,14 @@ static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfio
 static int64_t call_migration(const char *name, struct vfiomig_migration *m, struct vfiomig_error **errp)
 {
 	struct vfiomig_migration_pending pending;
-	struct vfiomig_estimate estimate;
+	struct vfiomig_migration_estimate estimate;
 	struct vfiomig_report *report = NULL;
 
 	VFIOMIG_INIT(&pending);
 	VFIOMIG_INIT(&estimate);
 	IS(vfiomig_migration_abort) return vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, errp);
-	IS(vfiomig_migration_advance) return vfiomig_migration_advance(m, VFIOMIG_SAVE_TRACKING, 0, errp);
-	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_SAVE_TRACKING, errp);
+	IS(vfiomig_migration_advance) return vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_TRACKING, 0, errp);
+	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_PHASE_SAVE_TRACKING, errp);
 	IS(vfiomig_migration_get_estimate) return vfiomig_migration_get_estimate(m, NULL, &estimate, NULL, errp);
 	IS(vfiomig_migration_get_pending) return vfiomig_migration_get_pending(m, 0, &pending, errp);
 	IS(vfiomig_migration_get_report) return vfiomig_migration_get_report(m, &report, errp);
@@ -185,9 +185,9 @@ static void guest_goes_on(void)
 	struct vfiomig_migration *again = NULL;
 
 	begin();
-	OK(vfiomig_migration_advance(m, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
 	arm("vfiomig_migration_advance");
-	FAILS(vfiomig_migration_advance(m, VFIOMIG_SAVE_HALTED, 0, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	FAILS(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_HALTED, 0, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	disarm();
 	CHECK_EQ(f.state, S_STOP_COPY);
 	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
@@ -197,7 +197,7 @@ static void guest_goes_on(void)
 	OK(vfiomig_group_resume(g, ERRP));
 	CHECK_EQ(f.state, S_RUNNING);
 	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &again, ERRP));
-	OK(vfiomig_migration_advance(again, VFIOMIG_SAVE_PRECOPY, 0, ERRP));
+	OK(vfiomig_migration_advance(again, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, ERRP));
 	OK(vfiomig_migration_abort(again, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 	vfiomig_migration_free(again);
 	/* The group's own: its devices are there. */

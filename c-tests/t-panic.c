@@ -26,7 +26,7 @@ static void disarm(void)
 static int64_t call_device(const char *name, struct vfiomig_error **errp)
 {
 	struct vfiomig_chunk chunk;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	struct vfiomig_device_info info;
 	unsigned char buf[10] = {0};
 	uint32_t flags;
@@ -49,7 +49,7 @@ static int64_t call_device(const char *name, struct vfiomig_error **errp)
 	IS(vfiomig_device_reset) return vfiomig_device_reset(d, errp);
 	IS(vfiomig_device_send) return vfiomig_device_send(d, 1, 0, &flags, errp);
 	IS(vfiomig_device_set_state) return vfiomig_device_set_state(d, S_STOP, 0, 0, errp);
-	IS(vfiomig_device_start_stream) return vfiomig_device_start_stream(d, errp);
+	IS(vfiomig_device_restart_stream) return vfiomig_device_restart_stream(d, errp);
 	IS(vfiomig_device_write) return vfiomig_device_write(d, buf, 1, 0, errp);
 	return 1;
 }

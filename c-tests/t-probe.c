@@ -23,7 +23,7 @@ static void found(unsigned flags, uint32_t state, bool optin)
 	CHECK_EQ(info.caps, caps);
 	CHECK(info.state == state && info.dialect == VFIOMIG_DIALECT_V2 && !info.reason[0] && !info.flags);
 	/* A session that others opened is not this handle's. */
-	CHECK(!info.data_open && !info.session && !info.saved_bytes && !info.loaded_bytes);
+	CHECK(!info.session_open && !info.session && !info.saved_bytes && !info.loaded_bytes);
 	CHECK_EQ(vfiomig_device_get_state(d), state);
 	FAKE_END(&f, d);
 	CHECK_EQ(f.state, state);
@@ -104,7 +104,7 @@ static void named(const char *name, bool good)
 		f.fault[0] = (struct fake_fault){.call = C_SET, .at = 1, .error = EIO};
 		if (d)
 			FAILS(fake_to(d, S_STOP), EIO, VFIOMIG_ERR_DEVICE);
-		const struct vfiomig_result *r = vfiomig_error_result(t_error, 0);
+		const struct vfiomig_device_result *r = vfiomig_error_result(t_error, 0);
 		if (r && name)
 			CHECK(!strncmp(r->device, (unsigned char)name[0] >= 0x80 ? "??????????" : name, 10));
 		else if (r)

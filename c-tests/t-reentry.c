@@ -10,7 +10,7 @@ static bool armed;
 static void reenter(struct fake *f, enum fake_call call)
 {
 	struct vfiomig_chunk chunk;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	struct vfiomig_device_info info;
 	struct vfiomig_error *e[14] = {NULL};
 	unsigned char buf[10];
@@ -31,8 +31,8 @@ static void reenter(struct fake *f, enum fake_call call)
 	TRY(vfiomig_device_set_state(d, S_STOP, 0, 0, &e[n]));
 	TRY(vfiomig_device_reset(d, &e[n]));
 	TRY(vfiomig_device_reprobe(d, &e[n]));
-	TRY(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, &e[n]));
-	TRY(vfiomig_device_start_stream(d, &e[n]));
+	TRY(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, &e[n]));
+	TRY(vfiomig_device_restart_stream(d, &e[n]));
 	TRY(vfiomig_device_peek(d, 0, &chunk, &e[n]));
 	TRY(vfiomig_device_consume(d, 0, &e[n]));
 	TRY(vfiomig_device_read(d, buf, sizeof buf, &flags, &e[n]));
@@ -112,10 +112,10 @@ static void through_a_group(void)
 	CHECK_EQ(told, -EDEADLK);
 	CHECK_EQ(f.state, S_PRE_COPY_P2P);
 	/* Where nobody waits for the device the same callback is in order. */
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	VFIOMIG_INIT(&pending);
 	f.hook = asks_the_group;
-	OK(vfiomig_device_get_pending(one, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	OK(vfiomig_device_get_pending(one, VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
 	CHECK_EQ(told, 0);
 	vfiomig_group_free(group);
 	OK(fake_to(one, S_RUNNING));
@@ -125,7 +125,7 @@ static void through_a_group(void)
 int main(void)
 {
 	struct fake f, g;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	unsigned char buf[20000];
 	uint32_t flags;
 
@@ -142,7 +142,7 @@ int main(void)
 	OK(vfiomig_device_reprobe(d, ERRP));
 	OK(fake_to(d, S_PRE_COPY));
 	VFIOMIG_INIT(&pending);
-	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
 	CHECK(OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP)) > 0);
 	OK(fake_to(d, S_RUNNING));
 	OK(fake_to(d, S_RESUMING));

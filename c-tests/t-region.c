@@ -212,7 +212,7 @@ static void lent(void)
 	for (int i = 0; i < 4; i++)
 		free(memcpy(malloc(sizeof junk[i]), junk[i], sizeof junk[i]));
 	CHECK(!memcmp(was, chunk.data, sizeof was));
-	OK(vfiomig_device_start_stream(d, ERRP));
+	OK(vfiomig_device_restart_stream(d, ERRP));
 	OK(to(d, VFIOMIG_STATE_STOP_COPY));
 	CHECK_EQ(OK(vfiomig_device_send(d, null, 0, &flags, ERRP)), 6000);
 	CHECK(!memcmp(was, chunk.data, sizeof was));

@@ -18,7 +18,7 @@ static void from(uint32_t state)
 	CHECK_EQ(f.closed, f.opened);
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.state == S_RUNNING && !info.data_open);
+	CHECK(info.state == S_RUNNING && !info.session_open);
 	OK(fake_to(d, S_STOP));
 	FAKE_END(&f, d);
 }
@@ -42,7 +42,7 @@ int main(void)
 	OK(fake_to(d, S_PRE_COPY));
 	FAILS(vfiomig_device_reset(d, ERRP), 0, VFIOMIG_ERR_UNSUPPORTED);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.state == S_PRE_COPY && info.data_open && !(info.caps & VFIOMIG_CAP_RESET));
+	CHECK(info.state == S_PRE_COPY && info.session_open && !(info.caps & VFIOMIG_CAP_RESET));
 	FAKE_END(&f, d);
 
 	/* No function for it: a needed reset is reported, not done. */

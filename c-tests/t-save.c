@@ -118,10 +118,10 @@ static void whole(save_call call, struct fake *f, size_t max)
 	CHECK_EQ(f->count[C_READ], reads);
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.saved_bytes == taken && info.session == 1 && info.data_open == 1);
+	CHECK(info.saved_bytes == taken && info.session == 1 && info.session_open == 1);
 	OK(fake_to(d, S_STOP));
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.saved_bytes == taken && info.session == 1 && info.data_open == 0);
+	CHECK(info.saved_bytes == taken && info.session == 1 && info.session_open == 0);
 	FAKE_END(f, d);
 }
 

@@ -45,7 +45,7 @@ static void full_pipe(void)
 		if (n == 0)
 			break;
 		if (n < 0) {
-			if (!FAILS(n, EAGAIN, VFIOMIG_ERR_TRANSPORT))
+			if (!FAILS(n, EAGAIN, VFIOMIG_ERR_SYSTEM))
 				break;
 			CHECK_EQ(flags, 9);
 			CHECK_EQ(vfiomig_error_result_count(t_error), 0);
@@ -94,7 +94,7 @@ static void no_reader(bool use_socket, bool blocked)
 	}
 	signal(SIGPIPE, SIG_DFL);
 	for (int i = 0; i < 3; i++)
-		FAILS(vfiomig_device_send(d, pair[1], 0, &flags, ERRP), EPIPE, VFIOMIG_ERR_TRANSPORT);
+		FAILS(vfiomig_device_send(d, pair[1], 0, &flags, ERRP), EPIPE, VFIOMIG_ERR_SYSTEM);
 	CHECK_EQ(flags, 9);
 	sigpending(&pending);
 	CHECK_EQ(sigismember(&pending, SIGPIPE), blocked);
@@ -129,13 +129,13 @@ static void file_and_max(void)
 	CHECK(fake_right(buf, 0, sizeof buf));
 	/* A descriptor that cannot be written, and one that is none. */
 	int readonly = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	FAILS(vfiomig_device_send(d, readonly, 0, &flags, ERRP), EBADF, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_device_send(d, readonly, 0, &flags, ERRP), EBADF, VFIOMIG_ERR_SYSTEM);
 	close(readonly);
-	FAILS(vfiomig_device_send(d, readonly, 0, &flags, ERRP), EBADF, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_device_send(d, readonly, 0, &flags, ERRP), EBADF, VFIOMIG_ERR_SYSTEM);
 	CHECK_EQ(saved(), 65536 * 2);
 	/* A full disk. */
 	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
-	FAILS(vfiomig_device_send(d, full, 0, &flags, ERRP), ENOSPC, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_device_send(d, full, 0, &flags, ERRP), ENOSPC, VFIOMIG_ERR_SYSTEM);
 	close(full);
 	CHECK_EQ(saved(), 65536 * 2);
 	fclose(file);
@@ -152,11 +152,11 @@ static void receive(void)
 		bytes[i] = fake_byte(i);
 	begin(S_RESUMING);
 	CHECK(!pipe2(pair, O_CLOEXEC | O_NONBLOCK));
-	FAILS(vfiomig_device_receive(d, pair[0], 10, 0, ERRP), EAGAIN, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_device_receive(d, pair[0], 10, 0, ERRP), EAGAIN, VFIOMIG_ERR_SYSTEM);
 	CHECK_EQ(write(pair[1], bytes, 600), 600);
 	CHECK_EQ(OK(vfiomig_device_receive(d, pair[0], 400, 0, ERRP)), 400);
 	CHECK_EQ(OK(vfiomig_device_receive(d, pair[0], 1u << 30, 0, ERRP)), 200);
-	FAILS(vfiomig_device_receive(d, pair[1], 10, 0, ERRP), EBADF, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_device_receive(d, pair[1], 10, 0, ERRP), EBADF, VFIOMIG_ERR_SYSTEM);
 	CHECK_EQ(write(pair[1], bytes + 600, 400), 400);
 	close(pair[1]);
 	CHECK_EQ(OK(vfiomig_device_receive(d, pair[0], 1000, 0, ERRP)), 400);

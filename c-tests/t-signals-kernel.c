@@ -132,7 +132,7 @@ static void course(bool features)
 {
 	struct vfiomig_device *d = NULL;
 	struct vfiomig_device_info info;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	sigset_t before, after;
 	unsigned char buf[3];
 	uint32_t flags;
@@ -152,7 +152,7 @@ static void course(bool features)
 	CHECK_EQ(RESULT->found, VFIOMIG_STATE_RUNNING);
 	OK(vfiomig_device_set_state(d, VFIOMIG_STATE_STOP_COPY, 0, 0, ERRP));
 	VFIOMIG_INIT(&pending);
-	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
 	CHECK_EQ(OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP)), 3);
 	OK(vfiomig_device_reset(d, ERRP));
 	vfiomig_device_free(d);

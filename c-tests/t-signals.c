@@ -59,7 +59,7 @@ int main(void)
 		"data_precopy_info", "data_close"};
 	struct fake f;
 	struct vfiomig_device *d;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	unsigned char buf[20000];
 	uint32_t flags;
 	sigset_t mine;
@@ -80,7 +80,7 @@ int main(void)
 	OK(fake_to(d, S_PRE_COPY));
 	mask_is(&mine);
 	VFIOMIG_INIT(&pending);
-	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
 	OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP));
 	mask_is(&mine);
 	OK(fake_to(d, S_RUNNING));
@@ -96,7 +96,7 @@ int main(void)
 
 	f.hook = raise_one;
 	signal(SIGUSR1, count);
-	OK(vfiomig_device_start_stream(d, ERRP));
+	OK(vfiomig_device_restart_stream(d, ERRP));
 	OK(fake_to(d, S_STOP_COPY));
 	OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP));
 	CHECK_EQ(caught, 1);

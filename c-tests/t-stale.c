@@ -29,13 +29,13 @@ static void moved(uint32_t from, uint32_t now, bool by_reprobe)
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
 	CHECK_EQ(info.state, now);
-	CHECK(!info.data_open);
+	CHECK(!info.session_open);
 	if (now == S_ERROR || now == S_RESUMING) {
 		/* Nobody knows what a foreign RESUMING holds. */
 		FAILS(fake_to(d, S_STOP), 0, VFIOMIG_ERR_ORDER);
 		OK(vfiomig_device_reset(d, ERRP));
 	}
-	OK(vfiomig_device_set_state(d, S_STOP, 0, VFIOMIG_SET_STATE_RAW, ERRP));
+	OK(vfiomig_device_set_state(d, S_STOP, 0, VFIOMIG_SET_STATE_F_RAW, ERRP));
 	CHECK_EQ(f.state, S_STOP);
 	FAKE_END(&f, d);
 }
@@ -97,7 +97,7 @@ static void is_over(void)
 	FAILS(vfiomig_device_consume(d, 5, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	OK(fake_to(d, S_RUNNING));
-	OK(vfiomig_device_start_stream(d, ERRP));
+	OK(vfiomig_device_restart_stream(d, ERRP));
 	OK(fake_to(d, S_PRE_COPY));
 	OK(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP));
 	CHECK(fake_right(buf, 0, sizeof buf));

@@ -79,7 +79,7 @@ static void begin(void)
 static void all_busy(void)
 {
 	struct vfiomig_chunk chunk;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	unsigned char buf[10];
 	uint32_t flags;
 	void *room;
@@ -90,26 +90,26 @@ static void all_busy(void)
 	FAILS(vfiomig_device_consume(d, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_send(d, 1, 0, &flags, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
-	FAILS(vfiomig_device_start_stream(d, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
+	FAILS(vfiomig_device_restart_stream(d, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_reserve(d, 0, &room, &fits, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_commit(d, 0, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_write(d, buf, 1, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_receive(d, 0, 1, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_finish(d, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
-	FAILS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
+	FAILS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 }
 
 /* Calls of the class "any" answer at once, with what is known. */
 static void all_cached(void)
 {
 	struct vfiomig_device_info info;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 
 	VFIOMIG_INIT(&info);
 	VFIOMIG_INIT(&pending);
 	CHECK_EQ(vfiomig_device_get_state(d), S_STOP_COPY);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.state == S_STOP_COPY && info.data_open == 1 && info.session == 1);
+	CHECK(info.state == S_STOP_COPY && info.session_open == 1 && info.session == 1);
 	OK(vfiomig_device_get_pending(d, 0, &pending, ERRP));
 }
 
@@ -165,10 +165,10 @@ static void *all_of_it(void *unused)
 
 static void *sizes(void *unused)
 {
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 
 	VFIOMIG_INIT(&pending);
-	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERRP));
+	OK(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
 	(void)ERRP;
 	atomic_fetch_add(&returned, 1);
 	return unused;
@@ -261,14 +261,14 @@ static void *anything(void *seed)
 	unsigned char buf[5000];
 	struct vfiomig_chunk chunk;
 	struct vfiomig_device_info info;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	uint32_t flags;
 
 	while (!stop) {
 		r = r * 1103515245u + 12345u;
 		switch (r >> 16 & 15) {
 		case 0: case 1: case 2: (void)fake_to(d, r >> 24 & 7); break;
-		case 3: (void)vfiomig_device_start_stream(d, ERRP); break;
+		case 3: (void)vfiomig_device_restart_stream(d, ERRP); break;
 		case 4: (void)vfiomig_device_peek(d, 0, &chunk, ERRP); break;
 		case 5: (void)vfiomig_device_consume(d, r >> 20 & 255, ERRP); break;
 		case 6: case 7: (void)vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP); break;

@@ -22,20 +22,20 @@ static const struct choice {
 	uint32_t started_as; /* once started; the container and the page tables are /dev/null */
 	const char *why_then;
 } choices[] = {
-	{"nothing", 0, NONE, VFIOMIG_TRACKER_EVERYTHING, "no device was named", VFIOMIG_TRACKER_EVERYTHING, "named"},
-	{"nothing wanted", VFIOMIG_TRACKER_F_EVERYTHING, LOGS, VFIOMIG_TRACKER_EVERYTHING, "asked for",
-	 VFIOMIG_TRACKER_EVERYTHING, "asked for"},
-	{"two devices with logs", 0, LOGS, VFIOMIG_TRACKER_DMA_LOG, "every device", VFIOMIG_TRACKER_DMA_LOG, "every device"},
-	{"logs come first", VFIOMIG_TRACKER_F_HWPT | VFIOMIG_TRACKER_F_TYPE1, LOGS, VFIOMIG_TRACKER_DMA_LOG, "every device",
-	 VFIOMIG_TRACKER_DMA_LOG, "every device"},
-	{"one has none", 0, MIXED, VFIOMIG_TRACKER_EVERYTHING, "second keeps no log of its own", VFIOMIG_TRACKER_EVERYTHING,
+	{"nothing", 0, NONE, VFIOMIG_TRACKER_KIND_EVERYTHING, "no device was named", VFIOMIG_TRACKER_KIND_EVERYTHING, "named"},
+	{"nothing wanted", VFIOMIG_TRACKER_F_EVERYTHING, LOGS, VFIOMIG_TRACKER_KIND_EVERYTHING, "asked for",
+	 VFIOMIG_TRACKER_KIND_EVERYTHING, "asked for"},
+	{"two devices with logs", 0, LOGS, VFIOMIG_TRACKER_KIND_DMA_LOG, "every device", VFIOMIG_TRACKER_KIND_DMA_LOG, "every device"},
+	{"logs come first", VFIOMIG_TRACKER_F_HWPT | VFIOMIG_TRACKER_F_TYPE1, LOGS, VFIOMIG_TRACKER_KIND_DMA_LOG, "every device",
+	 VFIOMIG_TRACKER_KIND_DMA_LOG, "every device"},
+	{"one has none", 0, MIXED, VFIOMIG_TRACKER_KIND_EVERYTHING, "second keeps no log of its own", VFIOMIG_TRACKER_KIND_EVERYTHING,
 	 "second"},
-	{"switched off", VFIOMIG_TRACKER_F_NO_DEVICE_LOG, LOGS, VFIOMIG_TRACKER_EVERYTHING, "switched off",
-	 VFIOMIG_TRACKER_EVERYTHING, "switched off"},
-	{"a container that is none", VFIOMIG_TRACKER_F_TYPE1, MIXED, VFIOMIG_TRACKER_EVERYTHING, "container",
-	 VFIOMIG_TRACKER_EVERYTHING, "container"},
-	{"page tables that are none", VFIOMIG_TRACKER_F_HWPT, MIXED, VFIOMIG_TRACKER_HWPT, "second keeps no log of its own",
-	 VFIOMIG_TRACKER_EVERYTHING, "second keeps no log of its own; dirty tracking of hwpt 7: start"},
+	{"switched off", VFIOMIG_TRACKER_F_NO_DEVICE_LOG, LOGS, VFIOMIG_TRACKER_KIND_EVERYTHING, "switched off",
+	 VFIOMIG_TRACKER_KIND_EVERYTHING, "switched off"},
+	{"a container that is none", VFIOMIG_TRACKER_F_TYPE1, MIXED, VFIOMIG_TRACKER_KIND_EVERYTHING, "container",
+	 VFIOMIG_TRACKER_KIND_EVERYTHING, "container"},
+	{"page tables that are none", VFIOMIG_TRACKER_F_HWPT, MIXED, VFIOMIG_TRACKER_KIND_HWPT, "second keeps no log of its own",
+	 VFIOMIG_TRACKER_KIND_EVERYTHING, "second keeps no log of its own; dirty tracking of hwpt 7: start"},
 };
 
 static void chosen(const struct choice *c, int null)
@@ -71,7 +71,7 @@ static void chosen(const struct choice *c, int null)
 
 	struct vfiomig_tracker_info info = info_of(t);
 	CHECK_EQ(info.kind, c->kind);
-	CHECK_EQ(info.flags, c->kind == VFIOMIG_TRACKER_EVERYTHING ? VFIOMIG_TRACKER_PERPETUAL : 0);
+	CHECK_EQ(info.flags, c->kind == VFIOMIG_TRACKER_KIND_EVERYTHING ? VFIOMIG_TRACKER_PERPETUAL : 0);
 	CHECK_HAS(info.why, c->why);
 	/* The same each time, for what failed once may work the next time. */
 	for (int i = 0; i < 2; i++) {
@@ -79,9 +79,9 @@ static void chosen(const struct choice *c, int null)
 		info = info_of(t);
 		CHECK_EQ(info.kind, c->started_as);
 		CHECK_HAS(info.why, c->why_then);
-		bool all = c->started_as == VFIOMIG_TRACKER_EVERYTHING;
+		bool all = c->started_as == VFIOMIG_TRACKER_KIND_EVERYTHING;
 		CHECK_EQ(info.flags, all ? VFIOMIG_TRACKER_PERPETUAL : 0);
-		CHECK_EQ(info.failed_sources, 0);
+		CHECK_EQ(info.failed_logs, 0);
 		memset(bitmap, 0, sizeof bitmap);
 		CHECK_EQ(harvest_units(t, 0, 100, bitmap).newly_dirty_pages, all ? 100 : 0);
 		OK(vfiomig_tracker_stop(t, ERRP));
@@ -140,16 +140,16 @@ static void described(void)
 	l.page_size = 16 * UNIT;
 	t = fake_log_tracker_with(&l, 2 * UNIT, 0);
 	info = info_of(t);
-	CHECK_EQ(info.kind, VFIOMIG_TRACKER_OPS);
+	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_OPS);
 	CHECK_HAS(info.why, "VMM");
-	CHECK(info.page_size == 2 * UNIT && !info.ranges_asked && !info.ranges_held && !info.flags && !info.reserved);
+	CHECK(info.page_size == 2 * UNIT && !info.mapped_ranges && !info.logged_ranges && !info.flags && !info.reserved);
 	for (int i = 0; i < 20; i++)
 		OK(map_units(t, (uint64_t)i * 1000, 16, 0));
 	OK(map_units(t, 16, 16, 0)); /* joins the first */
 	l.most = 5;
 	OK(vfiomig_tracker_start(t, ERRP));
 	info = info_of(t);
-	CHECK(info.page_size == 16 * UNIT && info.ranges_asked == 20 && info.ranges_held <= 5 && info.ranges_held >= 1);
+	CHECK(info.page_size == 16 * UNIT && info.mapped_ranges == 20 && info.logged_ranges <= 5 && info.logged_ranges >= 1);
 	/* Folded ranges hold more than was asked for, never less. */
 	uint64_t one = 0;
 	for (int i = 0; i < 20; i++)
@@ -195,7 +195,7 @@ static void maps(void)
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).dirty_pages, 1);
 	/* No elements are no mapping. */
 	OK(vfiomig_tracker_map(t, NULL, 0, ERRP));
-	CHECK_EQ(info_of(t).ranges_asked, 3);
+	CHECK_EQ(info_of(t).mapped_ranges, 3);
 	LOG_END(&l, t);
 }
 
@@ -267,7 +267,7 @@ static void unmapping(void)
 	CHECK_EQ(reports_before, reports);
 	/* The destination asked for more than the range. */
 	CHECK_EQ(bitmap[0] & 0x3ff, 3ull << 3);
-	CHECK_EQ(info_of(t).ranges_asked, 1);
+	CHECK_EQ(info_of(t).mapped_ranges, 1);
 	harvest_units(t, 0, 64, bitmap);
 	CHECK_EQ(bitmap[0], 3ull << 3 | 1ull << 22);
 
@@ -276,7 +276,7 @@ static void unmapping(void)
 	range = (struct vfiomig_range){10 * UNIT, 1000 * UNIT};
 	memset(bitmap, 0, sizeof bitmap);
 	OK(vfiomig_tracker_unmap(t, &range, NULL, NULL, 0, NULL, NULL, ERRP));
-	CHECK_EQ(info_of(t).ranges_asked, 0);
+	CHECK_EQ(info_of(t).mapped_ranges, 0);
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).newly_dirty_pages, 1);
 	CHECK_EQ(bitmap[0], 1ull << 29);
 	LOG_END(&l, t);
@@ -295,9 +295,9 @@ static void refused_unmaps(void)
 	unmaps = 0;
 	/* The VMM cannot unmap: the mapping is known as before, and its dirt with it. */
 	unmap_answer = -EBUSY;
-	FAILS(vfiomig_tracker_unmap(t, &range, on_unmap, &seen, 0, NULL, NULL, ERRP), EBUSY, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_tracker_unmap(t, &range, on_unmap, &seen, 0, NULL, NULL, ERRP), EBUSY, VFIOMIG_ERR_SYSTEM);
 	unmap_answer = 1; /* nonsense is a failure too */
-	FAILS(vfiomig_tracker_unmap(t, &range, on_unmap, &seen, 0, NULL, NULL, ERRP), EIO, VFIOMIG_ERR_TRANSPORT);
+	FAILS(vfiomig_tracker_unmap(t, &range, on_unmap, &seen, 0, NULL, NULL, ERRP), EIO, VFIOMIG_ERR_SYSTEM);
 	unmap_answer = 0;
 	CHECK_EQ(unmaps, 2);
 	/* A range that cuts a mapping, at either end. */
@@ -307,16 +307,16 @@ static void refused_unmaps(void)
 	FAILS(vfiomig_tracker_unmap(t, &range, on_unmap, &seen, 0, NULL, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	/* Nothing to unmap with. */
 	range = (struct vfiomig_range){0, 10 * UNIT};
-	FAILS(vfiomig_tracker_unmap(t, &range, NULL, NULL, VFIOMIG_UNMAP_LIBRARY, NULL, NULL, ERRP), 0,
+	FAILS(vfiomig_tracker_unmap(t, &range, NULL, NULL, VFIOMIG_UNMAP_F_LIBRARY, NULL, NULL, ERRP), 0,
 	      VFIOMIG_ERR_ARGUMENT);
 	CHECK_EQ(unmaps, 2);
-	CHECK_EQ(info_of(t).ranges_asked, 2);
+	CHECK_EQ(info_of(t).mapped_ranges, 2);
 	/* One new mapping of several overlaps: none is taken. */
 	const struct vfiomig_mapping three[] = {{40 * UNIT, UNIT, 0}, {29 * UNIT, UNIT, 0}, {41 * UNIT, UNIT, 0}};
 	FAILS(vfiomig_tracker_map(t, three, 3, ERRP), EEXIST, VFIOMIG_ERR_ARGUMENT);
 	const struct vfiomig_mapping twice[] = {{40 * UNIT, 2 * UNIT, 0}, {41 * UNIT, UNIT, 0}};
 	FAILS(vfiomig_tracker_map(t, twice, 2, ERRP), EEXIST, VFIOMIG_ERR_ARGUMENT);
-	CHECK_EQ(info_of(t).ranges_asked, 2);
+	CHECK_EQ(info_of(t).mapped_ranges, 2);
 	CHECK_EQ(l.calls[L_START], 1);
 	memset(bitmap, 0, sizeof bitmap);
 	CHECK_EQ(harvest_units(t, 0, 64, bitmap).newly_dirty_pages, 2);
@@ -335,9 +335,9 @@ static void while_stopped(void)
 	OK(map_units(t, 0, 10, 1));
 	unmaps = 0;
 	VFIOMIG_INIT(&out);
-	OK(vfiomig_tracker_unmap(t, &range, on_unmap, &seen, VFIOMIG_UNMAP_QUIET, NULL, &out, ERRP));
+	OK(vfiomig_tracker_unmap(t, &range, on_unmap, &seen, VFIOMIG_UNMAP_F_NO_DMA, NULL, &out, ERRP));
 	CHECK(unmaps == 1 && !out.reads && !out.dirty_pages && !out.flags);
-	CHECK_EQ(info_of(t).ranges_asked, 0);
+	CHECK_EQ(info_of(t).mapped_ranges, 0);
 	OK(map_units(t, 0, 10, 1));
 	CHECK(!l.calls[L_START] && !l.calls[L_REPORT]);
 	LOG_END(&l, t);

@@ -60,8 +60,8 @@ static void unplug(uint32_t direction, uint32_t phase)
 	OK(vfiomig_group_add_device(g, other, ERRP));
 	OK(vfiomig_group_add_tracker(g, t, ERRP));
 	OK(vfiomig_migration_new(g, direction, &m, ERRP));
-	if (phase == VFIOMIG_LOAD_LOADED) {
-		OK(vfiomig_migration_advance(m, VFIOMIG_LOAD_RESUMING, 0, ERRP));
+	if (phase == VFIOMIG_PHASE_LOAD_LOADED) {
+		OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_LOAD_RESUMING, 0, ERRP));
 		OK(vfiomig_device_finish(d, 0, ERRP));
 		OK(vfiomig_device_finish(other, 0, ERRP));
 	}
@@ -71,7 +71,7 @@ static void unplug(uint32_t direction, uint32_t phase)
 	FAILS(vfiomig_group_remove_device(g, d, ERRP), 0, VFIOMIG_ERR_ORDER);
 	vfiomig_device_free(d);
 	CHECK_EQ(gone.closed, gone.opened);
-	if (save && phase < VFIOMIG_SAVE_P2P_GRACE) {
+	if (save && phase < VFIOMIG_PHASE_SAVE_P2P_GRACE) {
 		struct vfiomig_report *report = NULL;
 
 		OK(vfiomig_group_pause(g, ERRP));
@@ -80,7 +80,7 @@ static void unplug(uint32_t direction, uint32_t phase)
 		vfiomig_report_free(report);
 		OK(vfiomig_group_resume(g, ERRP));
 	}
-	next = phase == VFIOMIG_SAVE_STOP_COPY ? VFIOMIG_SAVE_HALTED : save ? VFIOMIG_SAVE_STOP_COPY : VFIOMIG_LOAD_RUNNING;
+	next = phase == VFIOMIG_PHASE_SAVE_STOP_COPY ? VFIOMIG_PHASE_SAVE_HALTED : save ? VFIOMIG_PHASE_SAVE_STOP_COPY : VFIOMIG_PHASE_LOAD_RUNNING;
 	FAILS(vfiomig_migration_advance(m, next, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
 	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
 	CHECK_EQ(vfiomig_error_result(t_error, 0)->action, VFIOMIG_ACTION_DEAD);
@@ -95,9 +95,9 @@ static void unplug(uint32_t direction, uint32_t phase)
 	OK(vfiomig_group_add_device(g, d, ERRP));
 	pause_and_resume(g);
 	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &m, ERRP));
-	OK(vfiomig_migration_advance(m, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
 	OK(vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, ERRP));
-	OK(vfiomig_migration_advance(m, VFIOMIG_SAVE_HALTED, VFIOMIG_ADVANCE_NO_HARVEST, ERRP));
+	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_HALTED, VFIOMIG_ADVANCE_F_NO_HARVEST, ERRP));
 	vfiomig_migration_free(m);
 	vfiomig_group_free(g);
 	vfiomig_tracker_free(t);
@@ -136,8 +136,8 @@ static void without_states(void)
 
 int main(void)
 {
-	static const uint32_t saves[] = {0, VFIOMIG_SAVE_TRACKING, VFIOMIG_SAVE_PRECOPY, VFIOMIG_SAVE_STOP_COPY};
-	static const uint32_t loads[] = {VFIOMIG_LOAD_RESUMING, VFIOMIG_LOAD_LOADED};
+	static const uint32_t saves[] = {0, VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_PHASE_SAVE_STOP_COPY};
+	static const uint32_t loads[] = {VFIOMIG_PHASE_LOAD_RESUMING, VFIOMIG_PHASE_LOAD_LOADED};
 
 	t_begin();
 	for (size_t i = 0; i < sizeof saves / sizeof *saves; i++)

@@ -187,7 +187,7 @@ static void course(enum way way, bool load, bool cancels)
 	begin(&c, way, load);
 	t = everything(&c);
 	OK(vfiomig_migration_new(c.g, load ? VFIOMIG_DIRECTION_LOAD : VFIOMIG_DIRECTION_SAVE, &c.m, ERRP));
-	OK(vfiomig_migration_advance(c.m, load ? VFIOMIG_LOAD_RESUMING : VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	OK(vfiomig_migration_advance(c.m, load ? VFIOMIG_PHASE_LOAD_RESUMING : VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
 	if (way == DATA_FUNCTION)
 		never_ready(&c.f);
 	if (way == OTHER_GATE)

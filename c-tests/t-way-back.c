@@ -53,10 +53,10 @@ static void end(void)
 
 static void halted(void)
 {
-	GO(VFIOMIG_SAVE_STOP_COPY);
+	GO(VFIOMIG_PHASE_SAVE_STOP_COPY);
 	came = 0;
 	OK(vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, ERRP));
-	OK(vfiomig_migration_advance(m, VFIOMIG_SAVE_HALTED, VFIOMIG_ADVANCE_NO_HARVEST, ERRP));
+	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_HALTED, VFIOMIG_ADVANCE_F_NO_HARVEST, ERRP));
 	CHECK_EQ(f.state, S_STOP);
 }
 
@@ -68,7 +68,7 @@ static void streams(void)
 	fake_init(&f);
 	begin(VFIOMIG_DIRECTION_SAVE);
 	/* Pause and resume in PRECOPY, with the whole stream read in between. */
-	GO(VFIOMIG_SAVE_PRECOPY);
+	GO(VFIOMIG_PHASE_SAVE_PRE_COPY);
 	CHECK(OK(ROUND()) > 0);
 	CHECK_EQ(inside, -EDEADLK);
 	OK(vfiomig_group_pause(g, ERRP));
@@ -76,26 +76,26 @@ static void streams(void)
 	CHECK_EQ(f.state, S_STOP_COPY);
 	CHECK_EQ(came, fake_total(&f));
 	OK(vfiomig_group_resume(g, ERRP));
-	PHASE_IS(VFIOMIG_SAVE_TRACKING);
+	PHASE_IS(VFIOMIG_PHASE_SAVE_TRACKING);
 	/* Straight on: refused while the guest runs, and nothing is glued to it. */
-	FAILS(vfiomig_migration_advance(m, VFIOMIG_SAVE_STOP_COPY, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
-	PHASE_IS(VFIOMIG_SAVE_TRACKING);
+	FAILS(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
+	PHASE_IS(VFIOMIG_PHASE_SAVE_TRACKING);
 	CHECK_EQ(f.state, S_RUNNING);
 	OK(vfiomig_device_set_state(d, S_STOP_COPY, VFIOMIG_ON_FAILURE_KEEP, 0, ERRP));
 	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 	/* PRECOPY again: a new stream. */
-	GO(VFIOMIG_SAVE_PRECOPY);
+	GO(VFIOMIG_PHASE_SAVE_PRE_COPY);
 	CHECK(OK(ROUND()) > 0);
 	OK(vfiomig_group_pause(g, ERRP));
 	OK(vfiomig_group_resume(g, ERRP));
-	GO(VFIOMIG_SAVE_PRECOPY);
+	GO(VFIOMIG_PHASE_SAVE_PRE_COPY);
 	came = 0;
 	CHECK(OK(ROUND()) > 0);
 	CHECK_EQ(came, f.pre);
-	/* An abort, and another migration: no start_stream. AS_IT_WAS is what the VM is now. */
+	/* An abort, and another migration: no restart_stream. AS_IT_WAS is what the VM is now. */
 	OK(vfiomig_group_pause(g, ERRP));
-	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_AS_IT_WAS, 0, ERRP));
+	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUN_STATE, 0, ERRP));
 	CHECK_EQ(f.state, S_STOP);
 	OK(vfiomig_group_resume(g, ERRP));
 	vfiomig_migration_free(m);
@@ -112,14 +112,14 @@ static void second_guest(void)
 	fake_init(&f);
 	begin(VFIOMIG_DIRECTION_SAVE);
 	halted();
-	for (uint32_t to = VFIOMIG_ABORT_TO_RUNNING; to <= VFIOMIG_ABORT_TO_AS_IT_WAS; to++)
+	for (uint32_t to = VFIOMIG_ABORT_TO_RUNNING; to <= VFIOMIG_ABORT_TO_RUN_STATE; to++)
 		FAILS(vfiomig_migration_abort(m, to, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
-	CHECK_HAS(vfiomig_error_message(t_error), "VFIOMIG_ABORT_NO_SECOND_GUEST");
+	CHECK_HAS(vfiomig_error_message(t_error), "VFIOMIG_ABORT_F_NO_SECOND_GUEST");
 	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 2, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
-	PHASE_IS(VFIOMIG_SAVE_HALTED);
+	PHASE_IS(VFIOMIG_PHASE_SAVE_HALTED);
 	FAILS(vfiomig_group_resume(g, ERRP), 0, VFIOMIG_ERR_ORDER);
 	CHECK_EQ(f.state, S_STOP);
-	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_NO_SECOND_GUEST, ERRP));
+	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_F_NO_SECOND_GUEST, ERRP));
 	CHECK_EQ(f.state, S_RUNNING);
 	/* Freed, it is the caller's decision, but never a silent one. */
 	halted();
@@ -140,11 +140,11 @@ static void loaded(bool freed)
 {
 	fake_init(&f);
 	begin(VFIOMIG_DIRECTION_LOAD);
-	GO(VFIOMIG_LOAD_RESUMING);
+	GO(VFIOMIG_PHASE_LOAD_RESUMING);
 	FAILS(vfiomig_group_resume(g, ERRP), 0, VFIOMIG_ERR_ORDER);
 	OK(vfiomig_device_write(d, "x", 1, 0, ERRP));
 	OK(vfiomig_device_finish(d, 1, ERRP));
-	GO(VFIOMIG_LOAD_LOADED);
+	GO(VFIOMIG_PHASE_LOAD_LOADED);
 	OK(vfiomig_group_pause(g, ERRP));
 	if (freed) {
 		vfiomig_migration_free(m);
@@ -155,7 +155,7 @@ static void loaded(bool freed)
 	OK(vfiomig_group_resume(g, ERRP));
 	CHECK_EQ(f.state, S_RUNNING);
 	if (!freed)
-		PHASE_IS(VFIOMIG_LOAD_RUNNING);
+		PHASE_IS(VFIOMIG_PHASE_LOAD_RUNNING);
 	end();
 }
 
@@ -164,18 +164,18 @@ static void reset_keeps(void)
 {
 	fake_init(&f);
 	begin(VFIOMIG_DIRECTION_SAVE);
-	GO(VFIOMIG_SAVE_PRECOPY);
+	GO(VFIOMIG_PHASE_SAVE_PRE_COPY);
 	f.reset_to = S_PRE_COPY;
 	FAILS(vfiomig_device_reset(d, ERRP), 0, VFIOMIG_ERR_PROTOCOL);
 	CHECK_HAS(vfiomig_error_message(t_error), "is in PRE_COPY, not in RUNNING");
-	FAILS(vfiomig_migration_advance(m, VFIOMIG_SAVE_STOP_COPY, 0, ERRP), ESTALE, VFIOMIG_ERR_STALE);
+	FAILS(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 	CHECK_EQ(f.state, S_RUNNING);
 	end();
 
 	fake_init(&f);
 	begin(VFIOMIG_DIRECTION_LOAD);
-	GO(VFIOMIG_LOAD_RESUMING);
+	GO(VFIOMIG_PHASE_LOAD_RESUMING);
 	f.reset_to = S_RESUMING;
 	f.fault[0] = (struct fake_fault){.call = C_WRITE, .at = 1, .error = EINVAL};
 	FAILS(vfiomig_device_write(d, "x", 1, 0, ERRP), EINVAL, VFIOMIG_ERR_DEVICE);
@@ -191,17 +191,17 @@ static void reset_keeps(void)
 /* Parts that are known stay known. */
 static void estimate(void)
 {
-	struct vfiomig_estimate_options o;
-	struct vfiomig_estimate e;
+	struct vfiomig_migration_estimate_options o;
+	struct vfiomig_migration_estimate e;
 	struct vfiomig_migration_pending p;
 
 	fake_init(&f);
 	f.pre = 9000;
 	f.size = 10000; /* 9000 of them in pre-copy */
 	begin(VFIOMIG_DIRECTION_SAVE);
-	GO(VFIOMIG_SAVE_PRECOPY);
+	GO(VFIOMIG_PHASE_SAVE_PRE_COPY);
 	VFIOMIG_INIT(&p);
-	OK(vfiomig_migration_get_pending(m, VFIOMIG_PENDING_EXACT, &p, ERRP));
+	OK(vfiomig_migration_get_pending(m, VFIOMIG_PENDING_F_EXACT, &p, ERRP));
 	VFIOMIG_INIT(&o);
 	VFIOMIG_INIT(&e);
 	o.bytes_per_second = 1000000;

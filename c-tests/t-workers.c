@@ -165,7 +165,7 @@ static void *watch(void *migration)
 
 static void migrate(void)
 {
-	static const uint32_t phases[] = {VFIOMIG_SAVE_TRACKING, VFIOMIG_SAVE_PRECOPY, VFIOMIG_SAVE_P2P_GRACE};
+	static const uint32_t phases[] = {VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_PHASE_SAVE_P2P_GRACE};
 	struct vfiomig_migration *save = NULL, *load = NULL;
 	pthread_t monitor;
 
@@ -179,23 +179,23 @@ static void migrate(void)
 		OK(vfiomig_migration_advance(save, phases[i], 0, ERRP));
 		OK(vfiomig_migration_save_iterate(save, UINT64_MAX, UINT64_MAX, NULL, 0, put, NULL, NULL, 0, ERRP));
 	}
-	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, ERRP));
+	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
 	OK(vfiomig_migration_save_complete(save, NULL, 0, put, NULL, NULL, 0, ERRP));
 	OK(harvest(source));
-	OK(vfiomig_migration_advance(save, VFIOMIG_SAVE_HALTED, 0, ERRP));
+	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_HALTED, 0, ERRP));
 	atomic_store(&watching, false);
 	pthread_join(monitor, NULL);
 	OK(vfiomig_migration_new(target, VFIOMIG_DIRECTION_LOAD, &load, ERRP));
-	OK(vfiomig_migration_advance(load, VFIOMIG_LOAD_RESUMING, 0, ERRP));
+	OK(vfiomig_migration_advance(load, VFIOMIG_PHASE_LOAD_RESUMING, 0, ERRP));
 	OK(vfiomig_migration_load_complete(load, NULL, 0, get, NULL, ERRP));
-	OK(vfiomig_migration_advance(load, VFIOMIG_LOAD_RUNNING, 0, ERRP));
+	OK(vfiomig_migration_advance(load, VFIOMIG_PHASE_LOAD_RUNNING, 0, ERRP));
 	for (int i = 0; i < DEVICES; i++) {
 		CHECK_EQ(streams[i].len, fake_total(&from[i]));
 		CHECK(fake_right(streams[i].bytes, 0, streams[i].len));
 		CHECK(to[i].in_len == streams[i].len && !memcmp(to[i].in, streams[i].bytes, streams[i].len));
 		CHECK_EQ(atomic_load(&to[i].state), S_RUNNING);
 	}
-	OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_NO_SECOND_GUEST, ERRP));
+	OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_F_NO_SECOND_GUEST, ERRP));
 	vfiomig_migration_free(save);
 	vfiomig_migration_free(load);
 }
@@ -217,7 +217,7 @@ static void cancels(void)
 		int result;
 
 		pthread_create(&other, NULL, cancel, save);
-		result = vfiomig_migration_advance(save, VFIOMIG_SAVE_STOP_COPY, 0, NULL);
+		result = vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, NULL);
 		CHECK(result == 0 || result == -ECANCELED);
 		pthread_join(other, NULL);
 		OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));

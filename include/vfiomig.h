@@ -84,7 +84,7 @@
 #define VFIOMIG_HAVE_DEVICE_RESET 1
 #define VFIOMIG_HAVE_DEVICE_SEND 1
 #define VFIOMIG_HAVE_DEVICE_SET_STATE 1
-#define VFIOMIG_HAVE_DEVICE_START_STREAM 1
+#define VFIOMIG_HAVE_DEVICE_RESTART_STREAM 1
 #define VFIOMIG_HAVE_DEVICE_WRITE 1
 #define VFIOMIG_HAVE_ERROR_CODE 1
 #define VFIOMIG_HAVE_ERROR_ERRNO 1
@@ -94,7 +94,7 @@
 #define VFIOMIG_HAVE_ERROR_RESULT_COUNT 1
 #define VFIOMIG_HAVE_GROUP_ADD_DEVICE 1
 #define VFIOMIG_HAVE_GROUP_ADD_TRACKER 1
-#define VFIOMIG_HAVE_GROUP_CHECK 1
+#define VFIOMIG_HAVE_GROUP_GET_ABILITIES 1
 #define VFIOMIG_HAVE_GROUP_FREE 1
 #define VFIOMIG_HAVE_GROUP_GET_REPORT 1
 #define VFIOMIG_HAVE_GROUP_HARVEST 1
@@ -256,7 +256,7 @@
 /**
  * A descriptor of the caller, or memory, failed; the errno is the kernel's.
  */
-#define VFIOMIG_ERR_TRANSPORT 7
+#define VFIOMIG_ERR_SYSTEM 7
 
 /**
  * A stream is shorter or longer than its saver said.
@@ -366,7 +366,7 @@
 /**
  * Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
  */
-#define VFIOMIG_DEVICE_F_ACCESS_8 8
+#define VFIOMIG_DEVICE_F_ALIGNED_ACCESS 8
 
 /**
  * Calls of the class *device* that would wait for another call on the handle answer -EBUSY at once instead. Calls that the
@@ -400,7 +400,7 @@
 #define VFIOMIG_CAP_MAPPED 16
 
 /**
- * vfiomig_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
+ * vfiomig_device_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
  */
 #define VFIOMIG_PENDING_CACHED 1
 
@@ -430,12 +430,12 @@
 /**
  * Also take arcs that are legal for the kernel but throw away what the device holds (docs/states.md).
  */
-#define VFIOMIG_SET_STATE_RAW 1
+#define VFIOMIG_SET_STATE_F_RAW 1
 
 /**
  * Ask the device; without it the last known figures are given.
  */
-#define VFIOMIG_PENDING_EXACT 1
+#define VFIOMIG_PENDING_F_EXACT 1
 
 /**
  * Bytes of `reason`, with its end.
@@ -466,7 +466,7 @@
  * Other threads may change the destination's bits at the same time, with atomic operations of 8 bytes or less; for
  * vfiomig_bitmap_take() the source's, too.
  */
-#define VFIOMIG_BITMAP_ATOMIC 1
+#define VFIOMIG_BITMAP_F_ATOMIC 1
 
 /**
  * container_fd is given.
@@ -501,33 +501,33 @@
 /**
  * No log: everything that is mapped is dirty at each harvest.
  */
-#define VFIOMIG_TRACKER_EVERYTHING 1
+#define VFIOMIG_TRACKER_KIND_EVERYTHING 1
 
 /**
  * The container's log.
  */
-#define VFIOMIG_TRACKER_TYPE1 2
+#define VFIOMIG_TRACKER_KIND_TYPE1 2
 
 /**
  * The DMA log of each device (v2; some may be draft devices).
  */
-#define VFIOMIG_TRACKER_DMA_LOG 3
+#define VFIOMIG_TRACKER_KIND_DMA_LOG 3
 
 /**
  * Dirty tracking of hardware page tables.
  */
-#define VFIOMIG_TRACKER_HWPT 4
+#define VFIOMIG_TRACKER_KIND_HWPT 4
 
 /**
  * The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before
  * vfiomig_tracker_start(), or the first harvest in it finds everything dirty.
  */
-#define VFIOMIG_TRACKER_DRAFT 5
+#define VFIOMIG_TRACKER_KIND_DRAFT 5
 
 /**
  * A log that the VMM keeps itself.
  */
-#define VFIOMIG_TRACKER_OPS 6
+#define VFIOMIG_TRACKER_KIND_OPS 6
 
 /**
  * vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
@@ -544,28 +544,28 @@
 /**
  * Other threads set and clear bits of the bitmap at the same time: it is changed by atomic operations.
  */
-#define VFIOMIG_DEST_ATOMIC 1
+#define VFIOMIG_DEST_F_ATOMIC 1
 
 /**
  * Only what earlier reads left over: no log is read.
  */
-#define VFIOMIG_HARVEST_NO_READ 1
+#define VFIOMIG_HARVEST_F_NO_READ 1
 
 /**
  * vfiomig_group_harvest() only: in a moment without DMA.
  */
-#define VFIOMIG_HARVEST_WITHOUT_DMA 2
+#define VFIOMIG_HARVEST_F_WITHOUT_DMA 2
 
 /**
  * A watcher asks (a dirty-rate tool): what is told stays for the one who takes it, and no final harvest is done by it.
  */
-#define VFIOMIG_HARVEST_KEEP 4
+#define VFIOMIG_HARVEST_F_KEEP 4
 
 /**
  * Only what holds a part of the destinations is read, and with it the neighbours that a log cannot tell apart. There must be
  * destinations. A final harvest is done by it only if they are all that is mapped.
  */
-#define VFIOMIG_HARVEST_ONLY_DESTS 8
+#define VFIOMIG_HARVEST_F_ONLY_DESTS 8
 
 /**
  * vfiomig_harvest_result: a read failed, and its range counts as dirty.
@@ -580,32 +580,32 @@
 /**
  * vfiomig_tracker_unmap(): no device writes to the range while the call lasts.
  */
-#define VFIOMIG_UNMAP_QUIET 1
+#define VFIOMIG_UNMAP_F_NO_DMA 1
 
 /**
  * vfiomig_tracker_unmap(): the library unmaps, by the container or the IOAS of the options.
  */
-#define VFIOMIG_UNMAP_LIBRARY 2
+#define VFIOMIG_UNMAP_F_LIBRARY 2
 
 /**
- * vfiomig_policy: a save can begin.
+ * vfiomig_group_abilities: a save can begin.
  */
-#define VFIOMIG_POLICY_MIGRATABLE 1
+#define VFIOMIG_ABILITY_MIGRATABLE 1
 
 /**
- * vfiomig_policy: all devices have PRE_COPY.
+ * vfiomig_group_abilities: all devices have PRE_COPY.
  */
-#define VFIOMIG_POLICY_PRE_COPY 2
+#define VFIOMIG_ABILITY_PRE_COPY 2
 
 /**
- * vfiomig_policy: device memory may be mapped for DMA by other devices.
+ * vfiomig_group_abilities: device memory may be mapped for DMA by other devices.
  */
-#define VFIOMIG_POLICY_P2P 4
+#define VFIOMIG_ABILITY_P2P 4
 
 /**
- * vfiomig_policy: devices may be set up for page requests, which a vCPU has to answer.
+ * vfiomig_group_abilities: devices may be set up for page requests, which a vCPU has to answer.
  */
-#define VFIOMIG_POLICY_PAGE_REQUESTS 8
+#define VFIOMIG_ABILITY_PAGE_REQUESTS 8
 
 /**
  * The group is saved.
@@ -625,52 +625,52 @@
 /**
  * Every tracker is started; draft devices are in PRE_COPY.
  */
-#define VFIOMIG_SAVE_TRACKING 1
+#define VFIOMIG_PHASE_SAVE_TRACKING 1
 
 /**
  * Devices that can are in PRE_COPY.
  */
-#define VFIOMIG_SAVE_PRECOPY 2
+#define VFIOMIG_PHASE_SAVE_PRE_COPY 2
 
 /**
  * v1 NDMA devices start no DMA while vCPUs run on to answer page requests. Optional.
  */
-#define VFIOMIG_SAVE_VIOMMU_GRACE 3
+#define VFIOMIG_PHASE_SAVE_VIOMMU_GRACE 3
 
 /**
  * vCPUs are stopped; devices that can are in their P2P state.
  */
-#define VFIOMIG_SAVE_P2P_GRACE 4
+#define VFIOMIG_PHASE_SAVE_P2P_GRACE 4
 
 /**
  * All devices are in STOP_COPY: the final harvest, and the rest of the streams.
  */
-#define VFIOMIG_SAVE_STOP_COPY 5
+#define VFIOMIG_PHASE_SAVE_STOP_COPY 5
 
 /**
  * Everything was read; trackers are stopped, devices in STOP.
  */
-#define VFIOMIG_SAVE_HALTED 6
+#define VFIOMIG_PHASE_SAVE_HALTED 6
 
 /**
  * Devices take their streams.
  */
-#define VFIOMIG_LOAD_RESUMING 17
+#define VFIOMIG_PHASE_LOAD_RESUMING 17
 
 /**
  * The streams are complete; v2 devices have validated them. A resting place.
  */
-#define VFIOMIG_LOAD_LOADED 18
+#define VFIOMIG_PHASE_LOAD_LOADED 18
 
 /**
  * Devices that can are in RUNNING_P2P.
  */
-#define VFIOMIG_LOAD_P2P_GRACE 19
+#define VFIOMIG_PHASE_LOAD_P2P_GRACE 19
 
 /**
  * All devices run. vCPUs are started after this was entered.
  */
-#define VFIOMIG_LOAD_RUNNING 20
+#define VFIOMIG_PHASE_LOAD_RUNNING 20
 
 /**
  * A device failed: abort, getters and free are left.
@@ -680,7 +680,7 @@
 /**
  * To HALTED without a final harvest: the caller knows that its copy of RAM is whole.
  */
-#define VFIOMIG_ADVANCE_NO_HARVEST 1
+#define VFIOMIG_ADVANCE_F_NO_HARVEST 1
 
 /**
  * abort: the guest goes on.
@@ -696,43 +696,43 @@
  * abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it. The last
  * pause or resume counts, also one that failed for a device: vCPUs are stopped before the one, and start behind the other.
  */
-#define VFIOMIG_ABORT_TO_AS_IT_WAS 2
+#define VFIOMIG_ABORT_TO_RUN_STATE 2
 
 /**
  * abort: the caller's word that the guest runs nowhere else and will not. Needed once HALTED was begun.
  */
-#define VFIOMIG_ABORT_NO_SECOND_GUEST 1
+#define VFIOMIG_ABORT_F_NO_SECOND_GUEST 1
 
 /**
- * vfiomig_estimate.unknown: how long some state changes take.
+ * vfiomig_migration_estimate.unknown: how long some state changes take.
  */
 #define VFIOMIG_ESTIMATE_TRANSITION 1
 
 /**
- * vfiomig_estimate.unknown: how much some devices have left.
+ * vfiomig_migration_estimate.unknown: how much some devices have left.
  */
 #define VFIOMIG_ESTIMATE_BYTES 2
 
 /**
- * vfiomig_estimate.unknown: the rate of the channel.
+ * vfiomig_migration_estimate.unknown: the rate of the channel.
  */
 #define VFIOMIG_ESTIMATE_RATE 4
 
 /**
  * The descriptor of a vfiomig_channel is given.
  */
-#define VFIOMIG_CHANNEL_FD 1
+#define VFIOMIG_CHANNEL_F_FD 1
 
 /**
- * To load, with VFIOMIG_CHANNEL_FD: `total` of a vfiomig_channel is given.
+ * To load, with VFIOMIG_CHANNEL_F_FD: `total` of a vfiomig_channel is given.
  */
-#define VFIOMIG_CHANNEL_TOTAL 2
+#define VFIOMIG_CHANNEL_F_TOTAL 2
 
 /**
- * In `flags` of a vfiomig_moved: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
+ * In `flags` of a vfiomig_drain_result: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
  * them in STOP_COPY.
  */
-#define VFIOMIG_MOVED_NO_STREAM 16
+#define VFIOMIG_CHUNK_NO_STREAM 16
 
 /**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
@@ -767,7 +767,7 @@ struct vfiomig_tracker;
 /**
  * One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
  */
-struct vfiomig_result {
+struct vfiomig_device_result {
   /**
    * The device's name.
    */
@@ -941,7 +941,7 @@ struct vfiomig_device_info {
   /**
    * 1 while a data fd is open, else 0.
    */
-  uint32_t data_open;
+  uint32_t session_open;
   /**
    * Sessions opened so far by this handle; the number of the current or last one.
    */
@@ -964,7 +964,7 @@ struct vfiomig_device_info {
  * What is left to be saved. All sizes are estimates in bytes. VFIOMIG_UNKNOWN is the largest number: test for it before
  * adding sizes up.
  */
-struct vfiomig_pending {
+struct vfiomig_device_pending {
   /**
    * Size of this struct, set by VFIOMIG_INIT; left as it is.
    */
@@ -1153,7 +1153,7 @@ struct vfiomig_tracker_info {
    */
   uint32_t flags;
   /**
-   * VFIOMIG_TRACKER_*: the log that is read, or that will be tried first.
+   * VFIOMIG_TRACKER_KIND_*: the log that is read, or that will be tried first.
    */
   uint32_t kind;
   /**
@@ -1163,7 +1163,7 @@ struct vfiomig_tracker_info {
   /**
    * Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
    */
-  uint32_t failed_sources;
+  uint32_t failed_logs;
   /**
    * 0.
    */
@@ -1175,11 +1175,11 @@ struct vfiomig_tracker_info {
   /**
    * Mapped ranges, neighbours joined.
    */
-  uint64_t ranges_asked;
+  uint64_t mapped_ranges;
   /**
    * Ranges that the source with the fewest holds: less than asked, if it had to fold them; 0 while it does not run.
    */
-  uint64_t ranges_held;
+  uint64_t logged_ranges;
   /**
    * Why this log, in words.
    */
@@ -1233,7 +1233,7 @@ struct vfiomig_dest {
    */
   void *opaque;
   /**
-   * VFIOMIG_DEST_*.
+   * VFIOMIG_DEST_F_*.
    */
   uint32_t flags;
   /**
@@ -1268,7 +1268,7 @@ struct vfiomig_harvest_request {
    */
   uint32_t argsz;
   /**
-   * VFIOMIG_HARVEST_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
+   * VFIOMIG_HARVEST_F_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
    */
   uint32_t flags;
   /**
@@ -1354,7 +1354,7 @@ struct vfiomig_phase_report {
   /**
    * One per device of the group, in the order in which they were added; NULL if there is none.
    */
-  const struct vfiomig_result *results;
+  const struct vfiomig_device_result *results;
   /**
    * How many.
    */
@@ -1368,7 +1368,7 @@ struct vfiomig_phase_report {
    */
   uint64_t duration_ns;
   /**
-   * VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_IDLE is an abort, or a call on a group.
+   * VFIOMIG_PHASE_*; VFIOMIG_PHASE_IDLE is an abort, or a call on a group.
    */
   uint32_t phase;
   /**
@@ -1402,7 +1402,7 @@ struct vfiomig_group_options {
 /**
  * What can be done with a group.
  */
-struct vfiomig_policy {
+struct vfiomig_group_abilities {
   /**
    * Size of this struct, set by VFIOMIG_INIT; left as it is.
    */
@@ -1412,7 +1412,7 @@ struct vfiomig_policy {
    */
   uint32_t flags;
   /**
-   * VFIOMIG_POLICY_*.
+   * VFIOMIG_ABILITY_*.
    */
   uint32_t answers;
   /**
@@ -1450,7 +1450,7 @@ struct vfiomig_migration_pending {
   /**
    * Bytes consumed so far.
    */
-  uint64_t sent_bytes;
+  uint64_t saved_bytes;
   /**
    * 1: no device has a reason to wait. 0: one has initial data left.
    */
@@ -1464,7 +1464,7 @@ struct vfiomig_migration_pending {
 /**
  * What the caller of vfiomig_migration_get_estimate() knows better than the library. VFIOMIG_INIT first; NULL: nothing.
  */
-struct vfiomig_estimate_options {
+struct vfiomig_migration_estimate_options {
   /**
    * Size of this struct, set by VFIOMIG_INIT.
    */
@@ -1491,7 +1491,7 @@ struct vfiomig_estimate_options {
  * For how long the guest would stand still, by part. VFIOMIG_UNKNOWN where nothing of a part is known. Where only some of it is,
  * the part is the least that it can be, its bit in `unknown` is set, and downtime_ns is the least too.
  */
-struct vfiomig_estimate {
+struct vfiomig_migration_estimate {
   /**
    * Size of this struct, set by VFIOMIG_INIT; left as it is.
    */
@@ -1533,20 +1533,20 @@ struct vfiomig_estimate {
 
 /**
  * Where the bytes of one device go to or come from: through the call's function on the calling thread, or, with
- * VFIOMIG_CHANNEL_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
+ * VFIOMIG_CHANNEL_F_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
  * it is for v2 devices only. Fixed layout, never grows.
  */
 struct vfiomig_channel {
   /**
-   * With VFIOMIG_CHANNEL_FD.
+   * With VFIOMIG_CHANNEL_F_FD.
    */
   int32_t fd;
   /**
-   * VFIOMIG_CHANNEL_*.
+   * VFIOMIG_CHANNEL_F_*.
    */
   uint32_t flags;
   /**
-   * With VFIOMIG_CHANNEL_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
+   * With VFIOMIG_CHANNEL_F_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
    * its end, and that the caller cannot know more is its word: a connection that broke looks like an end.
    */
   uint64_t total;
@@ -1562,13 +1562,13 @@ typedef int (*vfiomig_put_fn)(void *opaque, size_t device, const void *data, siz
 /**
  * What one device did in a call. Fixed layout, never grows.
  */
-struct vfiomig_moved {
+struct vfiomig_drain_result {
   /**
    * Bytes moved.
    */
   uint64_t bytes;
   /**
-   * VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_MOVED_NO_STREAM; 0: there is more.
+   * VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_CHUNK_NO_STREAM; 0: there is more.
    */
   uint32_t flags;
   /**
@@ -1618,7 +1618,7 @@ const char *vfiomig_state_name(uint32_t state);
 uint32_t vfiomig_error_code(const struct vfiomig_error *e);
 
 /**
- * The errno of the failed call, positive as in <errno.h> and as in vfiomig_result.saved_errno; the call itself returned its
+ * The errno of the failed call, positive as in <errno.h> and as in vfiomig_device_result.saved_errno; the call itself returned its
  * negative.
  *
  * Returns: an errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
@@ -1644,7 +1644,7 @@ size_t vfiomig_error_result_count(const struct vfiomig_error *e);
  *
  * Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
  */
-const struct vfiomig_result *vfiomig_error_result(const struct vfiomig_error *e, size_t index);
+const struct vfiomig_device_result *vfiomig_error_result(const struct vfiomig_error *e, size_t index);
 
 /**
  * Frees an error and everything that was borrowed from it. NULL is legal.
@@ -1766,7 +1766,7 @@ int vfiomig_device_reprobe(struct vfiomig_device *d,
                            struct vfiomig_error **errp);
 
 /**
- * How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
+ * How much is left to be saved. Without VFIOMIG_PENDING_F_EXACT the figures of the last query, from any thread; with it the
  * device is asked, which on some devices makes the next data.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, STALE (the save session is broken), UNSUPPORTED, DEVICE, PROTOCOL. States: any; what is not known in a
@@ -1774,19 +1774,19 @@ int vfiomig_device_reprobe(struct vfiomig_device *d,
  */
 int vfiomig_device_get_pending(struct vfiomig_device *d,
                                uint32_t flags,
-                               struct vfiomig_pending *out,
+                               struct vfiomig_device_pending *out,
                                struct vfiomig_error **errp);
 
 /**
  * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session of
  * which bytes were lent or consumed ended by anything but STOP behind its END (state change, reset, error); until then save calls
  * answer -ESTALE. Callers that use migrations do not need it: one that has sent nothing begins new streams by itself, and so does
- * entering SAVE_PRECOPY again behind vfiomig_group_resume().
+ * entering SAVE_PRE_COPY again behind vfiomig_group_resume().
  *
  * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, also up to its END, or it is broken). States: any. Threads:
  * device. Blocks: never. Since: 0.1
  */
-int vfiomig_device_start_stream(struct vfiomig_device *d,
+int vfiomig_device_restart_stream(struct vfiomig_device *d,
                                 struct vfiomig_error **errp);
 
 /**
@@ -1929,7 +1929,7 @@ int vfiomig_device_finish(struct vfiomig_device *d,
  * in must not overlap.
  *
  * Returns: how many bits were off before and are on now, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that
- * overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_ATOMIC the number is exact whatever others do. Threads: any.
+ * overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_F_ATOMIC the number is exact whatever others do. Threads: any.
  * Blocks: never. Since: 0.1
  */
 int64_t vfiomig_bitmap_merge(uint64_t *dst,
@@ -1940,7 +1940,7 @@ int64_t vfiomig_bitmap_merge(uint64_t *dst,
                              uint32_t flags);
 
 /**
- * Moves bits: what is on in `src` goes off there and on in `dst`. With VFIOMIG_BITMAP_ATOMIC a bit that another thread sets
+ * Moves bits: what is on in `src` goes off there and on in `dst`. With VFIOMIG_BITMAP_F_ATOMIC a bit that another thread sets
  * meanwhile is either moved or stays, and what that thread wrote before is seen by who reads the page after this call. `dst`
  * NULL: the bits are only counted and cleared. The words that the two parts are in must not overlap.
  *
@@ -2145,7 +2145,7 @@ int vfiomig_tracker_remove_hwpt(struct vfiomig_tracker *t,
  * read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
  * fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
  *
- * One user takes; any number of others watch, with VFIOMIG_HARVEST_KEEP. While a migration tracks, the one who takes is its VMM.
+ * One user takes; any number of others watch, with VFIOMIG_HARVEST_F_KEEP. While a migration tracks, the one who takes is its VMM.
  *
  * `out` may be NULL; it is not written if the call fails. Callbacks come on the calling thread; one must not call back into the same tracker.
  *
@@ -2174,10 +2174,10 @@ int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
  * Unmaps a range, and takes what was written to it, in the order that the log needs: a device's log is read after the unmapping,
  * a page table before, a container does both in one request. The range may hold any number of whole mappings, and holes.
  *
- * `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_LIBRARY: the library
- * unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_QUIET
+ * `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_F_LIBRARY: the library
+ * unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_F_NO_DMA
  * states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
- * log is exact only with VFIOMIG_UNMAP_LIBRARY.
+ * log is exact only with VFIOMIG_UNMAP_F_LIBRARY.
  *
  * `rq` may be NULL: what was written is left over, and keeps the cookie of its mapping until it was told. A harvest of everything
  * by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
@@ -2185,7 +2185,7 @@ int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
  * IOVA, one after the other, have the same cookie only if they lead to the same memory.
  *
  * If the unmapping itself fails, something may have been given all the same: `out` is written then, and what was given is to be taken,
- * for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_NO_READ and _ONLY_DESTS mean nothing here.
+ * for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_F_NO_READ and _ONLY_DESTS mean nothing here.
  *
  * With `unmap` NULL and page tables, a harvest beside this call may find the mapping gone before it is told. So all harvests after the
  * first such call, and the final one unless other ways to unmap were seen only, read each mapping by itself.
@@ -2295,8 +2295,8 @@ int vfiomig_group_remove_tracker(struct vfiomig_group *g,
  *
  * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress; asks no device. Since: 0.1
  */
-int vfiomig_group_check(struct vfiomig_group *g,
-                        struct vfiomig_policy *out,
+int vfiomig_group_get_abilities(struct vfiomig_group *g,
+                        struct vfiomig_group_abilities *out,
                         struct vfiomig_report **reasons,
                         struct vfiomig_error **errp);
 
@@ -2358,7 +2358,7 @@ int vfiomig_group_resume_begin(struct vfiomig_group *g,
                                struct vfiomig_error **errp);
 
 /**
- * vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_WITHOUT_DMA in a moment without DMA: v1
+ * vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_F_WITHOUT_DMA in a moment without DMA: v1
  * NDMA devices are brought to their P2P states and back, stopped devices stay, so what is read and what is cleared are the same
  * pages, also for logs that cannot do both as one. Refused unless every device is stopped, or a v1 device with NDMA. Stopped
  * devices are the caller's word that its vCPUs are stopped too. If a device does not come back from that moment the call fails
@@ -2405,7 +2405,7 @@ void vfiomig_migration_free(struct vfiomig_migration *m);
  * device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
  *
  * To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
- * VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
+ * VFIOMIG_ADVANCE_F_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
  * SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()). From
  * IDLE: nothing while a save session is open of which the caller has read by itself.
  *
@@ -2432,13 +2432,13 @@ int vfiomig_migration_advance_device(struct vfiomig_migration *m,
 /**
  * Where the migration stands.
  *
- * Returns: VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
+ * Returns: VFIOMIG_PHASE_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
  * Since: 0.1
  */
 uint32_t vfiomig_migration_get_phase(const struct vfiomig_migration *m);
 
 /**
- * The name of a phase, without VFIOMIG_ or VFIOMIG_PHASE_.
+ * The name of a phase, without VFIOMIG_PHASE_.
  *
  * Returns: a constant text; "?" for numbers that are no phase. Threads: any. Blocks: never. Since: 0.1
  */
@@ -2461,7 +2461,7 @@ void vfiomig_migration_cancel(struct vfiomig_migration *m);
  * again after the caller has reset it: the library resets no device that holds a guest's state.
  *
  * Once HALTED was begun the guest may run at the destination, and only the caller knows. Then `flags` must have
- * VFIOMIG_ABORT_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
+ * VFIOMIG_ABORT_F_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
  * freed in HALTED asks nobody any more: vfiomig_group_resume() lets the devices run then, and warns.
  *
  * Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
@@ -2486,7 +2486,7 @@ int vfiomig_migration_get_report(struct vfiomig_migration *m,
                                  struct vfiomig_error **errp);
 
 /**
- * How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
+ * How much is left over all devices. Without VFIOMIG_PENDING_F_EXACT the figures of the last queries, from any thread; with it the
  * devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
  *
  * Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, DEVICE or ARGUMENT (-ENODEV), for a member whose session has ended, that is in
@@ -2506,8 +2506,8 @@ int vfiomig_migration_get_pending(struct vfiomig_migration *m,
  * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
-                                   const struct vfiomig_estimate_options *o,
-                                   struct vfiomig_estimate *out,
+                                   const struct vfiomig_migration_estimate_options *o,
+                                   struct vfiomig_migration_estimate *out,
                                    struct vfiomig_report **notes,
                                    struct vfiomig_error **errp);
 
@@ -2525,7 +2525,7 @@ int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
  *
  * A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (ARGUMENT, -ENODEV)
  * fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
- * -ESTALE and not FAILED: VFIOMIG_SAVE_PRECOPY can be entered again.
+ * -ESTALE and not FAILED: VFIOMIG_PHASE_SAVE_PRE_COPY can be entered again.
  *
  * Returns: bytes moved or -errno. Errors: ARGUMENT, BUSY (a chunk of a device is out), CANCELED, ORDER (phase), STALE, DEVICE, PROTOCOL,
  * TRANSPORT (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with segments); after a failure the first
@@ -2539,13 +2539,13 @@ int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
                                        size_t channel_count,
                                        vfiomig_put_fn put,
                                        void *opaque,
-                                       struct vfiomig_moved *moved,
+                                       struct vfiomig_drain_result *moved,
                                        size_t moved_count,
                                        struct vfiomig_error **errp);
 
 /**
  * Every stream to its END, side by side; success means that each has reached it. Parameters as of
- * vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
+ * vfiomig_migration_save_iterate(). Only in VFIOMIG_PHASE_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
  *
  * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; DEVICE with -EAGAIN if a
  * device was not ready for 60 s, TRANSPORT with -ETIMEDOUT if nothing at all has moved for 60 s, for descriptors take nothing: nothing
@@ -2557,12 +2557,12 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         size_t channel_count,
                                         vfiomig_put_fn put,
                                         void *opaque,
-                                        struct vfiomig_moved *moved,
+                                        struct vfiomig_drain_result *moved,
                                         size_t moved_count,
                                         struct vfiomig_error **errp);
 
 /**
- * Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING; called again,
+ * Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_PHASE_LOAD_RESUMING; called again,
  * it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
  * whose bytes come next. The first failure is returned, and `get` is not called after it.
  *

@@ -64,7 +64,7 @@ pub struct DeviceInfo {
     /// Last known state.
     pub state: State,
     /// A data fd is open.
-    pub data_open: bool,
+    pub session_open: bool,
     /// Sessions opened so far by this handle; the number of the current or last one.
     pub session: u64,
     /// Bytes consumed in the current or last save session.
@@ -285,7 +285,7 @@ impl Device {
             dialect: DialectKind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
             caps: self.cache.caps.load(Ordering::Relaxed),
             state: self.cache.state(),
-            data_open: self.cache.data_open.load(Ordering::Relaxed),
+            session_open: self.cache.session_open.load(Ordering::Relaxed),
             session,
             saved_bytes: self.cache.saved_bytes.load(Ordering::Relaxed),
             loaded_bytes: self.cache.loaded_bytes.load(Ordering::Relaxed),
@@ -329,7 +329,7 @@ impl Device {
         let inner = pass.close();
         drop(log.close());
         self.cache.closed.store(true, Ordering::Relaxed);
-        self.cache.data_open.store(false, Ordering::Relaxed);
+        self.cache.session_open.store(false, Ordering::Relaxed);
         if let Some(inner) = inner {
             let DeviceInner { mut window, kept, .. } = *inner;
             window.close();

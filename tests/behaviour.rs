@@ -244,7 +244,7 @@ fn second_session_is_never_appended<D: Door>() {
     door.set_state(State::StopCopy).unwrap();
     assert!(door.peek(0).unwrap_err().is(ErrorKind::Stale));
     assert_eq!(door.info().2, 2, "the second session is open, but not readable");
-    door.start_stream().unwrap();
+    door.restart_stream().unwrap();
     assert_eq!(stop_copy_of(&door), pattern(300, 1));
     freed(door, &fake);
 
@@ -273,13 +273,13 @@ fn complete_stream_is_not_void<D: Door>() {
     door.set_state(State::Running).unwrap();
     door.set_state(State::StopCopy).unwrap();
     assert!(door.read(&mut [0; 10]).unwrap_err().is(ErrorKind::Stale));
-    assert!(door.start_stream().is_ok());
+    assert!(door.restart_stream().is_ok());
     assert_eq!(stop_copy_of(&door), pattern(300, 1));
     door.set_state(State::Running).unwrap();
-    assert!(door.start_stream().is_ok());
+    assert!(door.restart_stream().is_ok());
     door.set_state(State::StopCopy).unwrap();
     door.read(&mut [0; 10]).unwrap();
-    assert!(door.start_stream().unwrap_err().is(ErrorKind::Order), "bytes of this session were taken already");
+    assert!(door.restart_stream().unwrap_err().is(ErrorKind::Order), "bytes of this session were taken already");
     freed(door, &fake);
 }
 

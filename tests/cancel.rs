@@ -69,7 +69,7 @@ fn a_read_that_is_not_ready() {
         let failure = rig.devices[0].read(&mut [0; 100]).unwrap_err();
         assert_eq!(failure.kind(), ErrorKind::Canceled, "{failure}");
         assert!(rig.devices[0].peek(0).is_err_and(|failure| failure.kind() == ErrorKind::Canceled));
-        migration.abort(AbortTo::AsItWas).unwrap();
+        migration.abort(AbortTo::RunState).unwrap();
         rig.fakes[0].clear_faults();
         let read = rig.fakes[0].count(Access::DataRead);
         rig.fakes[0].inject(Fault {
@@ -78,7 +78,7 @@ fn a_read_that_is_not_ready() {
             times: 5,
             effect: Effect::Errno(libc::EAGAIN),
         });
-        rig.devices.iter().for_each(|device| device.start_stream().unwrap());
+        rig.devices.iter().for_each(|device| device.restart_stream().unwrap());
         migration.advance(Phase::SaveStopCopy).unwrap();
         migration.save_complete(&[], &mut |_| Ok(())).unwrap();
         assert!(rig.fakes[0].count(Access::DataRead) > read + 5);
@@ -206,7 +206,7 @@ fn a_harvest_behind_a_segment() {
     tracker.map(&[vfiomig::tracker::Mapping { range, cookie: 0 }]).unwrap();
     let save = group.save();
     tracker.start().unwrap();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let device = Arc::clone(&group.devices[0]);
     std::thread::spawn(move || device.read(&mut [0; 10]).unwrap()).join().unwrap();
     let harvest = || {

@@ -56,7 +56,7 @@ fn feed(streams: &[Stream]) -> impl FnMut(usize, &mut [u8]) -> vfiomig::Result<F
 
 fn save_by_helpers(source: &Rig, save: &Migration) -> vfiomig::Result<(Vec<Stream>, Round)> {
     let mut streams = vec![Stream::default(); source.devices.len()];
-    save.advance(Phase::SavePrecopy)?;
+    save.advance(Phase::SavePreCopy)?;
     let round = save.save_iterate(PLENTY, &[], &mut keep(&mut streams))?;
     save.advance(Phase::SaveStopCopy)?;
     save.save_complete(&[], &mut keep(&mut streams))?;
@@ -166,7 +166,7 @@ fn a_round_keeps_its_budget_and_is_fair() {
         let source = Rig::source(&vec![Config { max_io: 1000, ..big.clone() }; 4], max_workers);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let mut count = 0;
         let mut streams = vec![Stream::default(); 4];
         let round = save.save_iterate(Budget { bytes: 40_000, ..PLENTY }, &[], &mut keep(&mut streams)).unwrap();
@@ -190,7 +190,7 @@ fn a_round_keeps_its_budget_and_is_fair() {
         assert!(round.flags == [0; 4] && count < 40, "{round:?} {count}");
         assert!(begun.elapsed() < time * 10);
         let pending = save.pending();
-        assert_eq!(pending.sent_bytes, 40_000 + 6 + round.bytes.iter().sum::<u64>());
+        assert_eq!(pending.saved_bytes, 40_000 + 6 + round.bytes.iter().sum::<u64>());
         assert!(!pending.ready && pending.initial_bytes.is_some(), "the round brought the figures: {pending:?}");
     }
 }
@@ -220,7 +220,7 @@ fn a_sink_that_fails_ends_the_migration_for_bytes_were_lost() {
         let source = Rig::source(&configs(), max_workers);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let mut calls = 0;
         let mut put = |_: Piece<'_>| {
             calls += 1;
@@ -235,7 +235,7 @@ fn a_sink_that_fails_ends_the_migration_for_bytes_were_lost() {
         assert_eq!(save.phase(), Phase::Failed);
         assert!(save.advance(Phase::SaveStopCopy).is_err() && save.save_iterate(PLENTY, &[], &mut |_| Ok(())).is_err());
         save.abort(AbortTo::Running).unwrap();
-        source.devices.iter().for_each(|device| device.start_stream().unwrap());
+        source.devices.iter().for_each(|device| device.restart_stream().unwrap());
         let (streams, _) = save_by_helpers(&source, &save).unwrap();
         assert!(streams.iter().all(|stream| stream.len() >= 20_000));
     }
@@ -322,7 +322,7 @@ fn cancel_ends_a_drain_and_no_byte_is_lost() {
     let source = Rig::source(&vec![Config { max_io: 100, ..both().state_size(100_000) }; 2], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let (mut calls, mut bytes) = (0, 0);
     let failure = save
         .save_iterate(PLENTY, &[], &mut |piece| {
@@ -336,8 +336,8 @@ fn cancel_ends_a_drain_and_no_byte_is_lost() {
         .unwrap_err();
     assert_eq!(failure.kind(), ErrorKind::Canceled);
     assert!(calls < 20, "{calls}");
-    assert_eq!(save.pending().sent_bytes, bytes);
-    save.abort(AbortTo::AsItWas).unwrap();
+    assert_eq!(save.pending().saved_bytes, bytes);
+    save.abort(AbortTo::RunState).unwrap();
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_call_from_a_callback_is_told_so() {
     let source = Rig::source(&configs(), 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let mut told = Vec::new();
     save.save_iterate(PLENTY, &[], &mut |_| {
         let calls =
@@ -363,7 +363,7 @@ fn the_rate_of_drains_is_measured() {
     let source = Rig::source(&[both().state_size(100_000)], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     assert_eq!(save.estimate(EstimateInput::default()).unwrap().bytes_per_second, None);
     let pause = Duration::from_millis(20);
     let slow = &mut |_: Piece<'_>| {
@@ -409,7 +409,7 @@ fn bytes_lost_in_tracking_are_no_part_of_a_stream() {
     let mut lose = |_: Piece<'_>| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "put"));
     assert!(save.save_iterate(PLENTY, &[], &mut lose).is_err());
     let mut rest = || {
-        save.advance(Phase::SavePrecopy)?;
+        save.advance(Phase::SavePreCopy)?;
         save.advance(Phase::SaveStopCopy)?;
         save.save_complete(&[], &mut keep(&mut stream))
     };

@@ -112,7 +112,7 @@ fn probe<D: Door>() {
 fn save_once<D: Door>(door: &D, caps: Caps, policy: OnFailure) -> Outcome<Vec<u8>> {
     let mut all = Vec::new();
     let mut buf = vec![0; 500];
-    door.start_stream()?;
+    door.restart_stream()?;
     let steps = [State::PreCopy, State::PreCopyP2p, State::StopCopy];
     for step in steps.into_iter().filter(|&s| caps.has(s)) {
         door.set_state_with(step, policy, false)?;

@@ -79,13 +79,13 @@ fn named(name: &str) -> Arc<Device> {
 /// name again.
 #[test]
 fn a_device_is_unplugged_at_any_moment() {
-    use Phase::{Idle, LoadLoaded, LoadP2pGrace, LoadResuming, SaveHalted, SaveP2pGrace, SavePrecopy, SaveStopCopy};
+    use Phase::{Idle, LoadLoaded, LoadP2pGrace, LoadResuming, SaveHalted, SaveP2pGrace, SavePreCopy, SaveStopCopy};
     let streams = |mix: &[Config]| {
         let source = Rig::source(mix, 0);
         source.save_all(&source.save()).unwrap()
     };
     let saves =
-        [None, Some(Idle), Some(Phase::SaveTracking), Some(SavePrecopy), Some(SaveP2pGrace), Some(SaveStopCopy)];
+        [None, Some(Idle), Some(Phase::SaveTracking), Some(SavePreCopy), Some(SaveP2pGrace), Some(SaveStopCopy)];
     let loads = [Some(LoadResuming), Some(LoadLoaded), Some(LoadP2pGrace)];
     let plan = saves.map(|at| (Direction::Save, at)).into_iter().chain(loads.map(|at| (Direction::Load, at)));
     for (direction, at) in plan {
@@ -112,7 +112,7 @@ fn a_device_is_unplugged_at_any_moment() {
                 rig.devices[0].close().unwrap();
                 if let Some(migration) = &migration {
                     // A pause is not held up by it, nor is its failure one; the migration is failed by it.
-                    let pausable = matches!(at, Some(Idle | Phase::SaveTracking | SavePrecopy));
+                    let pausable = matches!(at, Some(Idle | Phase::SaveTracking | SavePreCopy));
                     if pausable {
                         rig.group.pause().unwrap();
                         let told = rig.group.results().unwrap();
@@ -307,14 +307,14 @@ fn pausing_in_precopy_holds_the_sessions_and_resuming_ends_them() {
         let rig = Rig::source(&kinds(), max_workers);
         rig.allow_abort();
         let migration = rig.save();
-        migration.advance(Phase::SavePrecopy).unwrap();
+        migration.advance(Phase::SavePreCopy).unwrap();
         let mut streams = vec![rig::Stream::default(); rig.devices.len()];
         rig.drain_all(&mut streams).unwrap();
         rig.group.pause().unwrap();
         for (config, state) in rig.configs.iter().zip(rig.states()) {
             assert_eq!(state, if caps(config).pre_copy { State::StopCopy } else { State::Stop });
         }
-        assert_eq!(migration.phase(), Phase::SavePrecopy);
+        assert_eq!(migration.phase(), Phase::SavePreCopy);
         rig.group.resume().unwrap();
         for (config, state) in rig.configs.iter().zip(rig.states()) {
             // A draft's log answers only while it saves.
@@ -322,7 +322,7 @@ fn pausing_in_precopy_holds_the_sessions_and_resuming_ends_them() {
         }
         // The migration goes on; streams that were begun are void until the caller says that it begins anew.
         assert_eq!(migration.advance(Phase::SaveStopCopy).unwrap_err().kind(), ErrorKind::Order);
-        rig.devices.iter().for_each(|device| device.start_stream().unwrap());
+        rig.devices.iter().for_each(|device| device.restart_stream().unwrap());
         streams.fill(rig::Stream::default());
         migration.advance(Phase::SaveStopCopy).unwrap();
         rig.drain_all(&mut streams).unwrap();
@@ -339,7 +339,7 @@ fn pausing_in_precopy_holds_the_sessions_and_resuming_ends_them() {
 fn a_paused_migration_goes_on_without_a_resume() {
     let rig = Rig::source(&kinds(), 0);
     let migration = rig.save();
-    migration.advance(Phase::SavePrecopy).unwrap();
+    migration.advance(Phase::SavePreCopy).unwrap();
     let mut streams = vec![rig::Stream::default(); rig.devices.len()];
     rig.drain_all(&mut streams).unwrap();
     rig.group.pause().unwrap();
@@ -439,7 +439,7 @@ fn a_moment_without_dma_needs_ndma_or_stopped_devices() {
         assert_eq!(rig.group.without_dma(look).unwrap(), [false, false]);
         assert_eq!(look(), [true, true], "they go on");
         let migration = rig.save();
-        migration.advance(Phase::SavePrecopy).unwrap();
+        migration.advance(Phase::SavePreCopy).unwrap();
         assert_eq!(rig.group.without_dma(|| rig.states()).unwrap(), [State::PreCopyP2p; 2]);
         assert_eq!(rig.states(), [State::PreCopy; 2]);
         drop(migration);

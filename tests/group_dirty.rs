@@ -63,7 +63,7 @@ fn every_page_that_was_written_is_told() {
         let mut told = BTreeSet::new();
         let mut written = write(&rig, 0);
         assert_eq!(written.len(), 4, "tracked from before any RAM is sent");
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         written.extend(write(&rig, 100));
         told.extend(rig.harvest());
         assert_eq!(told, written);
@@ -96,7 +96,7 @@ fn an_abort_stops_the_logs() {
     let (rig, trackers) = rig(0);
     rig.allow_abort();
     let save = rig.save();
-    for phase in [Phase::SavePrecopy, Phase::SaveStopCopy] {
+    for phase in [Phase::SavePreCopy, Phase::SaveStopCopy] {
         save.advance(phase).unwrap();
         assert!(rig.fakes[0].dma_logging());
         save.abort(AbortTo::Running).unwrap();
@@ -111,7 +111,7 @@ fn a_pause_in_precopy_loses_no_page() {
     let (rig, _) = rig(0);
     rig.allow_abort();
     let save = rig.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let mut written = write(&rig, 0);
     rig.group.pause().unwrap();
     assert!(write(&rig, 50).is_empty());
@@ -129,7 +129,7 @@ fn a_stop_without_start_ends_no_migration_s_tracking() {
     rig.allow_abort();
     trackers[0].start().unwrap();
     let save = rig.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     trackers[0].stop().unwrap();
     for tracker in &trackers {
         let error = tracker.stop().unwrap_err();
@@ -165,7 +165,7 @@ fn a_freed_tracker_leaves_no_place_behind() {
         rig.group.remove_device(device).unwrap();
     }
     let save = rig.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
 
     // During a migration it stays, for what its log knew is lost; and it goes with the migration.
     trackers[0].close().unwrap();

@@ -224,7 +224,7 @@ fn saves() {
         let healthy = case.trouble != Trouble::Gone && rig.fakes.iter().all(|fake| fake.resets() == 0);
         if healthy && again.fetch_add(1, Ordering::Relaxed) % 5 == 0 {
             rig.fakes.iter().for_each(simdev::Device::clear_faults);
-            rig.devices.iter().for_each(|device| device.start_stream().unwrap());
+            rig.devices.iter().for_each(|device| device.restart_stream().unwrap());
             let streams = rig.save_all(&save).unwrap_or_else(|error| panic!("{}: {error}", case.what));
             let fresh: Vec<Config> = rig.configs.iter().map(|config| Config { seed: None, ..config.clone() }).collect();
             let target = Rig::target(&fresh, 1);
@@ -316,7 +316,7 @@ fn pauses() {
             let Case { rig, what, device, .. } = case;
             let contents = checksums(rig);
             let save = rig.save();
-            if migrating && save.advance(Phase::SavePrecopy).is_err() {
+            if migrating && save.advance(Phase::SavePreCopy).is_err() {
                 return bring_back(case, &save, &contents);
             }
             let paused = rig.group.pause();
@@ -354,12 +354,12 @@ fn pauses() {
 
 #[test]
 fn aborts() {
-    for phase in [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
+    for phase in [Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
         let saves: parking_lot::Mutex<Option<Migration>> = parking_lot::Mutex::new(None);
         let prepare = |configs: &[Config], max_workers: usize| {
             let rig = save_rig(configs, max_workers);
             let save = rig.save();
-            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SavePreCopy).unwrap();
             save.advance(phase).unwrap();
             *saves.lock() = Some(save);
             rig
@@ -447,7 +447,7 @@ fn trios() -> Vec<Vec<Config>> {
 #[test]
 fn all_results_of_a_save_phase() {
     let phases =
-        [Phase::SavePrecopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy, Phase::SaveHalted];
+        [Phase::SavePreCopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy, Phase::SaveHalted];
     let mut failed = 0;
     for configs in trios() {
         for max_workers in [1, 0] {
@@ -467,8 +467,8 @@ fn save_phase_with(configs: &[Config], max_workers: usize, phase: Phase, results
     let what = format!("{phase} {results:?} {:?}", configs.iter().map(|c| c.dialect).collect::<Vec<_>>());
     let save = rig.save();
     save.advance(Phase::SaveTracking).unwrap();
-    for before in [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
-        let skip = phase == Phase::SaveViommuGrace && before > Phase::SavePrecopy;
+    for before in [Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
+        let skip = phase == Phase::SaveViommuGrace && before > Phase::SavePreCopy;
         if before < phase && !skip {
             save.advance(before).unwrap();
         }
@@ -663,7 +663,7 @@ fn cancel_at_every_request() {
                     }
                     if !load || done.is_err() {
                         migration
-                            .abort_without_second_guest(AbortTo::AsItWas)
+                            .abort_without_second_guest(AbortTo::RunState)
                             .unwrap_or_else(|error| panic!("{what}: {error}"));
                     }
                     assert!(rig.states().iter().all(|&s| s == State::Running), "{what}: {:?}", rig.states());
@@ -738,7 +738,7 @@ fn a_dirty_log_that_fails_at_any_call_costs_pages_and_not_the_migration() {
         let rig = save_rig(configs, 0);
         *rig.log.fails_at.lock() = Some(fails_at);
         let save = rig.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let mut streams = vec![Stream::default(); configs.len()];
         rig.drain_all(&mut streams).unwrap();
         save.advance(Phase::SaveStopCopy).unwrap();

@@ -60,11 +60,11 @@ fn one(source: &Rig, random: &mut Random) -> bool {
         fake.inject(Fault::at(Access::Any, fake.count(Access::Any) + random.below(60), effect));
     }
     for device in &source.devices {
-        device.start_stream().unwrap();
+        device.restart_stream().unwrap();
     }
     let saved = if random.below(4) == 0 {
         // The VMM changes its mind somewhere.
-        let phases = [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+        let phases = [Phase::SaveTracking, Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
         let _ = save.advance(phases[random.below(4) as usize]);
         None
     } else {

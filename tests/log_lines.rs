@@ -155,7 +155,7 @@ fn a_cancel_is_no_error() {
         let save = rig.save();
         save.advance(Phase::SaveTracking).unwrap();
         save.cancel();
-        save.advance(Phase::SavePrecopy).unwrap_err()
+        save.advance(Phase::SavePreCopy).unwrap_err()
     });
     assert_eq!(error.kind(), ErrorKind::Canceled);
     assert_errors(&lines, &[], "cancel");
@@ -167,7 +167,7 @@ fn a_drain_that_fails_is_one_error() {
     let (error, lines) = logged(|| {
         let rig = rig(2);
         let save = rig.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         save.save_iterate(PLENTY, &[], &mut |_| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "put failed")))
             .unwrap_err()
     });
@@ -177,7 +177,7 @@ fn a_drain_that_fails_is_one_error() {
     let (_, lines) = logged(|| {
         let rig = rig(2);
         let save = rig.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         rig.fakes[1].inject(Fault::at(Access::DataRead, 0, Effect::Errno(libc::EIO)));
         save.save_iterate(PLENTY, &[], &mut |_| Ok(())).unwrap_err()
     });
@@ -195,7 +195,7 @@ fn an_abort_that_fails_is_one_error() {
         let (result, lines) = logged(|| {
             let rig = rig(2);
             let save = rig.save();
-            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SavePreCopy).unwrap();
             save.advance(Phase::SaveP2pGrace).unwrap();
             refuse(&rig, 1, State::Running, times);
             save.abort(AbortTo::Running)

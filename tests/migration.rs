@@ -72,7 +72,7 @@ fn a_paused_vm_migrates_and_its_devices_never_run() {
             let since: Vec<State> = fake.transitions()[before..].iter().map(|t| t.to.state()).collect();
             assert_eq!(since, [State::StopCopy, State::Stop]);
         }
-        save.abort_without_second_guest(AbortTo::AsItWas).unwrap();
+        save.abort_without_second_guest(AbortTo::RunState).unwrap();
         assert!(source.states().iter().all(|&s| s == State::Stop), "it was paused");
         let target = Rig::target(&kinds(), max_workers);
         target.load_all(&target.load(), &streams).unwrap();
@@ -110,7 +110,7 @@ fn v1_devices_alone_hear_of_the_viommu_grace() {
     let source = Rig::source(&kinds(), 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     save.advance(Phase::SaveViommuGrace).unwrap();
     for (config, state) in kinds().iter().zip(source.states()) {
         let expected = match (kind(config), caps(config)) {
@@ -128,16 +128,16 @@ fn wrong_order_is_refused_with_what_may_be_next_and_changes_nothing() {
     let save = source.save();
     let calls = || source.fakes.iter().map(|fake| fake.calls().len()).collect::<Vec<_>>();
     let before = calls();
-    refused(save.advance(Phase::SaveHalted), &["SAVE_HALTED", "IDLE", "SAVE_TRACKING, SAVE_PRECOPY"]);
+    refused(save.advance(Phase::SaveHalted), &["SAVE_HALTED", "IDLE", "SAVE_TRACKING, SAVE_PRE_COPY"]);
     refused(save.advance(Phase::LoadResuming), &["next may be"]);
     refused(save.advance(Phase::Failed), &[]);
     assert_eq!((calls(), save.phase()), (before, Phase::Idle));
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let before = calls();
-    save.advance(Phase::SavePrecopy).unwrap();
-    refused(save.advance(Phase::SaveTracking), &["SAVE_TRACKING does not follow SAVE_PRECOPY"]);
+    save.advance(Phase::SavePreCopy).unwrap();
+    refused(save.advance(Phase::SaveTracking), &["SAVE_TRACKING does not follow SAVE_PRE_COPY"]);
     refused(save.advance(Phase::Idle), &[]);
-    assert_eq!((calls(), save.phase()), (before, Phase::SavePrecopy));
+    assert_eq!((calls(), save.phase()), (before, Phase::SavePreCopy));
     let mut streams = vec![Stream::default(); 2];
     source.drain_all(&mut streams).unwrap();
     save.advance(Phase::SaveStopCopy).unwrap();
@@ -192,10 +192,10 @@ fn a_load_rests_in_loaded() {
 #[test]
 fn aborts_lead_back_from_every_phase() {
     let phases =
-        [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+        [Phase::SaveTracking, Phase::SavePreCopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy];
     for max_workers in [1, 0] {
         for (to, expected) in
-            [(AbortTo::Running, State::Running), (AbortTo::Stop, State::Stop), (AbortTo::AsItWas, State::Running)]
+            [(AbortTo::Running, State::Running), (AbortTo::Stop, State::Stop), (AbortTo::RunState, State::Running)]
         {
             let source = Rig::source(&kinds(), max_workers);
             source.allow_abort();
@@ -278,15 +278,15 @@ fn cancel_lasts_until_abort_and_comes_too_late_in_the_end() {
     let source = Rig::source(&[both(), both()], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     save.cancel();
     let before = source.fakes[0].calls().len();
     for _ in 0..2 {
         let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
         assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Canceled, libc::ECANCELED));
     }
-    assert_eq!((source.fakes[0].calls().len(), save.phase()), (before, Phase::SavePrecopy));
-    save.advance(Phase::SavePrecopy).unwrap();
+    assert_eq!((source.fakes[0].calls().len(), save.phase()), (before, Phase::SavePreCopy));
+    save.advance(Phase::SavePreCopy).unwrap();
     save.abort(AbortTo::Running).unwrap();
     source.save_all(&save).unwrap();
     save.cancel();
@@ -312,7 +312,7 @@ fn cancel_from_another_thread_begins_nothing_new() {
     source.fakes[0].inject(Fault::at(Access::StateWrite, 0, Effect::Delay(Duration::from_millis(100))));
     let save = source.save();
     let failure = std::thread::scope(|scope| {
-        let call = scope.spawn(|| save.advance(Phase::SavePrecopy));
+        let call = scope.spawn(|| save.advance(Phase::SavePreCopy));
         while source.fakes[0].count(Access::StateWrite) == 0 {
             std::thread::yield_now();
         }
@@ -322,7 +322,7 @@ fn cancel_from_another_thread_begins_nothing_new() {
     assert_eq!(failure.kind(), ErrorKind::Canceled);
     assert_eq!(source.states(), [State::PreCopy, State::Running]);
     assert_ne!(save.phase(), Phase::Failed);
-    save.abort(AbortTo::AsItWas).unwrap();
+    save.abort(AbortTo::RunState).unwrap();
     assert_eq!(source.states(), [State::Running; 2]);
 }
 
@@ -341,7 +341,7 @@ fn device_by_device_a_phase_is_entered_with_the_last() {
     let device = &source.devices[0];
     refused(save.advance_device(device, Phase::SaveP2pGrace), &["SAVE_TRACKING comes before it"]);
     each(&save, &source, Phase::SaveTracking, Phase::Idle);
-    each(&save, &source, Phase::SavePrecopy, Phase::SaveTracking);
+    each(&save, &source, Phase::SavePreCopy, Phase::SaveTracking);
     let mut streams = vec![Stream::default(); 7];
     source.drain_all(&mut streams).unwrap();
     save.advance_device(device, Phase::SaveP2pGrace).unwrap();
@@ -384,7 +384,7 @@ fn a_failed_migration_keeps_its_first_error() {
         let source = Rig::source(&[both(), both(), both()], max_workers);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let nth = source.fakes[1].count(Access::StateWrite);
         let fault = source.fakes[1].inject(Fault::at(Access::StateWrite, nth, Effect::Errno(libc::ETIMEDOUT)));
         let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
@@ -396,7 +396,7 @@ fn a_failed_migration_keeps_its_first_error() {
         let results: Vec<_> = failure.results().iter().map(|r| (r.errno, r.found)).collect();
         let (pp, pc) = (State::PreCopyP2p.number(), State::PreCopy.number());
         assert_eq!(results, [(0, pp), (libc::ETIMEDOUT, pc), (0, pp)]);
-        for again in [save.advance(Phase::SaveStopCopy), save.advance(Phase::SavePrecopy)] {
+        for again in [save.advance(Phase::SaveStopCopy), save.advance(Phase::SavePreCopy)] {
             assert_eq!(again.unwrap_err().to_string(), failure.to_string());
         }
         assert_eq!(save.error().unwrap().unwrap().errno(), libc::ETIMEDOUT);
@@ -412,7 +412,7 @@ fn what_others_do_to_a_device_ends_the_migration() {
     let source = Rig::source(&[both(), both()], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     source.fakes[1].reset().unwrap();
     // A data call notices.
     assert!(source.devices[1].read(&mut [0; 100]).is_err());
@@ -421,14 +421,14 @@ fn what_others_do_to_a_device_ends_the_migration() {
     assert!(failure.to_string().contains("d1"), "{failure}");
     save.abort(AbortTo::Running).unwrap();
     // Nothing has noticed: the state is read before it is changed.
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     source.fakes[0].reset().unwrap();
     let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
     assert_eq!((failure.kind(), save.phase()), (ErrorKind::Stale, Phase::Failed));
     save.abort(AbortTo::Running).unwrap();
     assert_eq!(source.states(), [State::Running; 2]);
     // A handle that was freed.
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     source.devices[0].close().unwrap();
     let failure = save.advance(Phase::SaveP2pGrace).unwrap_err();
     assert_eq!((failure.errno(), failure.results()[0].action), (libc::ENODEV, Action::Dead));
@@ -444,7 +444,7 @@ fn what_others_do_to_a_device_ends_the_migration() {
 fn an_abort_of_a_load_names_a_device_that_did_not_come_to_rest() {
     for config in kinds() {
         for effect in [Effect::Errno(libc::EIO), Effect::ToError(libc::EIO)] {
-            for to in [AbortTo::Stop, AbortTo::AsItWas] {
+            for to in [AbortTo::Stop, AbortTo::RunState] {
                 let target = Rig::target(&[config.clone(), both()], 0);
                 target.group.pause().unwrap();
                 let load = target.load();
@@ -473,7 +473,7 @@ fn p2p_states_are_read_back() {
     let source = Rig::source(&[both(), both()], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let reads = source.fakes[0].count(Access::StateRead);
     // The first read is the one before the change.
     let fault = source.fakes[0].inject(Fault::at(Access::StateRead, reads + 1, Effect::Lie(6)));
@@ -491,7 +491,7 @@ fn a_tracker_that_is_gone_is_told_before_anything_is_done() {
     let other = Arc::new(rig::Log::default()).tracker(&[]);
     source.group.add_tracker(Arc::clone(&other)).unwrap();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     other.close().unwrap();
     let before = source.states();
     let failure = save.advance(Phase::SaveStopCopy).unwrap_err();
@@ -502,7 +502,7 @@ fn a_tracker_that_is_gone_is_told_before_anything_is_done() {
     assert_eq!(*source.log.started.lock(), 0);
     assert!(source.states().iter().all(|&s| s == State::Running));
     // Gone before the start: the others are not left running.
-    let failure = save.advance(Phase::SavePrecopy).unwrap_err();
+    let failure = save.advance(Phase::SavePreCopy).unwrap_err();
     assert_eq!((failure.errno(), save.phase(), *source.log.started.lock()), (libc::ENODEV, Phase::Idle, 0));
     // Gone when its final harvest is due: it cannot be had any more.
     drop(save);
@@ -597,7 +597,7 @@ fn the_report_tells_phases_devices_and_times() {
     let source = Rig::source(&[both(), Config::v2(Caps::default())], 0);
     let delay = Duration::from_millis(15);
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let mut streams = vec![Stream::default(); 2];
     source.drain_all(&mut streams).unwrap();
     save.advance(Phase::SaveP2pGrace).unwrap();
@@ -605,7 +605,7 @@ fn the_report_tells_phases_devices_and_times() {
     save.advance(Phase::SaveStopCopy).unwrap();
     let report = save.report().unwrap();
     let phases: Vec<Phase> = report.phases.iter().map(|phase| phase.phase).collect();
-    assert_eq!(phases, [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy]);
+    assert_eq!(phases, [Phase::SaveTracking, Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy]);
     let last = &report.phases[3];
     assert!(last.duration >= delay && last.devices[0].duration >= delay && last.devices[1].duration < last.duration);
     assert_eq!((last.devices[0].from, last.devices[0].to), (State::PreCopyP2p.number(), State::StopCopy.number()));
@@ -627,19 +627,19 @@ fn readiness_waits_for_initial_data_and_for_nothing_else() {
     let source = Rig::source(&configs, 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let note = |part: &str| save.pending().notes.iter().any(|note| note.contains(part));
     save.pending_exact().unwrap();
     let pending = save.pending();
     assert!(!pending.ready && note("d0: not ready") && note("d1: not ready") && note("d3: not ready"), "{pending:?}");
     assert!(!note("d2: not ready"), "without PRE_COPY nothing is waited for");
-    assert_eq!((pending.initial_bytes, pending.sent_bytes), (None, 0));
+    assert_eq!((pending.initial_bytes, pending.saved_bytes), (None, 0));
     let mut streams = vec![Stream::default(); 4];
     source.drain_all(&mut streams).unwrap();
     save.pending_exact().unwrap();
     let pending = save.pending();
     assert!(pending.ready, "{pending:?}");
-    assert_eq!(pending.sent_bytes, streams.iter().map(|stream| stream.len() as u64).sum::<u64>());
+    assert_eq!(pending.saved_bytes, streams.iter().map(|stream| stream.len() as u64).sum::<u64>());
     // Dirty data never blocks (C5), new initial data does (C9).
     source.fakes[0].redirty(9).unwrap();
     save.pending_exact().unwrap();
@@ -651,7 +651,7 @@ fn reinit_arms_readiness_again() {
     let source = Rig::source(&[Config { opt_in: true, ..both() }], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let mut streams = vec![Stream::default(); 1];
     source.drain_all(&mut streams).unwrap();
     assert!(save.pending_exact().unwrap().ready);
@@ -680,7 +680,7 @@ fn the_estimate_names_what_it_does_not_know() {
     source.group.pause().unwrap();
     source.group.resume().unwrap();
     assert!(source.fakes.iter().zip(faults).all(|(fake, fault)| fake.fault_reached(fault) == 4));
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let pending = save.pending_exact().unwrap();
     // What pre-copy would bring is in it.
     let bytes = pending.stop_copy_bytes.unwrap();
@@ -703,7 +703,7 @@ fn unknown_is_never_zero() {
     let source = Rig::source(&[Config { has_data_size: false, ..Config::v2(Caps::default()) }], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let pending = save.pending_exact().unwrap();
     assert_eq!(pending.stop_copy_bytes, None);
     assert!(pending.notes.iter().any(|note| note.contains("d0: stop-copy bytes unknown")));
@@ -720,7 +720,7 @@ fn data_of_precopy_is_counted_once() {
     let source = Rig::source(&vec![Config { precopy: Precopy::Everything, ..both().state_size(size) }; 2], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     save.pending_exact().unwrap();
     let given =
         EstimateInput { bytes_per_second: Some(1 << 20), transition: Some(Duration::from_millis(1)), other_bytes: 0 };
@@ -739,7 +739,7 @@ fn data_of_precopy_is_counted_once() {
     let source = Rig::source(&[Config { has_data_size: false, precopy: Precopy::Everything, ..both() }], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let pending = save.pending_exact().unwrap();
     let estimate = save.estimate(given).unwrap();
     assert_eq!(estimate.bytes, Some(pending.initial_bytes.unwrap() + pending.dirty_bytes.unwrap()));
@@ -753,7 +753,7 @@ fn an_estimate_is_the_least_where_a_part_is_unknown() {
     let source = Rig::source(&configs, 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     save.pending_exact().unwrap();
     let sizes: Vec<u64> = source
         .devices
@@ -815,7 +815,7 @@ fn a_load_says_nothing_of_how_long_a_save_takes() {
     }
     target.fakes.iter().for_each(simdev::Device::clear_faults);
     let save = target.save();
-    for phase in [Phase::Idle, Phase::SavePrecopy] {
+    for phase in [Phase::Idle, Phase::SavePreCopy] {
         if phase != Phase::Idle {
             save.advance(phase).unwrap();
         }
@@ -839,7 +839,7 @@ fn what_is_left_ends_at_0() {
     let size = 100_000;
     let source = Rig::source(&kinds().into_iter().map(|config| config.state_size(size)).collect::<Vec<_>>(), 0);
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     save.pending_exact().unwrap();
     save.advance(Phase::SaveStopCopy).unwrap();
     save.pending_exact().unwrap();
@@ -866,7 +866,7 @@ fn what_is_left_ends_at_0() {
     assert_eq!(left(), Some(0));
     // The next one has everything left again.
     save.abort_without_second_guest(AbortTo::Running).unwrap();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     assert_ne!(left(), Some(0));
     source.allow_abort();
 }
@@ -894,7 +894,7 @@ fn the_rate_is_that_of_the_time_with_bytes() {
     let source = Rig::source(&[Config { precopy: Precopy::Everything, ..both().state_size(100_000) }], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let wait = Duration::from_millis(200);
     source.fakes[0].inject(Fault::from(Access::PrecopyInfo, 0, Effect::Delay(wait)));
     let plenty = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
@@ -906,7 +906,7 @@ fn the_rate_is_that_of_the_time_with_bytes() {
 #[test]
 fn a_phase_of_four_slow_devices_costs_one() {
     let delay = Duration::from_millis(50);
-    let phases = [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+    let phases = [Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
     let measure = |max_workers| {
         let source = Rig::source(&vec![both(); 4], max_workers);
         source.allow_abort();

@@ -213,7 +213,7 @@ fn pump(from: &Device, to: &Device, way: Way) -> Result<u32, Error> {
 /// A whole live migration; both ends are RUNNING afterwards.
 fn migrate(from: &Device, to: &Device, way: Way, dirty: impl Fn()) -> Result<(), Error> {
     let ndma = from.info().caps & vfiomig::device::cap::P2P != 0;
-    from.start_stream()?;
+    from.restart_stream()?;
     set(to, State::Resuming)?;
     set(from, State::PreCopy)?;
     assert_eq!(pump(from, to, way)?, EMPTY);
@@ -919,7 +919,7 @@ fn back_to_running(device: &Device, sim: &simdev::Device) {
 
 /// Gives a save up in the middle, as a VMM does that was told to cancel: the source runs on, the target is reset.
 fn abort(from: &Device, to: &Device, way: Way, in_stop_copy: bool) -> Result<(), Error> {
-    from.start_stream()?;
+    from.restart_stream()?;
     set(to, State::Resuming)?;
     set(from, State::PreCopy)?;
     pump(from, to, way)?;

@@ -56,7 +56,7 @@ fn slow(rig: &Rig, access: Access, time: Duration) {
 #[test]
 fn a_round_after_a_resume_says_that_the_stream_is_void() {
     for max_workers in [1, 0] {
-        let (source, save) = at(Phase::SavePrecopy, &[both(), both()], max_workers);
+        let (source, save) = at(Phase::SavePreCopy, &[both(), both()], max_workers);
         save.save_iterate(PLENTY, &[], &mut swallow).unwrap();
         source.group.pause().unwrap();
         assert_eq!(save.save_iterate(PLENTY, &[], &mut swallow).unwrap().flags, [END; 2], "held, not over");
@@ -92,7 +92,7 @@ fn a_getter_beside_the_phases_hears_of_no_lost_session() {
                     }
                     heard
                 });
-                save.advance(Phase::SavePrecopy).unwrap();
+                save.advance(Phase::SavePreCopy).unwrap();
                 save.advance(Phase::SaveStopCopy).unwrap();
                 save.save_complete(&[], &mut swallow).unwrap();
                 source.harvest();
@@ -139,9 +139,9 @@ fn a_member_without_its_session_fails_every_call_that_promises_an_end() {
         ),
     ];
     for (what, harm, kind, errno) in harms {
-        for phase in [Phase::SavePrecopy, Phase::SaveStopCopy] {
+        for phase in [Phase::SavePreCopy, Phase::SaveStopCopy] {
             for call in ["iterate", "complete", "exact", "sessions"] {
-                if call == "complete" && phase == Phase::SavePrecopy {
+                if call == "complete" && phase == Phase::SavePreCopy {
                     continue;
                 }
                 let (rig, save) = at(phase, &[both(), both()], 0);
@@ -187,7 +187,7 @@ fn a_broken_session_fails_the_migration_in_the_call_that_broke_it() {
 #[test]
 fn a_failure_behind_a_round_is_told() {
     for effect in [Effect::ToError(libc::EIO), Effect::Errno(libc::EIO)] {
-        let (source, save) = at(Phase::SavePrecopy, &[both(), both()], 0);
+        let (source, save) = at(Phase::SavePreCopy, &[both(), both()], 0);
         source.fakes[0].inject(Fault::from(Access::PrecopyInfo, 0, effect));
         let failure = save.save_iterate(PLENTY, &[], &mut swallow).unwrap_err();
         assert!(failure.to_string().contains("d0") && failure.errno() == libc::EIO, "{failure}");
@@ -204,7 +204,7 @@ fn a_failure_behind_a_round_is_told() {
 #[test]
 fn time_is_shared_too() {
     for (devices, max_workers, round, each) in [(4, 1, 20, 2), (70, 0, 40, 5), (5, 2, 20, 4)] {
-        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(1 << 18); devices], max_workers);
+        let (source, save) = at(Phase::SavePreCopy, &vec![chatty(1 << 18); devices], max_workers);
         slow(&source, Access::DataRead, Duration::from_millis(each));
         let budget = Budget { bytes: u64::MAX, time: Duration::from_millis(round) };
         let mut sum = vec![0; devices];
@@ -214,7 +214,7 @@ fn time_is_shared_too() {
         }
         assert!(sum.iter().all(|sum| *sum > 0), "{sum:?}");
         // A round too short for all of them goes on where the last one ended.
-        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(1 << 18); 6], 1);
+        let (source, save) = at(Phase::SavePreCopy, &vec![chatty(1 << 18); 6], 1);
         slow(&source, Access::DataRead, Duration::from_millis(10));
         let budget = Budget { bytes: u64::MAX, time: Duration::from_millis(15) };
         let served: HashSet<usize> = (0..12)
@@ -232,7 +232,7 @@ fn time_is_shared_too() {
 fn a_budget_is_strict_and_used() {
     for max_workers in [1, 0] {
         let configs = [both().state_size(500), chatty(1 << 20), chatty(1 << 20)];
-        let (_source, save) = at(Phase::SavePrecopy, &configs, max_workers);
+        let (_source, save) = at(Phase::SavePreCopy, &configs, max_workers);
         let round = save.save_iterate(Budget { bytes: 262_144, ..PLENTY }, &[], &mut swallow).unwrap();
         let sum: u64 = round.bytes.iter().sum();
         assert!(sum <= 262_144 && sum > 262_144 - 3, "{round:?}");
@@ -256,7 +256,7 @@ fn a_budget_is_strict_and_used() {
 fn a_stream_that_was_empty_has_no_initial_data_whatever_the_estimate_says() {
     let mut config = Config { opt_in: true, ..both().state_size(20_000) };
     config.habits.initial_stays = true;
-    let (source, save) = at(Phase::SavePrecopy, &[config], 1);
+    let (source, save) = at(Phase::SavePreCopy, &[config], 1);
     save.pending_exact().unwrap();
     assert!(!save.pending().ready);
     save.save_iterate(Budget { bytes: 5000, ..PLENTY }, &[], &mut swallow).unwrap();
@@ -276,7 +276,7 @@ fn a_stream_that_was_empty_has_no_initial_data_whatever_the_estimate_says() {
 fn initial_data_that_is_left_when_the_guest_stops_is_told() {
     let said = |prepare: &dyn Fn(&Rig, &Migration)| {
         let reports = Config { opt_in: true, ..both().state_size(500) };
-        let (source, save) = at(Phase::SavePrecopy, &[both().state_size(500), reports], 1);
+        let (source, save) = at(Phase::SavePreCopy, &[both().state_size(500), reports], 1);
         prepare(&source, &save);
         save.advance(Phase::SaveP2pGrace).unwrap();
         source.group.results().unwrap().into_iter().map(|result| result.message).collect::<Vec<_>>()
@@ -304,7 +304,7 @@ fn initial_data_that_is_left_when_the_guest_stops_is_told() {
 /// Newcomer: 0 does not join "there is more" and "has no stream yet".
 #[test]
 fn a_device_without_a_stream_says_so() {
-    let (_source, save) = at(Phase::SavePrecopy, &[Config::v2(Caps::default()), chatty(1 << 20)], 0);
+    let (_source, save) = at(Phase::SavePreCopy, &[Config::v2(Caps::default()), chatty(1 << 20)], 0);
     let round = save.save_iterate(Budget { bytes: 2000, ..PLENTY }, &[], &mut swallow).unwrap();
     assert_eq!(round.flags, [NO_STREAM, 0]);
     // Its share went to the other one.
@@ -364,7 +364,7 @@ fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
 /// Put and cancel.
 #[test]
 fn the_report_says_why_a_drain_failed() {
-    let (_source, save) = at(Phase::SavePrecopy, &[both()], 0);
+    let (_source, save) = at(Phase::SavePreCopy, &[both()], 0);
     let broken = &mut |_: Piece<'_>| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "the wire broke"));
     save.save_iterate(PLENTY, &[], broken).unwrap_err();
     let report = save.report().unwrap().to_string();
@@ -382,7 +382,7 @@ fn the_report_says_why_a_drain_failed() {
 /// Buffers are as many as threads, not as devices, and the next round has them again.
 #[test]
 fn memory_grows_with_workers_not_with_devices() {
-    let (_source, save) = at(Phase::SavePrecopy, &vec![chatty(20_000); 40], 4);
+    let (_source, save) = at(Phase::SavePreCopy, &vec![chatty(20_000); 40], 4);
     let mut buffers = HashSet::new();
     for _ in 0..5 {
         let put = &mut |piece: Piece<'_>| {
@@ -434,7 +434,7 @@ fn descriptors_of_devices_in_different_orders_do_not_wait_for_each_other() {
 fn a_stalled_sink_ends_the_round_not_the_vm() {
     let pipes = || std::io::pipe().unwrap();
     for max_workers in [1, 0] {
-        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(4 << 20); 2], max_workers);
+        let (source, save) = at(Phase::SavePreCopy, &vec![chatty(4 << 20); 2], max_workers);
         let (a, (reader, b)) = (UnixStream::pair().unwrap(), pipes());
         let outlets = [Outlet::Fd(a.0.as_fd()), Outlet::Fd(b.as_fd())];
         let budget = Budget { bytes: u64::MAX, time: Duration::from_millis(200) };
@@ -492,8 +492,8 @@ fn an_abort_gets_through_to_a_drain_that_waits() {
             assert_eq!(rig.states(), [State::Running; 2]);
         }
         // It was the abort's, and is over with it.
-        save.advance(Phase::SavePrecopy).unwrap();
-        source.devices.iter().for_each(|device| device.start_stream().unwrap());
+        save.advance(Phase::SavePreCopy).unwrap();
+        source.devices.iter().for_each(|device| device.restart_stream().unwrap());
         save.save_iterate(Budget { bytes: 1000, ..PLENTY }, &[], &mut swallow).unwrap();
         save.abort(AbortTo::Running).unwrap();
     }
@@ -503,7 +503,7 @@ fn an_abort_gets_through_to_a_drain_that_waits() {
 #[test]
 fn a_full_socket_is_no_failure_of_the_round() {
     for max_workers in [1, 0] {
-        let (source, save) = at(Phase::SavePrecopy, &vec![chatty(1 << 20); 2], max_workers);
+        let (source, save) = at(Phase::SavePreCopy, &vec![chatty(1 << 20); 2], max_workers);
         let (to, mut from) = UnixStream::pair().unwrap();
         to.set_nonblocking(true).unwrap();
         let file = tempfile::tempfile().unwrap();
@@ -635,7 +635,7 @@ fn a_slow_pinned_device_does_not_hold_the_others() {
 #[test]
 fn sixty_five_devices_take_as_long_as_sixty_four() {
     let measure = |count: usize| {
-        let (source, save) = at(Phase::SavePrecopy, &vec![both().state_size(300); count], 0);
+        let (source, save) = at(Phase::SavePreCopy, &vec![both().state_size(300); count], 0);
         slow(&source, Access::StateWrite, Duration::from_millis(40));
         let begun = Instant::now();
         save.advance(Phase::SaveP2pGrace).unwrap();

@@ -93,11 +93,11 @@ fn observe_takes_over_what_others_did() {
         assert_eq!(device.observe().unwrap(), State::Running);
         go(&device, State::PreCopy);
         assert_eq!(device.observe().unwrap(), State::PreCopy);
-        assert!(device.info().data_open, "nothing has changed");
+        assert!(device.info().session_open, "nothing has changed");
         fake.reset().unwrap();
         assert_eq!(device.state(), State::PreCopy, "nobody has told");
         assert_eq!(device.observe().unwrap(), State::Running);
-        assert_eq!((device.state(), device.info().data_open), (State::Running, false));
+        assert_eq!((device.state(), device.info().session_open), (State::Running, false));
         go(&device, State::PreCopy);
     }
 }

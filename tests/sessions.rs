@@ -60,7 +60,7 @@ fn a_failed_read_of_the_data_fd_breaks_the_save() {
         let failure = device.read(&mut [0; 1000]).unwrap_err();
         assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, errno), "{failure}");
         assert_eq!(failure.to_string().contains("ERESTARTSYS"), errno == 512, "{failure}");
-        assert!(device.info().broken && !device.info().complete && device.info().data_open);
+        assert!(device.info().broken && !device.info().complete && device.info().session_open);
         let reads = sim.count(Access::DataRead);
         let refused = [
             device.read(&mut [0; 1000]).err(),
@@ -72,12 +72,12 @@ fn a_failed_read_of_the_data_fd_breaks_the_save() {
             assert_eq!(failure.kind(), ErrorKind::Stale, "{failure}");
         }
         assert_eq!(sim.count(Access::DataRead), reads, "nothing more is asked of it");
-        assert_eq!(device.start_stream().unwrap_err().kind(), ErrorKind::Order, "not in this session");
+        assert_eq!(device.restart_stream().unwrap_err().kind(), ErrorKind::Order, "not in this session");
         // The way on: another session, of a new stream.
         set(&device, State::Running).unwrap();
         set(&device, State::StopCopy).unwrap();
         assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), ErrorKind::Stale, "what was sent is void");
-        device.start_stream().unwrap();
+        device.restart_stream().unwrap();
         assert!(!device.info().broken);
         assert!(rest(&device).unwrap() >= 10_000);
     }
@@ -192,7 +192,7 @@ fn a_state_that_cannot_be_read_ends_no_session() {
         assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Device, libc::EBUSY), "{failure}");
         let known = unread == 1;
         assert_eq!(device.state(), if known { State::PreCopy } else { State::Error });
-        assert!(device.info().data_open, "its data fd is kept (P17)");
+        assert!(device.info().session_open, "its data fd is kept (P17)");
         // The third look fails at the first call below.
         let read = device.read(&mut [0; 10]);
         assert_eq!(read.unwrap().0, 10, "looked again, twice");
@@ -230,7 +230,7 @@ fn a_session_of_stop_copy_does_not_go_on_in_pre_copy() {
             set(&other, State::PreCopy).unwrap();
             let looked = if by_reprobe { device.reprobe() } else { device.observe().map(|_| ()) };
             looked.unwrap();
-            assert_eq!((device.state(), device.info().data_open), (State::PreCopy, false));
+            assert_eq!((device.state(), device.info().session_open), (State::PreCopy, false));
             assert_eq!(device.read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::Stale);
         }
     }
@@ -246,10 +246,10 @@ fn a_reprobe_ends_the_session_in_every_state() {
     device.read(&mut begun).unwrap();
     sim.reset().unwrap();
     device.reprobe().unwrap();
-    assert_eq!((device.state(), device.info().data_open), (State::PreCopy, false));
+    assert_eq!((device.state(), device.info().session_open), (State::PreCopy, false));
     assert_eq!(device.read(&mut [0; 1000]).unwrap_err().kind(), ErrorKind::Stale);
     set(&device, State::Running).unwrap();
-    device.start_stream().unwrap();
+    device.restart_stream().unwrap();
     set(&device, State::StopCopy).unwrap();
     assert!(rest(&device).unwrap() >= 1 << 14);
     // What was loaded is gone, and what comes later is no end of it; then RESUMING can be left.
@@ -258,7 +258,7 @@ fn a_reprobe_ends_the_session_in_every_state() {
     device.write(&begun[..500], false).unwrap();
     sim.reset().unwrap();
     device.reprobe().unwrap();
-    assert_eq!((device.state(), device.info().data_open), (State::Resuming, false));
+    assert_eq!((device.state(), device.info().session_open), (State::Resuming, false));
     assert_eq!(device.finish(Some(500)).unwrap_err().kind(), ErrorKind::Stale);
     set(&device, State::Stop).unwrap();
     // Also a probe that fails was behind a reset.
@@ -268,7 +268,7 @@ fn a_reprobe_ends_the_session_in_every_state() {
     sim.reset().unwrap();
     fails(&sim, Access::Any, 1, Effect::Errno(libc::EIO));
     device.reprobe().unwrap_err();
-    assert!(!device.info().data_open);
+    assert!(!device.info().session_open);
 }
 
 /// K1: behind an EIO that ended pre-copy nothing is asked of a device but a reset; once others have done it, everything may be.
@@ -433,7 +433,7 @@ fn the_data_fd_goes_with_its_state() {
     set(&device, State::StopCopy).unwrap();
     let begun = Instant::now();
     set(&device, State::Stop).unwrap();
-    assert!(!device.info().data_open && begun.elapsed() < Duration::from_secs(1));
+    assert!(!device.info().session_open && begun.elapsed() < Duration::from_secs(1));
     let reads = sim.count(Access::DataRead);
     assert!(device.read(&mut [0; 10]).is_err());
     assert_eq!(sim.count(Access::DataRead), reads);

@@ -116,7 +116,7 @@ fn a_pause_that_is_refused_says_what_to_do() {
     assert_text(rig.group.pause(), "pause is refused: the guest may run elsewhere: only an abort lets it run here");
     let refused = save.abort(vfiomig::migration::AbortTo::Running).unwrap_err().to_string();
     assert!(
-        refused.contains("the guest may run elsewhere") && refused.contains("VFIOMIG_ABORT_NO_SECOND_GUEST"),
+        refused.contains("the guest may run elsewhere") && refused.contains("VFIOMIG_ABORT_F_NO_SECOND_GUEST"),
         "{refused}"
     );
     drop(save);
@@ -130,7 +130,7 @@ fn a_pause_that_is_refused_says_what_to_do() {
     let failing = self::rig(&[v2(true, true)]);
     let save = failing.save();
     failing.fakes[0].inject(Fault::at(Access::StateWrite, 0, Effect::Errno(libc::EBUSY)));
-    save.advance(Phase::SavePrecopy).unwrap_err();
+    save.advance(Phase::SavePreCopy).unwrap_err();
     assert_text(failing.group.pause(), "pause is refused: the migration has failed: abort it");
 }
 
@@ -140,8 +140,8 @@ fn a_wrong_order_says_what_comes_first() {
     let rig = rig(&[v2(true, true), v2(true, true)]);
     let save = rig.save();
     assert_text(
-        save.advance_device(&rig.devices[0], Phase::SavePrecopy),
-        "SAVE_PRECOPY is not next for a single device: SAVE_TRACKING comes before it",
+        save.advance_device(&rig.devices[0], Phase::SavePreCopy),
+        "SAVE_PRE_COPY is not next for a single device: SAVE_TRACKING comes before it",
     );
     let other = self::rig(&[v2(true, true)]);
     assert_text(save.advance_device(&other.devices[0], Phase::SaveTracking), "d0: the group has no such device");
@@ -179,9 +179,9 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     assert_text(
         device.read(&mut [0; 10]),
         "d0: the save session has ended (now STOP_COPY): what was sent of its stream is void, and a new one has to be begun: by a \
-         migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_start_stream()",
+         migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_restart_stream()",
     );
-    device.start_stream().unwrap();
+    device.restart_stream().unwrap();
     let nth = rig.fakes[0].count(Access::DataRead);
     rig.fakes[0].inject(Fault::at(Access::DataRead, nth, Effect::Errno(libc::EIO)));
     device.read(&mut [0; 10]).unwrap_err();
@@ -231,8 +231,8 @@ fn a_phase_that_is_refused_says_what_is_missing() {
     rig.harvest();
     assert_text(save.advance(Phase::SaveHalted), "SAVE_HALTED: d0: its END was not consumed");
     assert_text(
-        save.advance(Phase::SavePrecopy),
-        "SAVE_PRECOPY does not follow SAVE_STOP_COPY; next may be: SAVE_HALTED",
+        save.advance(Phase::SavePreCopy),
+        "SAVE_PRE_COPY does not follow SAVE_STOP_COPY; next may be: SAVE_HALTED",
     );
     let other = self::rig(&[v2(true, true)]);
     let save = other.save();

@@ -149,7 +149,7 @@ fn no_wait_is_busy_and_whole_goes_first() {
         let busy = device.read(&mut [0; 64]).unwrap_err();
         assert_eq!((busy.kind(), busy.errno()), (ErrorKind::Busy, libc::EBUSY));
         assert_eq!(device.state(), State::PreCopy);
-        assert!(device.info().data_open);
+        assert!(device.info().session_open);
         assert_eq!(device.pending().initial_bytes, None);
         assert!(device.pending_exact().is_err_and(|e| e.kind() == ErrorKind::Busy));
         assert!(device.consume(0).is_err_and(|e| e.kind() == ErrorKind::Busy));
@@ -222,7 +222,7 @@ fn a_reader_that_never_stops_does_not_starve_a_change() {
         for round in 0..200 {
             set(&device, if round % 2 == 0 { State::Running } else { State::PreCopy }).unwrap();
             // The stream of the session before is void; a second one begins only when the caller says so.
-            match device.start_stream() {
+            match device.restart_stream() {
                 Ok(()) => {}
                 // A reader that waited was let in before.
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Order, "{error}"),
@@ -267,7 +267,7 @@ fn getters_from_any_thread_see_states_only() {
             });
         }
         for _ in 0..200 {
-            device.start_stream().unwrap();
+            device.restart_stream().unwrap();
             set(&device, State::PreCopy).unwrap();
             device.read(&mut [0; 64]).unwrap();
             device.pending_exact().unwrap();
@@ -293,7 +293,7 @@ fn a_call_from_a_callback_is_refused() {
             device.reserve(0).err(),
             device.commit(0, false).err(),
             device.finish(None).err(),
-            device.start_stream().err(),
+            device.restart_stream().err(),
             device.pending_exact().err(),
             device.reset().err(),
             device.reprobe().err(),

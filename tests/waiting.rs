@@ -225,7 +225,7 @@ fn a_drain_waits_for_a_device_that_takes_its_time() {
         source.assert_clean("a slow firmware");
         // There is an end to it.
         save.abort(AbortTo::Running).unwrap();
-        source.devices.iter().for_each(|device| drop(device.start_stream()));
+        source.devices.iter().for_each(|device| drop(device.restart_stream()));
         save.advance(Phase::SaveStopCopy).unwrap();
         let nth = source.fakes[0].count(Access::DataRead);
         source.fakes[0].inject(Fault::from(Access::DataRead, nth, Effect::Errno(libc::EAGAIN)));
@@ -311,7 +311,7 @@ fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
     let rig = Rig::source(&[config()], 1);
     rig.allow_abort();
     let save = rig.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     rig.log.dirty.lock().push(3);
     let inside = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -409,7 +409,7 @@ fn a_function_that_calls_its_device_breaks_no_session() {
             assert_eq!((error.kind(), error.errno()), (ErrorKind::Busy, libc::EDEADLK), "{error}");
         }
         let info = device.info();
-        assert_eq!((info.state, info.broken, info.data_open), (state, false, true));
+        assert_eq!((info.state, info.broken, info.session_open), (state, false, true));
         if state == State::Resuming {
             device.finish(Some(0)).unwrap();
         } else {

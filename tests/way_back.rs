@@ -47,7 +47,7 @@ fn a_second_session_is_never_glued_to_a_whole_stream() {
         let source = Rig::source(&[config.clone(), both()], 0);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         round(&save).unwrap();
         source.group.pause().unwrap();
         let drained = save.save_iterate(PLENTY, &[], &mut |_| Ok(())).unwrap();
@@ -55,7 +55,7 @@ fn a_second_session_is_never_glued_to_a_whole_stream() {
         source.group.resume().unwrap();
         // A caller that has noticed nothing goes straight on, and hears it before the guest is stopped.
         for phase in [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
-            refuses(&save.advance(phase).unwrap_err(), "SAVE_PRECOPY comes first");
+            refuses(&save.advance(phase).unwrap_err(), "SAVE_PRE_COPY comes first");
         }
         let tracked = if kind(&config) == DialectKind::Draft { State::PreCopy } else { State::Running };
         assert_eq!((source.states(), save.phase()), (vec![tracked, State::Running], Phase::SaveTracking));
@@ -65,7 +65,7 @@ fn a_second_session_is_never_glued_to_a_whole_stream() {
             assert_eq!(failure.kind(), ErrorKind::Stale, "{config:?}: {failure}");
         }
         // From here on only an abort, or a statement.
-        source.devices[0].start_stream().unwrap();
+        source.devices[0].restart_stream().unwrap();
         assert!(source.devices[0].read(&mut [0; 100]).unwrap().0 > 0);
         save.abort(AbortTo::Running).unwrap();
     }
@@ -96,7 +96,7 @@ fn only_the_regular_end_of_a_whole_stream_is_no_void_one() {
             let second = device.read(&mut [0; 100]).map_err(|failure| failure.kind());
             assert_eq!(second.is_ok(), what == "stop", "{what} {config:?}: {second:?}");
             assert_eq!(
-                device.start_stream().map_err(|failure| failure.kind()),
+                device.restart_stream().map_err(|failure| failure.kind()),
                 if what == "stop" { Err(ErrorKind::Order) } else { Ok(()) }
             );
         }
@@ -115,14 +115,14 @@ fn only_the_regular_end_of_a_whole_stream_is_no_void_one() {
 /// A migration that has sent nothing begins new streams by itself, whatever an earlier one left behind.
 #[test]
 fn a_migration_begins_new_streams_by_itself() {
-    let phases = [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+    let phases = [Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
     for cut in phases {
         for anew in [false, true] {
             for precopy in [true, false] {
                 let source = Rig::source(&kinds(), 0);
                 source.allow_abort();
                 let mut save = source.save();
-                save.advance(Phase::SavePrecopy).unwrap();
+                save.advance(Phase::SavePreCopy).unwrap();
                 round(&save).unwrap();
                 save.advance(cut).unwrap();
                 round(&save).unwrap();
@@ -133,7 +133,7 @@ fn a_migration_begins_new_streams_by_itself() {
                 }
                 let mut streams = vec![Stream::default(); source.devices.len()];
                 if precopy {
-                    save.advance(Phase::SavePrecopy).unwrap();
+                    save.advance(Phase::SavePreCopy).unwrap();
                     source.drain_all(&mut streams).unwrap();
                 }
                 save.advance(Phase::SaveStopCopy).unwrap();
@@ -154,13 +154,13 @@ fn a_resume_in_precopy_leads_back_to_tracking() {
         let source = Rig::source(&kinds(), 0);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         for _ in 0..2 {
             let mut void = vec![Stream::default(); source.devices.len()];
             source.drain_all(&mut void).unwrap();
             source.log.dirty.lock().push(9);
             source.group.pause().unwrap();
-            assert_eq!(save.phase(), Phase::SavePrecopy);
+            assert_eq!(save.phase(), Phase::SavePreCopy);
             if halves {
                 source.group.resume_begin().unwrap();
             }
@@ -168,7 +168,7 @@ fn a_resume_in_precopy_leads_back_to_tracking() {
             assert_eq!((save.phase(), *source.log.started.lock()), (Phase::SaveTracking, 1), "trackers go on");
             assert_eq!(source.harvest(), [9], "RAM that was sent is not sent again");
             assert!(!save.pending().ready, "streams have to begin again");
-            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SavePreCopy).unwrap();
             for (config, state) in source.configs.iter().zip(source.states()) {
                 assert_eq!(state, if caps(config).pre_copy { State::PreCopy } else { State::Running });
             }
@@ -213,11 +213,11 @@ fn refuses(failure: &vfiomig::Error, text: &str) {
 #[test]
 fn behind_a_resume_that_failed_for_one_no_stream_begins_in_an_open_session() {
     let config = || Peer::Virtio.config().state_size(1 << 14);
-    for more in [Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
+    for more in [Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy] {
         let source = Rig::source(&[config(), config()], 0);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let some = Budget { bytes: 6000, ..PLENTY };
         save.save_iterate(some, &[], &mut |_| Ok(())).unwrap();
         source.group.pause().unwrap();
@@ -226,7 +226,7 @@ fn behind_a_resume_that_failed_for_one_no_stream_begins_in_an_open_session() {
         assert_eq!((save.phase(), source.states()[0]), (Phase::SaveTracking, State::StopCopy));
         assert_eq!(source.devices[0].read(&mut [0; 100]).unwrap_err().kind(), ErrorKind::Stale);
         refuses(&save.advance(more).unwrap_err(), "d0: its session is open still");
-        let failure = save.advance_device(&source.devices[1], Phase::SavePrecopy).unwrap_err();
+        let failure = save.advance_device(&source.devices[1], Phase::SavePreCopy).unwrap_err();
         refuses(&failure, "resume or abort first");
         assert_eq!(save.phase(), Phase::SaveTracking, "nothing was done");
         source.group.resume().unwrap();
@@ -245,7 +245,7 @@ fn a_resume_that_ends_no_session_voids_nothing() {
         let source = Rig::source(&[peer.config().state_size(1 << 14)], 0);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let mut streams = [Stream::default()];
         let mut buf = [0; 60];
         let (len, flags) = source.devices[0].read(&mut buf).unwrap();
@@ -255,8 +255,8 @@ fn a_resume_that_ends_no_session_voids_nothing() {
         }
         refuses_once(&source.fakes[0], Access::StateWrite);
         source.group.resume().unwrap_err();
-        assert_eq!(save.phase(), Phase::SavePrecopy, "{peer:?}");
-        save.advance(Phase::SavePrecopy).unwrap();
+        assert_eq!(save.phase(), Phase::SavePreCopy, "{peer:?}");
+        save.advance(Phase::SavePreCopy).unwrap();
         save.advance(Phase::SaveStopCopy).unwrap();
         source.drain_all(&mut streams).unwrap();
         source.harvest();
@@ -278,7 +278,7 @@ fn a_migration_begins_no_stream_in_a_session_of_the_callers_own() {
     // Where a device is when a pause fails is where it is expected.
     refuses_once(&source.fakes[0], Access::StateWrite);
     source.group.pause().unwrap_err();
-    for phase in [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveStopCopy] {
+    for phase in [Phase::SaveTracking, Phase::SavePreCopy, Phase::SaveStopCopy] {
         refuses(&save.advance(phase).unwrap_err(), "d0: its session is open still");
     }
     source.group.resume().unwrap();
@@ -300,14 +300,14 @@ fn half_a_resume_voids_the_sessions_that_it_leaves_open() {
         let source = Rig::source(&[both(), plain], max_workers);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         round(&save).unwrap();
         source.group.pause().unwrap();
         source.group.resume_begin().unwrap();
         assert_eq!((save.phase(), source.states()[1]), (Phase::SaveTracking, State::StopCopy));
         source.group.pause().unwrap();
-        refuses(&save.advance(Phase::SavePrecopy).unwrap_err(), "d1: its session is open still");
-        save.abort(AbortTo::AsItWas).unwrap();
+        refuses(&save.advance(Phase::SavePreCopy).unwrap_err(), "d1: its session is open still");
+        save.abort(AbortTo::RunState).unwrap();
         assert_eq!(source.states(), [State::Stop, State::Stop], "it is paused");
         source.save_all(&save).unwrap();
     }
@@ -320,7 +320,7 @@ fn a_paused_guest_that_is_resumed_in_precopy_gets_one() {
     source.allow_abort();
     source.group.pause().unwrap();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     assert!(save.pending().ready, "a stopped device has no initial data");
     source.group.resume().unwrap();
     assert_eq!(save.phase(), Phase::SaveTracking);
@@ -378,7 +378,7 @@ fn a_pause_hides_no_reset_of_a_device_that_was_loaded() {
 /// between is dirty. What was sent of its stream is void.
 #[test]
 fn a_draft_logs_again_behind_a_resume() {
-    for (phase, sent) in [(Phase::SaveTracking, false), (Phase::SaveTracking, true), (Phase::SavePrecopy, true)] {
+    for (phase, sent) in [(Phase::SaveTracking, false), (Phase::SaveTracking, true), (Phase::SavePreCopy, true)] {
         let source = Rig::source(&[Config::draft(simdev::DraftForm::Rewrite).state_size(1 << 14)], 0);
         source.allow_abort();
         source.group.remove_tracker(&source.tracker).unwrap();
@@ -405,7 +405,7 @@ fn a_draft_logs_again_behind_a_resume() {
         assert_eq!(round(&save).is_err(), sent);
         assert_eq!(save.phase(), Phase::SaveTracking);
         if sent {
-            refuses(&save.advance(Phase::SaveStopCopy).unwrap_err(), "SAVE_PRECOPY comes first");
+            refuses(&save.advance(Phase::SaveStopCopy).unwrap_err(), "SAVE_PRE_COPY comes first");
         }
         save.abort(AbortTo::Running).unwrap();
         let streams = source.save_all(&save).unwrap();
@@ -424,7 +424,7 @@ fn a_draft_logs_again_behind_a_resume() {
     assert_eq!((save.phase(), source.states()[0]), (Phase::SaveTracking, State::Running));
     let text = save.report().unwrap().to_string();
     assert!(text.contains("no log of written pages until PRECOPY"), "{text}");
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     assert_eq!(source.states()[0], State::PreCopy);
     // One that runs no more for it is.
     source.group.pause().unwrap();
@@ -442,15 +442,15 @@ fn as_it_was_is_what_was_asked_for_last() {
         let source = Rig::source(&[both(), both()], max_workers);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         refuses_once(&source.fakes[0], Access::StateWrite);
         source.group.pause().unwrap_err();
-        save.abort(AbortTo::AsItWas).unwrap();
+        save.abort(AbortTo::RunState).unwrap();
         assert_eq!(source.states(), [State::Stop, State::Stop]);
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         refuses_once(&source.fakes[0], Access::StateWrite);
         source.group.resume().unwrap_err();
-        save.abort(AbortTo::AsItWas).unwrap();
+        save.abort(AbortTo::RunState).unwrap();
         assert_eq!(source.states(), [State::Running, State::Running]);
     }
 }
@@ -459,7 +459,7 @@ fn as_it_was_is_what_was_asked_for_last() {
 #[test]
 fn as_it_was_follows_the_vm() {
     for max_workers in [1, 0] {
-        for phase in [Phase::Idle, Phase::SaveTracking, Phase::SavePrecopy] {
+        for phase in [Phase::Idle, Phase::SaveTracking, Phase::SavePreCopy] {
             let source = Rig::source(&kinds(), max_workers);
             source.allow_abort();
             let save = source.save();
@@ -467,17 +467,17 @@ fn as_it_was_follows_the_vm() {
                 save.advance(phase).unwrap();
             }
             source.group.pause().unwrap();
-            save.abort(AbortTo::AsItWas).unwrap();
+            save.abort(AbortTo::RunState).unwrap();
             assert!(source.states().iter().all(|&s| s == State::Stop), "{phase}: it was paused meanwhile");
-            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SavePreCopy).unwrap();
             source.group.resume().unwrap();
-            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SavePreCopy).unwrap();
             save.advance(Phase::SaveStopCopy).unwrap();
-            save.abort(AbortTo::AsItWas).unwrap();
+            save.abort(AbortTo::RunState).unwrap();
             assert!(source.states().iter().all(|&s| s == State::Running), "{phase}: and resumed");
-            save.advance(Phase::SavePrecopy).unwrap();
+            save.advance(Phase::SavePreCopy).unwrap();
             source.group.pause_begin().unwrap();
-            save.abort(AbortTo::AsItWas).unwrap();
+            save.abort(AbortTo::RunState).unwrap();
             assert!(source.states().iter().all(|&s| s == State::Stop), "{phase}: vCPUs stand still");
         }
     }
@@ -602,7 +602,7 @@ fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
         assert!(failure.to_string().contains("NO_SECOND_GUEST"), "{failure}");
         assert!(source.states().iter().all(|&s| s == State::Stop));
     };
-    for to in [AbortTo::Running, AbortTo::Stop, AbortTo::AsItWas] {
+    for to in [AbortTo::Running, AbortTo::Stop, AbortTo::RunState] {
         halted(save.abort(to));
         assert_eq!(save.phase(), Phase::SaveHalted);
     }
@@ -632,7 +632,7 @@ fn a_second_guest_runs_only_if_somebody_says_that_none_does() {
     drop(save);
     let save = source.save();
     save.advance(Phase::SaveStopCopy).unwrap();
-    save.abort(AbortTo::AsItWas).unwrap();
+    save.abort(AbortTo::RunState).unwrap();
     assert_eq!(warned(), 0, "it stands still");
     save.advance(Phase::SaveStopCopy).unwrap();
     save.abort(AbortTo::Running).unwrap();
@@ -712,7 +712,7 @@ fn a_cancel_during_an_abort_does_not_outlive_it() {
     let source = Rig::source(&[both()], 0);
     source.allow_abort();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let writes = source.fakes[0].count(Access::StateWrite);
     source.fakes[0].inject(Fault::at(Access::StateWrite, writes, Effect::Delay(Duration::from_millis(100))));
     std::thread::scope(|scope| {
@@ -740,7 +740,7 @@ fn cut_is(config: Config, cut: BadEnd) -> Config {
 #[test]
 fn a_reset_that_keeps_the_state_voids_the_stream_at_once() {
     for config in kinds() {
-        for phase in [Phase::SavePrecopy, Phase::SaveP2pGrace] {
+        for phase in [Phase::SavePreCopy, Phase::SaveP2pGrace] {
             let source = Rig::source(&[with_reset(&config, ResetLeaves::SameIfAwake), both()], 0);
             source.allow_abort();
             let save = source.save();
@@ -758,7 +758,7 @@ fn a_reset_that_keeps_the_state_voids_the_stream_at_once() {
             let failure = told.unwrap_err();
             assert!(failure.to_string().contains(&format!("after the reset the device is in {at}")), "{failure}");
             assert!(failure.to_string().contains("can be asked for RUNNING"), "{failure}");
-            let next = if phase == Phase::SavePrecopy { Phase::SaveP2pGrace } else { Phase::SaveStopCopy };
+            let next = if phase == Phase::SavePreCopy { Phase::SaveP2pGrace } else { Phase::SaveStopCopy };
             let failure = save.advance(next).unwrap_err();
             assert_eq!((failure.kind(), save.phase()), (ErrorKind::Stale, Phase::Failed), "{config:?}: {failure}");
             assert!(failure.to_string().contains("d0"), "{failure}");
@@ -846,7 +846,7 @@ fn an_empty_load_of_a_server_is_aborted_wherever_its_device_is() {
             let load = rig.load();
             load.abort(AbortTo::Stop).unwrap();
             let _ = load.advance(Phase::LoadResuming);
-            load.abort(AbortTo::AsItWas).unwrap();
+            load.abort(AbortTo::RunState).unwrap();
             assert_eq!(rig.states(), [State::Stop; 2]);
             load
         }),
@@ -857,9 +857,9 @@ fn an_empty_load_of_a_server_is_aborted_wherever_its_device_is() {
         let streams = source.save_all(&source.save()).unwrap();
         for (what, course) in courses {
             for to in [Phase::LoadResuming, Phase::LoadRunning] {
-                for back in [AbortTo::Running, AbortTo::Stop, AbortTo::AsItWas] {
+                for back in [AbortTo::Running, AbortTo::Stop, AbortTo::RunState] {
                     // Where no phase was entered since, it was what it was when the migration was made.
-                    if to == Phase::LoadRunning && back == AbortTo::AsItWas {
+                    if to == Phase::LoadRunning && back == AbortTo::RunState {
                         continue;
                     }
                     let what = format!("{peer:?} {what} {to} {back:?}");
@@ -920,7 +920,7 @@ fn no_device_is_moved_from_a_callback_of_its_migration() {
         let source = Rig::source(&kinds(), max_workers);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let mut told = Vec::new();
         save.save_iterate(PLENTY, &[], &mut |_| {
             for device in &source.devices {
@@ -956,7 +956,7 @@ fn new_initial_data_is_seen_once_more_in_p2p_grace() {
         let source = Rig::source(&[Config { opt_in: true, ..config }, both()], 0);
         source.allow_abort();
         let save = source.save();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         round(&save).unwrap();
         assert!(save.pending_exact().unwrap().ready);
         source.fakes[0].reinit();
@@ -973,7 +973,7 @@ fn new_initial_data_is_seen_once_more_in_p2p_grace() {
         save.advance(Phase::SaveHalted).unwrap();
         // Where the question fails the answer is in the report, and nothing else fails.
         save.abort_without_second_guest(AbortTo::Running).unwrap();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         round(&save).unwrap();
         let asked = source.fakes[0].count(Access::PrecopyInfo);
         source.fakes[0].inject(Fault::at(Access::PrecopyInfo, asked, Effect::Errno(libc::ENOMEM)));
@@ -1003,7 +1003,7 @@ fn a_stream_that_was_read_for_nobody_has_no_end() {
         for _ in 0..2 {
             let after = device.read(&mut [0; 1000]).map_err(|failure| failure.kind());
             assert_eq!(after, Err(ErrorKind::Stale), "{taken}");
-            assert_eq!(device.start_stream().unwrap_err().kind(), ErrorKind::Order);
+            assert_eq!(device.restart_stream().unwrap_err().kind(), ErrorKind::Order);
         }
         assert!(device.info().broken && !device.info().complete);
         // It can be left, and the next stream is another.
@@ -1022,7 +1022,7 @@ fn a_device_that_has_left_its_group_is_not_driven_by_it() {
     let other = Arc::clone(&source.devices[1]);
     source.group.remove_device(&other).unwrap();
     let save = source.save();
-    save.advance(Phase::SavePrecopy).unwrap();
+    save.advance(Phase::SavePreCopy).unwrap();
     let mut answers = Vec::new();
     save.save_iterate(PLENTY, &[], &mut |_| {
         answers.push(other.set_state(State::Stop, OnFailure::Keep, false).map_err(|failure| failure.to_string()));
@@ -1042,11 +1042,11 @@ fn no_stream_begins_in_a_session_that_was_read_to_its_end() {
         let device = &source.devices[0];
         device.set_state(State::StopCopy, OnFailure::Keep, false).unwrap();
         Stream::default().drain(device).unwrap();
-        assert_eq!(device.start_stream().map_err(|failure| failure.kind()), Err(ErrorKind::Order), "{config:?}");
+        assert_eq!(device.restart_stream().map_err(|failure| failure.kind()), Err(ErrorKind::Order), "{config:?}");
         // What was read is whole, whoever asked.
         assert_eq!(device.read(&mut [0; 100]).unwrap(), (0, END));
         device.set_state(State::Stop, OnFailure::Keep, false).unwrap();
-        device.start_stream().unwrap();
+        device.restart_stream().unwrap();
     }
 }
 
@@ -1082,7 +1082,7 @@ fn a_draft_that_was_paused_before_the_save_is_dirty_once() {
         source.group.resume().unwrap();
         assert_eq!(source.states(), [if refused { State::Running } else { State::PreCopy }]);
         source.fakes[0].dma_write(9).unwrap();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         let told: BTreeSet<u64> = source.harvest().into_iter().collect();
         assert_eq!(told, (0..64).collect(), "refused: {refused}");
         source.fakes[0].dma_write(5).unwrap();

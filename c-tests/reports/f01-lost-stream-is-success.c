@@ -6,12 +6,12 @@ int main(void)
 	struct dev a, *list[1] = {&a};
 	struct rig r;
 	struct wire w = {0};
-	struct vfiomig_moved mv[1];
+	struct vfiomig_drain_result mv[1];
 	rep_begin(20);
 	dev_init(&a, "vf0"); /* a stream of 15000 bytes */
 	rig_up(&r, list, 1, VFIOMIG_TRACKER_F_EVERYTHING);
 	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
-	OK(vfiomig_migration_advance(r.m, VFIOMIG_SAVE_STOP_COPY, 0, E()));
+	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E()));
 	OK(vfiomig_migration_save_iterate(r.m, 4096, 1000000000, NULL, 0, wire_put, &w, mv, 1, E()));
 	dev_reset(&a);                            /* AER, hot reset: RUNNING, fds dead */
 	OK(vfiomig_device_reprobe(r.h[0], E()));  /* as docs/vmm-guide.md asks */

@@ -6,7 +6,7 @@ int main(void)
 	struct dev a, *list[1] = {&a};
 	struct rig r;
 	struct wire w = {0};
-	struct vfiomig_moved mv[1];
+	struct vfiomig_drain_result mv[1];
 	struct vfiomig_migration_pending p;
 	int64_t x = 0;
 	int rounds = 0;
@@ -14,12 +14,12 @@ int main(void)
 	dev_init(&a, "vf0");
 	rig_up(&r, list, 1, VFIOMIG_TRACKER_F_EVERYTHING);
 	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
-	OK(vfiomig_migration_advance(r.m, VFIOMIG_SAVE_PRECOPY, 0, E()));
+	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
 	OK(vfiomig_device_reset(r.h[0], E())); /* the guest reboots */
 	do {
 		x = vfiomig_migration_save_iterate(r.m, 1 << 20, 1000000000, NULL, 0, wire_put, &w, mv, 1, E());
 		VFIOMIG_INIT(&p);
-		if (x >= 0) x = vfiomig_migration_get_pending(r.m, VFIOMIG_PENDING_EXACT, &p, E());
+		if (x >= 0) x = vfiomig_migration_get_pending(r.m, VFIOMIG_PENDING_F_EXACT, &p, E());
 	} while (x >= 0 && !p.ready && ++rounds < 1000);
 	NOTE("%d rounds, last %lld: %s; ready %u", rounds, (long long)x, msg(), p.ready);
 	SHOULD(x < 0, "nobody is told");

@@ -5,7 +5,7 @@ int main(void)
 {
 	struct dev a, b, *list[2] = {&a, &b};
 	struct rig r;
-	struct vfiomig_policy p;
+	struct vfiomig_group_abilities p;
 	struct vfiomig_report *why = NULL;
 	struct vfiomig_device *h = NULL;
 	rep_begin(20);
@@ -17,9 +17,9 @@ int main(void)
 	SHOULD(i.dialect == 0);
 	SHOULD(strstr(i.reason, "VFIO_DEVICE_FEATURE_MIGRATION") && strstr(i.reason, "migration region"));
 	VFIOMIG_INIT(&p);
-	OK(vfiomig_group_check(r.g, &p, &why, E()));
+	OK(vfiomig_group_get_abilities(r.g, &p, &why, E()));
 	NOTE("check: answers %#x, %u reasons:\n%s", p.answers, p.reason_count, vfiomig_report_text(why));
-	SHOULD(!(p.answers & VFIOMIG_POLICY_MIGRATABLE));
+	SHOULD(!(p.answers & VFIOMIG_ABILITY_MIGRATABLE));
 	SHOULD(strstr(vfiomig_report_text(why), "0000:b1:00.2"));
 	SHOULD(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()) < 0);
 	NOTE("migration_new: %s: %s", code_name(code()), msg());

@@ -16,7 +16,7 @@ int main(void)
 	SHOULD(rig_save(&r, &w, true, false) < 0);
 	NOTE("%s: %s", code_name(code()), msg());
 	SHOULD(code() == VFIOMIG_ERR_DEVICE && strstr(msg(), "zip-vf0") && strstr(msg(), "STOP_COPY"));
-	const struct vfiomig_result *x = vfiomig_error_result(rep_err, 0);
+	const struct vfiomig_device_result *x = vfiomig_error_result(rep_err, 0);
 	if (x) NOTE("result: %s from %s to %s found %s errno %d: %s", x->device, vfiomig_state_name(x->from), vfiomig_state_name(x->to), vfiomig_state_name(x->found), x->saved_errno, x->message);
 	SHOULD(x && x->saved_errno == EBUSY);
 	OK(vfiomig_migration_abort(r.m, VFIOMIG_ABORT_TO_RUNNING, 0, E()));

@@ -6,20 +6,20 @@ static void one(const char *what, int how)
 	struct dev a, b, *list[2] = {&a, &b};
 	struct rig r;
 	struct wire w = {0};
-	struct vfiomig_moved mv[2];
+	struct vfiomig_drain_result mv[2];
 	printf(" -- %s\n", what);
 	dev_init(&a, "vf0"); dev_init(&b, "vf1");
 	a.has_log = b.has_log = true;
 	rig_up(&r, list, 2, 0);
 	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
-	OK(vfiomig_migration_advance(r.m, VFIOMIG_SAVE_PRECOPY, 0, E()));
+	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
 	OK(vfiomig_migration_save_iterate(r.m, 8192, 1000000000, NULL, 0, wire_put, &w, mv, 2, E()));
 	if (how == 0) OK(vfiomig_device_reset(r.h[0], E()));
 	if (how >= 1) dev_reset(&a); /* the guest's FLR */
 	if (how == 2) OK(vfiomig_device_reprobe(r.h[0], E()));
 	int64_t x = vfiomig_migration_save_iterate(r.m, 65536, 1000000000, NULL, 0, wire_put, &w, mv, 2, E());
 	NOTE("iterate: %lld %s: %s", (long long)x, code_name(code()), msg());
-	x = vfiomig_migration_advance(r.m, VFIOMIG_SAVE_STOP_COPY, 0, E());
+	x = vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E());
 	NOTE("advance: %lld %s: %s", (long long)x, code_name(code()), msg());
 	SHOULD(x < 0, "a stream that was begun before the reset cannot be ended after it");
 	SHOULD(strstr(msg(), "vf0"));

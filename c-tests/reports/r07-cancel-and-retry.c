@@ -6,8 +6,8 @@ int main(void)
 	struct dev a, b, *list[2] = {&a, &b};
 	struct rig r;
 	struct wire w = {0};
-	struct vfiomig_moved mv[2];
-	static const uint32_t phases[] = {VFIOMIG_SAVE_TRACKING, VFIOMIG_SAVE_PRECOPY, VFIOMIG_SAVE_P2P_GRACE, VFIOMIG_SAVE_STOP_COPY};
+	struct vfiomig_drain_result mv[2];
+	static const uint32_t phases[] = {VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_PHASE_SAVE_P2P_GRACE, VFIOMIG_PHASE_SAVE_STOP_COPY};
 	rep_begin(60);
 	dev_init(&a, "vf0"); dev_init(&b, "vf1");
 	a.has_log = b.has_log = true; a.real_fd = false;
@@ -21,7 +21,7 @@ int main(void)
 			if (i & 1) vfiomig_migration_cancel(r.m);
 			OK(vfiomig_migration_abort(r.m, VFIOMIG_ABORT_TO_RUNNING, 0, E()));
 			SHOULD(a.state == S_RUNNING && b.state == S_RUNNING && !a.log_on && !b.log_on);
-			for (int k = 0; k < 2; k++) OK(vfiomig_device_start_stream(r.h[k], E()));
+			for (int k = 0; k < 2; k++) OK(vfiomig_device_restart_stream(r.h[k], E()));
 		}
 	SHOULD(a.n_start == a.n_stop && a.log_bad == 0, "%u START, %u STOP", a.n_start, a.n_stop);
 	SHOULD(open_fds() == fds);
@@ -31,7 +31,7 @@ int main(void)
 	struct vfiomig_migration_pending p;
 	VFIOMIG_INIT(&p);
 	OK(vfiomig_migration_get_pending(r.m, 0, &p, E()));
-	SHOULD(p.sent_bytes == 30000, "sent_bytes %llu: bytes of migrations that were given up are in it", (unsigned long long)p.sent_bytes);
+	SHOULD(p.saved_bytes == 30000, "saved_bytes %llu: bytes of migrations that were given up are in it", (unsigned long long)p.saved_bytes);
 	rig_down(&r);
 	SHOULD(a.closes == a.opens && b.closes == b.opens);
 	return rep_end("r07-cancel-and-retry");

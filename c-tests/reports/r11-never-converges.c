@@ -11,7 +11,7 @@ int main(void)
 		for (int order = 0; order < 2; order++) {
 			struct dev fast, calm, *list[2] = {order ? &calm : &fast, order ? &fast : &calm};
 			struct rig r;
-			struct vfiomig_moved mv[2];
+			struct vfiomig_drain_result mv[2];
 			struct vfiomig_migration_pending p;
 			size_t c = order ? 0 : 1;
 			dev_init(&fast, "fast"); fast.dirty_always = true; fast.pre = 0; fast.dirty_per_info = 1 << 20;
@@ -19,7 +19,7 @@ int main(void)
 			fast.any_thread = calm.any_thread = threads;
 			rig_up(&r, list, 2, VFIOMIG_TRACKER_F_EVERYTHING);
 			OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
-			OK(vfiomig_migration_advance(r.m, VFIOMIG_SAVE_PRECOPY, 0, E()));
+			OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
 			got[0] = got[1] = 0;
 			int rounds = 0;
 			do {

@@ -26,23 +26,23 @@ int main(void)
 {
 	struct dev a, b, *la[1] = {&a}, *lb[1] = {&b};
 	struct rig s, l;
-	struct vfiomig_moved mv[1];
+	struct vfiomig_drain_result mv[1];
 	uint64_t total = 0;
 	rep_begin(100);
 	dev_init(&a, "vram"); a.flags = F_STOP_COPY | F_P2P; a.stop = (5ull << 30) + 12345; a.on_read = rd; a.any_thread = true;
 	dev_init(&b, "vram"); b.flags = F_STOP_COPY | F_P2P; b.on_write = wr; b.expect = a.stop; b.any_thread = true;
 	rig_up(&s, la, 1, VFIOMIG_TRACKER_F_EVERYTHING); rig_up(&l, lb, 1, VFIOMIG_TRACKER_F_EVERYTHING);
 	OK(vfiomig_migration_new(s.g, VFIOMIG_DIRECTION_SAVE, &s.m, E()));
-	OK(vfiomig_migration_advance(s.m, VFIOMIG_SAVE_STOP_COPY, 0, E()));
+	OK(vfiomig_migration_advance(s.m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E()));
 	double t = now_s();
 	OK(vfiomig_migration_save_complete(s.m, NULL, 0, put, &total, mv, 1, E()));
 	NOTE("saved %llu in %.2f s", (unsigned long long)total, now_s() - t);
 	SHOULD(total == a.stop && mv[0].bytes == a.stop && info_of(s.h[0]).saved_bytes == a.stop);
 	OK(vfiomig_migration_new(l.g, VFIOMIG_DIRECTION_LOAD, &l.m, E()));
-	OK(vfiomig_migration_advance(l.m, VFIOMIG_LOAD_RESUMING, 0, E()));
+	OK(vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RESUMING, 0, E()));
 	left = total;
 	OK(vfiomig_migration_load_complete(l.m, NULL, 0, get, &total, E()));
-	OK(vfiomig_migration_advance(l.m, VFIOMIG_LOAD_RUNNING, 0, E()));
+	OK(vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RUNNING, 0, E()));
 	struct rusage u;
 	getrusage(RUSAGE_SELF, &u);
 	NOTE("most memory: %ld MiB", u.ru_maxrss / 1024);

@@ -19,7 +19,7 @@ int main(void)
 	x = vfiomig_group_harvest(r.g, &rq, NULL, E());
 	NOTE("group, in IDLE: %d %s: %s", x, code_name(code()), msg());
 	SHOULD(x < 0 && code() == VFIOMIG_ERR_ORDER);
-	OK(vfiomig_migration_advance(r.m, VFIOMIG_SAVE_TRACKING, 0, E()));
+	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_TRACKING, 0, E()));
 	dev_dma(&a, 0x3000);
 	OK(vfiomig_tracker_harvest(r.t, &rq, NULL, E()));
 	SHOULD(ones(b, 16384) == 1 && bit(b, 3));

@@ -12,7 +12,7 @@ int main(void)
 	int x = vfiomig_tracker_map(t, m, 3, E());
 	NOTE("three mappings, the second is odd: %d %s: %s", x, code_name(code()), msg());
 	SHOULD(x < 0 && code() == VFIOMIG_ERR_ARGUMENT && strstr(msg(), "0xfed40080") && strstr(msg(), "[1]"));
-	SHOULD(tinfo(t).ranges_asked == 0, "all or none");
+	SHOULD(tinfo(t).mapped_ranges == 0, "all or none");
 	OK(vfiomig_tracker_map(t, m, 1, E())); OK(vfiomig_tracker_map(t, m + 2, 1, E()));
 	struct vfiomig_mapping again = {0x80000, 0x1000, 0};
 	x = vfiomig_tracker_map(t, &again, 1, E());

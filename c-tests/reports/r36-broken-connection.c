@@ -15,11 +15,11 @@ int main(void)
 	close(p[1]);
 	int64_t x = vfiomig_device_send(s.h[0], p[0], 0, &flags, E());
 	NOTE("send to a reader that is gone: %lld %s: %s", (long long)x, code_name(code()), msg());
-	SHOULD(x == -EPIPE && code() == VFIOMIG_ERR_TRANSPORT);
+	SHOULD(x == -EPIPE && code() == VFIOMIG_ERR_SYSTEM);
 	close(p[0]);
 	x = vfiomig_device_send(s.h[0], p[0], 0, &flags, E());
 	NOTE("send to a closed fd: %lld %s: %s", (long long)x, code_name(code()), msg());
-	SHOULD(x == -EBADF && code() == VFIOMIG_ERR_TRANSPORT);
+	SHOULD(x == -EBADF && code() == VFIOMIG_ERR_SYSTEM);
 	/* the whole stream still comes */
 	char buf[32768];
 	size_t got = 0;
@@ -29,11 +29,11 @@ int main(void)
 	for (int with_total = 0; with_total < 2; with_total++) {
 		rig_up(&l, lb, 1, VFIOMIG_TRACKER_F_EVERYTHING);
 		OK(vfiomig_migration_new(l.g, VFIOMIG_DIRECTION_LOAD, &l.m, E()));
-		OK(vfiomig_migration_advance(l.m, VFIOMIG_LOAD_RESUMING, 0, E()));
+		OK(vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RESUMING, 0, E()));
 		OK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
 		SHOULD(write(p[1], buf, 7000) == 7000);
 		close(p[1]);
-		struct vfiomig_channel c = {.fd = p[0], .flags = VFIOMIG_CHANNEL_FD | (with_total ? VFIOMIG_CHANNEL_TOTAL : 0), .total = 15000};
+		struct vfiomig_channel c = {.fd = p[0], .flags = VFIOMIG_CHANNEL_F_FD | (with_total ? VFIOMIG_CHANNEL_F_TOTAL : 0), .total = 15000};
 		x = vfiomig_migration_load_complete(l.m, &c, 1, NULL, NULL, E());
 		NOTE("7000 of 15000 bytes came, %s: %lld %s: %s", with_total ? "length known" : "length not known", (long long)x, code_name(code()), msg());
 		if (with_total) {
@@ -44,7 +44,7 @@ int main(void)
 			SHOULD(write(q[1], buf + 7000, 8000) == 8000);
 			c.fd = q[0];
 			OK(vfiomig_migration_load_complete(l.m, &c, 1, NULL, NULL, E()));
-			OK(vfiomig_migration_advance(l.m, VFIOMIG_LOAD_RUNNING, 0, E()));
+			OK(vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RUNNING, 0, E()));
 			SHOULD(b.state == S_RUNNING && b.loaded == 15000);
 			close(q[0]); close(q[1]);
 		} else OK(vfiomig_migration_abort(l.m, VFIOMIG_ABORT_TO_RUNNING, 0, E()));

@@ -12,7 +12,7 @@ int main(void)
 		for (size_t i = 0; i < sizeof part; i++) part[i] = dev_byte(i);
 		rig_up(&l, lb, 1, VFIOMIG_TRACKER_F_EVERYTHING);
 		OK(vfiomig_migration_new(l.g, VFIOMIG_DIRECTION_LOAD, &l.m, E()));
-		OK(vfiomig_migration_advance(l.m, VFIOMIG_LOAD_RESUMING, 0, E()));
+		OK(vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RESUMING, 0, E()));
 		OK(vfiomig_device_write(l.h[0], part, 7000, 0, E()));
 		dev_reset(&b);
 		if (how == 1) OK(vfiomig_device_reprobe(l.h[0], E()));
@@ -21,7 +21,7 @@ int main(void)
 		int x = vfiomig_migration_load_complete(l.m, NULL, 0, wire_get, &w, E());
 		NOTE("%d: load_complete: %d %s: %s", how, x, code_name(code()), msg());
 		SHOULD(x < 0);
-		x = vfiomig_migration_advance(l.m, VFIOMIG_LOAD_RUNNING, 0, E());
+		x = vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RUNNING, 0, E());
 		NOTE("   advance: %d %s: %s", x, code_name(code()), msg());
 		SHOULD(x < 0);
 		OK(vfiomig_migration_abort(l.m, VFIOMIG_ABORT_TO_RUNNING, 0, E()));

@@ -15,7 +15,7 @@ int main(void)
 	for (int i = 0; i < 5; i++) OK(to(h, VFIOMIG_STATE_STOP_COPY));
 	SHOULD(a.sets == sets && lines == 0, "%u requests, %u lines: %s", a.sets - sets, lines, last);
 	struct vfiomig_device_info i = info_of(h);
-	SHOULD(i.session == 1 && i.data_open);
+	SHOULD(i.session == 1 && i.session_open);
 	vfiomig_set_log(NULL, NULL, 0);
 	a.state = S_RUNNING; a.session = false; /* others */
 	int x = to(h, VFIOMIG_STATE_STOP_COPY);

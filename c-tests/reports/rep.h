@@ -458,31 +458,31 @@ static inline int group_harvest_all(struct rig *r)
 static inline int64_t rig_save(struct rig *r, struct wire *w, bool precopy, bool hold)
 {
 	int64_t x = 0;
-	struct vfiomig_moved moved[8];
+	struct vfiomig_drain_result moved[8];
 	if (!r->m) x = vfiomig_migration_new(r->g, VFIOMIG_DIRECTION_SAVE, &r->m, E());
 	if (x < 0) return x;
 	for (size_t i = 0; i < r->n; i++)
-		if ((x = vfiomig_device_start_stream(r->h[i], E())) < 0) return x;
-	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_SAVE_TRACKING, 0, E())) < 0) return x;
+		if ((x = vfiomig_device_restart_stream(r->h[i], E())) < 0) return x;
+	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_TRACKING, 0, E())) < 0) return x;
 	if (precopy) {
-		if ((x = vfiomig_migration_advance(r->m, VFIOMIG_SAVE_PRECOPY, 0, E())) < 0) return x;
+		if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E())) < 0) return x;
 		for (int i = 0; i < 3; i++)
 			if ((x = vfiomig_migration_save_iterate(r->m, 64 << 20, 1000000000, NULL, 0, wire_put, w, moved, r->n, E())) < 0) return x;
 	}
-	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_SAVE_STOP_COPY, 0, E())) < 0) return x;
+	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E())) < 0) return x;
 	if ((x = vfiomig_migration_save_complete(r->m, NULL, 0, wire_put, w, moved, r->n, E())) < 0) return x;
 	if ((x = group_harvest_all(r)) < 0) return x;
 	if (hold) return 0;
-	return vfiomig_migration_advance(r->m, VFIOMIG_SAVE_HALTED, 0, E());
+	return vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_HALTED, 0, E());
 }
 static inline int64_t rig_load(struct rig *r, struct wire *w)
 {
 	int64_t x = 0;
 	if (!r->m) x = vfiomig_migration_new(r->g, VFIOMIG_DIRECTION_LOAD, &r->m, E());
 	if (x < 0) return x;
-	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_LOAD_RESUMING, 0, E())) < 0) return x;
+	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_LOAD_RESUMING, 0, E())) < 0) return x;
 	if ((x = vfiomig_migration_load_complete(r->m, NULL, 0, wire_get, w, E())) < 0) return x;
-	return vfiomig_migration_advance(r->m, VFIOMIG_LOAD_RUNNING, 0, E());
+	return vfiomig_migration_advance(r->m, VFIOMIG_PHASE_LOAD_RUNNING, 0, E());
 }
 static inline unsigned open_fds(void)
 {

@@ -119,7 +119,7 @@ static int complete(struct destination *d, const struct frame *frame, struct loa
             return library_failed(d, error);
         }
     }
-    if (advance(d, VFIOMIG_LOAD_LOADED, &loaded->stop) < 0) {
+    if (advance(d, VFIOMIG_PHASE_LOAD_LOADED, &loaded->stop) < 0) {
         return -1;
     }
     const uint64_t begun = now_ns();
@@ -139,8 +139,8 @@ static int run(struct destination *d)
      * devices may write and interrupt as soon as they run.
      * N5: all devices are in RUNNING_P2P before one goes on, and in RUNNING before vCPUs start. N22: without P2P states
      * a device that is RUNNING already may meet one that is not, and only a device that is alone is safe from it. */
-    if (advance(d, VFIOMIG_LOAD_P2P_GRACE, &running.p2p) < 0 ||
-        advance(d, VFIOMIG_LOAD_RUNNING, &running.running) < 0) {
+    if (advance(d, VFIOMIG_PHASE_LOAD_P2P_GRACE, &running.p2p) < 0 ||
+        advance(d, VFIOMIG_PHASE_LOAD_RUNNING, &running.running) < 0) {
         return -1;
     }
     if (!d->compared && compare_devices(d, &running.compare_ns) < 0) {
@@ -173,7 +173,7 @@ static int receive(struct destination *d)
     if (vm_begin(d->vm, VFIOMIG_DIRECTION_LOAD, &error) < 0) {
         return library_failed(d, error);
     }
-    if (advance(d, VFIOMIG_LOAD_RESUMING, &time) < 0) {
+    if (advance(d, VFIOMIG_PHASE_LOAD_RESUMING, &time) < 0) {
         return -1;
     }
     while (wire_receive_frame(d->wire, &frame) == 0) {
@@ -206,7 +206,7 @@ static void give_up(struct destination *d)
      * it is refused, for it would destroy a guest; but here no vCPU was started, and the source is to go on with the
      * only guest there is. So this VMM resets them itself. */
     if (d->vm->migration != NULL && vm_abort(d->vm, &error) < 0) {
-        const bool all_run = vfiomig_migration_get_phase(d->vm->migration) == VFIOMIG_LOAD_RUNNING;
+        const bool all_run = vfiomig_migration_get_phase(d->vm->migration) == VFIOMIG_PHASE_LOAD_RUNNING;
         if (!all_run) {
             fail("destination", error);
         } else {

@@ -70,7 +70,7 @@ void report_table(const struct report *r)
     const struct running *running = &r->running;
     const bool validated = r->loaded.stop.moved > 0, p2p = running->p2p.moved > 0;
     uint64_t downtime = running->vcpu_at - r->stopped_at - r->compare_ns;
-    uint64_t parts = phase[VFIOMIG_SAVE_P2P_GRACE].phase_ns + phase[VFIOMIG_SAVE_STOP_COPY].phase_ns + r->last_ram_ns +
+    uint64_t parts = phase[VFIOMIG_PHASE_SAVE_P2P_GRACE].phase_ns + phase[VFIOMIG_PHASE_SAVE_STOP_COPY].phase_ns + r->last_ram_ns +
                      r->last_device_ns + r->loaded.stop.phase_ns + running->p2p.phase_ns + running->running.phase_ns;
 
     printf("\n%u device%s\n", r->devices, r->devices == 1 ? "" : "s, side by side");
@@ -78,8 +78,8 @@ void report_table(const struct report *r)
     snprintf(note, sizeof note, "%u round%s", r->round, r->round == 1 ? "" : "s");
     row("  pre-copy", r->stopped_at - r->started_at, note);
     row("  downtime", downtime, "vCPU stopped to vCPU started");
-    step_row(r, "    P2P_GRACE", phase[VFIOMIG_SAVE_P2P_GRACE], "source");
-    step_row(r, "    STOP_COPY", phase[VFIOMIG_SAVE_STOP_COPY], "source");
+    step_row(r, "    P2P_GRACE", phase[VFIOMIG_PHASE_SAVE_P2P_GRACE], "source");
+    step_row(r, "    STOP_COPY", phase[VFIOMIG_PHASE_SAVE_STOP_COPY], "source");
     snprintf(note, sizeof note, "%.2f MiB", mib(r->last_ram_bytes));
     row("    last dirty RAM", r->last_ram_ns, note);
     snprintf(note, sizeof note, "%.2f MiB", mib(r->last_device_bytes));
@@ -89,8 +89,8 @@ void report_table(const struct report *r)
     step_row(r, validated || p2p ? "    RUNNING" : "    RUNNING (validates)", running->running, "destination");
     row("    messages, threads, the rest", downtime > parts ? downtime - parts : 0, "");
     putchar('\n');
-    row("PRECOPY", phase[VFIOMIG_SAVE_PRECOPY].phase_ns, "source, while the guest runs");
-    row("HALTED", phase[VFIOMIG_SAVE_HALTED].phase_ns, "source, after the switch-over");
+    row("PRECOPY", phase[VFIOMIG_PHASE_SAVE_PRE_COPY].phase_ns, "source, while the guest runs");
+    row("HALTED", phase[VFIOMIG_PHASE_SAVE_HALTED].phase_ns, "source, after the switch-over");
     row("comparison (demo only, not counted)", r->compare_ns, "checksums on both sides");
     printf("  RAM sent %.1f MiB, device state sent %.2f MiB\n", mib(r->ram_bytes), mib(r->device_bytes));
 }

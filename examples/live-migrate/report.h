@@ -10,7 +10,7 @@
 
 struct report {
     uint64_t started_at, stopped_at; /* ns: the first byte, the vCPU stopped */
-    struct step_time phase[VFIOMIG_SAVE_HALTED + 1]; /* how the source's devices got into each phase */
+    struct step_time phase[VFIOMIG_PHASE_SAVE_HALTED + 1]; /* how the source's devices got into each phase */
 
     enum step failed_in; /* the phase that failed, if one did */
 

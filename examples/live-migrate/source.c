@@ -26,7 +26,7 @@ struct source {
     struct vm *vm;
     struct wire *wire;
     struct report *report;
-    struct vfiomig_pending pending[MAX_DEVICES];
+    struct vfiomig_device_pending pending[MAX_DEVICES];
     bool refused;                /* the destination has said that the guest does not and will not run there */
     uint64_t *todo;              /* pages to be sent */
     uint64_t *run;               /* room for RUN_PAGES of them */
@@ -183,7 +183,7 @@ static int get_pending(struct source *s)
         VFIOMIG_INIT(&s->pending[i]);
         /* EXACT asks the device, so it belongs to the thread that moves its data (P2); on v1 and the draft within a
          * segment it answers from memory, for asking would acknowledge what was not sent yet (V1-6, P21). */
-        if (vfiomig_device_get_pending(s->vm->device[i].handle, VFIOMIG_PENDING_EXACT, &s->pending[i], &error) < 0) {
+        if (vfiomig_device_get_pending(s->vm->device[i].handle, VFIOMIG_PENDING_F_EXACT, &s->pending[i], &error) < 0) {
             return library_failed(error);
         }
     }
@@ -196,7 +196,7 @@ static uint64_t known(uint64_t bytes)
 }
 
 /* How much of a device's stream to send in a round. C5: some devices offer data for ever; "until EMPTY" may not end. */
-static uint64_t round_budget(const struct vfiomig_pending *pending)
+static uint64_t round_budget(const struct vfiomig_device_pending *pending)
 {
     uint64_t bytes = known(pending->initial_bytes) + known(pending->dirty_bytes);
     const uint64_t least = 8 << 20; /* for a driver that gives no figures */
@@ -220,8 +220,8 @@ static int send_devices(struct source *s)
 static int converged(const struct source *s)
 {
     struct vfiomig_migration_pending pending;
-    struct vfiomig_estimate_options given;
-    struct vfiomig_estimate estimate;
+    struct vfiomig_migration_estimate_options given;
+    struct vfiomig_migration_estimate estimate;
     struct vfiomig_error *error = NULL;
     VFIOMIG_INIT(&pending);
     VFIOMIG_INIT(&given);
@@ -248,7 +248,7 @@ static int pre_copy(struct source *s, unsigned max_rounds)
 
     /* P14: the log comes first. A page that is written between "sent" and "logged" would be lost. */
     vm_log_clear(s->vm);
-    if (advance(s, VFIOMIG_SAVE_TRACKING) < 0) {
+    if (advance(s, VFIOMIG_PHASE_SAVE_TRACKING) < 0) {
         return -1;
     }
     memset(s->todo, 0xff, s->vm->bitmap_words * sizeof *s->todo);
@@ -256,7 +256,7 @@ static int pre_copy(struct source *s, unsigned max_rounds)
         s->todo[page / 64] &= ~(UINT64_C(1) << (page % 64));
     }
     r->started_at = now_ns();
-    if (advance(s, VFIOMIG_SAVE_PRECOPY) < 0 || get_pending(s) < 0) {
+    if (advance(s, VFIOMIG_PHASE_SAVE_PRE_COPY) < 0 || get_pending(s) < 0) {
         return -1;
     }
     int done;
@@ -282,7 +282,7 @@ static int stop_and_copy(struct source *s)
 
     /* N20: with page requests there is one more barrier before, in which devices start no DMA, and vCPUs run on to answer
      * what was asked. A VMM without a vIOMMU goes past it. */
-    if (s->vm->page_requests && advance(s, VFIOMIG_SAVE_VIOMMU_GRACE) < 0) {
+    if (s->vm->page_requests && advance(s, VFIOMIG_PHASE_SAVE_VIOMMU_GRACE) < 0) {
         return -1;
     }
 
@@ -292,12 +292,12 @@ static int stop_and_copy(struct source *s)
     r->stopped_at = now_ns();
 
     /* N5, V2-6: all reach P2P before one goes on, for a stopped device does not answer its peers. */
-    if (advance(s, VFIOMIG_SAVE_P2P_GRACE) < 0) {
+    if (advance(s, VFIOMIG_PHASE_SAVE_P2P_GRACE) < 0) {
         return -1;
     }
     /* N17: what belongs to the kernel and not to the device's stream is saved now: PCI configuration, MSI state. The
      * devices of this demo have none; the vCPU's registers go with the trailer. */
-    if (advance(s, VFIOMIG_SAVE_STOP_COPY) < 0) {
+    if (advance(s, VFIOMIG_PHASE_SAVE_STOP_COPY) < 0) {
         return -1;
     }
 
@@ -361,7 +361,7 @@ static enum outcome let_go(struct source *s)
         lost_peer();
         return LOST;
     }
-    advance(s, VFIOMIG_SAVE_HALTED); /* out of the downtime */
+    advance(s, VFIOMIG_PHASE_SAVE_HALTED); /* out of the downtime */
     if (expect(s, FRAME_RUNNING, &s->report->running, sizeof s->report->running) < 0) {
         return s->refused ? GOES_ON : LOST;
     }

@@ -189,20 +189,20 @@ static int add_group(struct vm *vm, const char *name)
 {
     struct vfiomig_error *error = NULL;
     struct vfiomig_report *reasons = NULL;
-    struct vfiomig_policy policy;
+    struct vfiomig_group_abilities policy;
     int result = vfiomig_group_new(NULL, &vm->group, &error);
     for (unsigned i = 0; result == 0 && i < vm->devices; i++) {
         result = vfiomig_group_add_device(vm->group, vm->device[i].handle, &error);
     }
     VFIOMIG_INIT(&policy);
     if (result < 0 || vfiomig_group_add_tracker(vm->group, vm->tracker, &error) < 0 ||
-        vfiomig_group_check(vm->group, &policy, &reasons, &error) < 0) {
+        vfiomig_group_get_abilities(vm->group, &policy, &reasons, &error) < 0) {
         return fail(name, error);
     }
     /* A VMM blocks migration with these reasons, and maps device memory for peer-to-peer DMA only with
-     * VFIOMIG_POLICY_P2P (N19). Here nothing is mapped but RAM. */
-    vm->page_requests = (policy.answers & VFIOMIG_POLICY_PAGE_REQUESTS) != 0;
-    const bool migratable = (policy.answers & VFIOMIG_POLICY_MIGRATABLE) != 0;
+     * VFIOMIG_ABILITY_P2P (N19). Here nothing is mapped but RAM. */
+    vm->page_requests = (policy.answers & VFIOMIG_ABILITY_PAGE_REQUESTS) != 0;
+    const bool migratable = (policy.answers & VFIOMIG_ABILITY_MIGRATABLE) != 0;
     if (!migratable) {
         fprintf(stderr, "%s: cannot be migrated: %s\n", name, vfiomig_report_text(reasons));
     }
@@ -326,7 +326,7 @@ static void read_times(const struct vm *vm, struct step_time *time)
     if (last != NULL) {
         time->phase_ns = last->duration_ns;
         for (size_t i = 0; i < last->result_count; i++) {
-            const struct vfiomig_result *r = &last->results[i];
+            const struct vfiomig_device_result *r = &last->results[i];
             time->moved += r->from != r->found;
             time->sum_ns += r->duration_ns;
         }
@@ -370,7 +370,7 @@ void vm_log_clear(struct vm *vm)
 
 int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error)
 {
-    /* Plain, for only the migration uses this bitmap. One that the vCPU sets bits in takes VFIOMIG_DEST_ATOMIC. */
+    /* Plain, for only the migration uses this bitmap. One that the vCPU sets bits in takes VFIOMIG_DEST_F_ATOMIC. */
     const struct vfiomig_dest dest = {.size = vm->ram_bytes, .page_size = PAGE_BYTES, .bitmap = bitmap};
     struct vfiomig_harvest_request request;
     struct vfiomig_harvest_result result;

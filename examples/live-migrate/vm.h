@@ -87,7 +87,7 @@ void vm_print_phases(const struct vm *vm, const char *who);
  * The dirty log: what the vCPU and the devices wrote since the last harvest. Harvest sets bits and clears the log. The
  * devices' part is the library's; what its own threads write a VMM must know itself.
  */
-void vm_log_clear(struct vm *vm); /* the vCPU's part; the devices' begins with VFIOMIG_SAVE_TRACKING */
+void vm_log_clear(struct vm *vm); /* the vCPU's part; the devices' begins with VFIOMIG_PHASE_SAVE_TRACKING */
 int vm_log_harvest(struct vm *vm, uint64_t *bitmap, struct vfiomig_error **error);
 
 /* Which log of the devices' writes it is, and why, in words. */

@@ -42,7 +42,7 @@ pub(super) struct Cache {
     pub caps: AtomicU32,
     /// Held for a copy only.
     reason: Mutex<Option<Reason>>,
-    pub data_open: AtomicBool,
+    pub session_open: AtomicBool,
     pub closed: AtomicBool,
     /// Sessions opened so far; the number of the current or last one.
     pub session: AtomicU64,
@@ -107,7 +107,7 @@ impl Cache {
             dialect: AtomicU32::new(0),
             caps: AtomicU32::new(0),
             reason: Mutex::new(None),
-            data_open: AtomicBool::new(false),
+            session_open: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             session: AtomicU64::new(0),
             saved_bytes: AtomicU64::new(0),

@@ -30,7 +30,7 @@ impl Device {
     ///
     /// Needed after a save session that was begun ended by anything but STOP behind its END, by callers without a migration; refused
     /// while bytes of the open session were consumed, also up to its END: it gives none of them again.
-    pub fn start_stream(&self) -> Result<()> {
+    pub fn restart_stream(&self) -> Result<()> {
         let mut inner = self.enter()?;
         if let Some(session) = inner.session.as_ref().filter(|session| session.direction == Direction::Save) {
             let refusal = match session {
@@ -46,7 +46,7 @@ impl Device {
         Ok(())
     }
 
-    /// As [`start_stream`](Self::start_stream), by a migration that has sent nothing that counts. What an open session has given
+    /// As [`restart_stream`](Self::restart_stream), by a migration that has sent nothing that counts. What an open session has given
     /// already is of the stream that was begun.
     pub(crate) fn begin_stream(&self) {
         // Freed: then there is nothing to begin.

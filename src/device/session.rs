@@ -73,7 +73,7 @@ impl DeviceInner {
         if has_region || cache.stop_copy_bytes.get() == Some(0) {
             cache.stop_copy_bytes.set(None);
         }
-        cache.data_open.store(true, Ordering::Relaxed);
+        cache.session_open.store(true, Ordering::Relaxed);
         // Last: whoever sees the number sees an open session, until it has ended.
         cache.session.fetch_add(1, Ordering::Release);
         Ok(())
@@ -133,7 +133,7 @@ impl DeviceInner {
         cache.initial_gone.store(false, Ordering::Relaxed);
         cache.complete.store(false, Ordering::Relaxed);
         cache.broken.store(false, Ordering::Relaxed);
-        cache.data_open.store(false, Ordering::Relaxed);
+        cache.session_open.store(false, Ordering::Relaxed);
     }
 
     /// Room or chunk that was lent in a session that has ended is not taken back.
@@ -146,7 +146,7 @@ impl DeviceInner {
         if direction == Direction::Save && self.stream_void {
             return Err(Error::stale(format!(
                 "the save session has ended (now {state}): what was sent of its stream is void, and a new one has to be begun: \
-                 by a migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_start_stream()"
+                 by a migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_restart_stream()"
             )));
         }
         match self.open(direction, state)? {

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 /// Other threads may change the destination's bits at the same time, with atomic operations of 8 bytes or less; for
 /// vfiomig_bitmap_take() the source's, too.
-pub const VFIOMIG_BITMAP_ATOMIC: u32 = 0x1;
+pub const VFIOMIG_BITMAP_F_ATOMIC: u32 = 0x1;
 
 // What is checked about a pointer below is enough for all of them.
 const _: () = assert!(size_of::<AtomicU64>() == 8 && align_of::<AtomicU64>() == 8 && align_of::<Cell<u64>>() <= 8);
@@ -28,7 +28,7 @@ fn counted(name: &'static str, body: impl FnOnce() -> BitmapResult<u64>) -> i64 
 }
 
 fn atomic(flags: u32) -> BitmapResult<bool> {
-    if flags & !VFIOMIG_BITMAP_ATOMIC == 0 { Ok(flags != 0) } else { Err(libc::EINVAL) }
+    if flags & !VFIOMIG_BITMAP_F_ATOMIC == 0 { Ok(flags != 0) } else { Err(libc::EINVAL) }
 }
 
 /// Only the words that a call is about: other threads may have the rest of the bitmap.
@@ -84,7 +84,7 @@ impl WordSlice {
 /// in must not overlap.
 ///
 /// Returns: how many bits were off before and are on now, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that
-/// overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_ATOMIC the number is exact whatever others do. Threads: any.
+/// overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_F_ATOMIC the number is exact whatever others do. Threads: any.
 /// Blocks: never. Since: 0.1
 // Safety: `dst` and `src` are NULL or valid for the words of their ranges.
 #[unsafe(no_mangle)]
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn vfiomig_bitmap_merge(
     })
 }
 
-/// Moves bits: what is on in `src` goes off there and on in `dst`. With VFIOMIG_BITMAP_ATOMIC a bit that another thread sets
+/// Moves bits: what is on in `src` goes off there and on in `dst`. With VFIOMIG_BITMAP_F_ATOMIC a bit that another thread sets
 /// meanwhile is either moved or stays, and what that thread wrote before is seen by who reads the page after this call. `dst`
 /// NULL: the bits are only counted and cleared. The words that the two parts are in must not overlap.
 ///

@@ -41,7 +41,7 @@ pub const VFIOMIG_DEVICE_F_ZERO_DATA_SIZE: u32 = 0x2;
 /// Load a segment that is larger than the device's window in parts, as QEMU does; the protocol forbids it.
 pub const VFIOMIG_DEVICE_F_SPLIT_SEGMENTS: u32 = 0x4;
 /// Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
-pub const VFIOMIG_DEVICE_F_ACCESS_8: u32 = 0x8;
+pub const VFIOMIG_DEVICE_F_ALIGNED_ACCESS: u32 = 0x8;
 /// Calls of the class *device* that would wait for another call on the handle answer -EBUSY at once instead. Calls that the
 /// library makes itself, within functions of a group or migration, wait all the same.
 pub const VFIOMIG_DEVICE_F_NO_WAIT: u32 = 0x10;
@@ -49,7 +49,7 @@ pub const VFIOMIG_DEVICE_F_NO_WAIT: u32 = 0x10;
 const DEVICE_FLAGS: u32 = VFIOMIG_DEVICE_F_NO_MMAP
     | VFIOMIG_DEVICE_F_ZERO_DATA_SIZE
     | VFIOMIG_DEVICE_F_SPLIT_SEGMENTS
-    | VFIOMIG_DEVICE_F_ACCESS_8
+    | VFIOMIG_DEVICE_F_ALIGNED_ACCESS
     | VFIOMIG_DEVICE_F_NO_WAIT;
 
 /// The device has PRE_COPY.
@@ -62,7 +62,7 @@ pub const VFIOMIG_CAP_RESET: u32 = 0x4;
 pub const VFIOMIG_CAP_REINIT: u32 = 0x8;
 /// Chunks are device memory, not copies (v1, draft). Known from the first session on.
 pub const VFIOMIG_CAP_MAPPED: u32 = 0x10;
-/// vfiomig_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
+/// vfiomig_device_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
 pub const VFIOMIG_PENDING_CACHED: u32 = 0x1;
 
 const _: () = assert!(cap::PRE_COPY == VFIOMIG_CAP_PRE_COPY && cap::P2P == VFIOMIG_CAP_P2P);
@@ -90,10 +90,10 @@ pub const VFIOMIG_ON_FAILURE_RESET: u32 = 1;
 const RETURN_TO: u32 = 0x100;
 
 /// Also take arcs that are legal for the kernel but throw away what the device holds (docs/states.md).
-pub const VFIOMIG_SET_STATE_RAW: u32 = 0x1;
+pub const VFIOMIG_SET_STATE_F_RAW: u32 = 0x1;
 
 /// Ask the device; without it the last known figures are given.
-pub const VFIOMIG_PENDING_EXACT: u32 = 0x1;
+pub const VFIOMIG_PENDING_F_EXACT: u32 = 0x1;
 
 /// Bytes of `reason`, with its end.
 pub const VFIOMIG_REASON_SIZE: usize = 128;
@@ -143,7 +143,7 @@ pub struct vfiomig_device_info {
     /// VFIOMIG_STATE_*, last known; VFIOMIG_STATE_ERROR for a device that is not migratable.
     pub state: u32,
     /// 1 while a data fd is open, else 0.
-    pub data_open: u32,
+    pub session_open: u32,
     /// Sessions opened so far by this handle; the number of the current or last one.
     pub session: u64,
     /// Bytes consumed in the current or last save session; the stream's length once END was seen.
@@ -164,7 +164,7 @@ unsafe impl ExtensibleStruct for vfiomig_device_info {
 /// adding sizes up.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct vfiomig_pending {
+pub struct vfiomig_device_pending {
     /// Size of this struct, set by VFIOMIG_INIT; left as it is.
     pub argsz: u32,
     /// 0 or VFIOMIG_PENDING_CACHED.
@@ -185,8 +185,8 @@ pub struct vfiomig_pending {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl ExtensibleStruct for vfiomig_pending {
-    const NAME: &'static str = "vfiomig_pending";
+unsafe impl ExtensibleStruct for vfiomig_device_pending {
+    const NAME: &'static str = "vfiomig_device_pending";
     const FLAGS: u32 = 0;
 }
 
@@ -196,9 +196,9 @@ const _: () = {
     assert!(std::mem::offset_of!(vfiomig_device_options, buffer_size) == 16);
 };
 const _: () =
-    assert!(size_of::<vfiomig_device_info>() == 48 + VFIOMIG_REASON_SIZE && size_of::<vfiomig_pending>() == 40);
+    assert!(size_of::<vfiomig_device_info>() == 48 + VFIOMIG_REASON_SIZE && size_of::<vfiomig_device_pending>() == 40);
 const _: () = assert!(std::mem::offset_of!(vfiomig_device_info, reason) == 48);
-const _: () = assert!(std::mem::offset_of!(vfiomig_pending, reinit_count) == 32);
+const _: () = assert!(std::mem::offset_of!(vfiomig_device_pending, reinit_count) == 32);
 
 /// A name. Bytes that are no UTF-8 become a character of one byte, so that its length stays what C counts.
 pub(super) fn text_of(text: &CStr) -> String {
@@ -221,7 +221,7 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<DeviceOptions
         no_mmap: has(VFIOMIG_DEVICE_F_NO_MMAP),
         zero_data_size: has(VFIOMIG_DEVICE_F_ZERO_DATA_SIZE),
         split_segments: has(VFIOMIG_DEVICE_F_SPLIT_SEGMENTS),
-        access_8: has(VFIOMIG_DEVICE_F_ACCESS_8),
+        access_8: has(VFIOMIG_DEVICE_F_ALIGNED_ACCESS),
     };
     options.no_wait = has(VFIOMIG_DEVICE_F_NO_WAIT);
     options.dialect = match DialectKind::from_number(given.dialect) {
@@ -366,7 +366,7 @@ pub unsafe extern "C" fn vfiomig_device_get_info(
             dialect: known.dialect.map_or(VFIOMIG_DIALECT_AUTO, |kind| kind as u32),
             caps: known.caps,
             state: known.state.number(),
-            data_open: u32::from(known.data_open),
+            session_open: u32::from(known.session_open),
             session: known.session,
             saved_bytes: known.saved_bytes,
             loaded_bytes: known.loaded_bytes,
@@ -422,10 +422,10 @@ pub unsafe extern "C" fn vfiomig_device_set_state(
     let body = |device: &Device| {
         let to = State::from_number(state).ok_or_else(|| Error::argument(format!("state: {state} is no state")))?;
         let on_failure = read_on_failure(on_failure)?;
-        if flags & !VFIOMIG_SET_STATE_RAW != 0 {
+        if flags & !VFIOMIG_SET_STATE_F_RAW != 0 {
             return Err(Error::argument(format!("flags: {flags:#x} has unknown bits")));
         }
-        device.set_state(to, on_failure, flags & VFIOMIG_SET_STATE_RAW != 0)
+        device.set_state(to, on_failure, flags & VFIOMIG_SET_STATE_F_RAW != 0)
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_device_set_state", d, errp, body) }
@@ -473,7 +473,7 @@ pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *m
     unsafe { on("vfiomig_device_reprobe", d, errp, Device::reprobe) }
 }
 
-/// How much is left to be saved. Without VFIOMIG_PENDING_EXACT the figures of the last query, from any thread; with it the
+/// How much is left to be saved. Without VFIOMIG_PENDING_F_EXACT the figures of the last query, from any thread; with it the
 /// device is asked, which on some devices makes the next data.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, STALE (the save session is broken), UNSUPPORTED, DEVICE, PROTOCOL. States: any; what is not known in a
@@ -483,7 +483,7 @@ pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *m
 pub unsafe extern "C" fn vfiomig_device_get_pending(
     d: *mut vfiomig_device,
     flags: u32,
-    out: *mut vfiomig_pending,
+    out: *mut vfiomig_device_pending,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     let body = |device: &Device| {
@@ -491,10 +491,10 @@ pub unsafe extern "C" fn vfiomig_device_get_pending(
         let size = unsafe { check_out(out) }?;
         let pending = match flags {
             0 => device.pending(),
-            VFIOMIG_PENDING_EXACT => device.pending_exact()?,
+            VFIOMIG_PENDING_F_EXACT => device.pending_exact()?,
             _ => return Err(Error::argument(format!("flags: {flags:#x} has unknown bits"))),
         };
-        let ours = vfiomig_pending {
+        let ours = vfiomig_device_pending {
             argsz: 0,
             flags: if pending.cached { VFIOMIG_PENDING_CACHED } else { 0 },
             initial_bytes: pending.initial_bytes.unwrap_or(VFIOMIG_UNKNOWN),

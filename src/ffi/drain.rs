@@ -13,43 +13,43 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// The descriptor of a vfiomig_channel is given.
-pub const VFIOMIG_CHANNEL_FD: u32 = 0x1;
-/// To load, with VFIOMIG_CHANNEL_FD: `total` of a vfiomig_channel is given.
-pub const VFIOMIG_CHANNEL_TOTAL: u32 = 0x2;
+pub const VFIOMIG_CHANNEL_F_FD: u32 = 0x1;
+/// To load, with VFIOMIG_CHANNEL_F_FD: `total` of a vfiomig_channel is given.
+pub const VFIOMIG_CHANNEL_F_TOTAL: u32 = 0x2;
 
 /// Where the bytes of one device go to or come from: through the call's function on the calling thread, or, with
-/// VFIOMIG_CHANNEL_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
+/// VFIOMIG_CHANNEL_F_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
 /// it is for v2 devices only. Fixed layout, never grows.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_channel {
-    /// With VFIOMIG_CHANNEL_FD.
+    /// With VFIOMIG_CHANNEL_F_FD.
     pub fd: i32,
-    /// VFIOMIG_CHANNEL_*.
+    /// VFIOMIG_CHANNEL_F_*.
     pub flags: u32,
-    /// With VFIOMIG_CHANNEL_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
+    /// With VFIOMIG_CHANNEL_F_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
     /// its end, and that the caller cannot know more is its word: a connection that broke looks like an end.
     pub total: u64,
 }
 
-/// In `flags` of a vfiomig_moved: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
+/// In `flags` of a vfiomig_drain_result: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
 /// them in STOP_COPY.
-pub const VFIOMIG_MOVED_NO_STREAM: u32 = 0x10;
+pub const VFIOMIG_CHUNK_NO_STREAM: u32 = 0x10;
 
 /// What one device did in a call. Fixed layout, never grows.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct vfiomig_moved {
+pub struct vfiomig_drain_result {
     /// Bytes moved.
     pub bytes: u64,
-    /// VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_MOVED_NO_STREAM; 0: there is more.
+    /// VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_CHUNK_NO_STREAM; 0: there is more.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<vfiomig_channel>() == 16 && size_of::<vfiomig_moved>() == 16);
-const _: () = assert!(VFIOMIG_MOVED_NO_STREAM == NO_STREAM);
+const _: () = assert!(size_of::<vfiomig_channel>() == 16 && size_of::<vfiomig_drain_result>() == 16);
+const _: () = assert!(VFIOMIG_CHUNK_NO_STREAM == NO_STREAM);
 
 /// Takes a run of one device's bytes. `device` counts the group's members in the order in which they were added: where one is
 /// removed, those behind it move up by one; it cannot be while a migration exists. `flags`: VFIOMIG_CHUNK_SEGMENT_END, which the
@@ -83,13 +83,13 @@ unsafe fn read_channels<'a>(
     count: usize,
     function_is_there: bool,
 ) -> Result<Vec<ChannelFd<'a>>> {
-    const FD_TOTAL: u32 = VFIOMIG_CHANNEL_FD | VFIOMIG_CHANNEL_TOTAL;
+    const FD_TOTAL: u32 = VFIOMIG_CHANNEL_F_FD | VFIOMIG_CHANNEL_F_TOTAL;
     let mut read = Vec::new();
     // SAFETY: the contract of this function.
     for channel in unsafe { slice("channels", channels, count) }? {
         read.push(match channel.flags {
             0 => None,
-            VFIOMIG_CHANNEL_FD | FD_TOTAL => {
+            VFIOMIG_CHANNEL_F_FD | FD_TOTAL => {
                 // SAFETY: the contract of this function.
                 let fd = unsafe { borrow_fd("channels", channel.fd) }?;
                 Some((fd, Some(channel.total).filter(|_| channel.flags == FD_TOTAL)))
@@ -138,7 +138,7 @@ struct Save {
     channel_count: usize,
     put: vfiomig_put_fn,
     opaque: *mut c_void,
-    moved: *mut vfiomig_moved,
+    moved: *mut vfiomig_drain_result,
     moved_count: usize,
 }
 
@@ -167,7 +167,7 @@ impl Save {
         if !self.moved.is_null() {
             for (index, (&bytes, &flags)) in bytes.iter().zip(&flags).take(self.moved_count).enumerate() {
                 // SAFETY: writable for moved_count elements by the contract of this function.
-                unsafe { self.moved.wrapping_add(index).write(vfiomig_moved { bytes, flags, reserved: 0 }) };
+                unsafe { self.moved.wrapping_add(index).write(vfiomig_drain_result { bytes, flags, reserved: 0 }) };
             }
         }
         let sum = bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
@@ -188,7 +188,7 @@ impl Save {
 ///
 /// A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (ARGUMENT, -ENODEV)
 /// fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
-/// -ESTALE and not FAILED: VFIOMIG_SAVE_PRECOPY can be entered again.
+/// -ESTALE and not FAILED: VFIOMIG_PHASE_SAVE_PRE_COPY can be entered again.
 ///
 /// Returns: bytes moved or -errno. Errors: ARGUMENT, BUSY (a chunk of a device is out), CANCELED, ORDER (phase), STALE, DEVICE, PROTOCOL,
 /// TRANSPORT (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with segments); after a failure the first
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_iterate(
     channel_count: usize,
     put: vfiomig_put_fn,
     opaque: *mut c_void,
-    moved: *mut vfiomig_moved,
+    moved: *mut vfiomig_drain_result,
     moved_count: usize,
     errp: *mut *mut vfiomig_error,
 ) -> i64 {
@@ -218,7 +218,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_iterate(
 }
 
 /// Every stream to its END, side by side; success means that each has reached it. Parameters as of
-/// vfiomig_migration_save_iterate(). Only in VFIOMIG_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
+/// vfiomig_migration_save_iterate(). Only in VFIOMIG_PHASE_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
 ///
 /// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; DEVICE with -EAGAIN if a
 /// device was not ready for 60 s, TRANSPORT with -ETIMEDOUT if nothing at all has moved for 60 s, for descriptors take nothing: nothing
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
     channel_count: usize,
     put: vfiomig_put_fn,
     opaque: *mut c_void,
-    moved: *mut vfiomig_moved,
+    moved: *mut vfiomig_drain_result,
     moved_count: usize,
     errp: *mut *mut vfiomig_error,
 ) -> i64 {
@@ -244,7 +244,7 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
     unsafe { on("vfiomig_migration_save_complete", m, errp, body) }
 }
 
-/// Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_LOAD_RESUMING; called again,
+/// Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_PHASE_LOAD_RESUMING; called again,
 /// it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
 /// whose bytes come next. The first failure is returned, and `get` is not called after it.
 ///

@@ -1,6 +1,6 @@
 //! Error objects.
 
-pub use super::error_object::{vfiomig_error, vfiomig_result};
+pub use super::error_object::{vfiomig_device_result, vfiomig_error};
 use super::guard::guard_value;
 use crate::error::ErrorKind;
 use std::ffi::{c_char, c_int};
@@ -19,7 +19,7 @@ pub const VFIOMIG_ERR_DEVICE: u32 = 5;
 /// The device broke the protocol.
 pub const VFIOMIG_ERR_PROTOCOL: u32 = 6;
 /// A descriptor of the caller, or memory, failed; the errno is the kernel's.
-pub const VFIOMIG_ERR_TRANSPORT: u32 = 7;
+pub const VFIOMIG_ERR_SYSTEM: u32 = 7;
 /// A stream is shorter or longer than its saver said.
 pub const VFIOMIG_ERR_INCOMPLETE: u32 = 8;
 /// The session to which the call belongs has ended, or others changed the device.
@@ -44,7 +44,7 @@ const _: () =
 const _: () =
     assert!(ErrorKind::Device as u32 == VFIOMIG_ERR_DEVICE && ErrorKind::Protocol as u32 == VFIOMIG_ERR_PROTOCOL);
 const _: () =
-    assert!(ErrorKind::Transport as u32 == VFIOMIG_ERR_TRANSPORT && ErrorKind::Stale as u32 == VFIOMIG_ERR_STALE);
+    assert!(ErrorKind::Transport as u32 == VFIOMIG_ERR_SYSTEM && ErrorKind::Stale as u32 == VFIOMIG_ERR_STALE);
 const _: () =
     assert!(ErrorKind::Incomplete as u32 == VFIOMIG_ERR_INCOMPLETE && ErrorKind::Panic as u32 == VFIOMIG_ERR_PANIC);
 const _: () = assert!(ErrorKind::Canceled as u32 == VFIOMIG_ERR_CANCELED);
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn vfiomig_error_code(e: *const vfiomig_error) -> u32 {
     unsafe { read("vfiomig_error_code", e, 0, |error| error.kind as u32) }
 }
 
-/// The errno of the failed call, positive as in <errno.h> and as in vfiomig_result.saved_errno; the call itself returned its
+/// The errno of the failed call, positive as in <errno.h> and as in vfiomig_device_result.saved_errno; the call itself returned its
 /// negative.
 ///
 /// Returns: an errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn vfiomig_error_result_count(e: *const vfiomig_error) -> 
 /// Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
 // Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfiomig_error_result(e: *const vfiomig_error, index: usize) -> *const vfiomig_result {
+pub unsafe extern "C" fn vfiomig_error_result(e: *const vfiomig_error, index: usize) -> *const vfiomig_device_result {
     let result = |error: &'static vfiomig_error| error.results.get(index).map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the contract of this function.
     unsafe { read("vfiomig_error_result", e, std::ptr::null(), result) }

@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_int};
 /// One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct vfiomig_result {
+pub struct vfiomig_device_result {
     /// The device's name.
     pub device: *const c_char,
     /// What happened to it, in words.
@@ -27,14 +27,14 @@ pub struct vfiomig_result {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<vfiomig_result>() == 2 * size_of::<*const c_char>() + 32);
+const _: () = assert!(size_of::<vfiomig_device_result>() == 2 * size_of::<*const c_char>() + 32);
 
 /// An error. Made by the library, freed by vfiomig_error_free().
 pub struct vfiomig_error {
     pub(super) kind: ErrorKind,
     pub(super) errno: c_int,
     pub(super) message: CString,
-    pub(super) results: Vec<vfiomig_result>,
+    pub(super) results: Vec<vfiomig_device_result>,
     /// What the pointers in `results` point to.
     _texts: Vec<CString>,
 }
@@ -44,7 +44,7 @@ pub(super) fn c_text(text: &str) -> CString {
 }
 
 /// Results as C reads them; `texts` holds what they point to.
-pub(super) fn results_of(results: &[DeviceResult], texts: &mut Vec<CString>) -> Vec<vfiomig_result> {
+pub(super) fn results_of(results: &[DeviceResult], texts: &mut Vec<CString>) -> Vec<vfiomig_device_result> {
     let mut keep = |text: &str| {
         let text = c_text(text);
         // The heap memory of a CString stays where it is when the CString moves into the vector.
@@ -52,7 +52,7 @@ pub(super) fn results_of(results: &[DeviceResult], texts: &mut Vec<CString>) -> 
         texts.push(text);
         pointer
     };
-    let result = |result: &DeviceResult| vfiomig_result {
+    let result = |result: &DeviceResult| vfiomig_device_result {
         device: keep(&result.device),
         message: keep(&result.message),
         duration_ns: u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX),

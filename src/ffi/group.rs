@@ -12,14 +12,14 @@ use crate::group::{Group, GroupOptions};
 use crate::tracker::Request;
 use std::ffi::c_int;
 
-/// vfiomig_policy: a save can begin.
-pub const VFIOMIG_POLICY_MIGRATABLE: u32 = 0x1;
-/// vfiomig_policy: all devices have PRE_COPY.
-pub const VFIOMIG_POLICY_PRE_COPY: u32 = 0x2;
-/// vfiomig_policy: device memory may be mapped for DMA by other devices.
-pub const VFIOMIG_POLICY_P2P: u32 = 0x4;
-/// vfiomig_policy: devices may be set up for page requests, which a vCPU has to answer.
-pub const VFIOMIG_POLICY_PAGE_REQUESTS: u32 = 0x8;
+/// vfiomig_group_abilities: a save can begin.
+pub const VFIOMIG_ABILITY_MIGRATABLE: u32 = 0x1;
+/// vfiomig_group_abilities: all devices have PRE_COPY.
+pub const VFIOMIG_ABILITY_PRE_COPY: u32 = 0x2;
+/// vfiomig_group_abilities: device memory may be mapped for DMA by other devices.
+pub const VFIOMIG_ABILITY_P2P: u32 = 0x4;
+/// vfiomig_group_abilities: devices may be set up for page requests, which a vCPU has to answer.
+pub const VFIOMIG_ABILITY_PAGE_REQUESTS: u32 = 0x8;
 
 /// How a group works. VFIOMIG_INIT first; NULL in its place is all defaults.
 #[repr(C)]
@@ -44,24 +44,24 @@ unsafe impl ExtensibleStruct for vfiomig_group_options {
 /// What can be done with a group.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct vfiomig_policy {
+pub struct vfiomig_group_abilities {
     /// Size of this struct, set by VFIOMIG_INIT; left as it is.
     pub argsz: u32,
     /// 0.
     pub flags: u32,
-    /// VFIOMIG_POLICY_*.
+    /// VFIOMIG_ABILITY_*.
     pub answers: u32,
     /// How many reasons there are against what is not in `answers`.
     pub reason_count: u32,
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl ExtensibleStruct for vfiomig_policy {
-    const NAME: &'static str = "vfiomig_policy";
+unsafe impl ExtensibleStruct for vfiomig_group_abilities {
+    const NAME: &'static str = "vfiomig_group_abilities";
     const FLAGS: u32 = 0;
 }
 
-const _: () = assert!(size_of::<vfiomig_group_options>() == 16 && size_of::<vfiomig_policy>() == 16);
+const _: () = assert!(size_of::<vfiomig_group_options>() == 16 && size_of::<vfiomig_group_abilities>() == 16);
 
 /// Makes an empty group, for the lifetime of a VM.
 ///
@@ -189,9 +189,9 @@ pub unsafe extern "C" fn vfiomig_group_remove_tracker(
 /// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress; asks no device. Since: 0.1
 // Safety: `g` is NULL or a live handle; `out` is NULL or valid for its argsz; `reasons` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfiomig_group_check(
+pub unsafe extern "C" fn vfiomig_group_get_abilities(
     g: *mut vfiomig_group,
-    out: *mut vfiomig_policy,
+    out: *mut vfiomig_group_abilities,
     reasons: *mut *mut vfiomig_report,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
@@ -200,12 +200,12 @@ pub unsafe extern "C" fn vfiomig_group_check(
         let size = unsafe { check_out(out) }?;
         let policy = group.check()?;
         let answers = [
-            (policy.migratable, VFIOMIG_POLICY_MIGRATABLE),
-            (policy.pre_copy, VFIOMIG_POLICY_PRE_COPY),
-            (policy.p2p, VFIOMIG_POLICY_P2P),
-            (policy.page_requests, VFIOMIG_POLICY_PAGE_REQUESTS),
+            (policy.migratable, VFIOMIG_ABILITY_MIGRATABLE),
+            (policy.pre_copy, VFIOMIG_ABILITY_PRE_COPY),
+            (policy.p2p, VFIOMIG_ABILITY_P2P),
+            (policy.page_requests, VFIOMIG_ABILITY_PAGE_REQUESTS),
         ];
-        let ours = vfiomig_policy {
+        let ours = vfiomig_group_abilities {
             argsz: 0,
             flags: 0,
             answers: answers.iter().filter(|(yes, _)| *yes).fold(0, |all, (_, bit)| all | bit),
@@ -220,7 +220,7 @@ pub unsafe extern "C" fn vfiomig_group_check(
         Ok(())
     };
     // SAFETY: the contract of this function.
-    unsafe { on("vfiomig_group_check", g, errp, body) }
+    unsafe { on("vfiomig_group_get_abilities", g, errp, body) }
 }
 
 /// Stops all devices, by way of their P2P states and side by side; those with an open save session are held in STOP_COPY. vCPUs
@@ -288,7 +288,7 @@ pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp:
     unsafe { on("vfiomig_group_resume_begin", g, errp, Group::resume_begin) }
 }
 
-/// vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_WITHOUT_DMA in a moment without DMA: v1
+/// vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_F_WITHOUT_DMA in a moment without DMA: v1
 /// NDMA devices are brought to their P2P states and back, stopped devices stay, so what is read and what is cleared are the same
 /// pages, also for logs that cannot do both as one. Refused unless every device is stopped, or a v1 device with NDMA. Stopped
 /// devices are the caller's word that its vCPUs are stopped too. If a device does not come back from that moment the call fails

@@ -15,24 +15,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// Other threads set and clear bits of the bitmap at the same time: it is changed by atomic operations.
-pub const VFIOMIG_DEST_ATOMIC: u32 = 0x1;
+pub const VFIOMIG_DEST_F_ATOMIC: u32 = 0x1;
 /// Only what earlier reads left over: no log is read.
-pub const VFIOMIG_HARVEST_NO_READ: u32 = 0x1;
+pub const VFIOMIG_HARVEST_F_NO_READ: u32 = 0x1;
 /// vfiomig_group_harvest() only: in a moment without DMA.
-pub const VFIOMIG_HARVEST_WITHOUT_DMA: u32 = 0x2;
+pub const VFIOMIG_HARVEST_F_WITHOUT_DMA: u32 = 0x2;
 /// A watcher asks (a dirty-rate tool): what is told stays for the one who takes it, and no final harvest is done by it.
-pub const VFIOMIG_HARVEST_KEEP: u32 = 0x4;
+pub const VFIOMIG_HARVEST_F_KEEP: u32 = 0x4;
 /// Only what holds a part of the destinations is read, and with it the neighbours that a log cannot tell apart. There must be
 /// destinations. A final harvest is done by it only if they are all that is mapped.
-pub const VFIOMIG_HARVEST_ONLY_DESTS: u32 = 0x8;
+pub const VFIOMIG_HARVEST_F_ONLY_DESTS: u32 = 0x8;
 /// vfiomig_harvest_result: a read failed, and its range counts as dirty.
 pub const VFIOMIG_HARVEST_DEGRADED: u32 = 0x1;
 /// vfiomig_harvest_result: a callback said stop; what it did not get is left over for the harvest that asks.
 pub const VFIOMIG_HARVEST_STOPPED: u32 = 0x2;
 /// vfiomig_tracker_unmap(): no device writes to the range while the call lasts.
-pub const VFIOMIG_UNMAP_QUIET: u32 = 0x1;
+pub const VFIOMIG_UNMAP_F_NO_DMA: u32 = 0x1;
 /// vfiomig_tracker_unmap(): the library unmaps, by the container or the IOAS of the options.
-pub const VFIOMIG_UNMAP_LIBRARY: u32 = 0x2;
+pub const VFIOMIG_UNMAP_F_LIBRARY: u32 = 0x2;
 
 /// Where one piece of IOVA goes. Fixed layout, never grows.
 #[repr(C)]
@@ -50,7 +50,7 @@ pub struct vfiomig_dest {
     pub bitmap: *mut u64,
     /// Handed to the words callback.
     pub opaque: *mut c_void,
-    /// VFIOMIG_DEST_*.
+    /// VFIOMIG_DEST_F_*.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
@@ -81,7 +81,7 @@ pub type vfiomig_run_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, cooki
 pub struct vfiomig_harvest_request {
     /// Size of this struct, set by VFIOMIG_INIT.
     pub argsz: u32,
-    /// VFIOMIG_HARVEST_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
+    /// VFIOMIG_HARVEST_F_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
     pub flags: u32,
     /// Where which piece goes; no IOVA may be in two of them. Bitmaps may be shared.
     pub dests: *const vfiomig_dest,
@@ -103,8 +103,10 @@ pub struct vfiomig_harvest_request {
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
 unsafe impl ExtensibleStruct for vfiomig_harvest_request {
     const NAME: &'static str = "vfiomig_harvest_request";
-    const FLAGS: u32 =
-        VFIOMIG_HARVEST_NO_READ | VFIOMIG_HARVEST_WITHOUT_DMA | VFIOMIG_HARVEST_KEEP | VFIOMIG_HARVEST_ONLY_DESTS;
+    const FLAGS: u32 = VFIOMIG_HARVEST_F_NO_READ
+        | VFIOMIG_HARVEST_F_WITHOUT_DMA
+        | VFIOMIG_HARVEST_F_KEEP
+        | VFIOMIG_HARVEST_F_ONLY_DESTS;
 }
 
 const _: () = assert!(size_of::<vfiomig_harvest_request>() == 16 + 5 * size_of::<usize>());
@@ -148,7 +150,7 @@ pub type vfiomig_unmap_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, ran
 /// The bitmap of `dest` is NULL or valid for the bits that it names, for as long as the result is used; without ATOMIC nobody
 /// else uses it meanwhile.
 unsafe fn read_dest<'a>(index: usize, dest: &vfiomig_dest) -> Result<Dest<'a>> {
-    if dest.flags & !VFIOMIG_DEST_ATOMIC != 0 || dest.reserved != 0 {
+    if dest.flags & !VFIOMIG_DEST_F_ATOMIC != 0 || dest.reserved != 0 {
         return Err(Error::argument(format!("dests[{index}]: flags {:#x} or reserved are not known", dest.flags)));
     }
     let range = IovaRange { iova: dest.iova, size: dest.size };
@@ -164,7 +166,7 @@ unsafe fn read_dest<'a>(index: usize, dest: &vfiomig_dest) -> Result<Dest<'a>> {
         Some(_) if !dest.bitmap.is_aligned() => {
             return Err(Error::argument(format!("dests[{index}]: the bitmap is not aligned to 8 bytes")));
         }
-        Some(words) if dest.flags & VFIOMIG_DEST_ATOMIC != 0 => {
+        Some(words) if dest.flags & VFIOMIG_DEST_F_ATOMIC != 0 => {
             // SAFETY: not NULL, aligned, and valid for these words by the contract of this function; others change them by
             // atomic operations only.
             Some(Words::Atomic(unsafe { std::slice::from_raw_parts(dest.bitmap.cast::<AtomicU64>(), words) }))
@@ -211,9 +213,9 @@ pub(super) unsafe fn with_request(
         if given.reserved != 0 {
             return Err(Error::argument("request: reserved is not 0"));
         }
-        flags.without_dma = given.flags & VFIOMIG_HARVEST_WITHOUT_DMA != 0;
+        flags.without_dma = given.flags & VFIOMIG_HARVEST_F_WITHOUT_DMA != 0;
         if flags.without_dma && !of_group {
-            return Err(Error::argument("request: VFIOMIG_HARVEST_WITHOUT_DMA is for groups only"));
+            return Err(Error::argument("request: VFIOMIG_HARVEST_F_WITHOUT_DMA is for groups only"));
         }
         // SAFETY: the contract of this function.
         for (index, dest) in unsafe { slice("dests", given.dests, given.dest_count) }?.iter().enumerate() {
@@ -221,9 +223,9 @@ pub(super) unsafe fn with_request(
             dests.push(unsafe { read_dest(index, dest) }?);
         }
         request.dests = &dests;
-        request.no_read = given.flags & VFIOMIG_HARVEST_NO_READ != 0;
-        request.keep = given.flags & VFIOMIG_HARVEST_KEEP != 0;
-        request.only_dests = given.flags & VFIOMIG_HARVEST_ONLY_DESTS != 0;
+        request.no_read = given.flags & VFIOMIG_HARVEST_F_NO_READ != 0;
+        request.keep = given.flags & VFIOMIG_HARVEST_F_KEEP != 0;
+        request.only_dests = given.flags & VFIOMIG_HARVEST_F_ONLY_DESTS != 0;
         request.max_workers = given.max_workers as usize;
         if let Some(function) = given.words {
             words = move |dest: &Dest<'_>, first_bit: u64, words: &[u64]| {
@@ -266,7 +268,7 @@ pub(super) unsafe fn with_request(
 /// read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
 /// fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
 ///
-/// One user takes; any number of others watch, with VFIOMIG_HARVEST_KEEP. While a migration tracks, the one who takes is its VMM.
+/// One user takes; any number of others watch, with VFIOMIG_HARVEST_F_KEEP. While a migration tracks, the one who takes is its VMM.
 ///
 /// `out` may be NULL; it is not written if the call fails. Callbacks come on the calling thread; one must not call back into the same tracker.
 ///
@@ -327,10 +329,10 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
 /// Unmaps a range, and takes what was written to it, in the order that the log needs: a device's log is read after the unmapping,
 /// a page table before, a container does both in one request. The range may hold any number of whole mappings, and holes.
 ///
-/// `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_LIBRARY: the library
-/// unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_QUIET
+/// `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_F_LIBRARY: the library
+/// unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_F_NO_DMA
 /// states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
-/// log is exact only with VFIOMIG_UNMAP_LIBRARY.
+/// log is exact only with VFIOMIG_UNMAP_F_LIBRARY.
 ///
 /// `rq` may be NULL: what was written is left over, and keeps the cookie of its mapping until it was told. A harvest of everything
 /// by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
@@ -338,7 +340,7 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
 /// IOVA, one after the other, have the same cookie only if they lead to the same memory.
 ///
 /// If the unmapping itself fails, something may have been given all the same: `out` is written then, and what was given is to be taken,
-/// for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_NO_READ and _ONLY_DESTS mean nothing here.
+/// for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_F_NO_READ and _ONLY_DESTS mean nothing here.
 ///
 /// With `unmap` NULL and page tables, a harvest beside this call may find the mapping gone before it is told. So all harvests after the
 /// first such call, and the final one unless other ways to unmap were seen only, read each mapping by itself.
@@ -361,13 +363,13 @@ pub unsafe extern "C" fn vfiomig_tracker_unmap(
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     let body = |tracker: &Tracker| {
-        if flags & !(VFIOMIG_UNMAP_QUIET | VFIOMIG_UNMAP_LIBRARY) != 0 {
+        if flags & !(VFIOMIG_UNMAP_F_NO_DMA | VFIOMIG_UNMAP_F_LIBRARY) != 0 {
             return Err(Error::argument(format!("flags: {flags:#x} has unknown bits")));
         }
         // SAFETY: the contract of this function.
         let range = unsafe { range.as_ref() }.ok_or_else(|| Error::argument("range is NULL"))?;
         let range = IovaRange { iova: range.iova, size: range.size };
-        let by_library = flags & VFIOMIG_UNMAP_LIBRARY != 0;
+        let by_library = flags & VFIOMIG_UNMAP_F_LIBRARY != 0;
         let mut by = |range: IovaRange| {
             let range = LogRange { iova: range.iova, size: range.size };
             let Some(function) = unmap else { return Ok(()) };
@@ -378,12 +380,12 @@ pub unsafe extern "C" fn vfiomig_tracker_unmap(
             }
         };
         let how = match unmap {
-            Some(_) if by_library => return Err(Error::argument("unmap is given, and VFIOMIG_UNMAP_LIBRARY too")),
+            Some(_) if by_library => return Err(Error::argument("unmap is given, and VFIOMIG_UNMAP_F_LIBRARY too")),
             Some(_) => Unmap::By(&mut by),
             None if by_library => Unmap::Library,
             None => Unmap::Done,
         };
-        let quiet = flags & VFIOMIG_UNMAP_QUIET != 0;
+        let quiet = flags & VFIOMIG_UNMAP_F_NO_DMA != 0;
         // SAFETY: the contract of this function.
         unsafe { with_request(rq, out, false, |request, _| tracker.unmap(range, how, quiet, request)) }
     };

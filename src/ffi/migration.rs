@@ -21,42 +21,42 @@ pub const VFIOMIG_DIRECTION_LOAD: u32 = 2;
 /// Nothing was begun, or everything was aborted.
 pub const VFIOMIG_PHASE_IDLE: u32 = 0;
 /// Every tracker is started; draft devices are in PRE_COPY.
-pub const VFIOMIG_SAVE_TRACKING: u32 = 1;
+pub const VFIOMIG_PHASE_SAVE_TRACKING: u32 = 1;
 /// Devices that can are in PRE_COPY.
-pub const VFIOMIG_SAVE_PRECOPY: u32 = 2;
+pub const VFIOMIG_PHASE_SAVE_PRE_COPY: u32 = 2;
 /// v1 NDMA devices start no DMA while vCPUs run on to answer page requests. Optional.
-pub const VFIOMIG_SAVE_VIOMMU_GRACE: u32 = 3;
+pub const VFIOMIG_PHASE_SAVE_VIOMMU_GRACE: u32 = 3;
 /// vCPUs are stopped; devices that can are in their P2P state.
-pub const VFIOMIG_SAVE_P2P_GRACE: u32 = 4;
+pub const VFIOMIG_PHASE_SAVE_P2P_GRACE: u32 = 4;
 /// All devices are in STOP_COPY: the final harvest, and the rest of the streams.
-pub const VFIOMIG_SAVE_STOP_COPY: u32 = 5;
+pub const VFIOMIG_PHASE_SAVE_STOP_COPY: u32 = 5;
 /// Everything was read; trackers are stopped, devices in STOP.
-pub const VFIOMIG_SAVE_HALTED: u32 = 6;
+pub const VFIOMIG_PHASE_SAVE_HALTED: u32 = 6;
 /// Devices take their streams.
-pub const VFIOMIG_LOAD_RESUMING: u32 = 17;
+pub const VFIOMIG_PHASE_LOAD_RESUMING: u32 = 17;
 /// The streams are complete; v2 devices have validated them. A resting place.
-pub const VFIOMIG_LOAD_LOADED: u32 = 18;
+pub const VFIOMIG_PHASE_LOAD_LOADED: u32 = 18;
 /// Devices that can are in RUNNING_P2P.
-pub const VFIOMIG_LOAD_P2P_GRACE: u32 = 19;
+pub const VFIOMIG_PHASE_LOAD_P2P_GRACE: u32 = 19;
 /// All devices run. vCPUs are started after this was entered.
-pub const VFIOMIG_LOAD_RUNNING: u32 = 20;
+pub const VFIOMIG_PHASE_LOAD_RUNNING: u32 = 20;
 /// A device failed: abort, getters and free are left.
 pub const VFIOMIG_PHASE_FAILED: u32 = 32;
 
 const _: () = assert!(Phase::Idle as u32 == VFIOMIG_PHASE_IDLE && Phase::Failed as u32 == VFIOMIG_PHASE_FAILED);
-const _: () = assert!(Phase::SaveTracking as u32 == VFIOMIG_SAVE_TRACKING);
-const _: () = assert!(Phase::SavePrecopy as u32 == VFIOMIG_SAVE_PRECOPY);
-const _: () = assert!(Phase::SaveViommuGrace as u32 == VFIOMIG_SAVE_VIOMMU_GRACE);
-const _: () = assert!(Phase::SaveP2pGrace as u32 == VFIOMIG_SAVE_P2P_GRACE);
-const _: () = assert!(Phase::SaveStopCopy as u32 == VFIOMIG_SAVE_STOP_COPY);
-const _: () = assert!(Phase::SaveHalted as u32 == VFIOMIG_SAVE_HALTED);
-const _: () = assert!(Phase::LoadResuming as u32 == VFIOMIG_LOAD_RESUMING);
-const _: () = assert!(Phase::LoadLoaded as u32 == VFIOMIG_LOAD_LOADED);
-const _: () = assert!(Phase::LoadP2pGrace as u32 == VFIOMIG_LOAD_P2P_GRACE);
-const _: () = assert!(Phase::LoadRunning as u32 == VFIOMIG_LOAD_RUNNING);
+const _: () = assert!(Phase::SaveTracking as u32 == VFIOMIG_PHASE_SAVE_TRACKING);
+const _: () = assert!(Phase::SavePreCopy as u32 == VFIOMIG_PHASE_SAVE_PRE_COPY);
+const _: () = assert!(Phase::SaveViommuGrace as u32 == VFIOMIG_PHASE_SAVE_VIOMMU_GRACE);
+const _: () = assert!(Phase::SaveP2pGrace as u32 == VFIOMIG_PHASE_SAVE_P2P_GRACE);
+const _: () = assert!(Phase::SaveStopCopy as u32 == VFIOMIG_PHASE_SAVE_STOP_COPY);
+const _: () = assert!(Phase::SaveHalted as u32 == VFIOMIG_PHASE_SAVE_HALTED);
+const _: () = assert!(Phase::LoadResuming as u32 == VFIOMIG_PHASE_LOAD_RESUMING);
+const _: () = assert!(Phase::LoadLoaded as u32 == VFIOMIG_PHASE_LOAD_LOADED);
+const _: () = assert!(Phase::LoadP2pGrace as u32 == VFIOMIG_PHASE_LOAD_P2P_GRACE);
+const _: () = assert!(Phase::LoadRunning as u32 == VFIOMIG_PHASE_LOAD_RUNNING);
 
 /// To HALTED without a final harvest: the caller knows that its copy of RAM is whole.
-pub const VFIOMIG_ADVANCE_NO_HARVEST: u32 = 0x1;
+pub const VFIOMIG_ADVANCE_F_NO_HARVEST: u32 = 0x1;
 
 /// abort: the guest goes on.
 pub const VFIOMIG_ABORT_TO_RUNNING: u32 = 0;
@@ -64,10 +64,10 @@ pub const VFIOMIG_ABORT_TO_RUNNING: u32 = 0;
 pub const VFIOMIG_ABORT_TO_STOP: u32 = 1;
 /// abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it. The last
 /// pause or resume counts, also one that failed for a device: vCPUs are stopped before the one, and start behind the other.
-pub const VFIOMIG_ABORT_TO_AS_IT_WAS: u32 = 2;
+pub const VFIOMIG_ABORT_TO_RUN_STATE: u32 = 2;
 
 /// abort: the caller's word that the guest runs nowhere else and will not. Needed once HALTED was begun.
-pub const VFIOMIG_ABORT_NO_SECOND_GUEST: u32 = 0x1;
+pub const VFIOMIG_ABORT_F_NO_SECOND_GUEST: u32 = 0x1;
 
 /// What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number, and is the sum of which one
 /// device does not know its part (vfiomig_migration_get_estimate() gives the sum of the others).
@@ -86,7 +86,7 @@ pub struct vfiomig_migration_pending {
     /// Once devices are in STOP_COPY it goes down with what is read, to 0.
     pub stop_copy_bytes: u64,
     /// Bytes consumed so far.
-    pub sent_bytes: u64,
+    pub saved_bytes: u64,
     /// 1: no device has a reason to wait. 0: one has initial data left.
     pub ready: u32,
     /// How often devices began again with initial data.
@@ -102,7 +102,7 @@ unsafe impl ExtensibleStruct for vfiomig_migration_pending {
 /// What the caller of vfiomig_migration_get_estimate() knows better than the library. VFIOMIG_INIT first; NULL: nothing.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct vfiomig_estimate_options {
+pub struct vfiomig_migration_estimate_options {
     /// Size of this struct, set by VFIOMIG_INIT.
     pub argsz: u32,
     /// 0.
@@ -116,16 +116,16 @@ pub struct vfiomig_estimate_options {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl ExtensibleStruct for vfiomig_estimate_options {
-    const NAME: &'static str = "vfiomig_estimate_options";
+unsafe impl ExtensibleStruct for vfiomig_migration_estimate_options {
+    const NAME: &'static str = "vfiomig_migration_estimate_options";
     const FLAGS: u32 = 0;
 }
 
-/// vfiomig_estimate.unknown: how long some state changes take.
+/// vfiomig_migration_estimate.unknown: how long some state changes take.
 pub const VFIOMIG_ESTIMATE_TRANSITION: u32 = 0x1;
-/// vfiomig_estimate.unknown: how much some devices have left.
+/// vfiomig_migration_estimate.unknown: how much some devices have left.
 pub const VFIOMIG_ESTIMATE_BYTES: u32 = 0x2;
-/// vfiomig_estimate.unknown: the rate of the channel.
+/// vfiomig_migration_estimate.unknown: the rate of the channel.
 pub const VFIOMIG_ESTIMATE_RATE: u32 = 0x4;
 
 const _: () = assert!(VFIOMIG_ESTIMATE_TRANSITION == lacks::TRANSITION);
@@ -135,7 +135,7 @@ const _: () = assert!(VFIOMIG_ESTIMATE_BYTES == lacks::BYTES && VFIOMIG_ESTIMATE
 /// the part is the least that it can be, its bit in `unknown` is set, and downtime_ns is the least too.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct vfiomig_estimate {
+pub struct vfiomig_migration_estimate {
     /// Size of this struct, set by VFIOMIG_INIT; left as it is.
     pub argsz: u32,
     /// 0.
@@ -158,13 +158,14 @@ pub struct vfiomig_estimate {
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl ExtensibleStruct for vfiomig_estimate {
-    const NAME: &'static str = "vfiomig_estimate";
+unsafe impl ExtensibleStruct for vfiomig_migration_estimate {
+    const NAME: &'static str = "vfiomig_migration_estimate";
     const FLAGS: u32 = 0;
 }
 
-const _: () = assert!(size_of::<vfiomig_migration_pending>() == 48 && size_of::<vfiomig_estimate_options>() == 32);
-const _: () = assert!(size_of::<vfiomig_estimate>() == 56);
+const _: () =
+    assert!(size_of::<vfiomig_migration_pending>() == 48 && size_of::<vfiomig_migration_estimate_options>() == 32);
+const _: () = assert!(size_of::<vfiomig_migration_estimate>() == 56);
 
 /// Makes a migration in IDLE. While it exists the group's members stay. A save is refused, with every reason, unless all devices
 /// are migratable, in RUNNING or STOP, and covered by a tracker.
@@ -221,7 +222,7 @@ fn phase_of(number: u32) -> Result<Phase> {
 /// device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
 ///
 /// To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
-/// VFIOMIG_ADVANCE_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
+/// VFIOMIG_ADVANCE_F_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
 /// SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()). From
 /// IDLE: nothing while a save session is open of which the caller has read by itself.
 ///
@@ -240,7 +241,7 @@ pub unsafe extern "C" fn vfiomig_migration_advance(
         let to = phase_of(phase)?;
         match flags {
             0 => migration.advance(to),
-            VFIOMIG_ADVANCE_NO_HARVEST if to == Phase::SaveHalted => migration.advance_without_harvest(),
+            VFIOMIG_ADVANCE_F_NO_HARVEST if to == Phase::SaveHalted => migration.advance_without_harvest(),
             _ => Err(Error::argument(format!("flags: {flags:#x} has unknown bits, or does not go with {to}"))),
         }
     };
@@ -272,7 +273,7 @@ pub unsafe extern "C" fn vfiomig_migration_advance_device(
 
 /// Where the migration stands.
 ///
-/// Returns: VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
+/// Returns: VFIOMIG_PHASE_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
 /// Since: 0.1
 // Safety: `m` is NULL or a live handle.
 #[unsafe(no_mangle)]
@@ -282,7 +283,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_phase(m: *const vfiomig_migration
     unsafe { value_of("vfiomig_migration_get_phase", m, VFIOMIG_PHASE_FAILED, phase) }
 }
 
-/// The name of a phase, without VFIOMIG_ or VFIOMIG_PHASE_.
+/// The name of a phase, without VFIOMIG_PHASE_.
 ///
 /// Returns: a constant text; "?" for numbers that are no phase. Threads: any. Blocks: never. Since: 0.1
 #[unsafe(no_mangle)]
@@ -290,16 +291,16 @@ pub extern "C" fn vfiomig_phase_name(phase: u32) -> *const c_char {
     super::guard::guard_value("vfiomig_phase_name", c"?".as_ptr(), || {
         let name = match phase {
             VFIOMIG_PHASE_IDLE => c"IDLE",
-            VFIOMIG_SAVE_TRACKING => c"SAVE_TRACKING",
-            VFIOMIG_SAVE_PRECOPY => c"SAVE_PRECOPY",
-            VFIOMIG_SAVE_VIOMMU_GRACE => c"SAVE_VIOMMU_GRACE",
-            VFIOMIG_SAVE_P2P_GRACE => c"SAVE_P2P_GRACE",
-            VFIOMIG_SAVE_STOP_COPY => c"SAVE_STOP_COPY",
-            VFIOMIG_SAVE_HALTED => c"SAVE_HALTED",
-            VFIOMIG_LOAD_RESUMING => c"LOAD_RESUMING",
-            VFIOMIG_LOAD_LOADED => c"LOAD_LOADED",
-            VFIOMIG_LOAD_P2P_GRACE => c"LOAD_P2P_GRACE",
-            VFIOMIG_LOAD_RUNNING => c"LOAD_RUNNING",
+            VFIOMIG_PHASE_SAVE_TRACKING => c"SAVE_TRACKING",
+            VFIOMIG_PHASE_SAVE_PRE_COPY => c"SAVE_PRE_COPY",
+            VFIOMIG_PHASE_SAVE_VIOMMU_GRACE => c"SAVE_VIOMMU_GRACE",
+            VFIOMIG_PHASE_SAVE_P2P_GRACE => c"SAVE_P2P_GRACE",
+            VFIOMIG_PHASE_SAVE_STOP_COPY => c"SAVE_STOP_COPY",
+            VFIOMIG_PHASE_SAVE_HALTED => c"SAVE_HALTED",
+            VFIOMIG_PHASE_LOAD_RESUMING => c"LOAD_RESUMING",
+            VFIOMIG_PHASE_LOAD_LOADED => c"LOAD_LOADED",
+            VFIOMIG_PHASE_LOAD_P2P_GRACE => c"LOAD_P2P_GRACE",
+            VFIOMIG_PHASE_LOAD_RUNNING => c"LOAD_RUNNING",
             VFIOMIG_PHASE_FAILED => c"FAILED",
             _ => c"?",
         };
@@ -326,7 +327,7 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
 /// again after the caller has reset it: the library resets no device that holds a guest's state.
 ///
 /// Once HALTED was begun the guest may run at the destination, and only the caller knows. Then `flags` must have
-/// VFIOMIG_ABORT_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
+/// VFIOMIG_ABORT_F_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
 /// freed in HALTED asks nobody any more: vfiomig_group_resume() lets the devices run then, and warns.
 ///
 /// Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
@@ -347,12 +348,12 @@ pub unsafe extern "C" fn vfiomig_migration_abort(
         let to = match to {
             VFIOMIG_ABORT_TO_RUNNING => AbortTo::Running,
             VFIOMIG_ABORT_TO_STOP => AbortTo::Stop,
-            VFIOMIG_ABORT_TO_AS_IT_WAS => AbortTo::AsItWas,
+            VFIOMIG_ABORT_TO_RUN_STATE => AbortTo::RunState,
             other => return Err(Error::argument(format!("to: {other} is none of VFIOMIG_ABORT_TO_*"))),
         };
         match flags {
             0 => migration.abort(to),
-            VFIOMIG_ABORT_NO_SECOND_GUEST => migration.abort_without_second_guest(to),
+            VFIOMIG_ABORT_F_NO_SECOND_GUEST => migration.abort_without_second_guest(to),
             _ => Err(Error::argument(format!("flags: {flags:#x} has unknown bits"))),
         }
     };
@@ -383,7 +384,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_report(
     unsafe { on("vfiomig_migration_get_report", m, errp, body) }
 }
 
-/// How much is left over all devices. Without VFIOMIG_PENDING_EXACT the figures of the last queries, from any thread; with it the
+/// How much is left over all devices. Without VFIOMIG_PENDING_F_EXACT the figures of the last queries, from any thread; with it the
 /// devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
 ///
 /// Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, DEVICE or ARGUMENT (-ENODEV), for a member whose session has ended, that is in
@@ -402,7 +403,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
         let size = unsafe { check_out(out) }?;
         let pending = match flags {
             0 => migration.check_sessions().map(|()| migration.pending())?,
-            super::device::VFIOMIG_PENDING_EXACT => migration.pending_exact()?,
+            super::device::VFIOMIG_PENDING_F_EXACT => migration.pending_exact()?,
             _ => return Err(Error::argument(format!("flags: {flags:#x} has unknown bits"))),
         };
         let ours = vfiomig_migration_pending {
@@ -411,7 +412,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
             initial_bytes: pending.initial_bytes.unwrap_or(VFIOMIG_UNKNOWN),
             dirty_bytes: pending.dirty_bytes.unwrap_or(VFIOMIG_UNKNOWN),
             stop_copy_bytes: pending.stop_copy_bytes.unwrap_or(VFIOMIG_UNKNOWN),
-            sent_bytes: pending.sent_bytes,
+            saved_bytes: pending.saved_bytes,
             ready: u32::from(pending.ready),
             reinit_count: pending.reinit_count,
         };
@@ -433,8 +434,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_estimate(
     m: *mut vfiomig_migration,
-    o: *const vfiomig_estimate_options,
-    out: *mut vfiomig_estimate,
+    o: *const vfiomig_migration_estimate_options,
+    out: *mut vfiomig_migration_estimate,
     notes: *mut *mut vfiomig_report,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
@@ -452,7 +453,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_estimate(
         let nanos = |time: Option<Duration>| {
             time.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(VFIOMIG_UNKNOWN)
         };
-        let ours = vfiomig_estimate {
+        let ours = vfiomig_migration_estimate {
             argsz: 0,
             flags: 0,
             downtime_ns: nanos(estimate.downtime),

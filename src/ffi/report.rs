@@ -1,6 +1,6 @@
 //! Reports: what a call did to each device, for operators and for code.
 
-use super::error_object::{c_text, results_of, vfiomig_result};
+use super::error_object::{c_text, results_of, vfiomig_device_result};
 use super::guard::guard_value;
 use crate::error::DeviceResult;
 use crate::migration::Report;
@@ -11,14 +11,14 @@ use std::ffi::{CString, c_char};
 #[derive(Clone, Copy)]
 pub struct vfiomig_phase_report {
     /// One per device of the group, in the order in which they were added; NULL if there is none.
-    pub results: *const vfiomig_result,
+    pub results: *const vfiomig_device_result,
     /// How many.
     pub result_count: usize,
     /// When the phase was begun, in nanoseconds from the beginning of the report.
     pub begun_ns: u64,
     /// How long it took: the slowest device.
     pub duration_ns: u64,
-    /// VFIOMIG_PHASE_*, VFIOMIG_SAVE_* or VFIOMIG_LOAD_*; VFIOMIG_PHASE_IDLE is an abort, or a call on a group.
+    /// VFIOMIG_PHASE_*; VFIOMIG_PHASE_IDLE is an abort, or a call on a group.
     pub phase: u32,
     /// 1 if the phase was not entered, else 0.
     pub failed: u32,
@@ -31,7 +31,7 @@ pub struct vfiomig_report {
     text: CString,
     phases: Vec<vfiomig_phase_report>,
     /// What the pointers in `phases` point to.
-    _results: Vec<Vec<vfiomig_result>>,
+    _results: Vec<Vec<vfiomig_device_result>>,
     /// What the pointers in the results point to.
     _texts: Vec<CString>,
 }

@@ -43,15 +43,15 @@ const _: () = assert!(size_of::<vfiomig_chunk>() == size_of::<*const c_void>() +
 /// The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session of
 /// which bytes were lent or consumed ended by anything but STOP behind its END (state change, reset, error); until then save calls
 /// answer -ESTALE. Callers that use migrations do not need it: one that has sent nothing begins new streams by itself, and so does
-/// entering SAVE_PRECOPY again behind vfiomig_group_resume().
+/// entering SAVE_PRE_COPY again behind vfiomig_group_resume().
 ///
 /// Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, also up to its END, or it is broken). States: any. Threads:
 /// device. Blocks: never. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vfiomig_device_start_stream(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
+pub unsafe extern "C" fn vfiomig_device_restart_stream(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on("vfiomig_device_start_stream", d, errp, Device::start_stream) }
+    unsafe { on("vfiomig_device_restart_stream", d, errp, Device::restart_stream) }
 }
 
 /// Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.

@@ -35,24 +35,28 @@ const TRACKER_FLAGS: u32 = VFIOMIG_TRACKER_F_TYPE1
     | VFIOMIG_TRACKER_F_APERTURE;
 
 /// No log: everything that is mapped is dirty at each harvest.
-pub const VFIOMIG_TRACKER_EVERYTHING: u32 = 1;
+pub const VFIOMIG_TRACKER_KIND_EVERYTHING: u32 = 1;
 /// The container's log.
-pub const VFIOMIG_TRACKER_TYPE1: u32 = 2;
+pub const VFIOMIG_TRACKER_KIND_TYPE1: u32 = 2;
 /// The DMA log of each device (v2; some may be draft devices).
-pub const VFIOMIG_TRACKER_DMA_LOG: u32 = 3;
+pub const VFIOMIG_TRACKER_KIND_DMA_LOG: u32 = 3;
 /// Dirty tracking of hardware page tables.
-pub const VFIOMIG_TRACKER_HWPT: u32 = 4;
+pub const VFIOMIG_TRACKER_KIND_HWPT: u32 = 4;
 /// The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before
 /// vfiomig_tracker_start(), or the first harvest in it finds everything dirty.
-pub const VFIOMIG_TRACKER_DRAFT: u32 = 5;
+pub const VFIOMIG_TRACKER_KIND_DRAFT: u32 = 5;
 /// A log that the VMM keeps itself.
-pub const VFIOMIG_TRACKER_OPS: u32 = 6;
+pub const VFIOMIG_TRACKER_KIND_OPS: u32 = 6;
 
+const _: () = assert!(
+    LogKind::Everything as u32 == VFIOMIG_TRACKER_KIND_EVERYTHING
+        && LogKind::Type1 as u32 == VFIOMIG_TRACKER_KIND_TYPE1
+);
+const _: () = assert!(
+    LogKind::DmaLog as u32 == VFIOMIG_TRACKER_KIND_DMA_LOG && LogKind::Hwpt as u32 == VFIOMIG_TRACKER_KIND_HWPT
+);
 const _: () =
-    assert!(LogKind::Everything as u32 == VFIOMIG_TRACKER_EVERYTHING && LogKind::Type1 as u32 == VFIOMIG_TRACKER_TYPE1);
-const _: () =
-    assert!(LogKind::DmaLog as u32 == VFIOMIG_TRACKER_DMA_LOG && LogKind::Hwpt as u32 == VFIOMIG_TRACKER_HWPT);
-const _: () = assert!(LogKind::Draft as u32 == VFIOMIG_TRACKER_DRAFT && LogKind::Ops as u32 == VFIOMIG_TRACKER_OPS);
+    assert!(LogKind::Draft as u32 == VFIOMIG_TRACKER_KIND_DRAFT && LogKind::Ops as u32 == VFIOMIG_TRACKER_KIND_OPS);
 
 /// vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
 /// first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen. Of another log it
@@ -135,20 +139,20 @@ pub struct vfiomig_tracker_info {
     pub argsz: u32,
     /// 0 or VFIOMIG_TRACKER_PERPETUAL.
     pub flags: u32,
-    /// VFIOMIG_TRACKER_*: the log that is read, or that will be tried first.
+    /// VFIOMIG_TRACKER_KIND_*: the log that is read, or that will be tried first.
     pub kind: u32,
     /// Starts that were not stopped.
     pub users: u32,
     /// Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
-    pub failed_sources: u32,
+    pub failed_logs: u32,
     /// 0.
     pub reserved: u32,
     /// The largest page of any source while it runs, in bytes; else the option.
     pub page_size: u64,
     /// Mapped ranges, neighbours joined.
-    pub ranges_asked: u64,
+    pub mapped_ranges: u64,
     /// Ranges that the source with the fewest holds: less than asked, if it had to fold them; 0 while it does not run.
-    pub ranges_held: u64,
+    pub logged_ranges: u64,
     /// Why this log, in words.
     pub why: [c_char; VFIOMIG_WHY_SIZE],
 }
@@ -336,11 +340,11 @@ pub unsafe extern "C" fn vfiomig_tracker_get_info(
             flags: if known.perpetual { VFIOMIG_TRACKER_PERPETUAL } else { 0 },
             kind: known.kind as u32,
             users: known.users,
-            failed_sources: known.failed_sources,
+            failed_logs: known.failed_logs,
             reserved: 0,
             page_size: known.page_size,
-            ranges_asked: known.ranges_asked,
-            ranges_held: known.ranges_held,
+            mapped_ranges: known.mapped_ranges,
+            logged_ranges: known.logged_ranges,
             why: [0; VFIOMIG_WHY_SIZE],
         };
         for (to, from) in ours.why.iter_mut().zip(known.why.bytes().take(VFIOMIG_WHY_SIZE.saturating_sub(1))) {

@@ -32,7 +32,7 @@ impl DraftLog {
     /// The save session that is open.
     fn session(&self) -> Option<u64> {
         let info = self.device.info();
-        (info.data_open && info.state.session() == Some(Direction::Save)).then_some(info.session)
+        (info.session_open && info.state.session() == Some(Direction::Save)).then_some(info.session)
     }
 }
 

@@ -23,7 +23,7 @@ pub enum AbortTo {
     /// STOP.
     Stop,
     /// To what the VM is now: RUNNING, or STOP if it was paused, before the migration or in it.
-    AsItWas,
+    RunState,
 }
 
 impl Migration {
@@ -57,7 +57,7 @@ impl Migration {
             inner.members.iter().for_each(|member| member.device.hand_over(false));
         } else if run.halted {
             return Err(Error::order(
-                "abort is refused: HALTED was begun, so the guest may run elsewhere; VFIOMIG_ABORT_NO_SECOND_GUEST says that it \
+                "abort is refused: HALTED was begun, so the guest may run elsewhere; VFIOMIG_ABORT_F_NO_SECOND_GUEST says that it \
                  does not",
             ));
         }
@@ -124,8 +124,8 @@ impl Run {
     fn rests(&self, to: AbortTo) -> Vec<Option<Rest>> {
         let rest = |origin: &State| match (to, origin) {
             (AbortTo::Running, _) => Rest::Running,
-            (AbortTo::AsItWas, State::Running) => Rest::Running,
-            (AbortTo::Stop | AbortTo::AsItWas, _) => Rest::Stop,
+            (AbortTo::RunState, State::Running) => Rest::Running,
+            (AbortTo::Stop | AbortTo::RunState, _) => Rest::Stop,
         };
         self.origin.iter().map(|origin| Some(rest(origin))).collect()
     }

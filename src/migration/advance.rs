@@ -126,7 +126,7 @@ impl Course {
             } else if loaded && !device.may_hold_load() {
                 // However it came back to where it was.
                 Error::stale(format!("{name}: it was reset: what it was loaded with is gone"))
-            } else if at.session().is_some() && !device.info().data_open {
+            } else if at.session().is_some() && !device.info().session_open {
                 // After a reset that kept the state (libvfio-user, K24).
                 Error::stale(format!("{name}: it is in {at}, but its session is over: what was sent of it is void"))
             } else {
@@ -177,7 +177,7 @@ impl Course {
             run.origin = parts.iter().map(|part| part.at).collect();
         }
         // To begin is to say that nothing was sent that counts. In PRECOPY for the second time, behind a resume, too.
-        if first && (run.entered == Phase::Idle || phase == Phase::SavePrecopy) {
+        if first && (run.entered == Phase::Idle || phase == Phase::SavePreCopy) {
             self.count_sessions();
             inner.members.iter().for_each(|member| member.device.begin_stream());
         }

@@ -68,7 +68,7 @@ impl Course {
     pub fn count_sessions(&self) {
         for (device, before) in self.devices.iter().zip(&self.sessions) {
             let info = device.info();
-            before.store(info.session.saturating_sub(u64::from(info.data_open)), Ordering::Relaxed);
+            before.store(info.session.saturating_sub(u64::from(info.session_open)), Ordering::Relaxed);
         }
     }
 
@@ -140,7 +140,7 @@ impl Underway for Course {
             Rest::Running => run.origin.fill(State::Running),
             Rest::Stop | Rest::Hold => run.origin.fill(State::Stop),
         }
-        if rest == Rest::Running && run.entered == Phase::SavePrecopy && leaves_precopy(half, outcomes) {
+        if rest == Rest::Running && run.entered == Phase::SavePreCopy && leaves_precopy(half, outcomes) {
             // Also what is open still: the destination throws away all streams, and each begins with a session.
             inner.members.iter().for_each(|member| member.device.void_stream());
             let note = "resumed: what was sent of the devices' streams is void; PRECOPY begins new ones";
@@ -202,7 +202,7 @@ fn leaves_precopy(half: bool, outcomes: &[DeviceOutcome]) -> bool {
 /// Why the group cannot be paused or resumed in this phase.
 fn frozen(direction: Direction, phase: Phase) -> Option<&'static str> {
     match (direction, phase) {
-        (Direction::Save, Phase::Idle | Phase::SaveTracking | Phase::SavePrecopy) => None,
+        (Direction::Save, Phase::Idle | Phase::SaveTracking | Phase::SavePreCopy) => None,
         (Direction::Save, Phase::SaveHalted) => Some("the guest may run elsewhere: only an abort lets it run here"),
         // Those that are loaded do it by their phases.
         (_, Phase::LoadLoaded | Phase::LoadP2pGrace | Phase::LoadRunning) => None,

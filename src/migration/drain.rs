@@ -275,7 +275,7 @@ impl Migration {
     }
 
     fn device_is_open(&self, index: usize) -> bool {
-        self.devices.get(index).is_some_and(|device| device.info().data_open)
+        self.devices.get(index).is_some_and(|device| device.info().session_open)
     }
 
     fn check_ends(&self, round: Round) -> Result<Round> {
@@ -354,7 +354,7 @@ impl Run {
 
 /// Phases in which devices have save sessions, and a stream that is lost is the migration's end. Before them, after a resume of a
 /// group that was held, a new stream can begin.
-const SAVING: [Phase; 4] = [Phase::SavePrecopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+const SAVING: [Phase; 4] = [Phase::SavePreCopy, Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::SaveStopCopy];
 
 /// Why a drain ended early.
 struct Failure {
@@ -383,7 +383,7 @@ pub(super) fn lost_session(device: &Device, before: u64) -> Option<Error> {
             "{name}: a read of its stream failed, and bytes of it may be lost: it is void"
         )));
     }
-    let lost = info.session > before && !info.data_open;
+    let lost = info.session > before && !info.session_open;
     let text =
         || format!("{name}: its save session is over, it is in {}: what was sent of its stream is void", info.state);
     lost.then(|| Error::stale(text()))

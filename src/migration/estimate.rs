@@ -23,7 +23,7 @@ pub struct MigrationPending {
     /// All that is left up to the ends of the streams, with what pre-copy would still bring.
     pub stop_copy_bytes: Option<u64>,
     /// Bytes consumed so far.
-    pub sent_bytes: u64,
+    pub saved_bytes: u64,
     /// How often devices began again with initial data.
     pub reinit_count: u32,
     /// No device has a reason to wait.
@@ -272,7 +272,7 @@ fn pending(devices: &[Arc<Device>]) -> MigrationPending {
         initial_bytes: Some(0),
         dirty_bytes: Some(0),
         stop_copy_bytes: Some(0),
-        sent_bytes: 0,
+        saved_bytes: 0,
         reinit_count: 0,
         ready: true,
         notes: Vec::new(),
@@ -295,7 +295,7 @@ fn pending(devices: &[Arc<Device>]) -> MigrationPending {
             all.ready = false;
             all.notes.push(format!("{}: not ready: {why}", device.name()));
         }
-        all.sent_bytes = all.sent_bytes.saturating_add(info.saved_bytes);
+        all.saved_bytes = all.saved_bytes.saturating_add(info.saved_bytes);
         all.reinit_count = all.reinit_count.saturating_add(device.pending().reinit_count);
     }
     all

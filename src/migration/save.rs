@@ -43,11 +43,11 @@ pub(super) fn check_beginnings(inner: &GroupInner, first: Phase, anew: bool) -> 
             "{first} is refused: {name}: its session is open still, and what was sent of it is void: resume or abort first"
         )));
     }
-    match remains.first().filter(|_| first != Phase::SavePrecopy) {
+    match remains.first().filter(|_| first != Phase::SavePreCopy) {
         Some((name, _)) => Err(Error::order(format!(
             "{first} is refused: {name}: what was sent of its stream is void: {} comes first, which begins new ones, or \
-             vfiomig_device_start_stream()",
-            Phase::SavePrecopy
+             vfiomig_device_restart_stream()",
+            Phase::SavePreCopy
         ))),
         None => Ok(()),
     }

@@ -16,7 +16,7 @@ pub enum Phase {
     /// Every tracker is started; draft devices are in PRE_COPY.
     SaveTracking = 1,
     /// Devices that can are in PRE_COPY.
-    SavePrecopy = 2,
+    SavePreCopy = 2,
     /// v1 NDMA devices start no DMA while vCPUs run on to answer page requests.
     SaveViommuGrace = 3,
     /// vCPUs are stopped; devices that can are in their P2P state.
@@ -38,7 +38,7 @@ pub enum Phase {
 }
 
 use Phase::{
-    Failed, Idle, LoadLoaded, LoadP2pGrace, LoadResuming, LoadRunning, SaveHalted, SaveP2pGrace, SavePrecopy,
+    Failed, Idle, LoadLoaded, LoadP2pGrace, LoadResuming, LoadRunning, SaveHalted, SaveP2pGrace, SavePreCopy,
     SaveStopCopy, SaveTracking, SaveViommuGrace,
 };
 
@@ -46,7 +46,7 @@ use Phase::{
 const NAMES: [(Phase, &str); 12] = [
     (Idle, "IDLE"),
     (SaveTracking, "SAVE_TRACKING"),
-    (SavePrecopy, "SAVE_PRECOPY"),
+    (SavePreCopy, "SAVE_PRE_COPY"),
     (SaveViommuGrace, "SAVE_VIOMMU_GRACE"),
     (SaveP2pGrace, "SAVE_P2P_GRACE"),
     (SaveStopCopy, "SAVE_STOP_COPY"),
@@ -86,17 +86,17 @@ impl fmt::Display for Phase {
 /// RESUMING are never passed through: in them the VMM moves data.
 const SAVE: [(Phase, Phase, &[Phase]); 15] = [
     (Idle, SaveTracking, &[SaveTracking]),
-    (Idle, SavePrecopy, &[SaveTracking, SavePrecopy]),
+    (Idle, SavePreCopy, &[SaveTracking, SavePreCopy]),
     (Idle, SaveViommuGrace, &[SaveTracking, SaveViommuGrace]),
     (Idle, SaveP2pGrace, &[SaveTracking, SaveP2pGrace]),
     (Idle, SaveStopCopy, &[SaveTracking, SaveP2pGrace, SaveStopCopy]),
-    (SaveTracking, SavePrecopy, &[SavePrecopy]),
+    (SaveTracking, SavePreCopy, &[SavePreCopy]),
     (SaveTracking, SaveViommuGrace, &[SaveViommuGrace]),
     (SaveTracking, SaveP2pGrace, &[SaveP2pGrace]),
     (SaveTracking, SaveStopCopy, &[SaveP2pGrace, SaveStopCopy]),
-    (SavePrecopy, SaveViommuGrace, &[SaveViommuGrace]),
-    (SavePrecopy, SaveP2pGrace, &[SaveP2pGrace]),
-    (SavePrecopy, SaveStopCopy, &[SaveP2pGrace, SaveStopCopy]),
+    (SavePreCopy, SaveViommuGrace, &[SaveViommuGrace]),
+    (SavePreCopy, SaveP2pGrace, &[SaveP2pGrace]),
+    (SavePreCopy, SaveStopCopy, &[SaveP2pGrace, SaveStopCopy]),
     (SaveViommuGrace, SaveP2pGrace, &[SaveP2pGrace]),
     (SaveViommuGrace, SaveStopCopy, &[SaveP2pGrace, SaveStopCopy]),
     (SaveP2pGrace, SaveStopCopy, &[SaveStopCopy]),
@@ -156,7 +156,7 @@ pub(crate) fn target(phase: Phase, part: DeviceTraits) -> State {
     match phase {
         // The draft's log of written pages answers only in SAVING.
         SaveTracking if kind == DialectKind::Draft && running => State::PreCopy,
-        SavePrecopy if caps.pre_copy && running => State::PreCopy,
+        SavePreCopy if caps.pre_copy && running => State::PreCopy,
         // v2's P2P does not stop page requests, and its devices must not be touched there: vCPUs still run.
         SaveViommuGrace if kind == DialectKind::V1 && caps.p2p => grace(at),
         SaveP2pGrace if caps.p2p => grace(at),
@@ -193,7 +193,7 @@ mod tests {
     use crate::group::plan::{self, Rest};
 
     const ALL_SAVE: [Phase; 7] =
-        [Idle, SaveTracking, SavePrecopy, SaveViommuGrace, SaveP2pGrace, SaveStopCopy, SaveHalted];
+        [Idle, SaveTracking, SavePreCopy, SaveViommuGrace, SaveP2pGrace, SaveStopCopy, SaveHalted];
     const ALL_LOAD: [Phase; 5] = [Idle, LoadResuming, LoadLoaded, LoadP2pGrace, LoadRunning];
 
     /// Every sequence of calls that leads from IDLE to the end.
@@ -238,7 +238,7 @@ mod tests {
         for chain in chains(Direction::Load, Idle) {
             assert_eq!(chain, [LoadResuming, LoadLoaded, LoadP2pGrace, LoadRunning]);
         }
-        assert!(way(Direction::Save, SavePrecopy, SaveHalted).is_none());
+        assert!(way(Direction::Save, SavePreCopy, SaveHalted).is_none());
         assert!(way(Direction::Load, Idle, LoadLoaded).is_none());
     }
 
@@ -310,10 +310,10 @@ mod tests {
 
     /// The flows of N28, told in the other direction: by phase, what each device may be in.
     fn check_save(phase: Phase, mix: &[DeviceTraits], parts: &[DeviceTraits], chain: &[Phase]) {
-        let with_precopy = chain.contains(&SavePrecopy);
+        let with_precopy = chain.contains(&SavePreCopy);
         for (start, part) in mix.iter().zip(parts) {
             let DeviceTraits { kind, caps, at } = *part;
-            let saving = with_precopy && caps.pre_copy && phase >= SavePrecopy || kind == DialectKind::Draft;
+            let saving = with_precopy && caps.pre_copy && phase >= SavePreCopy || kind == DialectKind::Draft;
             let running = if saving { State::PreCopy } else { State::Running };
             let with_grace = if saving { State::PreCopyP2p } else { State::RunningP2p };
             let expected = match phase {
@@ -339,7 +339,7 @@ mod tests {
                     for to in [Rest::Running, Rest::Stop] {
                         rest(&mut parts.clone(), to);
                     }
-                    if phase <= SavePrecopy {
+                    if phase <= SavePreCopy {
                         // Paused here, the rest of the migration goes on from the hold, or after a resume.
                         let mut held = parts.clone();
                         rest(&mut held, Rest::Hold);

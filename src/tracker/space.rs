@@ -74,13 +74,13 @@ pub struct TrackerInfo {
     /// Everything is dirty at each harvest, so waiting for less does not help.
     pub perpetual: bool,
     /// Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
-    pub failed_sources: u32,
+    pub failed_logs: u32,
     /// The largest page of any source while it runs; else what was asked for.
     pub page_size: u64,
     /// Mappings, neighbours joined.
-    pub ranges_asked: u64,
+    pub mapped_ranges: u64,
     /// Ranges that the source with the fewest holds; 0 while it does not run.
-    pub ranges_held: u64,
+    pub logged_ranges: u64,
     /// Sources of whose trouble `why` speaks.
     pub(crate) complaints: usize,
 }
@@ -449,10 +449,10 @@ impl TrackerInner {
             why: why.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
             users: self.users,
             perpetual: self.is_perpetual(),
-            failed_sources: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
+            failed_logs: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
             page_size: holds.iter().map(|held| held.1).max().unwrap_or(self.page_size),
-            ranges_asked: self.book.maps.mapped.len() as u64,
-            ranges_held: holds.iter().map(|held| held.0 as u64).min().unwrap_or(0),
+            mapped_ranges: self.book.maps.mapped.len() as u64,
+            logged_ranges: holds.iter().map(|held| held.0 as u64).min().unwrap_or(0),
             complaints: self.complaints(),
         }
     }

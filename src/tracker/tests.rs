@@ -347,7 +347,7 @@ fn misuse_is_told_and_changes_nothing() {
     assert!(t.map(&[mapping(0, 10, 0), mapping(5, 10, 0)]).is_err());
     assert!(t.map(&[Mapping { range: IovaRange { iova: 1, size: UNIT }, cookie: 0 }]).is_err());
     assert!(t.map(&[Mapping { range: IovaRange { iova: 0, size: 0 }, cookie: 0 }]).is_err());
-    assert_eq!(t.info().ranges_asked, 0);
+    assert_eq!(t.info().mapped_ranges, 0);
     assert!(t.harvest(&mut Request::default()).is_err(), "harvest without start");
     t.start().unwrap();
     let words = vec![Cell::new(0u64); 1];
@@ -404,9 +404,9 @@ fn unmapping_takes_what_was_written_and_cuts_no_mapping() {
     let result = t.unmap(range(0, 10), Unmap::By(&mut by), false, request).unwrap();
     assert_eq!((result.total, unmapped.len()), (2, 1));
     assert_eq!(told, [(4, range(3, 2))]);
-    assert_eq!(t.info().ranges_asked, 1);
+    assert_eq!(t.info().mapped_ranges, 1);
     let mut refuse = |_: IovaRange| Err(Errno::new(libc::EBUSY));
     let failed = t.unmap(range(10, 10), Unmap::By(&mut refuse), false, &mut Request::default()).unwrap_err();
     assert_eq!(failed.errno(), libc::EBUSY);
-    assert_eq!(t.info().ranges_asked, 1);
+    assert_eq!(t.info().mapped_ranges, 1);
 }

@@ -38,7 +38,7 @@ pub trait Door: Sized + Sync {
         Self::open_with(fake, "vf0", 4096).unwrap()
     }
     fn state(&self) -> State;
-    /// (dialect, caps, session, saved, loaded, data_open, reason)
+    /// (dialect, caps, session, saved, loaded, session_open, reason)
     fn info(&self) -> (u32, u32, u64, u64, u64, bool, String);
     fn set_state_with(&self, to: State, on_failure: OnFailure, raw: bool) -> Outcome<()>;
     fn set_state(&self, to: State) -> Outcome<()> {
@@ -47,7 +47,7 @@ pub trait Door: Sized + Sync {
     fn reset(&self) -> Outcome<()>;
     fn reprobe(&self) -> Outcome<()>;
     fn pending(&self, exact: bool) -> Outcome<DevicePending>;
-    fn start_stream(&self) -> Outcome<()>;
+    fn restart_stream(&self) -> Outcome<()>;
     /// Copies the chunk's bytes; the chunk stays out.
     fn peek(&self, max: usize) -> Outcome<(Vec<u8>, u32)>;
     fn consume(&self, len: usize) -> Outcome<()>;
@@ -85,7 +85,7 @@ impl Door for RustDoor {
         let info = self.0.info();
         let reason = info.reason.map(|r| r.to_string()).unwrap_or_default();
         let dialect = info.dialect.map_or(0, |k| k as u32);
-        (dialect, info.caps, info.session, info.saved_bytes, info.loaded_bytes, info.data_open, reason)
+        (dialect, info.caps, info.session, info.saved_bytes, info.loaded_bytes, info.session_open, reason)
     }
     fn set_state_with(&self, to: State, on_failure: OnFailure, raw: bool) -> Outcome<()> {
         self.0.set_state(to, on_failure, raw).map_err(failure)
@@ -99,8 +99,8 @@ impl Door for RustDoor {
     fn pending(&self, exact: bool) -> Outcome<DevicePending> {
         if exact { self.0.pending_exact().map_err(failure) } else { Ok(self.0.pending()) }
     }
-    fn start_stream(&self) -> Outcome<()> {
-        self.0.start_stream().map_err(failure)
+    fn restart_stream(&self) -> Outcome<()> {
+        self.0.restart_stream().map_err(failure)
     }
     fn peek(&self, max: usize) -> Outcome<(Vec<u8>, u32)> {
         let chunk = self.0.peek(max).map_err(failure)?;
@@ -331,7 +331,7 @@ impl Door for CDoor {
         self.status(|errp| unsafe { ffi::device::vfiomig_device_get_info(self.device, &mut info, errp) }).unwrap();
         // SAFETY: the library ends it with a zero.
         let reason = unsafe { CStr::from_ptr(info.reason.as_ptr()) }.to_str().unwrap().to_string();
-        (info.dialect, info.caps, info.session, info.saved_bytes, info.loaded_bytes, info.data_open == 1, reason)
+        (info.dialect, info.caps, info.session, info.saved_bytes, info.loaded_bytes, info.session_open == 1, reason)
     }
     fn set_state_with(&self, to: State, on_failure: OnFailure, raw: bool) -> Outcome<()> {
         let (to, on_failure, raw) = (to.number(), to_c(on_failure), u32::from(raw));
@@ -348,7 +348,7 @@ impl Door for CDoor {
     }
     fn pending(&self, exact: bool) -> Outcome<DevicePending> {
         // SAFETY: integers only.
-        let mut out: ffi::device::vfiomig_pending = unsafe { std::mem::zeroed() };
+        let mut out: ffi::device::vfiomig_device_pending = unsafe { std::mem::zeroed() };
         out.argsz = size_of_val(&out) as u32;
         let flags = u32::from(exact);
         // SAFETY: live handle, valid pointers.
@@ -362,9 +362,9 @@ impl Door for CDoor {
             cached: out.flags & 1 != 0,
         })
     }
-    fn start_stream(&self) -> Outcome<()> {
+    fn restart_stream(&self) -> Outcome<()> {
         // SAFETY: live handle, valid pointers.
-        self.status(|errp| unsafe { ffi::save::vfiomig_device_start_stream(self.device, errp) })
+        self.status(|errp| unsafe { ffi::save::vfiomig_device_restart_stream(self.device, errp) })
     }
     fn peek(&self, max: usize) -> Outcome<(Vec<u8>, u32)> {
         let mut chunk = ffi::save::vfiomig_chunk { data: null(), len: 0, segment_left: 0, flags: 0, reserved: 0 };

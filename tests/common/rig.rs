@@ -201,7 +201,7 @@ impl Rig {
     pub fn save_all(&self, migration: &Migration) -> Result<Vec<Stream>> {
         let mut streams = vec![Stream::default(); self.devices.len()];
         migration.advance(Phase::SaveTracking)?;
-        migration.advance(Phase::SavePrecopy)?;
+        migration.advance(Phase::SavePreCopy)?;
         self.drain_all(&mut streams)?;
         migration.advance(Phase::SaveP2pGrace)?;
         migration.advance(Phase::SaveStopCopy)?;
@@ -214,7 +214,7 @@ impl Rig {
     /// To EMPTY or END, whatever each device is in.
     pub fn drain_all(&self, streams: &mut [Stream]) -> Result<()> {
         for (device, stream) in self.devices.iter().zip(streams) {
-            if device.info().data_open {
+            if device.info().session_open {
                 stream.drain(device)?;
             }
         }

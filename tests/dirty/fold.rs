@@ -27,7 +27,7 @@ fn ranges_are_folded_until_the_device_takes_them() {
         rig.start();
         let held = rig.devices[0].dma_ranges();
         let info = rig.tracker.info();
-        assert_eq!((info.ranges_asked, info.ranges_held), (300, held.len() as u64));
+        assert_eq!((info.mapped_ranges, info.logged_ranges), (300, held.len() as u64));
         assert!(held.len() <= max_ranges as usize && held.len() > max_ranges as usize / 2, "{}", held.len());
         assert!(maps.iter().all(|&(page, _)| held.iter().any(|r| (r.0..r.0 + r.1).contains(&(page * P)))));
         // The gaps grow, so what is folded is at the front.

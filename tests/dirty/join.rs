@@ -219,7 +219,7 @@ fn a_log_that_fails_after_a_start_with_nothing_mapped() {
         let info = rig.tracker.info();
         assert_eq!(info.kind, if next { LogKind::Type1 } else { LogKind::Everything }, "{}", info.why);
         assert!(info.why.contains("DMA log of device0"), "{}", info.why);
-        assert_eq!((info.failed_sources, info.perpetual), (0, !next));
+        assert_eq!((info.failed_logs, info.perpetual), (0, !next));
         let told = rig.take(false);
         assert_eq!((told.list(), told.harvest.failed_reads), ((0..10).collect(), 0));
     }
@@ -236,11 +236,11 @@ fn a_log_that_worked_is_tried_again_and_says_so() {
     rig.devices[0].inject(Fault { access: Access::DmaLogStart, nth, times: 2, effect: Effect::Errno(libc::ENOMEM) });
     rig.map(8 * GIB, 1, 100);
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.failed_sources, info.perpetual), (LogKind::DmaLog, 1, true));
+    assert_eq!((info.kind, info.failed_logs, info.perpetual), (LogKind::DmaLog, 1, true));
     assert!(info.why.contains("Cannot allocate memory; everything is sent again"), "{}", info.why);
     rig.harvest();
     rig.harvest();
-    assert_eq!(rig.tracker.info().failed_sources, 0);
+    assert_eq!(rig.tracker.info().failed_logs, 0);
     rig.write(&[5]);
     assert_eq!(rig.harvest().list(), [5]);
     assert!(!rig.tracker.info().perpetual);

@@ -104,7 +104,7 @@ fn what_a_log_holds_is_known_while_it_runs() {
     for log in Log::all() {
         let rig = Rig::new(log, 2);
         rig.map_all(&MAPS);
-        let held = || (rig.tracker.info().ranges_held, rig.tracker.info().page_size);
+        let held = || (rig.tracker.info().logged_ranges, rig.tracker.info().page_size);
         assert_eq!(held(), (0, 4096), "{log:?}");
         rig.start();
         let ranges = match log {

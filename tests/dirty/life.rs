@@ -191,7 +191,7 @@ fn a_device_that_goes_away_leaves_everything_dirty() {
     let told = rig.harvest();
     assert_eq!((told.list(), told.harvest.failed_reads), (vec![61], 0));
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.failed_sources, info.perpetual), (LogKind::DmaLog, 0, false), "{}", info.why);
+    assert_eq!((info.kind, info.failed_logs, info.perpetual), (LogKind::DmaLog, 0, false), "{}", info.why);
     assert!(!rig.tracker.covers(&rig.handles[0]) && rig.tracker.covers(&rig.handles[1]));
     assert!(rig.devices[0].dma_logging(), "to free a handle changes no device");
     rig.tracker.stop().unwrap();
@@ -382,13 +382,13 @@ fn a_log_that_comes_back() {
     let nth = rig.devices[0].count(Access::DmaLogStart);
     rig.devices[0].inject(Fault { access: Access::DmaLogStart, nth, times: 2, effect: Effect::Errno(libc::ENOMEM) });
     rig.map((4 << 30) / P, 1, 500);
-    assert_eq!(rig.tracker.info().failed_sources, 1);
+    assert_eq!(rig.tracker.info().failed_logs, 1);
     rig.write(&[5]);
     for failed in [1, 0] {
         let told = rig.harvest();
         assert_eq!(told.list(), pages(&rig));
         assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::ENOMEM));
-        assert_eq!(rig.tracker.info().failed_sources, failed);
+        assert_eq!(rig.tracker.info().failed_logs, failed);
         rig.write(&[6]);
     }
     let told = rig.harvest();

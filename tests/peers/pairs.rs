@@ -33,7 +33,7 @@ pub fn save<V: Vmm>(vmm: &mut V, devices: &[Device]) -> Vec<Stream> {
     let mut streams = vec![Stream::new(); devices.len()];
     vmm.begin(Direction::Save).unwrap();
     vmm.advance(Phase::SaveTracking).unwrap();
-    vmm.advance(Phase::SavePrecopy).unwrap();
+    vmm.advance(Phase::SavePreCopy).unwrap();
     for round in 0..3 {
         vmm.save(false, &mut streams).unwrap();
         devices.iter().for_each(|device| device.touch(1000, 100, round).unwrap());

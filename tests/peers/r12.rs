@@ -86,7 +86,7 @@ fn r12_01_a_stream_that_fails_with_the_guest_stopped<V: Vmm>() {
     for peer in [Peer::Mlx5, Peer::Virtio] {
         let (device, mut vmm) = open::<V>(peer);
         vmm.begin(Direction::Save).unwrap();
-        vmm.advance(Phase::SavePrecopy).unwrap();
+        vmm.advance(Phase::SavePreCopy).unwrap();
         vmm.advance(Phase::SaveP2pGrace).unwrap();
         from_here(&device, Access::Enter(State::StopCopy), Effect::Errno(libc::ETIMEDOUT));
         says(&vmm.advance(Phase::SaveStopCopy).unwrap_err(), &["d0"]);
@@ -111,7 +111,7 @@ fn r12_01_a_stream_that_fails_in_pre_copy<V: Vmm>() {
     for access in [Access::DataRead, Access::PrecopyInfo] {
         let (device, mut vmm) = open::<V>(Peer::Mlx5);
         vmm.begin(Direction::Save).unwrap();
-        vmm.advance(Phase::SavePrecopy).unwrap();
+        vmm.advance(Phase::SavePreCopy).unwrap();
         from_here(&device, access, Effect::Errno(libc::EIO));
         let mut streams = [Stream::new()];
         // The first round may not come to it.
@@ -185,7 +185,7 @@ fn r12_03_a_suspend_that_fails_in_a_migration<V: Vmm>() {
     ];
     let late = [Phase::SaveP2pGrace, Phase::SaveStopCopy];
     let ways = SUSPENDS.map(|case| (Phase::SaveTracking, case)).into_iter();
-    for (through, (peer, step, errno)) in ways.chain(in_pre_copy.map(|case| (Phase::SavePrecopy, case))) {
+    for (through, (peer, step, errno)) in ways.chain(in_pre_copy.map(|case| (Phase::SavePreCopy, case))) {
         let (device, mut vmm) = open::<V>(peer);
         vmm.begin(Direction::Save).unwrap();
         vmm.advance(through).unwrap();
@@ -281,7 +281,7 @@ fn r12_05_a_cut_stream_is_no_stream<V: Vmm>() {
         let (_device, mut vmm) = open::<V>(Peer::HisiAcc);
         let mut streams = [Stream::new()];
         vmm.begin(Direction::Save).unwrap();
-        vmm.advance(Phase::SavePrecopy).unwrap();
+        vmm.advance(Phase::SavePreCopy).unwrap();
         vmm.save(false, &mut streams).unwrap();
         length(&streams[0]) as usize
     };
@@ -462,7 +462,7 @@ fn r12_11_an_empty_stop_copy<V: Vmm>() {
     let (device, mut vmm) = open_with::<V>(config.clone());
     let mut streams = [Stream::new()];
     vmm.begin(Direction::Save).unwrap();
-    vmm.advance(Phase::SavePrecopy).unwrap();
+    vmm.advance(Phase::SavePreCopy).unwrap();
     assert_eq!(vmm.save(false, &mut streams).unwrap(), [EMPTY]);
     let before = length(&streams[0]);
     vmm.advance(Phase::SaveStopCopy).unwrap();
@@ -496,7 +496,7 @@ fn r12_13_rounds_are_bounded<V: Vmm>() {
     let (device, mut vmm) = open_with::<V>(Config { habits, ..config });
     let mut streams = [Stream::new()];
     vmm.begin(Direction::Save).unwrap();
-    vmm.advance(Phase::SavePrecopy).unwrap();
+    vmm.advance(Phase::SavePreCopy).unwrap();
     for _ in 0..5 {
         let before = length(&streams[0]);
         vmm.save(false, &mut streams).unwrap();
@@ -578,7 +578,7 @@ fn r12_16_a_log_that_stops_itself<V: Vmm>() {
 fn r12_17_nothing_but_a_reset_after_eio<V: Vmm>() {
     let (device, mut vmm) = open::<V>(Peer::Mlx5);
     vmm.begin(Direction::Save).unwrap();
-    vmm.advance(Phase::SavePrecopy).unwrap();
+    vmm.advance(Phase::SavePreCopy).unwrap();
     vmm.save(false, &mut [Stream::new()]).unwrap();
     from_here(&device, Access::Enter(State::Running), Effect::Errno(libc::EIO));
     says(&vmm.abort(AbortTo::Running).unwrap_err(), &["d0", "reset"]);
@@ -631,7 +631,7 @@ fn r12_18_no_way_back_from_stop_copy<V: Vmm>() {
 
 fn r12_19_moved_without_a_descriptor<V: Vmm>() {
     for errno in [libc::EMFILE, libc::EFAULT] {
-        for phase in [Phase::SavePrecopy, Phase::SaveStopCopy] {
+        for phase in [Phase::SavePreCopy, Phase::SaveStopCopy] {
             let (device, mut vmm) = open::<V>(Peer::Virtio);
             vmm.begin(Direction::Save).unwrap();
             if phase == Phase::SaveStopCopy {
@@ -828,7 +828,7 @@ fn r12_14_no_initial_data_is_left_only_when_it_was_read() {
         let options = vfiomig::tracker::TrackerOptions { name: "ram".into(), everything: true, ..Default::default() };
         group.add_tracker(std::sync::Arc::new(vfiomig::tracker::Tracker::new(options).unwrap())).unwrap();
         let save = vfiomig::migration::Migration::new(group, Direction::Save).unwrap();
-        save.advance(Phase::SavePrecopy).unwrap();
+        save.advance(Phase::SavePreCopy).unwrap();
         if older {
             let nth = fake.count(Access::DataRead) + 1;
             fake.inject(Fault::at(Access::DataRead, nth, Effect::Errno(libc::ENOMSG)));

@@ -88,7 +88,7 @@ fn empty_and_end<V: Vmm>() {
 
 /// After an abort the guest runs, nothing of its device is lost, and the next migration brings all of it.
 fn abort_from_each_phase<V: Vmm>() {
-    let phases = [Phase::SaveTracking, Phase::SavePrecopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
+    let phases = [Phase::SaveTracking, Phase::SavePreCopy, Phase::SaveP2pGrace, Phase::SaveStopCopy];
     for (phase, drained) in phases.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
         each::<V>(|name, config, device, mut vmm| {
             device.allow_abort(true);
@@ -163,7 +163,7 @@ fn pause_and_resume_in_pre_copy<V: Vmm>() {
         }
         let mut streams = [Stream::new()];
         vmm.begin(Direction::Save).unwrap();
-        vmm.advance(Phase::SavePrecopy).unwrap();
+        vmm.advance(Phase::SavePreCopy).unwrap();
         vmm.save(false, &mut streams).unwrap();
         vmm.pause().unwrap();
         assert_eq!(device.state(), State::StopCopy, "{name}");
@@ -215,10 +215,10 @@ fn harvest_in_each_phase<V: Vmm>() {
         let mut streams = [Stream::new()];
         vmm.begin(Direction::Save).unwrap();
         vmm.advance(Phase::SaveTracking).unwrap();
-        vmm.advance(Phase::SavePrecopy).unwrap();
+        vmm.advance(Phase::SavePreCopy).unwrap();
         // A draft's log begins with PRE_COPY.
         device.dma_write(3).unwrap();
-        told(&vmm, &[3], Phase::SavePrecopy);
+        told(&vmm, &[3], Phase::SavePreCopy);
         vmm.save(false, &mut streams).unwrap();
         device.dma_write(5).unwrap();
         vmm.advance(Phase::SaveP2pGrace).unwrap();

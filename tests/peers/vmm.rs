@@ -298,7 +298,7 @@ impl Vmm for CVmm {
         status(|errp| unsafe { ffi::device::vfiomig_device_reset(self.devices[i], errp) })
     }
     fn pending(&self, i: usize) -> Outcome<DevicePending> {
-        let mut out: ffi::device::vfiomig_pending = sized();
+        let mut out: ffi::device::vfiomig_device_pending = sized();
         // SAFETY: see above.
         status(|errp| unsafe { ffi::device::vfiomig_device_get_pending(self.devices[i], 1, &mut out, errp) })?;
         let known = |value: u64| (value != u64::MAX).then_some(value);
@@ -354,7 +354,7 @@ impl Vmm for CVmm {
         status(|errp| unsafe { ffi::migration::vfiomig_migration_advance(self.migration.cast(), to.number(), 0, errp) })
     }
     fn save(&self, all: bool, mut streams: &mut [Stream]) -> Outcome<Vec<u32>> {
-        let none = ffi::drain::vfiomig_moved { bytes: 0, flags: 0, reserved: 0 };
+        let none = ffi::drain::vfiomig_drain_result { bytes: 0, flags: 0, reserved: 0 };
         let mut moved = vec![none; self.devices.len()];
         let (m, opaque, out, n) =
             (self.migration.cast(), (&raw mut streams).cast(), moved.as_mut_ptr(), self.devices.len());

@@ -113,7 +113,7 @@ const ENDS: [(&str, End); 4] = [
 /// The calls of a new session that lend nothing.
 fn use_without_lending(device: &Device) {
     let (mut near, far) = UnixStream::pair().unwrap();
-    device.start_stream().unwrap();
+    device.restart_stream().unwrap();
     set(device, State::StopCopy).unwrap();
     device.send(near.as_fd(), 900).unwrap();
     device.read(&mut [0; 500]).unwrap();
@@ -154,7 +154,7 @@ fn lent_memory_outlives_its_window() {
                 drop(junk);
                 assert_eq!(lent.give_back(&device).errno(), libc::ESTALE, "{what}");
                 // Lent again: what was out is forgotten, and so is its window.
-                device.start_stream().unwrap();
+                device.restart_stream().unwrap();
                 set(&device, State::StopCopy).unwrap();
                 let chunk = device.peek(0).unwrap();
                 device.consume(chunk.len).unwrap();

@@ -97,7 +97,7 @@ impl Course {
     }
 
     fn abort(&mut self) -> bool {
-        let to = self.dice.of(&[AbortTo::Running, AbortTo::AsItWas, AbortTo::Stop]);
+        let to = self.dice.of(&[AbortTo::Running, AbortTo::RunState, AbortTo::Stop]);
         let outcome = self.migration.abort(to);
         self.say("abort", outcome).is_some()
     }
@@ -150,7 +150,7 @@ fn save(seed: u64) -> Option<String> {
             begin_anew(&mut streams);
         }
         match course.dice.below(14) {
-            0..=2 => drop(course.say("PRECOPY", course.migration.advance(Phase::SavePrecopy))),
+            0..=2 => drop(course.say("PRECOPY", course.migration.advance(Phase::SavePreCopy))),
             3..=5 => {
                 let budget = Budget { bytes: course.dice.below(3000) + 1, time: Duration::from_secs(5) };
                 let round = course.migration.save_iterate(budget, &[], &mut put(&mut streams));
@@ -173,7 +173,7 @@ fn save(seed: u64) -> Option<String> {
             _ => course.device(),
         }
         // docs/vmm-guide.md: the destination throws away what it has.
-        if before == Phase::SavePrecopy && course.migration.phase() == Phase::SaveTracking {
+        if before == Phase::SavePreCopy && course.migration.phase() == Phase::SaveTracking {
             begin_anew(&mut streams);
         }
         if course.migration.phase() == Phase::Failed && course.dice.below(2) == 0 && course.abort() {

@@ -79,7 +79,7 @@ fn enters(phase: Phase, part: Part, at: State) -> State {
     let Part { kind, caps } = part;
     match phase {
         Phase::SaveTracking if kind == DialectKind::Draft && at == Running => PreCopy,
-        Phase::SavePrecopy if caps.pre_copy && at == Running => PreCopy,
+        Phase::SavePreCopy if caps.pre_copy && at == Running => PreCopy,
         Phase::SaveViommuGrace if kind == DialectKind::V1 && caps.p2p => grace(at),
         Phase::SaveP2pGrace if caps.p2p => grace(at),
         Phase::SaveStopCopy => StopCopy,

@@ -16,7 +16,7 @@ use vfiomig::window::END;
 
 const PHASES: [Phase; 11] = [
     Phase::SaveTracking,
-    Phase::SavePrecopy,
+    Phase::SavePreCopy,
     Phase::SaveViommuGrace,
     Phase::SaveP2pGrace,
     Phase::SaveStopCopy,
@@ -326,7 +326,7 @@ impl World {
 
     /// The phases that are entered on the way.
     fn way(&self, from: Phase, to: Phase) -> Vec<Phase> {
-        let asked_for = [Phase::SavePrecopy, Phase::SaveViommuGrace];
+        let asked_for = [Phase::SavePreCopy, Phase::SaveViommuGrace];
         PHASES
             .into_iter()
             .filter(|phase| *phase != Phase::Idle && (*phase >= Phase::LoadResuming) == self.loads)
@@ -356,7 +356,7 @@ impl World {
                 let (how, to) = [
                     (AbortTo::Running, vec![State::Running]),
                     (AbortTo::Stop, vec![State::Stop]),
-                    (AbortTo::AsItWas, vec![State::Running, State::Stop]),
+                    (AbortTo::RunState, vec![State::Running, State::Stop]),
                 ][to % 3]
                     .clone();
                 // Half of them with the caller's word that no second guest runs.

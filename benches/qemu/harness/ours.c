@@ -89,7 +89,7 @@ static void make_dests(struct ours *o, const struct section *s, uint64_t *bitmap
 	const uint64_t block_size = qemu_block_pages() * TARGET_PAGE;
 
 	add_dest(o, PLAIN, whole);
-	whole.flags = VFIOMIG_DEST_ATOMIC;
+	whole.flags = VFIOMIG_DEST_F_ATOMIC;
 	add_dest(o, ATOMIC, whole);
 	for (uint64_t at = s->ram, end; at < s->ram + s->size; at = end) {
 		struct vfiomig_dest part = whole;

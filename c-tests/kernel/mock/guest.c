@@ -175,7 +175,7 @@ struct vfiomig_harvest_result guest_expect(const char *file, int line, struct gu
 	CHECK_EQ(result.degraded_bytes, 0);
 	CHECK_EQ(result.failed_reads, 0);
 	CHECK_EQ(result.first_errno, 0);
-	if (flags & VFIOMIG_HARVEST_NO_READ)
+	if (flags & VFIOMIG_HARVEST_F_NO_READ)
 		CHECK_EQ(result.reads, 0);
 	return result;
 }

@@ -60,7 +60,7 @@ struct vfiomig_harvest_result guest_harvest(struct guest *guest, uint32_t flags,
  * and in the figures.
  */
 #define EXPECT(guest) guest_expect(__FILE__, __LINE__, (guest), 0)
-#define EXPECT_UNREAD(guest) guest_expect(__FILE__, __LINE__, (guest), VFIOMIG_HARVEST_NO_READ)
+#define EXPECT_UNREAD(guest) guest_expect(__FILE__, __LINE__, (guest), VFIOMIG_HARVEST_F_NO_READ)
 struct vfiomig_harvest_result guest_expect(const char *file, int line, struct guest *guest,
 					   uint32_t flags);
 

@@ -44,8 +44,8 @@ static void choice(const char *what, const char *config, uint32_t flags, uint32_
 	CHECK_EQ(info.kind, kind);
 	if (!strstr(info.why, reason))
 		lab_fail(__FILE__, __LINE__, "no '%s' in '%s'", reason, info.why);
-	CHECK_EQ(guest_tracks(&guest, 0), kind == VFIOMIG_TRACKER_HWPT);
-	if (kind == VFIOMIG_TRACKER_HWPT)
+	CHECK_EQ(guest_tracks(&guest, 0), kind == VFIOMIG_TRACKER_KIND_HWPT);
+	if (kind == VFIOMIG_TRACKER_KIND_HWPT)
 		guest_write_some(&guest);
 	EXPECT(&guest);
 	OK(vfiomig_tracker_stop(guest.t, ERR));
@@ -60,11 +60,11 @@ int main(int argc, char **argv)
 
 	mock_begin(argc, argv);
 	testdev_begin(2, arguments);
-	choice("every device has a log", "dialect=v2 dma_log=1", 0, VFIOMIG_TRACKER_DMA_LOG, "every device");
-	choice("one has none", "dialect=v2 dma_log=0", 0, VFIOMIG_TRACKER_HWPT,
+	choice("every device has a log", "dialect=v2 dma_log=1", 0, VFIOMIG_TRACKER_KIND_DMA_LOG, "every device");
+	choice("one has none", "dialect=v2 dma_log=0", 0, VFIOMIG_TRACKER_KIND_HWPT,
 	       "00000000-0000-4000-8001-000000000002");
 	choice("they are switched off", "dialect=v2 dma_log=1", VFIOMIG_TRACKER_F_NO_DEVICE_LOG,
-	       VFIOMIG_TRACKER_HWPT, "switched off");
+	       VFIOMIG_TRACKER_KIND_HWPT, "switched off");
 	puts("ok");
 	return 0;
 }

@@ -154,7 +154,7 @@ static void remap(uint32_t round)
 	VFIOMIG_INIT(&result);
 	request.run = copy_run;
 	request.opaque = &pages;
-	OK(vfiomig_tracker_unmap(guest.t, &range, NULL, NULL, VFIOMIG_UNMAP_LIBRARY | VFIOMIG_UNMAP_QUIET, &request,
+	OK(vfiomig_tracker_unmap(guest.t, &range, NULL, NULL, VFIOMIG_UNMAP_F_LIBRARY | VFIOMIG_UNMAP_F_NO_DMA, &request,
 				 &result, ERR));
 	CHECK_EQ(result.flags, 0);
 	CHECK(pages >= (AREA_PAGES - round) / 7);
@@ -190,7 +190,7 @@ static void check_tracker(bool running)
 
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_tracker_get_info(guest.t, &info, ERR));
-	CHECK_EQ(info.kind, VFIOMIG_TRACKER_HWPT);
+	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_HWPT);
 	CHECK_EQ(info.flags, 0);
 	CHECK_EQ(info.users, running);
 	for (size_t hwpt = 0; hwpt < HWPTS; hwpt++)
@@ -231,7 +231,7 @@ static void start(unsigned int seed)
 	streams_clear(&streams);
 	memset(copy, 0, sizeof(copy));
 	vm_begin(&from, VFIOMIG_DIRECTION_SAVE);
-	ADVANCE(&from, VFIOMIG_SAVE_TRACKING);
+	ADVANCE(&from, VFIOMIG_PHASE_SAVE_TRACKING);
 	check_tracker(true);
 	for (size_t area = 0; area < AREAS; area++)
 		for (uint64_t page = 0; page < AREA_PAGES; page++)
@@ -244,14 +244,14 @@ static void given_up(void)
 	start(1);
 	write_kept(KEPT);
 	CHECK_EQ(harvest(), KEPT);
-	ADVANCE(&from, VFIOMIG_SAVE_STOP_COPY);
+	ADVANCE(&from, VFIOMIG_PHASE_SAVE_STOP_COPY);
 	write_kept(KEPT);
 	FAILS(vfiomig_tracker_stop(guest.t, ERR), ORDER, 0);
 	OK(vfiomig_migration_abort(from.migration, VFIOMIG_ABORT_TO_RUNNING, 0, ERR));
 	vm_end(&from);
 	check_tracker(false);
 	for (int i = 0; i < from.count; i++)
-		OK(vfiomig_device_start_stream(from.device[i].d, ERR));
+		OK(vfiomig_device_restart_stream(from.device[i].d, ERR));
 	for (int i = 0; i < from.count; i++)
 		if (from.device[i].config) /* a session that ends with data unread */
 			testdev_forget_violations(&from.device[i].t);
@@ -264,7 +264,7 @@ static void migrates(void)
 
 	start(3);
 	CHECK_EQ(pthread_create(&thread, NULL, writer, NULL), 0);
-	ADVANCE(&from, VFIOMIG_SAVE_PRECOPY);
+	ADVANCE(&from, VFIOMIG_PHASE_SAVE_PRE_COPY);
 	for (uint32_t round = 0; round < ROUNDS; round++) {
 		lab_step("pre-copy, round %u", round);
 		iterate();
@@ -273,18 +273,18 @@ static void migrates(void)
 		CHECK(harvest() > 0);
 	}
 	lab_step("the P2P grace state: devices may still write");
-	ADVANCE(&from, VFIOMIG_SAVE_P2P_GRACE);
+	ADVANCE(&from, VFIOMIG_PHASE_SAVE_P2P_GRACE);
 	CHECK(harvest() > 0);
 	wait_for_writes(50);
 	write_kept(KEPT);
-	ADVANCE(&from, VFIOMIG_SAVE_STOP_COPY);
+	ADVANCE(&from, VFIOMIG_PHASE_SAVE_STOP_COPY);
 	ALL_IN(&from, VFIOMIG_STATE_STOP_COPY);
 	atomic_store(&stopped, true);
 	CHECK_EQ(pthread_join(thread, NULL), 0);
 
 	lab_step("the final harvest");
 	CHECK(vfiomig_migration_save_complete(from.migration, NULL, 0, vm_put, &streams, NULL, 0, ERR) >= 0);
-	FAILS(vfiomig_migration_advance(from.migration, VFIOMIG_SAVE_HALTED, 0, ERR), ORDER, 0);
+	FAILS(vfiomig_migration_advance(from.migration, VFIOMIG_PHASE_SAVE_HALTED, 0, ERR), ORDER, 0);
 	FAILS(vfiomig_tracker_stop(guest.t, ERR), ORDER, 0);
 	check_tracker(true);
 	last = harvest();
@@ -293,7 +293,7 @@ static void migrates(void)
 	for (size_t area = 0; area < AREAS; area++)
 		for (uint64_t page = 0; page < AREA_PAGES; page++)
 			CHECK_EQ(copy[area][page], atomic_load(word_of(area, page)));
-	ADVANCE(&from, VFIOMIG_SAVE_HALTED);
+	ADVANCE(&from, VFIOMIG_PHASE_SAVE_HALTED);
 	ALL_IN(&from, VFIOMIG_STATE_STOP);
 	check_tracker(false);
 	vm_end(&from);

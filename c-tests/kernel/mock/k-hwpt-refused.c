@@ -43,16 +43,16 @@ static void picked(void)
 	guest_open(&guest, 0, 2);
 	guest_map_some(&guest);
 	now = info(&guest);
-	CHECK_EQ(now.kind, VFIOMIG_TRACKER_HWPT);
+	CHECK_EQ(now.kind, VFIOMIG_TRACKER_KIND_HWPT);
 	CHECK_EQ(now.users, 0);
-	CHECK_EQ(now.ranges_asked, 3); /* two of the four touch */
+	CHECK_EQ(now.mapped_ranges, 3); /* two of the four touch */
 	CHECK(strlen(now.why) > 0);
 	OK(vfiomig_tracker_start(guest.t, ERR));
 	now = info(&guest);
-	CHECK_EQ(now.kind, VFIOMIG_TRACKER_HWPT);
+	CHECK_EQ(now.kind, VFIOMIG_TRACKER_KIND_HWPT);
 	CHECK_EQ(now.users, 1);
 	CHECK_EQ(now.flags, 0);
-	CHECK_EQ(now.failed_sources, 0);
+	CHECK_EQ(now.failed_logs, 0);
 	CHECK_EQ(now.page_size, PAGE);
 	guest_close(&guest);
 }
@@ -67,7 +67,7 @@ static void falls_back(struct guest *guest, uint32_t bad, int number)
 	guest->t = guest_tracker(guest, hwpts, 2);
 	guest_map_some(guest);
 	OK(vfiomig_tracker_start(guest->t, ERR));
-	CHECK_EQ(info(guest).kind, VFIOMIG_TRACKER_EVERYTHING);
+	CHECK_EQ(info(guest).kind, VFIOMIG_TRACKER_KIND_EVERYTHING);
 	CHECK_EQ(info(guest).flags, VFIOMIG_TRACKER_PERPETUAL);
 	says(guest, strerror(number));
 	/* The one that works was let go of. */
@@ -109,7 +109,7 @@ static void other_files(void)
 	vfiomig_tracker_free(guest.t);
 	guest.t = guest_tracker(&guest, guest.hwpt, 1);
 	OK(vfiomig_tracker_start(guest.t, ERR));
-	CHECK_EQ(info(&guest).kind, VFIOMIG_TRACKER_EVERYTHING);
+	CHECK_EQ(info(&guest).kind, VFIOMIG_TRACKER_KIND_EVERYTHING);
 	guest.mock.iommufd = iommufd;
 	close(fd);
 	guest_close(&guest);

@@ -110,7 +110,7 @@ static void without_destination(void)
 
 	lab_step("unmap without a destination");
 	begin(&guest);
-	OK(go(&u, VFIOMIG_UNMAP_QUIET, NULL, &result));
+	OK(go(&u, VFIOMIG_UNMAP_F_NO_DMA, NULL, &result));
 	lab_step("nothing of it is lost");
 	EXPECT(&guest);
 	forget(&guest);
@@ -136,7 +136,7 @@ static void without_function(uint32_t flags, bool exactly)
 	VFIOMIG_INIT(&result);
 	request.dests = &dest;
 	request.dest_count = 1;
-	if (!(flags & VFIOMIG_UNMAP_LIBRARY))
+	if (!(flags & VFIOMIG_UNMAP_F_LIBRARY))
 		CHECK_EQ(mock_unmap(&guest.mock, range.iova, range.size), 0);
 	OK(vfiomig_tracker_unmap(guest.t, &range, NULL, NULL, flags, &request, &result, ERR));
 	if (!exactly)
@@ -210,7 +210,7 @@ static void two_at_once(void)
 	VFIOMIG_INIT(&result);
 	request.dests = dests;
 	request.dest_count = 2;
-	OK(vfiomig_tracker_unmap(guest.t, &range, unmap_two, &guest, VFIOMIG_UNMAP_QUIET, &request,
+	OK(vfiomig_tracker_unmap(guest.t, &range, unmap_two, &guest, VFIOMIG_UNMAP_F_NO_DMA, &request,
 				 &result, ERR));
 	BITS_ARE(dests[0].bitmap, guest.area[2].want, guest.area[2].size / PAGE);
 	BITS_ARE(dests[1].bitmap, guest.area[3].want, guest.area[3].size / PAGE);
@@ -223,12 +223,12 @@ int main(int argc, char **argv)
 {
 	mock_begin(argc, argv);
 	with_destination(0);
-	with_destination(VFIOMIG_UNMAP_QUIET);
+	with_destination(VFIOMIG_UNMAP_F_NO_DMA);
 	without_destination();
-	without_function(VFIOMIG_UNMAP_LIBRARY, false);
-	without_function(VFIOMIG_UNMAP_LIBRARY | VFIOMIG_UNMAP_QUIET, true);
+	without_function(VFIOMIG_UNMAP_F_LIBRARY, false);
+	without_function(VFIOMIG_UNMAP_F_LIBRARY | VFIOMIG_UNMAP_F_NO_DMA, true);
 	without_function(0, false);
-	without_function(VFIOMIG_UNMAP_QUIET, false);
+	without_function(VFIOMIG_UNMAP_F_NO_DMA, false);
 	refused_by_the_vmm();
 	wrong_ranges();
 	two_at_once();

@@ -41,7 +41,7 @@ static void part(struct guest *guest, uint64_t page, uint64_t first, uint64_t co
 		 (unsigned long long)first);
 	mock_mark(&guest->mock, guest->hwpt[0], IOVA + page * PAGE);
 	asked = look(guest, 0, first, count);
-	rest = look(guest, VFIOMIG_HARVEST_NO_READ, 0, SIZE / PAGE);
+	rest = look(guest, VFIOMIG_HARVEST_F_NO_READ, 0, SIZE / PAGE);
 	CHECK(bit_is_set(asked, page) || bit_is_set(rest, page));
 	/* A bit of an entry stands for all of it; none is given twice, none of another entry. */
 	if (mock_is_exact()) {

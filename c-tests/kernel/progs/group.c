@@ -201,29 +201,29 @@ void vm_harvest(struct vm *vm)
 
 void vm_save_rest(struct vm *vm, struct vm_streams *s)
 {
-	struct vfiomig_moved moved[VM_MAX];
+	struct vfiomig_drain_result moved[VM_MAX];
 
-	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_SAVE_HALTED, 0, ERR), ORDER, 0);
+	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_PHASE_SAVE_HALTED, 0, ERR), ORDER, 0);
 	vm_harvest(vm);
-	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_SAVE_HALTED, 0, ERR), ORDER, 0);
+	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_PHASE_SAVE_HALTED, 0, ERR), ORDER, 0);
 	CHECK(vfiomig_migration_save_complete(vm->migration, NULL, 0, vm_put, s, moved, VM_MAX, ERR) >= 0);
 	for (int i = 0; i < vm->count; i++)
 		CHECK_EQ(moved[i].flags, VFIOMIG_CHUNK_END);
-	ADVANCE(vm, VFIOMIG_SAVE_HALTED);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_HALTED);
 }
 
 void vm_save(struct vm *vm, struct vm_streams *s)
 {
 	streams_clear(s);
 	vm_begin(vm, VFIOMIG_DIRECTION_SAVE);
-	ADVANCE(vm, VFIOMIG_SAVE_PRECOPY);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_PRE_COPY);
 	for (int round = 0; round < 3; round++) {
 		CHECK(vfiomig_migration_save_iterate(vm->migration, ROUND_BYTES, ROUND_NS, NULL, 0, vm_put, s,
 						     NULL, 0, ERR) >= 0);
 		vm_harvest(vm);
 	}
-	ADVANCE(vm, VFIOMIG_SAVE_P2P_GRACE);
-	ADVANCE(vm, VFIOMIG_SAVE_STOP_COPY);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_P2P_GRACE);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_STOP_COPY);
 	ALL_IN(vm, VFIOMIG_STATE_STOP_COPY);
 	vm_save_rest(vm, s);
 	ALL_IN(vm, VFIOMIG_STATE_STOP);
@@ -235,12 +235,12 @@ void vm_load(struct vm *vm, struct vm_streams *s)
 	memset(s->read, 0, sizeof(s->read));
 	memset(s->next_segment, 0, sizeof(s->next_segment));
 	vm_begin(vm, VFIOMIG_DIRECTION_LOAD);
-	ADVANCE(vm, VFIOMIG_LOAD_RESUMING);
-	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_LOAD_LOADED, 0, ERR), ORDER, 0);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_RESUMING);
+	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_PHASE_LOAD_LOADED, 0, ERR), ORDER, 0);
 	OK(vfiomig_migration_load_complete(vm->migration, NULL, 0, vm_get, s, ERR));
-	ADVANCE(vm, VFIOMIG_LOAD_LOADED);
-	ADVANCE(vm, VFIOMIG_LOAD_P2P_GRACE);
-	ADVANCE(vm, VFIOMIG_LOAD_RUNNING);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_LOADED);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_P2P_GRACE);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_RUNNING);
 	ALL_IN(vm, VFIOMIG_STATE_RUNNING);
 	FAILS(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, 0, ERR), ORDER, 0);
 	vm_end(vm);

@@ -62,7 +62,7 @@ static void is_home(const struct lab_device *device, const struct vfiomig_device
 
 	RAW_IS(device, VFIOMIG_STATE_RUNNING);
 	CHECK_EQ(info.state, VFIOMIG_STATE_RUNNING);
-	CHECK_EQ(info.data_open, 0);
+	CHECK_EQ(info.session_open, 0);
 }
 
 /* Gives up a save in `state` with a part of its stream taken; `way` is the first state on the way home. */
@@ -87,32 +87,32 @@ static void abort_save(uint32_t state, uint32_t way)
 
 	/* A second session is never appended to what was sent of the first one. */
 	GO(source, VFIOMIG_STATE_PRE_COPY);
-	CHECK_EQ(lab_info(source).data_open, 1);
+	CHECK_EQ(lab_info(source).session_open, 1);
 	save_calls_are_stale();
 	GO(source, VFIOMIG_STATE_STOP_COPY);
 	save_calls_are_stale();
 	GO(source, VFIOMIG_STATE_RUNNING);
 	save_calls_are_stale();
 
-	OK(vfiomig_device_start_stream(source, ERR));
+	OK(vfiomig_device_restart_stream(source, ERR));
 	full_migration();
 }
 
-/* start_stream may also come when the new session is open already. */
+/* restart_stream may also come when the new session is open already. */
 static void start_in_session(void)
 {
 	unsigned char buf[TAKEN];
 	uint32_t flags = 0;
 
-	lab_step("start_stream in the new session");
+	lab_step("restart_stream in the new session");
 	GO(source, VFIOMIG_STATE_PRE_COPY);
 	OK_BYTES(vfiomig_device_read(source, buf, sizeof(buf), &flags, ERR), TAKEN);
 	/* Its stream has begun: it cannot begin from nothing. */
-	FAILS(vfiomig_device_start_stream(source, ERR), ORDER, 0);
+	FAILS(vfiomig_device_restart_stream(source, ERR), ORDER, 0);
 	GO(source, VFIOMIG_STATE_RUNNING);
 	GO(source, VFIOMIG_STATE_STOP_COPY);
 	save_calls_are_stale();
-	OK(vfiomig_device_start_stream(source, ERR));
+	OK(vfiomig_device_restart_stream(source, ERR));
 	CHECK_EQ(stream_read(source, VFIOMIG_CHUNK_END, stream, 0), MTTY_MAX);
 	GO(source, VFIOMIG_STATE_STOP);
 	GO(source, VFIOMIG_STATE_RUNNING);
@@ -137,7 +137,7 @@ static void abort_with_chunk(uint32_t state)
 	CHECK(!memcmp(copy, chunk.data, chunk.len));
 	/* What was lent may be on the wire. */
 	save_calls_are_stale();
-	OK(vfiomig_device_start_stream(source, ERR));
+	OK(vfiomig_device_restart_stream(source, ERR));
 	full_migration();
 }
 
@@ -157,7 +157,7 @@ static void after_end(void)
 	GO(source, VFIOMIG_STATE_RUNNING);
 	is_home(&source_device, source);
 	save_calls_are_stale();
-	OK(vfiomig_device_start_stream(source, ERR));
+	OK(vfiomig_device_restart_stream(source, ERR));
 	full_migration();
 }
 

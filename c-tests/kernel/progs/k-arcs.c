@@ -62,7 +62,7 @@ static void is_refused(uint32_t from, uint32_t to, uint32_t flags)
 	RAW_IS(&device, from);
 	after = lab_info(d);
 	CHECK_EQ(after.state, from);
-	CHECK_EQ(after.data_open, before.data_open);
+	CHECK_EQ(after.session_open, before.session_open);
 	CHECK_EQ(after.session, before.session);
 }
 
@@ -78,7 +78,7 @@ static void is_taken(uint32_t from, uint32_t to, uint32_t flags)
 	RAW_IS(&device, to);
 	after = lab_info(d);
 	CHECK_EQ(after.state, to);
-	CHECK_EQ(after.data_open, holds);
+	CHECK_EQ(after.session_open, holds);
 	CHECK_EQ(after.session, before.session + (holds && !same));
 }
 
@@ -86,10 +86,10 @@ static void is_taken(uint32_t from, uint32_t to, uint32_t flags)
 static void needs_finish(uint32_t to)
 {
 	is_refused(VFIOMIG_STATE_RESUMING, to, 0);
-	is_refused(VFIOMIG_STATE_RESUMING, to, VFIOMIG_SET_STATE_RAW);
+	is_refused(VFIOMIG_STATE_RESUMING, to, VFIOMIG_SET_STATE_F_RAW);
 	OK_BYTES(vfiomig_device_write(d, stream, MTTY_MAX, 0, ERR), MTTY_MAX);
 	is_refused(VFIOMIG_STATE_RESUMING, to, 0);
-	is_refused(VFIOMIG_STATE_RESUMING, to, VFIOMIG_SET_STATE_RAW);
+	is_refused(VFIOMIG_STATE_RESUMING, to, VFIOMIG_SET_STATE_F_RAW);
 	OK(vfiomig_device_finish(d, MTTY_MAX, ERR));
 }
 
@@ -105,18 +105,18 @@ static void arc(uint32_t from, uint32_t to)
 	switch (expected) {
 	case '.':
 		is_taken(from, to, 0);
-		is_taken(from, to, VFIOMIG_SET_STATE_RAW);
+		is_taken(from, to, VFIOMIG_SET_STATE_F_RAW);
 		break;
 	case 'L':
 		is_taken(from, to, 0);
 		break;
 	case 'n':
 		is_refused(from, to, 0);
-		is_taken(from, to, VFIOMIG_SET_STATE_RAW);
+		is_taken(from, to, VFIOMIG_SET_STATE_F_RAW);
 		break;
 	default:
 		is_refused(from, to, 0);
-		is_refused(from, to, VFIOMIG_SET_STATE_RAW);
+		is_refused(from, to, VFIOMIG_SET_STATE_F_RAW);
 		break;
 	}
 }
@@ -126,16 +126,16 @@ static void raw_changes_nothing_else(void)
 {
 	OK(vfiomig_device_reset(d, ERR));
 	lab_step("legal arcs with the raw flag");
-	is_taken(VFIOMIG_STATE_RUNNING, VFIOMIG_STATE_PRE_COPY, VFIOMIG_SET_STATE_RAW);
-	is_taken(VFIOMIG_STATE_PRE_COPY, VFIOMIG_STATE_STOP_COPY, VFIOMIG_SET_STATE_RAW);
-	is_taken(VFIOMIG_STATE_STOP_COPY, VFIOMIG_STATE_RUNNING, VFIOMIG_SET_STATE_RAW);
+	is_taken(VFIOMIG_STATE_RUNNING, VFIOMIG_STATE_PRE_COPY, VFIOMIG_SET_STATE_F_RAW);
+	is_taken(VFIOMIG_STATE_PRE_COPY, VFIOMIG_STATE_STOP_COPY, VFIOMIG_SET_STATE_F_RAW);
+	is_taken(VFIOMIG_STATE_STOP_COPY, VFIOMIG_STATE_RUNNING, VFIOMIG_SET_STATE_F_RAW);
 }
 
 static void wrong_arguments(void)
 {
 	lab_step("no state, no policy, no flag");
 	FAILS(set(8, 0), ARGUMENT, EINVAL);
-	FAILS(set(0xffffffff, VFIOMIG_SET_STATE_RAW), ARGUMENT, EINVAL);
+	FAILS(set(0xffffffff, VFIOMIG_SET_STATE_F_RAW), ARGUMENT, EINVAL);
 	FAILS(set(VFIOMIG_STATE_STOP, 2), ARGUMENT, EINVAL);
 	FAILS(vfiomig_device_set_state(d, VFIOMIG_STATE_STOP, 2, 0, ERR), ARGUMENT, EINVAL);
 	FAILS(vfiomig_device_set_state(d, VFIOMIG_STATE_STOP, VFIOMIG_ON_FAILURE_RETURN_TO(8), 0, ERR),

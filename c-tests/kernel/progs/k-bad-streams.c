@@ -51,7 +51,7 @@ static void cannot_leave(void)
 
 	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
 		REFUSED(d, states[i], 0);
-		REFUSED(d, states[i], VFIOMIG_SET_STATE_RAW);
+		REFUSED(d, states[i], VFIOMIG_SET_STATE_F_RAW);
 	}
 	still_resuming();
 }
@@ -61,7 +61,7 @@ static void reset_helps(void)
 {
 	OK(vfiomig_device_reset(d, ERR));
 	RAW_IS(&device, VFIOMIG_STATE_RUNNING);
-	CHECK_EQ(lab_info(d).data_open, 0);
+	CHECK_EQ(lab_info(d).session_open, 0);
 	CHECK(uart_holds(&device, ports, OTHER));
 }
 
@@ -111,7 +111,7 @@ static void truncated(size_t length)
 	CHECK_EQ(vfiomig_error_result(lab_error(), 0)->from, VFIOMIG_STATE_RESUMING);
 	CHECK_EQ(vfiomig_error_result(lab_error(), 0)->to, VFIOMIG_STATE_STOP);
 	still_resuming();
-	CHECK_EQ(lab_info(d).data_open, 1);
+	CHECK_EQ(lab_info(d).session_open, 1);
 	/* The stream was stated to be all. */
 	FAILS(vfiomig_device_write(d, good + length, size - length, 0, ERR), ORDER, 0);
 	reset_helps();

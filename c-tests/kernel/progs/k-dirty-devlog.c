@@ -57,7 +57,7 @@ static void start(void)
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	READS(&s, DMA_LOG, "a log of its own");
 	CHECK_EQ(space_info(&s).flags, 0);
-	CHECK_EQ(space_info(&s).failed_sources, 0);
+	CHECK_EQ(space_info(&s).failed_logs, 0);
 	log_is_on();
 }
 
@@ -69,7 +69,7 @@ static void falls_back(uint32_t flags, uint32_t kind)
 	space_map(&s, 0, 100);
 	space_map(&s, 200, 100);
 	space_track(&s, t.d, flags);
-	CHECK_EQ(space_info(&s).kind, VFIOMIG_TRACKER_DMA_LOG);
+	CHECK_EQ(space_info(&s).kind, VFIOMIG_TRACKER_KIND_DMA_LOG);
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	WARNINGS(1);
 	printf("why: %s\n", space_info(&s).why);
@@ -78,7 +78,7 @@ static void falls_back(uint32_t flags, uint32_t kind)
 	log_is_off();
 	DMA(&t, 3, 2);
 	DMA(&t, 250, 1);
-	if (kind == VFIOMIG_TRACKER_TYPE1) {
+	if (kind == VFIOMIG_TRACKER_KIND_TYPE1) {
 		CHECK_EQ(space_info(&s).flags, 0);
 		DIRTY_ARE(&s, "3-4 250");
 		DIRTY_ARE(&s, "");
@@ -110,8 +110,8 @@ static void exact(void)
 	DMA(&t, 2, 1);
 	start();
 	CHECK_EQ(space_info(&s).page_size, PAGE);
-	CHECK_EQ(space_info(&s).ranges_asked, 2); /* neighbours are one */
-	CHECK_EQ(space_info(&s).ranges_held, 1);  /* rounded out to a GiB */
+	CHECK_EQ(space_info(&s).mapped_ranges, 2); /* neighbours are one */
+	CHECK_EQ(space_info(&s).logged_ranges, 1);  /* rounded out to a GiB */
 	DIRTY_ARE(&s, "");
 	DMA(&t, 0, 1);
 	DMA(&t, 255, 2);
@@ -172,7 +172,7 @@ static void coarse(void)
 		request.dest_count = 1;
 		OK(vfiomig_tracker_harvest(s.tracker, &request, NULL, ERR));
 		PAGES_ARE(&got, "32-37");
-		request.flags = VFIOMIG_HARVEST_NO_READ;
+		request.flags = VFIOMIG_HARVEST_F_NO_READ;
 		dest.iova = 38 * PAGE;
 		dest.first_bit = 38;
 		dest.size = 100 * PAGE;
@@ -211,9 +211,9 @@ static void folded(unsigned int most)
 	for (uint64_t i = 1; i < 5; i++)
 		map_far(4 * i);
 	start();
-	CHECK_EQ(space_info(&s).ranges_asked, 9);
-	CHECK(space_info(&s).ranges_held <= most);
-	CHECK(space_info(&s).ranges_held * 2 >= most); /* no more than it takes */
+	CHECK_EQ(space_info(&s).mapped_ranges, 9);
+	CHECK(space_info(&s).logged_ranges <= most);
+	CHECK(space_info(&s).logged_ranges * 2 >= most); /* no more than it takes */
 	DIRTY_ARE(&s, "");
 	for (int i = 0; i < 5; i++)
 		DMA(&t, at[i] + 9, 1);
@@ -222,7 +222,7 @@ static void folded(unsigned int most)
 	lab_step("%s: mapped in a filled gap", config);
 	DMA(&t, 0, 1);
 	space_map(&s, 12, 4);
-	CHECK_EQ(space_info(&s).ranges_asked, 10);
+	CHECK_EQ(space_info(&s).mapped_ranges, 10);
 	DIRTY_ARE(&s, "0 12-15"); /* not anew: 1 to 9 are clean */
 	DMA(&t, 12, 4);
 	DIRTY_ARE(&s, "12-15");
@@ -230,7 +230,7 @@ static void folded(unsigned int most)
 	lab_step("%s: mapped beyond", config);
 	DMA(&t, 1, 1);
 	map_far(1000);
-	CHECK(space_info(&s).ranges_held <= most);
+	CHECK(space_info(&s).logged_ranges <= most);
 	ALL_DIRTY(&s); /* once */
 	DIRTY_ARE(&s, "");
 	DMA(&t, 2000, 1);
@@ -250,8 +250,8 @@ static void many_ranges(void)
 	for (uint64_t i = 1; i <= 300; i++)
 		map_far(2 * i);
 	start();
-	CHECK_EQ(space_info(&s).ranges_asked, 600);
-	CHECK_EQ(space_info(&s).ranges_held, 256);
+	CHECK_EQ(space_info(&s).mapped_ranges, 600);
+	CHECK_EQ(space_info(&s).logged_ranges, 256);
 	for (uint32_t i = 0; i < 300; i += 7) {
 		DMA(&t, i * 50 + i % 3, 1);
 		pages_add(&want, i * 50 + i % 3, 1);
@@ -443,8 +443,8 @@ int main(int argc, char **argv)
 	end();
 	if (!works) {
 		CHECK(!lab_is_cdev());
-		falls_back(0, VFIOMIG_TRACKER_TYPE1);
-		falls_back(NO_CONTAINER, VFIOMIG_TRACKER_EVERYTHING);
+		falls_back(0, VFIOMIG_TRACKER_KIND_TYPE1);
+		falls_back(NO_CONTAINER, VFIOMIG_TRACKER_KIND_EVERYTHING);
 		puts("ok: the log cannot be read here");
 		return 0;
 	}

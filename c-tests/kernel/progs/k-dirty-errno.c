@@ -133,7 +133,7 @@ static void device_log_by_library(void)
 	OK(vfiomig_tracker_map(s.tracker, &top, 1, ERR));
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	READS(&s, DMA_LOG, "");
-	CHECK_EQ(space_info(&s).ranges_held, 2);
+	CHECK_EQ(space_info(&s).logged_ranges, 2);
 	VFIOMIG_INIT(&request);
 	VFIOMIG_INIT(&result);
 	dest.bitmap = &word;
@@ -151,7 +151,7 @@ static void device_log_by_library(void)
 	CHECK_EQ(result.flags, VFIOMIG_HARVEST_DEGRADED);
 	CHECK_EQ(result.first_errno, EINVAL);
 	PAGES_EQUAL(&got, &s.mapped); /* L6 */
-	CHECK_EQ(space_info(&s).failed_sources, 0);
+	CHECK_EQ(space_info(&s).failed_logs, 0);
 	DMA(&t, 5, 1);
 	DIRTY_ARE(&s, "5"); /* it was started anew */
 	WARNINGS(1);
@@ -268,7 +268,7 @@ static void container_without_iommu(void)
 	options.container_fd = fd;
 	OK(vfiomig_tracker_new(&options, &tracker, ERR));
 	OK(vfiomig_tracker_get_info(tracker, &info, ERR));
-	CHECK_EQ(info.kind, VFIOMIG_TRACKER_EVERYTHING);
+	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_EVERYTHING);
 	CHECK(strstr(info.why, "container"));
 	vfiomig_tracker_free(tracker);
 	close(fd);
@@ -277,7 +277,7 @@ static void container_without_iommu(void)
 	options.container_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	OK(vfiomig_tracker_new(&options, &tracker, ERR));
 	OK(vfiomig_tracker_get_info(tracker, &info, ERR));
-	CHECK_EQ(info.kind, VFIOMIG_TRACKER_EVERYTHING);
+	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_EVERYTHING);
 	CHECK(strstr(info.why, strerror(ENOTTY)));
 	vfiomig_tracker_free(tracker);
 	close(options.container_fd);
@@ -304,7 +304,7 @@ static void type1_by_library(void)
 		PAGES_EQUAL(&got, &s.mapped);
 	}
 	lab_step("unmapped while its log is stopped");
-	result = space_unmap(&s, 100, 64, VFIOMIG_UNMAP_LIBRARY, NULL, &got);
+	result = space_unmap(&s, 100, 64, VFIOMIG_UNMAP_F_LIBRARY, NULL, &got);
 	WARNINGS(2); /* the log that cannot be read, once, and this */
 	CHECK_EQ(result.flags, VFIOMIG_HARVEST_DEGRADED);
 	PAGES_ARE(&got, "100-163"); /* T7 */

@@ -137,7 +137,7 @@ static void harvest_and_copy(enum how how)
 			dest.size = CELL_PAGES * PAGE;
 			dest.first_bit = cell * CELL_PAGES;
 			dest.bitmap = got.word;
-			request.flags = cell ? VFIOMIG_HARVEST_NO_READ : 0;
+			request.flags = cell ? VFIOMIG_HARVEST_F_NO_READ : 0;
 			OK(vfiomig_tracker_harvest(from.tracker, &request, &result, ERR));
 			CHECK_EQ(result.flags, 0);
 		}
@@ -156,7 +156,7 @@ static void remap(uint32_t cell, bool by_library, bool comes_back)
 	const uint32_t count = (uint32_t)(mapped[cell].size / PAGE);
 	struct pages got;
 
-	CHECK_EQ(space_unmap(&from, first, count, by_library ? VFIOMIG_UNMAP_LIBRARY : 0,
+	CHECK_EQ(space_unmap(&from, first, count, by_library ? VFIOMIG_UNMAP_F_LIBRARY : 0,
 			     by_library ? NULL : raw_unmap_range, &got).flags, 0);
 	copy_pages(&got);
 	if (comes_back)
@@ -249,14 +249,14 @@ static void migrate_memory(const struct kind *kind, enum way way)
 
 	GO(target.d, VFIOMIG_STATE_RESUMING);
 	/* The draft's log begins with the session, which knows everything only if it is open before the tracker starts (D8, P14). */
-	if (kind->log == VFIOMIG_TRACKER_DRAFT)
+	if (kind->log == VFIOMIG_TRACKER_KIND_DRAFT)
 		GO(source.d, VFIOMIG_STATE_PRE_COPY);
 	OK(vfiomig_tracker_start(from.tracker, ERR));
 	CHECK_EQ(space_info(&from).kind, kind->log);
 	/* Of a container the start reads the smallest mapping: a DMA or two at this moment may dirty all of a small one (T5). */
-	if (kind->log != VFIOMIG_TRACKER_TYPE1 || smallest_mapping() > 2 * DMA_PAGES_MAX * PAGE)
+	if (kind->log != VFIOMIG_TRACKER_KIND_TYPE1 || smallest_mapping() > 2 * DMA_PAGES_MAX * PAGE)
 		CHECK_EQ(space_info(&from).flags, 0);
-	if (kind->log != VFIOMIG_TRACKER_DRAFT)
+	if (kind->log != VFIOMIG_TRACKER_KIND_DRAFT)
 		GO(source.d, VFIOMIG_STATE_PRE_COPY);
 	for (uint32_t cell = 0; cell < CELLS; cell++)
 		copy_range(mapped[cell].iova, mapped[cell].size);
@@ -292,24 +292,24 @@ static void migrate_memory(const struct kind *kind, enum way way)
 #define SMALL " state=64K segment=8K"
 
 static const struct kind device_logs[] = {
-	{ "dialect=v2" SMALL, 0, VFIOMIG_TRACKER_DMA_LOG, false },
-	{ "dialect=v2 log_ranges=2" SMALL, 0, VFIOMIG_TRACKER_DMA_LOG, false },
-	{ "dialect=v2 log_page=64K" SMALL, 0, VFIOMIG_TRACKER_DMA_LOG, false },
+	{ "dialect=v2" SMALL, 0, VFIOMIG_TRACKER_KIND_DMA_LOG, false },
+	{ "dialect=v2 log_ranges=2" SMALL, 0, VFIOMIG_TRACKER_KIND_DMA_LOG, false },
+	{ "dialect=v2 log_page=64K" SMALL, 0, VFIOMIG_TRACKER_KIND_DMA_LOG, false },
 };
 static const struct kind containers[] = {
-	{ "dialect=v2" SMALL, VFIOMIG_TRACKER_F_NO_DEVICE_LOG, VFIOMIG_TRACKER_TYPE1, true },
-	{ "dialect=v1" SMALL, 0, VFIOMIG_TRACKER_TYPE1, true },
-	{ "dialect=v1 ndma=1" SMALL, 0, VFIOMIG_TRACKER_TYPE1, false },
+	{ "dialect=v2" SMALL, VFIOMIG_TRACKER_F_NO_DEVICE_LOG, VFIOMIG_TRACKER_KIND_TYPE1, true },
+	{ "dialect=v1" SMALL, 0, VFIOMIG_TRACKER_KIND_TYPE1, true },
+	{ "dialect=v1 ndma=1" SMALL, 0, VFIOMIG_TRACKER_KIND_TYPE1, false },
 };
 static const struct kind drafts[] = {
-	{ "dialect=draft2" SMALL, 0, VFIOMIG_TRACKER_DRAFT, false },
-	{ "dialect=draft3 bitmap_pfns=100" SMALL, 0, VFIOMIG_TRACKER_DRAFT, false },
-	{ "dialect=draft3 bitmap_all=1" SMALL, 0, VFIOMIG_TRACKER_DRAFT, false },
+	{ "dialect=draft2" SMALL, 0, VFIOMIG_TRACKER_KIND_DRAFT, false },
+	{ "dialect=draft3 bitmap_pfns=100" SMALL, 0, VFIOMIG_TRACKER_KIND_DRAFT, false },
+	{ "dialect=draft3 bitmap_all=1" SMALL, 0, VFIOMIG_TRACKER_KIND_DRAFT, false },
 };
 #define KINDS 3
 
 /* Debian's kernel cannot read the device's log: the container's is taken instead. */
-static const struct kind fallback = { "dialect=v2" SMALL, 0, VFIOMIG_TRACKER_TYPE1, true };
+static const struct kind fallback = { "dialect=v2" SMALL, 0, VFIOMIG_TRACKER_KIND_TYPE1, true };
 
 int main(int argc, char **argv)
 {

@@ -153,7 +153,7 @@ static void only_what_is_asked(void)
 	OK(vfiomig_tracker_harvest(s.tracker, &request, &result, ERR));
 	PAGES_ARE(&got, "256");
 	/* The kernel was asked for all, so the rest is there without it. */
-	request.flags = VFIOMIG_HARVEST_NO_READ;
+	request.flags = VFIOMIG_HARVEST_F_NO_READ;
 	dest.iova = 0;
 	dest.first_bit = 0;
 	OK(vfiomig_tracker_harvest(s.tracker, &request, &result, ERR));
@@ -184,7 +184,7 @@ static void unmapped_by_library(void)
 	DMA(&t, 50, 1);
 	DMA(&t, 1030, 3);
 	CHECK_EQ(dma_pin(&t, 1050), 0);
-	result = space_unmap(&s, 1024, 100, VFIOMIG_UNMAP_LIBRARY, NULL, &got);
+	result = space_unmap(&s, 1024, 100, VFIOMIG_UNMAP_F_LIBRARY, NULL, &got);
 	CHECK_EQ(result.flags, 0);
 	CHECK_EQ(result.reads, 1);
 	PAGES_ARE(&got, "1030-1032 1050");
@@ -195,7 +195,7 @@ static void unmapped_by_library(void)
 	DMA(&t, 2001, 1);
 	DMA(&t, 5001, 1);
 	DMA(&t, 51, 1);
-	space_unmap(&s, 1024, 5000, VFIOMIG_UNMAP_LIBRARY, NULL, NULL);
+	space_unmap(&s, 1024, 5000, VFIOMIG_UNMAP_F_LIBRARY, NULL, NULL);
 	CHECK(dma_write(&t, 2001, 1) < 0);
 	CHECK(dma_write(&t, 5001, 1) < 0);
 	DIRTY_ARE(&s, "51 2001 5001");
@@ -221,7 +221,7 @@ static void unmapped_by_others(void)
 
 	lab_step("unmapping that fails");
 	DMA(&t, 1025, 1);
-	FAILS(vfiomig_tracker_unmap(s.tracker, &cut, NULL, NULL, VFIOMIG_UNMAP_LIBRARY, NULL, NULL, ERR),
+	FAILS(vfiomig_tracker_unmap(s.tracker, &cut, NULL, NULL, VFIOMIG_UNMAP_F_LIBRARY, NULL, NULL, ERR),
 	      ARGUMENT, 0);
 	FAILS(vfiomig_tracker_unmap(s.tracker, &whole, busy, NULL, 0, NULL, NULL, ERR), TRANSPORT, EBUSY);
 	DMA(&t, 1026, 1); /* it is still there */
@@ -298,7 +298,7 @@ static void real_device(const char *address)
 	space_track(&s, d, 0);
 	is_perpetual(&s);
 	READS(&s, TYPE1, "keeps no log of its own");
-	space_unmap(&s, 300, 65, VFIOMIG_UNMAP_LIBRARY, NULL, &got);
+	space_unmap(&s, 300, 65, VFIOMIG_UNMAP_F_LIBRARY, NULL, &got);
 	PAGES_ARE(&got, "300-364");
 	ALL_DIRTY(&s);
 	space_map(&s, 300, 65);
@@ -307,7 +307,7 @@ static void real_device(const char *address)
 	CHECK_EQ(space_info(&s).flags, 0);
 
 	lab_step("a start with nothing mapped: what the device is shows at the first harvest");
-	space_unmap(&s, 0, 4096, VFIOMIG_UNMAP_LIBRARY, NULL, &got);
+	space_unmap(&s, 0, 4096, VFIOMIG_UNMAP_F_LIBRARY, NULL, &got);
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	CHECK_EQ(space_info(&s).flags, 0);
 	space_map(&s, 0, 128);
@@ -358,9 +358,9 @@ static void no_log(void)
 	options = options_of(&t.d);
 	options.flags = VFIOMIG_TRACKER_F_TYPE1;
 	options.container_fd = t.device.iommufd;
-	falls_back(&options, VFIOMIG_TRACKER_EVERYTHING, "asking the container failed");
+	falls_back(&options, VFIOMIG_TRACKER_KIND_EVERYTHING, "asking the container failed");
 	raw_show_as_container(&t.device);
-	falls_back(&options, VFIOMIG_TRACKER_EVERYTHING, "the container keeps no log");
+	falls_back(&options, VFIOMIG_TRACKER_KIND_EVERYTHING, "the container keeps no log");
 
 	/* An object of iommufd that is no page table. */
 	options = options_of(&t.d);
@@ -368,10 +368,10 @@ static void no_log(void)
 	options.iommufd = t.device.iommufd;
 	options.hwpts = &t.device.ioas;
 	options.hwpt_count = 1;
-	falls_back(&options, VFIOMIG_TRACKER_HWPT, "start");
+	falls_back(&options, VFIOMIG_TRACKER_KIND_HWPT, "start");
 
 	options = options_of(&t.d);
-	falls_back(&options, VFIOMIG_TRACKER_EVERYTHING, "keeps no log of its own");
+	falls_back(&options, VFIOMIG_TRACKER_KIND_EVERYTHING, "keeps no log of its own");
 	end();
 }
 

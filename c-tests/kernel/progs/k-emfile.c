@@ -56,7 +56,7 @@ static void data_calls_are_stale(uint32_t state)
 	void *room = NULL;
 	uint32_t flags = 0;
 
-	CHECK_EQ(lab_info(d).data_open, 0);
+	CHECK_EQ(lab_info(d).session_open, 0);
 	if (state == VFIOMIG_STATE_RESUMING) {
 		FAILS(vfiomig_device_write(d, buf, sizeof(buf), 0, ERR), STALE, ESTALE);
 		FAILS(vfiomig_device_reserve(d, 0, &room, &length, ERR), STALE, ESTALE);
@@ -64,7 +64,7 @@ static void data_calls_are_stale(uint32_t state)
 		FAILS(vfiomig_device_finish(d, VFIOMIG_UNKNOWN, ERR), STALE, ESTALE);
 		/* V2-9: nothing was loaded, so this is no way to STOP. */
 		REFUSED(d, VFIOMIG_STATE_STOP, 0);
-		REFUSED(d, VFIOMIG_STATE_STOP, VFIOMIG_SET_STATE_RAW);
+		REFUSED(d, VFIOMIG_STATE_STOP, VFIOMIG_SET_STATE_F_RAW);
 	} else {
 		FAILS(vfiomig_device_read(d, buf, sizeof(buf), &flags, ERR), STALE, ESTALE);
 		FAILS(vfiomig_device_peek(d, 0, &chunk, ERR), STALE, ESTALE);

@@ -79,7 +79,7 @@ static void go_home(struct testdev *t)
 {
 	OK(vfiomig_device_reset(t->d, ERR));
 	STATE_IS(t, VFIOMIG_STATE_RUNNING);
-	CHECK_EQ(lab_info(t->d).data_open, 0);
+	CHECK_EQ(lab_info(t->d).session_open, 0);
 }
 
 static void only_reset_helps(struct testdev *t)
@@ -88,10 +88,10 @@ static void only_reset_helps(struct testdev *t)
 	uint32_t flags = 0;
 
 	STATE_IS(t, VFIOMIG_STATE_ERROR);
-	CHECK_EQ(lab_info(t->d).data_open, 0);
+	CHECK_EQ(lab_info(t->d).session_open, 0);
 	for (size_t i = 0; i < STATES; i++) {
 		REFUSED(t->d, states[i], 0);
-		REFUSED(t->d, states[i], VFIOMIG_SET_STATE_RAW);
+		REFUSED(t->d, states[i], VFIOMIG_SET_STATE_F_RAW);
 	}
 	CHECK(vfiomig_device_read(t->d, &byte, 1, &flags, ERR) < 0);
 	CHECK(vfiomig_device_write(t->d, &byte, 1, 0, ERR) < 0);
@@ -105,7 +105,7 @@ static void fails_and_is_found(struct testdev *t, uint32_t to, uint32_t policy, 
 			       uint32_t found, uint32_t action)
 {
 	const uint32_t from = vfiomig_device_get_state(t->d);
-	const struct vfiomig_result *result;
+	const struct vfiomig_device_result *result;
 
 	FAILS(vfiomig_device_set_state(t->d, to, policy, 0, ERR), DEVICE, number);
 	RESULT_IS(found, action);
@@ -209,7 +209,7 @@ static void precopy_ends_with_eio(uint32_t from, uint32_t to)
 	testdev_go(t, from);
 	fail_next(t, to, EIO, "fail_count=1 fail_error=0");
 	fails_and_is_found(t, to, VFIOMIG_ON_FAILURE_KEEP, EIO, from, VFIOMIG_ACTION_NONE);
-	CHECK_EQ(lab_info(t->d).data_open, 0);
+	CHECK_EQ(lab_info(t->d).session_open, 0);
 	REFUSED(t->d, to, 0);
 	REFUSED(t->d, VFIOMIG_STATE_STOP_COPY, 0);
 	STATE_IS(t, from);
@@ -334,7 +334,7 @@ static size_t first_segment(void)
 		have += (size_t)got;
 	}
 	GO(source.d, VFIOMIG_STATE_RUNNING);
-	OK(vfiomig_device_start_stream(source.d, ERR));
+	OK(vfiomig_device_restart_stream(source.d, ERR));
 	return have;
 }
 

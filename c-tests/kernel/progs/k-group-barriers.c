@@ -74,11 +74,11 @@ static void save(struct vm *vm)
 	streams_clear(&streams);
 	forget(vm);
 	vm_begin(vm, VFIOMIG_DIRECTION_SAVE);
-	ADVANCE(vm, VFIOMIG_SAVE_PRECOPY);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_PRE_COPY);
 	delays(vm, DELAY_MS);
-	ADVANCE(vm, VFIOMIG_SAVE_P2P_GRACE);
-	costs_one(vm, "to PRE_COPY_P2P", last_duration(vm, VFIOMIG_SAVE_P2P_GRACE), VFIOMIG_STATE_PRE_COPY_P2P);
-	ADVANCE(vm, VFIOMIG_SAVE_STOP_COPY);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_P2P_GRACE);
+	costs_one(vm, "to PRE_COPY_P2P", last_duration(vm, VFIOMIG_PHASE_SAVE_P2P_GRACE), VFIOMIG_STATE_PRE_COPY_P2P);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_STOP_COPY);
 	delays(vm, 0);
 	/* The device without PRE_COPY went by RUNNING_P2P; both are the same barrier. */
 	vm_check_barrier(vm, VFIOMIG_STATE_PRE_COPY_P2P, VFIOMIG_STATE_STOP_COPY);
@@ -93,13 +93,13 @@ static void load(struct vm *vm)
 	lab_step("load");
 	forget(vm);
 	vm_begin(vm, VFIOMIG_DIRECTION_LOAD);
-	ADVANCE(vm, VFIOMIG_LOAD_RESUMING);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_RESUMING);
 	OK(vfiomig_migration_load_complete(vm->migration, NULL, 0, vm_get, &streams, ERR));
-	ADVANCE(vm, VFIOMIG_LOAD_LOADED);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_LOADED);
 	delays(vm, DELAY_MS);
-	ADVANCE(vm, VFIOMIG_LOAD_P2P_GRACE);
-	costs_one(vm, "to RUNNING_P2P", last_duration(vm, VFIOMIG_LOAD_P2P_GRACE), VFIOMIG_STATE_RUNNING_P2P);
-	ADVANCE(vm, VFIOMIG_LOAD_RUNNING);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_P2P_GRACE);
+	costs_one(vm, "to RUNNING_P2P", last_duration(vm, VFIOMIG_PHASE_LOAD_P2P_GRACE), VFIOMIG_STATE_RUNNING_P2P);
+	ADVANCE(vm, VFIOMIG_PHASE_LOAD_RUNNING);
 	delays(vm, 0);
 	vm_check_barrier(vm, VFIOMIG_STATE_RESUMING, VFIOMIG_STATE_RUNNING_P2P);
 	vm_check_barrier(vm, VFIOMIG_STATE_RUNNING_P2P, VFIOMIG_STATE_RUNNING);

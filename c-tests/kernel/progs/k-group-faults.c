@@ -27,25 +27,25 @@ struct step {
 	uint32_t phase, p2p, plain;
 };
 static const struct step save_steps[] = {
-	{ VFIOMIG_SAVE_PRECOPY, VFIOMIG_STATE_PRE_COPY, VFIOMIG_STATE_PRE_COPY },
-	{ VFIOMIG_SAVE_P2P_GRACE, VFIOMIG_STATE_PRE_COPY_P2P, 0 },
-	{ VFIOMIG_SAVE_STOP_COPY, VFIOMIG_STATE_STOP_COPY, VFIOMIG_STATE_STOP_COPY },
-	{ VFIOMIG_SAVE_HALTED, VFIOMIG_STATE_STOP, VFIOMIG_STATE_STOP },
+	{ VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_STATE_PRE_COPY, VFIOMIG_STATE_PRE_COPY },
+	{ VFIOMIG_PHASE_SAVE_P2P_GRACE, VFIOMIG_STATE_PRE_COPY_P2P, 0 },
+	{ VFIOMIG_PHASE_SAVE_STOP_COPY, VFIOMIG_STATE_STOP_COPY, VFIOMIG_STATE_STOP_COPY },
+	{ VFIOMIG_PHASE_SAVE_HALTED, VFIOMIG_STATE_STOP, VFIOMIG_STATE_STOP },
 };
 static const struct step load_steps[] = {
-	{ VFIOMIG_LOAD_RESUMING, VFIOMIG_STATE_RESUMING, VFIOMIG_STATE_RESUMING },
-	{ VFIOMIG_LOAD_P2P_GRACE, VFIOMIG_STATE_RUNNING_P2P, 0 },
-	{ VFIOMIG_LOAD_RUNNING, VFIOMIG_STATE_RUNNING, VFIOMIG_STATE_RUNNING },
+	{ VFIOMIG_PHASE_LOAD_RESUMING, VFIOMIG_STATE_RESUMING, VFIOMIG_STATE_RESUMING },
+	{ VFIOMIG_PHASE_LOAD_P2P_GRACE, VFIOMIG_STATE_RUNNING_P2P, 0 },
+	{ VFIOMIG_PHASE_LOAD_RUNNING, VFIOMIG_STATE_RUNNING, VFIOMIG_STATE_RUNNING },
 };
 #define COUNT(a) ((int)(sizeof(a) / sizeof(*(a))))
 
 /* What the VMM does in a phase. */
 static void work(struct vm *vm, uint32_t phase)
 {
-	if (phase == VFIOMIG_SAVE_STOP_COPY) {
+	if (phase == VFIOMIG_PHASE_SAVE_STOP_COPY) {
 		vm_harvest(vm);
 		CHECK(vfiomig_migration_save_complete(vm->migration, NULL, 0, vm_put, &streams, NULL, 0, ERR) > 0);
-	} else if (phase == VFIOMIG_LOAD_RESUMING) {
+	} else if (phase == VFIOMIG_PHASE_LOAD_RESUMING) {
 		memset(streams.read, 0, sizeof(streams.read));
 		memset(streams.next_segment, 0, sizeof(streams.next_segment));
 		OK(vfiomig_migration_load_complete(vm->migration, NULL, 0, vm_get, &streams, ERR));
@@ -57,7 +57,7 @@ static void names(const struct vm *vm, int broken)
 {
 	CHECK_EQ(vfiomig_error_result_count(lab_error()), vm->count);
 	for (int i = 0; i < vm->count; i++) {
-		const struct vfiomig_result *r = vfiomig_error_result(lab_error(), (size_t)i);
+		const struct vfiomig_device_result *r = vfiomig_error_result(lab_error(), (size_t)i);
 
 		CHECK_EQ(r->saved_errno, i == broken ? EIO : 0);
 	}
@@ -98,7 +98,7 @@ static bool fail(struct vm *vm, uint32_t direction, const struct step *steps, in
 	FAILS(vfiomig_migration_save_iterate(vm->migration, 1, 1, NULL, 0, vm_put, &streams, NULL, 0, ERR), DEVICE,
 	      EIO);
 
-	const uint32_t word = step->phase == VFIOMIG_SAVE_HALTED ? VFIOMIG_ABORT_NO_SECOND_GUEST : 0;
+	const uint32_t word = step->phase == VFIOMIG_PHASE_SAVE_HALTED ? VFIOMIG_ABORT_F_NO_SECOND_GUEST : 0;
 	if (direction == VFIOMIG_DIRECTION_SAVE && error) {
 		FAILS(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, word, ERR), ORDER, 0);
 		CHECK(strstr(vfiomig_error_message(lab_error()), t->device.name));
@@ -118,7 +118,7 @@ static bool fail(struct vm *vm, uint32_t direction, const struct step *steps, in
 		if (!error)
 			CHECK(vm_holds(vm, 5));
 		for (int i = 0; i < vm->count; i++)
-			OK(vfiomig_device_start_stream(vm->device[i].d, ERR));
+			OK(vfiomig_device_restart_stream(vm->device[i].d, ERR));
 	}
 	return true;
 }

@@ -60,7 +60,7 @@ static void pause_in_precopy(struct vm *vm)
 	lab_step("pause and resume in pre-copy");
 	streams_clear(&streams);
 	vm_begin(vm, VFIOMIG_DIRECTION_SAVE);
-	ADVANCE(vm, VFIOMIG_SAVE_PRECOPY);
+	ADVANCE(vm, VFIOMIG_PHASE_SAVE_PRE_COPY);
 	CHECK(vfiomig_migration_save_iterate(vm->migration, 1 << 20, 1000000000, NULL, 0, vm_put, &streams, NULL,
 					     0, ERR) > 0);
 	OK(vfiomig_group_pause(vm->group, ERR));
@@ -81,7 +81,7 @@ static void pause_in_precopy(struct vm *vm)
 	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, 0, ERR));
 	vm_end(vm);
 	for (int i = 0; i < vm->count; i++) {
-		OK(vfiomig_device_start_stream(vm->device[i].d, ERR));
+		OK(vfiomig_device_restart_stream(vm->device[i].d, ERR));
 		if (vm->device[i].config) /* a session that ends with data unread */
 			testdev_forget_violations(&vm->device[i].t);
 	}
@@ -110,14 +110,14 @@ static void paused(struct vm *from, struct vm *to)
 	OK(vfiomig_group_pause(from->group, ERR));
 	streams_clear(&streams);
 	vm_begin(from, VFIOMIG_DIRECTION_SAVE);
-	ADVANCE(from, VFIOMIG_SAVE_PRECOPY);
+	ADVANCE(from, VFIOMIG_PHASE_SAVE_PRE_COPY);
 	for (int i = 0; i < from->count; i++) /* draft devices log only while they save */
 		if (!from->device[i].config || !strstr(from->device[i].config, "draft"))
 			CHECK_EQ(vfiomig_device_get_state(from->device[i].d), VFIOMIG_STATE_STOP);
-	ADVANCE(from, VFIOMIG_SAVE_STOP_COPY);
+	ADVANCE(from, VFIOMIG_PHASE_SAVE_STOP_COPY);
 	vm_save_rest(from, &streams);
-	FAILS(vfiomig_migration_abort(from->migration, VFIOMIG_ABORT_TO_AS_IT_WAS, 0, ERR), ORDER, 0);
-	OK(vfiomig_migration_abort(from->migration, VFIOMIG_ABORT_TO_AS_IT_WAS, VFIOMIG_ABORT_NO_SECOND_GUEST, ERR));
+	FAILS(vfiomig_migration_abort(from->migration, VFIOMIG_ABORT_TO_RUN_STATE, 0, ERR), ORDER, 0);
+	OK(vfiomig_migration_abort(from->migration, VFIOMIG_ABORT_TO_RUN_STATE, VFIOMIG_ABORT_F_NO_SECOND_GUEST, ERR));
 	ALL_IN(from, VFIOMIG_STATE_STOP);
 	vm_end(from);
 	vm_load(to, &streams);

@@ -40,8 +40,8 @@ static long resident_pages(void)
 	return resident;
 }
 
-static const uint32_t phases[] = { VFIOMIG_SAVE_TRACKING, VFIOMIG_SAVE_PRECOPY, VFIOMIG_SAVE_VIOMMU_GRACE,
-				   VFIOMIG_SAVE_P2P_GRACE, VFIOMIG_SAVE_STOP_COPY, VFIOMIG_SAVE_HALTED };
+static const uint32_t phases[] = { VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_PHASE_SAVE_VIOMMU_GRACE,
+				   VFIOMIG_PHASE_SAVE_P2P_GRACE, VFIOMIG_PHASE_SAVE_STOP_COPY, VFIOMIG_PHASE_SAVE_HALTED };
 
 static void aborted(struct vm *vm)
 {
@@ -51,10 +51,10 @@ static void aborted(struct vm *vm)
 	vm_begin(vm, VFIOMIG_DIRECTION_SAVE);
 	for (uint32_t i = 0; i < last; i++) {
 		ADVANCE(vm, phases[i]);
-		if (phases[i] == VFIOMIG_SAVE_PRECOPY && below(2))
+		if (phases[i] == VFIOMIG_PHASE_SAVE_PRE_COPY && below(2))
 			CHECK(vfiomig_migration_save_iterate(vm->migration, below(100000) + 1, 10000000, NULL, 0,
 							     vm_put, &streams, NULL, 0, ERR) >= 0);
-		if (phases[i] == VFIOMIG_SAVE_STOP_COPY) {
+		if (phases[i] == VFIOMIG_PHASE_SAVE_STOP_COPY) {
 			if (i + 1 == last && below(2))
 				break;
 			vm_harvest(vm);
@@ -65,12 +65,12 @@ static void aborted(struct vm *vm)
 	if (below(3) == 0)
 		vfiomig_migration_cancel(vm->migration);
 	/* It may have been HALTED. */
-	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_NO_SECOND_GUEST, ERR));
+	OK(vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, VFIOMIG_ABORT_F_NO_SECOND_GUEST, ERR));
 	PHASE_IS(vm, VFIOMIG_PHASE_IDLE);
 	vm_end(vm);
 	ALL_IN(vm, VFIOMIG_STATE_RUNNING);
 	for (int i = 0; i < vm->count; i++) {
-		OK(vfiomig_device_start_stream(vm->device[i].d, ERR));
+		OK(vfiomig_device_restart_stream(vm->device[i].d, ERR));
 		if (vm->device[i].config) /* a session that was given up has unread data */
 			testdev_forget_violations(&vm->device[i].t);
 	}

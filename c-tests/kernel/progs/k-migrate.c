@@ -227,9 +227,9 @@ static void save_device(enum way way, bool precopy, int ports, struct buffer *bu
 	CHECK_EQ(buffer->length, MTTY_SIZE(ports));
 	CHECK_EQ(lab_info(source).saved_bytes, MTTY_SIZE(ports));
 	CHECK_EQ(lab_info(source).session, sessions + 1);
-	CHECK_EQ(lab_info(source).data_open, 1);
+	CHECK_EQ(lab_info(source).session_open, 1);
 	GO(source, VFIOMIG_STATE_STOP);
-	CHECK_EQ(lab_info(source).data_open, 0);
+	CHECK_EQ(lab_info(source).session_open, 0);
 	CHECK_EQ(lab_info(source).saved_bytes, MTTY_SIZE(ports));
 }
 
@@ -244,7 +244,7 @@ static void load_device(enum way way, int ports, const struct buffer *buffer)
 	OK(vfiomig_device_finish(target, lab_info(source).saved_bytes, ERR));
 	GO(target, VFIOMIG_STATE_STOP);
 	RAW_IS(&target_device, VFIOMIG_STATE_STOP);
-	CHECK_EQ(lab_info(target).data_open, 0);
+	CHECK_EQ(lab_info(target).session_open, 0);
 	CHECK_EQ(lab_info(target).loaded_bytes, MTTY_SIZE(ports));
 	GO(target, VFIOMIG_STATE_RUNNING_P2P);
 	RAW_IS(&target_device, VFIOMIG_STATE_RUNNING_P2P);

@@ -37,7 +37,7 @@ static void is_not_migratable(const struct vfiomig_device *d, uint32_t caps)
 	CHECK_EQ(info.dialect, VFIOMIG_DIALECT_AUTO);
 	CHECK_EQ(info.caps, caps);
 	CHECK_EQ(info.state, VFIOMIG_STATE_ERROR);
-	CHECK_EQ(info.data_open, 0);
+	CHECK_EQ(info.session_open, 0);
 	CHECK_EQ(info.session, 0);
 	CHECK_EQ(vfiomig_device_get_state(d), VFIOMIG_STATE_ERROR);
 	/* Words: with an end, and more than one. */
@@ -47,7 +47,7 @@ static void is_not_migratable(const struct vfiomig_device *d, uint32_t caps)
 
 int main(int argc, char **argv)
 {
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	struct vfiomig_device *d;
 	struct lab_device device;
 	struct vfiomig_chunk chunk;
@@ -71,7 +71,7 @@ int main(int argc, char **argv)
 		FAILS(vfiomig_device_set_state(d, state, VFIOMIG_ON_FAILURE_KEEP, 0, ERR),
 		      UNSUPPORTED, 0);
 		FAILS(vfiomig_device_set_state(d, state, VFIOMIG_ON_FAILURE_RESET,
-					       VFIOMIG_SET_STATE_RAW, ERR),
+					       VFIOMIG_SET_STATE_F_RAW, ERR),
 		      UNSUPPORTED, 0);
 	}
 
@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 	CHECK_EQ(pending.initial_bytes, VFIOMIG_UNKNOWN);
 	CHECK_EQ(pending.dirty_bytes, VFIOMIG_UNKNOWN);
 	CHECK_EQ(pending.stop_copy_bytes, VFIOMIG_UNKNOWN);
-	FAILS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_EXACT, &pending, ERR), UNSUPPORTED, 0);
+	FAILS(vfiomig_device_get_pending(d, VFIOMIG_PENDING_F_EXACT, &pending, ERR), UNSUPPORTED, 0);
 
 	lab_step("the dialect is asked for");
 	{

@@ -16,7 +16,7 @@ static void figures(uint64_t initial, uint64_t dirty, uint64_t stop_copy)
 {
 	/* Twice: asking changes nothing on mtty; and the cache keeps the answer. */
 	for (int i = 0; i < 3; i++) {
-		struct vfiomig_pending pending = lab_pending(d, i < 2 ? VFIOMIG_PENDING_EXACT : 0);
+		struct vfiomig_device_pending pending = lab_pending(d, i < 2 ? VFIOMIG_PENDING_F_EXACT : 0);
 
 		CHECK_EQ(pending.initial_bytes, initial);
 		CHECK_EQ(pending.dirty_bytes, dirty);
@@ -27,7 +27,7 @@ static void figures(uint64_t initial, uint64_t dirty, uint64_t stop_copy)
 
 static void cached_is_unknown(void)
 {
-	struct vfiomig_pending pending = lab_pending(d, 0);
+	struct vfiomig_device_pending pending = lab_pending(d, 0);
 
 	CHECK_EQ(pending.initial_bytes, VFIOMIG_UNKNOWN);
 	CHECK_EQ(pending.dirty_bytes, VFIOMIG_UNKNOWN);

@@ -17,7 +17,7 @@
 static void fields(int number, int ports)
 {
 	struct vfiomig_device_info info;
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	struct vfiomig_device *d = NULL;
 	struct lab_device device;
 	uint32_t caps = VFIOMIG_CAP_PRE_COPY | VFIOMIG_CAP_P2P;
@@ -38,7 +38,7 @@ static void fields(int number, int ports)
 	CHECK_EQ(info.dialect, VFIOMIG_DIALECT_V2);
 	CHECK_EQ(info.caps, caps);
 	CHECK_EQ(info.state, VFIOMIG_STATE_RUNNING);
-	CHECK_EQ(info.data_open, 0);
+	CHECK_EQ(info.session_open, 0);
 	CHECK_EQ(info.session, 0);
 	CHECK_EQ(info.saved_bytes, 0);
 	CHECK_EQ(info.loaded_bytes, 0);
@@ -52,7 +52,7 @@ static void fields(int number, int ports)
 	CHECK_EQ(pending.dirty_bytes, VFIOMIG_UNKNOWN);
 	CHECK_EQ(pending.stop_copy_bytes, VFIOMIG_UNKNOWN);
 	CHECK_EQ(pending.reinit_count, 0);
-	pending = lab_pending(d, VFIOMIG_PENDING_EXACT);
+	pending = lab_pending(d, VFIOMIG_PENDING_F_EXACT);
 	CHECK_EQ(pending.initial_bytes, VFIOMIG_UNKNOWN);
 	CHECK_EQ(pending.dirty_bytes, VFIOMIG_UNKNOWN);
 	CHECK_EQ(pending.stop_copy_bytes, MTTY_SIZE(ports));
@@ -87,10 +87,10 @@ static void found_in(struct lab_device *device, uint32_t state)
 	CHECK_EQ(info.dialect, VFIOMIG_DIALECT_V2);
 	CHECK_EQ(info.state, state);
 	CHECK_EQ(vfiomig_device_get_state(d), state);
-	CHECK_EQ(info.data_open, 0);
+	CHECK_EQ(info.session_open, 0);
 	CHECK_EQ(info.session, 0);
 	RAW_IS(device, state);
-	lab_pending(d, VFIOMIG_PENDING_EXACT);
+	lab_pending(d, VFIOMIG_PENDING_F_EXACT);
 	OK(vfiomig_device_reprobe(d, ERR));
 	RAW_IS(device, state);
 

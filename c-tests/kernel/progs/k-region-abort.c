@@ -2,7 +2,7 @@
 /*
  * Promise: a migration of a device with a region can be given up in every
  * state, between segments and in the middle of one, with a chunk or room out;
- * the device runs on, what was sent is void until start_stream says that the
+ * the device runs on, what was sent is void until restart_stream says that the
  * caller threw it away, and the next migration is whole (V1-6, V1-10, V2-9).
  *
  * usage: k-region-abort group|cdev
@@ -93,7 +93,7 @@ static void abort_save(uint32_t state, uint32_t way_home, enum taken taken)
 	STATE_IS(&source, way_home);
 	GO(source.d, VFIOMIG_STATE_RUNNING);
 	STATE_IS(&source, VFIOMIG_STATE_RUNNING);
-	CHECK_EQ(lab_info(source.d).data_open, 0);
+	CHECK_EQ(lab_info(source.d).session_open, 0);
 	CHECK_EQ(testdev_get(&source, TESTDEV_CRC), crc);
 
 	if (taken != NOTHING) {
@@ -108,7 +108,7 @@ static void abort_save(uint32_t state, uint32_t way_home, enum taken taken)
 		save_is_stale(&source);
 		GO(source.d, VFIOMIG_STATE_RUNNING);
 		save_is_stale(&source);
-		OK(vfiomig_device_start_stream(source.d, ERR));
+		OK(vfiomig_device_restart_stream(source.d, ERR));
 	}
 	CLEAN(&source);
 	next_migration((enum way)(turn++ % WAYS));
@@ -206,7 +206,7 @@ static void abort_load(unsigned int segments, bool part, bool room_out)
 	CHECK(vfiomig_device_finish(target.d, VFIOMIG_UNKNOWN, ERR) < 0);
 	GO(source.d, VFIOMIG_STATE_RUNNING);
 	if (segments || part)
-		OK(vfiomig_device_start_stream(source.d, ERR));
+		OK(vfiomig_device_restart_stream(source.d, ERR));
 	CLEAN(&source);
 	CLEAN(&target);
 }

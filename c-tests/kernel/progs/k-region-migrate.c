@@ -60,8 +60,8 @@ static void quirks(const char *kind)
 	/* Trapped data 8 bytes at a time: small, each of them traps into an emulator. */
 	const char *narrow = "state=64K segment=4K max_access=8 window=trapped";
 
-	pair(kind, narrow, VFIOMIG_DEVICE_F_ACCESS_8, false, WAYS);
-	pair(kind, "state=64K segment=4K skew=12 max_access=8 window=two", VFIOMIG_DEVICE_F_ACCESS_8,
+	pair(kind, narrow, VFIOMIG_DEVICE_F_ALIGNED_ACCESS, false, WAYS);
+	pair(kind, "state=64K segment=4K skew=12 max_access=8 window=two", VFIOMIG_DEVICE_F_ALIGNED_ACCESS,
 	     true, WAYS);
 	/* V1-1: bits that mean nothing to us are kept; the judge looks. */
 	pair(kind, "reserved=0xfffffff0", 0, true, COPY);

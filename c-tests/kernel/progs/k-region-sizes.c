@@ -25,7 +25,7 @@ enum place { BEFORE_STOP, STOPPED };
 
 static void figures_are(uint32_t flags, enum place place, uint64_t segments, bool cached)
 {
-	struct vfiomig_pending pending = lab_pending(source.d, flags);
+	struct vfiomig_device_pending pending = lab_pending(source.d, flags);
 	const bool running = place == BEFORE_STOP;
 
 	CHECK_EQ(pending.flags, cached ? VFIOMIG_PENDING_CACHED : 0);
@@ -39,16 +39,16 @@ static void figures_are(uint32_t flags, enum place place, uint64_t segments, boo
 static void exact_is(enum place place, uint64_t segments, bool cached)
 {
 	for (int i = 0; i < 20; i++)
-		figures_are(VFIOMIG_PENDING_EXACT, place, segments, cached);
+		figures_are(VFIOMIG_PENDING_F_EXACT, place, segments, cached);
 	figures_are(0, place, segments, cached);
 }
 
 static void nothing_is_known(void)
 {
-	const uint32_t flags[] = { 0, VFIOMIG_PENDING_EXACT };
+	const uint32_t flags[] = { 0, VFIOMIG_PENDING_F_EXACT };
 
 	for (int i = 0; i < 2; i++) {
-		struct vfiomig_pending pending = lab_pending(source.d, flags[i]);
+		struct vfiomig_device_pending pending = lab_pending(source.d, flags[i]);
 
 		CHECK_EQ(pending.initial_bytes, VFIOMIG_UNKNOWN);
 		CHECK_EQ(pending.dirty_bytes, VFIOMIG_UNKNOWN);
@@ -128,7 +128,7 @@ static void *statistics(void *unused)
 {
 	(void)unused;
 	while (!atomic_load(&done)) {
-		struct vfiomig_pending pending;
+		struct vfiomig_device_pending pending;
 		struct vfiomig_device_info info;
 
 		VFIOMIG_INIT(&pending);

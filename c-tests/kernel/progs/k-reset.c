@@ -24,7 +24,7 @@ static void is_home(void)
 	RAW_IS(&device, VFIOMIG_STATE_RUNNING);
 	CHECK_EQ(info.state, VFIOMIG_STATE_RUNNING);
 	CHECK_EQ(vfiomig_device_get_state(d), VFIOMIG_STATE_RUNNING);
-	CHECK_EQ(info.data_open, 0);
+	CHECK_EQ(info.session_open, 0);
 }
 
 /* A save of the device works, from nothing. */
@@ -32,7 +32,7 @@ static void works(void)
 {
 	unsigned char buf[MTTY_MAX];
 
-	OK(vfiomig_device_start_stream(d, ERR));
+	OK(vfiomig_device_restart_stream(d, ERR));
 	CHECK_EQ(stream_save(&device, d, buf), MTTY_MAX);
 	is_home();
 }
@@ -91,7 +91,7 @@ static void behind_the_back(uint32_t state)
 	lab_go_from_running(&device, d, state);
 	CHECK_EQ(raw_reset(&device), 0);
 	FAILS(vfiomig_device_set_state(d, VFIOMIG_STATE_STOP, VFIOMIG_ON_FAILURE_KEEP,
-				       VFIOMIG_SET_STATE_RAW, ERR),
+				       VFIOMIG_SET_STATE_F_RAW, ERR),
 	      STALE, ESTALE);
 	is_home();
 	GO(d, VFIOMIG_STATE_STOP);
@@ -112,7 +112,7 @@ static void behind_the_back(uint32_t state)
 	CHECK_EQ(raw_set_state(&device, VFIOMIG_STATE_RUNNING_P2P, NULL), 0);
 	if (state != VFIOMIG_STATE_RUNNING_P2P) {
 		FAILS(vfiomig_device_set_state(d, VFIOMIG_STATE_RUNNING, VFIOMIG_ON_FAILURE_RESET,
-					       VFIOMIG_SET_STATE_RAW, ERR),
+					       VFIOMIG_SET_STATE_F_RAW, ERR),
 		      STALE, ESTALE);
 		RAW_IS(&device, VFIOMIG_STATE_RUNNING_P2P);
 		CHECK_EQ(vfiomig_device_get_state(d), VFIOMIG_STATE_RUNNING_P2P);

@@ -29,7 +29,7 @@ static void migrate(unsigned int round, int from, int to)
 		GO(handles[from], VFIOMIG_STATE_PRE_COPY);
 		stream_read(handles[from], VFIOMIG_CHUNK_EMPTY, buf, 0);
 		GO(handles[from], VFIOMIG_STATE_RUNNING);
-		OK(vfiomig_device_start_stream(handles[from], ERR));
+		OK(vfiomig_device_restart_stream(handles[from], ERR));
 	}
 	if (round % 3) {
 		GO(handles[from], VFIOMIG_STATE_PRE_COPY);

@@ -92,7 +92,7 @@ static void fails_somehow(int line, const char *call, int64_t got)
 
 static void every_call_fails(struct vfiomig_device *d)
 {
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 	struct vfiomig_chunk chunk;
 	unsigned char buf[100] = { 0 };
 	uint32_t flags = 0;

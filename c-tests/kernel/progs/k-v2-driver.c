@@ -95,7 +95,7 @@ static void truncated(const char *config, bool lax)
 	REFUSED(to.d, VFIOMIG_STATE_STOP, 0);
 	FAILS(vfiomig_device_finish(to.d, total, ERR), INCOMPLETE, 0);
 	REFUSED(to.d, VFIOMIG_STATE_STOP, 0);
-	REFUSED(to.d, VFIOMIG_STATE_RUNNING, VFIOMIG_SET_STATE_RAW);
+	REFUSED(to.d, VFIOMIG_STATE_RUNNING, VFIOMIG_SET_STATE_F_RAW);
 	STATE_IS(&to, VFIOMIG_STATE_RESUMING);
 	/* Nothing reached the driver that it could have judged, or taken. */
 	CLEAN(&to);

@@ -87,7 +87,7 @@ void lab_check_fails(const char *file, int line, const char *call, int64_t got, 
 
 void lab_check_result(const char *file, int line, uint32_t found, uint32_t action)
 {
-	const struct vfiomig_result *result = vfiomig_error_result(error, 0);
+	const struct vfiomig_device_result *result = vfiomig_error_result(error, 0);
 
 	if (vfiomig_error_result_count(error) != 1 || !result)
 		lab_fail(file, line, "the error has %zu results, not one",
@@ -132,9 +132,9 @@ struct vfiomig_device_info lab_info(const struct vfiomig_device *d)
 	return info;
 }
 
-struct vfiomig_pending lab_pending(struct vfiomig_device *d, uint32_t flags)
+struct vfiomig_device_pending lab_pending(struct vfiomig_device *d, uint32_t flags)
 {
-	struct vfiomig_pending pending;
+	struct vfiomig_device_pending pending;
 
 	VFIOMIG_INIT(&pending);
 	OK(vfiomig_device_get_pending(d, flags, &pending, ERR));

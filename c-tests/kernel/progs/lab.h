@@ -113,7 +113,7 @@ uint32_t raw_info_flags(const struct lab_device *device);
 
 struct vfiomig_device *lab_new(const struct lab_device *device);
 struct vfiomig_device_info lab_info(const struct vfiomig_device *d);
-struct vfiomig_pending lab_pending(struct vfiomig_device *d, uint32_t flags);
+struct vfiomig_device_pending lab_pending(struct vfiomig_device *d, uint32_t flags);
 
 /* set_state with KEEP and no flags. */
 #define GO(d, state) OK(vfiomig_device_set_state((d), (state), VFIOMIG_ON_FAILURE_KEEP, 0, ERR))

@@ -93,7 +93,7 @@ impl Driver {
             5 => self.reset(),
             6 => self.reprobe(),
             7 => self.pending(),
-            8 => self.start_stream(),
+            8 => self.restart_stream(),
             9 | 10 => self.peek(if a & 1 == 0 { 0 } else { b as usize }),
             11 | 12 => self.consume(a, b),
             13 | 14 => self.read(if a == 255 { 70000 } else { b as usize % 5000 }),
@@ -126,7 +126,7 @@ impl Driver {
         self.session = info.session;
         // A state that cannot be read is ERROR, and ends no session.
         let open = info.state.session().is_some() || info.state == State::Error;
-        assert!(!info.data_open || open, "a session is open in {}", info.state);
+        assert!(!info.session_open || open, "a session is open in {}", info.state);
         check_pending(&self.device.pending());
     }
 
@@ -161,7 +161,7 @@ impl Driver {
         match call("reset", LONGEST, MOST, || self.device.reset()) {
             Ok(()) => {
                 assert!(self.device.info().dialect.is_none() || self.device.state() == State::Running);
-                assert!(!self.device.info().data_open);
+                assert!(!self.device.info().session_open);
             }
             Err(error) => check_error(&error),
         }
@@ -183,8 +183,8 @@ impl Driver {
         false
     }
 
-    fn start_stream(&mut self) -> bool {
-        note(&call("start_stream", 0, MOST, || self.device.start_stream()));
+    fn restart_stream(&mut self) -> bool {
+        note(&call("restart_stream", 0, MOST, || self.device.restart_stream()));
         false
     }
 

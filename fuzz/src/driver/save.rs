@@ -50,7 +50,7 @@ impl Driver {
         let outcome = call("peek", LONGEST, MOST, || self.device.peek(max));
         let was_lent = self.is_lent();
         let info = self.device.info();
-        if self.chunk.as_ref().is_some_and(|lent| lent.session != info.session || !info.data_open) {
+        if self.chunk.as_ref().is_some_and(|lent| lent.session != info.session || !info.session_open) {
             self.chunk = None;
         }
         match outcome {
@@ -69,7 +69,7 @@ impl Driver {
             Err(error) => {
                 check_error(&error);
                 let known = info.state.session().is_some();
-                if was_lent && known && info.data_open && error.kind() != ErrorKind::Stale {
+                if was_lent && known && info.session_open && error.kind() != ErrorKind::Stale {
                     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
                 }
                 // A peek that is refused because a chunk is out leaves it.
@@ -111,7 +111,7 @@ impl Driver {
                 if error.kind() == ErrorKind::Stale {
                     self.chunk = None;
                 } else if len <= lent && self.is_lent() {
-                    assert!(!self.device.info().data_open || error.kind() == ErrorKind::Order, "{error}");
+                    assert!(!self.device.info().session_open || error.kind() == ErrorKind::Order, "{error}");
                 }
                 false
             }

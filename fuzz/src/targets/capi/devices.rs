@@ -23,7 +23,7 @@ impl World {
                 4 => drop(c("reset", |e| vfiomig_device_reset(d, e))),
                 5 => drop(c("reprobe", |e| vfiomig_device_reprobe(d, e))),
                 6 => {
-                    let mut out = StructBytes::new(&mut self.feed.lock(), size_of::<vfiomig_pending>());
+                    let mut out = StructBytes::new(&mut self.feed.lock(), size_of::<vfiomig_device_pending>());
                     c("pending", |e| vfiomig_device_get_pending(d, u32::from(a & 1), out.ptr(), e));
                 }
                 7 | 8 => peek(d, a, len),
@@ -53,7 +53,7 @@ impl World {
                     let total = if a & 1 == 0 { u64::MAX } else { u64::from(b) };
                     c("finish", |e| vfiomig_device_finish(d, total, e));
                 }
-                _ => drop(c("start_stream", |e| vfiomig_device_start_stream(d, e))),
+                _ => drop(c("restart_stream", |e| vfiomig_device_restart_stream(d, e))),
             }
         }
     }

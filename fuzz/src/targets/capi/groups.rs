@@ -63,7 +63,7 @@ impl World {
     unsafe fn drain(&mut self, a: u8, b: u16) {
         let (m, opaque) = (self.migration, self.opaque());
         unsafe {
-            let mut moved = vec![std::mem::zeroed::<vfiomig_moved>(); a as usize % 4].into_boxed_slice();
+            let mut moved = vec![std::mem::zeroed::<vfiomig_drain_result>(); a as usize % 4].into_boxed_slice();
             let (to, room) = (moved.as_mut_ptr(), moved.len());
             let channel = vfiomig_channel { fd: file().as_raw_fd(), flags: u32::from(a >> 4 & 3), total: u64::from(b) };
             let channels = vec![channel; self.devices.len()];
@@ -88,7 +88,7 @@ impl World {
             let done = match a % 5 {
                 0 => c("report", |e| vfiomig_migration_get_report(m, &mut r, e)),
                 1 => c("report", |e| vfiomig_group_get_report(g, &mut r, e)),
-                2 => c("check", |e| vfiomig_group_check(g, out.ptr(), &mut r, e)),
+                2 => c("check", |e| vfiomig_group_get_abilities(g, out.ptr(), &mut r, e)),
                 3 => c("estimate", |e| vfiomig_migration_get_estimate(m, null(), out.ptr(), &mut r, e)),
                 _ => {
                     c("pending", |e| vfiomig_migration_get_pending(m, u32::from(a >> 4 & 1), out.ptr(), e));

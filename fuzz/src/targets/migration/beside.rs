@@ -16,7 +16,7 @@ impl Course {
             0 => device.close().unwrap_or(()),
             1 => note(&call("reset", 20, MOST, || device.reset())),
             2 => note(&call("reprobe", 20, MOST, || device.reprobe())),
-            3 => note(&device.start_stream()),
+            3 => note(&device.restart_stream()),
             4 => {
                 let to = State::ALL[b as usize / 16 % 8];
                 note(&call("set_state", 20, MOST, || device.set_state(to, OnFailure::Keep, false)));

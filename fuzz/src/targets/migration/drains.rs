@@ -36,7 +36,7 @@ impl Course {
                 assert_eq!(round.bytes, moved, "what was counted is not what was put");
                 assert!(!complete || phase == Phase::SaveStopCopy);
                 for (device, flags) in self.devices.iter().zip(&round.flags) {
-                    if complete && device.info().data_open {
+                    if complete && device.info().session_open {
                         assert_eq!(*flags, END, "save_complete without END");
                         assert!(device.info().complete);
                     }

@@ -134,7 +134,7 @@ impl Course {
         self.resets = resets;
         for member in &self.members {
             let info = member.device.info();
-            assert!(!info.data_open || info.state.session().is_some() || info.state == State::Error);
+            assert!(!info.session_open || info.state.session().is_some() || info.state == State::Error);
             // A hostile device knows of finish by what the library says.
             if let Fake::Hostile(shared) = &member.fake {
                 shared.st.lock().finished |= info.complete && info.state == State::Resuming;

@@ -10,7 +10,7 @@ use vfiomig::migration::{AbortTo, Phase};
 
 const PHASES: [Phase; 11] = [
     Phase::SaveTracking,
-    Phase::SavePrecopy,
+    Phase::SavePreCopy,
     Phase::SaveViommuGrace,
     Phase::SaveP2pGrace,
     Phase::SaveStopCopy,
@@ -88,7 +88,7 @@ impl Course {
     }
 
     pub(super) fn abort(&mut self, a: u8) {
-        let to = [AbortTo::Running, AbortTo::Stop, AbortTo::AsItWas][a as usize % 3];
+        let to = [AbortTo::Running, AbortTo::Stop, AbortTo::RunState][a as usize % 3];
         let phase = self.migration.phase();
         let own_word = a & 8 != 0;
         let outcome = call("abort", 60, MOST, || {
@@ -109,9 +109,9 @@ impl Course {
             match to {
                 AbortTo::Running => assert_eq!(state, State::Running, "after abort"),
                 AbortTo::Stop => assert_eq!(state, State::Stop, "after abort"),
-                AbortTo::AsItWas => assert!(matches!(state, State::Running | State::Stop), "{state} after abort"),
+                AbortTo::RunState => assert!(matches!(state, State::Running | State::Stop), "{state} after abort"),
             }
-            assert!(!member.device.info().data_open);
+            assert!(!member.device.info().session_open);
             if let (Fake::Sim(sim), false) = (&member.fake, member.broken) {
                 assert_eq!(sim.state(), state, "what the handle knows is not true");
             }
