@@ -1,35 +1,41 @@
 //! One migratable VFIO device: transport + dialect + data window + session behind one handle.
 //!
-//! May import: window, dialect, transport, cancel, error, gate, log. Follows: docs/design.md, "The state
-//! machine" and "The data window". Parts: `cache` (what any thread may read), `session`, `transition` (states), `pending` (sizes),
-//! `save`, `load`.
+//! May import: window, dialect, transport, cancel, error, gate, log. Start reading at [`Device`] here, and at `transition` (states) or
+//! `save` (bytes). `observe` reads where a device is, `past` knows when that may be a lie, `reset` and `reprobe` begin anew; `session`
+//! is one save or load, `load` and `pending` (sizes) are its other calls, `dirty` is for the logs that devices keep themselves;
+//! `cache` is what any thread may read, `entered` is a call in progress.
+//!
+//! Follows: docs/design.md, "The state machine" and "The data window".
 
 mod cache;
 pub(crate) mod dirty;
+mod entered;
 mod load;
+mod observe;
 mod past;
 mod pending;
+mod reprobe;
+mod reset;
 mod save;
 mod session;
 mod transition;
 
 use crate::cancel::Cancel;
-use crate::dialect::probe::{Probed, probe};
+use crate::dialect::probe::probe;
 use crate::dialect::{Caps, Cursor, Dialect, DialectKind, Reason, State};
 use crate::error::{Error, Result};
 use crate::gate::{Denied, Driver, Gate, GateLevel, Pass, this_thread, within};
 use crate::log::log;
+use crate::transport::Transport;
 use crate::transport::signals::Blocked;
-use crate::transport::{RegionInfo, Transport};
-use crate::window::data_fd::FdWindow;
-use crate::window::region::RegionWindow;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
 use cache::Cache;
 pub use cache::{UNKNOWN, cap};
+use entered::Entered;
 pub use pending::DevicePending;
+use reprobe::new_window;
 pub(crate) use save::VoidRemains;
 use session::Session;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 pub use transition::OnFailure;
@@ -296,29 +302,6 @@ impl Device {
         }
     }
 
-    /// Probes again after a reset or a new realisation done by others: what it held is gone. *whole.*
-    ///
-    /// The state is read. A session is over, whatever the state is, for servers keep it over a reset (K24); its stream is void. What
-    /// others did without a reset is [`observe`](Self::observe)'s. EDEADLK as for [`set_state`](Self::set_state).
-    pub fn reprobe(&self) -> Result<()> {
-        self.check_not_driven()?;
-        let mut inner = self.enter_whole()?;
-        inner.check_past_again().map_err(|error| self.named(error))?;
-        // Also if the probe fails: the reset was done.
-        inner.end_session(&self.cache);
-        let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
-            .map_err(|error| self.named(error))?;
-        let before = inner.unread_since.unwrap_or(self.cache.state());
-        self.cache.set_found(&found, inner.window.is_mapped() && inner.keeps_window(&found));
-        inner.take_dialect(&self.cache, found);
-        let now = match &inner.dialect {
-            Ok(dialect) => dialect.read_state(&*inner.transport).map_err(|error| self.named(error))?,
-            Err(_) => State::Error,
-        };
-        inner.was_reset(&self.cache, before, now);
-        Ok(())
-    }
-
     /// Ends the use of the device: waits for the call in progress, closes the data fd, drops the transport. The device's
     /// state stays as it is. Later calls answer ENODEV. *whole.*
     pub fn close(&self) -> Result<()> {
@@ -384,66 +367,7 @@ impl Drop for Device {
     }
 }
 
-/// A call that may make requests. Signals are blocked from here on and not for each request: drivers wait interruptibly and
-/// throw a migration away when a signal comes (P1, K8), and no request of any transport or dialect can be forgotten.
-struct Entered<'a, T> {
-    pass: Pass<'a, T>,
-    // Behind the pass: signals come when the next call has its turn.
-    _blocked: Blocked,
-}
-
-impl<'a, T> Entered<'a, T> {
-    fn new(pass: Pass<'a, T>) -> Self {
-        Entered { pass, _blocked: Blocked::new() }
-    }
-}
-
-impl<T> Deref for Entered<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.pass
-    }
-}
-
-impl<T> DerefMut for Entered<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.pass
-    }
-}
-
-/// The window of the dialect that was found.
-fn new_window(found: &Probed, buffer_size: usize, quirks: Quirks) -> Box<dyn Window> {
-    match &found.dialect {
-        Ok(dialect) if dialect.registers().is_some() => Box::new(RegionWindow::new(buffer_size, quirks)),
-        _ => Box::new(FdWindow::new(buffer_size)),
-    }
-}
-
 impl DeviceInner {
-    /// Whether the window fits what was found.
-    fn keeps_window(&self, found: &Probed) -> bool {
-        fn region(dialect: &std::result::Result<Box<dyn Dialect>, Reason>) -> Option<&RegionInfo> {
-            dialect.as_ref().ok()?.registers().map(|registers| &registers.region)
-        }
-        region(&self.dialect) == region(&found.dialect)
-    }
-
-    /// Takes over what a new probe found. A window of another kind, or of another region, takes the place of the old one.
-    fn take_dialect(&mut self, cache: &Cache, found: Probed) {
-        if !self.keeps_window(&found) {
-            self.end_session(cache);
-            let new = new_window(&found, self.buffer_size, self.quirks);
-            let mut old = std::mem::replace(&mut self.window, new);
-            // Since the last chunk or room was lent, only the first window can have lent it.
-            if self.lent_is_stale && self.kept.is_none() {
-                self.kept = Some(old);
-            } else {
-                old.close();
-            }
-        }
-        self.dialect = found.dialect;
-    }
-
     /// A chunk or room is about to be lent: what was lent in a session that has ended goes.
     fn release_lent(&mut self) {
         self.lent_is_stale = false;

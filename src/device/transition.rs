@@ -1,24 +1,20 @@
-//! State changes, what is done after a failed one, and reset.
+//! State changes, and what is done after a failed one.
 //!
 //! Rules: V2-1 (check before the kernel sees it), V2-3 (read the state after a failure), V2-4 and P17 (keep the data fd
 //! unless the state says it is dead), V2-5 (moved without a descriptor), V2-9 (only a reset aborts RESUMING), F7 (never
-//! leave RESUMING with a stream that was not stated complete), V2-14, W8 and K20 (a reset is tried again, and the state read
-//! behind it), N14 and P18 (no request from ERROR), N13 and P5 (whatever can be checked is, before the kernel sees a request).
+//! leave RESUMING with a stream that was not stated complete), N14 and P18 (no request from ERROR), N13 and P5 (whatever can be checked is, before the kernel sees a request).
 
 use super::cache::Cache;
+use super::observe::dead_or_none;
+use super::reset::ResetFailed;
 use super::{Device, DeviceInner};
-use crate::cancel::Follower;
 use crate::dialect::registers::Fault;
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
-use crate::error::{Action, DeviceResult, Errno, Error, ErrorKind, Result};
+use crate::error::{Action, DeviceResult, Error, ErrorKind, Result};
 use crate::log::log;
 use crate::transport::DataNumber;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// How long a reset that answers EAGAIN is tried again (the kernel only tries to lock), and the longest pause between.
-const RESET_PATIENCE: Duration = Duration::from_secs(5);
-const RESET_PAUSE_MAX: Duration = Duration::from_millis(100);
+use std::time::Instant;
 
 /// What to do with a device whose state change failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,14 +31,6 @@ pub enum OnFailure {
 pub(super) struct Failed {
     pub error: Error,
     pub found: Option<State>,
-}
-
-/// A reset that did not end in RUNNING; `done`: the device was reset all the same.
-pub(super) struct ResetFailed {
-    done: bool,
-    /// The state read afterwards; `None`: not reset, or not readable.
-    found: Option<State>,
-    pub error: Error,
 }
 
 impl Device {
@@ -73,35 +61,6 @@ impl Device {
             }
             Err(failed) => Err(self.recover(&mut inner, from, to, failed, on_failure, begun)),
         }
-    }
-
-    /// Reads the state and takes it over; a session that the device has left is over. A device whose state cannot be read
-    /// is known as one in ERROR from here on. *whole; one request.*
-    pub fn observe(&self) -> Result<State> {
-        let mut inner = self.enter_whole()?;
-        inner.look(&self.cache).map_err(|error| self.named(error))
-    }
-
-    /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
-    ///
-    /// It is the way out, of a canceled migration too, so no cancel ends its patience.
-    ///
-    /// EDEADLK as for [`set_state`](Self::set_state).
-    pub fn reset(&self) -> Result<()> {
-        self.check_not_driven()?;
-        let mut inner = self.enter_whole()?;
-        let done = inner.reset(&self.cache, &self.name, &Follower::default());
-        done.map(|_| ()).map_err(|ResetFailed { mut error, .. }| {
-            error.tell(&self.name);
-            self.named(error)
-        })
-    }
-
-    /// As [`reset`](Self::reset), for the call on the group itself, which knows whether it is a failure.
-    pub(crate) fn reset_now(&self) -> Result<()> {
-        let mut inner = self.enter_whole()?;
-        let done = inner.reset(&self.cache, &self.name, &Follower::default());
-        done.map(|_| ()).map_err(|failed| self.named(failed.error))
     }
 
     fn recover(
@@ -159,10 +118,6 @@ impl Device {
         };
         error.with_result(result)
     }
-}
-
-fn dead_or_none(found: Option<State>) -> Action {
-    if found.is_none() { Action::Dead } else { Action::None }
 }
 
 impl DeviceInner {
@@ -309,162 +264,6 @@ impl DeviceInner {
                 (dead_or_none(now), now, text)
             }
         }
-    }
-
-    /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
-    pub(super) fn reset(
-        &mut self,
-        cache: &Cache,
-        name: &str,
-        cancel: &Follower,
-    ) -> std::result::Result<State, ResetFailed> {
-        let _moving = cache.moving();
-        self.try_reset(cache.state(), cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
-        self.forget_past(cache);
-        self.end_session(cache);
-        self.unread_since = None;
-        if self.dialect.is_err() {
-            return Ok(State::Running);
-        }
-        let state = self.read_state_again().map_err(|error| {
-            self.lose_sight(cache, State::Error, &error);
-            ResetFailed { done: true, found: None, error }
-        })?;
-        cache.set_state(state);
-        cache.emptied.store(state == State::Resuming, Ordering::Relaxed);
-        log!(Info, "{name}: reset, now {state}");
-        if state == State::Running {
-            Ok(state)
-        } else {
-            let text = format!("after the reset the device is in {state}, not in RUNNING: {}", after_reset(state));
-            Err(ResetFailed { done: true, found: Some(state), error: Error::protocol(text) })
-        }
-    }
-
-    fn try_reset(&self, at: State, cancel: &Follower) -> Result<()> {
-        let begun = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match self.transport.reset() {
-                Ok(()) => return Ok(()),
-                Err(errno) if errno.get() == libc::EAGAIN && cancel.asked() => {
-                    return Err(Error::canceled("the reset was canceled while the device was busy"));
-                }
-                Err(errno) if errno.get() == libc::EAGAIN && begun.elapsed() < RESET_PATIENCE => {
-                    std::thread::sleep(pause);
-                    pause = pause.saturating_mul(2).min(RESET_PAUSE_MAX);
-                }
-                Err(errno)
-                    if errno.get() == libc::EINVAL && matches!(at, State::Stop | State::StopCopy | State::Error) =>
-                {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        errno.get(),
-                        format!("the reset was refused in {at}: {errno}; the device has none, or only while it runs"),
-                    ));
-                }
-                Err(errno) if errno.means_absent() => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        errno.get(),
-                        format!("the device has no reset: {errno}"),
-                    ));
-                }
-                Err(errno) => return Err(Error::device(errno, format!("the reset failed: {errno}"))),
-            }
-        }
-    }
-
-    /// Reads the state and takes it over; a session that the device has left is over.
-    pub(super) fn look(&mut self, cache: &Cache) -> Result<State> {
-        let before = self.unread_since.unwrap_or(cache.state());
-        let found = self.read_state_again();
-        match &found {
-            Ok(now) => self.take_over(cache, before, *now),
-            Err(error) => self.lose_sight(cache, before, error),
-        }
-        found
-    }
-
-    /// Learns where the device is, if the last look could not tell.
-    pub(super) fn find_again(&mut self, cache: &Cache) -> Result<()> {
-        if self.unread_since.is_some() { self.look(cache).map(|_| ()) } else { Ok(()) }
-    }
-
-    /// Once more if that fails, for on the answer hangs a session that may be well (P17).
-    fn read_state_again(&self) -> Result<State> {
-        let dialect = self.dialect()?;
-        dialect.read_state(&*self.transport).or_else(|_| dialect.read_state(&*self.transport))
-    }
-
-    /// Others have reset it in `before`, and it is found in `now`.
-    pub(super) fn was_reset(&mut self, cache: &Cache, before: State, now: State) {
-        self.forget_past(cache);
-        self.take_over(cache, before, now);
-        // Nobody knows what a RESUMING holds that others have begun.
-        cache.emptied.store(before == State::Resuming && now == State::Resuming, Ordering::Relaxed);
-    }
-
-    /// The device was in `before` and is found in `now`.
-    pub(super) fn take_over(&mut self, cache: &Cache, before: State, now: State) {
-        if self.unread_since.take().is_some() {
-            log!(Info, "{}: its state can be read again: {now}", self.name);
-        }
-        cache.set_state(now);
-        self.note_found(now);
-        // A stream that has come to STOP_COPY has no way back into pre-copy: that would be another one.
-        let went_back = before == State::StopCopy && now.is_precopy();
-        if now.session() != before.session() || went_back {
-            self.end_session(cache);
-        }
-    }
-
-    /// The state cannot be read: to everybody the device is in ERROR, but its session is not over for that (P17).
-    fn lose_sight(&mut self, cache: &Cache, before: State, error: &Error) {
-        cache.set_state(State::Error);
-        // It lasts, so it is told when it begins and when it is over.
-        if self.unread_since.replace(before).is_none() {
-            log!(Warning, "{}: its state cannot be read: {error}", self.name);
-        }
-    }
-
-    /// After a failed data call: reads the state and ends the session if the device has left it (V2-10, K2, K15).
-    pub(super) fn data_failed(&mut self, cache: &Cache, name: &str, what: &str, errno: Errno) -> Error {
-        let before = cache.state();
-        let found = self.look(cache).ok();
-        let now = found.unwrap_or(State::Error);
-        let found_in = match found {
-            Some(found) => format!("found in {found}"),
-            None => "its state cannot be read".to_string(),
-        };
-        let mut error = Error::device(errno, format!("{what} failed in {before}: {errno}; {found_in}"));
-        error.tell(name);
-        let error = error.context(name);
-        let result = DeviceResult {
-            device: name.to_string(),
-            errno: errno.get(),
-            from: before.number(),
-            to: before.number(),
-            found: now.number(),
-            action: dead_or_none(found),
-            duration: Duration::ZERO,
-            message: error.to_string(),
-        };
-        error.with_result(result)
-    }
-}
-
-/// K24: what is left to do where a reset was done and the migration state stayed, as newer libvfio-user servers have it.
-fn after_reset(state: State) -> &'static str {
-    match state {
-        State::Resuming => {
-            "what it was loaded with is gone; it can be asked for STOP, behind which a new load may begin, or RUNNING"
-        }
-        State::PreCopy | State::PreCopyP2p | State::StopCopy => {
-            "what was sent of its stream is void; it can be asked for RUNNING, and a new stream begins from there"
-        }
-        State::Error => "it may not be usable any more",
-        _ => "it can be asked for RUNNING",
     }
 }
 

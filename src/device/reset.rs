@@ -1,0 +1,128 @@
+//! Reset, the way out of every state: the device's own is lost.
+//!
+//! Rules: V2-14, W8 and K20 (a reset is tried again, and the state read behind it), K24 (servers keep the migration state over it).
+
+use super::cache::Cache;
+use super::{Device, DeviceInner};
+use crate::cancel::Follower;
+use crate::dialect::State;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::log;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a reset that answers EAGAIN is tried again (the kernel only tries to lock), and the longest pause between.
+const RESET_PATIENCE: Duration = Duration::from_secs(5);
+const RESET_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// A reset that did not end in RUNNING; `done`: the device was reset all the same.
+pub(super) struct ResetFailed {
+    pub done: bool,
+    /// The state read afterwards; `None`: not reset, or not readable.
+    pub found: Option<State>,
+    pub error: Error,
+}
+
+impl Device {
+    /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
+    ///
+    /// It is the way out, of a canceled migration too, so no cancel ends its patience.
+    ///
+    /// EDEADLK as for [`set_state`](Self::set_state).
+    pub fn reset(&self) -> Result<()> {
+        self.check_not_driven()?;
+        let mut inner = self.enter_whole()?;
+        let done = inner.reset(&self.cache, &self.name, &Follower::default());
+        done.map(|_| ()).map_err(|ResetFailed { mut error, .. }| {
+            error.tell(&self.name);
+            self.named(error)
+        })
+    }
+
+    /// As [`reset`](Self::reset), for the call on the group itself, which knows whether it is a failure.
+    pub(crate) fn reset_now(&self) -> Result<()> {
+        let mut inner = self.enter_whole()?;
+        let done = inner.reset(&self.cache, &self.name, &Follower::default());
+        done.map(|_| ()).map_err(|failed| self.named(failed.error))
+    }
+}
+
+impl DeviceInner {
+    /// Resets, and reads the state: not every device goes to RUNNING (vfio-user servers).
+    pub(super) fn reset(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        cancel: &Follower,
+    ) -> std::result::Result<State, ResetFailed> {
+        let _moving = cache.moving();
+        self.try_reset(cache.state(), cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
+        self.forget_past(cache);
+        self.end_session(cache);
+        self.unread_since = None;
+        if self.dialect.is_err() {
+            return Ok(State::Running);
+        }
+        let state = self.read_state_again().map_err(|error| {
+            self.lose_sight(cache, State::Error, &error);
+            ResetFailed { done: true, found: None, error }
+        })?;
+        cache.set_state(state);
+        cache.emptied.store(state == State::Resuming, Ordering::Relaxed);
+        log!(Info, "{name}: reset, now {state}");
+        if state == State::Running {
+            Ok(state)
+        } else {
+            let text = format!("after the reset the device is in {state}, not in RUNNING: {}", after_reset(state));
+            Err(ResetFailed { done: true, found: Some(state), error: Error::protocol(text) })
+        }
+    }
+
+    fn try_reset(&self, at: State, cancel: &Follower) -> Result<()> {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.transport.reset() {
+                Ok(()) => return Ok(()),
+                Err(errno) if errno.get() == libc::EAGAIN && cancel.asked() => {
+                    return Err(Error::canceled("the reset was canceled while the device was busy"));
+                }
+                Err(errno) if errno.get() == libc::EAGAIN && begun.elapsed() < RESET_PATIENCE => {
+                    std::thread::sleep(pause);
+                    pause = pause.saturating_mul(2).min(RESET_PAUSE_MAX);
+                }
+                Err(errno)
+                    if errno.get() == libc::EINVAL && matches!(at, State::Stop | State::StopCopy | State::Error) =>
+                {
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        errno.get(),
+                        format!("the reset was refused in {at}: {errno}; the device has none, or only while it runs"),
+                    ));
+                }
+                Err(errno) if errno.means_absent() => {
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        errno.get(),
+                        format!("the device has no reset: {errno}"),
+                    ));
+                }
+                Err(errno) => return Err(Error::device(errno, format!("the reset failed: {errno}"))),
+            }
+        }
+    }
+}
+
+/// K24: what is left to do where a reset was done and the migration state stayed, as newer libvfio-user servers have it.
+fn after_reset(state: State) -> &'static str {
+    match state {
+        State::Resuming => {
+            "what it was loaded with is gone; it can be asked for STOP, behind which a new load may begin, or RUNNING"
+        }
+        State::PreCopy | State::PreCopyP2p | State::StopCopy => {
+            "what was sent of its stream is void; it can be asked for RUNNING, and a new stream begins from there"
+        }
+        State::Error => "it may not be usable any more",
+        _ => "it can be asked for RUNNING",
+    }
+}
