@@ -4,7 +4,8 @@
 
 use super::deliver::{Deliverer, Request};
 use super::reading::{SpaceLogs, read_all};
-use super::space::{Tracker, TrackerInner};
+use super::space::Tracker;
+use super::state::TrackerInner;
 use super::tally::{Harvest, Tally};
 use crate::error::{Error, Result};
 use crate::gate::Pass;

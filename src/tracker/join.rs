@@ -2,7 +2,9 @@
 
 use super::deliver::Deliverer;
 use super::reading::{SpaceLogs, mark, read_all};
-use super::space::{Tracker, TrackerInner, begin_log, stop_all};
+use super::space::Tracker;
+use super::starting::{begin_log, stop_all};
+use super::state::TrackerInner;
 use super::tally::Tally;
 use crate::device::Device;
 use crate::error::{Errno, Error, Result};

@@ -1,8 +1,8 @@
 //! The dirty log of one address space: what is mapped, whether the log runs, and the harvest, which gives what devices wrote into
 //! the VMM's own bitmap without losing a page.
 //!
-//! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker: mappings, start,
-//! stop) and `harvest` (the call). `reading` reads, `spot` puts together what several logs say of one range, `distribute` looks up
+//! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker, as it is called; `state`
+//! is what it keeps, `starting` starts and stops its logs, `options` is its data) and `harvest` (the call). `reading` reads, `spot` puts together what several logs say of one range, `distribute` looks up
 //! who gets the bits, `deliver` gives, `leftover` keeps what was read but not asked for, `book` remembers its owner, `aside` keeps
 //! what only a cookie names, and `parts` is the rule of pages that several have a part of; `join` is for what is plugged in later,
 //! `unmap` for what is unmapped. `names` and `tally` are what they share. `unsafe` lives in scratch.rs.
@@ -27,6 +27,8 @@ mod leftover;
 #[forbid(unsafe_code)]
 mod names;
 #[forbid(unsafe_code)]
+mod options;
+#[forbid(unsafe_code)]
 mod parts;
 #[forbid(unsafe_code)]
 mod reading;
@@ -35,6 +37,10 @@ mod scratch;
 mod space;
 #[forbid(unsafe_code)]
 mod spot;
+#[forbid(unsafe_code)]
+mod starting;
+#[forbid(unsafe_code)]
+mod state;
 #[forbid(unsafe_code)]
 mod tally;
 #[cfg(test)]
@@ -46,7 +52,8 @@ pub use crate::logs::log::LogKind;
 pub use crate::logs::ranges::IovaRange;
 pub use deliver::{Dest, Request, RunFn, WordsFn};
 pub use harvest::harvest;
-pub use space::{Mapping, Tracker, TrackerInfo, TrackerOptions};
+pub use options::{Mapping, TrackerInfo, TrackerOptions};
+pub use space::Tracker;
 pub use tally::Harvest;
 pub use unmap::{Unmap, UnmapFn};
 

@@ -43,6 +43,9 @@ struct SourceRead {
     slept: Option<bool>,
 }
 
+/// What threads share of a tracker: its sources, and memory to read into.
+type Shared<'a> = (&'a [Source], &'a PagePool);
+
 /// How one source's way through a round ended.
 struct Walked {
     reads: u64,
@@ -67,7 +70,7 @@ pub(super) fn read_all(
 ) {
     let (mut jobs, mut todo) = prepare(parts, within, &Arc::new(HarvestPatience::new()));
     let mut books = Vec::new();
-    let mut shared: Vec<(&[Source], &PagePool)> = Vec::new();
+    let mut shared: Vec<Shared<'_>> = Vec::new();
     for part in parts.iter_mut() {
         books.push(&mut *part.book);
         shared.push((&*part.sources, part.pool));
@@ -76,53 +79,87 @@ pub(super) fn read_all(
     let small = asked.is_some_and(|bytes| bytes <= SMALL);
     let workers = useful_workers(max_workers, small, &jobs, &shared);
     while let Some(round) = next_round(&mut todo, workers) {
-        let any: Vec<bool> = ways(&round, &jobs).map(|(job, _)| job.any_thread).collect();
-        let walk = |index: usize, done: Give<'_, usize>| {
-            let (job, way) = ways(&round, &jobs).nth(index)?;
-            let (sources, pool) = shared.get(job.part)?;
-            Some(walk(sources.get(job.source)?, pool, &round.spots, way, keep, done))
-        };
-        let mut ends: Vec<Option<Walked>> = any.iter().map(|_| None).collect();
-        // Nobody waits for the merge: the round has no more buffers than it may have.
-        let ahead: Vec<usize> = round.spots.iter().map(|_| 0).collect();
-        let merge = |_, spot: usize| {
-            if let Some(spot) = round.spots.get(spot) {
-                let pool = shared.get(spot.part).map(|(_, pool)| *pool);
-                if let (Some(book), Some(pool), Some(mut pages)) = (books.get_mut(spot.part), pool, spot.found()) {
-                    let words = pages.room(spot.read.words());
-                    if book.all_dirty != Some(false) {
-                        book.saw(full(&book.maps, &spot.read, words));
-                    }
-                    distribute(book, deliverer, words, &spot.read);
-                    pool.give(pages);
-                }
-            }
-            Some(0)
-        };
-        workers::run_pieces(round.workers, &any, &ahead, walk, merge, |index, end| {
-            if let Some(place) = ends.get_mut(index) {
-                *place = end;
+        let ends = read_round(&round, &jobs, &shared, keep, |spot, pool| {
+            if let Some(book) = books.get_mut(spot.part) {
+                merge(spot, pool, book, deliverer);
             }
         });
         for ((source, _), end) in round.ways.iter().zip(ends) {
             let (Some(job), Some(end)) = (jobs.get_mut(*source), end) else { continue };
-            tally.reads = tally.reads.saturating_add(end.reads);
-            job.slept = Some(end.slept || job.slept == Some(true));
-            for (spot, errno) in end.in_doubt {
-                job.in_doubt = job.in_doubt.or(Some(errno));
-                let span = round.spots.get(spot).map(|spot| spot.read.span);
-                if let Some(book) = books.get_mut(job.part) {
-                    tally.fail(errno, mark(book, span));
-                }
-            }
-            tally.panic = tally.panic.take().or(end.panic);
             if end.failed.is_some() {
-                job.failed = end.failed;
                 todo.get_mut(*source).into_iter().for_each(Todo::drop_rest);
+            }
+            if let Some(book) = books.get_mut(job.part) {
+                job.note(end, &round, book, tally);
             }
         }
     }
-    for job in &jobs {
+    settle(parts, &jobs, tally);
+}
+
+/// Reads a round side by side. `merge` gets each range on the calling thread, once no source has it left to read. Returns how each
+/// source's way through the round ended.
+fn read_round(
+    round: &ReadRound,
+    jobs: &[SourceRead],
+    shared: &[Shared<'_>],
+    keep: bool,
+    mut merge: impl FnMut(&Spot, &PagePool),
+) -> Vec<Option<Walked>> {
+    let any: Vec<bool> = ways(round, jobs).map(|(job, _)| job.any_thread).collect();
+    let walk = |index: usize, done: Give<'_, usize>| {
+        let (job, way) = ways(round, jobs).nth(index)?;
+        let (sources, pool) = shared.get(job.part)?;
+        Some(walk(sources.get(job.source)?, pool, &round.spots, way, keep, done))
+    };
+    // Nobody waits for the merge: the round has no more buffers than it may have.
+    let ahead: Vec<usize> = round.spots.iter().map(|_| 0).collect();
+    let merge = |_, spot: usize| {
+        if let Some(spot) = round.spots.get(spot) {
+            if let Some((_, pool)) = shared.get(spot.part) {
+                merge(spot, pool);
+            }
+        }
+        Some(0)
+    };
+    let mut ends: Vec<Option<Walked>> = any.iter().map(|_| None).collect();
+    workers::run_pieces(round.workers, &any, &ahead, walk, merge, |index, end| {
+        if let Some(place) = ends.get_mut(index) {
+            *place = end;
+        }
+    });
+    ends
+}
+
+/// What was found of a range goes to its owners.
+fn merge(spot: &Spot, pool: &PagePool, book: &mut Book, deliverer: &mut Deliverer<'_, '_>) {
+    let Some(mut pages) = spot.found() else { return };
+    let words = pages.room(spot.read.words());
+    if book.all_dirty != Some(false) {
+        book.saw(full(&book.maps, &spot.read, words));
+    }
+    distribute(book, deliverer, words, &spot.read);
+    pool.give(pages);
+}
+
+impl SourceRead {
+    /// What the source's way through a round has come to.
+    fn note(&mut self, end: Walked, round: &ReadRound, book: &mut Book, tally: &mut Tally) {
+        tally.reads = tally.reads.saturating_add(end.reads);
+        self.slept = Some(end.slept || self.slept == Some(true));
+        for (spot, errno) in end.in_doubt {
+            self.in_doubt = self.in_doubt.or(Some(errno));
+            let span = round.spots.get(spot).map(|spot| spot.read.span);
+            tally.fail(errno, mark(book, span));
+        }
+        tally.panic = tally.panic.take().or(end.panic);
+        self.failed = end.failed.or(self.failed);
+    }
+}
+
+/// What all rounds together say of each source: what a log has lost is dirty, and it is started anew.
+fn settle(parts: &mut [SpaceLogs<'_>], jobs: &[SourceRead], tally: &mut Tally) {
+    for job in jobs {
         let Some(part) = parts.get_mut(job.part) else { continue };
         let Some(source) = part.sources.get_mut(job.source) else { continue };
         source.waits = job.slept.unwrap_or(source.waits);
@@ -199,7 +236,7 @@ fn ways<'a>(round: &'a ReadRound, jobs: &'a [SourceRead]) -> impl Iterator<Item 
 
 /// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them; a `small`
 /// part of them costs less than a thread.
-fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[(&[Source], &PagePool)]) -> usize {
+fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[Shared<'_>]) -> usize {
     let max = if max == 0 { workers::DEFAULT_MAX } else { max };
     if max == 1 || jobs.iter().filter(|job| job.any_thread).count() <= 1 {
         return 1;

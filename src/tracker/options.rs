@@ -1,0 +1,69 @@
+//! How a tracker is made, and what is known of it.
+
+use crate::device::Device;
+use crate::logs::log::LogKind;
+use crate::logs::ranges::IovaRange;
+use crate::transport::iommufd::Iommufd;
+use crate::transport::tracker_ops::LogFunctions;
+use crate::transport::type1::Container;
+use std::sync::Arc;
+
+/// How a tracker is made.
+#[derive(Default)]
+pub struct TrackerOptions {
+    /// For messages.
+    pub name: String,
+    /// Every device behind the address space.
+    pub devices: Vec<Arc<Device>>,
+    /// The container behind which the devices are.
+    pub container: Option<Arc<dyn Container>>,
+    /// The iommufd, and each page table with dirty tracking that a device is attached to.
+    pub hwpts: Option<(Arc<dyn Iommufd>, Vec<u32>)>,
+    /// The IOAS of `hwpts`, for the library to unmap from.
+    pub ioas: Option<u32>,
+    /// A log that the VMM keeps itself; nothing else is looked at then.
+    pub functions: Option<Box<dyn LogFunctions>>,
+    /// Do not use the devices' own logs.
+    pub no_device_log: bool,
+    /// Use no log at all.
+    pub everything: bool,
+    /// Where mappings will be: logs of devices and of the VMM are started for these ranges, so that no mapping in them restarts
+    /// one. They may overlap; multiples of 4096. Empty: what is mapped, rounded out.
+    pub aperture: Vec<IovaRange>,
+    /// Smallest page that the VMM cares about, in bytes: a hint to logs that have a choice. `None`: the finest.
+    pub page_size: Option<u64>,
+    /// Threads that work side by side; 0: one per source within reason. 1: none.
+    pub max_workers: usize,
+}
+
+/// One DMA mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Where it lies.
+    pub range: IovaRange,
+    /// Handed to run callbacks.
+    pub cookie: u64,
+}
+
+/// What is known of a tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackerInfo {
+    /// The log that is read, or that will be tried first.
+    pub kind: LogKind,
+    /// Why this one.
+    pub why: String,
+    /// Starts that were not stopped.
+    pub users: u32,
+    /// Everything is dirty at each harvest, so waiting for less does not help.
+    pub perpetual: bool,
+    /// Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
+    pub failed_logs: u32,
+    /// The largest page of any source while it runs; else what was asked for.
+    pub page_size: u64,
+    /// Mappings, neighbours joined.
+    pub mapped_ranges: u64,
+    /// Ranges that the source with the fewest holds; 0 while it does not run.
+    pub logged_ranges: u64,
+    /// Sources of whose trouble `why` speaks.
+    pub(crate) complaints: usize,
+}
