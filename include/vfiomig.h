@@ -82,9 +82,9 @@
 #define VFIOMIG_HAVE_DEVICE_REPROBE 1
 #define VFIOMIG_HAVE_DEVICE_RESERVE 1
 #define VFIOMIG_HAVE_DEVICE_RESET 1
+#define VFIOMIG_HAVE_DEVICE_RESTART_STREAM 1
 #define VFIOMIG_HAVE_DEVICE_SEND 1
 #define VFIOMIG_HAVE_DEVICE_SET_STATE 1
-#define VFIOMIG_HAVE_DEVICE_RESTART_STREAM 1
 #define VFIOMIG_HAVE_DEVICE_WRITE 1
 #define VFIOMIG_HAVE_ERROR_CODE 1
 #define VFIOMIG_HAVE_ERROR_ERRNO 1
@@ -94,8 +94,8 @@
 #define VFIOMIG_HAVE_ERROR_RESULT_COUNT 1
 #define VFIOMIG_HAVE_GROUP_ADD_DEVICE 1
 #define VFIOMIG_HAVE_GROUP_ADD_TRACKER 1
-#define VFIOMIG_HAVE_GROUP_GET_ABILITIES 1
 #define VFIOMIG_HAVE_GROUP_FREE 1
+#define VFIOMIG_HAVE_GROUP_GET_ABILITIES 1
 #define VFIOMIG_HAVE_GROUP_GET_REPORT 1
 #define VFIOMIG_HAVE_GROUP_HARVEST 1
 #define VFIOMIG_HAVE_GROUP_NEW 1
@@ -1787,7 +1787,7 @@ int vfiomig_device_get_pending(struct vfiomig_device *d,
  * device. Blocks: never. Since: 0.1
  */
 int vfiomig_device_restart_stream(struct vfiomig_device *d,
-                                struct vfiomig_error **errp);
+                                  struct vfiomig_error **errp);
 
 /**
  * Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
@@ -2296,9 +2296,9 @@ int vfiomig_group_remove_tracker(struct vfiomig_group *g,
  * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress; asks no device. Since: 0.1
  */
 int vfiomig_group_get_abilities(struct vfiomig_group *g,
-                        struct vfiomig_group_abilities *out,
-                        struct vfiomig_report **reasons,
-                        struct vfiomig_error **errp);
+                                struct vfiomig_group_abilities *out,
+                                struct vfiomig_report **reasons,
+                                struct vfiomig_error **errp);
 
 /**
  * Stops all devices, by way of their P2P states and side by side; those with an open save session are held in STOP_COPY. vCPUs

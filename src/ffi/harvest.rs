@@ -185,10 +185,48 @@ unsafe fn read_dest<'a>(index: usize, dest: &vfiomig_dest) -> Result<Dest<'a>> {
     })
 }
 
+/// # Safety
+/// The destinations that `given` names, and their bitmaps, are valid as its fields say, for as long as the result is used.
+unsafe fn read_dests<'a>(given: &vfiomig_harvest_request) -> Result<Vec<Dest<'a>>> {
+    // SAFETY: the contract of this function.
+    let dests = unsafe { slice("dests", given.dests, given.dest_count) }?;
+    // SAFETY: the contract of this function.
+    dests.iter().enumerate().map(|(index, dest)| unsafe { read_dest(index, dest) }).collect()
+}
+
 /// What the request asks of the one who serves it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct HarvestFlags {
     pub without_dma: bool,
+}
+
+impl HarvestFlags {
+    /// `of_group`: flags of groups are taken.
+    fn of(given: &vfiomig_harvest_request, of_group: bool) -> Result<Self> {
+        if given.reserved != 0 {
+            return Err(Error::argument("request: reserved is not 0"));
+        }
+        let without_dma = given.flags & VFIOMIG_HARVEST_F_WITHOUT_DMA != 0;
+        if without_dma && !of_group {
+            return Err(Error::argument("request: VFIOMIG_HARVEST_F_WITHOUT_DMA is for groups only"));
+        }
+        Ok(HarvestFlags { without_dma })
+    }
+}
+
+/// The result as C knows it, but for its size.
+fn result_in_c(harvest: &Harvest) -> vfiomig_harvest_result {
+    let flags = [(harvest.failed_reads > 0, VFIOMIG_HARVEST_DEGRADED), (harvest.stopped, VFIOMIG_HARVEST_STOPPED)];
+    vfiomig_harvest_result {
+        argsz: 0,
+        flags: flags.into_iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag),
+        newly_dirty_pages: harvest.newly,
+        dirty_pages: harvest.total,
+        degraded_bytes: harvest.degraded_bytes,
+        reads: harvest.reads,
+        failed_reads: harvest.failed_reads,
+        first_errno: harvest.first_errno.map_or(0, Errno::get),
+    }
 }
 
 /// Runs `body` with the request as Rust knows it, and writes the result, also if it failed after something was given. `of_group`: flags of groups are taken.
@@ -205,23 +243,14 @@ pub(super) unsafe fn with_request(
     let size = if out.is_null() { None } else { Some(unsafe { check_out(out) }?) };
     // SAFETY: the contract of this function.
     let given = unsafe { copy_in(rq) }?;
-    let mut dests = Vec::new();
+    let dests;
     let mut request = Request::default();
     let mut flags = HarvestFlags::default();
     let (mut words, mut run);
     if let Some(given) = given {
-        if given.reserved != 0 {
-            return Err(Error::argument("request: reserved is not 0"));
-        }
-        flags.without_dma = given.flags & VFIOMIG_HARVEST_F_WITHOUT_DMA != 0;
-        if flags.without_dma && !of_group {
-            return Err(Error::argument("request: VFIOMIG_HARVEST_F_WITHOUT_DMA is for groups only"));
-        }
+        flags = HarvestFlags::of(&given, of_group)?;
         // SAFETY: the contract of this function.
-        for (index, dest) in unsafe { slice("dests", given.dests, given.dest_count) }?.iter().enumerate() {
-            // SAFETY: the contract of this function.
-            dests.push(unsafe { read_dest(index, dest) }?);
-        }
+        dests = unsafe { read_dests(&given) }?;
         request.dests = &dests;
         request.no_read = given.flags & VFIOMIG_HARVEST_F_NO_READ != 0;
         request.keep = given.flags & VFIOMIG_HARVEST_F_KEEP != 0;
@@ -244,22 +273,9 @@ pub(super) unsafe fn with_request(
         }
     }
     let outcome = body(&mut request, flags).map(|_| ());
-    let Some(harvest) = request.given else { return outcome };
-    let (degraded, stopped) = (harvest.failed_reads > 0, harvest.stopped);
-    let ours = vfiomig_harvest_result {
-        argsz: 0,
-        flags: (if degraded { VFIOMIG_HARVEST_DEGRADED } else { 0 })
-            | (if stopped { VFIOMIG_HARVEST_STOPPED } else { 0 }),
-        newly_dirty_pages: harvest.newly,
-        dirty_pages: harvest.total,
-        degraded_bytes: harvest.degraded_bytes,
-        reads: harvest.reads,
-        failed_reads: harvest.failed_reads,
-        first_errno: harvest.first_errno.map_or(0, Errno::get),
-    };
-    if let Some(size) = size {
+    if let (Some(harvest), Some(size)) = (request.given, size) {
         // SAFETY: `size` is what check_out returned for `out`.
-        unsafe { copy_out(out, size, &ours) };
+        unsafe { copy_out(out, size, &result_in_c(&harvest)) };
     }
     outcome
 }

@@ -171,35 +171,9 @@ impl Course {
             run.halted = true;
             inner.members.iter().for_each(|member| member.device.hand_over(true));
         }
-        let mut notes = Vec::new();
-        if first && run.entered == Phase::Idle {
-            run.recorder.restart(begun);
-            run.origin = parts.iter().map(|part| part.at).collect();
-        }
-        // To begin is to say that nothing was sent that counts. In PRECOPY for the second time, behind a resume, too.
-        if first && (run.entered == Phase::Idle || phase == Phase::SavePreCopy) {
-            self.count_sessions();
-            inner.members.iter().for_each(|member| member.device.begin_stream());
-        }
-        if first {
-            match phase {
-                Phase::SaveTracking => run.start_trackers(inner)?,
-                Phase::SaveStopCopy => run.check_trackers()?,
-                Phase::SaveHalted => notes = run.stop_trackers(),
-                _ => {}
-            }
-        }
+        let notes = if first { self.begin_phase(inner, run, phase, &parts, begun)? } else { Vec::new() };
         let ending = if phase == Phase::SaveHalted { self.end_sessions(&wanted) } else { Vec::new() };
-        let mut outcomes: Vec<DeviceOutcome> =
-            inner.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
-        for targets in sequence::steps(phase, &parts) {
-            let moved = self.barrier(inner, run, phase, &targets, &wanted);
-            let missed = moved.iter().any(DeviceOutcome::failed);
-            outcomes = outcomes.into_iter().zip(moved).map(|(before, now)| before.then(now)).collect();
-            if missed {
-                break;
-            }
-        }
+        let mut outcomes = self.steps(inner, run, phase, &parts, &wanted);
         if first && phase == Phase::SaveTracking {
             run.nothing_was_sent();
         }
@@ -209,12 +183,67 @@ impl Course {
             say_late_initial_data(inner, &wanted, &mut outcomes);
         }
         self.judge(inner, run, phase, begun, outcomes, notes)?;
-        let done: Vec<bool> = done.iter().zip(chosen).map(|(done, chosen)| *done || *chosen).collect();
+        let done = done.iter().zip(chosen).map(|(done, chosen)| *done || *chosen).collect();
+        self.end_phase(inner, run, phase, done, begun);
+        Ok(())
+    }
+
+    /// What is done once for a phase, before its first member moves. Returns notes for the report.
+    fn begin_phase(
+        &self,
+        inner: &mut GroupInner,
+        run: &mut Run,
+        phase: Phase,
+        parts: &[DeviceTraits],
+        begun: Instant,
+    ) -> Result<Vec<String>> {
+        if run.entered == Phase::Idle {
+            run.recorder.restart(begun);
+            run.origin = parts.iter().map(|part| part.at).collect();
+        }
+        // To begin is to say that nothing was sent that counts. In PRECOPY for the second time, behind a resume, too.
+        if run.entered == Phase::Idle || phase == Phase::SavePreCopy {
+            self.count_sessions();
+            inner.members.iter().for_each(|member| member.device.begin_stream());
+        }
+        match phase {
+            Phase::SaveTracking => run.start_trackers(inner)?,
+            Phase::SaveStopCopy => run.check_trackers()?,
+            Phase::SaveHalted => return Ok(run.stop_trackers()),
+            _ => {}
+        }
+        Ok(Vec::new())
+    }
+
+    /// All steps of a phase, up to the first barrier that a member misses.
+    fn steps(
+        &self,
+        inner: &mut GroupInner,
+        run: &mut Run,
+        phase: Phase,
+        parts: &[DeviceTraits],
+        wanted: &[bool],
+    ) -> Vec<DeviceOutcome> {
+        let mut outcomes: Vec<DeviceOutcome> =
+            inner.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
+        for targets in sequence::steps(phase, parts) {
+            let moved = self.barrier(inner, run, phase, &targets, wanted);
+            let missed = moved.iter().any(DeviceOutcome::failed);
+            outcomes = outcomes.into_iter().zip(moved).map(|(before, now)| before.then(now)).collect();
+            if missed {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    /// The members of `done` have reached the phase, which is entered if these are all.
+    fn end_phase(&self, inner: &mut GroupInner, run: &mut Run, phase: Phase, done: Vec<bool>, begun: Instant) {
         run.partial = None;
         if done.contains(&false) {
             run.partial = Some(Partial { phase, done });
             inner.frozen = inner.frozen.or(Some(BY_DEVICE));
-            return Ok(());
+            return;
         }
         if phase == Phase::SaveStopCopy {
             for tracker in &run.tracking {
@@ -225,7 +254,6 @@ impl Course {
         run.entered = phase;
         self.set_phase(inner, phase);
         log!(Info, "migration: {phase} after {:?}", begun.elapsed());
-        Ok(())
     }
 
     /// One step of a phase, for those of the wanted members that it moves.

@@ -10,6 +10,7 @@ mod parcel;
 
 use super::sequence::Phase;
 use super::{Migration, Run};
+use crate::cancel::Cancel;
 use crate::device::Device;
 use crate::dialect::{DialectKind, State};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +20,7 @@ use crate::transport::{caller_patience, wait_any};
 use crate::window::END;
 use crate::workers::turns::{Crew, run_turns};
 use inflow::Inflow;
-use outflow::{Flow, Outflow};
+use outflow::{Flow, Outflow, SaveLane};
 pub(super) use parcel::ParcelPool;
 use parcel::Progress;
 use parking_lot::Mutex;
@@ -200,46 +201,18 @@ impl Migration {
         outlets: &[Outlet<'_>],
         put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
     ) -> std::result::Result<Round, Failure> {
-        if let Some(error) = &run.error {
-            return Err(error.clone().into());
-        }
-        self.cancel.check()?;
-        self.check_sessions()?;
-        let with_fd: Vec<bool> = outlets.iter().map(|outlet| matches!(outlet, Outlet::Fd(_))).collect();
-        self.check_channels(&with_fd)?;
-        let begun = Instant::now();
-        let until = budget.and_then(|budget| begun.checked_add(budget.time));
+        self.check_round(run, outlets)?;
+        let clock = RoundClock::start(budget);
         let mut left = budget.map_or(u64::MAX, |budget| budget.bytes);
         let mut round = Round { bytes: vec![0; self.devices.len()], flags: vec![NO_STREAM; self.devices.len()] };
         let mut open: Vec<usize> = (0..self.devices.len()).filter(|&i| self.device_is_open(i)).collect();
         open.iter().for_each(|&i| round.set(i, 0, 0));
         let mut lost = None;
-        // When the last byte had gone, in nanoseconds: behind it the channel shows nothing of itself.
-        let gone = AtomicU64::new(0);
         // What devices that have run empty leave of their shares is the next pass'.
         loop {
             let first = open.iter().position(|&i| i >= run.next).unwrap_or(0);
-            let lane = |(&index, share): (&usize, u64)| {
-                let fd = match outlets.get(index) {
-                    Some(Outlet::Fd(fd)) => Some(*fd),
-                    Some(Outlet::Call) | None => None,
-                };
-                let device: &Device = self.devices.get(index)?;
-                Some(outflow::SaveLane { device, index, fd, state: Mutex::new(Flow::of(share)) })
-            };
-            let flow = Outflow {
-                lanes: open.iter().zip(shares(left, open.len(), first)).filter_map(lane).collect(),
-                begun,
-                gone: &gone,
-                until,
-                bounded: budget.is_some(),
-                cancel: &self.cancel,
-                pool: &run.parcels,
-                progress: Progress::new(caller_patience()),
-                stop: AtomicBool::new(false),
-                failed: Mutex::default(),
-                last: AtomicUsize::new(usize::MAX),
-            };
+            let lanes = self.save_lanes(&open, outlets, shares(left, open.len(), first));
+            let flow = clock.pass(lanes, &self.cancel, &run.parcels);
             let any_thread: Vec<bool> = flow.lanes.iter().map(|lane| lane.device.any_thread()).collect();
             let crew = Crew { max: inner.max_workers, any_thread: &any_thread, first };
             run_turns(crew, &flow, &mut |item| flow.hear(item, &mut lost, put));
@@ -247,15 +220,7 @@ impl Migration {
             if let Some(lane) = flow.lanes.get(flow.last.load(Ordering::Relaxed)) {
                 run.next = lane.index.saturating_add(1);
             }
-            let (mut moved, mut more) = (0u64, Vec::new());
-            for lane in flow.lanes {
-                let state = lane.state.into_inner();
-                moved = moved.saturating_add(state.moved);
-                round.set(lane.index, state.moved, state.flags);
-                if state.flags == 0 && !state.full {
-                    more.push(lane.index);
-                }
-            }
+            let (moved, more) = round.add_pass(flow.lanes);
             if let Some(error) = lost {
                 return Err(Failure { error: error.context("bytes of a stream were lost"), fatal: true });
             }
@@ -270,8 +235,32 @@ impl Migration {
             }
         }
         let sum = round.bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
-        run.rate.add(sum, Duration::from_nanos(gone.into_inner()));
+        run.rate.add(sum, Duration::from_nanos(clock.gone.into_inner()));
         Ok(round)
+    }
+
+    /// A round may begin, with these outlets.
+    fn check_round(&self, run: &Run, outlets: &[Outlet<'_>]) -> Result<()> {
+        if let Some(error) = &run.error {
+            return Err(error.clone());
+        }
+        self.cancel.check()?;
+        self.check_sessions()?;
+        let with_fd: Vec<bool> = outlets.iter().map(|outlet| matches!(outlet, Outlet::Fd(_))).collect();
+        self.check_channels(&with_fd)
+    }
+
+    /// The lanes of open streams, each with its share of the budget.
+    fn save_lanes<'a>(&'a self, open: &[usize], outlets: &[Outlet<'a>], shares: Vec<u64>) -> Vec<SaveLane<'a>> {
+        let lane = |(&index, share): (&usize, u64)| {
+            let fd = match outlets.get(index) {
+                Some(Outlet::Fd(fd)) => Some(*fd),
+                Some(Outlet::Call) | None => None,
+            };
+            let device: &Device = self.devices.get(index)?;
+            Some(SaveLane { device, index, fd, state: Mutex::new(Flow::of(share)) })
+        };
+        open.iter().zip(shares).filter_map(lane).collect()
     }
 
     fn device_is_open(&self, index: usize) -> bool {
@@ -417,7 +406,56 @@ fn shares(budget: u64, count: usize, first: usize) -> Vec<u64> {
     shares
 }
 
+/// What all passes of one round have in common.
+struct RoundClock {
+    begun: Instant,
+    /// No read is begun after it.
+    until: Option<Instant>,
+    bounded: bool,
+    /// When the last byte had gone, in nanoseconds: behind it the channel shows nothing of itself.
+    gone: AtomicU64,
+}
+
+impl RoundClock {
+    fn start(budget: Option<Budget>) -> Self {
+        let begun = Instant::now();
+        let until = budget.and_then(|budget| begun.checked_add(budget.time));
+        RoundClock { begun, until, bounded: budget.is_some(), gone: AtomicU64::new(0) }
+    }
+
+    /// One pass over these lanes.
+    fn pass<'a>(&'a self, lanes: Vec<SaveLane<'a>>, cancel: &'a Cancel, pool: &'a ParcelPool) -> Outflow<'a> {
+        Outflow {
+            lanes,
+            begun: self.begun,
+            gone: &self.gone,
+            until: self.until,
+            bounded: self.bounded,
+            cancel,
+            pool,
+            progress: Progress::new(caller_patience()),
+            stop: AtomicBool::new(false),
+            failed: Mutex::default(),
+            last: AtomicUsize::new(usize::MAX),
+        }
+    }
+}
+
 impl Round {
+    /// What the lanes of a pass moved: how much in all, and the devices that have more at once.
+    fn add_pass(&mut self, lanes: Vec<SaveLane<'_>>) -> (u64, Vec<usize>) {
+        let (mut moved, mut more) = (0u64, Vec::new());
+        for lane in lanes {
+            let state = lane.state.into_inner();
+            moved = moved.saturating_add(state.moved);
+            self.set(lane.index, state.moved, state.flags);
+            if state.flags == 0 && !state.full {
+                more.push(lane.index);
+            }
+        }
+        (moved, more)
+    }
+
     /// One more pass of a device.
     fn set(&mut self, device: usize, moved: u64, said: u32) {
         if let (Some(bytes), Some(flags)) = (self.bytes.get_mut(device), self.flags.get_mut(device)) {

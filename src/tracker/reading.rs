@@ -44,7 +44,7 @@ struct SourceRead {
 }
 
 /// What threads share of a tracker: its sources, and memory to read into.
-type Shared<'a> = (&'a [Source], &'a PagePool);
+type LogsAndPool<'a> = (&'a [Source], &'a PagePool);
 
 /// How one source's way through a round ended.
 struct Walked {
@@ -70,7 +70,7 @@ pub(super) fn read_all(
 ) {
     let (mut jobs, mut todo) = prepare(parts, within, &Arc::new(HarvestPatience::new()));
     let mut books = Vec::new();
-    let mut shared: Vec<Shared<'_>> = Vec::new();
+    let mut shared: Vec<LogsAndPool<'_>> = Vec::new();
     for part in parts.iter_mut() {
         books.push(&mut *part.book);
         shared.push((&*part.sources, part.pool));
@@ -102,7 +102,7 @@ pub(super) fn read_all(
 fn read_round(
     round: &ReadRound,
     jobs: &[SourceRead],
-    shared: &[Shared<'_>],
+    shared: &[LogsAndPool<'_>],
     keep: bool,
     mut merge: impl FnMut(&Spot, &PagePool),
 ) -> Vec<Option<Walked>> {
@@ -236,7 +236,7 @@ fn ways<'a>(round: &'a ReadRound, jobs: &'a [SourceRead]) -> impl Iterator<Item 
 
 /// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them; a `small`
 /// part of them costs less than a thread.
-fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[Shared<'_>]) -> usize {
+fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[LogsAndPool<'_>]) -> usize {
     let max = if max == 0 { workers::DEFAULT_MAX } else { max };
     if max == 1 || jobs.iter().filter(|job| job.any_thread).count() <= 1 {
         return 1;
