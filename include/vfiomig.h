@@ -11,31 +11,50 @@
 /*
  * libvfiomig: live migration of VFIO devices for virtual machine monitors.
  *
- * Where to begin. A simple VMM calls vfiomig_device_new_kernel() for each device; vfiomig_tracker_new() and _map() for its
- * address space; vfiomig_group_new(), _add_device() and _add_tracker(). To migrate, both sides call vfiomig_migration_new()
- * and _advance(); the source calls _save_iterate(), vfiomig_group_harvest() and _save_complete(), the destination
- * _load_complete(). vfiomig_migration_abort() leads back after any failure, and vfiomig_error_message() says what failed.
- * Everything else is for those who want more, in this order: library, errors, log, devices and their streams (save, load),
- * bitmaps, trackers, harvests, reports, groups, migrations.
+ * Where to begin. A simple VMM calls vfiomig_device_new_kernel() for each device;
+ * vfiomig_tracker_new() and _map() for its address space; vfiomig_group_new(), _add_device() and
+ * _add_tracker(). To migrate, both sides call vfiomig_migration_new() and _advance(); the source
+ * side calls _save_iterate(), vfiomig_group_harvest() and _save_complete(), the destination side
+ * _load_complete(). vfiomig_migration_abort() brings the devices back after any failure, and
+ * vfiomig_error_message() says what failed. The rest of this header is for VMMs that need more
+ * control, in this order: library, errors, log, devices and their streams (save, load), bitmaps,
+ * trackers, harvests, reports, groups, migrations. docs/design.md defines the words.
+ *
+ * Names:
+ *  - vfiomig_<object>_get_<x>() fills struct vfiomig_<object>_<x>. A struct that ends in _options
+ *    makes something, one that ends in _result is what a call found or did.
+ *  - VFIOMIG_<NOUN>_F_<X> is a flag that the caller passes. A flag without F is one that the
+ *    library returns (VFIOMIG_CAP_*, VFIOMIG_CHUNK_*, VFIOMIG_HARVEST_DEGRADED).
+ *  - A value of an enumeration has the name of its field or parameter: VFIOMIG_STATE_*,
+ *    VFIOMIG_PHASE_*, VFIOMIG_DIALECT_*, VFIOMIG_TRACKER_KIND_*.
  *
  * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
- *  - The handle comes first, outputs last; they are written only on success.
- *  - An int is 0 or -errno; an int64_t is a count or -errno. Decide by vfiomig_error_code(); texts, and errno
- *    values that are not named here, may change. Errors lists leave out what holds for every function with a handle:
- *    ARGUMENT for NULL, -ENODEV where the handle's group or device was freed, BUSY as below, and PANIC.
- *  - errp, the last parameter, may be NULL; it is written on failure only and never read; free what it received with
- *    vfiomig_error_free().
- *  - Structs that begin with argsz are set up with VFIOMIG_INIT. Zero means default or not given.
- *  - Threads. any: from any thread, at any time. device: from any thread; calls on one device wait for each other, or get
- *    -EBUSY if the device was made with VFIOMIG_DEVICE_F_NO_WAIT. whole: waits for the device call in progress and goes
- *    before those that wait. tracker: calls on one tracker wait for each other; it needs no other lock, and works beside
- *    device calls. A call from a callback that would wait for what cannot end before the callback does gets -EDEADLK.
- *  - A callback returns on the thread on which it was called: one that yields (a coroutine) and goes on on another thread
- *    is forbidden.
- *  - The library makes no threads but workers within a call that serves several devices or logs, joined before it returns.
- *    It installs no signal handler and no panic hook, never exits and never writes to stderr, with two exceptions: the Rust
- *    runtime's own line about a bug in the library, and the end of the process when malloc() has no memory for the library's
- *    own small objects, as with g_malloc(). Buffers and bitmaps are tried first: -ENOMEM. A forked child may only exec or
+ *  - The handle is the first parameter. Outputs are the last before errp, and are written only on
+ *    success, unless a function says otherwise. They are not NULL, unless a function says so.
+ *  - An int is 0 or -errno; an int64_t is a count or -errno. vfiomig_has_feature() and
+ *    vfiomig_error_errno() return other numbers. Decide by vfiomig_error_code(); texts, and errno
+ *    values that are not named here, may change.
+ *  - errp, the last parameter, may be NULL. It is written on failure only and never read. Free the
+ *    error with vfiomig_error_free(), and a report with vfiomig_report_free(). The bitmap functions
+ *    have no errp.
+ *  - The lists of errors below leave out what holds for every function with a handle: ARGUMENT for
+ *    NULL, for unknown flags and for an argsz that is wrong; ARGUMENT with -ENODEV where the
+ *    handle's group or device was freed; BUSY with -EDEADLK, as below; PANIC.
+ *  - Structs that begin with argsz are set up with VFIOMIG_INIT, which evaluates its parameter
+ *    three times. Zero means default or not given. Texts are UTF-8. Lengths are in bytes.
+ *  - Threads. any: from any thread, at any time. device: from any thread; calls on one device wait
+ *    for each other, or get -EBUSY if the device was made with VFIOMIG_DEVICE_F_NO_WAIT. whole:
+ *    waits for the device call in progress and runs before device calls that wait. Example:
+ *    vfiomig_device_set_state(). tracker: calls on one tracker wait for each other; they need no
+ *    other lock, and run at the same time as device calls. No function needs a lock of the VMM,
+ *    and each may be called with one held.
+ *  - A callback must not make a call that can only continue after the callback has returned: it
+ *    gets -EDEADLK. A coroutine must not yield in a callback and continue on another thread.
+ *  - The library creates threads only within a call that serves several devices or logs, and joins
+ *    them before it returns. It installs no signal handler and no panic hook, never exits and never
+ *    writes to stderr, with two exceptions: the Rust runtime's own line about a bug in the library,
+ *    and the end of the process when malloc() has no memory for the library's own small objects, as
+ *    with g_malloc(). Buffers and bitmaps are tried first: -ENOMEM. A forked child may only exec or
  *    exit.
  */
 
@@ -43,7 +62,7 @@
 #error libvfiomig is for 64-bit machines only: the layouts of its structs are 64-bit ones
 #endif
 
-/** The version of this header. vfiomig_version() tells that of the library that runs. */
+/** The version of this header. vfiomig_version() returns the version of the loaded library. */
 #define VFIOMIG_VERSION_MAJOR 0
 #define VFIOMIG_VERSION_MINOR 1
 #define VFIOMIG_VERSION_PATCH 0
@@ -57,7 +76,10 @@
 /** Zeroes a struct that begins with argsz, and sets argsz. */
 #define VFIOMIG_INIT(p) (memset((p), 0, sizeof *(p)), (void)((p)->argsz = (uint32_t)sizeof *(p)))
 
-/** vfiomig_device_set_state(): after a failure, ask for this state, if the table allows it from where the device is found. */
+/**
+ * vfiomig_device_set_state(): after a failure, bring the device to this state, if docs/states.md
+ * allows it from the state in which it is found.
+ */
 #define VFIOMIG_ON_FAILURE_RETURN_TO(state) (0x100u + (uint32_t)(state))
 
 /** One for each function that this header declares. */
@@ -143,7 +165,7 @@
 #define VFIOMIG_HAVE_VERSION 1
 
 /**
- * Any size, time or rate that is not known; never stands for zero.
+ * A size, time or rate that is not known. What is not known is never reported as 0.
  */
 #define VFIOMIG_UNKNOWN 18446744073709551615ull
 
@@ -173,7 +195,8 @@
 #define VFIOMIG_FEATURE_DIALECT_DRAFT 5
 
 /**
- * Dirty logs: vfiomig_tracker_new(), over DMA logs of devices, type1 containers, iommufd page tables and the draft's registers.
+ * Dirty logs: vfiomig_tracker_new(), over DMA logs of devices, type1 containers, iommufd page
+ * tables and the draft's registers.
  */
 #define VFIOMIG_FEATURE_TRACKER 6
 
@@ -183,42 +206,43 @@
 #define VFIOMIG_FEATURE_GROUP 7
 
 /**
- * Reset only; not known to be quiet.
+ * The device has failed. Only a reset leads out; until then it may do DMA.
  */
 #define VFIOMIG_STATE_ERROR 0
 
 /**
- * Stopped; no session.
+ * The device is stopped and has no session.
  */
 #define VFIOMIG_STATE_STOP 1
 
 /**
- * Runs.
+ * The device runs.
  */
 #define VFIOMIG_STATE_RUNNING 2
 
 /**
- * Stopped; a save session is open.
+ * The device is stopped, and a save session is open.
  */
 #define VFIOMIG_STATE_STOP_COPY 3
 
 /**
- * Stopped, state undefined; a load session is open.
+ * The device is stopped and its state is undefined; a load session is open.
  */
 #define VFIOMIG_STATE_RESUMING 4
 
 /**
- * Runs, starts no peer-to-peer DMA, may still write RAM; must not be touched by the VMM.
+ * The device runs, but starts no peer-to-peer DMA. It may still write RAM. The VMM must not access
+ * it.
  */
 #define VFIOMIG_STATE_RUNNING_P2P 5
 
 /**
- * Runs and logs its own changes; a save session is open.
+ * The device runs and logs the changes of its own state; a save session is open.
  */
 #define VFIOMIG_STATE_PRE_COPY 6
 
 /**
- * As RUNNING_P2P, and logs; a save session is open.
+ * As RUNNING_P2P, and the device logs the changes of its own state; a save session is open.
  */
 #define VFIOMIG_STATE_PRE_COPY_P2P 7
 
@@ -228,13 +252,13 @@
 #define VFIOMIG_ERR_ARGUMENT 1
 
 /**
- * A chunk or room is out, or another call is in progress on a handle that does not wait (-EBUSY); the call came from a callback
- * and would wait for what cannot end before (-EDEADLK).
+ * A chunk or buffer is still lent; or another call is in progress on a device that does not wait
+ * (-EBUSY); or the call comes from a callback and would wait for itself (-EDEADLK).
  */
 #define VFIOMIG_ERR_BUSY 2
 
 /**
- * Not allowed in this state; nothing was done.
+ * The call is not allowed in this state or phase; nothing was done.
  */
 #define VFIOMIG_ERR_ORDER 3
 
@@ -244,7 +268,7 @@
 #define VFIOMIG_ERR_UNSUPPORTED 4
 
 /**
- * The device or its driver refused or failed a request; the errno is the kernel's.
+ * The device or its driver refused a request, or failed in it. The errno is the kernel's.
  */
 #define VFIOMIG_ERR_DEVICE 5
 
@@ -254,27 +278,29 @@
 #define VFIOMIG_ERR_PROTOCOL 6
 
 /**
- * A descriptor of the caller, or memory, failed; the errno is the kernel's.
+ * A descriptor or function of the caller failed, or there is no memory; no device is to blame. The
+ * errno is that of the failure.
  */
 #define VFIOMIG_ERR_SYSTEM 7
 
 /**
- * A stream is shorter or longer than its saver said.
+ * A stream is shorter or longer than the source side counted.
  */
 #define VFIOMIG_ERR_INCOMPLETE 8
 
 /**
- * The session to which the call belongs has ended, or others changed the device.
+ * The session has ended or is broken, the stream is void, or the device was changed outside of this
+ * library.
  */
 #define VFIOMIG_ERR_STALE 9
 
 /**
- * A cancel was asked for.
+ * vfiomig_migration_cancel() was called, or an abort ended the call.
  */
 #define VFIOMIG_ERR_CANCELED 10
 
 /**
- * A bug in the library was caught; the handle accepts only _free.
+ * A bug in the library was caught. The handle accepts only its _free function.
  */
 #define VFIOMIG_ERR_PANIC 11
 
@@ -294,37 +320,41 @@
 #define VFIOMIG_ACTION_RESET 2
 
 /**
- * The state of the device cannot be read: only vfiomig_device_reset(), vfiomig_device_reprobe() or giving it up are left.
+ * The state of the device cannot be read. Only vfiomig_device_reset(), vfiomig_device_reprobe() and
+ * vfiomig_device_free() are left.
  */
 #define VFIOMIG_ACTION_DEAD 3
 
 /**
- * A request to a device failed; the caller gets the same as an error object. Levels are those of syslog.
+ * Something failed that the library could not mend; the caller gets the same as an error object.
+ * Levels are those of syslog.
  */
 #define VFIOMIG_LOG_ERROR 3
 
 /**
- * Something is odd and was handled.
+ * Something is unusual and was handled.
  */
 #define VFIOMIG_LOG_WARNING 4
 
 /**
- * One line per step that matters to an operator.
+ * One line for each step that matters to an operator.
  */
 #define VFIOMIG_LOG_INFO 6
 
 /**
- * One line per request to a device.
+ * One line for each request to a device.
  */
 #define VFIOMIG_LOG_DEBUG 7
 
 /**
- * As dialect option: look for every dialect. As information: not migratable, `reason` says why.
+ * As dialect option: look for every dialect. As information: the device is not migratable, and
+ * `reason` says why.
  */
 #define VFIOMIG_DIALECT_AUTO 0
 
 /**
- * The 2019 proposal of the migration region. One with v1's region id is found only if it is named in the options.
+ * The 2019 proposal of the migration region. A draft device that uses v1's region id is taken for
+ * v1 unless the options name DRAFT.
  */
 #define VFIOMIG_DIALECT_DRAFT 1
 
@@ -334,43 +364,48 @@
 #define VFIOMIG_DIALECT_V1 2
 
 /**
- * Device feature + data fd, Linux 5.18.
+ * Device feature and data fd, Linux 5.18.
  */
 #define VFIOMIG_DIALECT_V2 3
 
 /**
- * draft_cursor: the range is written once, the device remembers how far its bitmap was read. Default for region type 2.
+ * draft_cursor: the client writes the range once, and the device remembers how much of the bitmap
+ * was read. Default for region type 2.
  */
 #define VFIOMIG_DRAFT_CURSOR_STICKY 1
 
 /**
- * draft_cursor: the rest of the range is written for each part. Default for region type 3.
+ * draft_cursor: the client writes the rest of the range for each part. Default for region type 3.
  */
 #define VFIOMIG_DRAFT_CURSOR_REWRITE 2
 
 /**
- * Never map the migration region: trapped access only, so that no device can raise SIGBUS in the VMM.
+ * Never map the migration region: trapped access only, so that no device can raise SIGBUS in the
+ * VMM.
  */
 #define VFIOMIG_DEVICE_F_NO_MMAP 1
 
 /**
- * For devices whose data_size may read 0: the segment is then min(pending_bytes, the area) long. Seen on a vendor's vGPU.
+ * For devices whose data_size may read 0: the length of the segment is then min(pending_bytes, the
+ * area). Seen on a vendor's vGPU.
  */
 #define VFIOMIG_DEVICE_F_ZERO_DATA_SIZE 2
 
 /**
- * Load a segment that is larger than the device's window in parts, as QEMU does; the protocol forbids it.
+ * Load a segment that is larger than the device's window in parts, as QEMU does; the protocol
+ * forbids it.
  */
 #define VFIOMIG_DEVICE_F_SPLIT_SEGMENTS 4
 
 /**
- * Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
+ * Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other
+ * accesses.
  */
 #define VFIOMIG_DEVICE_F_ALIGNED_ACCESS 8
 
 /**
- * Calls of the class *device* that would wait for another call on the handle answer -EBUSY at once instead. Calls that the
- * library makes itself, within functions of a group or migration, wait all the same.
+ * Calls of the class *device* that would wait for another call on the handle return -EBUSY at once.
+ * Calls that the library makes itself, within functions of a group or migration, wait all the same.
  */
 #define VFIOMIG_DEVICE_F_NO_WAIT 16
 
@@ -385,7 +420,8 @@
 #define VFIOMIG_CAP_P2P 2
 
 /**
- * The device information says that a reset is possible, or is refused in this state (libvfio-user, stopped). (mtty can be reset although it does not say so.)
+ * The device says that it can be reset, or that it can in another state (libvfio-user). Some
+ * devices without this bit can be reset, too (mtty).
  */
 #define VFIOMIG_CAP_RESET 4
 
@@ -395,30 +431,34 @@
 #define VFIOMIG_CAP_REINIT 8
 
 /**
- * Chunks are device memory, not copies (v1, draft). Known from the first session on.
+ * Chunks and lent buffers are device memory, not copies (v1, draft). Known from the first session
+ * on.
  */
 #define VFIOMIG_CAP_MAPPED 16
 
 /**
- * vfiomig_device_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
+ * In vfiomig_device_pending.flags: the sizes are those of the last query. A segment was read in
+ * part, and asking the device would have acknowledged it (v1, draft).
  */
 #define VFIOMIG_PENDING_CACHED 1
 
 /**
- * The ops may be called from threads that the library makes inside a call, for different devices or trackers at once, one
- * call at a time for each. Without it only from the thread that called the library.
+ * The functions may be called from threads that the library makes within a call, for different
+ * devices or trackers at once, one call at a time for each. Without it they are called only from
+ * the thread that called the library.
  */
 #define VFIOMIG_OPS_F_ANY_THREAD 1
 
 /**
- * vfiomig_device_ops: a report of the DMA log (VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT) only sets bits and leaves the others of
- * the bitmap as they are. The kernel does that, so set it where device_feature passes the request on to the kernel. Reports
- * of several devices then go into one buffer. Without it each gets a buffer that is all zero.
+ * vfiomig_device_ops: a report of the DMA log (VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT) only sets
+ * bits, and leaves the other bits of the bitmap as they are. The kernel does that, so set it where
+ * device_feature passes the request on to the kernel. Reports of several devices then go into one
+ * buffer. Without it each gets a buffer that is all zero.
  */
 #define VFIOMIG_OPS_F_REPORT_ADDS_BITS 2
 
 /**
- * After a failed state change, leave the device where it is found.
+ * After a failed state change, leave the device in the state in which it is found.
  */
 #define VFIOMIG_ON_FAILURE_KEEP 0
 
@@ -428,43 +468,47 @@
 #define VFIOMIG_ON_FAILURE_RESET 1
 
 /**
- * Also take arcs that are legal for the kernel but throw away what the device holds (docs/states.md).
+ * Also take arcs that are legal for the kernel but throw away what the device holds
+ * (docs/states.md).
  */
 #define VFIOMIG_SET_STATE_F_RAW 1
 
 /**
- * Ask the device; without it the last known figures are given.
+ * Ask the device. Without it the last known sizes are returned.
  */
 #define VFIOMIG_PENDING_F_EXACT 1
 
 /**
- * Bytes of `reason`, with its end.
+ * Size of `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle
+ * of a UTF-8 character.
  */
 #define VFIOMIG_REASON_SIZE 128
 
 /**
- * Nothing now; only in PRE_COPY and PRE_COPY_P2P.
+ * There is nothing now, and more may come. In PRE_COPY and PRE_COPY_P2P only.
  */
 #define VFIOMIG_CHUNK_EMPTY 1
 
 /**
- * The stream is complete; only in STOP_COPY.
+ * The stream is whole: nothing follows. Only in STOP_COPY.
  */
 #define VFIOMIG_CHUNK_END 2
 
 /**
- * The last byte ends a segment (v1, draft). Segments must keep their length and order on the way: carry this over the wire.
+ * The last byte ends a segment (v1, draft). The destination side needs the same segments in the
+ * same order, so the VMM's format must carry this flag.
  */
 #define VFIOMIG_CHUNK_SEGMENT_END 4
 
 /**
- * The bytes are device memory: copy them once, never pin them. Reading may raise SIGBUS if the device goes away.
+ * The bytes are device memory: copy them once, never pin them. Reading may raise SIGBUS if the
+ * device goes away.
  */
 #define VFIOMIG_CHUNK_DEVICE_MEM 8
 
 /**
- * Other threads may change the destination's bits at the same time, with atomic operations of 8 bytes or less; for
- * vfiomig_bitmap_take() the source's, too.
+ * Other threads may change the bits of `dst` at the same time, with atomic operations of 8 bytes or
+ * less; for vfiomig_bitmap_take() those of `src`, too.
  */
 #define VFIOMIG_BITMAP_F_ATOMIC 1
 
@@ -519,8 +563,8 @@
 #define VFIOMIG_TRACKER_KIND_HWPT 4
 
 /**
- * The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before
- * vfiomig_tracker_start(), or the first harvest in it finds everything dirty.
+ * The dirty-page registers of draft devices. They answer only while the device saves: enter
+ * PRE_COPY before vfiomig_tracker_start(), or the first harvest in PRE_COPY finds everything dirty.
  */
 #define VFIOMIG_TRACKER_KIND_DRAFT 5
 
@@ -530,60 +574,65 @@
 #define VFIOMIG_TRACKER_KIND_OPS 6
 
 /**
- * vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
- * first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen. Of another log it
- * shows while that cannot be read again and again, and goes when it can; `why` has the reason.
+ * In vfiomig_tracker_info.flags: every harvest reports all that is mapped as dirty, so waiting does
+ * not help. For a type1 container it is set by the first read of a mapped page, and cleared when a
+ * clean page is seen. For other logs it is set while the log cannot be read; the text in the
+ * information says why.
  */
 #define VFIOMIG_TRACKER_PERPETUAL 1
 
 /**
- * Bytes of `why`, with its end.
+ * Size of `why` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle of
+ * a UTF-8 character.
  */
 #define VFIOMIG_WHY_SIZE 256
 
 /**
- * Other threads set and clear bits of the bitmap at the same time: it is changed by atomic operations.
+ * Other threads set and clear bits of the bitmap at the same time: it is changed by atomic
+ * operations.
  */
 #define VFIOMIG_DEST_F_ATOMIC 1
 
 /**
- * Only what earlier reads left over: no log is read.
+ * Report what earlier reads left over, and read no log.
  */
 #define VFIOMIG_HARVEST_F_NO_READ 1
 
 /**
- * vfiomig_group_harvest() only: in a moment without DMA.
+ * vfiomig_group_harvest() only: the devices do no DMA while the logs are read.
  */
 #define VFIOMIG_HARVEST_F_WITHOUT_DMA 2
 
 /**
- * A watcher asks (a dirty-rate tool): what is told stays for the one who takes it, and no final harvest is done by it.
+ * Only watch (a dirty-rate tool): what is reported stays in the tracker, and is reported again to
+ * the harvest that takes it. Such a harvest is never the final one.
  */
 #define VFIOMIG_HARVEST_F_KEEP 4
 
 /**
- * Only what holds a part of the destinations is read, and with it the neighbours that a log cannot tell apart. There must be
- * destinations. A final harvest is done by it only if they are all that is mapped.
+ * Read the logs only where they cover a destination, with the neighbouring pages that a log cannot
+ * separate. Needs destinations. It is a final harvest only if these are all that is mapped.
  */
 #define VFIOMIG_HARVEST_F_ONLY_DESTS 8
 
 /**
- * vfiomig_harvest_result: a read failed, and its range counts as dirty.
+ * In vfiomig_harvest_result.flags: a read failed, and what it may have hidden is dirty.
  */
 #define VFIOMIG_HARVEST_DEGRADED 1
 
 /**
- * vfiomig_harvest_result: a callback said stop; what it did not get is left over for the harvest that asks.
+ * In vfiomig_harvest_result.flags: a callback returned another value than 0; what it did not get is
+ * left over.
  */
 #define VFIOMIG_HARVEST_STOPPED 2
 
 /**
- * vfiomig_tracker_unmap(): no device writes to the range while the call lasts.
+ * vfiomig_tracker_unmap(): no device writes to the range during the call.
  */
 #define VFIOMIG_UNMAP_F_NO_DMA 1
 
 /**
- * vfiomig_tracker_unmap(): the library unmaps, by the container or the IOAS of the options.
+ * vfiomig_tracker_unmap(): the library unmaps, through the container or the IOAS of the options.
  */
 #define VFIOMIG_UNMAP_F_LIBRARY 2
 
@@ -628,17 +677,17 @@
 #define VFIOMIG_PHASE_SAVE_TRACKING 1
 
 /**
- * Devices that can are in PRE_COPY.
+ * Every running device that has PRE_COPY is in it.
  */
 #define VFIOMIG_PHASE_SAVE_PRE_COPY 2
 
 /**
- * v1 NDMA devices start no DMA while vCPUs run on to answer page requests. Optional.
+ * v1 devices with NDMA start no DMA, while vCPUs still run to answer page requests. Optional.
  */
 #define VFIOMIG_PHASE_SAVE_VIOMMU_GRACE 3
 
 /**
- * vCPUs are stopped; devices that can are in their P2P state.
+ * vCPUs are stopped; every device that has a P2P state is in it.
  */
 #define VFIOMIG_PHASE_SAVE_P2P_GRACE 4
 
@@ -658,68 +707,71 @@
 #define VFIOMIG_PHASE_LOAD_RESUMING 17
 
 /**
- * The streams are complete; v2 devices have validated them. A resting place.
+ * The streams are whole; v2 devices have validated them. The guest may stay here, paused.
  */
 #define VFIOMIG_PHASE_LOAD_LOADED 18
 
 /**
- * Devices that can are in RUNNING_P2P.
+ * Every device that has RUNNING_P2P is in it.
  */
 #define VFIOMIG_PHASE_LOAD_P2P_GRACE 19
 
 /**
- * All devices run. vCPUs are started after this was entered.
+ * All devices run. Start vCPUs after this was entered.
  */
 #define VFIOMIG_PHASE_LOAD_RUNNING 20
 
 /**
- * A device failed: abort, getters and free are left.
+ * A device failed. Only vfiomig_migration_abort(), the getters and vfiomig_migration_free() are
+ * allowed.
  */
 #define VFIOMIG_PHASE_FAILED 32
 
 /**
- * To HALTED without a final harvest: the caller knows that its copy of RAM is whole.
+ * To HALTED without a final harvest: the caller states that the destination side has all of RAM.
  */
 #define VFIOMIG_ADVANCE_F_NO_HARVEST 1
 
 /**
- * abort: the guest goes on.
+ * vfiomig_migration_abort(): all devices to RUNNING.
  */
 #define VFIOMIG_ABORT_TO_RUNNING 0
 
 /**
- * abort: devices stop.
+ * vfiomig_migration_abort(): all devices to STOP.
  */
 #define VFIOMIG_ABORT_TO_STOP 1
 
 /**
- * abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it. The last
- * pause or resume counts, also one that failed for a device: vCPUs are stopped before the one, and start behind the other.
+ * vfiomig_migration_abort(): to the VM's run state: STOP if the last of vfiomig_group_pause() and
+ * vfiomig_group_resume() was a pause, else RUNNING. A call that failed for a device counts, too,
+ * since vCPUs are stopped before a pause, and started after a resume.
  */
 #define VFIOMIG_ABORT_TO_RUN_STATE 2
 
 /**
- * abort: the caller's word that the guest runs nowhere else and will not. Needed once HALTED was begun.
+ * vfiomig_migration_abort(): the caller states that the guest does not run elsewhere and never
+ * will. Required once vfiomig_migration_advance() to HALTED was called.
  */
 #define VFIOMIG_ABORT_F_NO_SECOND_GUEST 1
 
 /**
- * vfiomig_migration_estimate.unknown: how long some state changes take.
+ * In vfiomig_migration_estimate.unknown: how long some state changes take.
  */
 #define VFIOMIG_ESTIMATE_TRANSITION 1
 
 /**
- * vfiomig_migration_estimate.unknown: how much some devices have left.
+ * In vfiomig_migration_estimate.unknown: how much some devices have left.
  */
 #define VFIOMIG_ESTIMATE_BYTES 2
 
 /**
- * vfiomig_migration_estimate.unknown: the rate of the channel.
+ * In vfiomig_migration_estimate.unknown: the rate of the channel.
  */
 #define VFIOMIG_ESTIMATE_RATE 4
 
 /**
- * The descriptor of a vfiomig_channel is given.
+ * `fd` of a vfiomig_channel is given.
  */
 #define VFIOMIG_CHANNEL_F_FD 1
 
@@ -729,8 +781,8 @@
 #define VFIOMIG_CHANNEL_F_TOTAL 2
 
 /**
- * In `flags` of a vfiomig_drain_result: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
- * them in STOP_COPY.
+ * In vfiomig_drain_result.flags: the device has no open stream in this phase. A device without
+ * PRE_COPY has one in STOP_COPY.
  */
 #define VFIOMIG_CHUNK_NO_STREAM 16
 
@@ -745,12 +797,14 @@ struct vfiomig_device;
 struct vfiomig_error;
 
 /**
- * The devices and trackers of one VM. Made by vfiomig_group_new(), freed by vfiomig_group_free().
+ * The devices and trackers of one VM. Not a VFIO (IOMMU) group. Made by vfiomig_group_new(), freed
+ * by vfiomig_group_free().
  */
 struct vfiomig_group;
 
 /**
- * One save or one load of a group. Made by vfiomig_migration_new(), freed by vfiomig_migration_free().
+ * One save or one load of a group. Made by vfiomig_migration_new(), freed by
+ * vfiomig_migration_free().
  */
 struct vfiomig_migration;
 
@@ -760,12 +814,14 @@ struct vfiomig_migration;
 struct vfiomig_report;
 
 /**
- * The dirty log of one address space. Made by `vfiomig_tracker_new*`, freed by vfiomig_tracker_free().
+ * The dirty log of one address space. Made by `vfiomig_tracker_new*`, freed by
+ * vfiomig_tracker_free().
  */
 struct vfiomig_tracker;
 
 /**
- * One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
+ * What one step did to one device. Fixed layout, never grows. It lives as long as the error or
+ * report that holds it.
  */
 struct vfiomig_device_result {
   /**
@@ -773,7 +829,7 @@ struct vfiomig_device_result {
    */
   const char *device;
   /**
-   * What happened to it, in words.
+   * What happened to the device, in words; may be empty.
    */
   const char *message;
   /**
@@ -789,11 +845,12 @@ struct vfiomig_device_result {
    */
   uint32_t from;
   /**
-   * VFIOMIG_STATE_* asked for.
+   * VFIOMIG_STATE_* that was requested.
    */
   uint32_t to;
   /**
-   * VFIOMIG_STATE_* read back after everything that `action` names; VFIOMIG_STATE_ERROR with VFIOMIG_ACTION_DEAD.
+   * VFIOMIG_STATE_* that was read after the step, after `action` was done. VFIOMIG_STATE_ERROR if
+   * `action` is VFIOMIG_ACTION_DEAD.
    */
   uint32_t found;
   /**
@@ -807,13 +864,14 @@ struct vfiomig_device_result {
 };
 
 /**
- * Receives one line, without line end, valid during the call. `level` is one of VFIOMIG_LOG_*. Called on the thread that
- * called the library, with no lock held; it may call the library, but not on the device that it is told about.
+ * Receives one line, without line end, valid during the call. `level` is one of VFIOMIG_LOG_*. It
+ * is called on the thread that called the library, with no lock held. It may call the library, also
+ * vfiomig_set_log(), but not for the device that the message is about.
  */
 typedef void (*vfiomig_log_fn)(void *opaque, int level, const char *message);
 
 /**
- * How a device is made. VFIOMIG_INIT first; NULL in its place is all defaults.
+ * How a device is made. Set up with VFIOMIG_INIT. NULL stands for all defaults.
  */
 struct vfiomig_device_options {
   /**
@@ -825,11 +883,12 @@ struct vfiomig_device_options {
    */
   uint32_t flags;
   /**
-   * For messages, at most 255 bytes, copied; unique within a migration. UTF-8; other bytes read as "?". NULL: "device".
+   * For messages; at most 255 bytes, copied; unique within a group. UTF-8; other bytes read as "?".
+   * NULL: "device".
    */
   const char *name;
   /**
-   * Staging buffer in bytes, 4096 to 1 GiB; 0: 1 MiB.
+   * Size of the library's buffer in bytes, 4096 to 2^30; 0: 1 MiB.
    */
   uint64_t buffer_size;
   /**
@@ -837,17 +896,20 @@ struct vfiomig_device_options {
    */
   uint32_t dialect;
   /**
-   * VFIOMIG_DRAFT_CURSOR_*; 0: by the region's type. The drafts disagree on how a dirty bitmap is read in parts.
+   * VFIOMIG_DRAFT_CURSOR_*; 0: by the region's type. The drafts disagree on how a dirty bitmap is
+   * read in parts.
    */
   uint32_t draft_cursor;
 };
 
 /**
- * Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
- * Copied when a device is made from it. Called on the thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on
- * threads that the library makes inside a call; one call at a time per device, with asynchronous signals blocked; they may
- * block. A function must not call back into the same device (-EDEADLK), and must return on the thread on which it was called:
- * one that hands its stack to another thread (a coroutine that yields) is forbidden.
+ * Functions of the VMM in place of a device fd. They return a count or 0 on success, and -errno on
+ * failure; a NULL member means that the request does not exist. device_feature or region_info must
+ * be set. The table is copied when a device is made from it. The functions are called on the thread
+ * that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes
+ * within a call; one call at a time for each device, with asynchronous signals blocked. They may
+ * block. A function must not call back into the same device (-EDEADLK). A coroutine must not yield
+ * in it and continue on another thread.
  */
 struct vfiomig_device_ops {
   /**
@@ -859,45 +921,50 @@ struct vfiomig_device_ops {
    */
   uint32_t flags;
   /**
-   * VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes. NULL: no migration region is looked for, so v1 and the
-   * draft are not found, and nothing is known of a reset.
+   * VFIO_DEVICE_GET_INFO: fills struct vfio_device_info, argsz bytes. NULL: no migration region is
+   * looked for, so that v1 and the draft are not found, and it is not known whether the device can
+   * be reset.
    */
   int (*device_info)(void *opaque, void *info, uint32_t argsz);
   /**
-   * VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes, with the kernel's numbers (linux/vfio.h), not
-   * those of VFIOMIG_STATE_*. -ENOTTY or -EINVAL: absent. Needed for v2.
+   * VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes, with the kernel's
+   * numbers (linux/vfio.h), not those of VFIOMIG_STATE_*. -ENOTTY or -EINVAL: the feature does not
+   * exist. Needed for v2.
    */
   int (*device_feature)(void *opaque, void *feature, uint32_t argsz);
   /**
-   * VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes. Needed for v1 and the
-   * draft, together with device_info, region_read and region_write.
+   * VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz
+   * bytes. Needed for v1 and the draft, together with device_info, region_read and region_write.
    */
   int (*region_info)(void *opaque, void *info, uint32_t argsz);
   /**
-   * Read from a region; fewer bytes than asked for are legal, 4- and 8-byte accesses must not be split.
+   * Reads from a region. Fewer bytes than `len` are legal, more are not (-EPROTO). Accesses of 4
+   * and 8 bytes must not be split.
    */
   int64_t (*region_read)(void *opaque, uint32_t index, uint64_t offset, void *buf, size_t len);
   /**
-   * Write to a region; as region_read.
+   * Writes to a region, as region_read reads.
    */
   int64_t (*region_write)(void *opaque, uint32_t index, uint64_t offset, const void *buf, size_t len);
   /**
-   * Map a part of a region, shared with the device. Together with region_unmap or not at all.
+   * Maps a part of a region, shared with the device. Set together with region_unmap, or not at all.
    */
   int (*region_map)(void *opaque, uint32_t index, uint64_t offset, size_t len, void **ptr);
   /**
-   * Undo region_map.
+   * Undoes region_map.
    */
   void (*region_unmap)(void *opaque, uint32_t index, void *ptr, size_t len);
   /**
-   * VFIO_DEVICE_RESET, once; -EAGAIN is tried again. NULL: a needed reset is reported, not done.
+   * Does VFIO_DEVICE_RESET once; the library calls it again after -EAGAIN. NULL: the device cannot
+   * be reset (UNSUPPORTED).
    */
   int (*reset)(void *opaque);
   /**
-   * read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
-   * descriptor and becomes the library's, which closes it and puts it into non-blocking mode; or all set, then that number is
-   * ignored. -EAGAIN: nothing was moved, ask again. Any other failure breaks the session, but ENOMSG of a read, and
-   * EINTR of a read that does not last.
+   * read() of the data fd. data_read, data_write and data_close are all NULL or all set. NULL: the
+   * data_fd in the feature is a descriptor, which the library makes non-blocking and closes. Set:
+   * that number is ignored. -EAGAIN: nothing was moved, and the library asks again. Every other
+   * failure breaks the session, except ENOMSG of a read, and an EINTR of a read that goes away
+   * within a second. A count above `len` is -EPROTO.
    */
   int64_t (*data_read)(void *opaque, void *buf, size_t len);
   /**
@@ -905,11 +972,12 @@ struct vfiomig_device_ops {
    */
   int64_t (*data_write)(void *opaque, const void *buf, size_t len);
   /**
-   * VFIO_MIG_GET_PRECOPY_INFO: struct vfio_precopy_info in place. NULL: sizes in pre-copy are unknown.
+   * VFIO_MIG_GET_PRECOPY_INFO: struct vfio_precopy_info in place. Only with the three data
+   * functions. NULL: sizes in pre-copy are not known.
    */
   int (*data_precopy_info)(void *opaque, void *info, uint32_t argsz);
   /**
-   * The session is over. The result is ignored.
+   * close() of the data fd: the session has ended. The result is ignored.
    */
   int (*data_close)(void *opaque);
 };
@@ -931,23 +999,24 @@ struct vfiomig_device_info {
    */
   uint32_t dialect;
   /**
-   * VFIOMIG_CAP_*.
+   * VFIOMIG_CAP_*; of a device that is not migratable, VFIOMIG_CAP_RESET or 0.
    */
   uint32_t caps;
   /**
-   * VFIOMIG_STATE_*, last known; VFIOMIG_STATE_ERROR for a device that is not migratable.
+   * VFIOMIG_STATE_* as last known; VFIOMIG_STATE_ERROR for a device that is not migratable.
    */
   uint32_t state;
   /**
-   * 1 while a data fd is open, else 0.
+   * 1 while a session is open (a data fd, or a stay in SAVING or RESUMING), else 0.
    */
   uint32_t session_open;
   /**
-   * Sessions opened so far by this handle; the number of the current or last one.
+   * Sessions that this handle has opened: the number of the current or last one; 0 before the
+   * first.
    */
   uint64_t session;
   /**
-   * Bytes consumed in the current or last save session; the stream's length once END was seen.
+   * Bytes consumed in the current or last save session; the stream's length once END was reached.
    */
   uint64_t saved_bytes;
   /**
@@ -961,8 +1030,8 @@ struct vfiomig_device_info {
 };
 
 /**
- * What is left to be saved. All sizes are estimates in bytes. VFIOMIG_UNKNOWN is the largest number: test for it before
- * adding sizes up.
+ * What is left to be saved. All sizes are estimates in bytes. VFIOMIG_UNKNOWN is the largest
+ * number: test for it before adding sizes up.
  */
 struct vfiomig_device_pending {
   /**
@@ -974,18 +1043,19 @@ struct vfiomig_device_pending {
    */
   uint32_t flags;
   /**
-   * Initial data left; going to STOP_COPY before it is 0 costs downtime. Known only in PRE_COPY states.
+   * Initial data that is left. Entering STOP_COPY before it is 0 makes downtime longer. Known in
+   * PRE_COPY states only.
    */
   uint64_t initial_bytes;
   /**
-   * Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states. v1 and draft:
-   * pending_bytes.
+   * Data that changed since it was read; some devices never bring it to 0. Known in PRE_COPY states
+   * only. v1 and draft: pending_bytes.
    */
   uint64_t dirty_bytes;
   /**
-   * All that is left up to the end of the stream, with what pre-copy would still bring: never to be added to the two above. In
-   * STOP_COPY it goes down with what is read, and is 0 from VFIOMIG_CHUNK_END on. v1 and draft: pending_bytes, known only in
-   * STOP_COPY.
+   * All that is left to the end of the stream. It includes the two above; do not add them. In
+   * STOP_COPY it goes down with what is read, and is 0 from VFIOMIG_CHUNK_END on. v1 and draft:
+   * pending_bytes, known in STOP_COPY only.
    */
   uint64_t stop_copy_bytes;
   /**
@@ -999,7 +1069,7 @@ struct vfiomig_device_pending {
 };
 
 /**
- * A run of a stream's bytes, lent. Fixed layout, never grows.
+ * A lent run of a stream's bytes. Fixed layout, never grows.
  */
 struct vfiomig_chunk {
   /**
@@ -1007,11 +1077,11 @@ struct vfiomig_chunk {
    */
   const void *data;
   /**
-   * Bytes lent.
+   * Length in bytes; on v2 at most buffer_size of the options.
    */
   size_t len;
   /**
-   * Bytes from `data` to the end of its segment; VFIOMIG_UNKNOWN on v2, which has none.
+   * Bytes from `data` to the end of the segment; VFIOMIG_UNKNOWN on v2, which has no segments.
    */
   uint64_t segment_left;
   /**
@@ -1025,7 +1095,8 @@ struct vfiomig_chunk {
 };
 
 /**
- * A range of IOVA, or of other addresses; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
+ * A range of IOVA, or of other addresses; iova + size may be 2^64, size is never 0. Fixed layout,
+ * never grows.
  */
 struct vfiomig_range {
   /**
@@ -1033,13 +1104,14 @@ struct vfiomig_range {
    */
   uint64_t iova;
   /**
-   * Bytes.
+   * Length in bytes.
    */
   uint64_t size;
 };
 
 /**
- * How a tracker is made. VFIOMIG_INIT first. A container fd, an iommufd or an id counts only with its flag.
+ * How a tracker is made. Set up with VFIOMIG_INIT. A container fd, an iommufd or an id is used only
+ * with its flag.
  */
 struct vfiomig_tracker_options {
   /**
@@ -1051,16 +1123,17 @@ struct vfiomig_tracker_options {
    */
   uint32_t flags;
   /**
-   * For messages, at most 255 bytes, copied. NULL: "tracker".
+   * For messages; at most 255 bytes, copied. UTF-8; other bytes read as "?". NULL: "tracker".
    */
   const char *name;
   /**
-   * Every device behind the address space. A log of their own is used only if each of them has one. More can come and go later:
-   * vfiomig_tracker_add_device().
+   * Every device that does DMA in this address space. The devices' own logs are used only if each
+   * device has one. Devices may come and go later: vfiomig_tracker_add_device(). A device that is
+   * named twice counts once.
    */
   struct vfiomig_device *const *devices;
   /**
-   * How many.
+   * Number of `devices`.
    */
   size_t device_count;
   /**
@@ -1068,19 +1141,20 @@ struct vfiomig_tracker_options {
    */
   const uint32_t *hwpts;
   /**
-   * How many.
+   * Number of these ids; not 0 with VFIOMIG_TRACKER_F_HWPT.
    */
   size_t hwpt_count;
   /**
-   * Smallest page that the VMM cares about, a power of two from 4 KiB to 1 GiB: a hint to logs that have a choice. 0: 4 KiB.
+   * Smallest page in bytes that the VMM needs, a power of two from 4096 to 2^30: a hint to logs
+   * that have a choice. 0: 4096.
    */
   uint64_t page_size;
   /**
-   * A type1 container. Borrowed until vfiomig_tracker_free().
+   * A type1 container. The library uses it until vfiomig_tracker_free().
    */
   int32_t container_fd;
   /**
-   * Borrowed until vfiomig_tracker_free().
+   * The library uses it until vfiomig_tracker_free().
    */
   int32_t iommufd;
   /**
@@ -1088,25 +1162,29 @@ struct vfiomig_tracker_options {
    */
   uint32_t ioas;
   /**
-   * Threads that work side by side within a call; 0: one per source within reason, 1: none.
+   * Largest number of threads within a call. 0: one per log, at most 64. 1: no threads are created.
    */
   uint32_t max_workers;
   /**
-   * Where mappings will be, in units of 4096: logs of devices and of the VMM are started for these ranges, so that no mapping
-   * in them restarts a log. For guests with an IOMMU of their own: its address width as one range. They may overlap; what is
-   * mapped elsewhere is logged as well. Counts only with VFIOMIG_TRACKER_F_APERTURE.
+   * Ranges in which mappings will be, in units of 4096. Logs of devices and of the VMM are started
+   * for all of them, so that a mapping within them does not restart a log. For guests with an IOMMU
+   * of their own: its address width as one range. They may overlap; what is mapped elsewhere is
+   * logged as well. Used only with VFIOMIG_TRACKER_F_APERTURE.
    */
   const struct vfiomig_range *aperture;
   /**
-   * How many.
+   * Number of these ranges.
    */
   size_t aperture_count;
 };
 
 /**
- * A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, on the
- * thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes inside a call; with
- * asynchronous signals blocked. They may block. A function must not call back into the same tracker (-EDEADLK).
+ * A log that the VMM keeps itself. The functions return 0 on success and -errno on failure; a
+ * positive value is a failure, too (EIO). start and report must be set. The table is copied when a
+ * tracker is made from it. The functions are called one at a time, on the thread that called the
+ * library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes within a call; with
+ * asynchronous signals blocked. They may block. A function must not call back into the same tracker
+ * (-EDEADLK).
  */
 struct vfiomig_tracker_ops {
   /**
@@ -1118,24 +1196,28 @@ struct vfiomig_tracker_ops {
    */
   uint32_t flags;
   /**
-   * Clear the log of these ranges, which are sorted and do not overlap, then log. They hold all that is mapped and more: they
-   * are rounded out, so that mappings that come later lie within them. `page_size` is a hint, of which the ranges are whole
-   * pages, and is overwritten with the log's own, a power of two from 4096 on. If that does not divide the ranges the library
-   * stops and starts again with ranges that it does. -E2BIG: too many ranges, the library comes again with fewer.
-   * -EOPNOTSUPP: too many bytes, it comes again with less. -EINVAL or -EEXIST: it runs already; the library stops it and
-   * comes again, once. Not called while nothing is mapped, nor twice without stop.
+   * Starts the log, with nothing dirty, for these ranges, which are sorted and do not overlap. They
+   * contain all that is mapped and more, so that later mappings may lie within them. `page_size` is
+   * a hint; the ranges are whole pages of it. The function overwrites it with the log's own page
+   * size, a power of two from 4096 on. If that does not divide the ranges, the library stops the
+   * log and starts it with other ranges. -E2BIG, -EOPNOTSUPP: too many ranges, too many bytes; the
+   * library calls again with fewer. -EINVAL or -EEXIST: the log is started already; the library
+   * stops it and calls once more. Not called while nothing is mapped, and not twice without stop.
    */
   int (*start)(void *opaque, const struct vfiomig_range *ranges, size_t count, uint64_t *page_size);
   /**
-   * Set the bits of the pages of a started range, or of a part of one, that were written since the last report, and clear them
-   * in the log. A part begins a multiple of 64 pages behind the beginning of its range, and ends so or with the range. A log
-   * that knows whole ranges only says -EINVAL, and is started and asked anew for whole ranges. `page_size` is the log's own.
-   * Bit n is word n / 64, bit n % 64; the bitmap is whole memory pages, all zero. After a failure all that is mapped counts as
-   * written, and the log is stopped and started again.
+   * Sets the bits of the pages of a started range, or of a part of one, that were written since the
+   * last report, and clears them in the log. A part begins a multiple of 64 pages after the
+   * beginning of its range, and ends likewise or with the range. A log that cannot report a part of
+   * a range returns -EINVAL; the library then starts it again and asks for whole ranges.
+   * `page_size` is the log's own. Bit n is word n / 64, bit n % 64; the bitmap is whole memory
+   * pages, all zero. After a failure all that is mapped is dirty, and the log is stopped and
+   * started again.
    */
   int (*report)(void *opaque, uint64_t iova, uint64_t size, uint64_t page_size, uint64_t *bitmap);
   /**
-   * Stop; the log is gone. After a failure it is called again, before the next start and at the end. NULL: nothing is to be done.
+   * Stops the log and forgets what it holds. After a failure it is called again, before the next
+   * start and at the end. NULL: a stop needs no call.
    */
   int (*stop)(void *opaque);
 };
@@ -1157,11 +1239,13 @@ struct vfiomig_tracker_info {
    */
   uint32_t kind;
   /**
-   * Starts that were not stopped.
+   * Calls of vfiomig_tracker_start(), by VMM and migration, without their stop. The tracker is
+   * started if it is not 0.
    */
   uint32_t users;
   /**
-   * Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
+   * Logs that cannot be started or read: everything mapped is dirty at each harvest until a restart
+   * succeeds.
    */
   uint32_t failed_logs;
   /**
@@ -1169,7 +1253,7 @@ struct vfiomig_tracker_info {
    */
   uint32_t reserved;
   /**
-   * The largest page of any source while it runs, in bytes; else the option.
+   * Largest page of a log in bytes while the tracker is started; else `page_size` of the options.
    */
   uint64_t page_size;
   /**
@@ -1177,11 +1261,12 @@ struct vfiomig_tracker_info {
    */
   uint64_t mapped_ranges;
   /**
-   * Ranges that the source with the fewest holds: less than asked, if it had to fold them; 0 while it does not run.
+   * Ranges in the log with the fewest: fewer than `mapped_ranges` if the log takes no more. 0 while
+   * not started.
    */
   uint64_t logged_ranges;
   /**
-   * Why this log, in words.
+   * Why this log is read, and what is wrong with it, in words.
    */
   char why[VFIOMIG_WHY_SIZE];
 };
@@ -1195,41 +1280,42 @@ struct vfiomig_mapping {
    */
   uint64_t iova;
   /**
-   * Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
+   * Length in bytes; a multiple of 4096, not 0. iova + size may be 2^64.
    */
   uint64_t size;
   /**
-   * Handed to run callbacks, for the caller's own use; also after the mapping is gone, for what is left over of it.
+   * The VMM's own number: passed to `run`, also for pages left over of a mapping that was unmapped.
    */
   uint64_t cookie;
 };
 
 /**
- * Where one piece of IOVA goes. Fixed layout, never grows.
+ * A destination: a range of IOVA, and what gets its dirty pages. Fixed layout, never grows.
  */
 struct vfiomig_dest {
   /**
-   * First byte of what is asked; a multiple of 4096.
+   * First byte; a multiple of 4096.
    */
   uint64_t iova;
   /**
-   * Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
+   * Length in bytes; a multiple of 4096, not 0. iova + size may be 2^64.
    */
   uint64_t size;
   /**
-   * The bit of the page that begins at `iova`. Bit n is word n / 64, bit n % 64.
+   * Number of the bit in `bitmap` for the page at `iova`. Bit n is word n / 64, bit n % 64.
    */
   uint64_t first_bit;
   /**
-   * Bytes of a page of the bitmap: a power of two from 4096 on. The last page may be cut by `size`.
+   * Bytes per page of the bitmap: a power of two from 4096 on. The last page may be cut by `size`.
    */
   uint64_t page_size;
   /**
-   * Bits are set in it, and no others are touched; aligned to 8 bytes. NULL: this piece goes to a callback of the request.
+   * Bits are set in it, and no others are changed; aligned to 8 bytes. NULL: the pages go to a
+   * callback of the request.
    */
   uint64_t *bitmap;
   /**
-   * Handed to the words callback.
+   * Passed to `words`.
    */
   void *opaque;
   /**
@@ -1243,9 +1329,10 @@ struct vfiomig_dest {
 };
 
 /**
- * Gets words of a destination without a bitmap: `first_bit`, a multiple of 64, is the number of the first word's first bit in the
- * destination's count. Words without a set bit are left out at both ends. A value other than 0 stops the harvest; these words
- * were not taken then.
+ * Gets words of a destination without a bitmap. `first_bit`, a multiple of 64, is the number of the
+ * first word's first bit, counted as `first_bit` of the destination. Words without a set bit are
+ * left out at both ends. Returns 0; another value stops the harvest, and these words count as not
+ * taken. It runs on the calling thread, and must not call back into the same tracker.
  */
 typedef int (*vfiomig_words_fn)(void *opaque,
                                 void *dest_opaque,
@@ -1254,13 +1341,15 @@ typedef int (*vfiomig_words_fn)(void *opaque,
                                 size_t word_count);
 
 /**
- * Gets a run of dirty bytes within one mapping, and the cookie of that mapping, through which they were written: it may be gone
- * meanwhile, and other memory be mapped at its IOVA. A value other than 0 stops the harvest; this run was not taken then.
+ * Gets a run of dirty bytes within one mapping, and the cookie of the mapping through which they
+ * were written. The mapping may have been unmapped since, and other memory mapped at that IOVA.
+ * Returns 0; another value stops the harvest, and this run counts as not taken. It runs on the
+ * calling thread, and must not call back into the same tracker.
  */
 typedef int (*vfiomig_run_fn)(void *opaque, uint64_t cookie, uint64_t iova, uint64_t size);
 
 /**
- * What a harvest shall do. VFIOMIG_INIT first.
+ * What a harvest shall do. Set up with VFIOMIG_INIT.
  */
 struct vfiomig_harvest_request {
   /**
@@ -1268,16 +1357,16 @@ struct vfiomig_harvest_request {
    */
   uint32_t argsz;
   /**
-   * VFIOMIG_HARVEST_F_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
+   * VFIOMIG_HARVEST_F_*.
    */
   uint32_t flags;
   /**
-   * Where which piece goes; no IOVA may be in two of them. Bitmaps may be shared.
+   * The destinations. They must not overlap; they may share a bitmap.
    */
   const struct vfiomig_dest *dests;
   /**
-   * How many. 0, with `run`: everything that is mapped goes to `run`, and what is left over of what is unmapped. 0 without it:
-   * everything is read and left over.
+   * Number of `dests`. 0 with `run`: everything is reported to `run`, also what is left over of
+   * unmapped ranges. 0 without `run`: everything is read and left over.
    */
   size_t dest_count;
   /**
@@ -1285,15 +1374,15 @@ struct vfiomig_harvest_request {
    */
   vfiomig_words_fn words;
   /**
-   * For destinations without a bitmap, if there is no `words`.
+   * For destinations without a bitmap, if `words` is NULL.
    */
   vfiomig_run_fn run;
   /**
-   * Handed to both.
+   * Passed to `words` and `run`.
    */
   void *opaque;
   /**
-   * Threads that read side by side within the call; 0: as the tracker was made, 1: none.
+   * Largest number of threads within the call. 0: as of the tracker. 1: no threads are created.
    */
   uint32_t max_workers;
   /**
@@ -1303,7 +1392,7 @@ struct vfiomig_harvest_request {
 };
 
 /**
- * What a harvest brought.
+ * What a harvest found.
  */
 struct vfiomig_harvest_result {
   /**
@@ -1315,17 +1404,18 @@ struct vfiomig_harvest_result {
    */
   uint32_t flags;
   /**
-   * Pages of the destinations that were clean before; of a callback, all that it took. Where others change an atomic bitmap at
-   * the same time, a word that becomes all ones counts as it was just before.
+   * Pages whose bit was not set before; for callbacks, all pages reported. With
+   * VFIOMIG_DEST_F_ATOMIC and other writers, a word that becomes all ones counts as it was just
+   * before.
    */
   uint64_t newly_dirty_pages;
   /**
-   * Pages of the destinations that were told dirty, known before or not; in runs, of 4096 bytes. A page of two parts may
-   * count twice.
+   * Pages reported dirty, whether or not the bit was set; for `run`, in pages of 4096 bytes. A page
+   * that two parts share may count twice.
    */
   uint64_t dirty_pages;
   /**
-   * Bytes that are dirty only because a read failed, given or left over.
+   * Bytes that are dirty only because a read failed, reported or left over.
    */
   uint64_t degraded_bytes;
   /**
@@ -1333,22 +1423,23 @@ struct vfiomig_harvest_result {
    */
   uint64_t reads;
   /**
-   * How many of them failed, with sources that keep no log although they should.
+   * How many of these requests failed, including logs that cannot be started.
    */
   uint32_t failed_reads;
   /**
-   * errno of the first that failed, positive; 0 if none did.
+   * errno of the first failed request, positive; 0 if none failed.
    */
   int32_t first_errno;
 };
 
 /**
- * The function that unmaps; NULL: somebody else does.
+ * Unmaps the range. Returns 0 or -errno; a positive value is a failure, too (EIO). It is called
+ * once, on the calling thread, and must not call back into the same tracker.
  */
 typedef int (*vfiomig_unmap_fn)(void *opaque, const struct vfiomig_range *range);
 
 /**
- * One phase of a report. Fixed layout, never grows; borrowed from the report.
+ * One phase of a report. Fixed layout, never grows. It lives as long as the report.
  */
 struct vfiomig_phase_report {
   /**
@@ -1356,7 +1447,7 @@ struct vfiomig_phase_report {
    */
   const struct vfiomig_device_result *results;
   /**
-   * How many.
+   * Number of `results`.
    */
   size_t result_count;
   /**
@@ -1364,7 +1455,7 @@ struct vfiomig_phase_report {
    */
   uint64_t begun_ns;
   /**
-   * How long it took: the slowest device.
+   * How long the phase took: the slowest device.
    */
   uint64_t duration_ns;
   /**
@@ -1378,7 +1469,7 @@ struct vfiomig_phase_report {
 };
 
 /**
- * How a group works. VFIOMIG_INIT first; NULL in its place is all defaults.
+ * How a group works. Set up with VFIOMIG_INIT. NULL stands for all defaults.
  */
 struct vfiomig_group_options {
   /**
@@ -1390,11 +1481,12 @@ struct vfiomig_group_options {
    */
   uint32_t flags;
   /**
-   * Most threads of one call; 0: one per device within reason, 1: none, devices are served one after another.
+   * Largest number of threads within a call. 0: one per device, at most 64 where data is moved. 1:
+   * no threads are created, and devices are served one after another.
    */
   uint32_t max_workers;
   /**
-   * Devices of the VM that can start DMA to others and are not in the group.
+   * Number of other devices of the VM that can do DMA and are not in the group.
    */
   uint32_t foreign_initiators;
 };
@@ -1416,14 +1508,15 @@ struct vfiomig_group_abilities {
    */
   uint32_t answers;
   /**
-   * How many reasons there are against what is not in `answers`.
+   * Number of lines of `reasons`: why abilities are missing.
    */
   uint32_t reason_count;
 };
 
 /**
- * What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number, and is the sum of which one
- * device does not know its part (vfiomig_migration_get_estimate() gives the sum of the others).
+ * What is left of all devices. Sizes are estimates in bytes. A sum is VFIOMIG_UNKNOWN, which is the
+ * largest number, if one device does not know its part; vfiomig_migration_get_estimate() gives the
+ * sum of the others.
  */
 struct vfiomig_migration_pending {
   /**
@@ -1439,12 +1532,12 @@ struct vfiomig_migration_pending {
    */
   uint64_t initial_bytes;
   /**
-   * Data that changed since it was sent; some devices never bring it to 0.
+   * Data that changed since it was read; some devices never bring it to 0.
    */
   uint64_t dirty_bytes;
   /**
-   * All that is left up to the ends of the streams, with what pre-copy would still bring: the two above are never added to it.
-   * Once devices are in STOP_COPY it goes down with what is read, to 0.
+   * All that is left to the ends of the streams. It includes the two above; do not add them. Once
+   * devices are in STOP_COPY it goes down with what is read, to 0.
    */
   uint64_t stop_copy_bytes;
   /**
@@ -1452,7 +1545,8 @@ struct vfiomig_migration_pending {
    */
   uint64_t saved_bytes;
   /**
-   * 1: no device has a reason to wait. 0: one has initial data left.
+   * 1: no device needs more pre-copy. 0: a device has initial data left, or does not say how much
+   * it has and was not EMPTY yet.
    */
   uint32_t ready;
   /**
@@ -1462,7 +1556,8 @@ struct vfiomig_migration_pending {
 };
 
 /**
- * What the caller of vfiomig_migration_get_estimate() knows better than the library. VFIOMIG_INIT first; NULL: nothing.
+ * What the caller of vfiomig_migration_get_estimate() knows better than the library. Set up with
+ * VFIOMIG_INIT. NULL: nothing.
  */
 struct vfiomig_migration_estimate_options {
   /**
@@ -1474,22 +1569,23 @@ struct vfiomig_migration_estimate_options {
    */
   uint32_t flags;
   /**
-   * Of the channel; 0: as measured by the library's own drains.
+   * Rate of the channel; 0: as measured by the library's own drains.
    */
   uint64_t bytes_per_second;
   /**
-   * For all state changes from the guest's stop on; 0: as measured in earlier ones.
+   * Time of all state changes after the guest stops; 0: as measured before.
    */
   uint64_t transition_ns;
   /**
-   * What else goes over the channel while the guest stands still.
+   * Other bytes that go over the channel while the guest is stopped.
    */
   uint64_t other_bytes;
 };
 
 /**
- * For how long the guest would stand still, by part. VFIOMIG_UNKNOWN where nothing of a part is known. Where only some of it is,
- * the part is the least that it can be, its bit in `unknown` is set, and downtime_ns is the least too.
+ * For how long the guest would be stopped, by part. A part of which nothing is known is
+ * VFIOMIG_UNKNOWN. If a part is known in part only, it is a lower bound, its bit in `unknown` is
+ * set, and downtime_ns is a lower bound, too.
  */
 struct vfiomig_migration_estimate {
   /**
@@ -1501,44 +1597,44 @@ struct vfiomig_migration_estimate {
    */
   uint32_t flags;
   /**
-   * All of it: the sum of the parts that are known.
+   * The sum of the parts that are known.
    */
   uint64_t downtime_ns;
   /**
-   * Devices come to rest: the slowest of each barrier.
+   * Time of the state changes: at each barrier, that of the slowest device.
    */
   uint64_t transition_ns;
   /**
-   * What is left goes over the channel.
+   * Time to transfer what is left.
    */
   uint64_t transfer_ns;
   /**
-   * What is left: of each device stop_copy_bytes, which contains what pre-copy would bring; where that is not known, what
-   * pre-copy would bring.
+   * What is left: of each device stop_copy_bytes, which includes what pre-copy would read; where
+   * that is not known, what pre-copy would read.
    */
   uint64_t bytes;
   /**
-   * The rate it was reckoned with.
+   * Bytes per second that were used.
    */
   uint64_t bytes_per_second;
   /**
-   * VFIOMIG_ESTIMATE_*: of these something is not known. 0: all is known.
+   * VFIOMIG_ESTIMATE_*: what is not known, or not for all devices. 0: all is known.
    */
   uint32_t unknown;
   /**
-   * How many devices do not know their part of it; the notes name them.
+   * Number of devices that do not know their part; the report names them.
    */
   uint32_t unknown_devices;
 };
 
 /**
- * Where the bytes of one device go to or come from: through the call's function on the calling thread, or, with
- * VFIOMIG_CHANNEL_F_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
- * it is for v2 devices only. Fixed layout, never grows.
+ * Where the bytes of one device go to or come from: through the call's function on the calling
+ * thread, or, with VFIOMIG_CHANNEL_F_FD, through a descriptor of its own on any thread of the call.
+ * A descriptor keeps no segments, so it is for v2 devices only. Fixed layout, never grows.
  */
 struct vfiomig_channel {
   /**
-   * With VFIOMIG_CHANNEL_F_FD.
+   * With VFIOMIG_CHANNEL_F_FD: the descriptor.
    */
   int32_t fd;
   /**
@@ -1546,21 +1642,29 @@ struct vfiomig_channel {
    */
   uint32_t flags;
   /**
-   * With VFIOMIG_CHANNEL_F_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
-   * its end, and that the caller cannot know more is its word: a connection that broke looks like an end.
+   * With VFIOMIG_CHANNEL_F_TOTAL: the length of the stream as the source side counted it; no more
+   * is read. Without it `fd` is read to its end, and a connection that broke looks like one.
    */
   uint64_t total;
 };
 
 /**
- * Takes a run of one device's bytes. `device` counts the group's members in the order in which they were added: where one is
- * removed, those behind it move up by one; it cannot be while a migration exists. `flags`: VFIOMIG_CHUNK_SEGMENT_END, which the
- * destination must be told. Returns 0, or -errno: then bytes are lost that no device can give again, and the migration is FAILED.
+ * Takes a run of one device's bytes, on the thread that called the library. The second parameter is
+ * the number of the device in the group, from 0, in the order in which they were added; it changes
+ * when a device before it is removed, which is refused while a migration exists. `len` is at most 1
+ * MiB. `flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END, which the VMM's format must carry. Returns 0 or
+ * -errno; a positive value is a failure, too (EIO). A failure loses bytes for good, and the
+ * migration is FAILED. In it a call on the group or the migration that is not of the class any gets
+ * -EDEADLK.
  */
-typedef int (*vfiomig_put_fn)(void *opaque, size_t device, const void *data, size_t len, uint32_t flags);
+typedef int (*vfiomig_put_fn)(void *opaque,
+                              size_t device,
+                              const void *data,
+                              size_t len,
+                              uint32_t flags);
 
 /**
- * What one device did in a call. Fixed layout, never grows.
+ * What a drain moved of one device. Fixed layout, never grows.
  */
 struct vfiomig_drain_result {
   /**
@@ -1568,7 +1672,7 @@ struct vfiomig_drain_result {
    */
   uint64_t bytes;
   /**
-   * VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_CHUNK_NO_STREAM; 0: there is more.
+   * VFIOMIG_CHUNK_EMPTY, _END or _NO_STREAM; 0: more bytes can be read.
    */
   uint32_t flags;
   /**
@@ -1578,100 +1682,126 @@ struct vfiomig_drain_result {
 };
 
 /**
- * Brings the next bytes of one device's stream into `buf`; `device` as of vfiomig_put_fn. Returns how many, and sets
- * VFIOMIG_CHUNK_SEGMENT_END in `*flags` if a segment ends with them. 0: the stream is over, and `*total` must be set to its length
- * as the saver counted it, or to VFIOMIG_UNKNOWN, which is the caller's word that its format cannot know: then a stream that was
- * cut is taken for whole. An end without either is refused (-EINVAL). Else -errno.
+ * Reads up to `len` bytes, at most 1 MiB, of the stream of one device into `buf`, on the thread
+ * that called the library. The second parameter is as of vfiomig_put_fn. Returns the number of
+ * bytes, at most `len`, and sets VFIOMIG_CHUNK_SEGMENT_END in `*flags`, which is 0 before, if a
+ * segment ends with them. Returns 0 at the end of the stream, and then must set `*total` to the
+ * stream's length as the source side counted it, or to VFIOMIG_UNKNOWN if the VMM's format does not
+ * carry it: then a stream that was cut off is not noticed. `*total` is read only then, and an end
+ * without it is refused (-EINVAL), as are more bytes than `len`. On failure returns -errno. In it a
+ * call on the group or the migration that is not of the class any gets -EDEADLK.
  */
-typedef int64_t (*vfiomig_get_fn)(void *opaque, size_t device, void *buf, size_t len, uint32_t *flags, uint64_t *total);
+typedef int64_t (*vfiomig_get_fn)(void *opaque,
+                                  size_t device,
+                                  void *buf,
+                                  size_t len,
+                                  uint32_t *flags,
+                                  uint64_t *total);
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
 /**
- * The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
+ * The version of the loaded library. The version of the header is in VFIOMIG_VERSION_MAJOR, _MINOR
+ * and _PATCH.
  *
- * Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
+ * Returns: major << 16 | minor << 8 | patch.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 uint32_t vfiomig_version(void);
 
 /**
- * Whether the library that runs has a feature.
+ * Whether the loaded library has a feature. `feature` is one of VFIOMIG_FEATURE_*.
  *
- * Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
+ * Returns: 1 or 0; 0 for a number that the library does not know. It is not 0 or -errno.
+ * Errors: none.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_has_feature(uint64_t feature);
 
 /**
  * The name of a VFIOMIG_STATE_*, without the prefix.
  *
- * Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a constant text; "?" for a number that is no state.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 const char *vfiomig_state_name(uint32_t state);
 
 /**
- * What kind of error it is; callers decide by this.
+ * What kind of error it is. Callers decide by this.
  *
- * Returns: VFIOMIG_ERR_*; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ * Returns: VFIOMIG_ERR_*; 0 for NULL.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 uint32_t vfiomig_error_code(const struct vfiomig_error *e);
 
 /**
- * The errno of the failed call, positive as in <errno.h> and as in vfiomig_device_result.saved_errno; the call itself returned its
- * negative.
+ * The errno of the failed call, positive as in <errno.h> and as in
+ * vfiomig_device_result.saved_errno; the call itself returned its negative.
  *
- * Returns: an errno; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ * Returns: 1 to 4095 (values above 133 come from drivers); 0 for NULL. It is not 0 or -errno.
+ * Errors: none.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_error_errno(const struct vfiomig_error *e);
 
 /**
  * One line for people: device, states, errno. Its words may change at any time.
  *
- * Returns: a text that lives until vfiomig_error_free(); "no error" for NULL. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a text that lives until vfiomig_error_free(); "no error" for NULL.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 const char *vfiomig_error_message(const struct vfiomig_error *e);
 
 /**
- * How many devices the error speaks of.
+ * How many results the error has. An error of a step has one for each device of the group, in the
+ * order in which they were added; an error of a single device's state change has one.
  *
- * Returns: a count; 0 for NULL and for errors that no device caused. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a count; 0 for NULL and for an error that is not about a step.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 size_t vfiomig_error_result_count(const struct vfiomig_error *e);
 
 /**
- * The result of one device.
+ * The result of one device. `index` counts from 0.
  *
- * Returns: a struct that lives until vfiomig_error_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a struct that lives until vfiomig_error_free(); NULL if there is no such result.
+ * Threads: any. Blocks: never. Since: 0.1
  */
-const struct vfiomig_device_result *vfiomig_error_result(const struct vfiomig_error *e, size_t index);
+const struct vfiomig_device_result *vfiomig_error_result(const struct vfiomig_error *e,
+                                                         size_t index);
 
 /**
- * Frees an error and everything that was borrowed from it. NULL is legal.
+ * Frees an error with its texts and results. NULL is legal.
  *
  * Threads: any, once. Blocks: never. Since: 0.1
  */
 void vfiomig_error_free(struct vfiomig_error *e);
 
 /**
- * Sets the process's log callback, or removes it (NULL). Messages above `max_level` are not made. Without a callback the
- * library is silent: it never writes to stderr.
+ * Sets the process's log callback, or removes it (NULL, with any `opaque` and `max_level`).
+ * Messages above `max_level` are not made: it is one of VFIOMIG_LOG_*, and below VFIOMIG_LOG_ERROR
+ * there are no messages. Without a callback the library is silent. May be called from the callback.
  *
- * Threads: any; a call of the old callback may still be in progress in another thread. Blocks: never. Since: 0.1
+ * Threads: any; a call of the old callback may still be in progress in another thread. Blocks:
+ * never. Since: 0.1
  */
-void vfiomig_set_log(vfiomig_log_fn log,
-                     void *opaque,
-                     int max_level);
+void vfiomig_set_log(vfiomig_log_fn log, void *opaque, int max_level);
 
 /**
- * Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed, by its
- * number, until vfiomig_device_free(), and never closed or duplicated. Free the handle first, then close the fd: a data fd that
- * outlives its device fd can crash the host, and requests would go to whatever file gets the number next. The device may be in any state, and stays in it. A device that cannot be
- * migrated is a device too: vfiomig_device_get_info() says why.
+ * Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already).
+ * The library uses the fd, by its number, until vfiomig_device_free(), and never closes or
+ * duplicates it. Free the handle before the fd is closed: a data fd that outlives it can crash the
+ * host, and the number may be given to another file. The device may be in any state, and stays in
+ * it. A device that cannot be migrated is no error: vfiomig_device_get_info() says why.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
- * fd, or a request failed), PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in the kernel.
- * Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a buffer_size or name out of
+ * range), UNSUPPORTED (a dialect that this version does not know), DEVICE (not a VFIO device fd, or
+ * a request failed), PROTOCOL (the device reports impossible values).
+ * States: any.
+ * Threads: any. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_new_kernel(int device_fd,
                               const struct vfiomig_device_options *o,
@@ -1679,10 +1809,15 @@ int vfiomig_device_new_kernel(int device_fd,
                               struct vfiomig_error **errp);
 
 /**
- * Makes a device from functions of the VMM. The table is copied; `opaque` is handed to each function and never touched.
+ * Makes a device from functions of the VMM. The table is copied; `opaque` is passed to each
+ * function and not used otherwise.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), UNSUPPORTED (dialect), DEVICE (a function failed),
- * PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in your callbacks. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`ops` or `out` NULL; a table that lacks functions; options, as of
+ * vfiomig_device_new_kernel()), UNSUPPORTED (a dialect that this version does not know), DEVICE (a
+ * function failed), PROTOCOL (the device reports impossible values).
+ * States: any.
+ * Threads: any. Blocks: in your functions. Since: 0.1
  */
 int vfiomig_device_new_ops(const struct vfiomig_device_ops *ops,
                            void *opaque,
@@ -1691,19 +1826,26 @@ int vfiomig_device_new_ops(const struct vfiomig_device_ops *ops,
                            struct vfiomig_error **errp);
 
 /**
- * Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and leaves the device in its
- * state. Afterwards the library never touches the device fd, the ops or their opaque pointer again. Called from one of the
- * handle's own callbacks it frees nothing and logs an error.
+ * Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and
+ * leaves the device in its state. Afterwards the library never uses the device fd, the ops or their
+ * `opaque` again, and memory that was lent is gone. A group forgets the device at its next call, or
+ * fails its migration (vfiomig_group_add_device()); a tracker takes it for unplugged
+ * (vfiomig_tracker_new()). Called from one of the handle's own callbacks it frees nothing and logs
+ * an error.
  *
- * States: any. Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress
- * returns. Since: 0.1
+ * States: any.
+ * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
+ * progress returns. Since: 0.1
  */
 void vfiomig_device_free(struct vfiomig_device *d);
 
 /**
  * What is known of a device without asking it.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT. States: any. Threads: any. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: those of every function.
+ * States: any.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_device_get_info(const struct vfiomig_device *d,
                             struct vfiomig_device_info *info,
@@ -1712,27 +1854,35 @@ int vfiomig_device_get_info(const struct vfiomig_device *d,
 /**
  * The last known state.
  *
- * Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable. States: any.
+ * Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable.
+ * States: any.
  * Threads: any. Blocks: never. Since: 0.1
  */
 uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
 
 /**
- * Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
- * request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
- * VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
- * says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first, unless a reset has left the device there.
+ * Brings the device to `state`. The request is checked against the table of arcs before the kernel
+ * sees it (docs/states.md). Returns 0 without a request if the device is in the state already.
+ * After a failure the state is read, and `on_failure` is done: VFIOMIG_ON_FAILURE_KEEP,
+ * VFIOMIG_ON_FAILURE_RESET or VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
+ * says what was found and done. RESUMING is left only after vfiomig_device_finish() has succeeded,
+ * unless a reset has left the device there. `flags` is 0 or VFIOMIG_SET_STATE_F_RAW. Allowed while
+ * a chunk or buffer is lent.
  *
- * Some drivers want more than the request, and get it (docs/faults.md): RUNNING behind a failed step goes one state further and
- * back; STOP_COPY of a device with P2P and without PRE_COPY is left only behind the end of its stream, which is read for nobody,
- * for 5 s at most (ETIMEDOUT: ask again); a second RESUMING begins with a reset.
+ * Some drivers need more than the request, and get it (docs/faults.md). After a failed step,
+ * RUNNING is reached by one more state and back. STOP_COPY of a device with P2P and without
+ * PRE_COPY is left only after the end of its stream, which the library reads and throws away, for
+ * at most 5 s (-ETIMEDOUT: call again). A second RESUMING begins with a reset.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (-EDEADLK: from a callback of its own, of its group or of its migration), ORDER (refused before the kernel saw it; nothing was done), STALE (others
- * changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
- * kernel's errno; -ETIMEDOUT: the device's stream has no end yet, call again), PROTOCOL (no data fd came, or one too many), TRANSPORT
- * (-ENOMEM). A chunk or room that is out is no hindrance. States: as the
- * table says. Threads: whole. Blocks: in the
- * kernel, for seconds on some devices. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`state`, `on_failure`, `flags`; a RETURN_TO of ERROR), BUSY (-EDEADLK: from a
+ * callback of the device, of its group or of its migration), ORDER (the table refuses the arc, as
+ * it does for ERROR; or only a reset is left), STALE (the device was changed outside of this
+ * library: nothing was requested, and the state that was found is known now), UNSUPPORTED (not
+ * migratable), DEVICE (the kernel's errno; -ETIMEDOUT: the stream has no end yet), PROTOCOL (no
+ * data fd came, or one too many), SYSTEM (-ENOMEM).
+ * States: as docs/states.md says.
+ * Threads: whole. Blocks: in the kernel, for seconds on some devices. Since: 0.1
  */
 int vfiomig_device_set_state(struct vfiomig_device *d,
                              uint32_t state,
@@ -1741,36 +1891,47 @@ int vfiomig_device_set_state(struct vfiomig_device *d,
                              struct vfiomig_error **errp);
 
 /**
- * Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
- * RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
+ * Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN). What it
+ * held is lost, its session has ended, and it is in RUNNING. Nothing else leads out of ERROR, nor
+ * out of RESUMING with a bad stream. Allowed while a chunk or buffer is lent.
  *
- * Device servers may refuse it in STOP and STOP_COPY (UNSUPPORTED, EINVAL), or do it and stay in the state they were in (PROTOCOL):
- * the text says from where it is what can be asked for. RESUMING may then be left by set_state, for nothing is in it.
+ * Device servers may refuse it in STOP and STOP_COPY (UNSUPPORTED, -EINVAL), or do it and stay in
+ * the state in which they were (PROTOCOL). The message says which state can be requested next.
+ * RESUMING may then be left by vfiomig_device_set_state(), since nothing was loaded.
  *
- * Returns: 0 or -errno. Errors: UNSUPPORTED (no reset, or none in this state), DEVICE (the kernel's errno), PROTOCOL (not RUNNING
- * afterwards), BUSY (-EDEADLK: as for vfiomig_device_set_state()).
- * States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: BUSY (-EDEADLK, as of vfiomig_device_set_state()), UNSUPPORTED (no reset, or none in this
+ * state), DEVICE (the kernel's errno), PROTOCOL (not in RUNNING afterwards).
+ * States: any.
+ * Threads: whole. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_device_reset(struct vfiomig_device *d,
-                         struct vfiomig_error **errp);
+int vfiomig_device_reset(struct vfiomig_device *d, struct vfiomig_error **errp);
 
 /**
- * Probes the device again, after a reset or a new realisation done by others: what it held is gone. A session is over, whatever
- * state the device is found in, for device servers may keep it over a reset; what was sent of its stream is void. RESUMING may then
- * be left by set_state if it was kept, for nothing is in it. Only for callers that know of a reset: a state that others
- * changed otherwise is met by the next call (STALE).
+ * Probes the device again after a reset that the VMM did without this library, or after the device
+ * was replaced: what it held is gone. The session has ended, also where a device server kept its
+ * state, and its stream is void. RESUMING may then be left by vfiomig_device_set_state() if the
+ * server kept it, since nothing was loaded. If only the state was changed by others, do not call
+ * this: the next call returns STALE.
  *
- * Returns: 0 or -errno. Errors: DEVICE, PROTOCOL, BUSY (-EDEADLK: as for vfiomig_device_set_state()). States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: BUSY (-EDEADLK, as of vfiomig_device_set_state()), ORDER (the device still needs its
+ * reset), DEVICE (the kernel's errno), PROTOCOL (the device reports impossible values).
+ * States: any.
+ * Threads: whole. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_device_reprobe(struct vfiomig_device *d,
-                           struct vfiomig_error **errp);
+int vfiomig_device_reprobe(struct vfiomig_device *d, struct vfiomig_error **errp);
 
 /**
- * How much is left to be saved. Without VFIOMIG_PENDING_F_EXACT the figures of the last query, from any thread; with it the
- * device is asked, which on some devices makes the next data.
+ * How much is left to be saved. Without VFIOMIG_PENDING_F_EXACT the sizes are those of the last
+ * query. With it the device is asked, which on some devices prepares more data. A size that is not
+ * known in a state reads VFIOMIG_UNKNOWN.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, STALE (the save session is broken), UNSUPPORTED, DEVICE, PROTOCOL. States: any; what is not known in a
- * state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`flags`); with EXACT also BUSY, ORDER (only a reset is left), STALE (the save
+ * session is broken), UNSUPPORTED (not migratable), DEVICE, PROTOCOL.
+ * States: any.
+ * Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
  */
 int vfiomig_device_get_pending(struct vfiomig_device *d,
                                uint32_t flags,
@@ -1778,29 +1939,39 @@ int vfiomig_device_get_pending(struct vfiomig_device *d,
                                struct vfiomig_error **errp);
 
 /**
- * The caller begins a stream from nothing: what it has of an earlier one is thrown away. Needed once after a save session of
- * which bytes were lent or consumed ended by anything but STOP behind its END (state change, reset, error); until then save calls
- * answer -ESTALE. Callers that use migrations do not need it: one that has sent nothing begins new streams by itself, and so does
- * entering SAVE_PRE_COPY again behind vfiomig_group_resume().
+ * States that what was received of an earlier stream is thrown away, and begins a new one. Needed
+ * once after a save session of which bytes were lent or consumed and that did not end by STOP after
+ * END (state change, reset, error); until then save calls return -ESTALE. Callers that use
+ * migrations do not need it: a migration that has sent nothing begins new streams by itself, and so
+ * does entering SAVE_PRE_COPY again after vfiomig_group_resume().
  *
- * Returns: 0 or -errno. Errors: BUSY, ORDER (bytes of the open session were consumed, also up to its END, or it is broken). States: any. Threads:
- * device. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno; 0 for a device that is not migratable, too.
+ * Errors: BUSY, ORDER (bytes of the open session were consumed, also up to its END, or the session
+ * is broken).
+ * States: any.
+ * Threads: device. Blocks: never. Since: 0.1
  */
-int vfiomig_device_restart_stream(struct vfiomig_device *d,
-                                  struct vfiomig_error **errp);
+int vfiomig_device_restart_stream(struct vfiomig_device *d, struct vfiomig_error **errp);
 
 /**
- * Lends the next bytes of the stream. One chunk per device is out at a time; it stays valid from PRE_COPY into STOP_COPY.
- * When the session ends its memory stays readable and unchanged until the next peek, reserve or free, whatever else is done with
- * the device, and vfiomig_device_consume() answers -ESTALE; device memory stays mapped, but is the device's to change. `max` bounds the chunk; 0: no bound but the buffer.
+ * Lends the next bytes of the stream. At most one chunk is lent per device; it stays valid from
+ * PRE_COPY into STOP_COPY. After the session has ended its memory stays readable and unchanged
+ * until the next peek, reserve or free, whatever else is done with the device, and
+ * vfiomig_device_consume() returns -ESTALE; device memory stays mapped, but the device may change
+ * it. `max` bounds the chunk in bytes; 0: no bound but the buffer.
  *
- * A failed read of a data fd may have lost bytes (drivers throw away what they had copied): the session is broken, and gives
- * nothing more but STALE. -EAGAIN says that nothing was moved: the device has data to come, but was not ready for a second; call
- * again. A cancel of the device's migration ends that wait.
+ * A failed read of a data fd may have lost bytes, because drivers throw away what they had copied:
+ * the session is broken, and every further call returns STALE. -EAGAIN: nothing was moved; the
+ * device has more data but was not ready for a second: call again. A cancel of the device's
+ * migration ends that wait.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: a chunk is out), ORDER (state), STALE (the session has ended, or is
- * broken), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, STOP_COPY only), PROTOCOL, TRANSPORT (-ENOMEM: no memory for a
- * buffer), CANCELED (while the device was not ready; nothing is lost). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: BUSY (also: a chunk is lent), ORDER (state), STALE (the session has ended or is broken,
+ * or the stream is void), UNSUPPORTED (not migratable), DEVICE (-EAGAIN: not ready, in STOP_COPY
+ * only), PROTOCOL, SYSTEM (-ENOMEM: no memory for a buffer), CANCELED (while the device was not
+ * ready; nothing is lost).
+ * States: PRE_COPY, PRE_COPY_P2P, STOP_COPY.
+ * Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_peek(struct vfiomig_device *d,
                         size_t max,
@@ -1808,23 +1979,28 @@ int vfiomig_device_peek(struct vfiomig_device *d,
                         struct vfiomig_error **errp);
 
 /**
- * Gives the chunk back. Its first `len` bytes are the caller's now, the rest is lent again by the next peek. On v1 and the
- * draft the last byte of a segment acknowledges it to the device; if that fails it is tried again by the next peek, and nothing is lost.
+ * Gives the chunk back. The caller has taken the first `len` bytes; the rest is lent again by the
+ * next peek, with `len` 0 all of it. On v1 and the draft the last byte of a segment acknowledges it
+ * to the device; if that fails it is tried again by the next peek, and nothing is lost.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; no chunk is out), STALE (its session has
- * ended, or is broken), UNSUPPORTED (not migratable). States: PRE_COPY, PRE_COPY_P2P, STOP_COPY. Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`len` is more than was lent), BUSY, ORDER (state; no chunk is lent), STALE (the
+ * session has ended or is broken), UNSUPPORTED (not migratable).
+ * States: PRE_COPY, PRE_COPY_P2P, STOP_COPY.
+ * Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
  */
-int vfiomig_device_consume(struct vfiomig_device *d,
-                           size_t len,
-                           struct vfiomig_error **errp);
+int vfiomig_device_consume(struct vfiomig_device *d, size_t len, struct vfiomig_error **errp);
 
 /**
- * Copies the next bytes of the stream to `buf`: at most one read of the device and one buffer, often fewer bytes than `len`, and never
- * beyond the end of a segment. 0 comes with VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
+ * Copies the next bytes of the stream to `buf`: at most one read of the device and one buffer,
+ * often fewer bytes than `len`, and never beyond the end of a segment. 0 comes with
+ * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or
  * VFIOMIG_CHUNK_SEGMENT_END.
  *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(). States: as vfiomig_device_peek(). Threads: device. Blocks:
- * in the kernel. Since: 0.1
+ * Returns: bytes, or -errno.
+ * Errors: as vfiomig_device_peek(), and ARGUMENT (`buf` or `flags` NULL, `len` 0).
+ * States: PRE_COPY, PRE_COPY_P2P, STOP_COPY.
+ * Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int64_t vfiomig_device_read(struct vfiomig_device *d,
                             void *buf,
@@ -1833,13 +2009,19 @@ int64_t vfiomig_device_read(struct vfiomig_device *d,
                             struct vfiomig_error **errp);
 
 /**
- * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0: no bound) and at most one
- * buffer a call, of device memory too, and never beyond the end of a segment. What `fd` does not take stays in the stream. 0 comes with
- * VFIOMIG_CHUNK_EMPTY or VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A reader that is gone is -EPIPE, never SIGPIPE.
+ * Writes the next bytes of the stream to `fd` (a socket, a pipe, a file): at most `max` bytes (0:
+ * no bound) and at most one buffer a call, also of device memory, and never beyond the end of a
+ * segment. What `fd` does not take stays in the stream. 0 comes with VFIOMIG_CHUNK_EMPTY or
+ * VFIOMIG_CHUNK_END in `*flags`; else `*flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END. A closed peer is
+ * -EPIPE, never SIGPIPE.
  *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_peek(), ARGUMENT (-EBADF), and TRANSPORT (`fd` failed; -EAGAIN if it takes nothing: at
- * once in non-blocking mode, else after 60 s; nothing is lost), CANCELED (also while `fd` was not ready). States: as vfiomig_device_peek(). Threads: device. Blocks: in the kernel,
- * and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
+ * Returns: bytes, or -errno.
+ * Errors: as vfiomig_device_peek(), and ARGUMENT (`flags` NULL; -1 as fd: -EBADF), SYSTEM (`fd`
+ * failed; -EAGAIN if it takes nothing, at once in non-blocking mode, else after 60 s; nothing is
+ * lost), CANCELED (also while `fd` was not ready).
+ * States: PRE_COPY, PRE_COPY_P2P, STOP_COPY.
+ * Threads: device. Blocks: in the kernel, and on `fd`, which is polled: a cancel ends that wait,
+ * and state changes do not wait for it. Since: 0.1
  */
 int64_t vfiomig_device_send(struct vfiomig_device *d,
                             int fd,
@@ -1848,14 +2030,20 @@ int64_t vfiomig_device_send(struct vfiomig_device *d,
                             struct vfiomig_error **errp);
 
 /**
- * Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
- * rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
- * window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
- * and the draft it may be device memory. When the session ends its memory stays valid until the next peek, reserve or free.
+ * Lends a buffer for the next bytes of the stream. At most one buffer is lent per device.
+ * `segment_left` is the length of the rest of the segment that follows (v1, draft), as
+ * `segment_left` of the chunk on the source side; 0 is refused there. A segment that does not fit
+ * the device's window is refused here, with -EMSGSIZE and both lengths. On v2, which has no
+ * segments, it is 0. `*len` is the size of the buffer; on v1 and the draft it may be device memory
+ * (VFIOMIG_CAP_MAPPED). After the session has ended its memory stays valid until the next peek,
+ * reserve or free.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
- * dead), TRANSPORT (-ENOMEM), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
- * Blocks: in the kernel (v1, draft). Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`segment_left`), BUSY (also: a buffer is lent), ORDER (state; after finish),
+ * STALE (the session has ended or is broken), SYSTEM (-ENOMEM), UNSUPPORTED (not migratable;
+ * -EMSGSIZE), DEVICE, PROTOCOL.
+ * States: RESUMING.
+ * Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
  */
 int vfiomig_device_reserve(struct vfiomig_device *d,
                            uint64_t segment_left,
@@ -1864,15 +2052,22 @@ int vfiomig_device_reserve(struct vfiomig_device *d,
                            struct vfiomig_error **errp);
 
 /**
- * Hands the first `len` bytes of the room to the device; 0 gives the room back unused, and no segment is begun. `flags` is 0, or
- * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
- * segment that has all its bytes goes to the device with or without it. After a failure behind which the device may have taken a
- * byte the session is dead, and only a reset leaves RESUMING; after one before that the room is still out, and the call can be
- * made again. The message says which.
+ * Gives the first `len` bytes of the lent buffer to the device; 0 returns the buffer unused, and no
+ * segment is begun. `flags` is VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment, else 0.
+ * It may be left out: a segment that has all bytes is handed over. Where it is given, the length is
+ * checked.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; after finish; no room is out), STALE (the session has ended
- * or is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
- * CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ * If the device may have taken a byte before the failure, the session is broken and only a reset
+ * leads out of RESUMING; else the buffer is still lent and the call can be repeated. The message
+ * says which.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`len` is more than was lent; `flags`), BUSY, ORDER (state; after finish; no
+ * buffer is lent), STALE (the session has ended or is broken), DEVICE (the device refused the
+ * bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE), CANCELED
+ * (while the device was not ready).
+ * States: RESUMING.
+ * Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_device_commit(struct vfiomig_device *d,
                           size_t len,
@@ -1880,14 +2075,19 @@ int vfiomig_device_commit(struct vfiomig_device *d,
                           struct vfiomig_error **errp);
 
 /**
- * Hands `len` bytes to the device, all of them, without a copy into the library's memory, one buffer at a time: a state change or
- * another call that waits comes between; if that ends the session, the message says how much was taken. `flags` is 0, or
- * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a failure the session is dead, or the call can be
- * made again, as with vfiomig_device_commit().
+ * Gives `len` bytes to the device, all of them, without a copy into the library's memory, one
+ * buffer at a time; `len` 0 gives nothing. A state change or other calls that wait may run between
+ * two buffers; if that ends the session, the message says how many bytes were taken. `flags` is
+ * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft), else 0. After a failure
+ * the session is broken, or the call can be repeated, as with vfiomig_device_commit().
  *
- * Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
- * is dead; another one has begun), TRANSPORT (-ENOMEM), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
- * CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+ * Returns: `len`, or -errno.
+ * Errors: ARGUMENT (`buf` NULL; `flags`), BUSY (also: a buffer is lent), ORDER (state; after
+ * finish), STALE (the session is broken; another one has begun), SYSTEM (-ENOMEM), DEVICE (the
+ * device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable;
+ * -EMSGSIZE), CANCELED (while the device was not ready).
+ * States: RESUMING.
+ * Threads: device. Blocks: in the kernel. Since: 0.1
  */
 int64_t vfiomig_device_write(struct vfiomig_device *d,
                              const void *buf,
@@ -1896,14 +2096,20 @@ int64_t vfiomig_device_write(struct vfiomig_device *d,
                              struct vfiomig_error **errp);
 
 /**
- * Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, of device memory too, and hands them to the device.
- * 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
- * it holds only if all of them came.
+ * Reads from `fd` (a socket, a pipe, a file) and gives the bytes to the device: at most `len`
+ * bytes, which is not 0, and at most one buffer a call, also of device memory. 0 is the end of
+ * `fd`. `flags` is VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1,
+ * draft), else 0; it is used only if all `len` bytes came.
  *
- * Returns: bytes, or -errno. Errors: as vfiomig_device_write(), ARGUMENT (-EBADF), CANCELED (also while `fd` was not ready), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
- * non-blocking mode, else after 60 s): nothing is lost, and the session goes on. Bytes that came from `fd` and that the device did
- * not take are lost, so the session is dead after any other failure behind a read. States: RESUMING. Threads: device. Blocks: in
- * the kernel, and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
+ * Returns: bytes, or -errno.
+ * Errors: as vfiomig_device_write(), and ARGUMENT (`len` 0; -1 as fd: -EBADF), CANCELED (also while
+ * `fd` was not ready), SYSTEM (`fd` failed; -EAGAIN if it has nothing, at once in non-blocking
+ * mode, else after 60 s): nothing is lost then, and the session stays open. Bytes that came from
+ * `fd` and that the device did not take are lost, so any other failure after a read breaks the
+ * session.
+ * States: RESUMING.
+ * Threads: device. Blocks: in the kernel, and on `fd`, which is polled: a cancel ends that wait,
+ * and state changes do not wait for it. Since: 0.1
  */
 int64_t vfiomig_device_receive(struct vfiomig_device *d,
                                int fd,
@@ -1912,25 +2118,32 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
                                struct vfiomig_error **errp);
 
 /**
- * Says how many bytes the stream has. Only then may the device leave RESUMING: some drivers accept a truncated stream
- * silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
- * and finish be called again.
+ * States the length of the stream in bytes, as the source side counted it. Without it the device
+ * cannot leave RESUMING, because some drivers accept a truncated stream silently. VFIOMIG_UNKNOWN:
+ * the VMM's format does not carry the length, so a stream that was cut off is not noticed. Bytes
+ * that are missing may still be written, and finish be called again; if more bytes were loaded than
+ * `total`, only a reset is left.
  *
- * Returns: 0 or -errno. Errors: BUSY (also: room is out), ORDER (state), STALE (the session is dead), UNSUPPORTED (not
- * migratable), INCOMPLETE (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: BUSY (also: a buffer is lent), ORDER (state), STALE (the session is broken), UNSUPPORTED
+ * (not migratable), INCOMPLETE (both lengths are in the message).
+ * States: RESUMING.
+ * Threads: device. Blocks: never. Since: 0.1
  */
-int vfiomig_device_finish(struct vfiomig_device *d,
-                          uint64_t total,
-                          struct vfiomig_error **errp);
+int vfiomig_device_finish(struct vfiomig_device *d, uint64_t total, struct vfiomig_error **errp);
 
 /**
- * Turns on, in `dst` from bit `dst_bit` on, what is on in the `bits` bits of `src` from `src_bit` on. `src` stays as it is,
- * and no other thread may write it meanwhile. The bits need not be aligned to each other. The words that the two parts are
- * in must not overlap.
+ * Sets the bits of `dst` (from `dst_bit`) that are set in `src` (from `src_bit`), for `bits` bits.
+ * Bit n of a bitmap is word n / 64, bit n % 64. `src` stays as it is, and no other thread may write
+ * it meanwhile. The bits need not be aligned to each other. The words of the two parts must not
+ * overlap. The bitmap functions have no error object; with `bits` 0 they do nothing and return 0,
+ * but check their pointers.
  *
- * Returns: how many bits were off before and are on now, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that
- * overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_F_ATOMIC the number is exact whatever others do. Threads: any.
- * Blocks: never. Since: 0.1
+ * Returns: how many bits of `dst` were not set before, or -errno. With VFIOMIG_BITMAP_F_ATOMIC the
+ * number is exact whatever others do.
+ * Errors: -EINVAL (NULL, not aligned to 8 bytes, more than 2^54 words, a range that overflows, an
+ * overlap, an unknown flag), -ENOTRECOVERABLE (a bug in the library).
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int64_t vfiomig_bitmap_merge(uint64_t *dst,
                              uint64_t dst_bit,
@@ -1940,11 +2153,15 @@ int64_t vfiomig_bitmap_merge(uint64_t *dst,
                              uint32_t flags);
 
 /**
- * Moves bits: what is on in `src` goes off there and on in `dst`. With VFIOMIG_BITMAP_F_ATOMIC a bit that another thread sets
- * meanwhile is either moved or stays, and what that thread wrote before is seen by who reads the page after this call. `dst`
- * NULL: the bits are only counted and cleared. The words that the two parts are in must not overlap.
+ * Moves bits: those that are set in `src` are cleared there and set in `dst`. With
+ * VFIOMIG_BITMAP_F_ATOMIC a bit that another thread sets meanwhile is either moved or stays, and a
+ * thread that reads the page after this call sees what was written before the bit was set. `dst`
+ * NULL: the bits are only counted and cleared, and `dst_bit` is ignored. The words of the two parts
+ * must not overlap.
  *
- * Returns: how many bits were taken, or -errno: -EINVAL as vfiomig_bitmap_merge(). Threads: any. Blocks: never. Since: 0.1
+ * Returns: how many bits were moved, or -errno.
+ * Errors: as vfiomig_bitmap_merge().
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int64_t vfiomig_bitmap_take(uint64_t *dst,
                             uint64_t dst_bit,
@@ -1954,19 +2171,24 @@ int64_t vfiomig_bitmap_take(uint64_t *dst,
                             uint32_t flags);
 
 /**
- * Counts the bits that are on among the `bits` bits from `bit` on. No other thread may write them meanwhile.
+ * Counts the set bits among `bits` bits from `bit` on: `bits` is a length. No other thread may
+ * write them meanwhile.
  *
- * Returns: the number, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that overflows). Threads: any. Blocks:
- * never. Since: 0.1
+ * Returns: the number, or -errno.
+ * Errors: as vfiomig_bitmap_merge().
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int64_t vfiomig_bitmap_count(const uint64_t *bitmap, uint64_t bit, uint64_t bits);
 
 /**
- * Finds the first run of bits that are on, at bit `from` or later, in a bitmap of `bits` bits. No other thread may write it
- * meanwhile. To find all: go on from `*start + *len`.
+ * Finds the first run of set bits at bit `from` or later, in a bitmap of `bits` bits: `bits` is the
+ * size of the bitmap. No other thread may write it meanwhile. To find all runs, continue from
+ * `*start + *len`.
  *
- * Returns: 1; 0 if there is none, and nothing is written; or -errno: -EINVAL as vfiomig_bitmap_count(). Threads: any.
- * Blocks: never. Since: 0.1
+ * Returns: 1; 0 if there is none (also if `from` is `bits` or more), and nothing is written; or
+ * -errno.
+ * Errors: as vfiomig_bitmap_merge().
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int64_t vfiomig_bitmap_next_run(const uint64_t *bitmap,
                                 uint64_t bits,
@@ -1975,12 +2197,16 @@ int64_t vfiomig_bitmap_next_run(const uint64_t *bitmap,
                                 uint64_t *len);
 
 /**
- * Writes the runs of bits that are on, at bit `from` or later, as ranges of addresses: bit n of the `bits` bits stands for the
- * page of `page_size` bytes at `base_address` + n * `page_size`. At most `max` ranges, which is not 0; `*next` is the bit to
- * go on from, and `bits` when there are no more. No other thread may write the bitmap meanwhile.
+ * Writes the runs of set bits at bit `from` or later as ranges of addresses. Bit n of the `bits`
+ * bits of the bitmap stands for the page of `page_size` bytes at `base_address` + n * `page_size`;
+ * any `page_size` but 0 is legal. At most `max` ranges are written, and `max` is not 0. `*next` is
+ * the bit to continue from, and `bits` when there are no more. No other thread may write the bitmap
+ * meanwhile.
  *
- * Returns: how many ranges it wrote, or -errno: -EINVAL (as vfiomig_bitmap_count(), `max` 0, `page_size` 0, addresses that do
- * not fit into 64 bits). Threads: any. Blocks: never. Since: 0.1
+ * Returns: how many ranges were written, or -errno.
+ * Errors: as vfiomig_bitmap_merge(), and -EINVAL for `max` 0, `page_size` 0, and addresses that do
+ * not fit into 64 bits.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int64_t vfiomig_bitmap_get_ranges(const uint64_t *bitmap,
                                   uint64_t bits,
@@ -1992,13 +2218,15 @@ int64_t vfiomig_bitmap_get_ranges(const uint64_t *bitmap,
                                   uint64_t *next);
 
 /**
- * Merges a bitmap into one with pages of another size; bit 0 of both stands for the same address. A page of `dst` goes on if
- * a byte of it is in a page of `src` that is on. `dst` has as many bits as it takes to hold `src_bits` pages of
- * `src_page_size` bytes; the sizes are powers of two. `src` stays as it is, and no other thread may write it meanwhile. The
- * two must not overlap.
+ * Merges a bitmap into one with pages of another size; bit 0 of both stands for the same address.
+ * The bit of a page of `dst` is set if a byte of that page is in a page of `src` whose bit is set.
+ * `dst` has as many bits as it takes to hold `src_bits` pages of `src_page_size` bytes. Page sizes
+ * are powers of two. `src` stays as it is, and no other thread may write it meanwhile. The two must
+ * not overlap.
  *
- * Returns: how many bits of `dst` were off before and are on now, or -errno: -EINVAL (as vfiomig_bitmap_merge(), a page size
- * that is no power of two). Threads: any. Blocks: never. Since: 0.1
+ * Returns: how many bits of `dst` were not set before, or -errno.
+ * Errors: as vfiomig_bitmap_merge(), and -EINVAL for a page size that is no power of two.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int64_t vfiomig_bitmap_rescale(uint64_t *dst,
                                uint64_t dst_page_size,
@@ -2008,31 +2236,38 @@ int64_t vfiomig_bitmap_rescale(uint64_t *dst,
                                uint32_t flags);
 
 /**
- * Makes a tracker for one address space, and picks its log: the devices' own logs if every device has one; else dirty tracking
- * of the page tables; else the container's log; else everything is dirty. vfiomig_tracker_get_info() says which and why. Starts
- * nothing. NULL options: everything is dirty; but the tracker speaks for no device of a group, as one with
- * VFIOMIG_TRACKER_F_EVERYTHING does for all.
+ * Makes a tracker for one address space, and chooses its log: the devices' own logs if every device
+ * has one; else dirty tracking of the page tables; else the container's log; else everything is
+ * dirty. vfiomig_tracker_get_info() says which and why. Nothing is started. NULL options:
+ * everything is dirty, and the tracker covers no device, so a group needs another tracker. One with
+ * VFIOMIG_TRACKER_F_EVERYTHING covers all devices.
  *
- * The tracker refers to its devices. One that is freed was unplugged: everything is dirty once, as if its log could not be read
- * (-ENODEV), and the tracker goes on without it. While a migration has started the tracker it is so at each harvest.
+ * The tracker refers to its devices. A device handle that is freed counts as unplugged: everything
+ * is dirty once, in a migration at each harvest, and the tracker continues without it.
  *
- * Reading a log clears it, so a log has one tracker: a device handle, a page table of an iommufd, or a container that another
- * tracker of this process has is refused until that is freed. Descriptors are known by their number: a copy made by dup() is
- * not recognised, and would lose dirty pages.
+ * Reading a log clears it, so a log has one tracker: a device handle, a page table of an iommufd or
+ * a container that another tracker of this process has is refused until that is freed. Descriptors
+ * are compared by number: a copy made by dup() is not recognised, and dirty pages would be lost.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), BUSY (another tracker has a log). Threads: any. Blocks: in
- * the kernel, and in callbacks of the devices. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a page_size or name out of range,
+ * VFIOMIG_TRACKER_F_HWPT without ids, ranges that are not in units of 4096), BUSY (another tracker
+ * has a log).
+ * Threads: any. Blocks: in the kernel, and in functions of the devices. Since: 0.1
  */
 int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
                         struct vfiomig_tracker **out,
                         struct vfiomig_error **errp);
 
 /**
- * Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is handed to each function and never
- * touched. Of the options name, devices, aperture, page_size and max_workers count; another log beside it is refused.
+ * Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is passed to
+ * each function and not used otherwise. Of the options, name, devices, page_size, max_workers and
+ * the ranges for mappings are used; those that name another log are refused.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), BUSY (another tracker has the same functions with the same
- * opaque). Threads: any. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`ops` or `out` NULL; a table without start or report; options), BUSY (another
+ * tracker has the same functions with the same `opaque`).
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_tracker_new_ops(const struct vfiomig_tracker_ops *ops,
                             void *opaque,
@@ -2041,31 +2276,41 @@ int vfiomig_tracker_new_ops(const struct vfiomig_tracker_ops *ops,
                             struct vfiomig_error **errp);
 
 /**
- * Frees a tracker; NULL is legal. Waits for the call in progress, and stops the log if it runs. Afterwards the library never
- * touches its fds, ops or opaque pointers again. Called from one of its own callbacks it frees nothing and logs an error.
+ * Frees a tracker; NULL is legal. Waits for the call in progress, and stops the log if it is
+ * started. Afterwards the library never uses its fds, functions or `opaque` pointers again. A group
+ * forgets it at its next call (vfiomig_group_add_tracker()). Called from one of its own callbacks
+ * it frees nothing and logs an error.
  *
- * Threads: tracker; no call on the handle may begin during or after it. Blocks: until the call in progress returns, and in the
- * kernel. Since: 0.1
+ * States: started or not.
+ * Threads: tracker; no call on the handle may begin during or after it. Blocks: until the call in
+ * progress returns, and in the kernel. Since: 0.1
  */
 void vfiomig_tracker_free(struct vfiomig_tracker *t);
 
 /**
  * What is known of a tracker.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: those of every function.
+ * States: started or not.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_tracker_get_info(const struct vfiomig_tracker *t,
                              struct vfiomig_tracker_info *info,
                              struct vfiomig_error **errp);
 
 /**
- * Tells DMA mappings, each as it was mapped, after it was mapped. All or none are taken. While tracking a new one counts as
- * dirty once. A log that does not hold it is started anew, and that makes everything dirty once, unless its device stands still.
- * Logs hold the aperture of the options, and else what is mapped, rounded out generously. A log that cannot be started anew or
- * read makes room for the next one that can.
+ * Adds DMA mappings, each as it was mapped, after the mapping was made. Either all are added or
+ * none; with `count` 0 nothing is done. While the tracker is started a new mapping counts as dirty
+ * once. A log whose ranges do not include it is restarted; everything is then dirty once, unless
+ * the device is stopped. The ranges of a log are those of the options, else what is mapped,
+ * generously rounded out. A log that cannot be restarted or read is replaced by the next best.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (not in units of 4096; -EEXIST: overlaps a mapping), BUSY (-EDEADLK: from a callback
- * of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`mappings` NULL; not in units of 4096; -EEXIST: overlaps a mapping, or is one),
+ * BUSY (-EDEADLK: from a callback of the tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_tracker_map(struct vfiomig_tracker *t,
                         const struct vfiomig_mapping *mappings,
@@ -2073,84 +2318,110 @@ int vfiomig_tracker_map(struct vfiomig_tracker *t,
                         struct vfiomig_error **errp);
 
 /**
- * Starts to track; do so before any RAM is sent. Counted: only the first start begins a log, a later one restarts nothing that
- * works. A log that starts but cannot be read is found out here, and the next one is taken; vfiomig_tracker_get_info() says so. A
- * later start gives the better ones another chance; if one works it is taken, and everything is dirty once.
+ * Starts the tracker, before any RAM is sent. Calls are counted: the first one starts a log, and a
+ * later one restarts nothing that works. The log is also read once: if that fails, the next best
+ * log is used, and vfiomig_tracker_get_info() says so. With nothing mapped, that is done at the
+ * first mapping. A later start tries better logs once more; if one works it is used, and everything
+ * is dirty once. That no log works is no error: everything is dirty at each harvest.
  *
- * Returns: 0 or -errno. Errors: BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel.
- * Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ORDER (2^32 starts), BUSY (-EDEADLK: from a callback of the tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_tracker_start(struct vfiomig_tracker *t,
-                          struct vfiomig_error **errp);
+int vfiomig_tracker_start(struct vfiomig_tracker *t, struct vfiomig_error **errp);
 
 /**
- * Takes back one start; the last one stops the log, and what it held is gone. A log that a device stopped itself is no error. The
- * start of a migration is taken back by the migration only, at HALTED or when it is aborted.
+ * Takes back one start. The last one stops the log: what it holds, and what earlier reads left
+ * over, is lost. That a device has stopped its log itself is no error. A start that a migration
+ * made ends with that migration, at HALTED or abort.
  *
- * Returns: 0 or -errno. Errors: ORDER (no start of the caller's is left, or a final harvest is owed), BUSY (-EDEADLK: from a callback of
- * the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ORDER (no start of the VMM is left, or a final harvest is due), BUSY (-EDEADLK: from a
+ * callback of the tracker).
+ * States: started by the VMM.
+ * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_tracker_stop(struct vfiomig_tracker *t,
-                         struct vfiomig_error **errp);
+int vfiomig_tracker_stop(struct vfiomig_tracker *t, struct vfiomig_error **errp);
 
 /**
- * A device was plugged in behind the address space of the tracker. While tracking its log is started, and everything is dirty
- * once: nobody knows what it wrote until then. If it keeps no log of its own the tracker takes the next one for all. A device
- * with a page table of its own needs vfiomig_tracker_add_hwpt() as well, where page tables are used.
+ * Adds a device that was plugged into this address space. If the tracker is started, the device's
+ * log is started, and everything is dirty once, since earlier writes are not known. If the device
+ * has no log, the next best log is used for all devices. A device with a page table of its own
+ * needs vfiomig_tracker_add_hwpt() as well, where page tables are used.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL; -EEXIST: it is in the tracker), BUSY (another tracker has its log; -EDEADLK: from
- * a callback of the tracker). Threads: tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`d` NULL; -EEXIST: the tracker has it), BUSY (another tracker has its log;
+ * -EDEADLK: from a callback of the tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel, and in functions of the device. Since: 0.1
  */
 int vfiomig_tracker_add_device(struct vfiomig_tracker *t,
                                struct vfiomig_device *d,
                                struct vfiomig_error **errp);
 
 /**
- * A device was unplugged, and writes no more. What its log holds is read and kept for the harvest that asks, and the log is
- * stopped; no other log is touched, and none is restarted. Call it before vfiomig_device_free(): what a freed device wrote last
- * is unknown, so everything is dirty once then.
+ * Removes a device that was unplugged. It must do no DMA any more. What its log holds is read and
+ * left over, and the log is stopped; other logs are not touched or restarted. Call it before
+ * vfiomig_device_free(): what a freed device wrote last is not known, so everything is dirty once
+ * then.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
- * tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`d` NULL, or not in the tracker), BUSY (-EDEADLK: from a callback of the
+ * tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel, and in functions of the device. Since: 0.1
  */
 int vfiomig_tracker_remove_device(struct vfiomig_tracker *t,
                                   struct vfiomig_device *d,
                                   struct vfiomig_error **errp);
 
 /**
- * A hardware page table with dirty tracking came, to which a device of the address space is attached. While page tables are read
- * its tracking is switched on, and everything is dirty once.
+ * Adds a hardware page table with dirty tracking, to which a device of this address space is
+ * attached. While the tracker is started and reads page tables, the dirty tracking of the new one
+ * is switched on, and everything is dirty once.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, no VFIOMIG_TRACKER_F_HWPT; -EEXIST: it is in the tracker), BUSY (another tracker
- * has it; -EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT; -EEXIST: the tracker has it), BUSY
+ * (another tracker has it; -EDEADLK: from a callback of the tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t,
-                             uint32_t hwpt,
-                             struct vfiomig_error **errp);
+int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t, uint32_t hwpt, struct vfiomig_error **errp);
 
 /**
- * A hardware page table goes: no device is attached to it any more. What it holds is read and kept, and its tracking is switched
- * off; nothing else is touched. Call it before it is destroyed. If it was the last one and a device stays, everything is dirty until
+ * Removes a hardware page table to which no device is attached any more. What it holds is read and
+ * left over, and its dirty tracking is switched off; other logs are not touched. Call it before the
+ * page table is destroyed. If it was the last one and a device stays, everything is dirty until
  * another one is added.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
- * tracker. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT, or not in the tracker), BUSY (-EDEADLK:
+ * from a callback of the tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_tracker_remove_hwpt(struct vfiomig_tracker *t,
                                 uint32_t hwpt,
                                 struct vfiomig_error **errp);
 
 /**
- * Reads the log, clears it, and gives what was asked for. All of the log is read, for kernels clear more than was asked; what was
- * read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
- * fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
+ * Reads the logs, clears them, and reports what was asked for. All of each log is read, because
+ * kernels clear more than they report; what was not asked for is left over, and stays in the
+ * tracker. No page is reported twice, and none is lost. A read that fails is no error of the
+ * harvest: its range is dirty, and the result has VFIOMIG_HARVEST_DEGRADED. `rq` NULL: everything
+ * is read and left over. `out` may be NULL.
  *
- * One user takes; any number of others watch, with VFIOMIG_HARVEST_F_KEEP. While a migration tracks, the one who takes is its VMM.
+ * One user takes pages; others may only watch, with VFIOMIG_HARVEST_F_KEEP. While a migration runs,
+ * its VMM takes. A cancel of the migration of a draft device ends the reading of its log, as a
+ * failed read.
  *
- * `out` may be NULL; it is not written if the call fails. Callbacks come on the calling thread; one must not call back into the same tracker.
- *
- * Returns: 0 or -errno. Errors: misuse only, before anything is read: ARGUMENT, ORDER (not started), BUSY (-EDEADLK: from a
- * callback of the tracker). Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: only for wrong calls, before anything is read: ARGUMENT (the request;
+ * VFIOMIG_HARVEST_F_WITHOUT_DMA), ORDER (not started), BUSY (-EDEADLK: from a callback of the
+ * tracker).
+ * States: started.
+ * Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
  */
 int vfiomig_tracker_harvest(struct vfiomig_tracker *t,
                             const struct vfiomig_harvest_request *rq,
@@ -2158,11 +2429,14 @@ int vfiomig_tracker_harvest(struct vfiomig_tracker *t,
                             struct vfiomig_error **errp);
 
 /**
- * As vfiomig_tracker_harvest(), for several address spaces at once, side by side: each destination gets what any of them has for
- * its range. With `count` 0 nothing is done.
+ * As vfiomig_tracker_harvest(), for several address spaces at once: each destination gets what any
+ * of them has for its range. With `count` 0 nothing is done.
  *
- * Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); ARGUMENT also if a tracker is named twice. Threads: tracker, for
- * each of them. Blocks: in the kernel and in your callbacks. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_tracker_harvest(), and ARGUMENT (`trackers` NULL, or a tracker is named
+ * twice).
+ * States: all of them started.
+ * Threads: tracker, for each of them. Blocks: in the kernel and in your callbacks. Since: 0.1
  */
 int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
                                  size_t count,
@@ -2171,28 +2445,36 @@ int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
                                  struct vfiomig_error **errp);
 
 /**
- * Unmaps a range, and takes what was written to it, in the order that the log needs: a device's log is read after the unmapping,
- * a page table before, a container does both in one request. The range may hold any number of whole mappings, and holes.
+ * Unmaps a range, and reports what was written to it. The library keeps the order that each log
+ * needs: a device's log is read after the unmapping, a page table before, a container in the same
+ * request. The range may hold any number of whole mappings, and holes.
  *
- * `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_F_LIBRARY: the library
- * unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_F_NO_DMA
- * states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
+ * `unmap` is called at the right moment. NULL with VFIOMIG_UNMAP_F_LIBRARY: the library unmaps;
+ * both together are refused. NULL without it: the VMM has unmapped already, and pages that only an
+ * earlier read could have found are dirty. VFIOMIG_UNMAP_F_NO_DMA states that no device writes to
+ * the range during the call; without it all of the range of a page table is dirty. A container's
  * log is exact only with VFIOMIG_UNMAP_F_LIBRARY.
  *
- * `rq` may be NULL: what was written is left over, and keeps the cookie of its mapping until it was told. A harvest of everything
- * by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
- * mapped there. What a cookie leads to must stay valid until then, or until the tracker is stopped; two mappings that have the same
- * IOVA, one after the other, have the same cookie only if they lead to the same memory.
+ * `rq` NULL: the pages are left over with the mapping's cookie. Harvests of everything with `run`
+ * report them; the final harvest waits for that. A bitmap or `words` at their IOVA gets them as
+ * long as nothing else is mapped there. What a cookie leads to must stay valid until then, or until
+ * the tracker is stopped; two mappings that have the same IOVA, one after the other, have the same
+ * cookie only if they lead to the same memory.
  *
- * If the unmapping itself fails, something may have been given all the same: `out` is written then, and what was given is to be taken,
- * for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_F_NO_READ and _ONLY_DESTS mean nothing here.
+ * If the unmapping fails, pages may have been reported all the same. `out` is written then; use
+ * these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ and _F_ONLY_DESTS have no
+ * effect here.
  *
- * With `unmap` NULL and page tables, a harvest beside this call may find the mapping gone before it is told. So all harvests after the
- * first such call, and the final one unless other ways to unmap were seen only, read each mapping by itself.
+ * After a call with `unmap` NULL on page tables, later harvests read each mapping by itself,
+ * because a harvest that runs at the same time may find a mapping gone.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (a range that is not in units of 4096, or cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
- * mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
- * kernel and in your callbacks. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`range` NULL, not in units of 4096, or it cuts a mapping;
+ * VFIOMIG_UNMAP_F_LIBRARY without container and IOAS; the request; VFIOMIG_HARVEST_F_WITHOUT_DMA),
+ * SYSTEM (the unmapping failed: the mappings stay known, and nothing is lost), BUSY (-EDEADLK: from
+ * a callback of the tracker).
+ * States: started or not; a tracker that is not started reports nothing.
+ * Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
  */
 int vfiomig_tracker_unmap(struct vfiomig_tracker *t,
                           const struct vfiomig_range *range,
@@ -2204,28 +2486,33 @@ int vfiomig_tracker_unmap(struct vfiomig_tracker *t,
                           struct vfiomig_error **errp);
 
 /**
- * The report for people: a line a phase, a line a device; the last line has no line end. Its words may change at any time.
+ * The report for people: a line for each phase and each device; the last line has no line end.
+ * UTF-8. Its words may change at any time.
  *
- * Returns: a text that lives until vfiomig_report_free(); "" for NULL. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a text that lives until vfiomig_report_free(); "" for NULL.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 const char *vfiomig_report_text(const struct vfiomig_report *r);
 
 /**
- * How many phases the report has.
+ * How many phases the report has. A report of reasons has none.
  *
- * Returns: a count; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a count; 0 for NULL.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 size_t vfiomig_report_phase_count(const struct vfiomig_report *r);
 
 /**
- * One phase of a report, in the order in which they were begun.
+ * One phase of a report, in the order in which they were begun. `index` counts from 0.
  *
- * Returns: a struct that lives until vfiomig_report_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a struct that lives until vfiomig_report_free(); NULL if there is no such phase.
+ * Threads: any. Blocks: never. Since: 0.1
  */
-const struct vfiomig_phase_report *vfiomig_report_phase(const struct vfiomig_report *r, size_t index);
+const struct vfiomig_phase_report *vfiomig_report_phase(const struct vfiomig_report *r,
+                                                        size_t index);
 
 /**
- * Frees a report and everything that was borrowed from it. NULL is legal.
+ * Frees a report with its texts, phases and results. NULL is legal.
  *
  * Threads: any, once. Blocks: never. Since: 0.1
  */
@@ -2234,66 +2521,90 @@ void vfiomig_report_free(struct vfiomig_report *r);
 /**
  * Makes an empty group, for the lifetime of a VM.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL, options).
+ * Threads: any. Blocks: never. Since: 0.1
  */
-int vfiomig_group_new(const struct vfiomig_group_options *o, struct vfiomig_group **out, struct vfiomig_error **errp);
+int vfiomig_group_new(const struct vfiomig_group_options *o,
+                      struct vfiomig_group **out,
+                      struct vfiomig_error **errp);
 
 /**
- * Frees a group; NULL is legal. Waits for the call in progress. Its devices and trackers stay as they are and are still the
- * caller's; a migration of the group answers -ENODEV from then on.
+ * Frees a group; NULL is legal. Waits for the call in progress. Its devices and trackers are not
+ * freed and not changed. A migration of the group returns -ENODEV from then on. Called from a
+ * callback of one of its own calls it frees nothing and logs an error.
  *
- * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
+ * Phases: any.
+ * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
+ * progress returns. Since: 0.1
  */
 void vfiomig_group_free(struct vfiomig_group *g);
 
 /**
- * Adds a device. It stays the caller's. Freed while it is in the group, its place goes with the next call on the group, and its
- * name may be added again; during a migration the place stays, and fails that migration with -ENODEV.
+ * Adds a device, also one that cannot be migrated. The group does not free it. If the device is
+ * freed while it is a member, the group forgets it at its next call, and its name may be added
+ * again; during a migration it stays a member, and the migration fails with -ENODEV.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, a name that the group has already, -ENODEV: freed), ORDER (a migration of the
- * group exists). Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`d` NULL; a member has the same name, as the same device has; -ENODEV: it was
+ * freed), ORDER (a migration of the group exists).
+ * Phases: none: no migration of the group may exist.
+ * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_group_add_device(struct vfiomig_group *g,
                              struct vfiomig_device *d,
                              struct vfiomig_error **errp);
 
 /**
- * Removes a device. One that is freed needs no removal.
+ * Removes a device. One that was freed need not be removed.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
- * Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`d` NULL, or not in the group), ORDER (a migration of the group exists).
+ * Phases: none: no migration of the group may exist.
+ * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_group_remove_device(struct vfiomig_group *g,
                                 struct vfiomig_device *d,
                                 struct vfiomig_error **errp);
 
 /**
- * Adds a tracker. Every device of the group must be covered by one before it can be saved. It stays the caller's. Freed while it is
- * in the group, its place goes with the next call on the group; during a migration the place stays, and a save cannot be completed, for
- * what the log knew is lost.
+ * Adds a tracker. Every device of the group must be covered by one before it can be saved. The
+ * group does not free it. If the tracker is freed while it is in the group, the group forgets it at
+ * its next call; during a migration it keeps its place, and a save cannot be completed, because
+ * dirty pages are lost.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already, -ENODEV: freed), ORDER (a migration of the group exists). Threads:
- * whole. Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`t` NULL, or in the group already; -ENODEV: it was freed), ORDER (a migration
+ * of the group exists).
+ * Phases: none: no migration of the group may exist.
+ * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_group_add_tracker(struct vfiomig_group *g,
                               struct vfiomig_tracker *t,
                               struct vfiomig_error **errp);
 
 /**
- * Removes a tracker. One that is freed needs no removal.
+ * Removes a tracker. One that was freed need not be removed.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
- * Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`t` NULL, or not in the group), ORDER (a migration of the group exists).
+ * Phases: none: no migration of the group may exist.
+ * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_group_remove_tracker(struct vfiomig_group *g,
                                  struct vfiomig_tracker *t,
                                  struct vfiomig_error **errp);
 
 /**
- * What can be done with the group as it is. `reasons` may be NULL; else it receives a report, also if there is nothing to say,
- * whose text has a line for each reason against what is not in the answers.
+ * What can be done with the group as it is. A group that cannot be migrated is no error:
+ * VFIOMIG_ABILITY_MIGRATABLE is missing. `reasons` may be NULL; else it receives a report, to be
+ * freed, with one line for each reason why an ability is missing; it may be empty.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress; asks no device. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: those of every function.
+ * Phases: any; a group whose devices are not in RUNNING or STOP, as during a migration, is not
+ * migratable.
+ * Threads: whole. Blocks: for calls in progress; no device is asked. Since: 0.1
  */
 int vfiomig_group_get_abilities(struct vfiomig_group *g,
                                 struct vfiomig_group_abilities *out,
@@ -2301,71 +2612,93 @@ int vfiomig_group_get_abilities(struct vfiomig_group *g,
                                 struct vfiomig_error **errp);
 
 /**
- * Stops all devices, by way of their P2P states and side by side; those with an open save session are held in STOP_COPY. vCPUs
- * are stopped by now. If a device fails, none is stopped that was not yet; vfiomig_group_resume() brings them back. The error
- * has one result per device. Devices that cannot be migrated have no states and take no part, nor does one that was freed during
- * a migration; that is no error, and vfiomig_group_get_report() says so.
+ * Stops all devices, by way of their P2P states; those with an open save session are held in
+ * STOP_COPY. Stop vCPUs before. If a device fails, no further device is stopped, and
+ * vfiomig_group_resume() lets all of them run again. The error has one result per device. Devices
+ * that cannot be migrated have no states and take no part, nor does one that was freed during a
+ * migration; that is no error, and vfiomig_group_get_report() says so. A second pause has no effect
+ * on devices that are stopped. A cancel of the migration has no effect on it.
  *
- * Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, has failed, or has begun a phase device by device; a device is loading, or
- * only a reset leads out of where it is), DEVICE (-ETIMEDOUT: its stream has no end yet, call again), PROTOCOL, STALE (others changed a
- * device), TRANSPORT (-ENOMEM). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: BUSY (-EDEADLK: from a callback of the group, of its devices or its migration), ORDER
+ * (the phase; a device is loading; only a reset leads out of a device's state), DEVICE (-ETIMEDOUT:
+ * the stream has no end yet, call again), PROTOCOL, STALE (a device was changed outside of this
+ * library), SYSTEM (-ENOMEM); of a load also ARGUMENT (-ENODEV: a device was freed).
+ * Phases: without a migration; IDLE of a save, SAVE_TRACKING, SAVE_PRE_COPY, LOAD_LOADED,
+ * LOAD_P2P_GRACE, LOAD_RUNNING; not while a phase is entered device by device.
+ * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
  */
-int vfiomig_group_pause(struct vfiomig_group *g,
-                        struct vfiomig_error **errp);
+int vfiomig_group_pause(struct vfiomig_group *g, struct vfiomig_error **errp);
 
 /**
- * The first half of vfiomig_group_pause(), for VMMs that stop in two passes: devices that can are brought to their P2P states,
- * the others run on. vCPUs are stopped by now. vfiomig_group_pause() or vfiomig_group_resume() follows.
+ * The first half of vfiomig_group_pause(), for VMMs that stop in two passes. Devices that have P2P
+ * states are brought there; the others still run. Stop vCPUs before. vfiomig_group_pause() or
+ * vfiomig_group_resume() follows.
  *
- * Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
- * Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_group_pause().
+ * Phases: as of vfiomig_group_pause().
+ * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
  */
-int vfiomig_group_pause_begin(struct vfiomig_group *g,
-                              struct vfiomig_error **errp);
+int vfiomig_group_pause_begin(struct vfiomig_group *g, struct vfiomig_error **errp);
 
 /**
- * Lets all devices run again, by way of their P2P states and side by side. vCPUs are started after it returns.
+ * Lets all devices run again, by way of their P2P states. Start vCPUs after it returns.
  *
- * During a save in PRECOPY: sessions that were held end, what was sent of the devices' streams is void, and the migration is back
- * in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams, and the later phases are refused
- * before that. The destination throws away what it has of the old ones: abort, RESUMING again. If the call fails after the session
- * of one device has ended, all streams are void, and phases are refused until a resume or an abort has ended the other sessions
- * too; if it fails before that, the phase stays PRECOPY and nothing is void. Draft devices, whose log answers only while they save,
- * are in PRE_COPY again behind it, as SAVE_TRACKING has them; one that does not go there is in the report.
+ * During SAVE_PRE_COPY the sessions that were held end, the streams are void, and the phase is
+ * SAVE_TRACKING again. Trackers stay started, and RAM that was sent stays valid. Entering
+ * SAVE_PRE_COPY again begins new streams; later phases are refused before that. The destination
+ * side discards the old streams: abort, then LOAD_RESUMING again. If the call fails after the
+ * session of one device has ended, all streams are void, and phases are refused until a resume or
+ * an abort has ended the other sessions, too; if it fails before that, the phase stays
+ * SAVE_PRE_COPY and no stream is void. Draft devices, whose log answers only while they save, are
+ * brought to PRE_COPY again, as SAVE_TRACKING has them; a failure of that is in the report.
  *
- * A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
- * its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.
+ * In LOAD_LOADED it enters LOAD_P2P_GRACE and LOAD_RUNNING, as vfiomig_migration_advance() does. If
+ * the migration was freed in LOADED the devices are let run as well; a device that does not accept
+ * its stream then stays as it is, and the caller must reset it.
  *
- * While a save is HALTED it is refused: see vfiomig_migration_abort(). Once that migration was freed it is the caller's decision, as
- * for a snapshot in a file: a device that still holds the state of the guest that was handed over is let run with a WARNING in the
- * log and a line in vfiomig_group_get_report(), for if the guest runs elsewhere too, two run now.
+ * In SAVE_HALTED it is refused: see vfiomig_migration_abort(). Once that migration was freed the
+ * caller decides, as for a snapshot in a file: a device that still holds the state of the guest
+ * that was saved runs again; the log gets a WARNING and vfiomig_group_get_report() a line, because
+ * the guest may run on the destination side as well.
  *
- * Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
- * Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_group_pause(), and as vfiomig_migration_advance() for a load.
+ * Phases: as of vfiomig_group_pause().
+ * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
  */
-int vfiomig_group_resume(struct vfiomig_group *g,
-                         struct vfiomig_error **errp);
+int vfiomig_group_resume(struct vfiomig_group *g, struct vfiomig_error **errp);
 
 /**
- * The first half of vfiomig_group_resume(), for VMMs that start in two passes: stopped devices that can are brought to their
- * P2P states, where others may reach them. A save session that was held ends, and a load that rests in LOADED enters
- * LOAD_P2P_GRACE. vfiomig_group_resume() follows, or vfiomig_group_pause().
+ * The first half of vfiomig_group_resume(), for VMMs that start in two passes. Stopped devices that
+ * have P2P states are brought there, where other devices may reach them. A save session that was
+ * held ends, and a load in LOAD_LOADED enters LOAD_P2P_GRACE. vfiomig_group_resume() follows, or
+ * vfiomig_group_pause().
  *
- * Returns: 0 or -errno. Errors: as vfiomig_group_resume(). Threads: whole. Blocks: in the kernel, for the slowest device.
- * Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_group_resume().
+ * Phases: as of vfiomig_group_pause().
+ * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
  */
-int vfiomig_group_resume_begin(struct vfiomig_group *g,
-                               struct vfiomig_error **errp);
+int vfiomig_group_resume_begin(struct vfiomig_group *g, struct vfiomig_error **errp);
 
 /**
- * vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_F_WITHOUT_DMA in a moment without DMA: v1
- * NDMA devices are brought to their P2P states and back, stopped devices stay, so what is read and what is cleared are the same
- * pages, also for logs that cannot do both as one. Refused unless every device is stopped, or a v1 device with NDMA. Stopped
- * devices are the caller's word that its vCPUs are stopped too. If a device does not come back from that moment the call fails
- * after the harvest: `out` is written then, and what was given is to be taken all the same, for nobody is told of it again.
+ * vfiomig_tracker_harvest_many() over all trackers of the group; `rq` and `out` may be NULL. With
+ * VFIOMIG_HARVEST_F_WITHOUT_DMA the devices do no DMA meanwhile, so that logs that read and clear
+ * in two steps lose nothing: v1 devices with NDMA are brought to their P2P states and back, stopped
+ * ones stay. Refused unless every device is stopped, or is a v1 device with NDMA. If all devices
+ * are stopped, vCPUs must be, too. If a device cannot be brought back, the call fails although
+ * pages were reported: `out` is written; use these pages, they are not reported again. The final
+ * harvest, which HALTED needs, is one in SAVE_STOP_COPY.
  *
- * Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
- * PROTOCOL, STALE (others changed a device), ARGUMENT (-ENODEV: a device was freed). Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
+ * PROTOCOL, STALE (a device was changed outside of this library), ARGUMENT (-ENODEV: a device was
+ * freed).
+ * Phases: any in which the trackers are started; from SAVE_TRACKING to SAVE_STOP_COPY the migration
+ * has started them.
+ * Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
  */
 int vfiomig_group_harvest(struct vfiomig_group *g,
                           const struct vfiomig_harvest_request *rq,
@@ -2373,18 +2706,29 @@ int vfiomig_group_harvest(struct vfiomig_group *g,
                           struct vfiomig_error **errp);
 
 /**
- * What the last call that moved the group's devices did to each of them, also after success.
+ * What the last call that moved the group's devices did to each of them, also after success; empty
+ * before the first. Free the report.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL).
+ * Phases: any.
+ * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
-int vfiomig_group_get_report(struct vfiomig_group *g, struct vfiomig_report **out, struct vfiomig_error **errp);
+int vfiomig_group_get_report(struct vfiomig_group *g,
+                             struct vfiomig_report **out,
+                             struct vfiomig_error **errp);
 
 /**
- * Makes a migration in IDLE. While it exists the group's members stay. A save is refused, with every reason, unless all devices
- * are migratable, in RUNNING or STOP, and covered by a tracker.
+ * Makes a migration in IDLE. While it exists, devices and trackers of the group can neither be
+ * added nor removed. `direction` is one of VFIOMIG_DIRECTION_*. It is refused, with every reason,
+ * unless all devices are migratable and in RUNNING or STOP; a save also unless a tracker covers
+ * each device.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (the group has a migration), UNSUPPORTED (with every reason). Threads: whole, for
- * the group. Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL, `direction`; -ENODEV: the group was freed), ORDER (the group has a
+ * migration), UNSUPPORTED (with every reason).
+ * Phases: none: no migration of the group may exist.
+ * Threads: whole, for the group. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_migration_new(struct vfiomig_group *g,
                           uint32_t direction,
@@ -2392,26 +2736,39 @@ int vfiomig_migration_new(struct vfiomig_group *g,
                           struct vfiomig_error **errp);
 
 /**
- * Frees a migration; NULL is legal. Waits for the call in progress, stops the trackers that the migration started, and changes no
- * device's state: abort first.
+ * Frees a migration; NULL is legal. Waits for the call in progress, stops the trackers that the
+ * migration started, and changes no device's state: abort first. Called from a callback of one of
+ * its own calls it frees nothing and logs an error.
  *
- * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
+ * Phases: any.
+ * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
+ * progress returns. Since: 0.1
  */
 void vfiomig_migration_free(struct vfiomig_migration *m);
 
 /**
- * Brings every device into a phase, through the phases in between, side by side, with a barrier behind each. 0 without effect if
- * it is entered already; never backwards. A wrong order is refused with the phases that may be next, and changes nothing. If a
- * device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
+ * Brings all devices into `phase`, through the phases before it; each is entered by all devices
+ * before the next begins. Returns 0 at once if it is entered already. Never backwards. A wrong
+ * order is refused with the phases that may be next, and changes nothing. If a device fails, the
+ * others finish their step, no further step begins, and the migration is FAILED; the error has one
+ * result per device. `flags` is 0, or VFIOMIG_ADVANCE_F_NO_HARVEST with HALTED.
  *
- * To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
- * VFIOMIG_ADVANCE_F_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
- * SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()). From
- * IDLE: nothing while a save session is open of which the caller has read by itself.
+ * To SAVE_HALTED: refused until each tracker was harvested over all its ranges since SAVE_STOP_COPY
+ * was entered (or with VFIOMIG_ADVANCE_F_NO_HARVEST), and the END of each stream was consumed. To
+ * LOAD_LOADED: refused until vfiomig_device_finish() has succeeded for each device. From
+ * SAVE_TRACKING: if a stream is void, SAVE_PRE_COPY must be entered first, and no phase while the
+ * void stream's session is open (vfiomig_group_resume()). From IDLE: refused while a save session
+ * is open from which the caller has read.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
- * PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);
- * after a failure the first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`phase` is FAILED or no phase; `flags`; -ENODEV: a device was freed), ORDER,
+ * CANCELED, DEVICE (-EIO also: a device is in ERROR), PROTOCOL, STALE (a device was changed outside
+ * of this library, or its session has ended), UNSUPPORTED (a device is not migratable any more),
+ * SYSTEM (-ENOMEM); in FAILED the first error again.
+ * Phases: to the next ones: from IDLE or SAVE_TRACKING to any from there to SAVE_STOP_COPY, from
+ * SAVE_STOP_COPY to SAVE_HALTED; from IDLE to LOAD_RESUMING, from there on to any later one.
+ * SAVE_PRE_COPY and SAVE_VIOMMU_GRACE are entered only if they are asked for.
+ * Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
  */
 int vfiomig_migration_advance(struct vfiomig_migration *m,
                               uint32_t phase,
@@ -2419,10 +2776,15 @@ int vfiomig_migration_advance(struct vfiomig_migration *m,
                               struct vfiomig_error **errp);
 
 /**
- * Brings one device into the next phase, which is entered with the last device.
+ * Brings one device into the next phase. The phase is entered when all devices are in it. To
+ * LOAD_RUNNING, devices that are still in RESUMING (v1, draft) come first.
  *
- * Returns: 0 or -errno. Errors: as vfiomig_migration_advance(); ARGUMENT also for a device that is not in the group. Threads:
- * whole. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_migration_advance(), and ARGUMENT (`d` NULL, or not in the group), ORDER
+ * (another phase comes before `phase`; other devices come first).
+ * Phases: as of vfiomig_migration_advance(), one phase at a time. SAVE_HALTED needs the final
+ * harvest.
+ * Threads: whole. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_migration_advance_device(struct vfiomig_migration *m,
                                      struct vfiomig_device *d,
@@ -2430,46 +2792,58 @@ int vfiomig_migration_advance_device(struct vfiomig_migration *m,
                                      struct vfiomig_error **errp);
 
 /**
- * Where the migration stands.
+ * The phase of the migration.
  *
- * Returns: VFIOMIG_PHASE_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
- * Since: 0.1
+ * Returns: VFIOMIG_PHASE_*; VFIOMIG_PHASE_FAILED for NULL.
+ * Phases: any.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 uint32_t vfiomig_migration_get_phase(const struct vfiomig_migration *m);
 
 /**
- * The name of a phase, without VFIOMIG_PHASE_.
+ * The name of a VFIOMIG_PHASE_*, without the prefix.
  *
- * Returns: a constant text; "?" for numbers that are no phase. Threads: any. Blocks: never. Since: 0.1
+ * Returns: a constant text; "?" for a number that is no phase.
+ * Threads: any. Blocks: never. Since: 0.1
  */
 const char *vfiomig_phase_name(uint32_t phase);
 
 /**
- * Asks the library to begin nothing new, and ends its own waits, also in data calls on the migration's devices: for a data fd
- * that is not ready, and for the reset of a device that failed. They end within about 100 ms. A request in the kernel is never
- * interrupted; the resets of vfiomig_migration_abort() and vfiomig_device_reset() are the way out, and wait as ever. It lasts
- * until abort returns. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+ * Cancels the migration; NULL is legal. No new step is begun, and waits of the library end within
+ * about 100 ms, also in data calls on the migration's devices: for a data fd that is not ready, and
+ * for the reset of a device that failed. A request in the kernel is never interrupted.
+ * vfiomig_migration_abort() and vfiomig_device_reset() are not affected. The cancel stays in effect
+ * until vfiomig_migration_abort() returns.
  *
+ * Phases: any; no effect once SAVE_HALTED or LOAD_RUNNING was begun.
  * Threads: any. Blocks: never. Since: 0.1
  */
 void vfiomig_migration_cancel(struct vfiomig_migration *m);
 
 /**
- * Brings the devices back; the migration is IDLE again and may begin anew. Save: sessions end, what was sent is void, vCPUs stay
- * stopped until it returns. Load: devices that were touched are reset; refused once all run, for a reset would destroy the
- * guest. `to` is one of VFIOMIG_ABORT_TO_*. A device that cannot be brought back is named by the error, and abort may be called
- * again after the caller has reset it: the library resets no device that holds a guest's state.
+ * Brings the devices back to `to`, one of VFIOMIG_ABORT_TO_*; the migration is in IDLE and may
+ * begin again. Save: sessions end, the streams are void, and vCPUs must be stopped until it
+ * returns. Load: devices that were asked for anything are reset. A device that cannot be brought
+ * back is named by the error, and abort may be called again after the caller has reset it: the
+ * library resets no device that holds a guest's state. In IDLE the devices are brought to `to`,
+ * too.
  *
- * Once HALTED was begun the guest may run at the destination, and only the caller knows. Then `flags` must have
- * VFIOMIG_ABORT_F_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
- * freed in HALTED asks nobody any more: vfiomig_group_resume() lets the devices run then, and warns.
+ * Once SAVE_HALTED was begun the guest may run on the destination side, and only the caller knows.
+ * Then `flags` must have VFIOMIG_ABORT_F_NO_SECOND_GUEST; without it nothing is done, whatever `to`
+ * is. The flag is legal at any time. If the migration was freed in SAVE_HALTED,
+ * vfiomig_group_resume() lets the devices run, with a warning.
  *
- * Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
- * during it does not outlive it.
+ * Drains and data calls on the migration's devices in other threads end with CANCELED. A cancel
+ * that is called during the abort has no effect after it.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
- * call again), PROTOCOL, STALE (others changed a device), UNSUPPORTED (no reset), TRANSPORT (-ENOMEM), ARGUMENT (-ENODEV: a device was
- * freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`to`, `flags`; -ENODEV: a device was freed, and the others are back), ORDER
+ * (LOAD_RUNNING, or SAVE_HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
+ * call again), PROTOCOL, STALE (a device was changed outside of this library), UNSUPPORTED (no
+ * reset), SYSTEM (-ENOMEM).
+ * Phases: any but LOAD_RUNNING, where a reset would destroy the guest.
+ * Threads: whole. Blocks: in the kernel, for the slowest device; a reset that the kernel puts off 5
+ * s at most, the rest of a stream that must be read likewise. Since: 0.1
  */
 int vfiomig_migration_abort(struct vfiomig_migration *m,
                             uint32_t to,
@@ -2477,21 +2851,30 @@ int vfiomig_migration_abort(struct vfiomig_migration *m,
                             struct vfiomig_error **errp);
 
 /**
- * What the migration did and how long it took, phase by phase and device by device, so that an operator sees where downtime went.
+ * What the migration did and how long it took, phase by phase and device by device, so that an
+ * operator sees where downtime went. It begins with the last departure from IDLE. Free the report.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL).
+ * Phases: any.
+ * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_migration_get_report(struct vfiomig_migration *m,
                                  struct vfiomig_report **out,
                                  struct vfiomig_error **errp);
 
 /**
- * How much is left over all devices. Without VFIOMIG_PENDING_F_EXACT the figures of the last queries, from any thread; with it the
- * devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
+ * How much is left of all devices; meant for a save. Without VFIOMIG_PENDING_F_EXACT the sizes are
+ * those of the last queries. With it the devices are asked, which on some prepares more data. For a
+ * device in a data call on another thread the last sizes are used.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, DEVICE or ARGUMENT (-ENODEV), for a member whose session has ended, that is in
- * ERROR or whose handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
- * EXACT in the kernel. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`flags`); of a save STALE, DEVICE or ARGUMENT (-ENODEV) for a device whose
+ * session has ended or is broken, that is in ERROR, or that was freed, as of
+ * vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED, ORDER (only a
+ * reset of a device is left).
+ * Phases: any.
+ * Threads: any; with EXACT whole. Blocks: never; with EXACT in the kernel. Since: 0.1
  */
 int vfiomig_migration_get_pending(struct vfiomig_migration *m,
                                   uint32_t flags,
@@ -2499,11 +2882,16 @@ int vfiomig_migration_get_pending(struct vfiomig_migration *m,
                                   struct vfiomig_error **errp);
 
 /**
- * For how long the guest would stand still if it were stopped now. Asks no device. Times are those that each device's change from
- * the one state to the other took last, in this process and not in a load; a first save has none but of what was paused. `notes` may be NULL; else it receives a report,
- * also if there is nothing to say, whose text has a line for each part that is unknown and each device that is not ready.
+ * For how long the guest would be stopped if it were stopped now; meant for a save. No device is
+ * asked. State changes count with the time that each took last, in this process and not in a load;
+ * a first save knows only those of a pause. `notes` may be NULL; else it receives a report, to be
+ * freed, with one line for each part that is not known and each device that is not ready; it may be
+ * empty.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`o`).
+ * Phases: any.
+ * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
                                    const struct vfiomig_migration_estimate_options *o,
@@ -2512,25 +2900,32 @@ int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
                                    struct vfiomig_error **errp);
 
 /**
- * One bounded round over all open streams, side by side and fairly by bytes and by time: each device until EMPTY, END or its share
- * of the budget. `budget_bytes` is never exceeded; it is shared evenly, and what one device leaves goes to the others. No read is
- * begun after `budget_ns`; the next round begins behind the device with which this one ended. In pre-copy the sizes are brought up
- * to date behind it; a size that cannot be read is an error, though the bytes were put. `channels` has one element per device, in
- * the order in which they were added, or `channel_count` is 0: then `put` gets all bytes. `moved` is NULL or has room for
- * `moved_count` elements, and gets one per device as far as they go. Each device's bytes come in their order; the pieces that are
- * read ahead are as many as the threads.
+ * Moves bytes of all open streams, at most `budget_bytes`, for about `budget_ns`; each device until
+ * EMPTY, END or its share. The bytes are shared evenly, and what one device leaves goes to the
+ * others. No read is begun after `budget_ns`. The next round starts after the device that was last.
+ * After the round in pre-copy the sizes are read; if that fails the call fails although bytes were
+ * passed to `put`. `channels` has one element per device, in the order in which they were added, or
+ * `channel_count` is 0: then `put` gets all bytes. `put` may be NULL if every device has a
+ * descriptor. `moved` is NULL, or an array of `moved_count` elements: on success the first ones are
+ * written, one per device. Bytes of one device come in their order. Buffers in use: one per thread.
  *
- * A descriptor that takes nothing ends its device's part of the round, at once in non-blocking mode, else with `budget_ns`; what it
- * did not take stays in the stream.
+ * A descriptor that takes nothing ends its device's part of the round, at once in non-blocking
+ * mode, else with `budget_ns`; what it did not take stays in the stream.
  *
- * A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (ARGUMENT, -ENODEV)
- * fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
- * -ESTALE and not FAILED: VFIOMIG_PHASE_SAVE_PRE_COPY can be entered again.
+ * A device whose session in this migration has ended or is broken (STALE), that is in ERROR
+ * (DEVICE) or was freed (ARGUMENT, -ENODEV) fails the migration in the first call that meets it.
+ * After vfiomig_group_resume() of a group that was held in pre-copy it is -ESTALE and the migration
+ * is not FAILED: SAVE_PRE_COPY can be entered again.
  *
- * Returns: bytes moved or -errno. Errors: ARGUMENT, BUSY (a chunk of a device is out), CANCELED, ORDER (phase), STALE, DEVICE, PROTOCOL,
- * TRANSPORT (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with segments); after a failure the first
- * error again. Threads: whole. Blocks: in the kernel, in `put`, and
- * on descriptors, which are polled: a cancel ends that wait, as does an abort. Since: 0.1
+ * Returns: bytes moved, or -errno.
+ * Errors: ARGUMENT (`channel_count` is neither 0 nor the number of devices; `put` NULL; flags of a
+ * channel; -EBADF; -ENODEV), BUSY (a chunk of a device is lent), CANCELED, ORDER (a load), STALE,
+ * DEVICE, PROTOCOL, SYSTEM (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a
+ * device with segments); in FAILED the first error again.
+ * Phases: any of a save. Streams are open from SAVE_PRE_COPY to SAVE_STOP_COPY, of draft devices
+ * from SAVE_TRACKING on; else each device is VFIOMIG_CHUNK_NO_STREAM.
+ * Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled: a cancel
+ * ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
                                        uint64_t budget_bytes,
@@ -2544,13 +2939,16 @@ int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
                                        struct vfiomig_error **errp);
 
 /**
- * Every stream to its END, side by side; success means that each has reached it. Parameters as of
- * vfiomig_migration_save_iterate(). Only in VFIOMIG_PHASE_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
+ * Moves all streams to their END. Success means that every stream is whole. Parameters as of
+ * vfiomig_migration_save_iterate(). Descriptors are served in the order in which they take bytes.
  *
- * Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; DEVICE with -EAGAIN if a
- * device was not ready for 60 s, TRANSPORT with -ETIMEDOUT if nothing at all has moved for 60 s, for descriptors take nothing: nothing
- * is lost, call again. Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever their mode: a
- * cancel ends that wait, as does an abort. Since: 0.1
+ * Returns: bytes moved, or -errno.
+ * Errors: as vfiomig_migration_save_iterate(); ORDER (another phase); DEVICE with -EAGAIN if a
+ * device was not ready for 60 s, SYSTEM with -ETIMEDOUT if nothing at all has moved for 60 s
+ * because descriptors take nothing: nothing is lost, call again.
+ * Phases: SAVE_STOP_COPY.
+ * Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever
+ * their mode: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         const struct vfiomig_channel *channels,
@@ -2562,15 +2960,21 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         struct vfiomig_error **errp);
 
 /**
- * Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_PHASE_LOAD_RESUMING; called again,
- * it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
- * whose bytes come next. The first failure is returned, and `get` is not called after it.
+ * Loads all streams into their devices and calls vfiomig_device_finish() for each. Called again, it
+ * continues with those that are not finished. Descriptors are served in the order in which they
+ * bring bytes; `get` is called for the device that the library chooses. The first failure is
+ * returned, and `get` is not called after it. `get` may be NULL if every device has a descriptor.
  *
- * Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), BUSY (room of a device is out), CANCELED, ORDER
- * (another phase), STALE (a device's session is over or dead), INCOMPLETE (not
- * as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
- * vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
- * in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`channel_count` is neither 0 nor the number of devices; `get` NULL; flags of a
+ * channel; -EBADF; an end of `get` without `*total`), BUSY (a buffer of a device is lent),
+ * CANCELED, ORDER (another phase), STALE (a device's session has ended or is broken), INCOMPLETE
+ * (not as long as the source side counted), DEVICE, PROTOCOL, SYSTEM (`get` or a descriptor failed;
+ * -ETIMEDOUT as of vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with
+ * segments).
+ * Phases: LOAD_RESUMING.
+ * Threads: whole. Blocks: in the kernel, in `get`, and on descriptors, which are polled, whatever
+ * their mode: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int vfiomig_migration_load_complete(struct vfiomig_migration *m,
                                     const struct vfiomig_channel *channels,

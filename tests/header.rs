@@ -127,33 +127,86 @@ fn every_name_has_the_prefix() {
     assert!(strangers.is_empty(), "{strangers:?}");
 }
 
+/// The lines that the comment of a function must have.
+fn wanted(function: &str, returns: &str) -> Vec<&'static str> {
+    let is = |object: &str| function.starts_with(object);
+    let made = function.contains("_new");
+    let lines = [
+        ("Threads: ", true),
+        ("Blocks: ", true),
+        ("Since: ", true),
+        ("Returns: ", returns != "void"),
+        ("Errors: ", returns == "int" || returns == "int64_t"),
+        ("States: ", is("vfiomig_device_") || is("vfiomig_tracker_") && !made),
+        ("Phases: ", is("vfiomig_group_") && !made || is("vfiomig_migration_")),
+    ];
+    lines.iter().filter(|(_, wanted)| *wanted).map(|(line, _)| *line).collect()
+}
+
 #[test]
 fn every_function_says_what_the_contract_demands() {
     let header = generate();
     for function in exported() {
         // The prototype, not a mention in a comment: right after the type, at the left margin.
-        let is_prototype = |at: &usize| {
-            let line = &header[header[..*at].rfind('\n').unwrap() + 1..*at];
-            !line.starts_with([' ', '*', '#', '/'])
-        };
+        let line_before = |at: usize| &header[header[..at].rfind('\n').unwrap() + 1..at];
         let call = format!("{function}(");
         let mentions = header.match_indices(&call).map(|(at, _)| at);
-        let prototypes: Vec<_> = mentions.filter(is_prototype).collect();
+        let prototypes: Vec<_> = mentions.filter(|at| !line_before(*at).starts_with([' ', '*', '#', '/'])).collect();
         let [at] = prototypes[..] else { panic!("{function} has {} prototypes", prototypes.len()) };
         let end = header[..at].rfind("*/").unwrap();
         let comment = &header[header[..end].rfind("/**").unwrap()..end];
-        let returns_nothing =
-            function.ends_with("_free") || function == "vfiomig_set_log" || function == "vfiomig_migration_cancel";
-        let mut wanted = vec!["Threads: ", "Blocks: ", "Since: "];
-        if !returns_nothing {
-            wanted.push("Returns: ");
-        }
-        if function.starts_with("vfiomig_device_") {
-            wanted.push("States: ");
-        }
         let flat = comment.replace("\n * ", " ");
-        for word in wanted {
+        for word in wanted(&function, line_before(at).trim()) {
             assert!(flat.contains(word), "{function}: its comment lacks {word:?}\n{comment}");
+        }
+    }
+}
+
+/// Each comment line of a text: its number, and what it says.
+fn comments(header: &str) -> Vec<(usize, &str)> {
+    let mut inside = false;
+    let lines = header.lines().enumerate().filter(|(_, line)| {
+        let text = line.trim();
+        let is_comment = inside || text.starts_with("/*");
+        inside = is_comment && !text.ends_with("*/");
+        is_comment
+    });
+    lines.map(|(number, line)| (number + 1, line)).collect()
+}
+
+#[test]
+fn comments_fit_into_100_columns() {
+    let header = generate();
+    let wide: Vec<_> = comments(&header).into_iter().filter(|(_, line)| line.chars().count() > 100).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
+/// Words that docs/design.md does not define, and what it has in their place.
+const PRIVATE_WORDS: [(&str, &str); 14] = [
+    ("dead", "broken"),
+    ("is over", "has ended"),
+    ("room", "lent buffer"),
+    ("told", "reported"),
+    ("tell", "report"),
+    ("tells", "reports"),
+    ("nobody", "a sentence with a subject"),
+    ("somebody", "a sentence with a subject"),
+    ("whom", "owner"),
+    ("saver", "source side"),
+    ("behind", "after"),
+    ("is complete", "is whole"),
+    ("goes on", "continues"),
+    ("turns on", "sets"),
+];
+
+#[test]
+fn comments_use_the_words_of_the_design() {
+    let header = generate();
+    for (number, line) in comments(&header) {
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let text = format!(" {} ", words.join(" "));
+        for (private, word) in PRIVATE_WORDS {
+            assert!(!text.contains(&format!(" {private} ")), "line {number}: {private:?}: say {word:?}: {line}");
         }
     }
 }

@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::AtomicU64;
 
-/// Other threads may change the destination's bits at the same time, with atomic operations of 8 bytes or less; for
-/// vfiomig_bitmap_take() the source's, too.
+/// Other threads may change the bits of `dst` at the same time, with atomic operations of 8 bytes or
+/// less; for vfiomig_bitmap_take() those of `src`, too.
 pub const VFIOMIG_BITMAP_F_ATOMIC: u32 = 0x1;
 
 // What is checked about a pointer below is enough for all of them.
@@ -79,13 +79,17 @@ impl WordSlice {
     }
 }
 
-/// Turns on, in `dst` from bit `dst_bit` on, what is on in the `bits` bits of `src` from `src_bit` on. `src` stays as it is,
-/// and no other thread may write it meanwhile. The bits need not be aligned to each other. The words that the two parts are
-/// in must not overlap.
+/// Sets the bits of `dst` (from `dst_bit`) that are set in `src` (from `src_bit`), for `bits` bits.
+/// Bit n of a bitmap is word n / 64, bit n % 64. `src` stays as it is, and no other thread may write
+/// it meanwhile. The bits need not be aligned to each other. The words of the two parts must not
+/// overlap. The bitmap functions have no error object; with `bits` 0 they do nothing and return 0,
+/// but check their pointers.
 ///
-/// Returns: how many bits were off before and are on now, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that
-/// overflows, an overlap, an unknown flag). With VFIOMIG_BITMAP_F_ATOMIC the number is exact whatever others do. Threads: any.
-/// Blocks: never. Since: 0.1
+/// Returns: how many bits of `dst` were not set before, or -errno. With VFIOMIG_BITMAP_F_ATOMIC the
+/// number is exact whatever others do.
+/// Errors: -EINVAL (NULL, not aligned to 8 bytes, more than 2^54 words, a range that overflows, an
+/// overlap, an unknown flag), -ENOTRECOVERABLE (a bug in the library).
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `dst` and `src` are NULL or valid for the words of their ranges.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_merge(
@@ -110,11 +114,15 @@ pub unsafe extern "C" fn vfiomig_bitmap_merge(
     })
 }
 
-/// Moves bits: what is on in `src` goes off there and on in `dst`. With VFIOMIG_BITMAP_F_ATOMIC a bit that another thread sets
-/// meanwhile is either moved or stays, and what that thread wrote before is seen by who reads the page after this call. `dst`
-/// NULL: the bits are only counted and cleared. The words that the two parts are in must not overlap.
+/// Moves bits: those that are set in `src` are cleared there and set in `dst`. With
+/// VFIOMIG_BITMAP_F_ATOMIC a bit that another thread sets meanwhile is either moved or stays, and a
+/// thread that reads the page after this call sees what was written before the bit was set. `dst`
+/// NULL: the bits are only counted and cleared, and `dst_bit` is ignored. The words of the two parts
+/// must not overlap.
 ///
-/// Returns: how many bits were taken, or -errno: -EINVAL as vfiomig_bitmap_merge(). Threads: any. Blocks: never. Since: 0.1
+/// Returns: how many bits were moved, or -errno.
+/// Errors: as vfiomig_bitmap_merge().
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `dst` and `src` are NULL or valid for the words of their ranges.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_take(
@@ -145,10 +153,12 @@ pub unsafe extern "C" fn vfiomig_bitmap_take(
     })
 }
 
-/// Counts the bits that are on among the `bits` bits from `bit` on. No other thread may write them meanwhile.
+/// Counts the set bits among `bits` bits from `bit` on: `bits` is a length. No other thread may
+/// write them meanwhile.
 ///
-/// Returns: the number, or -errno: -EINVAL (NULL, not aligned to 8 bytes, a range that overflows). Threads: any. Blocks:
-/// never. Since: 0.1
+/// Returns: the number, or -errno.
+/// Errors: as vfiomig_bitmap_merge().
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `bitmap` is NULL or valid for the words of the range.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_count(bitmap: *const u64, bit: u64, bits: u64) -> i64 {
@@ -160,11 +170,14 @@ pub unsafe extern "C" fn vfiomig_bitmap_count(bitmap: *const u64, bit: u64, bits
     })
 }
 
-/// Finds the first run of bits that are on, at bit `from` or later, in a bitmap of `bits` bits. No other thread may write it
-/// meanwhile. To find all: go on from `*start + *len`.
+/// Finds the first run of set bits at bit `from` or later, in a bitmap of `bits` bits: `bits` is the
+/// size of the bitmap. No other thread may write it meanwhile. To find all runs, continue from
+/// `*start + *len`.
 ///
-/// Returns: 1; 0 if there is none, and nothing is written; or -errno: -EINVAL as vfiomig_bitmap_count(). Threads: any.
-/// Blocks: never. Since: 0.1
+/// Returns: 1; 0 if there is none (also if `from` is `bits` or more), and nothing is written; or
+/// -errno.
+/// Errors: as vfiomig_bitmap_merge().
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `bitmap` is NULL or valid for its words; `start` and `len` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_next_run(
@@ -190,12 +203,16 @@ pub unsafe extern "C" fn vfiomig_bitmap_next_run(
     })
 }
 
-/// Writes the runs of bits that are on, at bit `from` or later, as ranges of addresses: bit n of the `bits` bits stands for the
-/// page of `page_size` bytes at `base_address` + n * `page_size`. At most `max` ranges, which is not 0; `*next` is the bit to
-/// go on from, and `bits` when there are no more. No other thread may write the bitmap meanwhile.
+/// Writes the runs of set bits at bit `from` or later as ranges of addresses. Bit n of the `bits`
+/// bits of the bitmap stands for the page of `page_size` bytes at `base_address` + n * `page_size`;
+/// any `page_size` but 0 is legal. At most `max` ranges are written, and `max` is not 0. `*next` is
+/// the bit to continue from, and `bits` when there are no more. No other thread may write the bitmap
+/// meanwhile.
 ///
-/// Returns: how many ranges it wrote, or -errno: -EINVAL (as vfiomig_bitmap_count(), `max` 0, `page_size` 0, addresses that do
-/// not fit into 64 bits). Threads: any. Blocks: never. Since: 0.1
+/// Returns: how many ranges were written, or -errno.
+/// Errors: as vfiomig_bitmap_merge(), and -EINVAL for `max` 0, `page_size` 0, and addresses that do
+/// not fit into 64 bits.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `bitmap` is NULL or valid for its words; `out` is NULL or valid for `max` ranges, `next` NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_get_ranges(
@@ -236,13 +253,15 @@ pub unsafe extern "C" fn vfiomig_bitmap_get_ranges(
     })
 }
 
-/// Merges a bitmap into one with pages of another size; bit 0 of both stands for the same address. A page of `dst` goes on if
-/// a byte of it is in a page of `src` that is on. `dst` has as many bits as it takes to hold `src_bits` pages of
-/// `src_page_size` bytes; the sizes are powers of two. `src` stays as it is, and no other thread may write it meanwhile. The
-/// two must not overlap.
+/// Merges a bitmap into one with pages of another size; bit 0 of both stands for the same address.
+/// The bit of a page of `dst` is set if a byte of that page is in a page of `src` whose bit is set.
+/// `dst` has as many bits as it takes to hold `src_bits` pages of `src_page_size` bytes. Page sizes
+/// are powers of two. `src` stays as it is, and no other thread may write it meanwhile. The two must
+/// not overlap.
 ///
-/// Returns: how many bits of `dst` were off before and are on now, or -errno: -EINVAL (as vfiomig_bitmap_merge(), a page size
-/// that is no power of two). Threads: any. Blocks: never. Since: 0.1
+/// Returns: how many bits of `dst` were not set before, or -errno.
+/// Errors: as vfiomig_bitmap_merge(), and -EINVAL for a page size that is no power of two.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `dst` and `src` are NULL or valid for their words.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_bitmap_rescale(

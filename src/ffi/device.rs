@@ -16,34 +16,41 @@ use crate::window::Quirks;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// As dialect option: look for every dialect. As information: not migratable, `reason` says why.
+/// As dialect option: look for every dialect. As information: the device is not migratable, and
+/// `reason` says why.
 pub const VFIOMIG_DIALECT_AUTO: u32 = 0;
-/// The 2019 proposal of the migration region. One with v1's region id is found only if it is named in the options.
+/// The 2019 proposal of the migration region. A draft device that uses v1's region id is taken for
+/// v1 unless the options name DRAFT.
 pub const VFIOMIG_DIALECT_DRAFT: u32 = 1;
 /// Migration region, Linux 5.8 to 5.17, with or without NDMA.
 pub const VFIOMIG_DIALECT_V1: u32 = 2;
-/// Device feature + data fd, Linux 5.18.
+/// Device feature and data fd, Linux 5.18.
 pub const VFIOMIG_DIALECT_V2: u32 = 3;
 
 const _: () =
     assert!(DialectKind::Draft as u32 == VFIOMIG_DIALECT_DRAFT && DialectKind::V1 as u32 == VFIOMIG_DIALECT_V1);
 const _: () = assert!(DialectKind::V2 as u32 == VFIOMIG_DIALECT_V2);
 
-/// draft_cursor: the range is written once, the device remembers how far its bitmap was read. Default for region type 2.
+/// draft_cursor: the client writes the range once, and the device remembers how much of the bitmap
+/// was read. Default for region type 2.
 pub const VFIOMIG_DRAFT_CURSOR_STICKY: u32 = 1;
-/// draft_cursor: the rest of the range is written for each part. Default for region type 3.
+/// draft_cursor: the client writes the rest of the range for each part. Default for region type 3.
 pub const VFIOMIG_DRAFT_CURSOR_REWRITE: u32 = 2;
 
-/// Never map the migration region: trapped access only, so that no device can raise SIGBUS in the VMM.
+/// Never map the migration region: trapped access only, so that no device can raise SIGBUS in the
+/// VMM.
 pub const VFIOMIG_DEVICE_F_NO_MMAP: u32 = 0x1;
-/// For devices whose data_size may read 0: the segment is then min(pending_bytes, the area) long. Seen on a vendor's vGPU.
+/// For devices whose data_size may read 0: the length of the segment is then min(pending_bytes, the
+/// area). Seen on a vendor's vGPU.
 pub const VFIOMIG_DEVICE_F_ZERO_DATA_SIZE: u32 = 0x2;
-/// Load a segment that is larger than the device's window in parts, as QEMU does; the protocol forbids it.
+/// Load a segment that is larger than the device's window in parts, as QEMU does; the protocol
+/// forbids it.
 pub const VFIOMIG_DEVICE_F_SPLIT_SEGMENTS: u32 = 0x4;
-/// Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other accesses.
+/// Move trapped data 8, 4, 2 or 1 bytes at a time, naturally aligned, for drivers that refuse other
+/// accesses.
 pub const VFIOMIG_DEVICE_F_ALIGNED_ACCESS: u32 = 0x8;
-/// Calls of the class *device* that would wait for another call on the handle answer -EBUSY at once instead. Calls that the
-/// library makes itself, within functions of a group or migration, wait all the same.
+/// Calls of the class *device* that would wait for another call on the handle return -EBUSY at once.
+/// Calls that the library makes itself, within functions of a group or migration, wait all the same.
 pub const VFIOMIG_DEVICE_F_NO_WAIT: u32 = 0x10;
 
 const DEVICE_FLAGS: u32 = VFIOMIG_DEVICE_F_NO_MMAP
@@ -56,32 +63,37 @@ const DEVICE_FLAGS: u32 = VFIOMIG_DEVICE_F_NO_MMAP
 pub const VFIOMIG_CAP_PRE_COPY: u32 = 0x1;
 /// The device has RUNNING_P2P, and PRE_COPY_P2P if it has PRE_COPY.
 pub const VFIOMIG_CAP_P2P: u32 = 0x2;
-/// The device information says that a reset is possible, or is refused in this state (libvfio-user, stopped). (mtty can be reset although it does not say so.)
+/// The device says that it can be reset, or that it can in another state (libvfio-user). Some
+/// devices without this bit can be reset, too (mtty).
 pub const VFIOMIG_CAP_RESET: u32 = 0x4;
 /// The device reports when it begins again with initial data; reinit_count counts it.
 pub const VFIOMIG_CAP_REINIT: u32 = 0x8;
-/// Chunks are device memory, not copies (v1, draft). Known from the first session on.
+/// Chunks and lent buffers are device memory, not copies (v1, draft). Known from the first session
+/// on.
 pub const VFIOMIG_CAP_MAPPED: u32 = 0x10;
-/// vfiomig_device_pending: a segment was under way, so the device was not asked; asking would have acknowledged it (v1, draft).
+/// In vfiomig_device_pending.flags: the sizes are those of the last query. A segment was read in
+/// part, and asking the device would have acknowledged it (v1, draft).
 pub const VFIOMIG_PENDING_CACHED: u32 = 0x1;
 
 const _: () = assert!(cap::PRE_COPY == VFIOMIG_CAP_PRE_COPY && cap::P2P == VFIOMIG_CAP_P2P);
 const _: () = assert!(cap::RESET == VFIOMIG_CAP_RESET && cap::REINIT == VFIOMIG_CAP_REINIT);
 const _: () = assert!(cap::MAPPED == VFIOMIG_CAP_MAPPED);
 
-/// The ops may be called from threads that the library makes inside a call, for different devices or trackers at once, one
-/// call at a time for each. Without it only from the thread that called the library.
+/// The functions may be called from threads that the library makes within a call, for different
+/// devices or trackers at once, one call at a time for each. Without it they are called only from
+/// the thread that called the library.
 pub const VFIOMIG_OPS_F_ANY_THREAD: u32 = 0x1;
 
-/// vfiomig_device_ops: a report of the DMA log (VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT) only sets bits and leaves the others of
-/// the bitmap as they are. The kernel does that, so set it where device_feature passes the request on to the kernel. Reports
-/// of several devices then go into one buffer. Without it each gets a buffer that is all zero.
+/// vfiomig_device_ops: a report of the DMA log (VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT) only sets
+/// bits, and leaves the other bits of the bitmap as they are. The kernel does that, so set it where
+/// device_feature passes the request on to the kernel. Reports of several devices then go into one
+/// buffer. Without it each gets a buffer that is all zero.
 pub const VFIOMIG_OPS_F_REPORT_ADDS_BITS: u32 = 0x2;
 
 const _: () = assert!(crate::transport::ops::ANY_THREAD == VFIOMIG_OPS_F_ANY_THREAD);
 const _: () = assert!(crate::transport::ops::REPORT_ADDS_BITS == VFIOMIG_OPS_F_REPORT_ADDS_BITS);
 
-/// After a failed state change, leave the device where it is found.
+/// After a failed state change, leave the device in the state in which it is found.
 pub const VFIOMIG_ON_FAILURE_KEEP: u32 = 0;
 /// After a failed state change, reset the device: its state is lost.
 pub const VFIOMIG_ON_FAILURE_RESET: u32 = 1;
@@ -89,16 +101,18 @@ pub const VFIOMIG_ON_FAILURE_RESET: u32 = 1;
 /// VFIOMIG_ON_FAILURE_RETURN_TO(state) is this plus the state.
 const RETURN_TO: u32 = 0x100;
 
-/// Also take arcs that are legal for the kernel but throw away what the device holds (docs/states.md).
+/// Also take arcs that are legal for the kernel but throw away what the device holds
+/// (docs/states.md).
 pub const VFIOMIG_SET_STATE_F_RAW: u32 = 0x1;
 
-/// Ask the device; without it the last known figures are given.
+/// Ask the device. Without it the last known sizes are returned.
 pub const VFIOMIG_PENDING_F_EXACT: u32 = 0x1;
 
-/// Bytes of `reason`, with its end.
+/// Size of `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle
+/// of a UTF-8 character.
 pub const VFIOMIG_REASON_SIZE: usize = 128;
 
-/// How a device is made. VFIOMIG_INIT first; NULL in its place is all defaults.
+/// How a device is made. Set up with VFIOMIG_INIT. NULL stands for all defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_device_options {
@@ -106,13 +120,15 @@ pub struct vfiomig_device_options {
     pub argsz: u32,
     /// VFIOMIG_DEVICE_F_*.
     pub flags: u32,
-    /// For messages, at most 255 bytes, copied; unique within a migration. UTF-8; other bytes read as "?". NULL: "device".
+    /// For messages; at most 255 bytes, copied; unique within a group. UTF-8; other bytes read as "?".
+    /// NULL: "device".
     pub name: *const c_char,
-    /// Staging buffer in bytes, 4096 to 1 GiB; 0: 1 MiB.
+    /// Size of the library's buffer in bytes, 4096 to 2^30; 0: 1 MiB.
     pub buffer_size: u64,
     /// VFIOMIG_DIALECT_*.
     pub dialect: u32,
-    /// VFIOMIG_DRAFT_CURSOR_*; 0: by the region's type. The drafts disagree on how a dirty bitmap is read in parts.
+    /// VFIOMIG_DRAFT_CURSOR_*; 0: by the region's type. The drafts disagree on how a dirty bitmap is
+    /// read in parts.
     pub draft_cursor: u32,
 }
 
@@ -138,15 +154,16 @@ pub struct vfiomig_device_info {
     pub flags: u32,
     /// VFIOMIG_DIALECT_*; 0: not migratable, `reason` says why.
     pub dialect: u32,
-    /// VFIOMIG_CAP_*.
+    /// VFIOMIG_CAP_*; of a device that is not migratable, VFIOMIG_CAP_RESET or 0.
     pub caps: u32,
-    /// VFIOMIG_STATE_*, last known; VFIOMIG_STATE_ERROR for a device that is not migratable.
+    /// VFIOMIG_STATE_* as last known; VFIOMIG_STATE_ERROR for a device that is not migratable.
     pub state: u32,
-    /// 1 while a data fd is open, else 0.
+    /// 1 while a session is open (a data fd, or a stay in SAVING or RESUMING), else 0.
     pub session_open: u32,
-    /// Sessions opened so far by this handle; the number of the current or last one.
+    /// Sessions that this handle has opened: the number of the current or last one; 0 before the
+    /// first.
     pub session: u64,
-    /// Bytes consumed in the current or last save session; the stream's length once END was seen.
+    /// Bytes consumed in the current or last save session; the stream's length once END was reached.
     pub saved_bytes: u64,
     /// Bytes that the device took in the current or last load session.
     pub loaded_bytes: u64,
@@ -160,8 +177,8 @@ unsafe impl ExtensibleStruct for vfiomig_device_info {
     const FLAGS: u32 = 0;
 }
 
-/// What is left to be saved. All sizes are estimates in bytes. VFIOMIG_UNKNOWN is the largest number: test for it before
-/// adding sizes up.
+/// What is left to be saved. All sizes are estimates in bytes. VFIOMIG_UNKNOWN is the largest
+/// number: test for it before adding sizes up.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_device_pending {
@@ -169,14 +186,15 @@ pub struct vfiomig_device_pending {
     pub argsz: u32,
     /// 0 or VFIOMIG_PENDING_CACHED.
     pub flags: u32,
-    /// Initial data left; going to STOP_COPY before it is 0 costs downtime. Known only in PRE_COPY states.
+    /// Initial data that is left. Entering STOP_COPY before it is 0 makes downtime longer. Known in
+    /// PRE_COPY states only.
     pub initial_bytes: u64,
-    /// Data that changed since it was read; some devices never bring it to 0. Known only in PRE_COPY states. v1 and draft:
-    /// pending_bytes.
+    /// Data that changed since it was read; some devices never bring it to 0. Known in PRE_COPY states
+    /// only. v1 and draft: pending_bytes.
     pub dirty_bytes: u64,
-    /// All that is left up to the end of the stream, with what pre-copy would still bring: never to be added to the two above. In
-    /// STOP_COPY it goes down with what is read, and is 0 from VFIOMIG_CHUNK_END on. v1 and draft: pending_bytes, known only in
-    /// STOP_COPY.
+    /// All that is left to the end of the stream. It includes the two above; do not add them. In
+    /// STOP_COPY it goes down with what is read, and is 0 from VFIOMIG_CHUNK_END on. v1 and draft:
+    /// pending_bytes, known in STOP_COPY only.
     pub stop_copy_bytes: u64,
     /// How often the device began again with initial data.
     pub reinit_count: u32,
@@ -276,14 +294,18 @@ pub(super) unsafe fn borrow_fd(what: &str, fd: RawFd) -> Result<BorrowedFd<'stat
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already). The fd is borrowed, by its
-/// number, until vfiomig_device_free(), and never closed or duplicated. Free the handle first, then close the fd: a data fd that
-/// outlives its device fd can crash the host, and requests would go to whatever file gets the number next. The device may be in any state, and stays in it. A device that cannot be
-/// migrated is a device too: vfiomig_device_get_info() says why.
+/// Makes a device from a VFIO device fd that the VMM opened, by group or by cdev (bound already).
+/// The library uses the fd, by its number, until vfiomig_device_free(), and never closes or
+/// duplicates it. Free the handle before the fd is closed: a data fd that outlives it can crash the
+/// host, and the number may be given to another file. The device may be in any state, and stays in
+/// it. A device that cannot be migrated is no error: vfiomig_device_get_info() says why.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), UNSUPPORTED (dialect), DEVICE (not a VFIO device
-/// fd, or a request failed), PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in the kernel.
-/// Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a buffer_size or name out of
+/// range), UNSUPPORTED (a dialect that this version does not know), DEVICE (not a VFIO device fd, or
+/// a request failed), PROTOCOL (the device reports impossible values).
+/// States: any.
+/// Threads: any. Blocks: in the kernel. Since: 0.1
 // Safety: `device_fd` stays open until the handle is freed; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_new_kernel(
@@ -305,10 +327,15 @@ pub unsafe extern "C" fn vfiomig_device_new_kernel(
     unsafe { guard("vfiomig_device_new_kernel", errp, || (), body) }
 }
 
-/// Makes a device from functions of the VMM. The table is copied; `opaque` is handed to each function and never touched.
+/// Makes a device from functions of the VMM. The table is copied; `opaque` is passed to each
+/// function and not used otherwise.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), UNSUPPORTED (dialect), DEVICE (a function failed),
-/// PROTOCOL (the device reports nonsense). States: any. Threads: any. Blocks: in your callbacks. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`ops` or `out` NULL; a table that lacks functions; options, as of
+/// vfiomig_device_new_kernel()), UNSUPPORTED (a dialect that this version does not know), DEVICE (a
+/// function failed), PROTOCOL (the device reports impossible values).
+/// States: any.
+/// Threads: any. Blocks: in your functions. Since: 0.1
 // Safety: Until the handle is freed each function may be called as `struct vfiomig_device_ops` describes; pointers are NULL or
 // valid as described.
 #[unsafe(no_mangle)]
@@ -333,12 +360,16 @@ pub unsafe extern "C" fn vfiomig_device_new_ops(
     unsafe { guard("vfiomig_device_new_ops", errp, || (), body) }
 }
 
-/// Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and leaves the device in its
-/// state. Afterwards the library never touches the device fd, the ops or their opaque pointer again. Called from one of the
-/// handle's own callbacks it frees nothing and logs an error.
+/// Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and
+/// leaves the device in its state. Afterwards the library never uses the device fd, the ops or their
+/// `opaque` again, and memory that was lent is gone. A group forgets the device at its next call, or
+/// fails its migration (vfiomig_group_add_device()); a tracker takes it for unplugged
+/// (vfiomig_tracker_new()). Called from one of the handle's own callbacks it frees nothing and logs
+/// an error.
 ///
-/// States: any. Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress
-/// returns. Since: 0.1
+/// States: any.
+/// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
+/// progress returns. Since: 0.1
 // Safety: `d` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_free(d: *mut vfiomig_device) {
@@ -348,7 +379,10 @@ pub unsafe extern "C" fn vfiomig_device_free(d: *mut vfiomig_device) {
 
 /// What is known of a device without asking it.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT. States: any. Threads: any. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: those of every function.
+/// States: any.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `d` is NULL or a live handle; `info` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_get_info(
@@ -386,7 +420,8 @@ pub unsafe extern "C" fn vfiomig_device_get_info(
 
 /// The last known state.
 ///
-/// Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable. States: any.
+/// Returns: VFIOMIG_STATE_*; VFIOMIG_STATE_ERROR for NULL and for a device that is not migratable.
+/// States: any.
 /// Threads: any. Blocks: never. Since: 0.1
 // Safety: `d` is NULL or a live handle.
 #[unsafe(no_mangle)]
@@ -395,21 +430,28 @@ pub unsafe extern "C" fn vfiomig_device_get_state(d: *const vfiomig_device) -> u
     unsafe { value_of("vfiomig_device_get_state", d, VFIOMIG_STATE_ERROR, |device| device.state().number()) }
 }
 
-/// Brings the device to a state. Checked against the arc table before the kernel sees it (docs/states.md); 0 without a
-/// request if the device is there already. After a failure the state is read, and `on_failure` is done: it is one of
-/// VFIOMIG_ON_FAILURE_KEEP, VFIOMIG_ON_FAILURE_RESET, VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
-/// says what was found and done. Leaving RESUMING needs vfiomig_device_finish() first, unless a reset has left the device there.
+/// Brings the device to `state`. The request is checked against the table of arcs before the kernel
+/// sees it (docs/states.md). Returns 0 without a request if the device is in the state already.
+/// After a failure the state is read, and `on_failure` is done: VFIOMIG_ON_FAILURE_KEEP,
+/// VFIOMIG_ON_FAILURE_RESET or VFIOMIG_ON_FAILURE_RETURN_TO(state); the error has one result that
+/// says what was found and done. RESUMING is left only after vfiomig_device_finish() has succeeded,
+/// unless a reset has left the device there. `flags` is 0 or VFIOMIG_SET_STATE_F_RAW. Allowed while
+/// a chunk or buffer is lent.
 ///
-/// Some drivers want more than the request, and get it (docs/faults.md): RUNNING behind a failed step goes one state further and
-/// back; STOP_COPY of a device with P2P and without PRE_COPY is left only behind the end of its stream, which is read for nobody,
-/// for 5 s at most (ETIMEDOUT: ask again); a second RESUMING begins with a reset.
+/// Some drivers need more than the request, and get it (docs/faults.md). After a failed step,
+/// RUNNING is reached by one more state and back. STOP_COPY of a device with P2P and without
+/// PRE_COPY is left only after the end of its stream, which the library reads and throws away, for
+/// at most 5 s (-ETIMEDOUT: call again). A second RESUMING begins with a reset.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (-EDEADLK: from a callback of its own, of its group or of its migration), ORDER (refused before the kernel saw it; nothing was done), STALE (others
-/// changed the device: nothing was requested, the state found is known now), UNSUPPORTED (not migratable), DEVICE (the
-/// kernel's errno; -ETIMEDOUT: the device's stream has no end yet, call again), PROTOCOL (no data fd came, or one too many), TRANSPORT
-/// (-ENOMEM). A chunk or room that is out is no hindrance. States: as the
-/// table says. Threads: whole. Blocks: in the
-/// kernel, for seconds on some devices. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`state`, `on_failure`, `flags`; a RETURN_TO of ERROR), BUSY (-EDEADLK: from a
+/// callback of the device, of its group or of its migration), ORDER (the table refuses the arc, as
+/// it does for ERROR; or only a reset is left), STALE (the device was changed outside of this
+/// library: nothing was requested, and the state that was found is known now), UNSUPPORTED (not
+/// migratable), DEVICE (the kernel's errno; -ETIMEDOUT: the stream has no end yet), PROTOCOL (no
+/// data fd came, or one too many), SYSTEM (-ENOMEM).
+/// States: as docs/states.md says.
+/// Threads: whole. Blocks: in the kernel, for seconds on some devices. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_set_state(
@@ -444,15 +486,19 @@ fn read_on_failure(value: u32) -> Result<OnFailure> {
     }
 }
 
-/// Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN): what it held is lost, it is
-/// RUNNING afterwards, an open session is over. The only way out of ERROR, and out of RESUMING with a bad stream.
+/// Resets the device (VFIO_DEVICE_RESET, tried again for 5 s while the kernel says EAGAIN). What it
+/// held is lost, its session has ended, and it is in RUNNING. Nothing else leads out of ERROR, nor
+/// out of RESUMING with a bad stream. Allowed while a chunk or buffer is lent.
 ///
-/// Device servers may refuse it in STOP and STOP_COPY (UNSUPPORTED, EINVAL), or do it and stay in the state they were in (PROTOCOL):
-/// the text says from where it is what can be asked for. RESUMING may then be left by set_state, for nothing is in it.
+/// Device servers may refuse it in STOP and STOP_COPY (UNSUPPORTED, -EINVAL), or do it and stay in
+/// the state in which they were (PROTOCOL). The message says which state can be requested next.
+/// RESUMING may then be left by vfiomig_device_set_state(), since nothing was loaded.
 ///
-/// Returns: 0 or -errno. Errors: UNSUPPORTED (no reset, or none in this state), DEVICE (the kernel's errno), PROTOCOL (not RUNNING
-/// afterwards), BUSY (-EDEADLK: as for vfiomig_device_set_state()).
-/// States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: BUSY (-EDEADLK, as of vfiomig_device_set_state()), UNSUPPORTED (no reset, or none in this
+/// state), DEVICE (the kernel's errno), PROTOCOL (not in RUNNING afterwards).
+/// States: any.
+/// Threads: whole. Blocks: in the kernel. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
@@ -460,12 +506,17 @@ pub unsafe extern "C" fn vfiomig_device_reset(d: *mut vfiomig_device, errp: *mut
     unsafe { on("vfiomig_device_reset", d, errp, Device::reset) }
 }
 
-/// Probes the device again, after a reset or a new realisation done by others: what it held is gone. A session is over, whatever
-/// state the device is found in, for device servers may keep it over a reset; what was sent of its stream is void. RESUMING may then
-/// be left by set_state if it was kept, for nothing is in it. Only for callers that know of a reset: a state that others
-/// changed otherwise is met by the next call (STALE).
+/// Probes the device again after a reset that the VMM did without this library, or after the device
+/// was replaced: what it held is gone. The session has ended, also where a device server kept its
+/// state, and its stream is void. RESUMING may then be left by vfiomig_device_set_state() if the
+/// server kept it, since nothing was loaded. If only the state was changed by others, do not call
+/// this: the next call returns STALE.
 ///
-/// Returns: 0 or -errno. Errors: DEVICE, PROTOCOL, BUSY (-EDEADLK: as for vfiomig_device_set_state()). States: any. Threads: whole. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: BUSY (-EDEADLK, as of vfiomig_device_set_state()), ORDER (the device still needs its
+/// reset), DEVICE (the kernel's errno), PROTOCOL (the device reports impossible values).
+/// States: any.
+/// Threads: whole. Blocks: in the kernel. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *mut *mut vfiomig_error) -> c_int {
@@ -473,11 +524,15 @@ pub unsafe extern "C" fn vfiomig_device_reprobe(d: *mut vfiomig_device, errp: *m
     unsafe { on("vfiomig_device_reprobe", d, errp, Device::reprobe) }
 }
 
-/// How much is left to be saved. Without VFIOMIG_PENDING_F_EXACT the figures of the last query, from any thread; with it the
-/// device is asked, which on some devices makes the next data.
+/// How much is left to be saved. Without VFIOMIG_PENDING_F_EXACT the sizes are those of the last
+/// query. With it the device is asked, which on some devices prepares more data. A size that is not
+/// known in a state reads VFIOMIG_UNKNOWN.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT; with EXACT also BUSY, STALE (the save session is broken), UNSUPPORTED, DEVICE, PROTOCOL. States: any; what is not known in a
-/// state reads VFIOMIG_UNKNOWN. Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`flags`); with EXACT also BUSY, ORDER (only a reset is left), STALE (the save
+/// session is broken), UNSUPPORTED (not migratable), DEVICE, PROTOCOL.
+/// States: any.
+/// Threads: any; with EXACT device. Blocks: never; with EXACT in the kernel. Since: 0.1
 // Safety: `d` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_get_pending(

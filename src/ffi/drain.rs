@@ -12,37 +12,37 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// The descriptor of a vfiomig_channel is given.
+/// `fd` of a vfiomig_channel is given.
 pub const VFIOMIG_CHANNEL_F_FD: u32 = 0x1;
 /// To load, with VFIOMIG_CHANNEL_F_FD: `total` of a vfiomig_channel is given.
 pub const VFIOMIG_CHANNEL_F_TOTAL: u32 = 0x2;
 
-/// Where the bytes of one device go to or come from: through the call's function on the calling thread, or, with
-/// VFIOMIG_CHANNEL_F_FD, through a descriptor of its own on whichever thread serves the device. A descriptor keeps no segments, so
-/// it is for v2 devices only. Fixed layout, never grows.
+/// Where the bytes of one device go to or come from: through the call's function on the calling
+/// thread, or, with VFIOMIG_CHANNEL_F_FD, through a descriptor of its own on any thread of the call.
+/// A descriptor keeps no segments, so it is for v2 devices only. Fixed layout, never grows.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_channel {
-    /// With VFIOMIG_CHANNEL_F_FD.
+    /// With VFIOMIG_CHANNEL_F_FD: the descriptor.
     pub fd: i32,
     /// VFIOMIG_CHANNEL_F_*.
     pub flags: u32,
-    /// With VFIOMIG_CHANNEL_F_TOTAL: the length of the stream as its saver counted it; no more is read. Without it `fd` is read to
-    /// its end, and that the caller cannot know more is its word: a connection that broke looks like an end.
+    /// With VFIOMIG_CHANNEL_F_TOTAL: the length of the stream as the source side counted it; no more
+    /// is read. Without it `fd` is read to its end, and a connection that broke looks like one.
     pub total: u64,
 }
 
-/// In `flags` of a vfiomig_drain_result: the device has no open stream in this phase. Its bytes come later: a device without PRE_COPY has
-/// them in STOP_COPY.
+/// In vfiomig_drain_result.flags: the device has no open stream in this phase. A device without
+/// PRE_COPY has one in STOP_COPY.
 pub const VFIOMIG_CHUNK_NO_STREAM: u32 = 0x10;
 
-/// What one device did in a call. Fixed layout, never grows.
+/// What a drain moved of one device. Fixed layout, never grows.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_drain_result {
     /// Bytes moved.
     pub bytes: u64,
-    /// VFIOMIG_CHUNK_EMPTY, VFIOMIG_CHUNK_END or VFIOMIG_CHUNK_NO_STREAM; 0: there is more.
+    /// VFIOMIG_CHUNK_EMPTY, _END or _NO_STREAM; 0: more bytes can be read.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
@@ -51,17 +51,25 @@ pub struct vfiomig_drain_result {
 const _: () = assert!(size_of::<vfiomig_channel>() == 16 && size_of::<vfiomig_drain_result>() == 16);
 const _: () = assert!(VFIOMIG_CHUNK_NO_STREAM == NO_STREAM);
 
-/// Takes a run of one device's bytes. `device` counts the group's members in the order in which they were added: where one is
-/// removed, those behind it move up by one; it cannot be while a migration exists. `flags`: VFIOMIG_CHUNK_SEGMENT_END, which the
-/// destination must be told. Returns 0, or -errno: then bytes are lost that no device can give again, and the migration is FAILED.
+/// Takes a run of one device's bytes, on the thread that called the library. The second parameter is
+/// the number of the device in the group, from 0, in the order in which they were added; it changes
+/// when a device before it is removed, which is refused while a migration exists. `len` is at most 1
+/// MiB. `flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END, which the VMM's format must carry. Returns 0 or
+/// -errno; a positive value is a failure, too (EIO). A failure loses bytes for good, and the
+/// migration is FAILED. In it a call on the group or the migration that is not of the class any gets
+/// -EDEADLK.
 pub type vfiomig_put_fn = Option<
     unsafe extern "C" fn(opaque: *mut c_void, device: usize, data: *const c_void, len: usize, flags: u32) -> c_int,
 >;
 
-/// Brings the next bytes of one device's stream into `buf`; `device` as of vfiomig_put_fn. Returns how many, and sets
-/// VFIOMIG_CHUNK_SEGMENT_END in `*flags` if a segment ends with them. 0: the stream is over, and `*total` must be set to its length
-/// as the saver counted it, or to VFIOMIG_UNKNOWN, which is the caller's word that its format cannot know: then a stream that was
-/// cut is taken for whole. An end without either is refused (-EINVAL). Else -errno.
+/// Reads up to `len` bytes, at most 1 MiB, of the stream of one device into `buf`, on the thread
+/// that called the library. The second parameter is as of vfiomig_put_fn. Returns the number of
+/// bytes, at most `len`, and sets VFIOMIG_CHUNK_SEGMENT_END in `*flags`, which is 0 before, if a
+/// segment ends with them. Returns 0 at the end of the stream, and then must set `*total` to the
+/// stream's length as the source side counted it, or to VFIOMIG_UNKNOWN if the VMM's format does not
+/// carry it: then a stream that was cut off is not noticed. `*total` is read only then, and an end
+/// without it is refused (-EINVAL), as are more bytes than `len`. On failure returns -errno. In it a
+/// call on the group or the migration that is not of the class any gets -EDEADLK.
 pub type vfiomig_get_fn = Option<
     unsafe extern "C" fn(
         opaque: *mut c_void,
@@ -175,25 +183,32 @@ impl Save {
     }
 }
 
-/// One bounded round over all open streams, side by side and fairly by bytes and by time: each device until EMPTY, END or its share
-/// of the budget. `budget_bytes` is never exceeded; it is shared evenly, and what one device leaves goes to the others. No read is
-/// begun after `budget_ns`; the next round begins behind the device with which this one ended. In pre-copy the sizes are brought up
-/// to date behind it; a size that cannot be read is an error, though the bytes were put. `channels` has one element per device, in
-/// the order in which they were added, or `channel_count` is 0: then `put` gets all bytes. `moved` is NULL or has room for
-/// `moved_count` elements, and gets one per device as far as they go. Each device's bytes come in their order; the pieces that are
-/// read ahead are as many as the threads.
+/// Moves bytes of all open streams, at most `budget_bytes`, for about `budget_ns`; each device until
+/// EMPTY, END or its share. The bytes are shared evenly, and what one device leaves goes to the
+/// others. No read is begun after `budget_ns`. The next round starts after the device that was last.
+/// After the round in pre-copy the sizes are read; if that fails the call fails although bytes were
+/// passed to `put`. `channels` has one element per device, in the order in which they were added, or
+/// `channel_count` is 0: then `put` gets all bytes. `put` may be NULL if every device has a
+/// descriptor. `moved` is NULL, or an array of `moved_count` elements: on success the first ones are
+/// written, one per device. Bytes of one device come in their order. Buffers in use: one per thread.
 ///
-/// A descriptor that takes nothing ends its device's part of the round, at once in non-blocking mode, else with `budget_ns`; what it
-/// did not take stays in the stream.
+/// A descriptor that takes nothing ends its device's part of the round, at once in non-blocking
+/// mode, else with `budget_ns`; what it did not take stays in the stream.
 ///
-/// A member whose session in this migration has ended (STALE), that is in ERROR (DEVICE) or whose handle was freed (ARGUMENT, -ENODEV)
-/// fails the migration in the first call that meets it. After vfiomig_group_resume() of a group that was held in pre-copy it is
-/// -ESTALE and not FAILED: VFIOMIG_PHASE_SAVE_PRE_COPY can be entered again.
+/// A device whose session in this migration has ended or is broken (STALE), that is in ERROR
+/// (DEVICE) or was freed (ARGUMENT, -ENODEV) fails the migration in the first call that meets it.
+/// After vfiomig_group_resume() of a group that was held in pre-copy it is -ESTALE and the migration
+/// is not FAILED: SAVE_PRE_COPY can be entered again.
 ///
-/// Returns: bytes moved or -errno. Errors: ARGUMENT, BUSY (a chunk of a device is out), CANCELED, ORDER (phase), STALE, DEVICE, PROTOCOL,
-/// TRANSPORT (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with segments); after a failure the first
-/// error again. Threads: whole. Blocks: in the kernel, in `put`, and
-/// on descriptors, which are polled: a cancel ends that wait, as does an abort. Since: 0.1
+/// Returns: bytes moved, or -errno.
+/// Errors: ARGUMENT (`channel_count` is neither 0 nor the number of devices; `put` NULL; flags of a
+/// channel; -EBADF; -ENODEV), BUSY (a chunk of a device is lent), CANCELED, ORDER (a load), STALE,
+/// DEVICE, PROTOCOL, SYSTEM (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a
+/// device with segments); in FAILED the first error again.
+/// Phases: any of a save. Streams are open from SAVE_PRE_COPY to SAVE_STOP_COPY, of draft devices
+/// from SAVE_TRACKING on; else each device is VFIOMIG_CHUNK_NO_STREAM.
+/// Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled: a cancel
+/// ends that wait, as does an abort. Since: 0.1
 // Safety: `m` is NULL or a live handle; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments, reason = "each is of one kind; a struct of them would be filled for one call")]
@@ -217,13 +232,16 @@ pub unsafe extern "C" fn vfiomig_migration_save_iterate(
     unsafe { on("vfiomig_migration_save_iterate", m, errp, body) }
 }
 
-/// Every stream to its END, side by side; success means that each has reached it. Parameters as of
-/// vfiomig_migration_save_iterate(). Only in VFIOMIG_PHASE_SAVE_STOP_COPY. Descriptors are served in whatever order they take bytes.
+/// Moves all streams to their END. Success means that every stream is whole. Parameters as of
+/// vfiomig_migration_save_iterate(). Descriptors are served in the order in which they take bytes.
 ///
-/// Returns: bytes moved or -errno. Errors: as vfiomig_migration_save_iterate(); ORDER in another phase; DEVICE with -EAGAIN if a
-/// device was not ready for 60 s, TRANSPORT with -ETIMEDOUT if nothing at all has moved for 60 s, for descriptors take nothing: nothing
-/// is lost, call again. Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever their mode: a
-/// cancel ends that wait, as does an abort. Since: 0.1
+/// Returns: bytes moved, or -errno.
+/// Errors: as vfiomig_migration_save_iterate(); ORDER (another phase); DEVICE with -EAGAIN if a
+/// device was not ready for 60 s, SYSTEM with -ETIMEDOUT if nothing at all has moved for 60 s
+/// because descriptors take nothing: nothing is lost, call again.
+/// Phases: SAVE_STOP_COPY.
+/// Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever
+/// their mode: a cancel ends that wait, as does an abort. Since: 0.1
 // Safety: As for vfiomig_migration_save_iterate().
 #[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments, reason = "as vfiomig_migration_save_iterate")]
@@ -244,15 +262,21 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
     unsafe { on("vfiomig_migration_save_complete", m, errp, body) }
 }
 
-/// Every stream into its device, side by side, and vfiomig_device_finish() for each. Only in VFIOMIG_PHASE_LOAD_RESUMING; called again,
-/// it goes on with what is not finished. Descriptors are served in whatever order they bring bytes; with `get` the library chooses
-/// whose bytes come next. The first failure is returned, and `get` is not called after it.
+/// Loads all streams into their devices and calls vfiomig_device_finish() for each. Called again, it
+/// continues with those that are not finished. Descriptors are served in the order in which they
+/// bring bytes; `get` is called for the device that the library chooses. The first failure is
+/// returned, and `get` is not called after it. `get` may be NULL if every device has a descriptor.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (also an end of `get` without `*total`), BUSY (room of a device is out), CANCELED, ORDER
-/// (another phase), STALE (a device's session is over or dead), INCOMPLETE (not
-/// as long as the saver said), DEVICE, PROTOCOL, TRANSPORT (`get` or a descriptor failed; -ETIMEDOUT as of
-/// vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with segments). Threads: whole. Blocks: in the kernel,
-/// in `get`, and on descriptors, which are polled, whatever their mode: a cancel ends that wait, as does an abort. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`channel_count` is neither 0 nor the number of devices; `get` NULL; flags of a
+/// channel; -EBADF; an end of `get` without `*total`), BUSY (a buffer of a device is lent),
+/// CANCELED, ORDER (another phase), STALE (a device's session has ended or is broken), INCOMPLETE
+/// (not as long as the source side counted), DEVICE, PROTOCOL, SYSTEM (`get` or a descriptor failed;
+/// -ETIMEDOUT as of vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with
+/// segments).
+/// Phases: LOAD_RESUMING.
+/// Threads: whole. Blocks: in the kernel, in `get`, and on descriptors, which are polled, whatever
+/// their mode: a cancel ends that wait, as does an abort. Since: 0.1
 // Safety: `m` is NULL or a live handle; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_load_complete(

@@ -3,13 +3,14 @@
 use crate::error::{DeviceResult, Error, ErrorKind};
 use std::ffi::{CString, c_char, c_int};
 
-/// One device's part in a step. Fixed layout, never grows; borrowed from the error that holds it.
+/// What one step did to one device. Fixed layout, never grows. It lives as long as the error or
+/// report that holds it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_device_result {
     /// The device's name.
     pub device: *const c_char,
-    /// What happened to it, in words.
+    /// What happened to the device, in words; may be empty.
     pub message: *const c_char,
     /// How long the step took on this device.
     pub duration_ns: u64,
@@ -17,9 +18,10 @@ pub struct vfiomig_device_result {
     pub saved_errno: i32,
     /// VFIOMIG_STATE_* before the step.
     pub from: u32,
-    /// VFIOMIG_STATE_* asked for.
+    /// VFIOMIG_STATE_* that was requested.
     pub to: u32,
-    /// VFIOMIG_STATE_* read back after everything that `action` names; VFIOMIG_STATE_ERROR with VFIOMIG_ACTION_DEAD.
+    /// VFIOMIG_STATE_* that was read after the step, after `action` was done. VFIOMIG_STATE_ERROR if
+    /// `action` is VFIOMIG_ACTION_DEAD.
     pub found: u32,
     /// VFIOMIG_ACTION_*.
     pub action: u32,

@@ -21,7 +21,7 @@ pub const VFIOMIG_ABILITY_P2P: u32 = 0x4;
 /// vfiomig_group_abilities: devices may be set up for page requests, which a vCPU has to answer.
 pub const VFIOMIG_ABILITY_PAGE_REQUESTS: u32 = 0x8;
 
-/// How a group works. VFIOMIG_INIT first; NULL in its place is all defaults.
+/// How a group works. Set up with VFIOMIG_INIT. NULL stands for all defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_group_options {
@@ -29,9 +29,10 @@ pub struct vfiomig_group_options {
     pub argsz: u32,
     /// 0.
     pub flags: u32,
-    /// Most threads of one call; 0: one per device within reason, 1: none, devices are served one after another.
+    /// Largest number of threads within a call. 0: one per device, at most 64 where data is moved. 1:
+    /// no threads are created, and devices are served one after another.
     pub max_workers: u32,
-    /// Devices of the VM that can start DMA to others and are not in the group.
+    /// Number of other devices of the VM that can do DMA and are not in the group.
     pub foreign_initiators: u32,
 }
 
@@ -51,7 +52,7 @@ pub struct vfiomig_group_abilities {
     pub flags: u32,
     /// VFIOMIG_ABILITY_*.
     pub answers: u32,
-    /// How many reasons there are against what is not in `answers`.
+    /// Number of lines of `reasons`: why abilities are missing.
     pub reason_count: u32,
 }
 
@@ -65,7 +66,9 @@ const _: () = assert!(size_of::<vfiomig_group_options>() == 16 && size_of::<vfio
 
 /// Makes an empty group, for the lifetime of a VM.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`out` NULL, options).
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: Pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_new(
@@ -91,10 +94,13 @@ pub unsafe extern "C" fn vfiomig_group_new(
     unsafe { guard("vfiomig_group_new", errp, || (), body) }
 }
 
-/// Frees a group; NULL is legal. Waits for the call in progress. Its devices and trackers stay as they are and are still the
-/// caller's; a migration of the group answers -ENODEV from then on.
+/// Frees a group; NULL is legal. Waits for the call in progress. Its devices and trackers are not
+/// freed and not changed. A migration of the group returns -ENODEV from then on. Called from a
+/// callback of one of its own calls it frees nothing and logs an error.
 ///
-/// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
+/// Phases: any.
+/// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
+/// progress returns. Since: 0.1
 // Safety: `g` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_free(g: *mut vfiomig_group) {
@@ -102,11 +108,15 @@ pub unsafe extern "C" fn vfiomig_group_free(g: *mut vfiomig_group) {
     unsafe { free("vfiomig_group_free", g) };
 }
 
-/// Adds a device. It stays the caller's. Freed while it is in the group, its place goes with the next call on the group, and its
-/// name may be added again; during a migration the place stays, and fails that migration with -ENODEV.
+/// Adds a device, also one that cannot be migrated. The group does not free it. If the device is
+/// freed while it is a member, the group forgets it at its next call, and its name may be added
+/// again; during a migration it stays a member, and the migration fails with -ENODEV.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, a name that the group has already, -ENODEV: freed), ORDER (a migration of the
-/// group exists). Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`d` NULL; a member has the same name, as the same device has; -ENODEV: it was
+/// freed), ORDER (a migration of the group exists).
+/// Phases: none: no migration of the group may exist.
+/// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_add_device(
@@ -121,10 +131,12 @@ pub unsafe extern "C" fn vfiomig_group_add_device(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Removes a device. One that is freed needs no removal.
+/// Removes a device. One that was freed need not be removed.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
-/// Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`d` NULL, or not in the group), ORDER (a migration of the group exists).
+/// Phases: none: no migration of the group may exist.
+/// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_remove_device(
@@ -142,12 +154,16 @@ pub unsafe extern "C" fn vfiomig_group_remove_device(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Adds a tracker. Every device of the group must be covered by one before it can be saved. It stays the caller's. Freed while it is
-/// in the group, its place goes with the next call on the group; during a migration the place stays, and a save cannot be completed, for
-/// what the log knew is lost.
+/// Adds a tracker. Every device of the group must be covered by one before it can be saved. The
+/// group does not free it. If the tracker is freed while it is in the group, the group forgets it at
+/// its next call; during a migration it keeps its place, and a save cannot be completed, because
+/// dirty pages are lost.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, in the group already, -ENODEV: freed), ORDER (a migration of the group exists). Threads:
-/// whole. Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`t` NULL, or in the group already; -ENODEV: it was freed), ORDER (a migration
+/// of the group exists).
+/// Phases: none: no migration of the group may exist.
+/// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` and `t` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_add_tracker(
@@ -162,10 +178,12 @@ pub unsafe extern "C" fn vfiomig_group_add_tracker(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Removes a tracker. One that is freed needs no removal.
+/// Removes a tracker. One that was freed need not be removed.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the group), ORDER (a migration of the group exists). Threads: whole.
-/// Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`t` NULL, or not in the group), ORDER (a migration of the group exists).
+/// Phases: none: no migration of the group may exist.
+/// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` and `t` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_remove_tracker(
@@ -183,10 +201,15 @@ pub unsafe extern "C" fn vfiomig_group_remove_tracker(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// What can be done with the group as it is. `reasons` may be NULL; else it receives a report, also if there is nothing to say,
-/// whose text has a line for each reason against what is not in the answers.
+/// What can be done with the group as it is. A group that cannot be migrated is no error:
+/// VFIOMIG_ABILITY_MIGRATABLE is missing. `reasons` may be NULL; else it receives a report, to be
+/// freed, with one line for each reason why an ability is missing; it may be empty.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress; asks no device. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: those of every function.
+/// Phases: any; a group whose devices are not in RUNNING or STOP, as during a migration, is not
+/// migratable.
+/// Threads: whole. Blocks: for calls in progress; no device is asked. Since: 0.1
 // Safety: `g` is NULL or a live handle; `out` is NULL or valid for its argsz; `reasons` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_get_abilities(
@@ -223,14 +246,21 @@ pub unsafe extern "C" fn vfiomig_group_get_abilities(
     unsafe { on("vfiomig_group_get_abilities", g, errp, body) }
 }
 
-/// Stops all devices, by way of their P2P states and side by side; those with an open save session are held in STOP_COPY. vCPUs
-/// are stopped by now. If a device fails, none is stopped that was not yet; vfiomig_group_resume() brings them back. The error
-/// has one result per device. Devices that cannot be migrated have no states and take no part, nor does one that was freed during
-/// a migration; that is no error, and vfiomig_group_get_report() says so.
+/// Stops all devices, by way of their P2P states; those with an open save session are held in
+/// STOP_COPY. Stop vCPUs before. If a device fails, no further device is stopped, and
+/// vfiomig_group_resume() lets all of them run again. The error has one result per device. Devices
+/// that cannot be migrated have no states and take no part, nor does one that was freed during a
+/// migration; that is no error, and vfiomig_group_get_report() says so. A second pause has no effect
+/// on devices that are stopped. A cancel of the migration has no effect on it.
 ///
-/// Returns: 0 or -errno. Errors: ORDER (a migration is past pre-copy, has failed, or has begun a phase device by device; a device is loading, or
-/// only a reset leads out of where it is), DEVICE (-ETIMEDOUT: its stream has no end yet, call again), PROTOCOL, STALE (others changed a
-/// device), TRANSPORT (-ENOMEM). Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: BUSY (-EDEADLK: from a callback of the group, of its devices or its migration), ORDER
+/// (the phase; a device is loading; only a reset leads out of a device's state), DEVICE (-ETIMEDOUT:
+/// the stream has no end yet, call again), PROTOCOL, STALE (a device was changed outside of this
+/// library), SYSTEM (-ENOMEM); of a load also ARGUMENT (-ENODEV: a device was freed).
+/// Phases: without a migration; IDLE of a save, SAVE_TRACKING, SAVE_PRE_COPY, LOAD_LOADED,
+/// LOAD_P2P_GRACE, LOAD_RUNNING; not while a phase is entered device by device.
+/// Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
 // Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_pause(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
@@ -238,11 +268,14 @@ pub unsafe extern "C" fn vfiomig_group_pause(g: *mut vfiomig_group, errp: *mut *
     unsafe { on("vfiomig_group_pause", g, errp, Group::pause) }
 }
 
-/// The first half of vfiomig_group_pause(), for VMMs that stop in two passes: devices that can are brought to their P2P states,
-/// the others run on. vCPUs are stopped by now. vfiomig_group_pause() or vfiomig_group_resume() follows.
+/// The first half of vfiomig_group_pause(), for VMMs that stop in two passes. Devices that have P2P
+/// states are brought there; the others still run. Stop vCPUs before. vfiomig_group_pause() or
+/// vfiomig_group_resume() follows.
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
-/// Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: as vfiomig_group_pause().
+/// Phases: as of vfiomig_group_pause().
+/// Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
 // Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
@@ -250,24 +283,30 @@ pub unsafe extern "C" fn vfiomig_group_pause_begin(g: *mut vfiomig_group, errp: 
     unsafe { on("vfiomig_group_pause_begin", g, errp, Group::pause_begin) }
 }
 
-/// Lets all devices run again, by way of their P2P states and side by side. vCPUs are started after it returns.
+/// Lets all devices run again, by way of their P2P states. Start vCPUs after it returns.
 ///
-/// During a save in PRECOPY: sessions that were held end, what was sent of the devices' streams is void, and the migration is back
-/// in SAVE_TRACKING. Trackers go on and RAM stays sent; entering PRECOPY again begins new streams, and the later phases are refused
-/// before that. The destination throws away what it has of the old ones: abort, RESUMING again. If the call fails after the session
-/// of one device has ended, all streams are void, and phases are refused until a resume or an abort has ended the other sessions
-/// too; if it fails before that, the phase stays PRECOPY and nothing is void. Draft devices, whose log answers only while they save,
-/// are in PRE_COPY again behind it, as SAVE_TRACKING has them; one that does not go there is in the report.
+/// During SAVE_PRE_COPY the sessions that were held end, the streams are void, and the phase is
+/// SAVE_TRACKING again. Trackers stay started, and RAM that was sent stays valid. Entering
+/// SAVE_PRE_COPY again begins new streams; later phases are refused before that. The destination
+/// side discards the old streams: abort, then LOAD_RESUMING again. If the call fails after the
+/// session of one device has ended, all streams are void, and phases are refused until a resume or
+/// an abort has ended the other sessions, too; if it fails before that, the phase stays
+/// SAVE_PRE_COPY and no stream is void. Draft devices, whose log answers only while they save, are
+/// brought to PRE_COPY again, as SAVE_TRACKING has them; a failure of that is in the report.
 ///
-/// A load that rests in LOADED is ended by it, through LOAD_P2P_GRACE and LOAD_RUNNING, as by vfiomig_migration_advance(). Where
-/// its migration was freed in LOADED the devices are let run as well; one whose stream turns out to be bad is then left to the caller.
+/// In LOAD_LOADED it enters LOAD_P2P_GRACE and LOAD_RUNNING, as vfiomig_migration_advance() does. If
+/// the migration was freed in LOADED the devices are let run as well; a device that does not accept
+/// its stream then stays as it is, and the caller must reset it.
 ///
-/// While a save is HALTED it is refused: see vfiomig_migration_abort(). Once that migration was freed it is the caller's decision, as
-/// for a snapshot in a file: a device that still holds the state of the guest that was handed over is let run with a WARNING in the
-/// log and a line in vfiomig_group_get_report(), for if the guest runs elsewhere too, two run now.
+/// In SAVE_HALTED it is refused: see vfiomig_migration_abort(). Once that migration was freed the
+/// caller decides, as for a snapshot in a file: a device that still holds the state of the guest
+/// that was saved runs again; the log gets a WARNING and vfiomig_group_get_report() a line, because
+/// the guest may run on the destination side as well.
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_group_pause(). Threads: whole. Blocks: in the kernel, for the slowest device.
-/// Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: as vfiomig_group_pause(), and as vfiomig_migration_advance() for a load.
+/// Phases: as of vfiomig_group_pause().
+/// Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
 // Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_resume(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
@@ -275,12 +314,15 @@ pub unsafe extern "C" fn vfiomig_group_resume(g: *mut vfiomig_group, errp: *mut 
     unsafe { on("vfiomig_group_resume", g, errp, Group::resume) }
 }
 
-/// The first half of vfiomig_group_resume(), for VMMs that start in two passes: stopped devices that can are brought to their
-/// P2P states, where others may reach them. A save session that was held ends, and a load that rests in LOADED enters
-/// LOAD_P2P_GRACE. vfiomig_group_resume() follows, or vfiomig_group_pause().
+/// The first half of vfiomig_group_resume(), for VMMs that start in two passes. Stopped devices that
+/// have P2P states are brought there, where other devices may reach them. A save session that was
+/// held ends, and a load in LOAD_LOADED enters LOAD_P2P_GRACE. vfiomig_group_resume() follows, or
+/// vfiomig_group_pause().
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_group_resume(). Threads: whole. Blocks: in the kernel, for the slowest device.
-/// Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: as vfiomig_group_resume().
+/// Phases: as of vfiomig_group_pause().
+/// Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
 // Safety: `g` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp: *mut *mut vfiomig_error) -> c_int {
@@ -288,14 +330,21 @@ pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp:
     unsafe { on("vfiomig_group_resume_begin", g, errp, Group::resume_begin) }
 }
 
-/// vfiomig_tracker_harvest_many() over all trackers of the group. With VFIOMIG_HARVEST_F_WITHOUT_DMA in a moment without DMA: v1
-/// NDMA devices are brought to their P2P states and back, stopped devices stay, so what is read and what is cleared are the same
-/// pages, also for logs that cannot do both as one. Refused unless every device is stopped, or a v1 device with NDMA. Stopped
-/// devices are the caller's word that its vCPUs are stopped too. If a device does not come back from that moment the call fails
-/// after the harvest: `out` is written then, and what was given is to be taken all the same, for nobody is told of it again.
+/// vfiomig_tracker_harvest_many() over all trackers of the group; `rq` and `out` may be NULL. With
+/// VFIOMIG_HARVEST_F_WITHOUT_DMA the devices do no DMA meanwhile, so that logs that read and clear
+/// in two steps lose nothing: v1 devices with NDMA are brought to their P2P states and back, stopped
+/// ones stay. Refused unless every device is stopped, or is a v1 device with NDMA. If all devices
+/// are stopped, vCPUs must be, too. If a device cannot be brought back, the call fails although
+/// pages were reported: `out` is written; use these pages, they are not reported again. The final
+/// harvest, which HALTED needs, is one in SAVE_STOP_COPY.
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
-/// PROTOCOL, STALE (others changed a device), ARGUMENT (-ENODEV: a device was freed). Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
+/// PROTOCOL, STALE (a device was changed outside of this library), ARGUMENT (-ENODEV: a device was
+/// freed).
+/// Phases: any in which the trackers are started; from SAVE_TRACKING to SAVE_STOP_COPY the migration
+/// has started them.
+/// Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
 // Safety: `g` is NULL or a live handle; the rest as for vfiomig_tracker_harvest().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_harvest(
@@ -315,9 +364,13 @@ pub unsafe extern "C" fn vfiomig_group_harvest(
     unsafe { on("vfiomig_group_harvest", g, errp, body) }
 }
 
-/// What the last call that moved the group's devices did to each of them, also after success.
+/// What the last call that moved the group's devices did to each of them, also after success; empty
+/// before the first. Free the report.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`out` NULL).
+/// Phases: any.
+/// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_get_report(

@@ -68,19 +68,22 @@ pub struct vfiomig_device {
 }
 opaque!(vfiomig_device, Device, 0x7666_6d64, "device", "vfiomig_device_free");
 
-/// The dirty log of one address space. Made by `vfiomig_tracker_new*`, freed by vfiomig_tracker_free().
+/// The dirty log of one address space. Made by `vfiomig_tracker_new*`, freed by
+/// vfiomig_tracker_free().
 pub struct vfiomig_tracker {
     handle: Handle<Tracker>,
 }
 opaque!(vfiomig_tracker, Tracker, 0x7666_6d74, "tracker", "vfiomig_tracker_free");
 
-/// The devices and trackers of one VM. Made by vfiomig_group_new(), freed by vfiomig_group_free().
+/// The devices and trackers of one VM. Not a VFIO (IOMMU) group. Made by vfiomig_group_new(), freed
+/// by vfiomig_group_free().
 pub struct vfiomig_group {
     handle: Handle<Group>,
 }
 opaque!(vfiomig_group, Group, 0x7666_6d67, "group", "vfiomig_group_free");
 
-/// One save or one load of a group. Made by vfiomig_migration_new(), freed by vfiomig_migration_free().
+/// One save or one load of a group. Made by vfiomig_migration_new(), freed by
+/// vfiomig_migration_free().
 pub struct vfiomig_migration {
     handle: Handle<Migration>,
 }

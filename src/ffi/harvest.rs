@@ -14,41 +14,45 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// Other threads set and clear bits of the bitmap at the same time: it is changed by atomic operations.
+/// Other threads set and clear bits of the bitmap at the same time: it is changed by atomic
+/// operations.
 pub const VFIOMIG_DEST_F_ATOMIC: u32 = 0x1;
-/// Only what earlier reads left over: no log is read.
+/// Report what earlier reads left over, and read no log.
 pub const VFIOMIG_HARVEST_F_NO_READ: u32 = 0x1;
-/// vfiomig_group_harvest() only: in a moment without DMA.
+/// vfiomig_group_harvest() only: the devices do no DMA while the logs are read.
 pub const VFIOMIG_HARVEST_F_WITHOUT_DMA: u32 = 0x2;
-/// A watcher asks (a dirty-rate tool): what is told stays for the one who takes it, and no final harvest is done by it.
+/// Only watch (a dirty-rate tool): what is reported stays in the tracker, and is reported again to
+/// the harvest that takes it. Such a harvest is never the final one.
 pub const VFIOMIG_HARVEST_F_KEEP: u32 = 0x4;
-/// Only what holds a part of the destinations is read, and with it the neighbours that a log cannot tell apart. There must be
-/// destinations. A final harvest is done by it only if they are all that is mapped.
+/// Read the logs only where they cover a destination, with the neighbouring pages that a log cannot
+/// separate. Needs destinations. It is a final harvest only if these are all that is mapped.
 pub const VFIOMIG_HARVEST_F_ONLY_DESTS: u32 = 0x8;
-/// vfiomig_harvest_result: a read failed, and its range counts as dirty.
+/// In vfiomig_harvest_result.flags: a read failed, and what it may have hidden is dirty.
 pub const VFIOMIG_HARVEST_DEGRADED: u32 = 0x1;
-/// vfiomig_harvest_result: a callback said stop; what it did not get is left over for the harvest that asks.
+/// In vfiomig_harvest_result.flags: a callback returned another value than 0; what it did not get is
+/// left over.
 pub const VFIOMIG_HARVEST_STOPPED: u32 = 0x2;
-/// vfiomig_tracker_unmap(): no device writes to the range while the call lasts.
+/// vfiomig_tracker_unmap(): no device writes to the range during the call.
 pub const VFIOMIG_UNMAP_F_NO_DMA: u32 = 0x1;
-/// vfiomig_tracker_unmap(): the library unmaps, by the container or the IOAS of the options.
+/// vfiomig_tracker_unmap(): the library unmaps, through the container or the IOAS of the options.
 pub const VFIOMIG_UNMAP_F_LIBRARY: u32 = 0x2;
 
-/// Where one piece of IOVA goes. Fixed layout, never grows.
+/// A destination: a range of IOVA, and what gets its dirty pages. Fixed layout, never grows.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_dest {
-    /// First byte of what is asked; a multiple of 4096.
+    /// First byte; a multiple of 4096.
     pub iova: u64,
-    /// Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
+    /// Length in bytes; a multiple of 4096, not 0. iova + size may be 2^64.
     pub size: u64,
-    /// The bit of the page that begins at `iova`. Bit n is word n / 64, bit n % 64.
+    /// Number of the bit in `bitmap` for the page at `iova`. Bit n is word n / 64, bit n % 64.
     pub first_bit: u64,
-    /// Bytes of a page of the bitmap: a power of two from 4096 on. The last page may be cut by `size`.
+    /// Bytes per page of the bitmap: a power of two from 4096 on. The last page may be cut by `size`.
     pub page_size: u64,
-    /// Bits are set in it, and no others are touched; aligned to 8 bytes. NULL: this piece goes to a callback of the request.
+    /// Bits are set in it, and no others are changed; aligned to 8 bytes. NULL: the pages go to a
+    /// callback of the request.
     pub bitmap: *mut u64,
-    /// Handed to the words callback.
+    /// Passed to `words`.
     pub opaque: *mut c_void,
     /// VFIOMIG_DEST_F_*.
     pub flags: u32,
@@ -58,9 +62,10 @@ pub struct vfiomig_dest {
 
 const _: () = assert!(size_of::<vfiomig_dest>() == 40 + 2 * size_of::<usize>());
 
-/// Gets words of a destination without a bitmap: `first_bit`, a multiple of 64, is the number of the first word's first bit in the
-/// destination's count. Words without a set bit are left out at both ends. A value other than 0 stops the harvest; these words
-/// were not taken then.
+/// Gets words of a destination without a bitmap. `first_bit`, a multiple of 64, is the number of the
+/// first word's first bit, counted as `first_bit` of the destination. Words without a set bit are
+/// left out at both ends. Returns 0; another value stops the harvest, and these words count as not
+/// taken. It runs on the calling thread, and must not call back into the same tracker.
 pub type vfiomig_words_fn = Option<
     unsafe extern "C" fn(
         opaque: *mut c_void,
@@ -71,30 +76,32 @@ pub type vfiomig_words_fn = Option<
     ) -> c_int,
 >;
 
-/// Gets a run of dirty bytes within one mapping, and the cookie of that mapping, through which they were written: it may be gone
-/// meanwhile, and other memory be mapped at its IOVA. A value other than 0 stops the harvest; this run was not taken then.
+/// Gets a run of dirty bytes within one mapping, and the cookie of the mapping through which they
+/// were written. The mapping may have been unmapped since, and other memory mapped at that IOVA.
+/// Returns 0; another value stops the harvest, and this run counts as not taken. It runs on the
+/// calling thread, and must not call back into the same tracker.
 pub type vfiomig_run_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, cookie: u64, iova: u64, size: u64) -> c_int>;
 
-/// What a harvest shall do. VFIOMIG_INIT first.
+/// What a harvest shall do. Set up with VFIOMIG_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_harvest_request {
     /// Size of this struct, set by VFIOMIG_INIT.
     pub argsz: u32,
-    /// VFIOMIG_HARVEST_F_NO_READ, _WITHOUT_DMA, _KEEP, _ONLY_DESTS.
+    /// VFIOMIG_HARVEST_F_*.
     pub flags: u32,
-    /// Where which piece goes; no IOVA may be in two of them. Bitmaps may be shared.
+    /// The destinations. They must not overlap; they may share a bitmap.
     pub dests: *const vfiomig_dest,
-    /// How many. 0, with `run`: everything that is mapped goes to `run`, and what is left over of what is unmapped. 0 without it:
-    /// everything is read and left over.
+    /// Number of `dests`. 0 with `run`: everything is reported to `run`, also what is left over of
+    /// unmapped ranges. 0 without `run`: everything is read and left over.
     pub dest_count: usize,
     /// For destinations without a bitmap.
     pub words: vfiomig_words_fn,
-    /// For destinations without a bitmap, if there is no `words`.
+    /// For destinations without a bitmap, if `words` is NULL.
     pub run: vfiomig_run_fn,
-    /// Handed to both.
+    /// Passed to `words` and `run`.
     pub opaque: *mut c_void,
-    /// Threads that read side by side within the call; 0: as the tracker was made, 1: none.
+    /// Largest number of threads within the call. 0: as of the tracker. 1: no threads are created.
     pub max_workers: u32,
     /// 0.
     pub reserved: u32,
@@ -111,7 +118,7 @@ unsafe impl ExtensibleStruct for vfiomig_harvest_request {
 
 const _: () = assert!(size_of::<vfiomig_harvest_request>() == 16 + 5 * size_of::<usize>());
 
-/// What a harvest brought.
+/// What a harvest found.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_harvest_result {
@@ -119,19 +126,20 @@ pub struct vfiomig_harvest_result {
     pub argsz: u32,
     /// VFIOMIG_HARVEST_DEGRADED, VFIOMIG_HARVEST_STOPPED.
     pub flags: u32,
-    /// Pages of the destinations that were clean before; of a callback, all that it took. Where others change an atomic bitmap at
-    /// the same time, a word that becomes all ones counts as it was just before.
+    /// Pages whose bit was not set before; for callbacks, all pages reported. With
+    /// VFIOMIG_DEST_F_ATOMIC and other writers, a word that becomes all ones counts as it was just
+    /// before.
     pub newly_dirty_pages: u64,
-    /// Pages of the destinations that were told dirty, known before or not; in runs, of 4096 bytes. A page of two parts may
-    /// count twice.
+    /// Pages reported dirty, whether or not the bit was set; for `run`, in pages of 4096 bytes. A page
+    /// that two parts share may count twice.
     pub dirty_pages: u64,
-    /// Bytes that are dirty only because a read failed, given or left over.
+    /// Bytes that are dirty only because a read failed, reported or left over.
     pub degraded_bytes: u64,
     /// Requests to logs.
     pub reads: u64,
-    /// How many of them failed, with sources that keep no log although they should.
+    /// How many of these requests failed, including logs that cannot be started.
     pub failed_reads: u32,
-    /// errno of the first that failed, positive; 0 if none did.
+    /// errno of the first failed request, positive; 0 if none failed.
     pub first_errno: i32,
 }
 
@@ -143,7 +151,8 @@ unsafe impl ExtensibleStruct for vfiomig_harvest_result {
 
 const _: () = assert!(size_of::<vfiomig_harvest_result>() == 48);
 
-/// The function that unmaps; NULL: somebody else does.
+/// Unmaps the range. Returns 0 or -errno; a positive value is a failure, too (EIO). It is called
+/// once, on the calling thread, and must not call back into the same tracker.
 pub type vfiomig_unmap_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, range: *const LogRange) -> c_int>;
 
 /// # Safety
@@ -280,16 +289,22 @@ pub(super) unsafe fn with_request(
     outcome
 }
 
-/// Reads the log, clears it, and gives what was asked for. All of the log is read, for kernels clear more than was asked; what was
-/// read and not asked for stays in the tracker for the harvest that asks. Nothing is given twice, nothing is lost. A read that
-/// fails is no failed harvest: its range is dirty then, and the result says DEGRADED.
+/// Reads the logs, clears them, and reports what was asked for. All of each log is read, because
+/// kernels clear more than they report; what was not asked for is left over, and stays in the
+/// tracker. No page is reported twice, and none is lost. A read that fails is no error of the
+/// harvest: its range is dirty, and the result has VFIOMIG_HARVEST_DEGRADED. `rq` NULL: everything
+/// is read and left over. `out` may be NULL.
 ///
-/// One user takes; any number of others watch, with VFIOMIG_HARVEST_F_KEEP. While a migration tracks, the one who takes is its VMM.
+/// One user takes pages; others may only watch, with VFIOMIG_HARVEST_F_KEEP. While a migration runs,
+/// its VMM takes. A cancel of the migration of a draft device ends the reading of its log, as a
+/// failed read.
 ///
-/// `out` may be NULL; it is not written if the call fails. Callbacks come on the calling thread; one must not call back into the same tracker.
-///
-/// Returns: 0 or -errno. Errors: misuse only, before anything is read: ARGUMENT, ORDER (not started), BUSY (-EDEADLK: from a
-/// callback of the tracker). Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: only for wrong calls, before anything is read: ARGUMENT (the request;
+/// VFIOMIG_HARVEST_F_WITHOUT_DMA), ORDER (not started), BUSY (-EDEADLK: from a callback of the
+/// tracker).
+/// States: started.
+/// Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
 // Safety: `t` is NULL or a live handle; `rq`, `out` and `errp` are NULL or valid, as is everything that the request names.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_harvest(
@@ -304,11 +319,14 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest(
     unsafe { on("vfiomig_tracker_harvest", t, errp, body) }
 }
 
-/// As vfiomig_tracker_harvest(), for several address spaces at once, side by side: each destination gets what any of them has for
-/// its range. With `count` 0 nothing is done.
+/// As vfiomig_tracker_harvest(), for several address spaces at once: each destination gets what any
+/// of them has for its range. With `count` 0 nothing is done.
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_tracker_harvest(); ARGUMENT also if a tracker is named twice. Threads: tracker, for
-/// each of them. Blocks: in the kernel and in your callbacks. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: as vfiomig_tracker_harvest(), and ARGUMENT (`trackers` NULL, or a tracker is named
+/// twice).
+/// States: all of them started.
+/// Threads: tracker, for each of them. Blocks: in the kernel and in your callbacks. Since: 0.1
 // Safety: `trackers` is readable for `count` live handles; the rest as for vfiomig_tracker_harvest().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
@@ -342,28 +360,36 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
     unsafe { guard(NAME, errp, poison_all, body) }
 }
 
-/// Unmaps a range, and takes what was written to it, in the order that the log needs: a device's log is read after the unmapping,
-/// a page table before, a container does both in one request. The range may hold any number of whole mappings, and holes.
+/// Unmaps a range, and reports what was written to it. The library keeps the order that each log
+/// needs: a device's log is read after the unmapping, a page table before, a container in the same
+/// request. The range may hold any number of whole mappings, and holes.
 ///
-/// `unmap` is the VMM's own way to unmap, called at the right moment; 0 is success. NULL with VFIOMIG_UNMAP_F_LIBRARY: the library
-/// unmaps. NULL without: the VMM has done it already; what only an earlier read could tell is dirty then. VFIOMIG_UNMAP_F_NO_DMA
-/// states that no device writes to the range while the call lasts; without it the range of a page table is dirty. A container's
+/// `unmap` is called at the right moment. NULL with VFIOMIG_UNMAP_F_LIBRARY: the library unmaps;
+/// both together are refused. NULL without it: the VMM has unmapped already, and pages that only an
+/// earlier read could have found are dirty. VFIOMIG_UNMAP_F_NO_DMA states that no device writes to
+/// the range during the call; without it all of the range of a page table is dirty. A container's
 /// log is exact only with VFIOMIG_UNMAP_F_LIBRARY.
 ///
-/// `rq` may be NULL: what was written is left over, and keeps the cookie of its mapping until it was told. A harvest of everything
-/// by `run` tells it, and the final harvest is not done before. A bitmap or `words` at its IOVA get it as long as nothing else is
-/// mapped there. What a cookie leads to must stay valid until then, or until the tracker is stopped; two mappings that have the same
-/// IOVA, one after the other, have the same cookie only if they lead to the same memory.
+/// `rq` NULL: the pages are left over with the mapping's cookie. Harvests of everything with `run`
+/// report them; the final harvest waits for that. A bitmap or `words` at their IOVA gets them as
+/// long as nothing else is mapped there. What a cookie leads to must stay valid until then, or until
+/// the tracker is stopped; two mappings that have the same IOVA, one after the other, have the same
+/// cookie only if they lead to the same memory.
 ///
-/// If the unmapping itself fails, something may have been given all the same: `out` is written then, and what was given is to be taken,
-/// for nobody is told of it again. On a misuse `out` is left as it is. VFIOMIG_HARVEST_F_NO_READ and _ONLY_DESTS mean nothing here.
+/// If the unmapping fails, pages may have been reported all the same. `out` is written then; use
+/// these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ and _F_ONLY_DESTS have no
+/// effect here.
 ///
-/// With `unmap` NULL and page tables, a harvest beside this call may find the mapping gone before it is told. So all harvests after the
-/// first such call, and the final one unless other ways to unmap were seen only, read each mapping by itself.
+/// After a call with `unmap` NULL on page tables, later harvests read each mapping by itself,
+/// because a harvest that runs at the same time may find a mapping gone.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (a range that is not in units of 4096, or cuts a mapping; no way to unmap), TRANSPORT (the unmapping failed: the
-/// mappings stay known, and nothing is lost), BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the
-/// kernel and in your callbacks. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`range` NULL, not in units of 4096, or it cuts a mapping;
+/// VFIOMIG_UNMAP_F_LIBRARY without container and IOAS; the request; VFIOMIG_HARVEST_F_WITHOUT_DMA),
+/// SYSTEM (the unmapping failed: the mappings stay known, and nothing is lost), BUSY (-EDEADLK: from
+/// a callback of the tracker).
+/// States: started or not; a tracker that is not started reports nothing.
+/// Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
 // Safety: `t` is NULL or a live handle; `range` is NULL or valid; `unmap` may be called once with `opaque`; the rest as for
 // vfiomig_tracker_harvest().
 #[unsafe(no_mangle)]

@@ -5,7 +5,7 @@ use crate::dialect::State;
 use std::ffi::c_char;
 use std::ffi::c_int;
 
-/// Any size, time or rate that is not known; never stands for zero.
+/// A size, time or rate that is not known. What is not known is never reported as 0.
 pub const VFIOMIG_UNKNOWN: u64 = 0xffff_ffff_ffff_ffff;
 
 /// Device fds of the kernel: vfiomig_device_new_kernel().
@@ -18,26 +18,28 @@ pub const VFIOMIG_FEATURE_DIALECT_V2: u64 = 3;
 pub const VFIOMIG_FEATURE_DIALECT_V1: u64 = 4;
 /// The draft protocol.
 pub const VFIOMIG_FEATURE_DIALECT_DRAFT: u64 = 5;
-/// Dirty logs: vfiomig_tracker_new(), over DMA logs of devices, type1 containers, iommufd page tables and the draft's registers.
+/// Dirty logs: vfiomig_tracker_new(), over DMA logs of devices, type1 containers, iommufd page
+/// tables and the draft's registers.
 pub const VFIOMIG_FEATURE_TRACKER: u64 = 6;
 /// Groups and migrations: vfiomig_group_new(), vfiomig_migration_new().
 pub const VFIOMIG_FEATURE_GROUP: u64 = 7;
 
-/// Reset only; not known to be quiet.
+/// The device has failed. Only a reset leads out; until then it may do DMA.
 pub const VFIOMIG_STATE_ERROR: u32 = 0;
-/// Stopped; no session.
+/// The device is stopped and has no session.
 pub const VFIOMIG_STATE_STOP: u32 = 1;
-/// Runs.
+/// The device runs.
 pub const VFIOMIG_STATE_RUNNING: u32 = 2;
-/// Stopped; a save session is open.
+/// The device is stopped, and a save session is open.
 pub const VFIOMIG_STATE_STOP_COPY: u32 = 3;
-/// Stopped, state undefined; a load session is open.
+/// The device is stopped and its state is undefined; a load session is open.
 pub const VFIOMIG_STATE_RESUMING: u32 = 4;
-/// Runs, starts no peer-to-peer DMA, may still write RAM; must not be touched by the VMM.
+/// The device runs, but starts no peer-to-peer DMA. It may still write RAM. The VMM must not access
+/// it.
 pub const VFIOMIG_STATE_RUNNING_P2P: u32 = 5;
-/// Runs and logs its own changes; a save session is open.
+/// The device runs and logs the changes of its own state; a save session is open.
 pub const VFIOMIG_STATE_PRE_COPY: u32 = 6;
-/// As RUNNING_P2P, and logs; a save session is open.
+/// As RUNNING_P2P, and the device logs the changes of its own state; a save session is open.
 pub const VFIOMIG_STATE_PRE_COPY_P2P: u32 = 7;
 
 const _: () = assert!(State::Error as u32 == VFIOMIG_STATE_ERROR && State::Stop as u32 == VFIOMIG_STATE_STOP);
@@ -68,17 +70,21 @@ const VERSION: u32 = (number(env!("CARGO_PKG_VERSION_MAJOR")) << 16)
     | (number(env!("CARGO_PKG_VERSION_MINOR")) << 8)
     | number(env!("CARGO_PKG_VERSION_PATCH"));
 
-/// The version of the library that runs; VFIOMIG_CHECK_VERSION tells that of the header.
+/// The version of the loaded library. The version of the header is in VFIOMIG_VERSION_MAJOR, _MINOR
+/// and _PATCH.
 ///
-/// Returns: major << 16 | minor << 8 | patch. Threads: any. Blocks: never. Since: 0.1
+/// Returns: major << 16 | minor << 8 | patch.
+/// Threads: any. Blocks: never. Since: 0.1
 #[unsafe(no_mangle)]
 pub extern "C" fn vfiomig_version() -> u32 {
     guard_value("vfiomig_version", 0, || VERSION)
 }
 
-/// Whether the library that runs has a feature.
+/// Whether the loaded library has a feature. `feature` is one of VFIOMIG_FEATURE_*.
 ///
-/// Returns: 1 or 0; 0 for numbers that it does not know. Threads: any. Blocks: never. Since: 0.1
+/// Returns: 1 or 0; 0 for a number that the library does not know. It is not 0 or -errno.
+/// Errors: none.
+/// Threads: any. Blocks: never. Since: 0.1
 #[unsafe(no_mangle)]
 pub extern "C" fn vfiomig_has_feature(feature: u64) -> c_int {
     guard_value("vfiomig_has_feature", 0, || {
@@ -97,7 +103,8 @@ pub extern "C" fn vfiomig_has_feature(feature: u64) -> c_int {
 
 /// The name of a VFIOMIG_STATE_*, without the prefix.
 ///
-/// Returns: a constant text; "?" for numbers that are no state. Threads: any. Blocks: never. Since: 0.1
+/// Returns: a constant text; "?" for a number that is no state.
+/// Threads: any. Blocks: never. Since: 0.1
 #[unsafe(no_mangle)]
 pub extern "C" fn vfiomig_state_name(state: u32) -> *const c_char {
     guard_value("vfiomig_state_name", c"?".as_ptr(), || {

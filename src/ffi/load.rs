@@ -17,14 +17,20 @@ fn segment_end(flags: u32) -> Result<bool> {
     Ok(flags & VFIOMIG_CHUNK_SEGMENT_END != 0)
 }
 
-/// Lends room for the next bytes of the stream. One room per device is out at a time. `segment_left` is the length of the
-/// rest of the segment that follows (v1, draft), as the saver's chunks told it; a segment that does not fit the device's
-/// window is refused here with -EMSGSIZE and both lengths. 0 on v2, which has no segments. `*len` is how much fits now; on v1
-/// and the draft it may be device memory. When the session ends its memory stays valid until the next peek, reserve or free.
+/// Lends a buffer for the next bytes of the stream. At most one buffer is lent per device.
+/// `segment_left` is the length of the rest of the segment that follows (v1, draft), as
+/// `segment_left` of the chunk on the source side; 0 is refused there. A segment that does not fit
+/// the device's window is refused here, with -EMSGSIZE and both lengths. On v2, which has no
+/// segments, it is 0. `*len` is the size of the buffer; on v1 and the draft it may be device memory
+/// (VFIOMIG_CAP_MAPPED). After the session has ended its memory stays valid until the next peek,
+/// reserve or free.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session is
-/// dead), TRANSPORT (-ENOMEM), UNSUPPORTED (not migratable; -EMSGSIZE), DEVICE, PROTOCOL. States: RESUMING. Threads: device.
-/// Blocks: in the kernel (v1, draft). Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`segment_left`), BUSY (also: a buffer is lent), ORDER (state; after finish),
+/// STALE (the session has ended or is broken), SYSTEM (-ENOMEM), UNSUPPORTED (not migratable;
+/// -EMSGSIZE), DEVICE, PROTOCOL.
+/// States: RESUMING.
+/// Threads: device. Blocks: in the kernel (v1, draft). Since: 0.1
 // Safety: `d` is NULL or a live handle; `ptr`, `len` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_reserve(
@@ -49,15 +55,22 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
     unsafe { on("vfiomig_device_reserve", d, errp, body) }
 }
 
-/// Hands the first `len` bytes of the room to the device; 0 gives the room back unused, and no segment is begun. `flags` is 0, or
-/// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment: it is checked against the length that reserve was told, and a
-/// segment that has all its bytes goes to the device with or without it. After a failure behind which the device may have taken a
-/// byte the session is dead, and only a reset leaves RESUMING; after one before that the room is still out, and the call can be
-/// made again. The message says which.
+/// Gives the first `len` bytes of the lent buffer to the device; 0 returns the buffer unused, and no
+/// segment is begun. `flags` is VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment, else 0.
+/// It may be left out: a segment that has all bytes is handed over. Where it is given, the length is
+/// checked.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (more than was lent), BUSY, ORDER (state; after finish; no room is out), STALE (the session has ended
-/// or is dead), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
-/// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+/// If the device may have taken a byte before the failure, the session is broken and only a reset
+/// leads out of RESUMING; else the buffer is still lent and the call can be repeated. The message
+/// says which.
+///
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`len` is more than was lent; `flags`), BUSY, ORDER (state; after finish; no
+/// buffer is lent), STALE (the session has ended or is broken), DEVICE (the device refused the
+/// bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE), CANCELED
+/// (while the device was not ready).
+/// States: RESUMING.
+/// Threads: device. Blocks: in the kernel. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_commit(
@@ -71,14 +84,19 @@ pub unsafe extern "C" fn vfiomig_device_commit(
     unsafe { on("vfiomig_device_commit", d, errp, body) }
 }
 
-/// Hands `len` bytes to the device, all of them, without a copy into the library's memory, one buffer at a time: a state change or
-/// another call that waits comes between; if that ends the session, the message says how much was taken. `flags` is 0, or
-/// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft). After a failure the session is dead, or the call can be
-/// made again, as with vfiomig_device_commit().
+/// Gives `len` bytes to the device, all of them, without a copy into the library's memory, one
+/// buffer at a time; `len` 0 gives nothing. A state change or other calls that wait may run between
+/// two buffers; if that ends the session, the message says how many bytes were taken. `flags` is
+/// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft), else 0. After a failure
+/// the session is broken, or the call can be repeated, as with vfiomig_device_commit().
 ///
-/// Returns: `len`, or -errno. Errors: ARGUMENT, BUSY (also: room is out), ORDER (state; after finish), STALE (the session
-/// is dead; another one has begun), TRANSPORT (-ENOMEM), DEVICE (the device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE),
-/// CANCELED (while the device was not ready). States: RESUMING. Threads: device. Blocks: in the kernel. Since: 0.1
+/// Returns: `len`, or -errno.
+/// Errors: ARGUMENT (`buf` NULL; `flags`), BUSY (also: a buffer is lent), ORDER (state; after
+/// finish), STALE (the session is broken; another one has begun), SYSTEM (-ENOMEM), DEVICE (the
+/// device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable;
+/// -EMSGSIZE), CANCELED (while the device was not ready).
+/// States: RESUMING.
+/// Threads: device. Blocks: in the kernel. Since: 0.1
 // Safety: `d` is NULL or a live handle; `buf` is NULL or readable for `len`; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_write(
@@ -102,14 +120,20 @@ pub unsafe extern "C" fn vfiomig_device_write(
     unsafe { on("vfiomig_device_write", d, errp, body) }
 }
 
-/// Reads up to `len` bytes from `fd` (a socket, a pipe, a file), at most one buffer a call, of device memory too, and hands them to the device.
-/// 0 is the end of `fd`. `flags` is 0, or VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1, draft);
-/// it holds only if all of them came.
+/// Reads from `fd` (a socket, a pipe, a file) and gives the bytes to the device: at most `len`
+/// bytes, which is not 0, and at most one buffer a call, also of device memory. 0 is the end of
+/// `fd`. `flags` is VFIOMIG_CHUNK_SEGMENT_END if a segment ends with the last of `len` bytes (v1,
+/// draft), else 0; it is used only if all `len` bytes came.
 ///
-/// Returns: bytes, or -errno. Errors: as vfiomig_device_write(), ARGUMENT (-EBADF), CANCELED (also while `fd` was not ready), and TRANSPORT (`fd` failed; -EAGAIN if it has nothing: at once in
-/// non-blocking mode, else after 60 s): nothing is lost, and the session goes on. Bytes that came from `fd` and that the device did
-/// not take are lost, so the session is dead after any other failure behind a read. States: RESUMING. Threads: device. Blocks: in
-/// the kernel, and on `fd`, which is polled: a cancel ends that wait, and state changes do not wait for it. Since: 0.1
+/// Returns: bytes, or -errno.
+/// Errors: as vfiomig_device_write(), and ARGUMENT (`len` 0; -1 as fd: -EBADF), CANCELED (also while
+/// `fd` was not ready), SYSTEM (`fd` failed; -EAGAIN if it has nothing, at once in non-blocking
+/// mode, else after 60 s): nothing is lost then, and the session stays open. Bytes that came from
+/// `fd` and that the device did not take are lost, so any other failure after a read breaks the
+/// session.
+/// States: RESUMING.
+/// Threads: device. Blocks: in the kernel, and on `fd`, which is polled: a cancel ends that wait,
+/// and state changes do not wait for it. Since: 0.1
 // Safety: `d` is NULL or a live handle; `fd` is -1 or open; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_receive(
@@ -129,12 +153,17 @@ pub unsafe extern "C" fn vfiomig_device_receive(
     unsafe { on("vfiomig_device_receive", d, errp, body) }
 }
 
-/// Says how many bytes the stream has. Only then may the device leave RESUMING: some drivers accept a truncated stream
-/// silently. VFIOMIG_UNKNOWN is the caller's word that its format cannot know. Bytes that are missing may still be written,
-/// and finish be called again.
+/// States the length of the stream in bytes, as the source side counted it. Without it the device
+/// cannot leave RESUMING, because some drivers accept a truncated stream silently. VFIOMIG_UNKNOWN:
+/// the VMM's format does not carry the length, so a stream that was cut off is not noticed. Bytes
+/// that are missing may still be written, and finish be called again; if more bytes were loaded than
+/// `total`, only a reset is left.
 ///
-/// Returns: 0 or -errno. Errors: BUSY (also: room is out), ORDER (state), STALE (the session is dead), UNSUPPORTED (not
-/// migratable), INCOMPLETE (both counts are in the message). States: RESUMING. Threads: device. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: BUSY (also: a buffer is lent), ORDER (state), STALE (the session is broken), UNSUPPORTED
+/// (not migratable), INCOMPLETE (both lengths are in the message).
+/// States: RESUMING.
+/// Threads: device. Blocks: never. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_finish(

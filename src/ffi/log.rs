@@ -5,17 +5,19 @@ use crate::log::{Level, set_sink};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::Arc;
 
-/// Receives one line, without line end, valid during the call. `level` is one of VFIOMIG_LOG_*. Called on the thread that
-/// called the library, with no lock held; it may call the library, but not on the device that it is told about.
+/// Receives one line, without line end, valid during the call. `level` is one of VFIOMIG_LOG_*. It
+/// is called on the thread that called the library, with no lock held. It may call the library, also
+/// vfiomig_set_log(), but not for the device that the message is about.
 pub type vfiomig_log_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, level: c_int, message: *const c_char)>;
 
-/// A request to a device failed; the caller gets the same as an error object. Levels are those of syslog.
+/// Something failed that the library could not mend; the caller gets the same as an error object.
+/// Levels are those of syslog.
 pub const VFIOMIG_LOG_ERROR: c_int = 3;
-/// Something is odd and was handled.
+/// Something is unusual and was handled.
 pub const VFIOMIG_LOG_WARNING: c_int = 4;
-/// One line per step that matters to an operator.
+/// One line for each step that matters to an operator.
 pub const VFIOMIG_LOG_INFO: c_int = 6;
-/// One line per request to a device.
+/// One line for each request to a device.
 pub const VFIOMIG_LOG_DEBUG: c_int = 7;
 
 const _: () = assert!(Level::Error as c_int == VFIOMIG_LOG_ERROR && Level::Warning as c_int == VFIOMIG_LOG_WARNING);
@@ -39,10 +41,12 @@ impl Callback {
     }
 }
 
-/// Sets the process's log callback, or removes it (NULL). Messages above `max_level` are not made. Without a callback the
-/// library is silent: it never writes to stderr.
+/// Sets the process's log callback, or removes it (NULL, with any `opaque` and `max_level`).
+/// Messages above `max_level` are not made: it is one of VFIOMIG_LOG_*, and below VFIOMIG_LOG_ERROR
+/// there are no messages. Without a callback the library is silent. May be called from the callback.
 ///
-/// Threads: any; a call of the old callback may still be in progress in another thread. Blocks: never. Since: 0.1
+/// Threads: any; a call of the old callback may still be in progress in another thread. Blocks:
+/// never. Since: 0.1
 // Safety: `log` may be called with `opaque` from any thread that calls the library, until another callback is set and calls in
 // progress have returned.
 #[unsafe(no_mangle)]

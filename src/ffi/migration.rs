@@ -22,11 +22,11 @@ pub const VFIOMIG_DIRECTION_LOAD: u32 = 2;
 pub const VFIOMIG_PHASE_IDLE: u32 = 0;
 /// Every tracker is started; draft devices are in PRE_COPY.
 pub const VFIOMIG_PHASE_SAVE_TRACKING: u32 = 1;
-/// Devices that can are in PRE_COPY.
+/// Every running device that has PRE_COPY is in it.
 pub const VFIOMIG_PHASE_SAVE_PRE_COPY: u32 = 2;
-/// v1 NDMA devices start no DMA while vCPUs run on to answer page requests. Optional.
+/// v1 devices with NDMA start no DMA, while vCPUs still run to answer page requests. Optional.
 pub const VFIOMIG_PHASE_SAVE_VIOMMU_GRACE: u32 = 3;
-/// vCPUs are stopped; devices that can are in their P2P state.
+/// vCPUs are stopped; every device that has a P2P state is in it.
 pub const VFIOMIG_PHASE_SAVE_P2P_GRACE: u32 = 4;
 /// All devices are in STOP_COPY: the final harvest, and the rest of the streams.
 pub const VFIOMIG_PHASE_SAVE_STOP_COPY: u32 = 5;
@@ -34,13 +34,14 @@ pub const VFIOMIG_PHASE_SAVE_STOP_COPY: u32 = 5;
 pub const VFIOMIG_PHASE_SAVE_HALTED: u32 = 6;
 /// Devices take their streams.
 pub const VFIOMIG_PHASE_LOAD_RESUMING: u32 = 17;
-/// The streams are complete; v2 devices have validated them. A resting place.
+/// The streams are whole; v2 devices have validated them. The guest may stay here, paused.
 pub const VFIOMIG_PHASE_LOAD_LOADED: u32 = 18;
-/// Devices that can are in RUNNING_P2P.
+/// Every device that has RUNNING_P2P is in it.
 pub const VFIOMIG_PHASE_LOAD_P2P_GRACE: u32 = 19;
-/// All devices run. vCPUs are started after this was entered.
+/// All devices run. Start vCPUs after this was entered.
 pub const VFIOMIG_PHASE_LOAD_RUNNING: u32 = 20;
-/// A device failed: abort, getters and free are left.
+/// A device failed. Only vfiomig_migration_abort(), the getters and vfiomig_migration_free() are
+/// allowed.
 pub const VFIOMIG_PHASE_FAILED: u32 = 32;
 
 const _: () = assert!(Phase::Idle as u32 == VFIOMIG_PHASE_IDLE && Phase::Failed as u32 == VFIOMIG_PHASE_FAILED);
@@ -55,22 +56,25 @@ const _: () = assert!(Phase::LoadLoaded as u32 == VFIOMIG_PHASE_LOAD_LOADED);
 const _: () = assert!(Phase::LoadP2pGrace as u32 == VFIOMIG_PHASE_LOAD_P2P_GRACE);
 const _: () = assert!(Phase::LoadRunning as u32 == VFIOMIG_PHASE_LOAD_RUNNING);
 
-/// To HALTED without a final harvest: the caller knows that its copy of RAM is whole.
+/// To HALTED without a final harvest: the caller states that the destination side has all of RAM.
 pub const VFIOMIG_ADVANCE_F_NO_HARVEST: u32 = 0x1;
 
-/// abort: the guest goes on.
+/// vfiomig_migration_abort(): all devices to RUNNING.
 pub const VFIOMIG_ABORT_TO_RUNNING: u32 = 0;
-/// abort: devices stop.
+/// vfiomig_migration_abort(): all devices to STOP.
 pub const VFIOMIG_ABORT_TO_STOP: u32 = 1;
-/// abort: to what the VM is now: running, or paused, if vfiomig_group_pause() was called before the migration or in it. The last
-/// pause or resume counts, also one that failed for a device: vCPUs are stopped before the one, and start behind the other.
+/// vfiomig_migration_abort(): to the VM's run state: STOP if the last of vfiomig_group_pause() and
+/// vfiomig_group_resume() was a pause, else RUNNING. A call that failed for a device counts, too,
+/// since vCPUs are stopped before a pause, and started after a resume.
 pub const VFIOMIG_ABORT_TO_RUN_STATE: u32 = 2;
 
-/// abort: the caller's word that the guest runs nowhere else and will not. Needed once HALTED was begun.
+/// vfiomig_migration_abort(): the caller states that the guest does not run elsewhere and never
+/// will. Required once vfiomig_migration_advance() to HALTED was called.
 pub const VFIOMIG_ABORT_F_NO_SECOND_GUEST: u32 = 0x1;
 
-/// What is left over all devices. Sizes are estimates in bytes; VFIOMIG_UNKNOWN is the largest number, and is the sum of which one
-/// device does not know its part (vfiomig_migration_get_estimate() gives the sum of the others).
+/// What is left of all devices. Sizes are estimates in bytes. A sum is VFIOMIG_UNKNOWN, which is the
+/// largest number, if one device does not know its part; vfiomig_migration_get_estimate() gives the
+/// sum of the others.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_migration_pending {
@@ -80,14 +84,15 @@ pub struct vfiomig_migration_pending {
     pub flags: u32,
     /// Initial data, which is to be sent before the guest stops.
     pub initial_bytes: u64,
-    /// Data that changed since it was sent; some devices never bring it to 0.
+    /// Data that changed since it was read; some devices never bring it to 0.
     pub dirty_bytes: u64,
-    /// All that is left up to the ends of the streams, with what pre-copy would still bring: the two above are never added to it.
-    /// Once devices are in STOP_COPY it goes down with what is read, to 0.
+    /// All that is left to the ends of the streams. It includes the two above; do not add them. Once
+    /// devices are in STOP_COPY it goes down with what is read, to 0.
     pub stop_copy_bytes: u64,
     /// Bytes consumed so far.
     pub saved_bytes: u64,
-    /// 1: no device has a reason to wait. 0: one has initial data left.
+    /// 1: no device needs more pre-copy. 0: a device has initial data left, or does not say how much
+    /// it has and was not EMPTY yet.
     pub ready: u32,
     /// How often devices began again with initial data.
     pub reinit_count: u32,
@@ -99,7 +104,8 @@ unsafe impl ExtensibleStruct for vfiomig_migration_pending {
     const FLAGS: u32 = 0;
 }
 
-/// What the caller of vfiomig_migration_get_estimate() knows better than the library. VFIOMIG_INIT first; NULL: nothing.
+/// What the caller of vfiomig_migration_get_estimate() knows better than the library. Set up with
+/// VFIOMIG_INIT. NULL: nothing.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_migration_estimate_options {
@@ -107,11 +113,11 @@ pub struct vfiomig_migration_estimate_options {
     pub argsz: u32,
     /// 0.
     pub flags: u32,
-    /// Of the channel; 0: as measured by the library's own drains.
+    /// Rate of the channel; 0: as measured by the library's own drains.
     pub bytes_per_second: u64,
-    /// For all state changes from the guest's stop on; 0: as measured in earlier ones.
+    /// Time of all state changes after the guest stops; 0: as measured before.
     pub transition_ns: u64,
-    /// What else goes over the channel while the guest stands still.
+    /// Other bytes that go over the channel while the guest is stopped.
     pub other_bytes: u64,
 }
 
@@ -121,18 +127,19 @@ unsafe impl ExtensibleStruct for vfiomig_migration_estimate_options {
     const FLAGS: u32 = 0;
 }
 
-/// vfiomig_migration_estimate.unknown: how long some state changes take.
+/// In vfiomig_migration_estimate.unknown: how long some state changes take.
 pub const VFIOMIG_ESTIMATE_TRANSITION: u32 = 0x1;
-/// vfiomig_migration_estimate.unknown: how much some devices have left.
+/// In vfiomig_migration_estimate.unknown: how much some devices have left.
 pub const VFIOMIG_ESTIMATE_BYTES: u32 = 0x2;
-/// vfiomig_migration_estimate.unknown: the rate of the channel.
+/// In vfiomig_migration_estimate.unknown: the rate of the channel.
 pub const VFIOMIG_ESTIMATE_RATE: u32 = 0x4;
 
 const _: () = assert!(VFIOMIG_ESTIMATE_TRANSITION == lacks::TRANSITION);
 const _: () = assert!(VFIOMIG_ESTIMATE_BYTES == lacks::BYTES && VFIOMIG_ESTIMATE_RATE == lacks::RATE);
 
-/// For how long the guest would stand still, by part. VFIOMIG_UNKNOWN where nothing of a part is known. Where only some of it is,
-/// the part is the least that it can be, its bit in `unknown` is set, and downtime_ns is the least too.
+/// For how long the guest would be stopped, by part. A part of which nothing is known is
+/// VFIOMIG_UNKNOWN. If a part is known in part only, it is a lower bound, its bit in `unknown` is
+/// set, and downtime_ns is a lower bound, too.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_migration_estimate {
@@ -140,20 +147,20 @@ pub struct vfiomig_migration_estimate {
     pub argsz: u32,
     /// 0.
     pub flags: u32,
-    /// All of it: the sum of the parts that are known.
+    /// The sum of the parts that are known.
     pub downtime_ns: u64,
-    /// Devices come to rest: the slowest of each barrier.
+    /// Time of the state changes: at each barrier, that of the slowest device.
     pub transition_ns: u64,
-    /// What is left goes over the channel.
+    /// Time to transfer what is left.
     pub transfer_ns: u64,
-    /// What is left: of each device stop_copy_bytes, which contains what pre-copy would bring; where that is not known, what
-    /// pre-copy would bring.
+    /// What is left: of each device stop_copy_bytes, which includes what pre-copy would read; where
+    /// that is not known, what pre-copy would read.
     pub bytes: u64,
-    /// The rate it was reckoned with.
+    /// Bytes per second that were used.
     pub bytes_per_second: u64,
-    /// VFIOMIG_ESTIMATE_*: of these something is not known. 0: all is known.
+    /// VFIOMIG_ESTIMATE_*: what is not known, or not for all devices. 0: all is known.
     pub unknown: u32,
-    /// How many devices do not know their part of it; the notes name them.
+    /// Number of devices that do not know their part; the report names them.
     pub unknown_devices: u32,
 }
 
@@ -167,11 +174,16 @@ const _: () =
     assert!(size_of::<vfiomig_migration_pending>() == 48 && size_of::<vfiomig_migration_estimate_options>() == 32);
 const _: () = assert!(size_of::<vfiomig_migration_estimate>() == 56);
 
-/// Makes a migration in IDLE. While it exists the group's members stay. A save is refused, with every reason, unless all devices
-/// are migratable, in RUNNING or STOP, and covered by a tracker.
+/// Makes a migration in IDLE. While it exists, devices and trackers of the group can neither be
+/// added nor removed. `direction` is one of VFIOMIG_DIRECTION_*. It is refused, with every reason,
+/// unless all devices are migratable and in RUNNING or STOP; a save also unless a tracker covers
+/// each device.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (the group has a migration), UNSUPPORTED (with every reason). Threads: whole, for
-/// the group. Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`out` NULL, `direction`; -ENODEV: the group was freed), ORDER (the group has a
+/// migration), UNSUPPORTED (with every reason).
+/// Phases: none: no migration of the group may exist.
+/// Threads: whole, for the group. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_new(
@@ -201,10 +213,13 @@ pub unsafe extern "C" fn vfiomig_migration_new(
     unsafe { guard(NAME, errp, || (), body) }
 }
 
-/// Frees a migration; NULL is legal. Waits for the call in progress, stops the trackers that the migration started, and changes no
-/// device's state: abort first.
+/// Frees a migration; NULL is legal. Waits for the call in progress, stops the trackers that the
+/// migration started, and changes no device's state: abort first. Called from a callback of one of
+/// its own calls it frees nothing and logs an error.
 ///
-/// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in progress returns. Since: 0.1
+/// Phases: any.
+/// Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
+/// progress returns. Since: 0.1
 // Safety: `m` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_free(m: *mut vfiomig_migration) {
@@ -217,18 +232,28 @@ fn phase_of(number: u32) -> Result<Phase> {
     phase.ok_or_else(|| Error::argument(format!("phase: {number} is none that can be entered")))
 }
 
-/// Brings every device into a phase, through the phases in between, side by side, with a barrier behind each. 0 without effect if
-/// it is entered already; never backwards. A wrong order is refused with the phases that may be next, and changes nothing. If a
-/// device fails, the others end their step, nobody goes on, and the migration is FAILED; the error has one result per device.
+/// Brings all devices into `phase`, through the phases before it; each is entered by all devices
+/// before the next begins. Returns 0 at once if it is entered already. Never backwards. A wrong
+/// order is refused with the phases that may be next, and changes nothing. If a device fails, the
+/// others finish their step, no further step begins, and the migration is FAILED; the error has one
+/// result per device. `flags` is 0, or VFIOMIG_ADVANCE_F_NO_HARVEST with HALTED.
 ///
-/// To HALTED: refused until each tracker was harvested over all its ranges since STOP_COPY was entered (or
-/// VFIOMIG_ADVANCE_F_NO_HARVEST) and the END of each stream was consumed. To LOADED: refused until each stream was stated complete. From
-/// SAVE_TRACKING: PRECOPY comes first where a stream is void, and nothing while its session is open (vfiomig_group_resume()). From
-/// IDLE: nothing while a save session is open of which the caller has read by itself.
+/// To SAVE_HALTED: refused until each tracker was harvested over all its ranges since SAVE_STOP_COPY
+/// was entered (or with VFIOMIG_ADVANCE_F_NO_HARVEST), and the END of each stream was consumed. To
+/// LOAD_LOADED: refused until vfiomig_device_finish() has succeeded for each device. From
+/// SAVE_TRACKING: if a stream is void, SAVE_PRE_COPY must be entered first, and no phase while the
+/// void stream's session is open (vfiomig_group_resume()). From IDLE: refused while a save session
+/// is open from which the caller has read.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (-ENODEV: a device was freed), ORDER, CANCELED, DEVICE (-EIO also: a device is in ERROR),
-/// PROTOCOL, STALE (others changed a device, or its session is over), UNSUPPORTED (a device is not migratable any more), TRANSPORT (-ENOMEM);
-/// after a failure the first error again. Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`phase` is FAILED or no phase; `flags`; -ENODEV: a device was freed), ORDER,
+/// CANCELED, DEVICE (-EIO also: a device is in ERROR), PROTOCOL, STALE (a device was changed outside
+/// of this library, or its session has ended), UNSUPPORTED (a device is not migratable any more),
+/// SYSTEM (-ENOMEM); in FAILED the first error again.
+/// Phases: to the next ones: from IDLE or SAVE_TRACKING to any from there to SAVE_STOP_COPY, from
+/// SAVE_STOP_COPY to SAVE_HALTED; from IDLE to LOAD_RESUMING, from there on to any later one.
+/// SAVE_PRE_COPY and SAVE_VIOMMU_GRACE are entered only if they are asked for.
+/// Threads: whole. Blocks: in the kernel, for the slowest device of each phase. Since: 0.1
 // Safety: `m` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_advance(
@@ -249,10 +274,15 @@ pub unsafe extern "C" fn vfiomig_migration_advance(
     unsafe { on("vfiomig_migration_advance", m, errp, body) }
 }
 
-/// Brings one device into the next phase, which is entered with the last device.
+/// Brings one device into the next phase. The phase is entered when all devices are in it. To
+/// LOAD_RUNNING, devices that are still in RESUMING (v1, draft) come first.
 ///
-/// Returns: 0 or -errno. Errors: as vfiomig_migration_advance(); ARGUMENT also for a device that is not in the group. Threads:
-/// whole. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: as vfiomig_migration_advance(), and ARGUMENT (`d` NULL, or not in the group), ORDER
+/// (another phase comes before `phase`; other devices come first).
+/// Phases: as of vfiomig_migration_advance(), one phase at a time. SAVE_HALTED needs the final
+/// harvest.
+/// Threads: whole. Blocks: in the kernel. Since: 0.1
 // Safety: `m` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_advance_device(
@@ -271,10 +301,11 @@ pub unsafe extern "C" fn vfiomig_migration_advance_device(
     unsafe { on(NAME, m, errp, body) }
 }
 
-/// Where the migration stands.
+/// The phase of the migration.
 ///
-/// Returns: VFIOMIG_PHASE_*; VFIOMIG_PHASE_FAILED for NULL. Threads: any. Blocks: never.
-/// Since: 0.1
+/// Returns: VFIOMIG_PHASE_*; VFIOMIG_PHASE_FAILED for NULL.
+/// Phases: any.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `m` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_phase(m: *const vfiomig_migration) -> u32 {
@@ -283,9 +314,10 @@ pub unsafe extern "C" fn vfiomig_migration_get_phase(m: *const vfiomig_migration
     unsafe { value_of("vfiomig_migration_get_phase", m, VFIOMIG_PHASE_FAILED, phase) }
 }
 
-/// The name of a phase, without VFIOMIG_PHASE_.
+/// The name of a VFIOMIG_PHASE_*, without the prefix.
 ///
-/// Returns: a constant text; "?" for numbers that are no phase. Threads: any. Blocks: never. Since: 0.1
+/// Returns: a constant text; "?" for a number that is no phase.
+/// Threads: any. Blocks: never. Since: 0.1
 #[unsafe(no_mangle)]
 pub extern "C" fn vfiomig_phase_name(phase: u32) -> *const c_char {
     super::guard::guard_value("vfiomig_phase_name", c"?".as_ptr(), || {
@@ -308,11 +340,13 @@ pub extern "C" fn vfiomig_phase_name(phase: u32) -> *const c_char {
     })
 }
 
-/// Asks the library to begin nothing new, and ends its own waits, also in data calls on the migration's devices: for a data fd
-/// that is not ready, and for the reset of a device that failed. They end within about 100 ms. A request in the kernel is never
-/// interrupted; the resets of vfiomig_migration_abort() and vfiomig_device_reset() are the way out, and wait as ever. It lasts
-/// until abort returns. No effect once HALTED or LOAD_RUNNING was begun. Never fails.
+/// Cancels the migration; NULL is legal. No new step is begun, and waits of the library end within
+/// about 100 ms, also in data calls on the migration's devices: for a data fd that is not ready, and
+/// for the reset of a device that failed. A request in the kernel is never interrupted.
+/// vfiomig_migration_abort() and vfiomig_device_reset() are not affected. The cancel stays in effect
+/// until vfiomig_migration_abort() returns.
 ///
+/// Phases: any; no effect once SAVE_HALTED or LOAD_RUNNING was begun.
 /// Threads: any. Blocks: never. Since: 0.1
 // Safety: `m` is NULL or a live handle.
 #[unsafe(no_mangle)]
@@ -321,21 +355,29 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
     unsafe { value_of("vfiomig_migration_cancel", m.cast_const(), (), Migration::cancel) };
 }
 
-/// Brings the devices back; the migration is IDLE again and may begin anew. Save: sessions end, what was sent is void, vCPUs stay
-/// stopped until it returns. Load: devices that were touched are reset; refused once all run, for a reset would destroy the
-/// guest. `to` is one of VFIOMIG_ABORT_TO_*. A device that cannot be brought back is named by the error, and abort may be called
-/// again after the caller has reset it: the library resets no device that holds a guest's state.
+/// Brings the devices back to `to`, one of VFIOMIG_ABORT_TO_*; the migration is in IDLE and may
+/// begin again. Save: sessions end, the streams are void, and vCPUs must be stopped until it
+/// returns. Load: devices that were asked for anything are reset. A device that cannot be brought
+/// back is named by the error, and abort may be called again after the caller has reset it: the
+/// library resets no device that holds a guest's state. In IDLE the devices are brought to `to`,
+/// too.
 ///
-/// Once HALTED was begun the guest may run at the destination, and only the caller knows. Then `flags` must have
-/// VFIOMIG_ABORT_F_NO_SECOND_GUEST; without it nothing is done, whatever `to` is. The flag is legal at any time. A migration that was
-/// freed in HALTED asks nobody any more: vfiomig_group_resume() lets the devices run then, and warns.
+/// Once SAVE_HALTED was begun the guest may run on the destination side, and only the caller knows.
+/// Then `flags` must have VFIOMIG_ABORT_F_NO_SECOND_GUEST; without it nothing is done, whatever `to`
+/// is. The flag is legal at any time. If the migration was freed in SAVE_HALTED,
+/// vfiomig_group_resume() lets the devices run, with a warning.
 ///
-/// Data calls that wait for a device of the migration in other threads end with CANCELED. A cancel before it reaches them; one
-/// during it does not outlive it.
+/// Drains and data calls on the migration's devices in other threads end with CANCELED. A cancel
+/// that is called during the abort has no effect after it.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT, ORDER (LOAD_RUNNING, or HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
-/// call again), PROTOCOL, STALE (others changed a device), UNSUPPORTED (no reset), TRANSPORT (-ENOMEM), ARGUMENT (-ENODEV: a device was
-/// freed; the others are back). Threads: whole. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`to`, `flags`; -ENODEV: a device was freed, and the others are back), ORDER
+/// (LOAD_RUNNING, or SAVE_HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
+/// call again), PROTOCOL, STALE (a device was changed outside of this library), UNSUPPORTED (no
+/// reset), SYSTEM (-ENOMEM).
+/// Phases: any but LOAD_RUNNING, where a reset would destroy the guest.
+/// Threads: whole. Blocks: in the kernel, for the slowest device; a reset that the kernel puts off 5
+/// s at most, the rest of a stream that must be read likewise. Since: 0.1
 // Safety: `m` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_abort(
@@ -361,9 +403,13 @@ pub unsafe extern "C" fn vfiomig_migration_abort(
     unsafe { on("vfiomig_migration_abort", m, errp, body) }
 }
 
-/// What the migration did and how long it took, phase by phase and device by device, so that an operator sees where downtime went.
+/// What the migration did and how long it took, phase by phase and device by device, so that an
+/// operator sees where downtime went. It begins with the last departure from IDLE. Free the report.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`out` NULL).
+/// Phases: any.
+/// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `m` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_report(
@@ -384,12 +430,17 @@ pub unsafe extern "C" fn vfiomig_migration_get_report(
     unsafe { on("vfiomig_migration_get_report", m, errp, body) }
 }
 
-/// How much is left over all devices. Without VFIOMIG_PENDING_F_EXACT the figures of the last queries, from any thread; with it the
-/// devices are asked, which on some makes the next data. A device that is used by a data call now keeps its last figures.
+/// How much is left of all devices; meant for a save. Without VFIOMIG_PENDING_F_EXACT the sizes are
+/// those of the last queries. With it the devices are asked, which on some prepares more data. For a
+/// device in a data call on another thread the last sizes are used.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT; of a save STALE, DEVICE or ARGUMENT (-ENODEV), for a member whose session has ended, that is in
-/// ERROR or whose handle was freed, as of vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED. Threads: any; with EXACT whole. Blocks: never; with
-/// EXACT in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`flags`); of a save STALE, DEVICE or ARGUMENT (-ENODEV) for a device whose
+/// session has ended or is broken, that is in ERROR, or that was freed, as of
+/// vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED, ORDER (only a
+/// reset of a device is left).
+/// Phases: any.
+/// Threads: any; with EXACT whole. Blocks: never; with EXACT in the kernel. Since: 0.1
 // Safety: `m` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_pending(
@@ -424,11 +475,16 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
     unsafe { on("vfiomig_migration_get_pending", m, errp, body) }
 }
 
-/// For how long the guest would stand still if it were stopped now. Asks no device. Times are those that each device's change from
-/// the one state to the other took last, in this process and not in a load; a first save has none but of what was paused. `notes` may be NULL; else it receives a report,
-/// also if there is nothing to say, whose text has a line for each part that is unknown and each device that is not ready.
+/// For how long the guest would be stopped if it were stopped now; meant for a save. No device is
+/// asked. State changes count with the time that each took last, in this process and not in a load;
+/// a first save knows only those of a pause. `notes` may be NULL; else it receives a report, to be
+/// freed, with one line for each part that is not known and each device that is not ready; it may be
+/// empty.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`o`).
+/// Phases: any.
+/// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz; `notes` and `errp`
 // are NULL or valid.
 #[unsafe(no_mangle)]

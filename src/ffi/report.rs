@@ -6,17 +6,17 @@ use crate::error::DeviceResult;
 use crate::migration::Report;
 use std::ffi::{CString, c_char};
 
-/// One phase of a report. Fixed layout, never grows; borrowed from the report.
+/// One phase of a report. Fixed layout, never grows. It lives as long as the report.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_phase_report {
     /// One per device of the group, in the order in which they were added; NULL if there is none.
     pub results: *const vfiomig_device_result,
-    /// How many.
+    /// Number of `results`.
     pub result_count: usize,
     /// When the phase was begun, in nanoseconds from the beginning of the report.
     pub begun_ns: u64,
-    /// How long it took: the slowest device.
+    /// How long the phase took: the slowest device.
     pub duration_ns: u64,
     /// VFIOMIG_PHASE_*; VFIOMIG_PHASE_IDLE is an abort, or a call on a group.
     pub phase: u32,
@@ -98,9 +98,11 @@ unsafe fn read<T>(
     }
 }
 
-/// The report for people: a line a phase, a line a device; the last line has no line end. Its words may change at any time.
+/// The report for people: a line for each phase and each device; the last line has no line end.
+/// UTF-8. Its words may change at any time.
 ///
-/// Returns: a text that lives until vfiomig_report_free(); "" for NULL. Threads: any. Blocks: never. Since: 0.1
+/// Returns: a text that lives until vfiomig_report_free(); "" for NULL.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `r` is NULL or a live report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_report_text(r: *const vfiomig_report) -> *const c_char {
@@ -108,9 +110,10 @@ pub unsafe extern "C" fn vfiomig_report_text(r: *const vfiomig_report) -> *const
     unsafe { read("vfiomig_report_text", r, c"".as_ptr(), |report| report.text.as_ptr()) }
 }
 
-/// How many phases the report has.
+/// How many phases the report has. A report of reasons has none.
 ///
-/// Returns: a count; 0 for NULL. Threads: any. Blocks: never. Since: 0.1
+/// Returns: a count; 0 for NULL.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `r` is NULL or a live report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_report_phase_count(r: *const vfiomig_report) -> usize {
@@ -118,9 +121,10 @@ pub unsafe extern "C" fn vfiomig_report_phase_count(r: *const vfiomig_report) ->
     unsafe { read("vfiomig_report_phase_count", r, 0, |report| report.phases.len()) }
 }
 
-/// One phase of a report, in the order in which they were begun.
+/// One phase of a report, in the order in which they were begun. `index` counts from 0.
 ///
-/// Returns: a struct that lives until vfiomig_report_free(); NULL past the end. Threads: any. Blocks: never. Since: 0.1
+/// Returns: a struct that lives until vfiomig_report_free(); NULL if there is no such phase.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `r` is NULL or a live report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_report_phase(r: *const vfiomig_report, index: usize) -> *const vfiomig_phase_report {
@@ -129,7 +133,7 @@ pub unsafe extern "C" fn vfiomig_report_phase(r: *const vfiomig_report, index: u
     unsafe { read("vfiomig_report_phase", r, std::ptr::null(), phase) }
 }
 
-/// Frees a report and everything that was borrowed from it. NULL is legal.
+/// Frees a report with its texts, phases and results. NULL is legal.
 ///
 /// Threads: any, once. Blocks: never. Since: 0.1
 // Safety: `r` is NULL or a live report.

@@ -42,8 +42,8 @@ pub const VFIOMIG_TRACKER_KIND_TYPE1: u32 = 2;
 pub const VFIOMIG_TRACKER_KIND_DMA_LOG: u32 = 3;
 /// Dirty tracking of hardware page tables.
 pub const VFIOMIG_TRACKER_KIND_HWPT: u32 = 4;
-/// The dirty-page registers of draft devices. They answer only while the device saves: enter PRE_COPY before
-/// vfiomig_tracker_start(), or the first harvest in it finds everything dirty.
+/// The dirty-page registers of draft devices. They answer only while the device saves: enter
+/// PRE_COPY before vfiomig_tracker_start(), or the first harvest in PRE_COPY finds everything dirty.
 pub const VFIOMIG_TRACKER_KIND_DRAFT: u32 = 5;
 /// A log that the VMM keeps itself.
 pub const VFIOMIG_TRACKER_KIND_OPS: u32 = 6;
@@ -58,12 +58,14 @@ const _: () = assert!(
 const _: () =
     assert!(LogKind::Draft as u32 == VFIOMIG_TRACKER_KIND_DRAFT && LogKind::Ops as u32 == VFIOMIG_TRACKER_KIND_OPS);
 
-/// vfiomig_tracker_info: everything is dirty at each harvest; waiting for less does not help. Of a container this shows with the
-/// first read of something that is mapped: at the start, or at a harvest. It goes when a clean page was seen. Of another log it
-/// shows while that cannot be read again and again, and goes when it can; `why` has the reason.
+/// In vfiomig_tracker_info.flags: every harvest reports all that is mapped as dirty, so waiting does
+/// not help. For a type1 container it is set by the first read of a mapped page, and cleared when a
+/// clean page is seen. For other logs it is set while the log cannot be read; the text in the
+/// information says why.
 pub const VFIOMIG_TRACKER_PERPETUAL: u32 = 0x1;
 
-/// Bytes of `why`, with its end.
+/// Size of `why` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle of
+/// a UTF-8 character.
 pub const VFIOMIG_WHY_SIZE: usize = 256;
 
 /// One DMA mapping. Fixed layout, never grows.
@@ -72,15 +74,16 @@ pub const VFIOMIG_WHY_SIZE: usize = 256;
 pub struct vfiomig_mapping {
     /// First byte; a multiple of 4096.
     pub iova: u64,
-    /// Bytes; a multiple of 4096, not 0. iova + size may be 2^64.
+    /// Length in bytes; a multiple of 4096, not 0. iova + size may be 2^64.
     pub size: u64,
-    /// Handed to run callbacks, for the caller's own use; also after the mapping is gone, for what is left over of it.
+    /// The VMM's own number: passed to `run`, also for pages left over of a mapping that was unmapped.
     pub cookie: u64,
 }
 
 const _: () = assert!(size_of::<vfiomig_mapping>() == 24);
 
-/// How a tracker is made. VFIOMIG_INIT first. A container fd, an iommufd or an id counts only with its flag.
+/// How a tracker is made. Set up with VFIOMIG_INIT. A container fd, an iommufd or an id is used only
+/// with its flag.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_tracker_options {
@@ -88,32 +91,35 @@ pub struct vfiomig_tracker_options {
     pub argsz: u32,
     /// VFIOMIG_TRACKER_F_*.
     pub flags: u32,
-    /// For messages, at most 255 bytes, copied. NULL: "tracker".
+    /// For messages; at most 255 bytes, copied. UTF-8; other bytes read as "?". NULL: "tracker".
     pub name: *const c_char,
-    /// Every device behind the address space. A log of their own is used only if each of them has one. More can come and go later:
-    /// vfiomig_tracker_add_device().
+    /// Every device that does DMA in this address space. The devices' own logs are used only if each
+    /// device has one. Devices may come and go later: vfiomig_tracker_add_device(). A device that is
+    /// named twice counts once.
     pub devices: *const *mut vfiomig_device,
-    /// How many.
+    /// Number of `devices`.
     pub device_count: usize,
     /// Ids of the hardware page tables to which the devices are attached, made with dirty tracking.
     pub hwpts: *const u32,
-    /// How many.
+    /// Number of these ids; not 0 with VFIOMIG_TRACKER_F_HWPT.
     pub hwpt_count: usize,
-    /// Smallest page that the VMM cares about, a power of two from 4 KiB to 1 GiB: a hint to logs that have a choice. 0: 4 KiB.
+    /// Smallest page in bytes that the VMM needs, a power of two from 4096 to 2^30: a hint to logs
+    /// that have a choice. 0: 4096.
     pub page_size: u64,
-    /// A type1 container. Borrowed until vfiomig_tracker_free().
+    /// A type1 container. The library uses it until vfiomig_tracker_free().
     pub container_fd: i32,
-    /// Borrowed until vfiomig_tracker_free().
+    /// The library uses it until vfiomig_tracker_free().
     pub iommufd: i32,
     /// The IOAS of the page tables.
     pub ioas: u32,
-    /// Threads that work side by side within a call; 0: one per source within reason, 1: none.
+    /// Largest number of threads within a call. 0: one per log, at most 64. 1: no threads are created.
     pub max_workers: u32,
-    /// Where mappings will be, in units of 4096: logs of devices and of the VMM are started for these ranges, so that no mapping
-    /// in them restarts a log. For guests with an IOMMU of their own: its address width as one range. They may overlap; what is
-    /// mapped elsewhere is logged as well. Counts only with VFIOMIG_TRACKER_F_APERTURE.
+    /// Ranges in which mappings will be, in units of 4096. Logs of devices and of the VMM are started
+    /// for all of them, so that a mapping within them does not restart a log. For guests with an IOMMU
+    /// of their own: its address width as one range. They may overlap; what is mapped elsewhere is
+    /// logged as well. Used only with VFIOMIG_TRACKER_F_APERTURE.
     pub aperture: *const LogRange,
-    /// How many.
+    /// Number of these ranges.
     pub aperture_count: usize,
 }
 
@@ -141,19 +147,22 @@ pub struct vfiomig_tracker_info {
     pub flags: u32,
     /// VFIOMIG_TRACKER_KIND_*: the log that is read, or that will be tried first.
     pub kind: u32,
-    /// Starts that were not stopped.
+    /// Calls of vfiomig_tracker_start(), by VMM and migration, without their stop. The tracker is
+    /// started if it is not 0.
     pub users: u32,
-    /// Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
+    /// Logs that cannot be started or read: everything mapped is dirty at each harvest until a restart
+    /// succeeds.
     pub failed_logs: u32,
     /// 0.
     pub reserved: u32,
-    /// The largest page of any source while it runs, in bytes; else the option.
+    /// Largest page of a log in bytes while the tracker is started; else `page_size` of the options.
     pub page_size: u64,
     /// Mapped ranges, neighbours joined.
     pub mapped_ranges: u64,
-    /// Ranges that the source with the fewest holds: less than asked, if it had to fold them; 0 while it does not run.
+    /// Ranges in the log with the fewest: fewer than `mapped_ranges` if the log takes no more. 0 while
+    /// not started.
     pub logged_ranges: u64,
-    /// Why this log, in words.
+    /// Why this log is read, and what is wrong with it, in words.
     pub why: [c_char; VFIOMIG_WHY_SIZE],
 }
 
@@ -246,20 +255,24 @@ unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<
     Ok(())
 }
 
-/// Makes a tracker for one address space, and picks its log: the devices' own logs if every device has one; else dirty tracking
-/// of the page tables; else the container's log; else everything is dirty. vfiomig_tracker_get_info() says which and why. Starts
-/// nothing. NULL options: everything is dirty; but the tracker speaks for no device of a group, as one with
-/// VFIOMIG_TRACKER_F_EVERYTHING does for all.
+/// Makes a tracker for one address space, and chooses its log: the devices' own logs if every device
+/// has one; else dirty tracking of the page tables; else the container's log; else everything is
+/// dirty. vfiomig_tracker_get_info() says which and why. Nothing is started. NULL options:
+/// everything is dirty, and the tracker covers no device, so a group needs another tracker. One with
+/// VFIOMIG_TRACKER_F_EVERYTHING covers all devices.
 ///
-/// The tracker refers to its devices. One that is freed was unplugged: everything is dirty once, as if its log could not be read
-/// (-ENODEV), and the tracker goes on without it. While a migration has started the tracker it is so at each harvest.
+/// The tracker refers to its devices. A device handle that is freed counts as unplugged: everything
+/// is dirty once, in a migration at each harvest, and the tracker continues without it.
 ///
-/// Reading a log clears it, so a log has one tracker: a device handle, a page table of an iommufd, or a container that another
-/// tracker of this process has is refused until that is freed. Descriptors are known by their number: a copy made by dup() is
-/// not recognised, and would lose dirty pages.
+/// Reading a log clears it, so a log has one tracker: a device handle, a page table of an iommufd or
+/// a container that another tracker of this process has is refused until that is freed. Descriptors
+/// are compared by number: a copy made by dup() is not recognised, and dirty pages would be lost.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, -1: -EBADF, options), BUSY (another tracker has a log). Threads: any. Blocks: in
-/// the kernel, and in callbacks of the devices. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a page_size or name out of range,
+/// VFIOMIG_TRACKER_F_HWPT without ids, ranges that are not in units of 4096), BUSY (another tracker
+/// has a log).
+/// Threads: any. Blocks: in the kernel, and in functions of the devices. Since: 0.1
 // Safety: fds stay open until the handle is freed; handles are live; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_new(
@@ -275,11 +288,14 @@ pub unsafe extern "C" fn vfiomig_tracker_new(
     unsafe { guard("vfiomig_tracker_new", errp, || (), body) }
 }
 
-/// Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is handed to each function and never
-/// touched. Of the options name, devices, aperture, page_size and max_workers count; another log beside it is refused.
+/// Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is passed to
+/// each function and not used otherwise. Of the options, name, devices, page_size, max_workers and
+/// the ranges for mappings are used; those that name another log are refused.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, table, options), BUSY (another tracker has the same functions with the same
-/// opaque). Threads: any. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`ops` or `out` NULL; a table without start or report; options), BUSY (another
+/// tracker has the same functions with the same `opaque`).
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: Until the handle is freed each function may be called as `struct vfiomig_tracker_ops` describes; pointers are NULL or valid
 // as described.
 #[unsafe(no_mangle)]
@@ -309,11 +325,14 @@ pub unsafe extern "C" fn vfiomig_tracker_new_ops(
     unsafe { guard("vfiomig_tracker_new_ops", errp, || (), body) }
 }
 
-/// Frees a tracker; NULL is legal. Waits for the call in progress, and stops the log if it runs. Afterwards the library never
-/// touches its fds, ops or opaque pointers again. Called from one of its own callbacks it frees nothing and logs an error.
+/// Frees a tracker; NULL is legal. Waits for the call in progress, and stops the log if it is
+/// started. Afterwards the library never uses its fds, functions or `opaque` pointers again. A group
+/// forgets it at its next call (vfiomig_group_add_tracker()). Called from one of its own callbacks
+/// it frees nothing and logs an error.
 ///
-/// Threads: tracker; no call on the handle may begin during or after it. Blocks: until the call in progress returns, and in the
-/// kernel. Since: 0.1
+/// States: started or not.
+/// Threads: tracker; no call on the handle may begin during or after it. Blocks: until the call in
+/// progress returns, and in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_free(t: *mut vfiomig_tracker) {
@@ -323,7 +342,10 @@ pub unsafe extern "C" fn vfiomig_tracker_free(t: *mut vfiomig_tracker) {
 
 /// What is known of a tracker.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT. Threads: any. Blocks: never. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: those of every function.
+/// States: started or not.
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `t` is NULL or a live handle; `info` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_get_info(
@@ -358,13 +380,17 @@ pub unsafe extern "C" fn vfiomig_tracker_get_info(
     unsafe { on("vfiomig_tracker_get_info", t, errp, body) }
 }
 
-/// Tells DMA mappings, each as it was mapped, after it was mapped. All or none are taken. While tracking a new one counts as
-/// dirty once. A log that does not hold it is started anew, and that makes everything dirty once, unless its device stands still.
-/// Logs hold the aperture of the options, and else what is mapped, rounded out generously. A log that cannot be started anew or
-/// read makes room for the next one that can.
+/// Adds DMA mappings, each as it was mapped, after the mapping was made. Either all are added or
+/// none; with `count` 0 nothing is done. While the tracker is started a new mapping counts as dirty
+/// once. A log whose ranges do not include it is restarted; everything is then dirty once, unless
+/// the device is stopped. The ranges of a log are those of the options, else what is mapped,
+/// generously rounded out. A log that cannot be restarted or read is replaced by the next best.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (not in units of 4096; -EEXIST: overlaps a mapping), BUSY (-EDEADLK: from a callback
-/// of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`mappings` NULL; not in units of 4096; -EEXIST: overlaps a mapping, or is one),
+/// BUSY (-EDEADLK: from a callback of the tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle; `mappings` is readable for `count` elements; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_map(
@@ -384,12 +410,16 @@ pub unsafe extern "C" fn vfiomig_tracker_map(
     unsafe { on("vfiomig_tracker_map", t, errp, body) }
 }
 
-/// Starts to track; do so before any RAM is sent. Counted: only the first start begins a log, a later one restarts nothing that
-/// works. A log that starts but cannot be read is found out here, and the next one is taken; vfiomig_tracker_get_info() says so. A
-/// later start gives the better ones another chance; if one works it is taken, and everything is dirty once.
+/// Starts the tracker, before any RAM is sent. Calls are counted: the first one starts a log, and a
+/// later one restarts nothing that works. The log is also read once: if that fails, the next best
+/// log is used, and vfiomig_tracker_get_info() says so. With nothing mapped, that is done at the
+/// first mapping. A later start tries better logs once more; if one works it is used, and everything
+/// is dirty once. That no log works is no error: everything is dirty at each harvest.
 ///
-/// Returns: 0 or -errno. Errors: BUSY (-EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel.
-/// Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ORDER (2^32 starts), BUSY (-EDEADLK: from a callback of the tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_start(t: *mut vfiomig_tracker, errp: *mut *mut vfiomig_error) -> c_int {
@@ -397,11 +427,15 @@ pub unsafe extern "C" fn vfiomig_tracker_start(t: *mut vfiomig_tracker, errp: *m
     unsafe { on("vfiomig_tracker_start", t, errp, Tracker::start) }
 }
 
-/// Takes back one start; the last one stops the log, and what it held is gone. A log that a device stopped itself is no error. The
-/// start of a migration is taken back by the migration only, at HALTED or when it is aborted.
+/// Takes back one start. The last one stops the log: what it holds, and what earlier reads left
+/// over, is lost. That a device has stopped its log itself is no error. A start that a migration
+/// made ends with that migration, at HALTED or abort.
 ///
-/// Returns: 0 or -errno. Errors: ORDER (no start of the caller's is left, or a final harvest is owed), BUSY (-EDEADLK: from a callback of
-/// the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ORDER (no start of the VMM is left, or a final harvest is due), BUSY (-EDEADLK: from a
+/// callback of the tracker).
+/// States: started by the VMM.
+/// Threads: tracker. Blocks: in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_stop(t: *mut vfiomig_tracker, errp: *mut *mut vfiomig_error) -> c_int {
@@ -409,12 +443,16 @@ pub unsafe extern "C" fn vfiomig_tracker_stop(t: *mut vfiomig_tracker, errp: *mu
     unsafe { on("vfiomig_tracker_stop", t, errp, Tracker::stop) }
 }
 
-/// A device was plugged in behind the address space of the tracker. While tracking its log is started, and everything is dirty
-/// once: nobody knows what it wrote until then. If it keeps no log of its own the tracker takes the next one for all. A device
-/// with a page table of its own needs vfiomig_tracker_add_hwpt() as well, where page tables are used.
+/// Adds a device that was plugged into this address space. If the tracker is started, the device's
+/// log is started, and everything is dirty once, since earlier writes are not known. If the device
+/// has no log, the next best log is used for all devices. A device with a page table of its own
+/// needs vfiomig_tracker_add_hwpt() as well, where page tables are used.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL; -EEXIST: it is in the tracker), BUSY (another tracker has its log; -EDEADLK: from
-/// a callback of the tracker). Threads: tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`d` NULL; -EEXIST: the tracker has it), BUSY (another tracker has its log;
+/// -EDEADLK: from a callback of the tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel, and in functions of the device. Since: 0.1
 // Safety: `t` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_add_device(
@@ -429,12 +467,16 @@ pub unsafe extern "C" fn vfiomig_tracker_add_device(
     unsafe { on(NAME, t, errp, body) }
 }
 
-/// A device was unplugged, and writes no more. What its log holds is read and kept for the harvest that asks, and the log is
-/// stopped; no other log is touched, and none is restarted. Call it before vfiomig_device_free(): what a freed device wrote last
-/// is unknown, so everything is dirty once then.
+/// Removes a device that was unplugged. It must do no DMA any more. What its log holds is read and
+/// left over, and the log is stopped; other logs are not touched or restarted. Call it before
+/// vfiomig_device_free(): what a freed device wrote last is not known, so everything is dirty once
+/// then.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
-/// tracker. Blocks: in the kernel, and in callbacks of the device. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`d` NULL, or not in the tracker), BUSY (-EDEADLK: from a callback of the
+/// tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel, and in functions of the device. Since: 0.1
 // Safety: `t` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_remove_device(
@@ -449,11 +491,15 @@ pub unsafe extern "C" fn vfiomig_tracker_remove_device(
     unsafe { on(NAME, t, errp, body) }
 }
 
-/// A hardware page table with dirty tracking came, to which a device of the address space is attached. While page tables are read
-/// its tracking is switched on, and everything is dirty once.
+/// Adds a hardware page table with dirty tracking, to which a device of this address space is
+/// attached. While the tracker is started and reads page tables, the dirty tracking of the new one
+/// is switched on, and everything is dirty once.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, no VFIOMIG_TRACKER_F_HWPT; -EEXIST: it is in the tracker), BUSY (another tracker
-/// has it; -EDEADLK: from a callback of the tracker). Threads: tracker. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT; -EEXIST: the tracker has it), BUSY
+/// (another tracker has it; -EDEADLK: from a callback of the tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
@@ -465,12 +511,16 @@ pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
     unsafe { on("vfiomig_tracker_add_hwpt", t, errp, |tracker| tracker.add_hwpt(hwpt)) }
 }
 
-/// A hardware page table goes: no device is attached to it any more. What it holds is read and kept, and its tracking is switched
-/// off; nothing else is touched. Call it before it is destroyed. If it was the last one and a device stays, everything is dirty until
+/// Removes a hardware page table to which no device is attached any more. What it holds is read and
+/// left over, and its dirty tracking is switched off; other logs are not touched. Call it before the
+/// page table is destroyed. If it was the last one and a device stays, everything is dirty until
 /// another one is added.
 ///
-/// Returns: 0 or -errno. Errors: ARGUMENT (NULL, not in the tracker), BUSY (-EDEADLK: from a callback of the tracker). Threads:
-/// tracker. Blocks: in the kernel. Since: 0.1
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT, or not in the tracker), BUSY (-EDEADLK:
+/// from a callback of the tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_remove_hwpt(

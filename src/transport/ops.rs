@@ -11,11 +11,13 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Functions of the VMM in place of a device fd. Counts or 0 on success, -errno else; a NULL member means absent.
-/// Copied when a device is made from it. Called on the thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on
-/// threads that the library makes inside a call; one call at a time per device, with asynchronous signals blocked; they may
-/// block. A function must not call back into the same device (-EDEADLK), and must return on the thread on which it was called:
-/// one that hands its stack to another thread (a coroutine that yields) is forbidden.
+/// Functions of the VMM in place of a device fd. They return a count or 0 on success, and -errno on
+/// failure; a NULL member means that the request does not exist. device_feature or region_info must
+/// be set. The table is copied when a device is made from it. The functions are called on the thread
+/// that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes
+/// within a call; one call at a time for each device, with asynchronous signals blocked. They may
+/// block. A function must not call back into the same device (-EDEADLK). A coroutine must not yield
+/// in it and continue on another thread.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ops {
@@ -23,40 +25,46 @@ pub struct Ops {
     pub argsz: u32,
     /// VFIOMIG_OPS_F_*.
     pub flags: u32,
-    /// VFIO_DEVICE_GET_INFO: fill struct vfio_device_info, argsz bytes. NULL: no migration region is looked for, so v1 and the
-    /// draft are not found, and nothing is known of a reset.
+    /// VFIO_DEVICE_GET_INFO: fills struct vfio_device_info, argsz bytes. NULL: no migration region is
+    /// looked for, so that v1 and the draft are not found, and it is not known whether the device can
+    /// be reset.
     pub device_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
-    /// VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes, with the kernel's numbers (linux/vfio.h), not
-    /// those of VFIOMIG_STATE_*. -ENOTTY or -EINVAL: absent. Needed for v2.
+    /// VFIO_DEVICE_FEATURE: struct vfio_device_feature in place, argsz bytes, with the kernel's
+    /// numbers (linux/vfio.h), not those of VFIOMIG_STATE_*. -ENOTTY or -EINVAL: the feature does not
+    /// exist. Needed for v2.
     pub device_feature: Option<unsafe extern "C" fn(opaque: *mut c_void, feature: *mut c_void, argsz: u32) -> c_int>,
-    /// VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz bytes. Needed for v1 and the
-    /// draft, together with device_info, region_read and region_write.
+    /// VFIO_DEVICE_GET_REGION_INFO: struct vfio_region_info and its capabilities in place, argsz
+    /// bytes. Needed for v1 and the draft, together with device_info, region_read and region_write.
     pub region_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
-    /// Read from a region; fewer bytes than asked for are legal, 4- and 8-byte accesses must not be split.
+    /// Reads from a region. Fewer bytes than `len` are legal, more are not (-EPROTO). Accesses of 4
+    /// and 8 bytes must not be split.
     pub region_read:
         Option<unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, buf: *mut c_void, len: usize) -> i64>,
-    /// Write to a region; as region_read.
+    /// Writes to a region, as region_read reads.
     pub region_write: Option<
         unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, buf: *const c_void, len: usize) -> i64,
     >,
-    /// Map a part of a region, shared with the device. Together with region_unmap or not at all.
+    /// Maps a part of a region, shared with the device. Set together with region_unmap, or not at all.
     pub region_map: Option<
         unsafe extern "C" fn(opaque: *mut c_void, index: u32, offset: u64, len: usize, ptr: *mut *mut c_void) -> c_int,
     >,
-    /// Undo region_map.
+    /// Undoes region_map.
     pub region_unmap: Option<unsafe extern "C" fn(opaque: *mut c_void, index: u32, ptr: *mut c_void, len: usize)>,
-    /// VFIO_DEVICE_RESET, once; -EAGAIN is tried again. NULL: a needed reset is reported, not done.
+    /// Does VFIO_DEVICE_RESET once; the library calls it again after -EAGAIN. NULL: the device cannot
+    /// be reset (UNSUPPORTED).
     pub reset: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
-    /// read() of the data fd. data_read, data_write and data_close: all NULL, then the data_fd in the feature is a real
-    /// descriptor and becomes the library's, which closes it and puts it into non-blocking mode; or all set, then that number is
-    /// ignored. -EAGAIN: nothing was moved, ask again. Any other failure breaks the session, but ENOMSG of a read, and
-    /// EINTR of a read that does not last.
+    /// read() of the data fd. data_read, data_write and data_close are all NULL or all set. NULL: the
+    /// data_fd in the feature is a descriptor, which the library makes non-blocking and closes. Set:
+    /// that number is ignored. -EAGAIN: nothing was moved, and the library asks again. Every other
+    /// failure breaks the session, except ENOMSG of a read, and an EINTR of a read that goes away
+    /// within a second. A count above `len` is -EPROTO.
     pub data_read: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *mut c_void, len: usize) -> i64>,
     /// write() of the data fd.
     pub data_write: Option<unsafe extern "C" fn(opaque: *mut c_void, buf: *const c_void, len: usize) -> i64>,
-    /// VFIO_MIG_GET_PRECOPY_INFO: struct vfio_precopy_info in place. NULL: sizes in pre-copy are unknown.
+    /// VFIO_MIG_GET_PRECOPY_INFO: struct vfio_precopy_info in place. Only with the three data
+    /// functions. NULL: sizes in pre-copy are not known.
     pub data_precopy_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
-    /// The session is over. The result is ignored.
+    /// close() of the data fd: the session has ended. The result is ignored.
     pub data_close: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
 }
 

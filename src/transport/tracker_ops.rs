@@ -6,21 +6,25 @@ use super::signals::Blocked;
 use crate::error::{Errno, Error};
 use std::ffi::{c_int, c_void};
 
-/// A range of IOVA, or of other addresses; iova + size may be 2^64, size is never 0. Fixed layout, never grows.
+/// A range of IOVA, or of other addresses; iova + size may be 2^64, size is never 0. Fixed layout,
+/// never grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LogRange {
     /// First byte.
     pub iova: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub size: u64,
 }
 
 const _: () = assert!(size_of::<LogRange>() == 16);
 
-/// A log that the VMM keeps itself. 0 on success, -errno else. Copied when a tracker is made from it. Called one at a time, on the
-/// thread that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes inside a call; with
-/// asynchronous signals blocked. They may block. A function must not call back into the same tracker (-EDEADLK).
+/// A log that the VMM keeps itself. The functions return 0 on success and -errno on failure; a
+/// positive value is a failure, too (EIO). start and report must be set. The table is copied when a
+/// tracker is made from it. The functions are called one at a time, on the thread that called the
+/// library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes within a call; with
+/// asynchronous signals blocked. They may block. A function must not call back into the same tracker
+/// (-EDEADLK).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct LogOps {
@@ -28,24 +32,28 @@ pub struct LogOps {
     pub argsz: u32,
     /// VFIOMIG_OPS_F_*.
     pub flags: u32,
-    /// Clear the log of these ranges, which are sorted and do not overlap, then log. They hold all that is mapped and more: they
-    /// are rounded out, so that mappings that come later lie within them. `page_size` is a hint, of which the ranges are whole
-    /// pages, and is overwritten with the log's own, a power of two from 4096 on. If that does not divide the ranges the library
-    /// stops and starts again with ranges that it does. -E2BIG: too many ranges, the library comes again with fewer.
-    /// -EOPNOTSUPP: too many bytes, it comes again with less. -EINVAL or -EEXIST: it runs already; the library stops it and
-    /// comes again, once. Not called while nothing is mapped, nor twice without stop.
+    /// Starts the log, with nothing dirty, for these ranges, which are sorted and do not overlap. They
+    /// contain all that is mapped and more, so that later mappings may lie within them. `page_size` is
+    /// a hint; the ranges are whole pages of it. The function overwrites it with the log's own page
+    /// size, a power of two from 4096 on. If that does not divide the ranges, the library stops the
+    /// log and starts it with other ranges. -E2BIG, -EOPNOTSUPP: too many ranges, too many bytes; the
+    /// library calls again with fewer. -EINVAL or -EEXIST: the log is started already; the library
+    /// stops it and calls once more. Not called while nothing is mapped, and not twice without stop.
     pub start: Option<
         unsafe extern "C" fn(opaque: *mut c_void, ranges: *const LogRange, count: usize, page_size: *mut u64) -> c_int,
     >,
-    /// Set the bits of the pages of a started range, or of a part of one, that were written since the last report, and clear them
-    /// in the log. A part begins a multiple of 64 pages behind the beginning of its range, and ends so or with the range. A log
-    /// that knows whole ranges only says -EINVAL, and is started and asked anew for whole ranges. `page_size` is the log's own.
-    /// Bit n is word n / 64, bit n % 64; the bitmap is whole memory pages, all zero. After a failure all that is mapped counts as
-    /// written, and the log is stopped and started again.
+    /// Sets the bits of the pages of a started range, or of a part of one, that were written since the
+    /// last report, and clears them in the log. A part begins a multiple of 64 pages after the
+    /// beginning of its range, and ends likewise or with the range. A log that cannot report a part of
+    /// a range returns -EINVAL; the library then starts it again and asks for whole ranges.
+    /// `page_size` is the log's own. Bit n is word n / 64, bit n % 64; the bitmap is whole memory
+    /// pages, all zero. After a failure all that is mapped is dirty, and the log is stopped and
+    /// started again.
     pub report: Option<
         unsafe extern "C" fn(opaque: *mut c_void, iova: u64, size: u64, page_size: u64, bitmap: *mut u64) -> c_int,
     >,
-    /// Stop; the log is gone. After a failure it is called again, before the next start and at the end. NULL: nothing is to be done.
+    /// Stops the log and forgets what it holds. After a failure it is called again, before the next
+    /// start and at the end. NULL: a stop needs no call.
     pub stop: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
 }
 
