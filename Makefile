@@ -138,18 +138,17 @@ fuzz:  ## Fuzz under AddressSanitizer: make fuzz [FUZZ_SECONDS=60] [FUZZ_TARGET=
 
 check-kernel: $(STAGE)/.done  ## Run the library on a real kernel with real migratable devices, in a VM
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
-	CC='$(CC)' c-tests/kernel/driver/check.sh
-	LAB_TIMEOUT=1500 LAB_TEST_TIMEOUT=240 LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
+	CC='$(CC)' lab/driver/check.sh
+	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
 
 # On a kernel that has to be built first, or on the image that VFIOMIG_LAB_KERNEL names.
 check-kernel-full: export VFIOMIG_LAB_KERNEL := $(or $(VFIOMIG_LAB_KERNEL),mock)
 check-kernel-full: $(STAGE)/.done  ## The same on a kernel with a mock IOMMU, and dirty tracking by that
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel'
 	CC='$(CC)' c-tests/kernel/build.sh '$(STAGE)' '$(OUT)/kernel-mock' mock
-	CC='$(CC)' c-tests/kernel/driver/check.sh
-	VFIOMIG_LAB_FULL=1 LAB_ENV=VFIOMIG_LAB_FULL LAB_TIMEOUT=2400 LAB_TEST_TIMEOUT=900 \
-	  LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh
-	LAB_PROGS='$(OUT)/kernel-mock' LAB_ARGUMENTS=mock LAB_PCI= c-tests/kernel/check.sh
+	CC='$(CC)' lab/driver/check.sh
+	LAB_PROGS='$(OUT)/kernel' c-tests/kernel/check.sh full
+	LAB_PROGS='$(OUT)/kernel-mock' c-tests/kernel/check.sh mock
 
 check-qemu: $(STAGE)/.done  ## Build the patched QEMUs, and let them migrate devices to each other and to unpatched ones, in a VM
 	qemu-patches/tests/check.sh --stage '$(STAGE)' $(QEMU_TEST_ARGS)
@@ -160,7 +159,7 @@ check-qemu-full: $(STAGE)/.done  ## The same with all scenarios (QEMU_TEST_ARGS=
 LAB_KERNEL ?= stock
 lab: $(STAGE)/.done  ## Run any program in the lab VM: make lab RUN="prog args" [LAB_KERNEL=stock|iommufd|mock|path]
 	@test -n '$(RUN)' || { echo 'make lab RUN="prog args"' >&2; exit 2; }
-	c-tests/kernel/lab-run.sh -k '$(LAB_KERNEL)' -- $(RUN)
+	lab/lab-run.sh -k '$(LAB_KERNEL)' -- $(RUN)
 
 demo: check-examples  ## Migrate a small virtual machine between two processes (DEMO_ARGS="--help")
 	$(EXAMPLES)/live-migrate $(DEMO_ARGS)
@@ -182,7 +181,7 @@ lint:  ## Formatting, clippy, documentation, shell scripts
 	$(CARGO) clippy $(CARGOFLAGS) --workspace --all-targets --all-features -- -D warnings
 	CARGO_TARGET_DIR='$(TARGET)/fuzz' $(CARGO) clippy $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --workspace --no-deps --document-private-items
-	shellcheck -x $$(git ls-files '*.sh' .ci/run)
+	shellcheck -x $$(git ls-files '*.sh' .ci/run lab/guest)
 
 clean:  ## Remove everything that was built
 	$(CARGO) clean

@@ -34,12 +34,12 @@
 set -euo pipefail
 shopt -s inherit_errexit # a step that fails within $( ) ends it
 QEMU_HOME=$(cd "$(dirname "$0")" && pwd)
-lab=$QEMU_HOME/../c-tests/kernel/lib
-# shellcheck source=c-tests/kernel/lib/common.sh
+lab=$QEMU_HOME/../lab/lib
+# shellcheck source=lab/lib/common.sh
 . "$lab/common.sh"
-# shellcheck source=c-tests/kernel/lib/packages.sh
+# shellcheck source=lab/lib/packages.sh
 . "$lab/packages.sh"
-# shellcheck source=c-tests/kernel/lib/mirror.sh
+# shellcheck source=lab/lib/mirror.sh
 . "$lab/mirror.sh"
 # shellcheck source=qemu-patches/lib/debian-source.sh
 . "$QEMU_HOME/lib/debian-source.sh"

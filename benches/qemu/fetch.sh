@@ -18,12 +18,12 @@
 # that is 1.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-lab=$here/../../c-tests/kernel/lib
-# shellcheck source=c-tests/kernel/lib/common.sh
+lab=$here/../../lab/lib
+# shellcheck source=lab/lib/common.sh
 . "$lab/common.sh"
-# shellcheck source=c-tests/kernel/lib/packages.sh
+# shellcheck source=lab/lib/packages.sh
 . "$lab/packages.sh"
-# shellcheck source=c-tests/kernel/lib/mirror.sh
+# shellcheck source=lab/lib/mirror.sh
 . "$lab/mirror.sh"
 # shellcheck source=qemu-patches/lib/debian-source.sh
 . "$here/../../qemu-patches/lib/debian-source.sh"

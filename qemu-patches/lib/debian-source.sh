@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Debian's source packages of QEMU, by the machine's own apt. Source it after
-# c-tests/kernel/lib/common.sh, packages.sh and mirror.sh. apt verifies the package.
+# lab/lib/common.sh, packages.sh and mirror.sh. apt verifies the package.
 
 # The release that carries each version, and the point release for which the
 # series is written.

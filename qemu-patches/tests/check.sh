@@ -29,12 +29,12 @@
 set -euo pipefail
 shopt -s inherit_errexit # a step that fails within $( ) ends it
 TESTS_HOME=$(cd "$(dirname "$0")" && pwd)
-lab=$TESTS_HOME/../../c-tests/kernel
-# shellcheck source=c-tests/kernel/lib/common.sh
+lab=$TESTS_HOME/../../lab
+# shellcheck source=lab/lib/common.sh
 . "$lab/lib/common.sh"
-# shellcheck source=c-tests/kernel/lib/packages.sh
+# shellcheck source=lab/lib/packages.sh
 . "$lab/lib/packages.sh"
-# shellcheck source=c-tests/kernel/lib/warnings.sh
+# shellcheck source=lab/lib/warnings.sh
 . "$lab/lib/warnings.sh"
 
 VM_SECONDS=3600 # for one kernel, all scenarios; they have limits of their own

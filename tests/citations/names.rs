@@ -15,7 +15,7 @@ const OTHERS: [(&str, &str, &str); 13] = [
     ("docs/rules.md", "vfio_pci_core.c", "the kernel's tree"),
     ("docs/rules.md", "vfio_main.c", "the kernel's tree"),
     ("docs/rules.md", "iova_bitmap.c", "the kernel's tree"),
-    ("c-tests/kernel/lib/steps.sh", "setup/NAME.sh", "stands for any"),
+    ("lab/lib/steps.sh", "setup/NAME.sh", "stands for any"),
     ("README.md", "vmm.c", "the reader's own"),
 ];
 

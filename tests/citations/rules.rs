@@ -97,7 +97,7 @@ fn place(file: &str, paths: &[String]) -> Option<String> {
         ["fuzz" | "benches" | "qemu-patches", ..] => 1,
         _ if file.ends_with(".md") => return None,
         ["c-tests", "kernel", _, _, ..] => 3,
-        ["src" | "tests" | "simdev" | "c-tests" | "examples", _, ..] => 2,
+        ["src" | "tests" | "simdev" | "c-tests" | "lab" | "examples", _, ..] => 2,
         _ => return None,
     };
     let place = parts[..depth].join("/");
@@ -109,8 +109,9 @@ fn place(file: &str, paths: &[String]) -> Option<String> {
 /// `text` with the lines `Held in:` and `Tests:` as the citations are.
 pub fn blessed(text: &str, cites: &[Cite], paths: &[String]) -> String {
     let places = places(cites, paths);
-    let of_tests =
-        |place: &&String| ["tests/", "c-tests", "simdev", "fuzz", "benches"].iter().any(|t| place.starts_with(t));
+    let of_tests = |place: &&String| {
+        ["tests/", "c-tests", "lab/", "simdev", "fuzz", "benches"].iter().any(|t| place.starts_with(t))
+    };
     let (mut name, mut lines) = (String::new(), Vec::new());
     for line in text.lines() {
         if line.starts_with(HELD) || line.starts_with(TESTS) {
@@ -205,6 +206,7 @@ mod tests {
             ("c-tests/kernel/progs/k-arcs.c", Some("c-tests/kernel/progs")),
             ("qemu-patches/10.0/0001-x.patch", Some("qemu-patches")),
             ("c-tests/kernel/README.md", None),
+            ("lab/driver/v2.c", Some("lab/driver")),
             ("docs/dirty.md", None),
         ] {
             assert_eq!(place(file, &paths()).as_deref(), expected, "{file}");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The project's own test device (../driver/README.md), for programs that make
+ * The project's own test device (lab/driver/README.md), for programs that make
  * the devices they need: mdevs with a configuration, their registers, what
  * sysfs says of them, and whole migrations from one to another.
  *

@@ -8,7 +8,7 @@ from collections import namedtuple
 TEST_DEVICES = "/sys/class/mdev_bus/vfiomig_test"
 MTTY_TYPES = "/sys/class/mdev_bus/mtty/mdev_supported_types"
 
-# Registers of the test device that the scenarios use; c-tests/kernel/driver/README.md has them all.
+# Registers of the test device that the scenarios use; lab/driver/README.md has them all.
 INDEX, WORD, CRC, FILL, VIOLATIONS = 0x00, 0x04, 0x08, 0x0C, 0x10
 DMA, RESULT, DMA_PAGES, DMA_VALUE, STATE, CRC_NOW = 0x1C, 0x20, 0x24, 0x28, 0x34, 0x38
 

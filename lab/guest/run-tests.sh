@@ -2,7 +2,7 @@
 # run-tests.sh KERNEL TRANSPORTS TIMEOUT PROGRAM...    (runs inside the VM)
 #
 # Runs every program once for each transport and leaves the results in /out,
-# where check.sh reads them:
+# where lab-check.sh reads them:
 #   plan      one line for each run that should take place: NAME TRANSPORT
 #   results   one line for each that did: STATUS NAME TRANSPORT SECONDS
 #   NAME.TRANSPORT.log    what it printed, with the kernel's warnings

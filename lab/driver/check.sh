@@ -3,7 +3,7 @@
 #
 # Tests the test driver itself: builds tests/k-driver-*.c, which use nothing
 # but the kernel, and runs them on both kernels of the lab, one boot each. The
-# variables, the output and the exit status are those of ../check.sh.
+# variables, the output and the exit status are those of ../lab-check.sh.
 #
 # Environment: CC (default cc)
 set -euo pipefail
@@ -32,4 +32,4 @@ done
 # Where the VM finds the module to load it again; it sees the cache, too.
 export DRIVER_MODULES=$LAB_CACHE/current
 export LAB_ENV="DRIVER_MODULES ${LAB_ENV:-}"
-LAB_PROGS=$work/progs "$LAB_HOME/check.sh"
+LAB_PROGS=$work/progs "$LAB_HOME/lab-check.sh"

@@ -146,7 +146,7 @@ expect "a panic before user space: told, and tried again" 3 \
 expect "a panic before user space, always: three attempts" 244 \
     -s "attempt 1 of 3" -s "attempt 3 of 3" -s "ended without a status" -- "$run" -a rdinit=/none -- true
 
-### Devices and check.sh
+### Devices and lab-check.sh
 
 "${CC:-gcc}" -std=c11 -D_DEFAULT_SOURCE -Wall -Wextra -o "$work/k-flags" "$LAB_HOME/selftest/k-flags.c"
 mkdir "$work/good"
@@ -159,20 +159,20 @@ script good/k-pci <<'END'
 END
 expect "mtty through its group, and its migration flags" 0 -s "migration flags 0x7" -- \
     "$run" -k iommufd -- "$work/good/k-flags" group
-expect "check.sh: a pass and a skip on both kernels" 0 \
+expect "lab-check.sh: a pass and a skip on both kernels" 0 \
     -s "PASS k-flags stock group" -s "PASS k-flags iommufd group" -s "SKIP k-flags iommufd cdev" \
     -s "only the group transport" -s "PASS k-pci iommufd cdev" -s "5 passed, 0 failed, 1 skipped" -- \
-    env LAB_PROGS="$work/good" "$LAB_HOME/check.sh"
-expect "check.sh: with CI=true a skip is a failure" 1 -s "a skipped test is a failure" -- \
-    env CI=true LAB_PROGS="$work/good" VFIOMIG_LAB_KERNEL=iommufd "$LAB_HOME/check.sh"
+    env LAB_PROGS="$work/good" "$LAB_HOME/lab-check.sh"
+expect "lab-check.sh: with CI=true a skip is a failure" 1 -s "a skipped test is a failure" -- \
+    env CI=true LAB_PROGS="$work/good" VFIOMIG_LAB_KERNEL=iommufd "$LAB_HOME/lab-check.sh"
 
 script alone/k-argument <<'END'
 #!/bin/bash
 [[ $1 == mine && -z ${VFIOMIG_LAB_PCI:-} ]]
 END
-expect "check.sh: programs with an argument of their own, in a VM without a PCI device" 0 \
+expect "lab-check.sh: programs with an argument of their own, in a VM without a PCI device" 0 \
     -s "PASS k-argument stock mine" -s "1 passed, 0 failed, 0 skipped" -- \
-    env LAB_PROGS="$work/alone" LAB_ARGUMENTS=mine LAB_PCI= VFIOMIG_LAB_KERNEL=stock "$LAB_HOME/check.sh"
+    env LAB_PROGS="$work/alone" LAB_ARGUMENTS=mine LAB_PCI= VFIOMIG_LAB_KERNEL=stock "$LAB_HOME/lab-check.sh"
 
 script bad/k-1-fails <<'END'
 #!/bin/bash
@@ -200,17 +200,17 @@ END
 script bad/k-6-comes-late <<'END'
 #!/bin/bash
 END
-expect "check.sh: a failure, a warning, a hang, a panic and what comes after it" 1 \
+expect "lab-check.sh: a failure, a warning, a hang, a panic and what comes after it" 1 \
     -s "FAIL k-1-fails stock group" -s "this is why" -s "exit status 4" \
     -s "FAIL k-2-warns stock group" -s "BUG: of the self-test" \
     -s "PASS k-3-warns-on-purpose stock group" -s "killed after 3 s" \
     -s "FAIL k-5-panics stock group - (the VM ended during this test" \
     -s "FAIL k-6-comes-late stock group - (not run" \
     -s "1 passed, 5 failed, 0 skipped" -- \
-    env LAB_PROGS="$work/bad" VFIOMIG_LAB_KERNEL=stock LAB_TEST_TIMEOUT=3 "$LAB_HOME/check.sh"
+    env LAB_PROGS="$work/bad" VFIOMIG_LAB_KERNEL=stock LAB_TEST_TIMEOUT=3 "$LAB_HOME/lab-check.sh"
 mkdir "$work/empty"
-expect "check.sh: no programs prove nothing" 240 -s "nothing would be proved" -- \
-    env LAB_PROGS="$work/empty" "$LAB_HOME/check.sh"
+expect "lab-check.sh: no programs prove nothing" 240 -s "nothing would be proved" -- \
+    env LAB_PROGS="$work/empty" "$LAB_HOME/lab-check.sh"
 
 if ((broken > 0)); then
     echo "$broken of the lab's promises do not hold"
