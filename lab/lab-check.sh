@@ -60,6 +60,13 @@ show_output() { # TITLE FILE
     echo "----"
 }
 
+# no_result KERNEL NAME TRANSPORT SECONDS WHY: a failure that has no line in the
+# results.
+no_result() {
+    failed=$((failed + 1))
+    echo "FAIL $2 $1 $3 $4 ($5)"
+}
+
 # count_results KERNEL OUT: adds up what a VM left behind.
 count_results() {
     local verdict name transport seconds
@@ -78,9 +85,25 @@ count_results() {
     done <"$2/results"
 }
 
+# count_missing KERNEL OUT STATUS: what was planned and has no result, for the VM
+# went down before its end.
+count_missing() {
+    local name transport log
+    while read -r name transport; do
+        if grep -q "^[A-Z]* $name $transport " "$2/results"; then continue; fi
+        log=$2/$name.$transport.log
+        if [[ -f $log ]]; then
+            no_result "$1" "$name" "$transport" - "the VM ended during this test: status $3"
+            show_output "output of $name $1 $transport" "$log"
+        else
+            no_result "$1" "$name" "$transport" - "not run: the VM ended before"
+        fi
+    done <"$2/plan"
+}
+
 # run_kernel KERNEL TRANSPORTS [IMAGE]
 run_kernel() {
-    local kernel=$1 image=${3:-$1} out=$work/out status=0 name transport
+    local kernel=$1 image=${3:-$1} out=$work/out status=0
     rm -rf "$out"
     mkdir "$out"
     "$LAB_HOME/lab-run.sh" -k "$image" -o "$out" "${options[@]}" -- \
@@ -88,27 +111,13 @@ run_kernel() {
         status=$?
 
     if [[ ! -s $out/plan ]]; then
-        failed=$((failed + 1))
-        echo "FAIL boot $kernel - 0 (no test was run; status of lab-run.sh: $status)"
+        no_result "$kernel" boot - 0 "no test was run; status of lab-run.sh: $status"
         return 0
     fi
     count_results "$kernel" "$out"
-
-    # What was planned and has no result: the VM went down before its end.
-    while read -r name transport; do
-        if ! grep -q "^[A-Z]* $name $transport " "$out/results"; then
-            failed=$((failed + 1))
-            if [[ -f $out/$name.$transport.log ]]; then
-                echo "FAIL $name $kernel $transport - (the VM ended during this test: status $status)"
-                show_output "output of $name $kernel $transport" "$out/$name.$transport.log"
-            else
-                echo "FAIL $name $kernel $transport - (not run: the VM ended before)"
-            fi
-        fi
-    done <"$out/plan"
+    count_missing "$kernel" "$out" "$status"
     if ((status != 0)) && [[ $(wc -l <"$out/plan") == $(wc -l <"$out/results") ]]; then
-        failed=$((failed + 1))
-        echo "FAIL end $kernel - 0 (all tests ended, but the VM did not end well: status $status)"
+        no_result "$kernel" end - 0 "all tests ended, but the VM did not end well: status $status"
     fi
 }
 

@@ -88,6 +88,20 @@ LAB_VERDIR=$LAB_CACHE/$LAB_VERSION
 export LAB_HOME LAB_VERSION LAB_ABI LAB_VERDIR
 mkdir -p "$LAB_VERDIR/log"
 
+# step_failed STEP LOG: ends the set-up, or begins it anew with new package lists.
+step_failed() {
+    case $1 in
+    debs | busybox) # old lists name packages that are gone
+        if update_lists; then
+            tell "trying again with new package lists"
+            LAB_LISTS_FETCHED=yes exec "$LAB_HOME/lab-setup.sh" "${arguments[@]}"
+        fi
+        ;;
+    esac
+    tail -n 20 "$2" >&2
+    die 1 "step $1 failed; its whole output is in $2"
+}
+
 # make_step STEP: runs the step if its result is not there or out of date.
 make_step() {
     local step=$1 dep from temporary log=$LAB_VERDIR/log/$1.log
@@ -102,16 +116,7 @@ make_step() {
     # The second argument is the kernel, for the steps that have one.
     if ! bash "$(step_script "$step")" "$temporary" "${step#*-}" >"$log" 2>&1; then
         rm -rf "$temporary"
-        case $step in
-        debs | busybox) # old lists name packages that are gone
-            if update_lists; then
-                tell "trying again with new package lists"
-                LAB_LISTS_FETCHED=yes exec "$LAB_HOME/lab-setup.sh" "${arguments[@]}"
-            fi
-            ;;
-        esac
-        tail -n 20 "$log" >&2
-        die 1 "step $step failed; its whole output is in $log"
+        step_failed "$step" "$log"
     fi
     step_hash "$LAB_VERSION" "$step"
     echo "${STEP_HASHES[$step]}" >"$temporary/.stamp"

@@ -18,7 +18,7 @@ broken=0
 # Runs COMMAND and compares its exit status. Its output (stdout and stderr)
 # must have TEXT in it (-s) or must not (-S).
 expect() {
-    local title=$1 want=$2 got=0 wrong=() present=() absent=() text from=$SECONDS
+    local title=$1 want=$2 got=0 wrong=() present=() absent=() from=$SECONDS
     shift 2
     while [[ $1 != -- ]]; do
         case $1 in
@@ -30,12 +30,7 @@ expect() {
     shift
     "$@" >"$work/output" 2>&1 || got=$?
     ((got == want)) || wrong+=("exit status $got, not $want")
-    for text in "${present[@]}"; do
-        grep -qaF -- "$text" "$work/output" || wrong+=("no '$text' in the output")
-    done
-    for text in "${absent[@]}"; do
-        ! grep -qaF -- "$text" "$work/output" || wrong+=("'$text' in the output")
-    done
+    look_for
     if ((${#wrong[@]} == 0)); then
         echo "ok   $title ($((SECONDS - from)) s)"
     else
@@ -44,6 +39,18 @@ expect() {
         printf '     %s\n' "${wrong[@]}"
         sed 's/^/     | /' "$work/output"
     fi
+}
+
+# look_for: the texts of `expect` in the output; what is not as it should be
+# goes to `wrong`.
+look_for() {
+    local text
+    for text in "${present[@]}"; do
+        grep -qaF -- "$text" "$work/output" || wrong+=("no '$text' in the output")
+    done
+    for text in "${absent[@]}"; do
+        ! grep -qaF -- "$text" "$work/output" || wrong+=("'$text' in the output")
+    done
 }
 
 # script NAME: an executable from stdin.

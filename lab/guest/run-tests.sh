@@ -46,14 +46,9 @@ report() { # STATUS NAME TRANSPORT SECONDS
 
 milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
-run_test() { # PROGRAM TRANSPORT
-    local program=$1 transport=$2 name=${1##*/} log status=0 from spent warnings verdict
-    log=/out/$name.$transport.log
-    mark "$name $transport"
-    from=$(milliseconds)
-    timeout -k 5 "$limit" "$program" "$transport" >"$log" 2>&1 </dev/null || status=$?
-    spent=$(($(milliseconds) - from))
-
+# judge STATUS LOG: sets `verdict`; the log gets the reason of a failure.
+judge() {
+    local status=$1 log=$2 warnings
     case $status in
     0) verdict=PASS ;;
     77) verdict=SKIP ;;
@@ -70,6 +65,16 @@ run_test() { # PROGRAM TRANSPORT
         verdict=FAIL
         printf 'run-tests: warnings of the kernel:\n%s\n' "$warnings" >>"$log"
     fi
+}
+
+run_test() { # PROGRAM TRANSPORT
+    local program=$1 transport=$2 name=${1##*/} log status=0 from spent verdict
+    log=/out/$name.$transport.log
+    mark "$name $transport"
+    from=$(milliseconds)
+    timeout -k 5 "$limit" "$program" "$transport" >"$log" 2>&1 </dev/null || status=$?
+    spent=$(($(milliseconds) - from))
+    judge "$status" "$log"
     report "$verdict" "$name" "$transport" "$((spent / 1000)).$(printf %03d $((spent % 1000)))"
 }
 
