@@ -51,6 +51,43 @@ devices_file() {
     [[ $1 == 7.2 ]] || printf 'CONFIG_%s\n' IOMMUFD=y I440FX=n ISAPC=n MICROVM=n
 }
 
+QEMU_PROGRAM=qemu-system-x86_64
+
+# prepare_tree VERSION REPOSITORY TREE COMMIT: only files that differ are touched,
+# and compiled again.
+prepare_tree() {
+    local devices=$3/configs/devices/x86_64-softmmu/vfiomig.mak
+    add_tree "$2" "$3"
+    scratch_git "$3" checkout -q --force --detach "$4"
+    devices_file "$1" | cmp -s - "$devices" || devices_file "$1" >"$devices"
+}
+
+# configure TREE BUILD STAGE WORD...: unless it was done with the same words.
+configure() {
+    local tree=$1 build=$2 stage=$3
+    shift 3
+    mkdir -p "$build"
+    if [[ -f $build/build.ninja && -f $build/.words && $(<"$build/.words") == "$stage $*" ]]; then return; fi
+    say "configuring QEMU $(<"$tree/VERSION") (${build##*-})"
+    (cd "$build" && PATH=/usr/bin:$PATH PKG_CONFIG_PATH=${stage:+$stage/lib/pkgconfig} "$tree/configure" "$@") \
+        >>"$log" 2>&1 </dev/null || { tail -n 20 "$log" >&2 && die 1 "configure failed; its output is in $log"; }
+    echo "$stage $*" >"$build/.words"
+}
+
+compile() { # TREE BUILD
+    say "compiling QEMU $(<"$1/VERSION") (${2##*-})"
+    (cd "$2" && PATH=/usr/bin:$PATH ninja -j "$jobs" "$QEMU_PROGRAM") >>"$log" 2>&1 </dev/null || {
+        grep -E 'error:|FAILED|ERROR' -A3 "$log" | tail -n 40 >&2
+        die 1 "the build failed; its output is in $log"
+    }
+}
+
+# forget_old DIR: of the programs that were built, those that were not asked for lately.
+forget_old() {
+    find "$1" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort -rn | sed -e 1,8d -e 's/^[^ ]* //' |
+        xargs -r -d '\n' rm -rf
+}
+
 # build_commit VERSION CACHE COMMIT STAGE: prints the program's path.
 #
 # There is one tree and one build for all patched sources, and one for those
@@ -58,8 +95,7 @@ devices_file() {
 # kept by a hash of what went in.
 build_commit() {
     local version=$1 cache=$2 commit=$3 stage=$4 repository=$2/repository
-    local kind=plain tree build header='' id key out words=() program=qemu-system-x86_64
-    local devices=configs/devices/x86_64-softmmu/vfiomig.mak
+    local kind=plain tree build header='' id key out words=()
     id=$(scratch_git "$repository" rev-parse --verify -q "$commit^{tree}") || die 1 "there is no commit $commit"
     # All of it is read: a grep that ends early would make the pipe fail.
     if scratch_git "$repository" cat-file -p "$id:meson_options.txt" | grep "option('vfiomig'" >/dev/null; then
@@ -73,39 +109,21 @@ build_commit() {
         --enable-tcg)
     key=$({ echo "$id" "$header" "${words[@]}"; devices_file "$version"; } | sha256sum | cut -c1-16)
     out=$cache/built/$key
-    if [[ -x $out/$program ]]; then
+    if [[ -x $out/$QEMU_PROGRAM ]]; then
         touch "$out"
-        echo "$out/$program"
+        echo "$out/$QEMU_PROGRAM"
         return
     fi
 
     meson_words "$version" "$cache"
     tree=$cache/tree-$kind
     build=$cache/build-$kind
-    if [[ ! -e $tree/.git ]]; then
-        scratch_git "$repository" worktree prune
-        scratch_git "$repository" worktree add -q --detach "$tree" base >>"$log" 2>&1
-    fi
-    # Only files that differ are touched, and compiled again.
-    scratch_git "$tree" checkout -q --force --detach "$commit"
-    devices_file "$version" | cmp -s - "$tree/$devices" || devices_file "$version" >"$tree/$devices"
-    mkdir -p "$build"
-    if [[ ! -f $build/build.ninja || ! -f $build/.words || $(<"$build/.words") != "$stage ${words[*]}" ]]; then
-        say "configuring QEMU $(<"$tree/VERSION") ($kind)"
-        (cd "$build" && PATH=/usr/bin:$PATH PKG_CONFIG_PATH=${stage:+$stage/lib/pkgconfig} "$tree/configure" "${words[@]}") \
-            >>"$log" 2>&1 </dev/null || { tail -n 20 "$log" >&2 && die 1 "configure failed; its output is in $log"; }
-        echo "$stage ${words[*]}" >"$build/.words"
-    fi
-    say "compiling QEMU $(<"$tree/VERSION") ($kind)"
-    (cd "$build" && PATH=/usr/bin:$PATH ninja -j "$jobs" "$program") >>"$log" 2>&1 </dev/null || {
-        grep -E 'error:|FAILED|ERROR' -A3 "$log" | tail -n 40 >&2
-        die 1 "the build failed; its output is in $log"
-    }
+    prepare_tree "$version" "$repository" "$tree" "$commit"
+    configure "$tree" "$build" "$stage" "${words[@]}"
+    compile "$tree" "$build"
     mkdir -p "$out.partial"
-    strip -g -o "$out.partial/$program" "$build/$program"
+    strip -g -o "$out.partial/$QEMU_PROGRAM" "$build/$QEMU_PROGRAM"
     mv -T "$out.partial" "$out"
-    # Those that were not asked for lately go.
-    find "$cache/built" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort -rn | sed -e 1,8d -e 's/^[^ ]* //' |
-        xargs -r -d '\n' rm -rf
-    echo "$out/$program"
+    forget_old "$cache/built"
+    echo "$out/$QEMU_PROGRAM"
 }

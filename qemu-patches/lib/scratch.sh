@@ -65,19 +65,32 @@ commit_base() {
         echo "$package" >"$tree/.git/package"
 }
 
+# add_tree REPOSITORY TREE: a worktree of the base, once.
+add_tree() {
+    [[ ! -e $2/.git ]] || return 0
+    scratch_git "$1" worktree prune
+    scratch_git "$1" worktree add -q --detach "$2" base >>"$log" 2>&1
+}
+
+# does_not_apply VERSION REPOSITORY: says whether the series or the source is to blame.
+does_not_apply() {
+    local version=$1 repository=$2 has package
+    has=$(<"$repository/VERSION")
+    package=$(<"$repository/.git/package")
+    [[ $has == "${QEMU_POINT[$version]}" ]] || die 1 \
+        "the series is written for QEMU ${QEMU_POINT[$version]}, and Debian's $package is QEMU $has"
+    die 1 "the series does not apply to QEMU $has of Debian's $package"
+}
+
 # apply_series VERSION CACHE: prints the commit of the base with the series.
 apply_series() {
-    local version=$1 cache=$2 repository=$2/repository tree=$2/apply series has package
-    series=$QEMU_HOME/$version
+    local version=$1 cache=$2 tree=$2/apply series=$QEMU_HOME/$1
     local -a files
     shopt -s nullglob
     files=("$series"/*.patch)
     shopt -u nullglob
     ((${#files[@]} > 0)) || die 1 "there is no patch in $series"
-    if [[ ! -e $tree/.git ]]; then
-        scratch_git "$repository" worktree prune
-        scratch_git "$repository" worktree add -q --detach "$tree" base >>"$log" 2>&1
-    fi
+    add_tree "$cache/repository" "$tree"
     # Of a run that was interrupted; mostly there is none.
     scratch_git "$tree" am --abort >/dev/null 2>&1 || true
     scratch_git "$tree" reset -q --hard base
@@ -85,11 +98,7 @@ apply_series() {
     if ! scratch_git "$tree" am -q --committer-date-is-author-date "${files[@]}" >>"$log" 2>&1; then
         scratch_git "$tree" am --show-current-patch=raw 2>/dev/null | sed -n 's/^Subject: /does not apply: /p' | head -n1 >&2
         scratch_git "$tree" am --abort >/dev/null 2>&1 || true
-        has=$(<"$repository/VERSION")
-        package=$(<"$repository/.git/package")
-        [[ $has == "${QEMU_POINT[$version]}" ]] || die 1 \
-            "the series is written for QEMU ${QEMU_POINT[$version]}, and Debian's $package is QEMU $has"
-        die 1 "the series does not apply to QEMU $has of Debian's $package"
+        does_not_apply "$version" "$cache/repository"
     fi
     scratch_git "$tree" rev-parse HEAD
 }

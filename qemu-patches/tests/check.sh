@@ -116,19 +116,12 @@ mapfile -t names < <(printf '%s\n' "${rows[@]}" | cut -d' ' -f4- | tr ' ' '\n' |
 for name in "${names[@]}"; do find_binary "$name"; done >"$work/binaries"
 
 passed=0 failed=0 skipped=0
-run_kernel() {
-    local kernel=$1 logs=$out/$1 status=0 row name
-    local -a scenarios
-    mapfile -t scenarios < <(printf '%s\n' "${rows[@]}" | sed -n "s/^\([^ ]*\) $kernel .*/\1/p")
-    ((${#scenarios[@]} > 0)) || return 0
-    mkdir -p "$logs"
-    cp "$work/binaries" "$logs/"
-    : >"$logs/results"
-    # Warnings of the kernel fail the scenario in which they came.
-    "$lab/lab-run.sh" -k "$kernel" -m 2G -t "$VM_SECONDS" --allow-warnings -o "$logs" -l "$logs/kernel.log" \
-        -e "LAB_WARNING_PATTERN=$LAB_WARNING_PATTERN" -- \
-        "$python" "$TESTS_HOME/run.py" "$kernel" "${scenarios[@]}" || status=$?
-    for name in "${scenarios[@]}"; do
+
+# count KERNEL LOGS STATUS NAME...: adds up what a VM has left behind.
+count() {
+    local kernel=$1 logs=$2 status=$3 row name
+    shift 3
+    for name in "$@"; do
         row=$(grep -E "^[A-Z]+ $name " "$logs/results" || true)
         case $row in
         PASS*) passed=$((passed + 1)) ;;
@@ -140,6 +133,22 @@ run_kernel() {
             ;;
         esac
     done
+}
+
+# run_kernel KERNEL: runs its scenarios, in one boot.
+run_kernel() {
+    local kernel=$1 logs=$out/$1 status=0
+    local -a scenarios
+    mapfile -t scenarios < <(printf '%s\n' "${rows[@]}" | sed -n "s/^\([^ ]*\) $kernel .*/\1/p")
+    ((${#scenarios[@]} > 0)) || return 0
+    mkdir -p "$logs"
+    cp "$work/binaries" "$logs/"
+    : >"$logs/results"
+    # Warnings of the kernel fail the scenario in which they came.
+    "$lab/lab-run.sh" -k "$kernel" -m 2G -t "$VM_SECONDS" --allow-warnings -o "$logs" -l "$logs/kernel.log" \
+        -e "LAB_WARNING_PATTERN=$LAB_WARNING_PATTERN" -- \
+        "$python" "$TESTS_HOME/run.py" "$kernel" "${scenarios[@]}" || status=$?
+    count "$kernel" "$logs" "$status" "${scenarios[@]}"
     ((status <= 1)) || say "lab-run.sh ended with $status"
     if ((status != 0 && failed == 0)); then
         failed=$((failed + 1))
