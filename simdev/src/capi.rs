@@ -2,7 +2,7 @@
 
 use crate::config::{BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Precopy, PrecopyEnd, Trapped, Window};
 use crate::device::Device;
-use crate::faults::{Access, Effect, Fault, FaultId};
+use crate::machine::{Access, Effect, Fault, FaultId};
 use crate::peers::Peer;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};

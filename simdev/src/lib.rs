@@ -8,51 +8,24 @@
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
-mod bytes;
+mod base;
 pub mod capi;
 mod config;
 mod content;
 mod device;
-mod dma;
-mod draft;
-mod faults;
-mod habits;
-mod info;
-mod iommufd;
-mod iova_bitmap;
-mod judge;
-mod level;
+mod dialects;
 mod machine;
 mod peers;
-mod poll;
-mod ram;
-mod ranges;
-mod region;
 mod registers;
-mod segment;
-mod space;
-mod transport;
-mod type1;
-mod user;
-mod v1;
-mod v2;
-mod watch;
-mod writers;
+mod spaces;
 
+pub use base::judge::Violation;
 pub use config::{
-    BadLoad, Config, DataPath, Dialect, DmaLog, DraftForm, Kernel, Precopy, PrecopyEnd, Restart, Trapped, Window,
+    AfterFailure, Arcs, BadEnd, BadLoad, Beyond, Config, DataPath, DeadFd, Dialect, DmaLog, DraftForm, Habits, Kernel,
+    Poll, Precopy, PrecopyEnd, Ready, Refusal, ResetLeaves, Restart, Size, Trapped, Window,
 };
-pub use device::{Device, Runner};
-pub use faults::{Access, Effect, Fault, FaultId};
-pub use habits::{AfterFailure, Arcs, BadEnd, Beyond, DeadFd, Habits, Poll, Ready, Refusal, ResetLeaves, Size};
-pub use info::MIGRATION_REGION;
-pub use iommufd::{Iommufd, IommufdConfig};
-pub use judge::Violation;
-pub use level::{Level, register_path, request_path};
-pub use machine::Transition;
+pub use device::{Device, Runner, Writers};
+pub use dialects::MIGRATION_REGION;
+pub use machine::{Access, Effect, Fault, FaultId, Level, Transition, register_path, request_path};
 pub use peers::Peer;
-pub use ram::Ram;
-pub use space::{Mapping, Space};
-pub use type1::{Type1, Type1Config};
-pub use watch::Watch;
-pub use writers::Writers;
+pub use spaces::{Iommufd, IommufdConfig, Mapping, Ram, Space, Type1, Type1Config, Watch};

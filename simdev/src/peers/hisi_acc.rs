@@ -1,7 +1,7 @@
 //! hisi_acc: no P2P, 40 bytes of match data in pre-copy, a check that is made at each write and forgotten at the end.
 
+use crate::config::{BadEnd, Beyond, DeadFd, Habits, Poll, Refusal, Size};
 use crate::config::{BadLoad, Config, Dialect, Precopy, PrecopyEnd};
-use crate::habits::{BadEnd, Beyond, DeadFd, Habits, Poll, Refusal, Size};
 
 pub(super) fn config() -> Config {
     Config {

@@ -1,7 +1,7 @@
 //! libvfio-user as it served the migration region of Linux 5.8.
 
+use crate::config::{Arcs, Habits, ResetLeaves};
 use crate::config::{BadLoad, Config, Dialect, Window};
-use crate::habits::{Arcs, Habits, ResetLeaves};
 
 /// STOP 0, RUNNING 1, STOP_COPY 2, PRE_COPY 3, RESUMING 4. From 3 also to 1, by an operator's precedence; not to itself.
 pub(super) const ARCS: Arcs = &[

@@ -1,7 +1,7 @@
 //! libvfio-user as it serves the device feature: no sizes, no pre-copy info, a reset that keeps the state.
 
+use crate::config::{BadEnd, Habits, ResetLeaves};
 use crate::config::{BadLoad, Config, Dialect, DmaLog, PrecopyEnd, Restart};
-use crate::habits::{BadEnd, Habits, ResetLeaves};
 
 pub(super) fn config() -> Config {
     Config {

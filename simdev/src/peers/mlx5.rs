@@ -1,7 +1,7 @@
 //! mlx5: asynchronous saves in firmware; a stream that fails in pre-copy never comes back.
 
+use crate::config::{AfterFailure, BadEnd, Habits, Poll, Ready, Refusal, Size};
 use crate::config::{BadLoad, Config, Dialect, DmaLog, PrecopyEnd};
-use crate::habits::{AfterFailure, BadEnd, Habits, Poll, Ready, Refusal, Size};
 use std::time::Duration;
 
 pub(super) fn config() -> Config {

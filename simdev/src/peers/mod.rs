@@ -12,8 +12,7 @@ mod spdk;
 mod virtio;
 mod xe;
 
-use crate::config::Config;
-use crate::habits::Beyond;
+use crate::config::{Beyond, Config};
 
 /// A driver or a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! mtty: the kernel's sample device, with a log that is a stub.
 
+use crate::config::{BadEnd, Beyond, DeadFd, Habits, Poll, Refusal, Size};
 use crate::config::{BadLoad, Config, Dialect, DmaLog, Precopy, PrecopyEnd, Restart};
-use crate::habits::{BadEnd, Beyond, DeadFd, Habits, Poll, Refusal, Size};
 
 pub(super) fn config() -> Config {
     Config {

@@ -1,7 +1,7 @@
 //! pds: no pre-copy, a buffer of a fixed size, ERROR at any moment, a DMA log that stops by itself.
 
+use crate::config::{BadEnd, Beyond, Habits, Poll, Size};
 use crate::config::{BadLoad, Config, Dialect, DmaLog, Precopy};
-use crate::habits::{BadEnd, Beyond, Habits, Poll, Size};
 
 pub(super) fn config() -> Config {
     Config {

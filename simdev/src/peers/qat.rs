@@ -1,7 +1,7 @@
 //! qat: a drain that can fail with half of the device stopped, a check that is made once, setup sizes that outlive a session.
 
+use crate::config::{BadEnd, Beyond, DeadFd, Habits, Poll, Refusal, Size};
 use crate::config::{BadLoad, Config, Dialect, Precopy, PrecopyEnd};
-use crate::habits::{BadEnd, Beyond, DeadFd, Habits, Poll, Refusal, Size};
 
 pub(super) fn config() -> Config {
     Config {

@@ -1,7 +1,7 @@
 //! SPDK's NVMe-oF target as a v1 server: one segment, reached by mmap only, and pre-copy that has nothing.
 
 use crate::config::{BadLoad, Config, Dialect, Precopy, Trapped, Window};
-use crate::habits::{Habits, ResetLeaves};
+use crate::config::{Habits, ResetLeaves};
 
 pub(super) fn config() -> Config {
     Config {

@@ -1,7 +1,7 @@
 //! virtio: pre-copy info makes the whole context again once per second; a write on a dead fd crashes the host.
 
+use crate::config::{AfterFailure, BadEnd, DeadFd, Habits, Poll, Refusal, Size};
 use crate::config::{BadLoad, Config, Dialect, PrecopyEnd};
-use crate::habits::{AfterFailure, BadEnd, DeadFd, Habits, Poll, Refusal, Size};
 use std::time::Duration;
 
 pub(super) fn config() -> Config {

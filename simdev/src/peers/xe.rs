@@ -1,7 +1,7 @@
 //! xe: no pre-copy, reads that sleep, errors that stick, a STOP_COPY that cannot be left before the end.
 
+use crate::config::{AfterFailure, BadEnd, Habits, Poll, Ready, Refusal, Size};
 use crate::config::{BadLoad, Config, Dialect, Precopy};
-use crate::habits::{AfterFailure, BadEnd, Habits, Poll, Ready, Refusal, Size};
 use std::time::Duration;
 
 pub(super) fn config() -> Config {

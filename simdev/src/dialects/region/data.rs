@@ -1,0 +1,142 @@
+//! The data section: trapped accesses (V1-12), and what a segment's end makes of the bytes.
+
+use crate::config::{BadLoad, Trapped};
+use crate::machine::{Effect, Machine, moved, short};
+
+impl Machine {
+    /// How many bytes an access may move (V1-12).
+    fn trapped(&mut self, offset: u64, len: usize) -> Result<usize, i32> {
+        match self.config.trapped {
+            Trapped::Any => Ok(len),
+            Trapped::Short(most) => Ok(len.min(most)),
+            Trapped::AtMost(most) if len <= most => Ok(len),
+            Trapped::Refused(errno) => Err(errno),
+            Trapped::Word if matches!(len, 1 | 2 | 4 | 8) && offset % len as u64 == 0 => Ok(len),
+            _ => Err(libc::EINVAL),
+        }
+    }
+
+    fn outside(&mut self, offset: u64, len: usize) -> Option<i32> {
+        let region = self.region.as_ref()?;
+        if region.contains(offset, len as u64) {
+            return None;
+        }
+        self.judge.record("V1-13", format!("{len} bytes at {offset:#x} are outside the region"));
+        Some(libc::EINVAL)
+    }
+
+    pub(super) fn data_read(&mut self, offset: u64, buf: &mut [u8], effect: Option<Effect>) -> Result<usize, i32> {
+        if let Some(errno) = self.outside(offset, buf.len()) {
+            return Err(errno);
+        }
+        moved(effect).map_or(Ok(()), Err)?;
+        let len = short(effect, self.trapped(offset, buf.len())?);
+        let end = offset + len as u64;
+        let rule = if self.config.is_draft() { "D3" } else { "V1-6" };
+        let mut wrong = None;
+        if !self.config.is_draft() && offset < 0x40 && self.config.data_start >= 0x40 {
+            wrong = Some(("1.1", "the draft's dirty-pfn registers".to_owned()));
+        } else if !self.level.saving() {
+            wrong = Some(("V1-13", "data read although not SAVING".to_owned()));
+        } else if let Some(staged) = &mut self.registers.staged {
+            let told_len = if staged.bitmap { Some(staged.len) } else { staged.told_len };
+            match told_len {
+                None => wrong = Some((rule, "data read before data_size".to_owned())),
+                // The client asks for more than it gets where the device moves less.
+                Some(told)
+                    if offset >= staged.told && offset + buf.len() as u64 <= staged.told.saturating_add(told) =>
+                {
+                    staged.read.add(offset, end);
+                }
+                Some(told) => {
+                    let text =
+                        format!("{} bytes at {offset:#x}: the segment is {told} at {:#x}", buf.len(), staged.told);
+                    wrong = Some((rule, text));
+                }
+            }
+        } else {
+            wrong = Some((rule, format!("{len} bytes at {offset:#x} with no segment staged")));
+        }
+        if let Some((rule, text)) = wrong {
+            self.judge.record(rule, text);
+        }
+        if let Some(region) = &self.region {
+            region.get(offset, &mut buf[..len]);
+        }
+        Ok(len)
+    }
+
+    pub(super) fn data_write(&mut self, offset: u64, buf: &[u8], effect: Option<Effect>) -> Result<usize, i32> {
+        if let Some(errno) = self.outside(offset, buf.len()) {
+            return Err(errno);
+        }
+        let len = short(effect, self.trapped(offset, buf.len())?);
+        if !self.level.resuming() {
+            return self.refuse(
+                "V1-9",
+                format!("{len} bytes written at {offset:#x} although not RESUMING"),
+                libc::EINVAL,
+            );
+        }
+        let told = self.registers.resume;
+        let end = offset + buf.len() as u64;
+        match told {
+            None => self.judge.record("V1-9", "data written before data_offset was read"),
+            Some(told) if offset < told || end > self.data_end() => {
+                self.judge.record("V1-9", format!("{} bytes at {offset:#x}: data_offset is {told:#x}", buf.len()));
+            }
+            Some(_) => {}
+        }
+        self.registers.written.add(offset, offset + len as u64);
+        if let Some(region) = &self.region {
+            region.put(offset, &buf[..len]);
+        }
+        moved(effect).map_or(Ok(len), Err)
+    }
+
+    /// A write of data_size while RESUMING (V1-9, D6): takes the segment.
+    pub(super) fn commit(&mut self, len: u64) -> Result<(), i32> {
+        if !self.level.resuming() {
+            return self.refuse("V1-9", format!("data_size {len} written although not RESUMING"), libc::EINVAL);
+        }
+        let Some(told) = self.registers.resume.take() else {
+            return self.refuse("V1-9", format!("data_size {len} written without reading data_offset"), libc::EINVAL);
+        };
+        let place = self.registers.moved.take().unwrap_or(self.place());
+        let written = std::mem::take(&mut self.registers.written);
+        if told != place {
+            return Err(libc::EINVAL);
+        }
+        if len == 0 {
+            return self.refuse("V1-9", "a segment of 0 bytes".into(), libc::EINVAL);
+        }
+        if self.config.habits.one_segment && len != self.image {
+            return Err(libc::EINVAL);
+        }
+        let end = place.checked_add(len).filter(|&end| end <= self.data_end());
+        let (Some(end), Some(region)) = (end, &self.region) else {
+            return self.refuse("V1-10", format!("a segment of {len} bytes does not fit"), libc::EINVAL);
+        };
+        if let Some(at) = region.first_unmapped(place, end, &written) {
+            self.judge.record("V1-9", format!("data_size {len} written before byte {} of it", at - place));
+        }
+        let mut bytes = vec![0; len as usize];
+        region.get(place, &mut bytes);
+        if self.config.judge_content {
+            region.fill(place, len);
+        }
+        self.registers.index += 1;
+        let rule = if self.config.is_draft() { "D6" } else { "V1-10" };
+        self.registers.taken = true;
+        let one = self.config.habits.one_segment;
+        let loaded = if one { self.content.load_piece(&bytes) } else { self.content.load_segment(&bytes) };
+        if let Err(text) = loaded {
+            if self.config.bad_load == BadLoad::Keep {
+                // What follows cannot make it good.
+                self.content.begin_load();
+            }
+            return Err(self.bad_load(rule, text));
+        }
+        Ok(())
+    }
+}
