@@ -1,7 +1,11 @@
 //! Peers: how each driver of the kernel and each server of vfio-user really behaves, as data. Sizes and times are scaled
 //! down so that a test takes no time: seconds of a driver are tens of milliseconds here.
+//!
+//! May import: config. Start reading at the table here; one file per peer, and `image` for what three drivers of the kernel have in
+//! common.
 
 mod hisi_acc;
+mod image;
 mod libvfio_user_v1;
 mod libvfio_user_v2;
 mod mlx5;
