@@ -4,22 +4,37 @@
 
 use std::path::{Path, PathBuf};
 
-/// Upper rooms first. A room may use itself, the rooms below it, and the leaves.
-const ROOMS: [&str; 12] = [
-    "ffi",
-    "migration",
-    "group",
-    "tracker",
-    "logs",
-    "bitmap",
-    "device",
-    "window",
-    "dialect",
-    "workers",
-    "transport",
-    "uapi",
-];
-const LEAVES: [&str; 4] = ["cancel", "error", "gate", "log"];
+/// A crate, and its rooms from above to below. A room may use itself, the rooms below it, and the leaves.
+struct House {
+    folder: &'static str,
+    rooms: &'static [&'static str],
+    leaves: &'static [&'static str],
+}
+
+const LIBRARY: House = House {
+    folder: "src/",
+    rooms: &[
+        "ffi",
+        "migration",
+        "group",
+        "tracker",
+        "logs",
+        "bitmap",
+        "device",
+        "window",
+        "dialect",
+        "workers",
+        "transport",
+        "uapi",
+    ],
+    leaves: &["cancel", "error", "gate", "log"],
+};
+
+const SIMDEV: House = House {
+    folder: "simdev/src/",
+    rooms: &["capi", "peers", "spaces", "device", "dialects", "machine", "registers", "content", "config", "base"],
+    leaves: &[],
+};
 
 /// The only files with `unsafe`; each has a reason in docs/design.md, "Rooms".
 const UNSAFE_ROOMS: [&str; 6] = [
@@ -31,7 +46,7 @@ const UNSAFE_ROOMS: [&str; 6] = [
     "src/tracker/scratch.rs",
 ];
 
-fn sources() -> Vec<(String, String)> {
+fn sources(house: &House) -> Vec<(String, String)> {
     fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -44,14 +59,19 @@ fn sources() -> Vec<(String, String)> {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    collect(&root.join("src"), &mut found);
+    collect(&root.join(house.folder), &mut found);
     let relative = |path: &PathBuf| path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
     found.iter().map(|path| (relative(path), std::fs::read_to_string(path).unwrap())).collect()
 }
 
+/// The path of a file from its crate's folder of sources.
+fn place_of(file: &str) -> &str {
+    let file = file.strip_prefix("simdev/").unwrap_or(file);
+    file.strip_prefix("src/").unwrap()
+}
+
 fn room_of(file: &str) -> &str {
-    let name = file.strip_prefix("src/").unwrap();
-    name.split('/').next().unwrap().trim_end_matches(".rs")
+    place_of(file).split('/').next().unwrap().trim_end_matches(".rs")
 }
 
 /// Every room that a source names by `crate::room`, in `use` lines and in paths, also inside `crate::{a, b}`.
@@ -73,12 +93,13 @@ fn used_rooms(text: &str) -> Vec<String> {
 }
 
 /// What is wrong with a file, if anything is.
-fn arrows_up(file: &str, text: &str) -> Vec<String> {
+fn arrows_up(house: &House, file: &str, text: &str) -> Vec<String> {
     let room = room_of(file);
+    let House { rooms, leaves, .. } = house;
     let mut wrong = Vec::new();
     for used in used_rooms(text) {
-        let allowed = match (ROOMS.iter().position(|r| *r == room), ROOMS.iter().position(|r| *r == used)) {
-            (_, None) => used == room || (LEAVES.contains(&used.as_str())),
+        let allowed = match (rooms.iter().position(|r| *r == room), rooms.iter().position(|r| *r == used)) {
+            (_, None) => used == room || leaves.contains(&used.as_str()),
             (Some(from), Some(to)) => from <= to,
             (None, Some(_)) => room == "lib",
         };
@@ -91,24 +112,62 @@ fn arrows_up(file: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn arrows_point_down() {
-    let sources = sources();
-    assert!(sources.len() > 20, "the scan found only {} files", sources.len());
-    let wrong: Vec<_> = sources.iter().flat_map(|(file, text)| arrows_up(file, text)).collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    for house in [LIBRARY, SIMDEV] {
+        let sources = sources(&house);
+        assert!(sources.len() > 20, "the scan found only {} files", sources.len());
+        let wrong: Vec<_> = sources.iter().flat_map(|(file, text)| arrows_up(&house, file, text)).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }
 
 #[test]
 fn an_arrow_up_is_seen() {
-    assert_eq!(arrows_up("src/uapi/ioctl.rs", "use crate::device::Device;").len(), 1);
-    assert_eq!(arrows_up("src/transport/ops.rs", "use crate::{error::Error, dialect::State};").len(), 1);
-    assert_eq!(arrows_up("src/error.rs", "fn f() { crate::ffi::x() }").len(), 1);
-    assert!(arrows_up("src/ffi/save.rs", "use crate::uapi::feature;").is_empty());
-    assert!(arrows_up("src/device/save.rs", "// use crate::ffi::x").is_empty());
+    let arrows = |file, text| arrows_up(&LIBRARY, file, text).len();
+    assert_eq!(arrows("src/uapi/ioctl.rs", "use crate::device::Device;"), 1);
+    assert_eq!(arrows("src/transport/ops.rs", "use crate::{error::Error, dialect::State};"), 1);
+    assert_eq!(arrows("src/error.rs", "fn f() { crate::ffi::x() }"), 1);
+    assert_eq!(arrows("src/ffi/save.rs", "use crate::uapi::feature;"), 0);
+    assert_eq!(arrows("src/device/save.rs", "// use crate::ffi::x"), 0);
+    let arrows = |file, text| arrows_up(&SIMDEV, file, text).len();
+    assert_eq!(arrows("simdev/src/machine/dma.rs", "use crate::spaces::Space;"), 1);
+    assert_eq!(arrows("simdev/src/spaces/attach.rs", "use crate::machine::Bus;"), 0);
+    assert_eq!(arrows("simdev/src/lib.rs", "use crate::machine::Level;"), 0);
+}
+
+/// What the head of a room's mod.rs says that the room may import; `None` if it does not say it between what the room is for and
+/// where to start reading.
+fn promised(house: &House, text: &str) -> Option<Vec<String>> {
+    let head = text.lines().map_while(|line| line.strip_prefix("//!")).collect::<Vec<_>>().join("");
+    let (purpose, rest) = head.split_once("May import: ")?;
+    let (list, rest) = rest.split_once('.')?;
+    if purpose.trim().is_empty() || !rest.contains("Start reading at ") {
+        return None;
+    }
+    Some(match list {
+        "nothing of the crate" => Vec::new(),
+        "every room" => house.rooms.iter().map(ToString::to_string).collect(),
+        list => list.split(", ").map(str::to_string).collect(),
+    })
+}
+
+#[test]
+fn a_room_of_simdev_imports_what_it_says() {
+    let sources = sources(&SIMDEV);
+    for room in SIMDEV.rooms {
+        let head = sources.iter().find(|(file, _)| place_of(file) == format!("{room}/mod.rs"));
+        let promised = head.and_then(|(_, text)| promised(&SIMDEV, text));
+        let promised = promised.unwrap_or_else(|| panic!("{room}/mod.rs has no head, or one in another order"));
+        for (file, text) in sources.iter().filter(|(file, _)| room_of(file) == *room) {
+            for used in used_rooms(text) {
+                assert!(used == *room || promised.contains(&used), "{file} imports {used}");
+            }
+        }
+    }
 }
 
 /// The path of a file's module, without the crate: `src/window/region/bus.rs` is window, region, bus.
 fn module_of(file: &str) -> Vec<&str> {
-    let names = file.strip_prefix("src/").unwrap().trim_end_matches(".rs");
+    let names = place_of(file).trim_end_matches(".rs");
     names.split('/').filter(|name| *name != "mod").collect()
 }
 
@@ -155,31 +214,62 @@ fn named_paths(text: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// The files that a file imports. A name of the file above that is no file is that file's own.
-fn imports<'a>(file: &str, text: &str, files: &'a [String]) -> Vec<&'a str> {
+/// What the `use` lines of a file take from files below it, as (name here, path from here).
+fn taken_from_below(text: &str) -> Vec<(String, Vec<String>)> {
+    let code: String = text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let mut taken = Vec::new();
+    for (at, _) in code.match_indices("use ") {
+        let before = code[..at].rsplit('\n').next().unwrap();
+        if !["", "pub ", "pub(crate) ", "pub(super) "].contains(&before) {
+            continue;
+        }
+        for path in paths_of(code[at + "use ".len()..].split(';').next().unwrap()) {
+            let name = path.last().unwrap().split(" as ").last().unwrap().to_string();
+            taken.push((name, path));
+        }
+    }
+    taken
+}
+
+/// The files that a file imports. A name of the file above that is no file is of the file below from which that one has it, or
+/// its own.
+fn imports<'a>(file: &str, text: &str, sources: &'a [(String, String)]) -> Vec<&'a str> {
     let mut found = Vec::new();
     for path in named_paths(text) {
-        let mut at: Vec<&str> = if path[0] == "crate" { Vec::new() } else { module_of(file) };
-        for name in &path {
+        let mut at: Vec<String> =
+            if path[0] == "crate" { Vec::new() } else { module_of(file).iter().map(ToString::to_string).collect() };
+        for name in path {
             match name.as_str() {
                 "crate" | "self" => {}
                 "super" => drop(at.pop()),
-                name => at.push(name),
+                _ => at.push(name),
             }
         }
-        // The longest beginning that is a file; what follows is an item in it.
-        let named = (1..=at.len()).rev().find_map(|n| files.iter().find(|other| module_of(other) == at[..n]));
-        found.extend(named.filter(|named| *named != file).map(String::as_str));
+        found.extend(home_of(&at, sources).filter(|home| *home != file));
     }
     found.sort_unstable();
     found.dedup();
     found
 }
 
+/// The file that an item is in, by its path in the crate.
+fn home_of<'a>(path: &[String], sources: &'a [(String, String)]) -> Option<&'a str> {
+    let file = |path: &[String]| sources.iter().find(|(file, _)| module_of(file) == path);
+    // The longest beginning that is a file; what follows is an item in it.
+    let (n, (home, text)) = (1..=path.len()).rev().find_map(|n| Some((n, file(&path[..n])?)))?;
+    let from_below = path.get(n).and_then(|item| {
+        let below = taken_from_below(text).into_iter().find(|(name, _)| name == item)?.1;
+        let path: Vec<String> = path[..n].iter().cloned().chain(below).collect();
+        // Of other crates there are no files.
+        file(&path[..n + 1]).and_then(|_| home_of(&path, sources))
+    });
+    Some(from_below.unwrap_or(home))
+}
+
 /// What can be reached from each file, if that is the file itself.
 fn circles(sources: &[(String, String)]) -> Vec<String> {
     let files: Vec<String> = sources.iter().map(|(file, _)| file.clone()).collect();
-    let arrows: Vec<Vec<&str>> = sources.iter().map(|(file, text)| imports(file, text, &files)).collect();
+    let arrows: Vec<Vec<&str>> = sources.iter().map(|(file, text)| imports(file, text, sources)).collect();
     let next = |file: &str| &arrows[files.iter().position(|other| other == file).unwrap()];
     let mut wrong = Vec::new();
     for file in &files {
@@ -204,8 +294,10 @@ fn circles(sources: &[(String, String)]) -> Vec<String> {
 
 #[test]
 fn no_file_imports_what_imports_it() {
-    let wrong = circles(&sources());
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    for house in [LIBRARY, SIMDEV] {
+        let wrong = circles(&sources(&house));
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }
 
 #[test]
@@ -221,11 +313,14 @@ fn a_circle_is_seen() {
     let mut line = ring;
     line[3].1 = "// use super::b::B;\n#[cfg(test)]\nmod tests {\n    use super::super::b::B;\n}\n".into();
     assert!(circles(&line).is_empty(), "{:#?}", circles(&line));
+    // b is named by what the file above has from it.
+    line[3].1 = "use super::B;".into();
+    assert_eq!(circles(&line).len(), 3, "{:#?}", circles(&line));
 }
 
 #[test]
 fn unsafe_only_where_it_is_allowed() {
-    for (file, text) in sources() {
+    for (file, text) in sources(&LIBRARY) {
         let has_unsafe = text.lines().any(|line| {
             let code = line.split("//").next().unwrap();
             code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
@@ -237,7 +332,7 @@ fn unsafe_only_where_it_is_allowed() {
 
 #[test]
 fn every_unsafe_block_says_why_it_is_sound() {
-    for (file, text) in sources() {
+    for (file, text) in sources(&LIBRARY) {
         let lines: Vec<_> = text.lines().collect();
         for (number, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap();
@@ -272,7 +367,7 @@ fn types_of(text: &str) -> Vec<&str> {
 /// A reader who meets a type's name knows which one it is, without a look at the imports.
 #[test]
 fn no_two_types_share_a_name() {
-    let sources = sources();
+    let sources = sources(&LIBRARY);
     let mut seen: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
     let mut wrong = Vec::new();
     for (file, text) in &sources {
