@@ -31,39 +31,37 @@ impl Machine {
         }
         moved(effect).map_or(Ok(()), Err)?;
         let len = short(effect, self.trapped(offset, buf.len())?);
-        let end = offset + len as u64;
-        let rule = if self.config.is_draft() { "D3" } else { "V1-6" };
-        let mut wrong = None;
-        if !self.config.is_draft() && offset < 0x40 && self.config.data_start >= 0x40 {
-            wrong = Some(("1.1", "the draft's dirty-pfn registers".to_owned()));
-        } else if !self.level.saving() {
-            wrong = Some(("V1-13", "data read although not SAVING".to_owned()));
-        } else if let Some(staged) = &mut self.registers.staged {
-            let told_len = if staged.bitmap { Some(staged.len) } else { staged.told_len };
-            match told_len {
-                None => wrong = Some((rule, "data read before data_size".to_owned())),
-                // The client asks for more than it gets where the device moves less.
-                Some(told)
-                    if offset >= staged.told && offset + buf.len() as u64 <= staged.told.saturating_add(told) =>
-                {
-                    staged.read.add(offset, end);
-                }
-                Some(told) => {
-                    let text =
-                        format!("{} bytes at {offset:#x}: the segment is {told} at {:#x}", buf.len(), staged.told);
-                    wrong = Some((rule, text));
-                }
-            }
-        } else {
-            wrong = Some((rule, format!("{len} bytes at {offset:#x} with no segment staged")));
-        }
-        if let Some((rule, text)) = wrong {
+        if let Some((rule, text)) = self.wrong_read(offset, buf.len(), len) {
             self.judge.record(rule, text);
         }
         if let Some(region) = &self.region {
             region.get(offset, &mut buf[..len]);
         }
         Ok(len)
+    }
+
+    /// What is wrong with a read of `asked` bytes that gets `len`; what it reads of the segment is noted.
+    fn wrong_read(&mut self, offset: u64, asked: usize, len: usize) -> Option<(&'static str, String)> {
+        let draft = self.config.is_draft();
+        if !draft && offset < 0x40 && self.config.data_start >= 0x40 {
+            return Some(("1.1", "the draft's dirty-pfn registers".into()));
+        }
+        if !self.level.saving() {
+            return Some(("V1-13", "data read although not SAVING".into()));
+        }
+        let rule = if draft { "D3" } else { "V1-6" };
+        let Some(staged) = &mut self.registers.staged else {
+            return Some((rule, format!("{len} bytes at {offset:#x} with no segment staged")));
+        };
+        let Some(told) = (if staged.bitmap { Some(staged.len) } else { staged.told_len }) else {
+            return Some((rule, "data read before data_size".into()));
+        };
+        // The client asks for more than it gets where the device moves less.
+        if offset >= staged.told && offset + asked as u64 <= staged.told.saturating_add(told) {
+            staged.read.add(offset, offset + len as u64);
+            return None;
+        }
+        Some((rule, format!("{asked} bytes at {offset:#x}: the segment is {told} at {:#x}", staged.told)))
     }
 
     pub(super) fn data_write(&mut self, offset: u64, buf: &[u8], effect: Option<Effect>) -> Result<usize, i32> {

@@ -4,6 +4,7 @@
 use crate::base::memory::PAGE;
 use crate::config::{Dialect, DraftForm};
 use crate::machine::Machine;
+use std::collections::BTreeSet;
 
 impl Machine {
     pub(crate) fn draft_pending(&mut self) -> u64 {
@@ -70,40 +71,39 @@ impl Machine {
         if fresh {
             pfn.count = 0;
         }
-        let (size, Some(end)) = (pfn.page_size, pfn.start.checked_add(pfn.total)) else {
-            return self.refuse("D8", "the range of pfns is beyond 2^64".into(), libc::EINVAL);
-        };
-        // The last byte, since a range may end at 2^64.
-        let top = end.checked_sub(1).and_then(|last| last.checked_mul(size)?.checked_add(size.checked_sub(1)?));
-        let Some(top) = top.filter(|_| size >= PAGE && size.is_power_of_two() && pfn.total > 0) else {
-            let text = format!("{} pfns of {size} bytes at {:#x}", pfn.total, pfn.start);
-            return self.refuse("D8", text, libc::EINVAL);
+        let (end, top) = match pfn.range() {
+            Ok(range) => range,
+            Err(text) => return self.refuse("D8", text, libc::EINVAL),
         };
         if rewrite && !fresh {
             // D16: the driver has no cursor, so this is the same range again.
             self.judge.record("D16", "copied_pfns read again without the rest of the range");
             pfn.count = 0;
         }
-        let (first, left) = (pfn.start + pfn.count, pfn.total - pfn.count);
+        let (first, left, size) = (pfn.start + pfn.count, pfn.total - pfn.count, pfn.page_size);
         let log = self.dma.draft.get_or_insert_default();
         if first == end || log.range(first * size / PAGE..=top / PAGE).next().is_none() {
             return Ok(0);
         }
         let copied = left.min(most);
-        let mut words = vec![0u64; copied.div_ceil(64) as usize];
-        let pages: Vec<u64> = log.range(first * size / PAGE..(first + copied) * (size / PAGE)).copied().collect();
-        for page in pages {
-            let bit = page * PAGE / size - first;
-            words[bit as usize / 64] |= 1 << (bit % 64);
-            // D14: reported is clean, read or not.
-            log.remove(&page);
-        }
+        let bitmap = take_bitmap(log, first, copied, size);
         pfn.count += copied;
-        let bitmap: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
         if let Some(shown) = &mut pfn.shown {
             shown.clone_from(&bitmap);
         }
         pfn.ready = Some(bitmap);
         Ok(copied)
     }
+}
+
+/// The bitmap of `copied` pfns of `size` bytes. D14: what is reported is clean, read or not.
+fn take_bitmap(log: &mut BTreeSet<u64>, first: u64, copied: u64, size: u64) -> Vec<u8> {
+    let mut words = vec![0u64; copied.div_ceil(64) as usize];
+    let pages: Vec<u64> = log.range(first * size / PAGE..(first + copied) * (size / PAGE)).copied().collect();
+    for page in pages {
+        let bit = page * PAGE / size - first;
+        words[bit as usize / 64] |= 1 << (bit % 64);
+        log.remove(&page);
+    }
+    words.iter().flat_map(|w| w.to_ne_bytes()).collect()
 }
