@@ -1,5 +1,5 @@
 //! Which log a tracker reads, and why: the devices' own if every one has one, else the page tables', else the container's, else
-//! none (L10). A choice that turns out not to work when it is started makes room for the next.
+//! none (L10). A choice that turns out not to work when it is started is replaced by the next.
 
 use super::claim::{Claim, LogId};
 use super::draft::DraftLog;
@@ -29,7 +29,7 @@ pub(crate) struct Source {
     pub failed: Option<Errno>,
     /// Reads of the last harvest that had any made a thread sleep; before the first it is taken to be so.
     pub waits: bool,
-    /// Why it could not be read the last time, as the log of messages was told.
+    /// Why it could not be read the last time, as the log of messages has it.
     pub trouble: Option<Errno>,
     /// It could not be read the time before, either.
     pub lasting: bool,
@@ -60,7 +60,7 @@ impl Source {
         })
     }
 
-    /// How reading it went. A condition that lasts is told when it begins and when it is over.
+    /// How reading it went. A condition that lasts is logged when it begins and when it ends.
     pub fn note(&mut self, name: &str, trouble: Option<Errno>) {
         let what = || self.log.lock().describe();
         match (self.trouble, trouble) {
@@ -98,16 +98,16 @@ pub(crate) struct Choice {
     pub why: String,
     /// Why it did not work when it was tried.
     pub against: Option<String>,
-    /// The same, as the log of messages was told, also in an earlier use of the tracker.
+    /// The same, as the log of messages has it, also from an earlier use of the tracker.
     pub told: Option<String>,
     pub unmap_order: UnmapOrder,
 }
 
 /// What logs are made from.
 pub(crate) struct Members {
-    /// Every device behind the address space.
+    /// Every device that does DMA in the address space.
     pub devices: Vec<Arc<Device>>,
-    /// There were some: an empty list means that nobody writes, not that nobody is known.
+    /// There were some: an empty list means that no device writes, not that none is known.
     pub had_devices: bool,
     pub container: Option<Arc<dyn Container>>,
     /// What the container said of its log when it was asked, once.
@@ -121,7 +121,7 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// The last page table has gone, and a device has not: it writes through one that nobody has named yet.
+    /// The last page table has gone, and a device has not: it writes through one that the tracker does not know yet.
     pub fn lack_page_tables(&self) -> bool {
         !self.devices.is_empty() && self.hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty())
     }
@@ -227,9 +227,7 @@ pub(crate) fn plans(members: &Members) -> Vec<Plan> {
     for plan in &mut all {
         plan.why = match plan.kind {
             LogKind::Ops => "kept by the VMM".to_string(),
-            LogKind::DmaLog | LogKind::Draft => {
-                "every device behind the address space keeps a log of its own".to_string()
-            }
+            LogKind::DmaLog | LogKind::Draft => "every device in the address space keeps a log of its own".to_string(),
             _ => against.clone(),
         };
     }

@@ -13,7 +13,7 @@ pub(crate) enum LogId {
     Hwpt(Identity, u32),
     Container(Identity),
     Functions(Identity),
-    /// None, or one that nobody can know again.
+    /// None, or one that cannot be recognised.
     Nothing,
 }
 

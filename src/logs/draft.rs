@@ -18,7 +18,7 @@ pub(crate) struct DraftLog {
     shift: u32,
     /// Of the harvest in progress.
     patience: Arc<HarvestPatience>,
-    /// The session whose registers know everything that is not told yet; `None`: none.
+    /// The session whose registers know everything that is not reported yet; `None`: none.
     logs: Option<u64>,
     /// In the harvest in progress: another session, or none, is open, and what its registers do not know is lost.
     lost: bool,
@@ -62,7 +62,7 @@ impl Log for DraftLog {
         Ok(())
     }
 
-    /// In parts, for nobody said how large a range may be (D17).
+    /// In parts, because no draft says how large a range may be (D17).
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let all = Span { first: 0, last: u64::MAX };
         let whole = |span: Span| Read { span: span.aligned_out(self.shift), shift: self.shift };

@@ -62,7 +62,7 @@ pub(crate) struct Maps {
     pub mapped: SpanSet,
     /// Where mappings may be gone that are known: an unmapping failed.
     pub doubtful: SpanSet,
-    /// Any mapping may be gone before it is told.
+    /// Any mapping may be gone before the tracker knows it.
     pub all_doubtful: bool,
 }
 
@@ -121,7 +121,7 @@ impl Maps {
     }
 
     /// The mappings within `span`, joined into reads of up to `1 << shift` bytes that cut no mapping; across holes only if
-    /// `over_holes`, and only where a mapping begins a multiple of `step` behind the read.
+    /// `over_holes`, and only where a mapping begins a multiple of `step` after the read.
     pub fn reads(&self, span: Span, shift: u32, over_holes: bool, step: u64) -> Vec<Span> {
         let most = 1u64.checked_shl(shift).unwrap_or(u64::MAX);
         let mut reads: Vec<Span> = Vec::new();
@@ -188,7 +188,7 @@ pub(crate) trait Log: Send {
     }
 
     /// A harvest begins: its reads come next, and what they wait for comes out of its patience. `all_dirty`: so far every read
-    /// told every mapped page dirty.
+    /// reported every mapped page dirty.
     fn begin(&mut self, patience: &Arc<HarvestPatience>, all_dirty: bool) {
         let _ = (patience, all_dirty);
     }

@@ -112,7 +112,7 @@ impl<K: Keeper> Ranged<K> {
         before != 0
     }
 
-    /// Whether all that is mapped is held, or can be held by nobody.
+    /// Whether all that is mapped is in the log, or can be in no log.
     fn holds_all(&self, maps: &Maps) -> bool {
         maps.mapped.iter().all(|span| !self.needs_restart_for(span))
     }
@@ -184,7 +184,7 @@ impl<K: Keeper> Log for Ranged<K> {
                     match errno.get() {
                         // Fewer ranges, never fewer pages.
                         libc::E2BIG if ranges.len() > 1 => most = fewer(ranges.len()),
-                        // Somebody left it running (L1): it is taken over, once. If there was nothing to stop the ranges are
+                        // An earlier user left it running (L1): it is taken over, once. If there was nothing to stop the ranges are
                         // what was refused.
                         libc::EINVAL | libc::EEXIST
                             if !std::mem::replace(&mut found_running, true) && self.keeper.stop().is_ok() => {}
@@ -217,7 +217,7 @@ impl<K: Keeper> Log for Ranged<K> {
         self.halt()
     }
 
-    /// Only what is mapped, or asked for, in parts that devices tell right (L7): what lies between costs no memory.
+    /// Only what is mapped, or asked for, in parts that devices report right (L7): what lies between costs no memory.
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read> {
         let page = |span: Span| Read { span, shift: self.shift };
         let held = self.held.list.iter().copied();
@@ -242,7 +242,7 @@ impl<K: Keeper> Log for Ranged<K> {
         if outcome.is_ok() {
             self.reads_parts |= !self.held.list.contains(&read.span);
         } else if outcome.is_err_and(|errno| refused(&errno)) && !self.reads_parts && !self.whole {
-            // Some servers tell started ranges as they are, or nothing.
+            // Some servers report started ranges as they are, or nothing.
             (self.whole, self.granule, self.learnt) = (true, 0, true);
         }
         outcome

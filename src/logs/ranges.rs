@@ -58,7 +58,7 @@ impl Span {
         Span { first: self.first & !mask, last: self.last | mask }
     }
 
-    /// What of it lies before and behind `other`.
+    /// What of it lies before and after `other`.
     pub fn without(self, other: Span) -> impl Iterator<Item = Span> {
         let before = other.first.checked_sub(1).filter(|&last| self.first <= last);
         let behind = other.last.checked_add(1).filter(|&first| first <= self.last);
@@ -96,7 +96,7 @@ impl SpanSet {
 
     pub fn insert(&mut self, span: Span) {
         let mut new = span;
-        // Everything that overlaps or touches: at most one that begins before, then those that begin within or right behind.
+        // Everything that overlaps or touches: at most one that begins before, then those that begin within or right after it.
         let before = self.0.range(..=span.first).next_back().map(|(&first, &last)| Span { first, last });
         if let Some(old) = before.filter(|old| old.last >= span.first || old.last.checked_add(1) == Some(span.first)) {
             self.0.remove(&old.first);
@@ -337,7 +337,7 @@ mod tests {
                 prop_assert_eq!((part.first - whole.first) % (1 << unit), 0);
                 prop_assert!((part.last - whole.first + 1) % (1 << unit) == 0 || part.last == whole.last);
             }
-            // What nobody wants is in a unit with something wanted, or in a short gap.
+            // What is not wanted is in a unit with something wanted, or in a short gap.
             for at in told.difference(&asked) {
                 let near = |a: u64| a.abs_diff(*at) <= (1 << unit) + (1 << gap);
                 prop_assert!(asked.iter().any(|&a| near(a)));

@@ -41,7 +41,7 @@ impl Type1 {
 /// it takes no other with it. `strays`: false dirt later does not matter.
 pub(crate) fn groups(maps: &Maps, span: Span, ability: Ability, strays: bool) -> Vec<Span> {
     let shift = Type1::group_shift(ability);
-    // Where a mapping's bits begin within a word of the request Linux shifts them in its own bitmap, and tells strays later.
+    // Where a mapping's bits begin within a word of the request Linux shifts them in its own bitmap, and reports strays later.
     let step = if strays { 1 } else { ability.page_size.saturating_mul(64) };
     let Some((top, _)) = maps.overlapping(TOP).next().filter(|(top, _)| top.intersect(span).is_some()) else {
         return maps.reads(span, shift, true, step);

@@ -1,6 +1,6 @@
-//! What is left over of mappings whose place another one has: their IOVA names other memory now, their cookie still names them. Only
-//! callbacks that get cookies are told, and a VMM may never ask by one; so each page costs some bytes, whatever cookies there are, and
-//! who cannot be told looks at none of them.
+//! Leftovers of mappings whose place another one has: their IOVA names other memory now, and only their cookie still names them.
+//! Only callbacks that get cookies can have them, and a VMM may never ask by one; so each page costs some bytes, whatever cookies
+//! there are, and a harvest without such a callback looks at none of them.
 
 use super::UNIT_SHIFT;
 use super::deliver::Deliverer;
@@ -15,7 +15,7 @@ use crate::log::log;
 use crate::logs::ranges::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many entries are told to the operator.
+/// From so many entries on the operator gets a line of the log.
 const MANY: usize = 1 << 16;
 
 /// The pages of one cookie in one block: number and cookie.
@@ -80,7 +80,7 @@ pub(crate) struct Aside {
     few: BTreeSet<AlignedRun>,
     /// All pages of cookies that have more.
     blocks: BTreeMap<Of, Block>,
-    /// It was told that there are many.
+    /// The log has the line that there are many.
     told: bool,
 }
 
@@ -98,7 +98,7 @@ impl Aside {
         left.offer(span, &mut Into { aside: self, cookie });
     }
 
-    /// Gives what of `span` the deliverer can be told; with `keep` it is told and stays.
+    /// Reports what of `span` the deliverer can take; with `keep` it is reported and stays.
     pub fn give(&mut self, span: Span, deliverer: &mut Deliverer<'_, '_>, keep: bool) {
         let mut at = Some((span.first >> BLOCK_BYTES_SHIFT, 0));
         while let Some(of) = at.and_then(|at| self.next(at)) {
@@ -123,7 +123,7 @@ impl Aside {
         }
     }
 
-    /// Tells the operator when many pages wait, and when they do no more.
+    /// A line for the operator when many pages wait, and when they no longer do.
     pub fn tell(&mut self, name: &str) {
         let entries = self.few.len().saturating_add(self.blocks.len());
         let many = if self.told { !self.is_empty() } else { entries >= MANY };
@@ -131,15 +131,15 @@ impl Aside {
             log!(
                 Warning,
                 "{name}: pages of {entries} parts of mappings that are gone wait, and other memory is mapped in their place: only a \
-                 harvest with run can be told of them, and no migration is over before"
+                 harvest with run can report them, and no migration can be completed before"
             );
         } else if self.told && !many {
-            log!(Info, "{name}: all pages of mappings that are gone were told");
+            log!(Info, "{name}: all pages of mappings that are gone were reported");
         }
         self.told = many;
     }
 
-    /// The first pages at `of` or behind it.
+    /// The first pages at `of` or after it.
     fn next(&self, of: Of) -> Option<Of> {
         let listed = self.few.range(AlignedRun::new(of, 0, 0)..).next().map(|piece| piece.of());
         let block = self.blocks.range(of..).next().map(|(&of, _)| of);
@@ -298,7 +298,7 @@ mod tests {
                     }
                     _ => {
                         for page in pages(&ask(&mut aside, Some(span), false, 2)) {
-                            prop_assert!(model.remove(&page), "told twice, or never put: {page:?}");
+                            prop_assert!(model.remove(&page), "reported twice, or never put: {page:?}");
                         }
                     }
                 }

@@ -1,6 +1,6 @@
-//! Dirt belongs to the mapping it was written through. Its IOVA names it only as long as nothing else is mapped there; its cookie
-//! always does. So what is left over of an unmapped range keeps its cookie, and where the IOVA comes to mean other memory it is put
-//! aside, for callbacks that get cookies: a bitmap would tell it of the wrong page.
+//! The record of mappings and leftovers. Dirt belongs to the mapping it was written through. Its IOVA names it only as long as nothing
+//! else is mapped there; its cookie always does. So leftovers of an unmapped range keep its cookie, and where the IOVA comes to mean
+//! other memory they are put aside, for callbacks that get cookies: in a bitmap they would make the wrong page dirty.
 
 use super::aside::Aside;
 use super::deliver::{Deliverer, Offer};
@@ -24,10 +24,10 @@ pub(crate) struct Book {
     pub aside: Aside,
     /// The container does not unmap with a bitmap.
     pub unmaps_blind: Lasting,
-    /// Whether the VMM tells unmappings when they are done, as far as is known.
+    /// Whether the VMM unmaps before it calls the library, as far as is known.
     pub tells_afterwards: Option<bool>,
-    /// Whether all reads since the start told every mapped page dirty; `None`: nothing that is mapped was read. A container does
-    /// so as long as a device behind it has no pinned scope (T5).
+    /// Whether all reads since the start found every mapped page dirty; `None`: nothing that is mapped was read. A container does
+    /// so as long as a device of it has no pinned scope (T5).
     pub all_dirty: Option<bool>,
 }
 
@@ -67,12 +67,12 @@ impl Book {
         self.aside.clear();
     }
 
-    /// Whether all that was read was given.
+    /// Whether all that was read was reported.
     pub fn is_given(&self) -> bool {
         self.left.is_empty() && self.aside.is_empty()
     }
 
-    /// Gives what earlier reads left over; with `keep` it is told and stays.
+    /// Reports what earlier reads left over; with `keep` it is reported and stays.
     pub fn give(&mut self, deliverer: &mut Deliverer<'_, '_>, keep: bool) {
         let Book { name, maps, gone, left, aside, .. } = self;
         let wanted = deliverer.wanted();

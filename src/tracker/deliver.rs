@@ -1,4 +1,4 @@
-//! Gives what was read to those who asked: into bitmaps, or to callbacks as aligned words or as runs.
+//! Reports what was read to its owners: into bitmaps, or to callbacks as aligned words or as runs.
 
 use super::leftover::{NotTaken, Taker};
 use super::names::Names;
@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 const STAGE_WORDS: usize = 4096;
 const STAGE_BITS: u64 = STAGE_WORDS as u64 * 64;
 
-/// Where one piece of IOVA goes.
+/// A destination: a range of IOVA, and what gets its dirty pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Dest<'a> {
     /// What is asked; whole units of 4096 bytes.
@@ -28,7 +28,7 @@ pub struct Dest<'a> {
     pub first_bit: u64,
     /// The bitmap; `None`: this piece goes to the request's callback.
     pub bitmap: Option<Words<'a>>,
-    /// Handed to the callback, for its own use.
+    /// The VMM's own, passed to the callback.
     pub token: usize,
 }
 
@@ -40,34 +40,34 @@ pub type RunFn<'f> = dyn FnMut(u64, IovaRange) -> bool + 'f;
 /// What a harvest shall do.
 #[derive(Default)]
 pub struct Request<'r> {
-    /// Where which piece goes; none may overlap. Empty, with `run`: everything that is mapped, mapping by mapping, and what is left
-    /// over of what is unmapped.
+    /// The destinations, which must not overlap. Empty, with `run`: everything that is mapped, mapping by mapping, and what is left
+    /// over of unmapped ranges.
     pub dests: &'r [Dest<'r>],
     /// For destinations without a bitmap.
     pub words: Option<&'r mut WordsFn<'r>>,
     /// For destinations without a bitmap if there is no `words`.
     pub run: Option<&'r mut RunFn<'r>>,
-    /// Only what earlier reads left over: no log is read.
+    /// Report what earlier reads left over, and read no log.
     pub no_read: bool,
-    /// A watcher asks: what is told is told again to the one who takes it, and no final harvest is done by it.
+    /// Only watch: what is reported stays, and is reported again to the harvest that takes it. Never the final harvest.
     pub keep: bool,
     /// Only what holds a part of the destinations is read. A final harvest is done by it only if that is all that is mapped.
     pub only_dests: bool,
     /// Threads that read side by side; 0: as the tracker was made. 1: none.
     pub max_workers: usize,
-    /// What the call gave, also if it failed then: what was given is given, and nobody is told of it again. `None`: it failed before
+    /// What the call reported, also if it failed afterwards: it is not reported again. `None`: it failed before
     /// anything was read.
     pub given: Option<Harvest>,
 }
 
-/// Who gets a piece.
+/// The owner of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
     /// A destination of the request.
     Dest(usize),
     /// The run callback, for a mapping with this cookie.
     Mapping(u64),
-    /// Nobody yet.
+    /// No owner yet: the tracker keeps it.
     Keep,
 }
 
@@ -80,14 +80,14 @@ pub(crate) struct Deliverer<'d, 'r> {
     /// First byte → last byte and number of a destination.
     places: BTreeMap<u64, (u64, usize)>,
     stage: Vec<u64>,
-    /// A run that may go on: cookie, where it lies, bytes of a page.
+    /// A run that the next bits may continue: cookie, where it lies, bytes of a page.
     open_run: Option<(u64, Span, u32)>,
-    /// Runs that were open when the callback said stop.
+    /// Runs that were open when the callback stopped the harvest.
     refused: Vec<Span>,
     pub count: Count,
-    /// A callback said stop, or panicked: the rest is kept.
+    /// A callback stopped the harvest, or panicked: the rest is kept.
     pub stopped: bool,
-    /// A callback's panic, which goes on when nothing can be lost by it any more.
+    /// A callback's panic, which is resumed when nothing can be lost by it any more.
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -133,7 +133,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         Ok(this)
     }
 
-    /// Nobody asks for anything: all is kept.
+    /// Without owners: all is kept.
     pub fn nobody() -> Self {
         Deliverer {
             dests: &[],
@@ -175,7 +175,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         if self.wants_everything() { vec![Span::ALL] } else { self.asked.iter().collect() }
     }
 
-    /// What is asked of `span`, by whom; of what is unmapped too if `gone` has its names.
+    /// What is asked of `span`, with its owners; of unmapped ranges too if `gone` has their names.
     pub fn asked(&self, maps: &Maps, gone: Option<&Maps>, span: Span) -> Vec<(Span, Whom)> {
         if self.wants_everything() {
             let part = |(whole, cookie): (Span, u64)| Some((whole.intersect(span)?, Whom::Mapping(cookie)));
@@ -193,13 +193,13 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         self.places.range(begin..=span.last).filter_map(part).collect()
     }
 
-    /// Whether anybody gets cookies.
+    /// Whether a callback gets cookies.
     pub fn takes_cookies(&self) -> bool {
         let by_run = |dest: &Dest<'_>| dest.bitmap.is_none() && self.words.is_none();
         self.wants_everything() || self.dests.iter().any(by_run)
     }
 
-    /// Who is asked of `span` with a cookie: a bitmap and words name pages by their IOVA.
+    /// Owners of `span` that get a cookie: a bitmap and words name pages by their IOVA.
     pub fn asked_by_cookie(&self, cookie: u64, span: Span) -> Vec<(Span, Whom)> {
         if self.wants_everything() {
             return vec![(span, Whom::Mapping(cookie))];
@@ -210,8 +210,8 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         asked
     }
 
-    /// `span` in pieces: what is asked of what is mapped, and what is mapped and not asked. Bits of holes belong to nobody,
-    /// whoever asks for them: a type1 container sets some, for it shifts the bits of a mapping to their place in the request and
+    /// `span` in pieces: what is asked of what is mapped, and what is mapped and not asked. Bits of holes have no owner,
+    /// whatever is asked: a type1 container sets some, because it shifts the bits of a mapping to their place in the request and
     /// later clears them at their place in the mapping.
     pub fn pieces(&self, maps: &Maps, span: Span) -> Vec<(Span, Whom)> {
         let mut pieces = Vec::new();
@@ -242,7 +242,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         }
     }
 
-    /// Moves the bits of `span` to whom they belong, and clears them; says what a callback left.
+    /// Moves the bits of `span` to their owner, and clears them; returns what a callback did not take.
     pub fn bits(&mut self, whom: Whom, bits: &mut Bits<'_>, span: Span, names: Names<'_>) -> NotTaken {
         if self.stopped || whom == Whom::Keep {
             return NotTaken { refused: Vec::new(), rest: Some(span) };

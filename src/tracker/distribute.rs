@@ -1,4 +1,4 @@
-//! The bits of one read, and whom they go to.
+//! The bits of one read, and their owners.
 
 use super::book::Book;
 use super::deliver::Deliverer;
@@ -17,7 +17,7 @@ pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, wor
     let mut bits = Bits { words, shift: read.shift, origin: read.span.first };
     let Book { maps, gone, left, .. } = book;
     let (pieces, names) = (deliverer.pieces(maps, read.span), Names::Of(maps, gone));
-    // What is left over already comes later in the call: told with it, a page is told once.
+    // Leftovers are reported later in the call: a page that is among them is reported once, with them.
     bits.tell(pieces.iter().copied(), &mut |whom, told| match told {
         Told::Part(part) if left.any(part) => left.add(part),
         Told::Bits(bits, span) if left.any(span) => left.absorb(bits, span),
@@ -30,7 +30,7 @@ pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, wor
             }
         }
     });
-    // What is not mapped: nobody can have written there, so a bit is the log's coarseness.
+    // What is not mapped cannot have been written, so a bit there is the log's coarseness.
     for hole in maps.mapped.holes(read.span) {
         if bits.any(hole) {
             bits.forget(hole);
@@ -68,7 +68,7 @@ pub(crate) fn check_reading(log: &mut dyn Log, maps: &Maps, pool: &PagePool) -> 
     Ok(FirstRead { full, bits: Some((read, pages)) })
 }
 
-/// Whether every mapped page of a read is dirty. A read may go over holes, of which nobody says that they are dirty.
+/// Whether every mapped page of a read is dirty. A read may go over holes, whose pages have no bit.
 pub(super) fn full(maps: &Maps, read: &Read, words: &mut [u64]) -> Option<bool> {
     let bits = Bits { words, shift: read.shift, origin: read.span.first };
     let mut parts = maps.mapped.parts(read.span).peekable();

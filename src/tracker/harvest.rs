@@ -37,7 +37,7 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     let own_max = passes.iter().map(|inner| inner.max_workers).max().unwrap_or(0);
     let max_workers = if max_workers == 0 { own_max } else { max_workers };
     let mut tally = Tally::default();
-    // Told to the one who takes.
+    // The harvest that takes has to report it.
     if !no_read && !keep {
         for (tracker, inner) in sorted.iter().zip(&mut passes) {
             if inner.drop_freed(&mut tally) {

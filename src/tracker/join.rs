@@ -17,8 +17,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 impl Tracker {
-    /// A device was plugged in behind the address space. While tracking its log is started, and everything is dirty once: nobody
-    /// knows what it wrote until then. Without a log of its own it makes the tracker take the next one. EEXIST: it is there
+    /// A device was plugged into the address space. While tracking its log is started, and everything is dirty once, since
+    /// earlier writes are not known. Without a log of its own it makes the tracker take the next one. EEXIST: it is there
     /// already; EBUSY: another tracker has its log. *tracker; blocks in the kernel.*
     pub fn add_device(&self, device: Arc<Device>) -> Result<()> {
         let mut inner = self.enter()?;
@@ -194,7 +194,7 @@ impl TrackerInner {
         if !works {
             self.fall_back();
         } else if any {
-            // What was written before nobody has logged.
+            // What was written before is in no log.
             mark(book, None);
         }
     }

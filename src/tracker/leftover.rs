@@ -1,5 +1,5 @@
-//! What was read and not yet given: kernels clear more than was asked for (L7, I5, T3), so it is kept for the harvest that asks.
-//! Nothing is given twice, nothing is lost.
+//! What was read and not yet reported: kernels clear more than was asked for (L7, I5, T3), so it is kept for the harvest that asks.
+//! Nothing is reported twice, nothing is lost.
 
 use super::UNIT_SHIFT;
 use super::parts::{Bits, Grid, Told, plain};
@@ -154,7 +154,7 @@ impl Leftover {
     pub fn offer(&mut self, span: Span, sink: &mut dyn Taker) {
         let whole: Vec<Span> = self.spans.parts(span).collect();
         for range in whole {
-            // Told once, though it may be here twice.
+            // Reported once, though it may be here twice.
             for (part, number) in self.parts(range) {
                 let mut block = self.lift(number, part);
                 bits(number, &mut block).forget(part);
@@ -198,7 +198,7 @@ impl Leftover {
         block
     }
 
-    /// Where something is kept, at `at` or behind it: not more than a block that is not dirty as a whole, and with gaps.
+    /// Where something is kept, at `at` or after it: not more than a block that is not dirty as a whole, and with gaps.
     pub fn next(&self, at: u64) -> Option<Span> {
         let all = Span { first: at, last: u64::MAX };
         let listed = self.few.range(at >> UNIT_SHIFT..).next().map(|page| page >> BLOCK_SHIFT);
@@ -323,7 +323,7 @@ mod tests {
                         prop_assert_eq!(&shown, &all.0);
                         let wanted: BTreeSet<u64> = model.range(first..first + units).copied().collect();
                         prop_assert_eq!(&all.0, &wanted);
-                        prop_assert!(all.1.is_empty(), "told twice: {:?}", all.1);
+                        prop_assert!(all.1.is_empty(), "reported twice: {:?}", all.1);
                         model.retain(|unit| !wanted.contains(unit));
                     }
                 }

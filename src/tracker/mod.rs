@@ -1,11 +1,13 @@
 //! The dirty log of one address space: what is mapped, whether the log runs, and the harvest, which gives what devices wrote into
 //! the VMM's own bitmap without losing a page.
 //!
-//! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker, as it is called; `state`
-//! is what it keeps, `starting` starts and stops its logs, `options` is its data) and `harvest` (the call). `reading` reads, `spot` puts together what several logs say of one range, `distribute` looks up
-//! who gets the bits, `deliver` gives, `leftover` keeps what was read but not asked for, `book` remembers its owner, `aside` keeps
-//! what only a cookie names, and `parts` is the rule of pages that several have a part of; `join` is for what is plugged in later,
-//! `unmap` for what is unmapped. `names` and `tally` are what they share. `unsafe` lives in scratch.rs.
+//! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker, as
+//! it is called; `state` is what it keeps, `starting` starts and stops its logs, `options` is its data) and `harvest`
+//! (the call). `reading` reads, `spot` is a range that several logs report on, until it is merged, `distribute` looks
+//! up the owners of the bits, `deliver` reports them, `leftover` keeps what was read but not asked for, `book` is the
+//! record of mappings and leftovers, `aside` keeps what only a cookie names, and `parts` is the rule of pages that
+//! several have a part of; `join` is for what is plugged in later, `unmap` for what is unmapped. `names` and `tally`
+//! are what they share. `unsafe` lives in scratch.rs.
 //!
 //! Follows: docs/design.md, "The harvest"; docs/rules.md, families L, T and I, and D8 to D16. DMA is logged apart from the
 //! device's state (N1), also where that is PRE_COPY, which covers only what is inside the device (N9).

@@ -13,7 +13,7 @@ pub(crate) enum Names<'m> {
 }
 
 impl Names<'_> {
-    /// The part at the beginning of `span` that has one cookie, or none: nobody can have written there.
+    /// The part at the beginning of `span` that has one cookie, or none, where nothing can have been written.
     pub fn first_of(self, span: Span) -> (Span, Option<u64>) {
         let (maps, gone) = match self {
             Names::One(cookie) => return (span, Some(cookie)),

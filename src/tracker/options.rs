@@ -13,9 +13,9 @@ use std::sync::Arc;
 pub struct TrackerOptions {
     /// For messages.
     pub name: String,
-    /// Every device behind the address space.
+    /// Every device that does DMA in the address space.
     pub devices: Vec<Arc<Device>>,
-    /// The container behind which the devices are.
+    /// The container that the devices belong to.
     pub container: Option<Arc<dyn Container>>,
     /// The iommufd, and each page table with dirty tracking that a device is attached to.
     pub hwpts: Option<(Arc<dyn Iommufd>, Vec<u32>)>,

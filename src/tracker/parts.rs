@@ -1,5 +1,5 @@
-//! Bits that were read, on their way to those who are told, and the one rule for them: **a bit is cleared after all parts of its
-//! page were told**. Nothing else clears bits that were read, so no part of a page is forgotten for another one's sake.
+//! Bits that were read, on their way to their owners, and the one rule for them: **a bit is cleared after all parts of its
+//! page were reported**. Nothing else clears bits that were read, so no part of a page is forgotten for another one's sake.
 
 use super::UNIT_SHIFT;
 use crate::bitmap::{self, Count, Move, Words};
@@ -33,14 +33,14 @@ impl Grid {
         (self.first_bit.saturating_add(page), phase)
     }
 
-    /// Where bit `bit` begins; beyond the space for the bit behind its last.
+    /// Where bit `bit` begins; beyond the space for the bit after its last.
     pub fn iova_of(self, bit: u64) -> i128 {
         let pages = i128::from(bit).saturating_sub(i128::from(self.first_bit));
         i128::from(self.iova).saturating_add(pages.saturating_mul(1i128.checked_shl(self.shift).unwrap_or(i128::MAX)))
     }
 }
 
-/// What a piece is told.
+/// What is reported of a piece.
 pub(crate) enum Told<'t, 'w> {
     /// Dirty as a whole: the piece's part of a page that reaches beyond it.
     Part(Span),
@@ -126,7 +126,7 @@ impl Bits<'_> {
         bitmap::drain(self.words, to, &step)
     }
 
-    /// As [`drain`](Self::drain), of a piece behind which others follow up to `end`: a page that reaches into them stays dirty.
+    /// As [`drain`](Self::drain), of a piece that others follow up to `end`: a page that reaches into them stays dirty.
     pub fn drain_piece(&mut self, span: Span, end: u64, to: Words<'_>, grid: Grid, from: u64) -> Count {
         let (first, count) = self.bits_of(span);
         let last = first.saturating_add(count).saturating_sub(1);
@@ -138,7 +138,7 @@ impl Bits<'_> {
         count
     }
 
-    /// Nobody is to be told of `span`.
+    /// `span` has no owner, and is not reported.
     pub fn forget(&mut self, span: Span) {
         let (first, count) = self.bits_of(span);
         bitmap::clear_range(self.words, first, count);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every piece is told all of itself that a dirty page has, and nothing stays; also in pieces of pieces.
+        /// All of a piece that a dirty page has is reported, and nothing stays; also in pieces of pieces.
         #[test]
         fn all_parts_are_told(
             shift in 0u32..8,

@@ -1,4 +1,4 @@
-//! Reads logs side by side and hands what they say to the merge, which is the calling thread's. What several logs say of one
+//! Reads logs side by side and hands what they report to the merge, which is the calling thread's. What several logs report on one
 //! range is put together first (`spot`).
 
 use super::book::Book;
@@ -37,7 +37,7 @@ struct SourceRead {
     source: usize,
     any_thread: bool,
     failed: Option<Errno>,
-    /// Why parts of what it should tell are in doubt.
+    /// Why parts of what it should report are in doubt.
     in_doubt: Option<Errno>,
     /// Whether its reads made a thread sleep; `None`: there was none.
     slept: Option<bool>,
@@ -53,7 +53,7 @@ struct Walked {
     slept: bool,
     /// The whole log is in doubt (L6).
     failed: Option<Errno>,
-    /// Only these spots are (T6).
+    /// Only these ranges are (T6).
     in_doubt: Vec<(usize, Errno)>,
     /// A function of the VMM panicked: a read that failed.
     panic: Option<Box<dyn Any + Send>>,
@@ -112,7 +112,7 @@ fn read_round(
         let (sources, pool) = shared.get(job.part)?;
         Some(walk(sources.get(job.source)?, pool, &round.spots, way, keep, done))
     };
-    // Nobody waits for the merge: the round has no more buffers than it may have.
+    // No thread waits for the merge: the round has no more buffers than it may have.
     let ahead: Vec<usize> = round.spots.iter().map(|_| 0).collect();
     let merge = |_, spot: usize| {
         if let Some(spot) = round.spots.get(spot) {
@@ -168,16 +168,16 @@ fn settle(parts: &mut [SpaceLogs<'_>], jobs: &[SourceRead], tally: &mut Tally) {
             tally.fail(errno, mark(part.book, None));
         }
     }
-    // When all is told: whatever happens to one of them.
+    // When all is merged: whatever happens to one of them.
     for job in jobs.iter().filter(|job| job.failed.is_some()) {
         let Some(part) = parts.get_mut(job.part) else { continue };
         let Some(source) = part.sources.get_mut(job.source) else { continue };
-        // What is written from here on is logged again (L6), and nothing of what is left over was given yet.
+        // What is written from here on is logged again (L6), and nothing of what is left over was reported yet.
         restart(source, part.book, part.page_size);
     }
 }
 
-/// What each source has to read; what it can never tell is dirty at once.
+/// What each source has to read; what it can never report is dirty at once.
 fn prepare(
     parts: &mut [SpaceLogs<'_>],
     within: Option<&SpanSet>,
@@ -250,7 +250,7 @@ fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[LogsAn
     }
 }
 
-/// One source's way through a round. `done` gets each spot that nobody has left to read.
+/// One source's way through a round. `done` gets each range that no source has left to read.
 fn walk(source: &Source, pool: &PagePool, spots: &[Spot], way: &[usize], keep: bool, done: Give<'_, usize>) -> Walked {
     let mut walked = Walked { reads: 0, slept: false, failed: None, in_doubt: Vec::new(), panic: None };
     let mut log = source.log.lock();
@@ -261,7 +261,7 @@ fn walk(source: &Source, pool: &PagePool, spots: &[Spot], way: &[usize], keep: b
         if walked.failed.is_none() {
             walked.reads = walked.reads.saturating_add(1);
             let outcome = spot.take(pool, adds).and_then(|taken| {
-                // Bits that come before an error stay: all of the spot is marked for it.
+                // Bits that come before an error stay: all of the range is marked for it.
                 let room = pages.insert(taken).room(spot.read.words());
                 let before = threads::sleeps();
                 let outcome =

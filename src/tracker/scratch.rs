@@ -27,7 +27,7 @@ fn page_size() -> usize {
 }
 
 impl Pages {
-    /// Room for `words` words, rounded up to whole pages.
+    /// Memory for `words` words, rounded up to whole pages.
     pub fn new(words: usize) -> Result<Pages, Errno> {
         let bytes = words.max(1).checked_mul(8).and_then(|bytes| bytes.checked_next_multiple_of(page_size()));
         let bytes = bytes.ok_or(Errno::new(libc::ENOMEM))?;

@@ -118,7 +118,7 @@ impl Tracker {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Tells DMA mappings, after they were mapped. While tracking each counts as dirty once. *tracker.*
+    /// Adds DMA mappings, after the mappings were made. While tracking each counts as dirty once. *tracker.*
     ///
     /// A log that must be started anew for them makes everything dirty once, unless its device stands still.
     pub fn map(&self, mappings: &[Mapping]) -> Result<()> {
@@ -185,8 +185,8 @@ impl Tracker {
         Ok(())
     }
 
-    /// The migration that has just started it says that no RAM was sent so far: logs that began meanwhile know everything. Nobody
-    /// else can say so, and not behind a harvest, whose pages may be sent already.
+    /// The migration that has just started it says that no RAM was sent so far: logs that began meanwhile know everything. No other
+    /// caller can state that, and it cannot after a harvest, whose pages may be sent already.
     pub(crate) fn nothing_was_sent(&self) -> Result<()> {
         let mut inner = self.enter()?;
         if std::mem::take(&mut inner.untold) {
@@ -196,7 +196,7 @@ impl Tracker {
         Ok(())
     }
 
-    /// The migration is over, or was aborted: nothing is owed any more.
+    /// The migration has ended, or was aborted: no final harvest is due any more.
     pub(crate) fn release(&self) -> Result<()> {
         let mut inner = self.enter()?;
         inner.final_harvest = FinalHarvest::NotOwed;
@@ -226,7 +226,7 @@ impl Tracker {
         Ok(())
     }
 
-    /// Nothing is owed any more: the migration was aborted, or is over.
+    /// No final harvest is due any more: the migration was aborted, or has ended.
     pub fn end_final(&self) -> Result<()> {
         self.enter()?.final_harvest = FinalHarvest::NotOwed;
         Ok(())

@@ -1,4 +1,4 @@
-//! Ranges that several logs speak of: their reports are put together while they are read, so that each range is merged once
+//! Ranges that several logs report on: their reports are put together while they are read, so that each range is merged once
 //! however many devices there are.
 
 use super::scratch::{PagePool, Pages, bytes_of};
@@ -10,8 +10,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Memory of bitmaps that are filled at the same time, in bytes, each of whole pages; a single larger one is taken all the same. Together with the leftovers of
-/// a 1 TiB guest (32 MiB) it stays below 80 MiB.
+/// Memory of bitmaps that are filled at the same time, in bytes, each of whole pages; a single larger one is taken
+/// all the same. Together with the leftovers of a 1 TiB guest (32 MiB) it stays below 80 MiB.
 const AT_ONCE: usize = 32 << 20;
 /// Bitmaps of a round that has more ranges than workers: short reads share one round, long ones stay in the caches.
 const SMALL: usize = 1 << 20;
@@ -26,7 +26,7 @@ pub(super) struct Spot {
 
 #[derive(Default)]
 struct SpotState {
-    /// At rest here, with the bits of those that have read it. Never two: whoever would leave a second one puts them together.
+    /// At rest here, with the bits of those that have read it. Never two: a thread that would leave a second one puts them together.
     pages: Option<Pages>,
     /// Sources that have not read it.
     missing: usize,
@@ -106,9 +106,9 @@ impl Todo {
 /// What is read before any thread ends.
 pub(super) struct ReadRound {
     pub spots: Vec<Spot>,
-    /// By source: the spots that it reads, in an order in which neighbours do not begin with the same one.
+    /// By source: the ranges that it reads, in an order in which neighbours do not begin with the same one.
     pub ways: Vec<(usize, Vec<usize>)>,
-    /// As many threads as there is memory for; each fills one buffer, and each spot keeps one.
+    /// As many threads as there is memory for; each fills one buffer, and each range keeps one.
     pub workers: usize,
 }
 
@@ -121,7 +121,7 @@ pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<ReadRound>
     while let Some((part, read)) = next_read(todo) {
         let (bits, bytes) = (read.words().saturating_mul(8), bytes_of(read.words()));
         if spots.is_empty() {
-            // Room for one at rest, and one for each thread.
+            // Memory for one at rest, and one for each thread.
             let most = AT_ONCE.checked_div(bytes).unwrap_or(usize::MAX).saturating_sub(1);
             threads = workers.clamp(1, most.max(1));
         } else {
@@ -266,7 +266,7 @@ mod tests {
         let (one, two) = (bits_of(0, true), bits_of(1, true));
         assert!(!spot.put(Some(one), &pool) && !spot.put(Some(two), &pool));
         let three = bits_of(2, true);
-        assert!(spot.state.lock().pages.is_none(), "a log that adds goes on with what is there");
+        assert!(spot.state.lock().pages.is_none(), "a log that adds continues with what is there");
         assert!(!spot.put(Some(three), &pool));
         let four = bits_of(3, false);
         assert!(spot.state.lock().pages.is_some());

@@ -36,7 +36,7 @@ impl TrackerInner {
             choice.against = choice.sources.iter().find_map(Source::complaint);
         }
         self.switch((0..self.choices.len()).filter(|&other| other != active && !(worked && other == last)));
-        // Also if there is none: what it should have told is dirty.
+        // Also if there is none: what it should have reported is dirty.
         mark(&mut self.book, None);
     }
 
@@ -56,7 +56,7 @@ impl TrackerInner {
             let Some(choice) = self.choices.get_mut(index) else { return false };
             let (name, kind) = (&self.book.name, choice.kind.name());
             match &outcome {
-                // A reason that lasts is told once, however often it is tried.
+                // A reason that lasts is logged once, however often it is tried.
                 Some(text) if choice.told.as_ref() == Some(text) => log!(Debug, "{name}: {kind} is not used: {text}"),
                 Some(text) => log!(Warning, "{name}: {kind} is not used: {text}"),
                 None if choice.told.is_some() => log!(Info, "{name}: {kind} can be used again"),
@@ -89,7 +89,7 @@ impl TrackerInner {
         let found: std::result::Result<Vec<Option<FirstRead>>, String> = outcomes.into_iter().collect();
         match found {
             Ok(found) => {
-                // Nobody wants to know it of any other log.
+                // It matters for no other log.
                 book.all_dirty = if choice.kind == LogKind::Type1 { None } else { Some(false) };
                 for found in found.into_iter().flatten() {
                     book.saw(found.full);

@@ -31,7 +31,7 @@ pub(crate) struct TrackerInner {
     pub ioas: Option<(Arc<dyn Iommufd>, u32)>,
     /// Starts that were not stopped.
     pub users: u32,
-    /// How many of them are migrations, whose starts nobody else takes back.
+    /// How many of them are migrations, whose starts only they take back.
     pub holds: u32,
     /// A migration alone has started it, and nothing was asked of it since.
     pub untold: bool,
@@ -58,7 +58,7 @@ impl TrackerInner {
     pub fn part(&mut self) -> SpaceLogs<'_> {
         self.untold = false;
         let TrackerInner { choices, active, book, pool, page_size, final_harvest, .. } = self;
-        // A hole that nobody has told yet hides what is behind it; the page table keeps that for a later read, if there is one.
+        // A hole that the tracker does not know yet hides what comes after it; the page table keeps that for a later read, if there is one.
         book.maps.all_doubtful = book.tells_afterwards.unwrap_or(*final_harvest != FinalHarvest::NotOwed);
         let sources = choices.get_mut(*active).map_or(&mut [][..], |choice| &mut choice.sources[..]);
         SpaceLogs { sources, pool, book, page_size: *page_size }
@@ -86,7 +86,7 @@ impl TrackerInner {
         }
     }
 
-    /// Any log may find everything dirty for a while; a container that never told otherwise goes on like that (T5), and so does a
+    /// Any log may find everything dirty for a while; a container that never found a clean page stays so (T5), and so does a
     /// log that cannot be read again and again.
     pub fn is_perpetual(&self) -> bool {
         let broken =

@@ -8,7 +8,7 @@ use std::any::Any;
 pub struct Harvest {
     /// Pages of the destinations that were clean before.
     pub newly: u64,
-    /// Pages of the destinations that were told dirty, known before or not.
+    /// Pages of the destinations that were reported dirty, whether or not the bit was set.
     pub total: u64,
     /// Bytes that are dirty only because a read failed; they may have been given or be left over.
     pub degraded_bytes: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Tally {
     pub failed: u32,
     pub degraded_bytes: u64,
     pub first_errno: Option<Errno>,
-    /// A function of the VMM panicked; it goes on when nothing can be lost by it any more.
+    /// A function of the VMM panicked; that is resumed when nothing can be lost by it any more.
     pub panic: Option<Box<dyn Any + Send>>,
 }
 

@@ -1,4 +1,4 @@
-//! A tracker over a log in memory: what is written is told, once, to whoever asks.
+//! A tracker over a log in memory: what is written is reported, once, to the harvest that asks.
 
 use super::*;
 use crate::bitmap::Words;
@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A log of 4 KiB units behind pages of `page` bytes.
+/// A log of 4 KiB units with pages of `page` bytes.
 #[derive(Default)]
 struct TestLog {
     page: u64,
@@ -98,7 +98,7 @@ fn units(words: &[Cell<u64>], dest: &Dest<'_>) -> BTreeSet<u64> {
         .flat_map(|bit| {
             assert!(bit >= dest.first_bit, "a bit before the destination's first");
             let page = first + (bit - dest.first_bit) * per_page;
-            assert!(page < end, "a bit behind the destination's last");
+            assert!(page < end, "a bit after the destination's last");
             page..(page + per_page).min(end)
         })
         .collect()
@@ -233,7 +233,7 @@ fn holes_are_never_dirty_whoever_asks() {
     assert_eq!(units(&words, &dests[0]), (5..10).chain(12..16).chain([100]).collect());
 }
 
-/// A page of a destination that reaches beyond a mapping is told by run as far as it is mapped, and refused so far too.
+/// A page of a destination that reaches beyond a mapping is reported by run as far as it is mapped, and refused so far too.
 #[test]
 fn runs_of_coarse_pages_end_where_nothing_is_mapped() {
     let log = Shared::new(UNIT);

@@ -15,27 +15,27 @@ use crate::logs::type1::groups;
 use crate::transport::iommufd;
 use crate::transport::type1;
 
-/// The VMM's own way to unmap.
+/// The VMM's own function that unmaps.
 pub type UnmapFn<'f> = dyn FnMut(IovaRange) -> std::result::Result<(), Errno> + 'f;
 
 /// Who unmaps.
 pub enum Unmap<'f> {
-    /// This function, at the right moment.
+    /// The VMM, by this function, at the right moment.
     By(&'f mut UnmapFn<'f>),
     /// The library, by the container or the IOAS that the tracker was made with.
     Library,
     /// The VMM has done it already. Logs that must be read before, or together with it, make all of the range dirty. A page table is
-    /// read mapping by mapping from then on, for a harvest beside it may meet a hole that is not told yet.
+    /// read mapping by mapping from then on, because a harvest at the same time may find a hole that the tracker does not know yet.
     Done,
 }
 
 impl Tracker {
-    /// Unmaps a range and takes what was written to it: to the request's destinations, and what they do not ask for is left
-    /// over, with the cookie of its mapping. The range may hold any number of whole mappings, and holes. *tracker; blocks in the kernel and in
-    /// callbacks.*
+    /// Unmaps a range and reports what was written to it to the request's destinations; what they do not ask for is
+    /// left over, with the cookie of its mapping. The range may hold any number of whole mappings, and holes.
+    /// *tracker; blocks in the kernel and in callbacks.*
     ///
     /// `quiet` states that no device writes to the range while this call lasts; only page tables need to know (I9). If the
-    /// unmapping fails the mappings stay known, and nothing is lost: `request.given` says what was given all the same. The request's
+    /// unmapping fails the mappings stay known, and nothing is lost: `request.given` says what was reported all the same. The request's
     /// `no_read` and `only_dests` mean nothing here.
     pub fn unmap(&self, range: IovaRange, unmap: Unmap<'_>, quiet: bool, request: &mut Request<'_>) -> Result<Harvest> {
         let IovaRange { iova, size } = range;
@@ -96,7 +96,7 @@ impl UnmapStep<'_, '_, '_, '_> {
             None => self.unmap(inner),
             Some((UnmapOrder::Together, _)) if matches!(self.unmap, Unmap::Library) => self.together(inner),
             Some((UnmapOrder::Together, _)) => {
-                // Nobody can tell what is written between a read and somebody else's unmapping.
+                // What is written between a read and the VMM's own unmapping is in no log.
                 mark(&mut inner.book, Some(self.span));
                 self.unmap(inner)
             }
@@ -187,7 +187,7 @@ impl UnmapStep<'_, '_, '_, '_> {
                 }
             }
         }
-        // What the tracker was not told of, as memory that devices cannot write, has no dirt here, but it is to go as well.
+        // What the tracker does not know, as memory that devices cannot write, has no dirt here, but it is to be unmapped as well.
         let told = book.maps.overlapping(self.span).fold(0_u64, |sum, (whole, _)| sum.saturating_add(whole.bytes()));
         if told < self.span.bytes() { plain_unmap(&*container, &book.maps, self.span) } else { Ok(()) }
     }
