@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 const CLEAR: u8 = 0;
 const ASKED: u8 = 1;
-/// The last phase was begun, or the migration is over: it is too late.
+/// The last phase was begun, or the migration has ended: it is too late.
 const CLOSED: u8 = 2;
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Cancel {
         Hurry(&self.aborts)
     }
 
-    /// Whether a drain may go on.
+    /// Whether a drain may continue.
     pub fn check_drain(&self) -> Result<()> {
         self.check()?;
         match self.aborts.load(Ordering::Acquire) {
@@ -68,7 +68,7 @@ impl Cancel {
         }
     }
 
-    /// The migration is over: nobody has anything left to cancel.
+    /// The migration has ended: nothing is left to cancel.
     pub fn end(&self) {
         self.wish.store(CLOSED, Ordering::Release);
     }

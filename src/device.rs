@@ -110,7 +110,7 @@ struct DeviceInner {
     transport: Arc<dyn Transport>,
     dialect: std::result::Result<Box<dyn Dialect>, Reason>,
     window: Box<dyn Window>,
-    /// The window that another one took the place of while a chunk or room of it was out.
+    /// The window that another one took the place of while a chunk or buffer of it was lent.
     kept: Option<Box<dyn Window>>,
     wanted: Option<DialectKind>,
     draft_cursor: Option<Cursor>,
@@ -121,7 +121,7 @@ struct DeviceInner {
     /// sessions").
     stream_void: bool,
     past: past::Past,
-    /// The chunk or room that is out belongs to a session that has ended.
+    /// What is lent belongs to a session that has ended.
     lent_is_stale: bool,
     /// The thread of the last *device* call.
     user: usize,
@@ -368,7 +368,7 @@ impl Drop for Device {
 }
 
 impl DeviceInner {
-    /// A chunk or room is about to be lent: what was lent in a session that has ended goes.
+    /// A chunk or buffer is about to be lent: what was lent in a session that has ended goes.
     fn release_lent(&mut self) {
         self.lent_is_stale = false;
         self.window.release();

@@ -25,8 +25,8 @@ impl Errno {
         self.0
     }
 
-    /// An errno that no program should see, for the kernel keeps it to itself: a driver has let one out, as xe (K7) does after a
-    /// signal. On a data fd it means that bytes of a read are lost.
+    /// An errno that no program should see, because the kernel keeps it to itself: a driver has let one out, as xe
+    /// (K7) does after a signal. On a data fd it means that bytes of a read are lost.
     pub fn is_kernel_internal(self) -> bool {
         self.0 > LAST_PUBLIC
     }
@@ -77,8 +77,8 @@ impl fmt::Display for Errno {
 pub enum ErrorKind {
     /// A parameter is wrong: nothing was done.
     Argument = 1,
-    /// A chunk or room is out; another call is in progress on a handle that does not wait; or the call came from a callback and
-    /// would wait for what cannot end before.
+    /// A chunk or buffer is still lent; another call is in progress on a device that does not wait; or the call comes
+    /// from a callback and would wait for itself.
     Busy = 2,
     /// The call is not allowed in this state or phase: nothing was done.
     Order = 3,
@@ -90,7 +90,7 @@ pub enum ErrorKind {
     Protocol = 6,
     /// A descriptor or function of the caller failed (socket, file, memory), not the device.
     Transport = 7,
-    /// A stream is shorter or longer than its saver said.
+    /// A stream is shorter or longer than the source side counted.
     Incomplete = 8,
     /// The session to which the call belongs has ended; its stream is void.
     Stale = 9,
@@ -217,8 +217,8 @@ impl Error {
         self
     }
 
-    /// Tells the log. One failure is one line at the level ERROR, from whoever meets it first; what more comes of it is INFO, and
-    /// so is a cancel, which was asked for.
+    /// Writes the log. One failure is one line at the level ERROR, from the code that meets it first; what more comes
+    /// of it is INFO, and so is a cancel, which was asked for.
     pub(crate) fn tell(&mut self, before: impl fmt::Display) {
         let is_news = !self.told && self.kind != ErrorKind::Canceled;
         write(if is_news { Level::Error } else { Level::Info }, format_args!("{before}: {self}"));

@@ -96,7 +96,7 @@ pub(crate) fn write(level: Level, text: fmt::Arguments<'_>) {
     }
 }
 
-/// A condition that lasts is told when it begins and when it is over, not with each call that meets it.
+/// A condition that lasts is logged when it begins and when it ends, not with each call that meets it.
 #[derive(Debug, Default)]
 pub(crate) struct Lasting(AtomicBool);
 

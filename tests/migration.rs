@@ -157,7 +157,7 @@ fn wrong_order_is_refused_with_what_may_be_next_and_changes_nothing() {
     load.advance(Phase::LoadResuming).unwrap();
     streams[0].write(&target.devices[0]).unwrap();
     for phase in [Phase::LoadLoaded, Phase::LoadRunning] {
-        refused(load.advance(phase), &["d1: its stream was not stated complete"]);
+        refused(load.advance(phase), &["d1: the length of its stream was not stated"]);
     }
     assert_eq!((load.phase(), target.states()), (Phase::LoadResuming, vec![State::Resuming; 2]));
     streams[1].write(&target.devices[1]).unwrap();

@@ -108,7 +108,7 @@ fn a_pause_that_is_refused_says_what_to_do() {
     let rig = rig(&[v2(true, true)]);
     let save = rig.save();
     save.advance(Phase::SaveStopCopy).unwrap();
-    assert_text(rig.group.resume(), "resume is refused: the migration is past pre-copy: go on, or abort it");
+    assert_text(rig.group.resume(), "resume is refused: the migration is past pre-copy: continue, or abort it");
     let mut stream = Stream::default();
     stream.drain(&rig.devices[0]).unwrap();
     rig.harvest();
@@ -169,9 +169,9 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     );
     assert_text(device.write(&[0; 10], false), "d0: not allowed in RUNNING: loading needs RESUMING");
     set(device, State::StopCopy).unwrap();
-    assert_text(device.consume(1), "d0: no chunk is out: peek comes first");
+    assert_text(device.consume(1), "d0: no chunk is lent: peek comes first");
     device.peek(10).unwrap();
-    assert_text(device.read(&mut [0; 10]), "d0: a chunk is out: consume comes first");
+    assert_text(device.read(&mut [0; 10]), "d0: a chunk is lent: consume comes first");
     assert_text(device.consume(11), "d0: len: 11 bytes of a chunk of 10");
     device.consume(10).unwrap();
     set(device, State::Running).unwrap();
@@ -195,12 +195,12 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     target.allow_abort();
     let device = &target.devices[0];
     set(device, State::Resuming).unwrap();
-    assert_text(device.commit(1, false), "d0: no room is out: reserve comes first");
+    assert_text(device.commit(1, false), "d0: no buffer is lent: reserve comes first");
     let room = device.reserve(0).unwrap();
-    assert_text(device.finish(None), "d0: room is out: commit comes first");
+    assert_text(device.finish(None), "d0: a buffer is lent: commit comes first");
     assert_text(
         device.commit(room.len + 1, false),
-        format!("d0: len: {} bytes of a room of {}", room.len + 1, room.len),
+        format!("d0: len: {} bytes of a buffer of {}", room.len + 1, room.len),
     );
     device.commit(0, false).unwrap();
     assert_text(device.finish(Some(5)), "d0: the stream is short: 0 of 5 bytes were loaded, 5 are missing");
@@ -212,7 +212,7 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     let len = stream.parts[0].0.len();
     assert_text(
         device.finish(Some(5)),
-        format!("d0: the stream is too long: {len} bytes were loaded, its saver sent 5"),
+        format!("d0: the stream is too long: {len} bytes were loaded, the source side counted 5"),
     );
     device.finish(None).unwrap();
     assert_text(device.write(&[0], false), "d0: write after finish");
@@ -250,7 +250,7 @@ fn a_phase_that_is_refused_says_what_is_missing() {
     let load = target.load();
     load.advance(Phase::LoadResuming).unwrap();
     target.devices[0].finish(None).unwrap();
-    assert_text(load.advance(Phase::LoadLoaded), "LOAD_LOADED: d1: its stream was not stated complete (finish)");
+    assert_text(load.advance(Phase::LoadLoaded), "LOAD_LOADED: d1: the length of its stream was not stated (finish)");
 }
 
 /// What a VMM shows who asks why a VM cannot be migrated, or only with less.

@@ -984,7 +984,7 @@ fn new_initial_data_is_seen_once_more_in_p2p_grace() {
     }
 }
 
-/// What was read for nobody, so that STOP_COPY could be left, is missing in the stream: it has no end any more where the device stays.
+/// What was read and thrown away, so that STOP_COPY could be left, is missing in the stream: it has no end any more where the device stays.
 #[test]
 fn a_stream_that_was_read_for_nobody_has_no_end() {
     for taken in [0, 1000] {

@@ -48,7 +48,7 @@ impl SrcWord for Cell<u64> {
     }
 }
 
-/// A word with all bits on can be stored over whatever is there, without a lock: nobody's bit is lost, though a count of what was
+/// A word with all bits on can be stored over whatever is there, without a lock: no bit is lost, though a count of what was
 /// off before may be wrong if others change the word at that moment. What they wrote before they set their bit must still be
 /// seen by whoever takes it, and reads our store instead of theirs. These processors keep stores to one word in one order for
 /// all who look; the language itself does not promise it.

@@ -133,7 +133,7 @@ impl<'a, D: DstWord, S: SrcWord> Tile<'a, D, S> {
     }
 }
 
-/// Whether there are many words with bits and many without, so that nothing tells which is next.
+/// Whether there are many words with bits and many without, so that nothing shows which is next.
 #[inline(always)]
 fn is_mixed(words: u64, lines: u64) -> bool {
     let all = lines.wrapping_mul(LINE as u64);
@@ -141,7 +141,7 @@ fn is_mixed(words: u64, lines: u64) -> bool {
 }
 
 impl<D: DstWord, S: SrcWord> Tile<'_, D, S> {
-    /// Finds the words that lack bits without a branch, for nothing tells beforehand which of them do, and then visits only
+    /// Finds the words that lack bits without a branch, because nothing shows beforehand which of them do, and then visits only
     /// these: a wrong guess costs nearly as much as a locked operation.
     #[inline(always)]
     fn or_wanted<const SHIFTED: bool>(&self, shift: u32, wanted: &mut Wanted) -> OrCounts {
@@ -181,7 +181,7 @@ pub(super) fn or_words<D: DstWord, S: SrcWord, const SHIFTED: bool>(mut dst: &[D
     let words = src.len().saturating_sub(usize::from(SHIFTED));
     dst = dst.get(..words).unwrap_or(dst);
     let mut add = |found: &OrCounts| sum.add(Count { newly: found.newly, total: found.total });
-    // What was found last tells what to expect.
+    // What was found last shows what to expect.
     let mut dense = false;
     let mut wanted = Wanted::NONE;
     // The tile before: while the next is looked at, its words come from memory.
@@ -234,13 +234,13 @@ pub(super) fn ones_in<S: SrcWord>(words: &[S]) -> u64 {
 /// How many words at the beginning are equal to `like`.
 #[inline(always)]
 pub(super) fn alike<S: SrcWord>(words: &[S], like: u64) -> usize {
-    // Short runs end within some lines, long ones go on for many groups.
+    // Short runs end within some lines, long ones last for many groups.
     let mut rest = past::<S, LINE>(words, like, GROUP);
     if words.len().wrapping_sub(rest.len()) >= GROUP {
         rest = past::<S, GROUP>(rest, like, usize::MAX);
         rest = past::<S, LINE>(rest, like, usize::MAX);
     }
-    // In the line: without a branch, because nothing tells beforehand which word it is.
+    // In the line: without a branch, because nothing shows beforehand which word it is.
     let differs = |(word, place): (&S, u32)| u32::from(word.read() != like).wrapping_shl(place);
     let mask = rest.iter().take(LINE).zip(0..).fold(0, |mask, word| mask | differs(word));
     let more = if mask == 0 { rest.len() } else { mask.trailing_zeros() as usize };

@@ -69,7 +69,7 @@ pub(super) fn below(place: u32) -> u64 {
     1_u64.wrapping_shl(place).wrapping_sub(1)
 }
 
-/// Bytes of a page. Nobody has pages of 2^64 bytes: the largest stands for them.
+/// Bytes of a page. No machine has pages of 2^64 bytes: the largest stands for them.
 pub(super) fn page(shift: u32) -> u64 {
     1_u64.wrapping_shl(shift.min(63))
 }

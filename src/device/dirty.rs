@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const SEGMENT_PATIENCE: Duration = Duration::from_secs(1);
 const SEGMENT_PAUSE: Duration = Duration::from_millis(1);
 /// Parts of fewer pages are crumbs: a log of 64 GiB would come in millions of them. One harvest spends so much time on them, in
-/// all; then the rest is told as dirty.
+/// all; then the rest is reported as dirty.
 const CRUMB: u64 = 512;
 const CRUMB_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -54,7 +54,7 @@ impl HarvestPatience {
     }
 }
 
-/// A log whose device cannot be asked now, as the errno that a harvest tells.
+/// A log whose device cannot be asked now, as the errno that a harvest reports.
 fn denied(denied: Denied) -> Errno {
     Errno::new(match denied {
         Denied::Busy => libc::EBUSY,
@@ -76,10 +76,10 @@ pub(crate) enum OwnLog {
 impl Device {
     /// Reads and clears which pages of `range` the device has written. *device; blocks in the kernel.*
     ///
-    /// Only the draft has such a log, and only while a save session is open, whatever became of its stream. BUSY while a
-    /// segment is under way: the window shows one thing at a time. After a failure of the device every page that was not told
-    /// was told as dirty: also when the migration was canceled (CANCELED), and when the log comes in parts of so few pages that
-    /// they took more than a second (PROTOCOL).
+    /// Only the draft has such a log, and only while a save session is open, whatever became of its stream. BUSY
+    /// while a segment is under way: the window shows one thing at a time. After a failure of the device every page
+    /// that was not reported before was reported as dirty: also when the migration was canceled (CANCELED), and when
+    /// the log comes in parts of so few pages that they took more than a second (PROTOCOL).
     pub fn dirty_pfns(&self, range: PfnRange, sink: &mut dyn FnMut(Pfns<'_>)) -> Result<()> {
         let mut inner = self.enter()?;
         self.read_pfns(&mut inner, range, &HarvestPatience::new(), sink)
@@ -124,7 +124,7 @@ impl Device {
             Ok(()) => Ok(()),
             Err(Fault::Nonsense(text)) => Err(self.named(Error::protocol(format!("reading dirty pages: {text}")))),
             Err(Fault::Errno(errno)) if errno.get() == libc::ECANCELED => {
-                Err(self.named(Error::canceled("reading dirty pages: canceled; the rest is told as dirty")))
+                Err(self.named(Error::canceled("reading dirty pages: canceled; the rest is reported as dirty")))
             }
             Err(Fault::Errno(errno)) => Err(inner.data_failed(&self.cache, &self.name, "reading dirty pages", errno)),
         }

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 /// throw a migration away when a signal comes (P1, K8), and no request of any transport or dialect can be forgotten.
 pub(super) struct Entered<'a, T> {
     pass: Pass<'a, T>,
-    // Behind the pass: signals come when the next call has its turn.
+    // After the pass: signals come when the next call has its turn.
     _blocked: Blocked,
 }
 

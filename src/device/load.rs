@@ -1,7 +1,7 @@
 //! State bytes into the device: reserve and commit, and write and receive on top of them; finish (docs/design.md,
 //! "The data window").
 //!
-//! Rules: F6 (after a refused write the session is dead), F7 and K5 (the byte count decides whether a stream is whole), V1-9 and
+//! Rules: F6 (after a refused write the session is broken), F7 and K5 (the byte count decides whether a stream is whole), V1-9 and
 //! V1-10 (segments are handed over as one, with their length).
 
 use super::cache::Cache;
@@ -13,10 +13,10 @@ use crate::window::{Moved, Room, Trouble, WindowResult};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
-const DEAD: &str = "the device refused a part of the stream: the session is dead, only a reset remains";
+const DEAD: &str = "the device refused a part of the stream: the session is broken, only a reset remains";
 
 impl Device {
-    /// Lends room for the next bytes of the stream. *device; on v1 and the draft it asks the device where they go.*
+    /// Lends a buffer for the next bytes of the stream. *device; on v1 and the draft it asks the device where they go.*
     ///
     /// `segment_left`: bytes from here to the end of their segment (v1, draft); 0 on v2, which has none. A segment that does
     /// not fit the device's window is refused here (EMSGSIZE).
@@ -25,10 +25,10 @@ impl Device {
         inner.reserve(&self.cache, &self.name, segment_left).map_err(|error| self.at_name(error))
     }
 
-    /// Hands the first `len` bytes of the room to the device. 0 gives the room back. *device; may block in the kernel.*
+    /// Gives the first `len` bytes of the lent buffer to the device. 0 returns it unused. *device; may block in the kernel.*
     ///
-    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. A failure after
-    /// the device may have taken a byte ends the session, and only a reset remains; after any other the room is still out.
+    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. After a failure
+    /// before which the device may have taken a byte the session is broken, and only a reset remains; else the buffer is still lent.
     /// The text says which.
     pub fn commit(&self, len: usize, segment_end: bool) -> Result<()> {
         let mut inner = self.enter()?;
@@ -43,8 +43,9 @@ impl Device {
         self.write_pieces(buf, segment_end, KeptBytes::ByCaller)
     }
 
-    /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure. But if the caller
-    /// keeps them for a device that is only not ready (EAGAIN, nothing taken), that is none. *device.*
+    /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure.
+    /// But if the caller keeps them for a device that is only not ready (EAGAIN, nothing taken), that is none.
+    /// *device.*
     pub(crate) fn write_once(&self, buf: &[u8], segment_end: bool, keeps: bool) -> Result<()> {
         self.write_pieces(buf, segment_end, if keeps { KeptBytes::WhileNotReady } else { KeptBytes::ByNobody })
     }
@@ -99,7 +100,7 @@ impl Device {
 
     /// Says how many bytes the stream has; only then may the device leave RESUMING (F7). *device; never blocks.*
     ///
-    /// `None` is the caller's word that its format cannot know. If bytes are missing they may still be written.
+    /// `None`: the caller states that its format does not carry it. If bytes are missing they may still be written.
     pub fn finish(&self, total: Option<u64>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.finish(&self.cache, total).map_err(|error| self.named(error))
@@ -138,7 +139,7 @@ impl DeviceInner {
             return Err(Error::order(format!("{what} after finish")));
         }
         if session.lent.is_some() && what != "commit" {
-            return Err(Error::busy("room is out: commit comes first"));
+            return Err(Error::busy("a buffer is lent: commit comes first"));
         }
         Ok(())
     }
@@ -170,14 +171,14 @@ impl DeviceInner {
         self.check_open(cache, "commit")?;
         let session = self.session(Direction::Load, cache.state())?;
         let Some(lent) = session.lent else {
-            return Err(Error::order("no room is out: reserve comes first"));
+            return Err(Error::order("no buffer is lent: reserve comes first"));
         };
         if len > lent {
-            return Err(Error::argument(format!("len: {len} bytes of a room of {lent}")));
+            return Err(Error::argument(format!("len: {len} bytes of a buffer of {lent}")));
         }
         let (window, access) = self.access(cache)?;
         let outcome = window.commit(&access, len, segment_end);
-        // As long as nothing has moved the room is out, and can be committed again.
+        // As long as nothing has moved the buffer is lent, and can be committed again.
         if outcome.as_ref().err().is_none_or(|trouble| trouble.moved != Moved::Nothing) {
             if let Some(session) = &mut self.session {
                 session.lent = None;
@@ -225,8 +226,9 @@ impl DeviceInner {
         }
     }
 
-    /// Counts what the device took of `asked` bytes, of which it has `before`. Whatever fails after it may have taken a byte ends the session: nobody can say what it has
-    /// (F6). Before that nothing is lost, and the call can be made again.
+    /// Counts what the device took of `asked` bytes, of which it has `before`. Whatever fails after it may have taken
+    /// a byte breaks the session: what it has is not known (F6). Before that nothing is lost, and the call can be
+    /// made again.
     fn pushed(
         &mut self,
         cache: &Cache,
@@ -260,7 +262,7 @@ impl DeviceInner {
             return Err(Error::stale(DEAD));
         }
         if session.lent.is_some() {
-            return Err(Error::busy("room is out: commit comes first"));
+            return Err(Error::busy("a buffer is lent: commit comes first"));
         }
         // A count that comes later than "cannot know" takes its place.
         session.complete = false;
@@ -273,7 +275,7 @@ impl DeviceInner {
                 total.saturating_sub(moved)
             ))),
             (Some(total), _) if total < moved => Err(Error::incomplete(format!(
-                "the stream is too long: {moved} bytes were loaded, its saver sent {total}"
+                "the stream is too long: {moved} bytes were loaded, the source side counted {total}"
             ))),
             _ => {
                 session.complete = true;

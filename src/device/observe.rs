@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Device {
-    /// Reads the state and takes it over; a session that the device has left is over. A device whose state cannot be read
+    /// Reads the state and takes it over; a session that the device has left has ended. A device whose state cannot be read
     /// is known as one in ERROR from here on. *whole; one request.*
     pub fn observe(&self) -> Result<State> {
         let mut inner = self.enter_whole()?;
@@ -20,7 +20,7 @@ impl Device {
 }
 
 impl DeviceInner {
-    /// Reads the state and takes it over; a session that the device has left is over.
+    /// Reads the state and takes it over; a session that the device has left has ended.
     pub(super) fn look(&mut self, cache: &Cache) -> Result<State> {
         let before = self.unread_since.unwrap_or(cache.state());
         let found = self.read_state_again();
@@ -31,7 +31,7 @@ impl DeviceInner {
         found
     }
 
-    /// Learns where the device is, if the last look could not tell.
+    /// Learns where the device is, if the last look did not show it.
     pub(super) fn find_again(&mut self, cache: &Cache) -> Result<()> {
         if self.unread_since.is_some() { self.look(cache).map(|_| ()) } else { Ok(()) }
     }
@@ -46,7 +46,7 @@ impl DeviceInner {
     pub(super) fn was_reset(&mut self, cache: &Cache, before: State, now: State) {
         self.forget_past(cache);
         self.take_over(cache, before, now);
-        // Nobody knows what a RESUMING holds that others have begun.
+        // What a RESUMING holds that others have begun is not known.
         cache.emptied.store(before == State::Resuming && now == State::Resuming, Ordering::Relaxed);
     }
 
@@ -67,7 +67,7 @@ impl DeviceInner {
     /// The state cannot be read: to everybody the device is in ERROR, but its session is not over for that (P17).
     pub(super) fn lose_sight(&mut self, cache: &Cache, before: State, error: &Error) {
         cache.set_state(State::Error);
-        // It lasts, so it is logged when it begins and when it is over.
+        // It lasts, so it is logged when it begins and when it ends.
         if self.unread_since.replace(before).is_none() {
             log!(Warning, "{}: its state cannot be read: {error}", self.name);
         }

@@ -15,7 +15,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long a stream that nobody wants is read, so that STOP_COPY can be left.
+/// How long a stream is read and thrown away, so that STOP_COPY can be left.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of one read of it.
 const DRAIN_READ: usize = 1 << 20;
@@ -49,7 +49,7 @@ impl Device {
 }
 
 impl DeviceInner {
-    /// A request, and what drivers want before and behind it. `note` gets what was done besides.
+    /// A request, and what drivers want before and after it. `note` gets what was done besides.
     pub(super) fn go(
         &mut self,
         cache: &Cache,
@@ -103,8 +103,8 @@ impl DeviceInner {
         if self.past.only_reset { Err(Error::order(ONLY_RESET)) } else { Ok(()) }
     }
 
-    /// As [`check_past`](Self::check_past), by a call that comes after a reset done by others, and looks whether it was. To read the
-    /// state harms nobody.
+    /// As [`check_past`](Self::check_past), by a call that comes after a reset done by others, and looks whether it
+    /// was. To read the state does no harm.
     pub(super) fn check_past_again(&mut self) -> Result<()> {
         if self.past.only_reset {
             self.past.only_reset = self.dialect()?.read_state(&*self.transport)?.is_precopy();
@@ -119,7 +119,7 @@ impl DeviceInner {
         cache.may_hold_load.store(false, Ordering::Relaxed);
     }
 
-    /// It was read to be in `state`: the pre-copy whose end failed is over where it is in another one.
+    /// It was read to be in `state`: the pre-copy whose end failed has ended where it is in another one.
     pub(super) fn note_found(&mut self, state: State) {
         self.past.only_reset &= state.is_precopy();
     }
@@ -182,14 +182,14 @@ impl DeviceInner {
         self.is_v2() && unread && self.is_left_early(from, to)
     }
 
-    /// K6: xe refuses to leave STOP_COPY before the end, and then only a reset helps. Nothing in the uAPI tells it from others, but
-    /// those that have P2P and no PRE_COPY have little to read, or are like it.
+    /// K6: xe refuses to leave STOP_COPY before the end, and then only a reset helps. Nothing in the uAPI
+    /// distinguishes it from others, but those that have P2P and no PRE_COPY have little to read, or are like it.
     fn must_drain(&self, from: State, to: State) -> bool {
         let like_xe = self.dialect.as_ref().is_ok_and(|dialect| dialect.caps().p2p && !dialect.caps().pre_copy);
         like_xe && self.is_unread(from, to)
     }
 
-    /// Reads the stream to its end for nobody; whether that came. An error: it takes too long, and can be tried again.
+    /// Reads the stream to its end and throws it away; whether the end came. An error: it takes too long, and can be tried again.
     fn drain(&mut self, cache: &Cache, name: &str, note: &mut String) -> Result<bool> {
         let (begun, cancel) = (Instant::now(), Follower::default());
         let mut buf = Vec::new();
@@ -208,15 +208,16 @@ impl DeviceInner {
             match window.read(&access, &mut buf) {
                 Ok(Some((n, _))) => {
                     bytes = bytes.saturating_add(n);
-                    // Where STOP_COPY is not left all the same, nobody may take the rest for a whole stream.
+                    // Where STOP_COPY is not left all the same, the rest must not be taken for a whole stream.
                     if let Some(session) = &mut self.session {
                         session.thrown_away = true;
                         cache.broken.store(true, Ordering::Relaxed);
                     }
                 }
                 Ok(None) => {
-                    let text =
-                        format!("{bytes} bytes of its stream were read for nobody, so that STOP_COPY could be left");
+                    let text = format!(
+                        "{bytes} bytes of its stream were read and thrown away, so that STOP_COPY could be left"
+                    );
                     return Ok(tell(name, note, &text));
                 }
                 // It had the patience of one call; to leave STOP_COPY without the rest would be the end of it.

@@ -47,8 +47,8 @@ impl Device {
         }
         let stop_copy = inner.stop_copy_bytes(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
         let dialect = inner.dialect().map_err(|error| self.named(error))?;
-        // Where bytes were read in STOP_COPY already, most drivers go on to say how much it was before (hisi_acc, qat, mtty, xe). Where
-        // their figure was too small it is unknown by now, and stays so: it never goes up.
+        // Where bytes were read in STOP_COPY already, most drivers still say how much it was before (hisi_acc, qat,
+        // mtty, xe). Where their figure was too small it is unknown by now, and stays so: it never goes up.
         let counted = inner.session.as_ref().is_some_and(|session| session.counts_down);
         if dialect.registers().is_none() && !counted {
             self.cache.stop_copy_bytes.set(stop_copy);
@@ -110,7 +110,7 @@ impl DeviceInner {
             cache.stop_copy_bytes.set(figures.left);
         }
         cache.pending_cached.store(figures.cached, Ordering::Relaxed);
-        // It ran empty, and does not say that there is something: where nobody can say how much is left, that has to do.
+        // It ran empty, and does not say that there is something: where it is not known how much is left, that has to do.
         if in_precopy
             && cache.seen_empty.load(Ordering::Relaxed)
             && precopy.initial_bytes.is_none_or(|bytes| bytes == 0)

@@ -13,8 +13,9 @@ use crate::window::{Quirks, Window};
 impl Device {
     /// Probes again after a reset or a new realisation done by others: what it held is gone. *whole.*
     ///
-    /// The state is read. A session is over, whatever the state is, for servers keep it over a reset (K24); its stream is void. What
-    /// others did without a reset is [`observe`](Self::observe)'s. EDEADLK as for [`set_state`](Self::set_state).
+    /// The state is read. A session has ended, whatever the state is, because servers keep the state over a reset
+    /// (K24); its stream is void. What others did without a reset is [`observe`](Self::observe)'s. EDEADLK as for
+    /// [`set_state`](Self::set_state).
     pub fn reprobe(&self) -> Result<()> {
         self.check_not_driven()?;
         let mut inner = self.enter_whole()?;
@@ -58,7 +59,7 @@ impl DeviceInner {
             self.end_session(cache);
             let new = new_window(&found, self.buffer_size, self.quirks);
             let mut old = std::mem::replace(&mut self.window, new);
-            // Since the last chunk or room was lent, only the first window can have lent it.
+            // Since the last chunk or buffer was lent, only the first window can have lent it.
             if self.lent_is_stale && self.kept.is_none() {
                 self.kept = Some(old);
             } else {

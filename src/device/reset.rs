@@ -1,6 +1,6 @@
-//! Reset, the way out of every state: the device's own is lost.
+//! Reset, which leads out of every state: the device's own is lost.
 //!
-//! Rules: V2-14, W8 and K20 (a reset is tried again, and the state read behind it), K24 (servers keep the migration state over it).
+//! Rules: V2-14, W8 and K20 (a reset is tried again, and the state read after it), K24 (servers keep the migration state over it).
 
 use super::cache::Cache;
 use super::{Device, DeviceInner};
@@ -24,9 +24,9 @@ pub(super) struct ResetFailed {
 }
 
 impl Device {
-    /// `VFIO_DEVICE_RESET`: the device's state is lost, a session is over. *whole; blocks in the kernel.*
+    /// `VFIO_DEVICE_RESET`: the device's state is lost, a session has ended. *whole; blocks in the kernel.*
     ///
-    /// It is the way out, of a canceled migration too, so no cancel ends its patience.
+    /// It leads out of everything, of a canceled migration too, so no cancel ends its patience.
     ///
     /// EDEADLK as for [`set_state`](Self::set_state).
     pub fn reset(&self) -> Result<()> {
@@ -117,7 +117,7 @@ impl DeviceInner {
 fn after_reset(state: State) -> &'static str {
     match state {
         State::Resuming => {
-            "what it was loaded with is gone; it can be asked for STOP, behind which a new load may begin, or RUNNING"
+            "what it was loaded with is gone; it can be asked for STOP, after which a new load may begin, or RUNNING"
         }
         State::PreCopy | State::PreCopyP2p | State::StopCopy => {
             "what was sent of its stream is void; it can be asked for RUNNING, and a new stream begins from there"

@@ -19,7 +19,7 @@ const READING: &str = "reading the stream";
 /// What is left of a stream that is void.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum VoidRemains {
-    /// Its session is over; the caller may not have noticed.
+    /// Its session has ended; the caller may not have noticed.
     Stream,
     /// Its session is open, and gives the rest of it.
     Session,
@@ -28,7 +28,7 @@ pub(crate) enum VoidRemains {
 impl Device {
     /// The caller begins a stream from nothing and has thrown away what it has of an earlier one. *device.*
     ///
-    /// Needed after a save session that was begun ended by anything but STOP behind its END, by callers without a migration; refused
+    /// Needed after a save session that was begun ended by anything but STOP after its END, by callers without a migration; refused
     /// while bytes of the open session were consumed, also up to its END: it gives none of them again.
     pub fn restart_stream(&self) -> Result<()> {
         let mut inner = self.enter()?;
@@ -46,8 +46,8 @@ impl Device {
         Ok(())
     }
 
-    /// As [`restart_stream`](Self::restart_stream), by a migration that has sent nothing that counts. What an open session has given
-    /// already is of the stream that was begun.
+    /// As [`restart_stream`](Self::restart_stream), by a migration that has sent nothing that counts. What an open
+    /// session has given already is of the stream that was begun.
     pub(crate) fn begin_stream(&self) {
         // Freed: then there is nothing to begin.
         if let Ok(mut inner) = self.enter_whole() {
@@ -81,7 +81,7 @@ impl Device {
 
     /// Lends the next bytes of the stream, up to `max` (0: no bound). *device; may block in the kernel.*
     ///
-    /// The chunk is out until [`consume`](Self::consume); it stays valid from PRE_COPY into STOP_COPY.
+    /// The chunk is lent until [`consume`](Self::consume); it stays valid from PRE_COPY into STOP_COPY.
     pub fn peek(&self, max: usize) -> Result<Chunk> {
         let mut inner = self.enter()?;
         inner.peek(&self.cache, &self.name, max).map_err(|error| self.at_name(error))
@@ -150,7 +150,7 @@ impl Device {
     }
 }
 
-/// The caller's descriptor has moved nothing; `None`: for it is not ready.
+/// The caller's descriptor has moved nothing; `None`: because it is not ready.
 pub(super) fn not_moved<T>(what: &str, fd: BorrowedFd<'_>, errno: Errno) -> Result<Option<T>> {
     if errno.get() == libc::EAGAIN {
         return Ok(None);
@@ -188,7 +188,7 @@ impl DeviceInner {
         self.check_not_stale()?;
         let session = self.session(Direction::Save, cache.state())?;
         let Some(lent) = session.lent else {
-            return Err(Error::order("no chunk is out: peek comes first"));
+            return Err(Error::order("no chunk is lent: peek comes first"));
         };
         if len > lent {
             return Err(Error::argument(format!("len: {len} bytes of a chunk of {lent}")));
@@ -257,7 +257,7 @@ impl DeviceInner {
         let unread = self.window.unread();
         let session = self.session(Direction::Save, state)?;
         if session.lent.is_some() {
-            return Err(Error::busy("a chunk is out: consume comes first"));
+            return Err(Error::busy("a chunk is lent: consume comes first"));
         }
         let (complete, ran_empty) = (session.complete, session.ran_empty);
         if complete {

@@ -16,9 +16,9 @@ pub(super) struct Session {
     /// Save: END was reached. Load: `finish` was called with the right count.
     pub complete: bool,
     /// A call failed after bytes may have moved. Load: the resume state is not known, only a reset helps (F6). Save: a hole
-    /// may be in the stream, for drivers throw away what they had copied in a read that fails (K7).
+    /// may be in the stream, because drivers throw away what they had copied in a read that fails (K7).
     pub broken: bool,
-    /// Save: bytes of it were read for nobody, so that STOP_COPY could be left.
+    /// Save: bytes of it were read and thrown away, so that STOP_COPY could be left.
     pub thrown_away: bool,
     /// Save, pre-copy: the last read found nothing, so pre-copy info comes before the next one (F4).
     pub ran_empty: bool,
@@ -89,7 +89,7 @@ impl DeviceInner {
         Ok((&mut **window, Access { name, transport, dialect, in_precopy, cancel: &cache.cancel }))
     }
 
-    /// An access that the window could not do, as it is told to the caller.
+    /// An access that the window could not do, as the caller's error.
     pub(super) fn told(&mut self, cache: &Cache, name: &str, what: &str, trouble: Trouble) -> Error {
         if let Some(session) = self.session.as_mut().filter(|_| trouble.moved != Moved::Nothing) {
             session.broken = true;
@@ -110,7 +110,7 @@ impl DeviceInner {
         }
     }
 
-    /// Closes the data fd, in the step that leaves its state (K10). A save that was begun leaves a void stream behind, also one
+    /// Closes the data fd, in the step that leaves its state (K10). A save that was begun leaves a void stream, also one
     /// that had reached its END: what comes next is another one. Only STOP_COPY -> STOP ends a whole stream, which `arrived`
     /// knows. The memory of a lent chunk stays readable.
     pub(super) fn end_session(&mut self, cache: &Cache) {
@@ -136,7 +136,7 @@ impl DeviceInner {
         cache.session_open.store(false, Ordering::Relaxed);
     }
 
-    /// Room or chunk that was lent in a session that has ended is not taken back.
+    /// A chunk or buffer that was lent in a session that has ended is not taken back.
     pub(super) fn check_not_stale(&self) -> Result<()> {
         if self.lent_is_stale { Err(Error::stale("the session in which it was lent has ended")) } else { Ok(()) }
     }
@@ -179,7 +179,7 @@ impl Session {
         let what = match self {
             Session { broken: true, .. } => "a read of the device failed, and bytes of the stream may be lost with it",
             Session { thrown_away: true, .. } => {
-                "bytes of the stream were read for nobody, for STOP_COPY was to be left, and it was not"
+                "bytes of the stream were read and thrown away, because STOP_COPY was to be left, and it was not"
             }
             _ => return None,
         };

@@ -1,8 +1,9 @@
 //! State changes, and what is done after a failed one.
 //!
-//! Rules: V2-1 (check before the kernel sees it), V2-3 (read the state after a failure), V2-4 and P17 (keep the data fd
-//! unless the state says it is dead), V2-5 (moved without a descriptor), V2-9 (only a reset aborts RESUMING), F7 (never
-//! leave RESUMING with a stream that was not stated complete), N14 and P18 (no request from ERROR), N13 and P5 (whatever can be checked is, before the kernel sees a request).
+//! Rules: V2-1 (check before the kernel sees it), V2-3 (read the state after a failure), V2-4 and P17 (keep the data
+//! fd unless the state says that its session has ended), V2-5 (moved without a descriptor), V2-9 (only a reset aborts
+//! RESUMING), F7 (never leave RESUMING with a stream whose length was not stated), N14 and P18 (no request from
+//! ERROR), N13 and P5 (whatever can be checked is, before the kernel sees a request).
 
 use super::cache::Cache;
 use super::observe::dead_or_none;
@@ -37,7 +38,7 @@ impl Device {
     /// Brings the device to `to`. *whole; blocks in the kernel for as long as the device takes* (W5; K9: 20 s and more).
     ///
     /// `raw` also takes arcs that the table calls never used. Success without a request if the device is there already.
-    /// STALE if the device is found in another state than the last known one: somebody else changed it, nothing was
+    /// STALE if the device is found in another state than the last known one: it was changed outside of this library, nothing was
     /// requested, and the next call starts from the state found.
     ///
     /// EDEADLK from a callback of a call on the device's group or on a migration of it: that call counts on where devices stand.
@@ -145,7 +146,7 @@ impl DeviceInner {
         Ok(from)
     }
 
-    /// Reads the state, for the kernel warns (and may panic) at a request from ERROR, and a device that others have reset
+    /// Reads the state, because the kernel warns (and may panic) at a request from ERROR, and a device that others have reset
     /// must not be taken for one that was loaded (V2-1, V2-10).
     fn read_expected_state(&mut self, cache: &Cache) -> Result<State> {
         let expected = cache.state();
@@ -202,7 +203,7 @@ impl DeviceInner {
         cache.set_state(to);
         let survives = session_survives(from, way, to);
         if !survives {
-            // A whole stream is no void one; every other way out of SAVING leads to where the guest runs on.
+            // A whole stream is no void one; by every other arc out of SAVING the guest runs on.
             let whole =
                 from == State::StopCopy && to == State::Stop && self.session.as_ref().is_some_and(|s| s.complete);
             self.end_session(cache);

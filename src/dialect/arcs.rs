@@ -1,12 +1,12 @@
 //! The arc table: which state a request may name, and through which states it leads. It is data with three readers: the
 //! check before every request (V2-1), the documentation (docs/states.md), and the exhaustive test in tests/arcs.rs.
 //!
-//! Rows are where the device is, columns what is asked for, in the order of the states' numbers. A cell is the next state
-//! on the way. Lower case is *never used*: legal for the kernel, but it throws a session away on the way to something else
-//! (V2-2) or starts a stopped device; only a raw request takes it. `__` is *refused*: the kernel blocks it, or loops on it
-//! (STOP_COPY to PRE_COPY, C6; Linux 6.12: V2-1, K18), or the device lacks the state. `HH` is where the device is already.
-//! Follows: V2-12, Linux's `vfio_mig_get_next_state()`; for the migration region V1-3 and V1-15, where each request is one write and
-//! leads nowhere in between.
+//! Rows are where the device is, columns what is asked for, in the order of the states' numbers. A cell is the next
+//! state on the way. Lower case is *never used*: legal for the kernel, but it throws a session away on the way to
+//! something else (V2-2) or starts a stopped device; only a raw request takes it. `__` is *refused*: the kernel
+//! blocks it, or loops on it (STOP_COPY to PRE_COPY, C6; Linux 6.12: V2-1, K18), or the device lacks the state. `HH`
+//! is where the device is already. Follows: V2-12, Linux's `vfio_mig_get_next_state()`; for the migration region V1-3
+//! and V1-15, where each request is one write and leads nowhere in between.
 
 use super::DialectKind;
 use super::state::{Caps, State};

@@ -1,4 +1,4 @@
-//! The 2019 draft: a migration region without NDMA whose pending_bytes only asks, and whose own registers tell which pages the
+//! The 2019 draft: a migration region without NDMA whose pending_bytes only asks, and whose own registers report which pages the
 //! device has written. Follows: docs/rules.md, family D.
 
 use super::registers::{Fault, Registers};
@@ -8,7 +8,7 @@ use crate::transport::{RegionInfo, Transport};
 use crate::uapi::migration_region as u;
 use crate::uapi::region::TYPE_DRAFT_V4;
 
-/// Most bytes of a bitmap that are read, and told, at once: the memory of a harvest does not grow with its range.
+/// Most bytes of a bitmap that are read, and reported, at once: the memory of a harvest does not grow with its range.
 const PIECE: usize = 64 << 10;
 
 /// Who remembers how far the bitmap of a range was read (D16); the drafts disagree.
@@ -50,7 +50,7 @@ impl Draft {
         }
     }
 
-    /// Tells one part of the bitmap, `count` bits from page `first` on, from where the device puts it for this part (D13).
+    /// Reports one part of the bitmap, `count` bits from page `first` on, from where the device puts it for this part (D13).
     fn tell_bits(
         &self,
         transport: &dyn Transport,
@@ -110,7 +110,7 @@ impl Dialect for Draft {
         Some(&self.registers)
     }
 
-    /// D8 to D16. Whatever goes wrong, what was not told is told as dirty before the error is returned (D14, D15): reading
+    /// D8 to D16. Whatever goes wrong, what was not reported is reported as dirty before the error is returned (D14, D15): reading
     /// copied_pfns has made the device forget it.
     fn dirty_pfns(
         &self,

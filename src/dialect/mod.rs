@@ -51,7 +51,7 @@ impl DialectKind {
 /// Estimates from here on are an error code cast to an unsigned number (V2-13, P19).
 const NONSENSE: u64 = 1 << 63;
 
-/// A size that a device tells, if it can be one.
+/// A size that a device reports, if it can be one.
 pub(crate) fn known(size: u64) -> Option<u64> {
     (size < NONSENSE).then_some(size)
 }

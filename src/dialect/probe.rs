@@ -92,7 +92,7 @@ pub(crate) fn probe(
         Err(errno) if may_be_v2 && errno.means_absent() => (None, Some(errno)),
         Err(errno) => return Err(not_a_device(errno)),
     };
-    // Where nobody says, a reset is tried.
+    // Where it is not known, a reset is tried.
     let can_reset = info.map_or(refused.is_some(), |info| info.can_reset);
     let mut no_stop_copy = None;
     if may_be_v2 {
@@ -126,7 +126,7 @@ fn not_a_device(errno: Errno) -> Error {
 }
 
 /// Which dialect a region's id speaks of. Type 3 is v1's and the later drafts': only the caller can know that it is a draft,
-/// and what is not declared one is never touched behind the registers. Type 2 is a draft's, except on channel I/O devices.
+/// and what is not declared one is never touched beyond the registers. Type 2 is a draft's, except on channel I/O devices.
 fn region_kind(region_type: (u32, u32), is_ccw: bool, wanted: Option<DialectKind>) -> Option<DialectKind> {
     let kind = match region_type {
         TYPE_MIGRATION if wanted == Some(DialectKind::Draft) => DialectKind::Draft,
@@ -191,7 +191,7 @@ impl Regions {
             .min_by_key(|(kind, _)| *kind != DialectKind::V1)
     }
 
-    /// Why there is no such region, as near as can be told.
+    /// Why there is no such region, as near as is known.
     fn reason(&self, transport: &dyn Transport, wanted: Option<DialectKind>) -> Reason {
         if let Some((kind, region)) = self.candidates(wanted).next() {
             let needed = registers_end(kind);

@@ -33,7 +33,7 @@ impl Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct Registers {
     pub region: RegionInfo,
-    /// Where the registers end: data lies behind them (V1-13).
+    /// Where the registers end: data lies beyond them (V1-13).
     pub data_begins: u64,
 }
 
@@ -90,7 +90,7 @@ impl Registers {
         }
     }
 
-    /// A part of the region that holds a segment: behind the registers and inside the region, in arithmetic that cannot
+    /// A part of the region that holds a segment: beyond the registers and inside the region, in arithmetic that cannot
     /// overflow (V1-13).
     pub fn check_segment(&self, offset: u64, size: u64) -> Result<(), Fault> {
         let end = offset.checked_add(size);

@@ -261,7 +261,7 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<DeviceOptions
 }
 
 /// # Safety
-/// `out` is NULL or points to room for one pointer; the rest as for [`read_options`].
+/// `out` is NULL or points to memory for one pointer; the rest as for [`read_options`].
 unsafe fn make(
     o: *const vfiomig_device_options,
     out: *mut *mut vfiomig_device,

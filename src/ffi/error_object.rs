@@ -78,7 +78,7 @@ impl vfiomig_error {
 }
 
 /// # Safety
-/// `errp` is NULL or points to room for one pointer.
+/// `errp` is NULL or points to memory for one pointer.
 pub(super) unsafe fn set_error(errp: *mut *mut vfiomig_error, error: Error) {
     if !errp.is_null() {
         let object = Box::into_raw(Box::new(vfiomig_error::new(&error)));

@@ -35,7 +35,7 @@ fn negative(errno: c_int) -> c_int {
 /// Runs `body`; on failure sets `*errp`. `panicked` is called after a panic, before the error is set.
 ///
 /// # Safety
-/// `errp` is NULL or points to room for one pointer.
+/// `errp` is NULL or points to memory for one pointer.
 pub(super) unsafe fn guard<T: ReturnToC>(
     name: &'static str,
     errp: *mut *mut vfiomig_error,

@@ -238,7 +238,8 @@ fn result_in_c(harvest: &Harvest) -> vfiomig_harvest_result {
     }
 }
 
-/// Runs `body` with the request as Rust knows it, and writes the result, also if it failed after something was given. `of_group`: flags of groups are taken.
+/// Runs `body` with the request as Rust knows it, and writes the result, also if it failed after something was given.
+/// `of_group`: flags of groups are taken.
 ///
 /// # Safety
 /// `rq` is NULL or readable for its argsz, and what it names valid as its fields say; `out` is NULL or valid for its argsz.

@@ -485,8 +485,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
 /// Errors: ARGUMENT (`o`).
 /// Phases: any.
 /// Threads: whole. Blocks: for calls in progress. Since: 0.1
-// Safety: `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz; `notes` and `errp`
-// are NULL or valid.
+// Safety: `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz;
+// `notes` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_estimate(
     m: *mut vfiomig_migration,

@@ -150,7 +150,7 @@ pub unsafe extern "C" fn vfiomig_report_free(r: *mut vfiomig_report) {
 /// Hands a report to C.
 ///
 /// # Safety
-/// `out` points to room for one pointer.
+/// `out` points to memory for one pointer.
 pub(super) unsafe fn give(out: *mut *mut vfiomig_report, report: vfiomig_report) {
     // SAFETY: the contract of this function. What was there is never read.
     unsafe { out.write(Box::into_raw(Box::new(report))) };

@@ -244,7 +244,7 @@ unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<
 }
 
 /// # Safety
-/// `out` is NULL or points to room for one pointer.
+/// `out` is NULL or points to memory for one pointer.
 unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<TrackerOptions>) -> Result<()> {
     if out.is_null() {
         return Err(Error::argument("out is NULL"));
@@ -296,8 +296,8 @@ pub unsafe extern "C" fn vfiomig_tracker_new(
 /// Errors: ARGUMENT (`ops` or `out` NULL; a table without start or report; options), BUSY (another
 /// tracker has the same functions with the same `opaque`).
 /// Threads: any. Blocks: never. Since: 0.1
-// Safety: Until the handle is freed each function may be called as `struct vfiomig_tracker_ops` describes; pointers are NULL or valid
-// as described.
+// Safety: Until the handle is freed each function may be called as `struct vfiomig_tracker_ops` describes; pointers
+// are NULL or valid as described.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_new_ops(
     ops: *const LogOps,

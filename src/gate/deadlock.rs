@@ -1,5 +1,5 @@
-//! Who waits for whom. A callback may call other handles; where the call that it would wait for cannot end before the callback
-//! does, waiting would never end. The callback is told so, and nobody else.
+//! Which thread waits for which. A callback may call other handles; where the call that it would wait for cannot end
+//! before the callback does, waiting would never end. The callback gets EDEADLK, and no other call does.
 
 use super::Denied;
 use parking_lot::{Condvar, Mutex};
@@ -33,7 +33,7 @@ impl GateLevel {
 struct HeldGates {
     /// Threads that wait for this one, which is a worker within a call of theirs.
     callers: Vec<usize>,
-    /// Gates that are not left before this thread goes on: its own, and those in which the callers were when they made it.
+    /// Gates that are not left before this thread continues: its own, and those in which the callers were when they made it.
     gates: Vec<(GateLevel, usize)>,
 }
 
@@ -41,7 +41,7 @@ thread_local! {
     static HELD: RefCell<HeldGates> = const { RefCell::new(HeldGates { callers: Vec::new(), gates: Vec::new() }) };
 }
 
-/// Of a thread that ends there may be nothing any more: it is no worker, and what it has entered is told by [`this_thread`].
+/// Of a thread that ends there may be nothing any more: it is no worker, and [`this_thread`] says what it has entered.
 fn held<R: Default>(read: impl FnOnce(&mut HeldGates) -> R) -> R {
     HELD.try_with(|held| read(&mut held.borrow_mut())).unwrap_or_default()
 }
@@ -64,7 +64,7 @@ impl Waiting {
     }
 }
 
-/// A number that no other thread has, nor had: what a thread left behind is not taken for that of a later one.
+/// A number that no other thread has, nor had: what an earlier thread has left is not taken for that of a later one.
 pub(crate) fn this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(1);
     thread_local!(static MARK: usize = NEXT.fetch_add(1, Ordering::Relaxed));
@@ -81,7 +81,7 @@ pub(crate) fn within(level: GateLevel) -> bool {
     held(|held| held.gates.iter().any(|(of, _)| *of == level))
 }
 
-/// Whether the gate, which `owner` has, is not left before the calling thread goes on.
+/// Whether the gate, which `owner` has, is not left before the calling thread continues.
 pub(super) fn is_mine(gate: usize, owner: usize) -> bool {
     owner == this_thread() || held(|held| held.gates.iter().any(|(_, id)| *id == gate))
 }

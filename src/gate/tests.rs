@@ -93,7 +93,7 @@ fn a_panic_breaks_what_it_had() {
 }
 
 /// A callback that has the device waits for the group, whose call waits for the device. Whoever came last, it is
-/// the callback that is told, and the other one goes on.
+/// the callback that gets EDEADLK, and the other one continues.
 #[test]
 fn a_callback_is_told_what_would_never_end() {
     for callback_first in [true, false] {
@@ -179,7 +179,7 @@ fn what_ends_is_waited_for() {
     });
 }
 
-/// Many threads, gates in both orders: every call ends, and those in the right order are never told that they re-entered.
+/// Many threads, gates in both orders: every call ends, and those in the right order never get EDEADLK.
 #[test]
 fn nothing_hangs_and_nobody_is_accused_wrongly() {
     let gates = [

@@ -18,9 +18,10 @@ impl Group {
         harvest(&trackers, request)
     }
 
-    /// As [`harvest`](Self::harvest), in a moment without DMA: what is read and what is cleared are the same pages, also for logs
-    /// that cannot do both as one. *whole.* Refused as [`without_dma`](Self::without_dma) is. It also fails if a device does not come
-    /// back from that moment: what was given until then, as the request's `given` says, is to be taken all the same.
+    /// As [`harvest`](Self::harvest), in a moment without DMA: what is read and what is cleared are the same pages,
+    /// also for logs that cannot do both as one. *whole.* Refused as [`without_dma`](Self::without_dma) is. It also
+    /// fails if a device does not come back from that moment: what was given until then, as the request's `given`
+    /// says, is to be taken all the same.
     pub fn harvest_without_dma(&self, request: &mut Request<'_>) -> Result<Harvest> {
         request.given = None;
         self.without_dma(|| self.harvest(request))?
@@ -29,8 +30,8 @@ impl Group {
     /// Runs `read` while no device starts DMA: v1 NDMA devices are brought to their P2P states and back, stopped devices stay.
     /// *whole; blocks in the kernel, and in `read`.*
     ///
-    /// Refused unless every device is stopped, or a v1 device with NDMA: v2's P2P does not stop DMA to RAM. Stopped devices are
-    /// the caller's word that its vCPUs are stopped too.
+    /// Refused unless every device is stopped, or a v1 device with NDMA: v2's P2P does not stop DMA to RAM. If all devices are
+    /// stopped, vCPUs must be, too.
     pub fn without_dma<T>(&self, read: impl FnOnce() -> T) -> Result<T> {
         const WHAT: &str = "a moment without DMA";
         let mut inner = self.enter()?;
@@ -42,7 +43,7 @@ impl Group {
         let mut outcomes = inner.pass(&there);
         // A callback's panic leaves no device behind.
         let answer = verdict(WHAT, &outcomes).map(|()| catch_unwind(AssertUnwindSafe(read)));
-        // Also after a failure: those that did follow go on as before.
+        // Also after a failure: those that did follow continue as before.
         let back: Vec<Option<State>> = there.iter().zip(&origin).map(|(to, from)| to.map(|_| *from)).collect();
         let returned = inner.pass(&back);
         outcomes = outcomes.into_iter().zip(returned).map(|(there, back)| there.then(back)).collect();

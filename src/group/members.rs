@@ -188,7 +188,7 @@ impl Group {
 }
 
 impl GroupInner {
-    /// The places of freed devices and trackers: nobody can name them any more, so whichever call comes first clears them away. A
+    /// The places of freed devices and trackers: no handle names them any more, so the first call clears them away. A
     /// migration counts its members by their places, so during one they stay. Whether a tracker went.
     fn drop_freed(&mut self) -> bool {
         if self.migration.is_some() {
@@ -211,7 +211,7 @@ impl GroupInner {
         Ok(())
     }
 
-    /// Keeps the results, and tells the log what failed.
+    /// Keeps the results, and logs what failed.
     pub fn keep(&mut self, what: &str, outcomes: &mut [DeviceOutcome]) {
         outcomes.iter_mut().filter_map(|outcome| outcome.error.as_mut()).for_each(|error| error.tell(what));
         self.results = results(outcomes);

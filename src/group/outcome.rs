@@ -41,7 +41,7 @@ impl DeviceOutcome {
         DeviceOutcome { error: None, ..self }
     }
 
-    /// Puts a later step of the same call behind this one.
+    /// Puts a later step of the same call after this one.
     pub fn then(self, later: DeviceOutcome) -> Self {
         let moved = self.result.from != self.result.to;
         if self.failed() || (moved && later.result.from == later.result.to && !later.failed()) {
@@ -49,7 +49,7 @@ impl DeviceOutcome {
         }
         let from = if moved { self.result.from } else { later.result.from };
         let duration = self.result.duration.saturating_add(later.result.duration);
-        // What an earlier step had to do besides is told, unless the later one has more to say.
+        // What an earlier step had to do besides is reported, unless the later one has more to say.
         let mut result = DeviceResult { from, duration, ..later.result };
         if result.message.is_empty() {
             result.message = self.result.message;

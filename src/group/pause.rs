@@ -14,8 +14,8 @@ impl Group {
     /// Stops all devices, by way of their P2P states; those with an open save session are held in STOP_COPY. vCPUs are stopped
     /// by now. *whole; blocks in the kernel for as long as the slowest device takes.*
     ///
-    /// If a device fails, none is stopped that was not yet; resume brings them back. Devices that have no migration states, or whose
-    /// handle was freed in a migration, take no part; the results say so.
+    /// If a device fails, none is stopped that was not yet; resume brings them back. Devices that have no migration
+    /// states, or whose handle was freed in a migration, take no part; the results say so.
     pub fn pause(&self) -> Result<()> {
         self.rest("pause", Rest::Hold, plan::STEPS)
     }
@@ -67,8 +67,8 @@ impl Group {
     }
 }
 
-/// A v1 or draft device that only has to run to have been loaded: its stream was stated complete, and nobody is to load it any
-/// more. v2 devices leave RESUMING to be loaded.
+/// A v1 or draft device that only has to run to have been loaded: the length of its stream was stated, and nothing
+/// more is to be loaded. v2 devices leave RESUMING to be loaded.
 fn is_loaded(device: &Device) -> bool {
     let info = device.info();
     info.complete && info.dialect != Some(DialectKind::V2)
@@ -82,18 +82,18 @@ fn absence(device: &Device) -> Option<String> {
     device.ability().err().map(|error| format!("{error}: it has no states and takes no part"))
 }
 
-/// What happens behind a barrier that a device has missed.
+/// What happens after a barrier that a device has missed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Barrier {
-    /// Nobody goes on.
+    /// No further step begins.
     Strict,
-    /// The device is asked once more; then the others go on without it, for the guest is to run where it can.
+    /// The device is asked once more; then the others continue without it, because the guest is to run where it can.
     BringBack,
 }
 
 impl GroupInner {
-    /// Brings the members to rest, by the first `steps` of the plan. A device that cannot take part at all, for it is gone or in ERROR, does not
-    /// hold the others up.
+    /// Brings the members to rest, by the first `steps` of the plan. A device that cannot take part at all, because it is
+    /// gone or in ERROR, does not hold the others up.
     pub fn settle(&mut self, rests: &[Option<Rest>], steps: usize, barrier: Barrier) -> Vec<DeviceOutcome> {
         let runs =
             |(member, rest): (&Member, &Option<Rest>)| *rest == Some(Rest::Running) && member.device.is_handed_over();
@@ -131,7 +131,8 @@ impl GroupInner {
         outcomes
     }
 
-    /// Devices that hold the state of a guest that was handed over run again, by the caller's will and at its risk: never in silence.
+    /// Devices that hold the state of a guest that was handed over run again, by the caller's will and at its risk:
+    /// never in silence.
     fn say_second_guest(&self, handed_over: &[bool], outcomes: &mut [DeviceOutcome]) {
         const TEXT: &str = "a save of it was HALTED, so its guest may run elsewhere: if it does, two run now";
         for ((member, outcome), handed_over) in self.members.iter().zip(outcomes).zip(handed_over) {
@@ -167,7 +168,7 @@ impl GroupInner {
         if targets.iter().all(Option::is_none) {
             return self.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
         }
-        // P2P is confirmed: what comes behind it counts on it.
+        // P2P is confirmed: what comes after it counts on it.
         let confirm = targets.iter().flatten().any(|to| matches!(to, State::RunningP2p | State::PreCopyP2p));
         self.step(&Step { targets, on_failure: OnFailure::Keep, confirm, canceled: &never })
     }

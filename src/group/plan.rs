@@ -1,7 +1,7 @@
-//! How a device comes to rest or runs again, in steps with a barrier behind each (N5): data, and no device in sight.
+//! How a device comes to rest or runs again, in steps with a barrier after each (N5): data, and no device in sight.
 //!
-//! Grace comes first (N5, N18, N19): no device stops while one that could be told to start no peer-to-peer DMA has not been
-//! told, and none starts while one that could answer is still stopped. Where a device lacks the P2P states, what would be done
+//! Grace comes first (N5, N18, N19): no device stops while one that can stop its peer-to-peer DMA has not been
+//! asked to, and none starts while one that could answer is still stopped. Where a device lacks the P2P states, what would be done
 //! in them is done at the next step (N22).
 
 use crate::dialect::{Caps, DialectKind, State};
@@ -18,7 +18,7 @@ pub(crate) enum Rest {
 }
 
 /// Barriers of a plan. In the first, sessions end where they can end nowhere else; the second is grace; in the third run those that
-/// can leave RESUMING only so, for what they were loaded with may turn out to be bad; the fourth is the rest.
+/// can leave RESUMING only so, because what they were loaded with may turn out to be bad; the fourth is the rest.
 pub(crate) const STEPS: usize = 4;
 
 /// How many of them lead to grace.
@@ -45,7 +45,7 @@ type Row = (State, Way);
 
 use State::{PreCopy as PC, PreCopyP2p as PP, Running as RU, RunningP2p as RP, Stop as ST, StopCopy as SC};
 
-/// Devices with the P2P states. PRE_COPY to STOP leads through grace, for the table has no shorter way that loses nothing.
+/// Devices with the P2P states. PRE_COPY to STOP leads through grace, because the table has no shorter way that loses nothing.
 const RUNNING_P2P: [Row; 6] =
     [(RU, NOTHING), (RP, last(RU)), (PC, last(RU)), (PP, grace(RP, RU)), (SC, grace(RP, RU)), (ST, grace(RP, RU))];
 const STOP_P2P: [Row; 6] = [

@@ -242,8 +242,8 @@ pub(crate) fn missing(plans: &[Plan], old: &[Choice], aperture: &[Span], name: &
     missing.map(|spec| Source::of(spec.make(aperture), spec.id(), name)).collect()
 }
 
-/// As [`missing`], for members of which one has gone, which no log of another tracker can undo: plans that it stands against are left
-/// out, and those that are left say so.
+/// As [`missing`], for members of which one has gone, which no log of another tracker can undo: plans that it stands
+/// against are left out, and those that are left say so.
 pub(crate) fn possible(
     plans: Vec<Plan>,
     old: &[Choice],

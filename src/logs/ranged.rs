@@ -45,7 +45,7 @@ pub(super) struct Ranged<K> {
     keeper: K,
     /// Where mappings will be, as the VMM said.
     aperture: Vec<Span>,
-    /// Ranges as START took them; empty while nothing is mapped, for no log starts without a range (L1).
+    /// Ranges as START took them; empty while nothing is mapped, because no log starts without a range (L1).
     held: SpanSetList,
     /// The page of the last start.
     shift: u32,
@@ -137,8 +137,8 @@ impl<K: Keeper> Ranged<K> {
     }
 }
 
-/// After so many ranges were too many. Where few are left each one counts: folded into one, RAM and a BAR far above it are a range that
-/// no device takes (L3).
+/// After so many ranges were too many. Where few are left each one counts: folded into one, RAM and a BAR far above
+/// it are a range that no device takes (L3).
 fn fewer(ranges: usize) -> usize {
     if ranges <= FEW_RANGES { ranges.saturating_sub(1) } else { ranges / 2 }
 }

@@ -18,11 +18,11 @@ use std::time::Instant;
 /// Where an abort brings the devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AbortTo {
-    /// RUNNING: the guest goes on.
+    /// RUNNING: the guest continues.
     Running,
     /// STOP.
     Stop,
-    /// To what the VM is now: RUNNING, or STOP if it was paused, before the migration or in it.
+    /// To the VM's run state: STOP if the last of pause and resume was a pause, before the migration or in it, else RUNNING.
     RunState,
 }
 
@@ -30,17 +30,18 @@ impl Migration {
     /// Brings the devices back; the migration is IDLE again, and may begin anew. *whole; blocks in the kernel.*
     ///
     /// Save: sessions end, what was sent is void; refused once HALTED was begun, see
-    /// [`abort_without_second_guest`](Self::abort_without_second_guest). vCPUs stay stopped until it returns. Load: devices that were
-    /// touched are reset; refused once all run. A device that cannot be brought back is named by the error, and abort may be called
-    /// again, after a reset of it by the caller: the library resets no device that holds a guest's state.
+    /// [`abort_without_second_guest`](Self::abort_without_second_guest). vCPUs stay stopped until it returns. Load:
+    /// devices that were touched are reset; refused once all run. A device that cannot be brought back is named by
+    /// the error, and abort may be called again, after a reset of it by the caller: the library resets no device that
+    /// holds a guest's state.
     ///
     /// What waits for a device of the migration in other threads is canceled; a cancel during an abort does not outlive it.
     pub fn abort(&self, to: AbortTo) -> Result<()> {
         self.abort_with(to, false)
     }
 
-    /// As [`abort`](Self::abort), with the caller's word that the guest runs nowhere else and will not: also after HALTED, from where
-    /// only the caller knows what the destination did.
+    /// As [`abort`](Self::abort); the caller states that the guest does not run elsewhere and never will. Also after HALTED, when
+    /// only the caller knows what the destination side did.
     pub fn abort_without_second_guest(&self, to: AbortTo) -> Result<()> {
         self.abort_with(to, true)
     }
@@ -61,8 +62,8 @@ impl Migration {
                  does not",
             ));
         }
-        // Data calls of other threads that wait for their device end by it, so that the device can be had. Only the caller's own wish
-        // is over when they have: what is asked for meanwhile was asked of what is over, too.
+        // Data calls of other threads that wait for their device end by it, so that the device is free. A cancel that
+        // comes meanwhile was for the attempt that ends here, so it ends too.
         self.cancel.ask();
         let told = self.bring_back(&mut inner, &mut run, to);
         self.cancel.clear();
@@ -134,7 +135,7 @@ impl Run {
 /// Reads where each device is: after a failure, and after what others did to it (V2-3, V2-10).
 fn look_again(inner: &mut GroupInner) -> Vec<Option<DeviceOutcome>> {
     side_by_side(inner, &vec![true; inner.members.len()], |device| {
-        // Once more, for what is given up here is a guest's device.
+        // Once more, because what is given up here is a guest's device.
         let error = device.observe().or_else(|_| device.observe()).err()?;
         Some(DeviceOutcome::refused(device, State::Running, error).dead())
     })
@@ -165,8 +166,9 @@ fn reset_touched(inner: &mut GroupInner, run: &mut Run) -> Vec<Option<DeviceOutc
     outcomes
 }
 
-/// A reset. A server may refuse it in STOP: where nothing was loaded nothing is to be undone; else in RESUMING, for entering that
-/// discards what was loaded. And it may keep RESUMING over a reset, with nothing in it: then it can be left (libvfio-user).
+/// A reset. A server may refuse it in STOP: where nothing was loaded nothing is to be undone; else in RESUMING,
+/// because entering that discards what was loaded. And it may keep RESUMING over a reset, with nothing in it: then it
+/// can be left (libvfio-user).
 fn make_fresh(device: &Device) -> Result<Action> {
     let mut told = device.reset_now();
     let refused = told.as_ref().err().filter(|error| error.errno() == libc::EINVAL && device.state() == State::Stop);

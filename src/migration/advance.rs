@@ -22,16 +22,17 @@ const CONFIRMED: [Phase; 3] = [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phas
 const LAST: [Phase; 2] = [Phase::SaveHalted, Phase::LoadRunning];
 
 impl Migration {
-    /// Brings every device into `to`, through the phases in between, side by side, with a barrier behind each. *whole; blocks in
+    /// Brings every device into `to`, through the phases in between, side by side, with a barrier after each. *whole; blocks in
     /// the kernel for as long as the slowest device of each phase takes.*
     ///
     /// Success without effect if the phase is entered already. A wrong order is refused and changes nothing. If a device
-    /// fails, the others end their step, nobody goes on, and the migration is FAILED.
+    /// fails, the others finish their step, no further step begins, and the migration is FAILED.
     pub fn advance(&self, to: Phase) -> Result<()> {
         self.advance_with(to, false)
     }
 
-    /// As [`advance`](Self::advance) to HALTED, without a final harvest: the caller knows that its copy of RAM is whole.
+    /// As [`advance`](Self::advance) to HALTED, without a final harvest: the caller states that the destination side
+    /// has all of RAM.
     pub fn advance_without_harvest(&self) -> Result<()> {
         self.advance_with(Phase::SaveHalted, true)
     }
@@ -109,8 +110,8 @@ impl Course {
         }
     }
 
-    /// Nobody else has moved a device since the last step, and none is gone or in ERROR: else the migration has failed. Behind a
-    /// resume new streams can begin: else nothing is done.
+    /// No device was moved outside of the library since the last step, and none is gone or in ERROR: else the
+    /// migration has failed. After a resume new streams can begin: else nothing is done.
     pub(super) fn check_members(&self, inner: &mut GroupInner, run: &mut Run, way: &[Phase]) -> Result<()> {
         let loaded = matches!(run.entered, Phase::LoadLoaded | Phase::LoadP2pGrace);
         let look = |member: &crate::group::Member| {
@@ -128,7 +129,7 @@ impl Course {
                 Error::stale(format!("{name}: it was reset: what it was loaded with is gone"))
             } else if at.session().is_some() && !device.info().session_open {
                 // After a reset that kept the state (libvfio-user, K24).
-                Error::stale(format!("{name}: it is in {at}, but its session is over: what was sent of it is void"))
+                Error::stale(format!("{name}: it is in {at}, but its session has ended: what was sent of it is void"))
             } else {
                 return DeviceOutcome::nothing(device);
             };
@@ -201,7 +202,7 @@ impl Course {
             run.recorder.restart(begun);
             run.origin = parts.iter().map(|part| part.at).collect();
         }
-        // To begin is to say that nothing was sent that counts. In PRECOPY for the second time, behind a resume, too.
+        // To begin is to say that nothing was sent that counts. In PRECOPY for the second time, after a resume, too.
         if run.entered == Phase::Idle || phase == Phase::SavePreCopy {
             self.count_sessions();
             inner.members.iter().for_each(|member| member.device.begin_stream());
@@ -311,7 +312,7 @@ impl Course {
         let canceled =
             |outcome: &DeviceOutcome| outcome.error.as_ref().is_none_or(|error| error.kind() == ErrorKind::Canceled);
         if !outcomes.iter().all(canceled) {
-            // What decides is the failure, not that others were told to begin nothing.
+            // What decides is the failure, not that the other devices were to begin nothing.
             let failed: Vec<DeviceOutcome> = outcomes
                 .into_iter()
                 .map(|outcome| if canceled(&outcome) { outcome.without_error() } else { outcome })

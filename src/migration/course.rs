@@ -133,7 +133,7 @@ impl Underway for Course {
     }
 
     fn rested(&self, inner: &mut GroupInner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [DeviceOutcome]) {
-        // Freed meanwhile: then nobody has anything left to be told.
+        // Freed meanwhile: then no record is left to write to.
         let Ok(mut run) = self.enter_run() else { return };
         match rest {
             Rest::Running if half => {}
@@ -157,7 +157,7 @@ impl Underway for Course {
     }
 }
 
-/// The draft's log of written pages answers only in SAVING, so SAVE_TRACKING has its devices in PRE_COPY, also behind a resume.
+/// The draft's log of written pages answers only in SAVING, so SAVE_TRACKING has its devices in PRE_COPY, also after a resume.
 fn save_again(inner: &mut GroupInner, run: &mut Run, outcomes: &mut [DeviceOutcome]) {
     let begun = Instant::now();
     let target = |member: &Member| {
@@ -207,7 +207,7 @@ fn frozen(direction: Direction, phase: Phase) -> Option<&'static str> {
         // Those that are loaded do it by their phases.
         (_, Phase::LoadLoaded | Phase::LoadP2pGrace | Phase::LoadRunning) => None,
         (_, Phase::Failed) => Some("the migration has failed: abort it"),
-        (Direction::Save, _) => Some("the migration is past pre-copy: go on, or abort it"),
+        (Direction::Save, _) => Some("the migration is past pre-copy: continue, or abort it"),
         (Direction::Load, _) => Some("the group is being loaded"),
     }
 }

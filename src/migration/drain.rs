@@ -61,8 +61,8 @@ pub enum Inlet<'a> {
     Fd {
         /// Read to `total`, or to its end.
         fd: BorrowedFd<'a>,
-        /// The length of the stream as its saver counted it. `None` is the caller's word that it cannot know: then a
-        /// connection that broke looks like an end (F7).
+        /// The length of the stream as the source side counted it. `None`: the caller states that its format does not
+        /// carry it: then a connection that broke looks like an end (F7).
         total: Option<u64>,
     },
 }
@@ -74,7 +74,7 @@ pub struct Piece<'a> {
     pub device: usize,
     /// At least one.
     pub bytes: &'a [u8],
-    /// A segment ends with them (v1, draft): the destination must be told.
+    /// A segment ends with them (v1, draft): the caller's format must carry this.
     pub segment_end: bool,
 }
 
@@ -97,7 +97,7 @@ pub enum Fed {
         /// A segment ends with them (v1, draft).
         segment_end: bool,
     },
-    /// The stream is over. Its length as its saver counted it; `None`: the caller's format cannot know.
+    /// The stream is at its end. Its length as the source side counted it; `None`: the caller's format does not carry it.
     End {
         /// In bytes.
         total: Option<u64>,
@@ -106,15 +106,15 @@ pub enum Fed {
 
 impl Migration {
     /// One bounded round over all open streams, side by side and fairly by bytes and by time: each device until EMPTY, END or its
-    /// share of the budget. In pre-copy the sizes are brought up to date behind it; a size that cannot be read is an error of the
+    /// share of the budget. In pre-copy the sizes are read after it; a size that cannot be read is an error of the
     /// round, whose bytes have been put. *whole; blocks in the kernel, on descriptors and in `put`.*
     ///
     /// `outlets`: one per device, or empty: `Call` for all. A descriptor that takes nothing ends its device's part of the round: at
     /// once in non-blocking mode, else with the time of the budget. What it did not take stays in the stream.
     ///
-    /// A member whose session in this migration is over (STALE), that is in ERROR or whose handle was freed fails the migration here.
-    /// After a resume of a group that was held in pre-copy it is STALE, not FAILED: PRECOPY can be entered again. If `put` fails,
-    /// bytes are lost that no device can give again: FAILED.
+    /// A member whose session in this migration has ended or is broken (STALE), that is in ERROR or whose handle was
+    /// freed fails the migration here. After a resume of a group that was held in pre-copy it is STALE, not FAILED:
+    /// PRECOPY can be entered again. If `put` fails, bytes are lost that no device can give again: FAILED.
     pub fn save_iterate(
         &self,
         budget: Budget,
@@ -128,8 +128,8 @@ impl Migration {
 
     /// Every stream to its END; success means just that. Needs STOP_COPY. *whole; blocks as `save_iterate` does.*
     ///
-    /// Descriptors are waited for, whatever their mode, until a cancel, or until nothing has moved on any device for 60 s (TRANSPORT,
-    /// ETIMEDOUT: nothing is lost, the call can be made again).
+    /// Descriptors are waited for, whatever their mode, until a cancel, or until nothing has moved on any device for
+    /// 60 s (TRANSPORT, ETIMEDOUT: nothing is lost, the call can be made again).
     pub fn save_complete(&self, outlets: &[Outlet<'_>], put: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
         run.check_entered("save_complete", Phase::SaveStopCopy)?;
@@ -140,7 +140,7 @@ impl Migration {
         self.told(&mut inner, &mut run, "save_complete", result)
     }
 
-    /// Every stream into its device, and `finish`. Needs RESUMING of a load; called again, it goes on with what is not
+    /// Every stream into its device, and `finish`. Needs RESUMING of a load; called again, it continues with what is not
     /// finished. *whole; blocks in the kernel, on descriptors and in `get`.* `inlets`: one per device, or empty: `Call` for all.
     ///
     /// Devices and descriptors are served in whatever order bytes come. The first failure is returned, and nothing more is asked of
@@ -281,9 +281,9 @@ impl Migration {
         self.course.check_sessions()
     }
 
-    /// As `enter`, for an abort: a drain in progress ends, for what it moves is void, and its descriptors may never be ready.
+    /// As `enter`, for an abort: a drain in progress ends, because what it moves is void, and its descriptors may never be ready.
     pub(super) fn enter_for_abort(&self) -> Result<(Pass<'_, GroupInner>, Pass<'_, Run>)> {
-        // A callback of that drain is told what it is, and the drain goes on.
+        // A callback of that drain gets EDEADLK, and the drain continues.
         let _hurry = (!self.course.run.is_mine()).then(|| self.course.cancel.hurry());
         self.enter()
     }
@@ -374,11 +374,11 @@ pub(super) fn lost_session(device: &Device, before: u64) -> Option<Error> {
     }
     let lost = info.session > before && !info.session_open;
     let text =
-        || format!("{name}: its save session is over, it is in {}: what was sent of its stream is void", info.state);
+        || format!("{name}: its save session has ended, it is in {}: what was sent of its stream is void", info.state);
     lost.then(|| Error::stale(text()))
 }
 
-/// Which items can go on: all of them if everything is over, else those whose descriptor is ready.
+/// Which items can continue: all of them if the drain ends, else those whose descriptor is ready.
 fn waits<'a>(
     items: &[usize],
     fd_of: impl Fn(usize) -> Option<BorrowedFd<'a>>,
@@ -395,7 +395,8 @@ fn waits<'a>(
     fds.iter().zip(ready).filter(|(_, ready)| *ready).map(|((item, _), _)| *item).collect()
 }
 
-/// Even shares of a budget, which they never exceed; the odd bytes go to the first ones, so that a small budget moves something too.
+/// Even shares of a budget, which they never exceed; the odd bytes go to the first ones, so that a small budget moves
+/// something too.
 fn shares(budget: u64, count: usize, first: usize) -> Vec<u64> {
     let each = budget.checked_div(count as u64).unwrap_or(0);
     let odd = budget.checked_rem(count as u64).and_then(|odd| usize::try_from(odd).ok()).unwrap_or(0);
@@ -412,7 +413,7 @@ struct RoundClock {
     /// No read is begun after it.
     until: Option<Instant>,
     bounded: bool,
-    /// When the last byte had gone, in nanoseconds: behind it the channel shows nothing of itself.
+    /// When the last byte had gone, in nanoseconds: after it the channel shows nothing of itself.
     gone: AtomicU64,
 }
 

@@ -241,7 +241,7 @@ fn moves(inner: &GroupInner, notes: &mut Vec<String>) -> Moves {
         unknown.push(lacks);
     }
     let known = times.into_iter().flatten().reduce(Duration::saturating_add);
-    // Where nobody has to move it takes no time.
+    // Where no device has to move it takes no time.
     Moves { time: known.or_else(|| (!unknown.contains(&true)).then_some(Duration::ZERO)), unknown }
 }
 

@@ -105,7 +105,7 @@ impl Recorder {
         self.phases.push(PhaseReport { phase, failed, begun, duration, devices, notes });
     }
 
-    /// One more line for the phase that was entered last; what is told again and again is there once.
+    /// One more line for the phase that was entered last; what comes again and again is there once.
     pub fn note(&mut self, text: String) {
         if let Some(last) = self.phases.last_mut().filter(|last| last.notes.last() != Some(&text)) {
             last.notes.push(text);

@@ -30,8 +30,8 @@ pub(super) fn say_late_initial_data(inner: &GroupInner, wanted: &[bool], outcome
     }
 }
 
-/// Before `first`, `anew` or behind a resume: no stream begins in the middle of a session, and none that is void is taken for one
-/// that goes on. The caller may not have noticed; the guest runs still.
+/// Before `first`, `anew` or after a resume: no stream begins in the middle of a session, and none that is void is taken for one
+/// that continues. The caller may not have noticed; the guest still runs.
 pub(super) fn check_beginnings(inner: &GroupInner, first: Phase, anew: bool) -> Result<()> {
     let remains: Vec<(&str, VoidRemains)> = inner
         .members
@@ -66,7 +66,7 @@ impl Run {
         Ok(())
     }
 
-    /// Behind the step that opens the drafts' sessions, in the call that has started the trackers: its caller sends RAM when it
+    /// After the step that opens the drafts' sessions, in the call that has started the trackers: its caller sends RAM when it
     /// returns (P14). One whose session opens later finds everything dirty once.
     pub(super) fn nothing_was_sent(&self) {
         for tracker in &self.tracking {
@@ -117,7 +117,7 @@ impl Run {
     pub(super) fn check_streams(&self, inner: &GroupInner, phase: Phase, wanted: &[bool]) -> Result<()> {
         let missing = match phase {
             Phase::SaveHalted => "its END was not consumed",
-            Phase::LoadLoaded => "its stream was not stated complete (finish)",
+            Phase::LoadLoaded => "the length of its stream was not stated (finish)",
             _ => return Ok(()),
         };
         let cut: Vec<String> = inner

@@ -27,7 +27,7 @@ pub enum Phase {
     SaveHalted = 6,
     /// Devices take their streams.
     LoadResuming = 17,
-    /// The streams are complete; v2 devices have validated them.
+    /// The streams are whole; v2 devices have validated them.
     LoadLoaded = 18,
     /// Devices that can are in RUNNING_P2P.
     LoadP2pGrace = 19,
@@ -171,7 +171,7 @@ pub(crate) fn target(phase: Phase, part: DeviceTraits) -> State {
     }
 }
 
-/// The steps of a phase, a barrier behind each: targets by device.
+/// The steps of a phase, a barrier after each: targets by device.
 ///
 /// Only RUNNING on the destination has two: devices that can leave RESUMING only by running go first, so that none of the
 /// others runs beside one whose stream turns out to be bad.
@@ -268,7 +268,7 @@ mod tests {
                 let only_way = at == State::Resuming;
                 assert!(!starts || only_way || !stopped(other.at), "{what}: {at} -> {to} beside {other:?}; {now:?}");
             }
-            // Nobody runs while another is loading, but for those whose only way out of RESUMING it is.
+            // No device runs while another is loading, except those that leave RESUMING only by running.
             if way.contains(&State::Running) && load && at != State::Resuming && to != State::Resuming {
                 assert!(now.iter().all(|other| other.at != State::Resuming), "{what}: {now:?}");
             }
@@ -308,7 +308,7 @@ mod tests {
         });
     }
 
-    /// The flows of N28, told in the other direction: by phase, what each device may be in.
+    /// The flows of N28, in the other direction: by phase, what each device may be in.
     fn check_save(phase: Phase, mix: &[DeviceTraits], parts: &[DeviceTraits], chain: &[Phase]) {
         let with_precopy = chain.contains(&SavePreCopy);
         for (start, part) in mix.iter().zip(parts) {
@@ -340,7 +340,7 @@ mod tests {
                         rest(&mut parts.clone(), to);
                     }
                     if phase <= SavePreCopy {
-                        // Paused here, the rest of the migration goes on from the hold, or after a resume.
+                        // Paused here, the rest of the migration continues from the hold, or after a resume.
                         let mut held = parts.clone();
                         rest(&mut held, Rest::Hold);
                         assert!(held.iter().all(|part| stopped(part.at)));

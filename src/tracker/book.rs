@@ -1,6 +1,7 @@
-//! The record of mappings and leftovers. Dirt belongs to the mapping it was written through. Its IOVA names it only as long as nothing
-//! else is mapped there; its cookie always does. So leftovers of an unmapped range keep its cookie, and where the IOVA comes to mean
-//! other memory they are put aside, for callbacks that get cookies: in a bitmap they would make the wrong page dirty.
+//! The record of mappings and leftovers. Dirt belongs to the mapping it was written through. Its IOVA names it only
+//! as long as nothing else is mapped there; its cookie always does. So leftovers of an unmapped range keep its
+//! cookie, and where the IOVA comes to mean other memory they are put aside, for callbacks that get cookies: in a
+//! bitmap they would make the wrong page dirty.
 
 use super::aside::Aside;
 use super::deliver::{Deliverer, Offer};

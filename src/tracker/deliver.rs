@@ -34,7 +34,8 @@ pub struct Dest<'a> {
 
 /// Gets the destination, the number of the first bit (a multiple of 64) and words; `false` stops, and refuses these words.
 pub type WordsFn<'f> = dyn FnMut(&Dest<'_>, u64, &[u64]) -> bool + 'f;
-/// Gets the cookie of the mapping through which was written, also if it is gone, and a run within it; `false` stops, and refuses this run.
+/// Gets the cookie of the mapping through which was written, also if it is gone, and a run within it; `false` stops,
+/// and refuses this run.
 pub type RunFn<'f> = dyn FnMut(u64, IovaRange) -> bool + 'f;
 
 /// What a harvest shall do.
@@ -341,7 +342,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         }
     }
 
-    /// A run, cut where mappings meet, for each has a cookie of its own.
+    /// A run, cut where mappings meet, because each has a cookie of its own.
     fn each_mapping(&mut self, whom: Whom, span: Span, shift: u32, names: Names<'_>) {
         let names = if let Whom::Mapping(cookie) = whom { Names::One(cookie) } else { names };
         let mut at = Some(span.first);

@@ -110,8 +110,8 @@ impl TrackerInner {
         read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
     }
 
-    /// Devices whose handles were freed were unplugged. What their logs held is unknown, so everything is dirty, once. In a migration
-    /// they stay logs that cannot be read: it has to hear of them. Whether one has gone.
+    /// Devices whose handles were freed were unplugged. What their logs held is unknown, so everything is dirty,
+    /// once. In a migration they stay logs that cannot be read: it has to hear of them. Whether one has gone.
     pub(super) fn drop_freed(&mut self, tally: &mut Tally) -> bool {
         if self.is_held() || !self.members.devices.iter().any(|device| device.is_closed()) {
             return false;

@@ -1,5 +1,6 @@
-//! Memory for bitmaps that a kernel fills (P10): whole pages of its own, for it sets bits past the last one (I6), and touched, for
-//! it says nothing if it cannot reach a page (I7). Buffers are pooled; the merge leaves them zero, so no second pass clears them.
+//! Memory for bitmaps that a kernel fills (P10): whole pages of its own, because it sets bits past the last one (I6),
+//! and touched, because it says nothing if it cannot reach a page (I7). Buffers are pooled; the merge leaves them zero,
+//! so no second pass clears them.
 
 use crate::error::Errno;
 use parking_lot::Mutex;

@@ -147,9 +147,10 @@ impl Tracker {
         Ok(())
     }
 
-    /// Starts to track, before any RAM is sent (P14). Counted: only the first start begins a log, and none is restarted by a
-    /// later one; but logs that are better than the one that is read get another chance, and if one works it is taken, and
-    /// everything is dirty once. A log that does not work is found out here, and the next one is taken. *tracker; blocks in the kernel.*
+    /// Starts to track, before any RAM is sent (P14). Counted: only the first start begins a log, and none is
+    /// restarted by a later one; but logs that are better than the one that is read get another chance, and if one
+    /// works it is taken, and everything is dirty once. A log that does not work is found out here, and the next one
+    /// is taken. *tracker; blocks in the kernel.*
     pub fn start(&self) -> Result<()> {
         self.start_in(&mut *self.enter()?)
     }

@@ -26,7 +26,8 @@ pub(super) struct Spot {
 
 #[derive(Default)]
 struct SpotState {
-    /// At rest here, with the bits of those that have read it. Never two: a thread that would leave a second one puts them together.
+    /// At rest here, with the bits of those that have read it. Never two: a thread that would leave a second one puts
+    /// them together.
     pages: Option<Pages>,
     /// Sources that have not read it.
     missing: usize,

@@ -58,7 +58,8 @@ impl TrackerInner {
     pub fn part(&mut self) -> SpaceLogs<'_> {
         self.untold = false;
         let TrackerInner { choices, active, book, pool, page_size, final_harvest, .. } = self;
-        // A hole that the tracker does not know yet hides what comes after it; the page table keeps that for a later read, if there is one.
+        // A hole that the tracker does not know yet hides what comes after it; the page table keeps that for a later
+        // read, if there is one.
         book.maps.all_doubtful = book.tells_afterwards.unwrap_or(*final_harvest != FinalHarvest::NotOwed);
         let sources = choices.get_mut(*active).map_or(&mut [][..], |choice| &mut choice.sources[..]);
         SpaceLogs { sources, pool, book, page_size: *page_size }

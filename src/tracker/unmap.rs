@@ -24,8 +24,9 @@ pub enum Unmap<'f> {
     By(&'f mut UnmapFn<'f>),
     /// The library, by the container or the IOAS that the tracker was made with.
     Library,
-    /// The VMM has done it already. Logs that must be read before, or together with it, make all of the range dirty. A page table is
-    /// read mapping by mapping from then on, because a harvest at the same time may find a hole that the tracker does not know yet.
+    /// The VMM has done it already. Logs that must be read before, or together with it, make all of the range dirty.
+    /// A page table is read mapping by mapping from then on, because a harvest at the same time may find a hole that
+    /// the tracker does not know yet.
     Done,
 }
 

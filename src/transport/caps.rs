@@ -1,4 +1,4 @@
-//! The capability chain behind an info struct (P6): bounded, and never backwards, so a chain cannot loop.
+//! The capability chain after an info struct (P6): bounded, and never backwards, so a chain cannot loop.
 
 use super::feature::field;
 use crate::uapi::region as u;

@@ -97,7 +97,7 @@ impl<'m> Feature<'m> {
     /// ```
     ///
     /// # Safety
-    /// The number is that of no open descriptor, or of one that nobody owns from here on, or of the one that the device's open
+    /// The number is that of no open descriptor, or of one that has no owner from here on, or of the one that the device's open
     /// session has: that one only if the state change has kept the session.
     pub unsafe fn returns_fd(&mut self) {
         let flags = field(&self.asked, u::FLAGS).map_or(0, u32::from_ne_bytes);

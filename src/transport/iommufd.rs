@@ -9,8 +9,8 @@ use crate::uapi::{ioctl as io, iommufd as u};
 use std::os::fd::{AsFd, AsRawFd};
 use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 
-/// Requests to an iommufd, in the kernel's own layouts; one in software implements it too. An argument starts with its size, which is
-/// that of the request's struct and no more than the length of the slice (else EINVAL).
+/// Requests to an iommufd, in the kernel's own layouts; one in software implements it too. An argument starts with
+/// its size, which is that of the request's struct and no more than the length of the slice (else EINVAL).
 pub trait Iommufd: Send + Sync {
     /// By what two values are known as one thing; `None`: by the address of the value that is shared.
     fn identity(&self) -> Option<Identity> {
@@ -23,7 +23,7 @@ pub trait Iommufd: Send + Sync {
     /// `IOMMU_HWPT_GET_DIRTY_BITMAP`.
     ///
     /// # Safety
-    /// The bitmap that the argument names is writable to the end of its last page, and nobody else uses it while the request
+    /// The bitmap that the argument names is writable to the end of its last page, and nothing else uses it while the request
     /// lasts.
     unsafe fn get_dirty_bitmap(&self, argument: &mut [u8]) -> Result<(), Errno>;
 

@@ -33,7 +33,7 @@ struct RegionExtent {
 
 impl<F: AsFd + Send + Sync> Kernel<F> {
     /// `fd` is a VFIO device fd; a cdev must be bound already. A descriptor of another kind knows none of the requests (ENOTTY), and
-    /// is neither read, written nor mapped, for that needs an answer to one of them.
+    /// is neither read, written nor mapped, because that needs an answer to one of them.
     pub fn new(fd: F) -> Self {
         Kernel { fd, places: RwLock::default() }
     }
@@ -63,7 +63,7 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
         // SAFETY: what was asked is the library's own, and memory that it names outlives the feature.
         unsafe { self.request(io::VFIO_DEVICE_FEATURE(), feature.request_mut(), uf::HEADER_SIZE) }?;
-        // SAFETY: the kernel gives the new descriptor to the caller, and has told nobody else its number (V2-5).
+        // SAFETY: the kernel gives the new descriptor to the caller, and no other code has its number (V2-5).
         unsafe { feature.returns_fd() };
         Ok(())
     }
@@ -108,10 +108,10 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
         }
         let memory = NonNull::new(memory.cast()).ok_or(Errno::new(libc::ENOMEM))?;
         let unmap = |memory: NonNull<u8>, len| {
-            // SAFETY: the mapping that was made above, of which nobody has a pointer any more.
+            // SAFETY: the mapping that was made above, to which no pointer is left.
             unsafe { libc::munmap(memory.as_ptr().cast(), len) };
         };
-        // SAFETY: the mapping was just made and is of that length; it stays until it is unmapped, and is nobody else's.
+        // SAFETY: the mapping was just made and is of that length; it stays until it is unmapped, and has no other owner.
         Ok(unsafe { Mapped::new(memory, len, unmap) })
     }
 
@@ -171,7 +171,7 @@ impl DataFd for KernelData {
     }
 
     fn write(&mut self, buf: &[u8]) -> Result<usize, Errno> {
-        // A VMM's function may hand out a pipe or a socket: EPIPE, and no signal behind the call that ends the VMM.
+        // A VMM's function may hand out a pipe or a socket: EPIPE, and no signal after the call that ends the VMM.
         let _no_sigpipe = NoSigpipe::new();
         // SAFETY: `buf` is readable for the length given.
         moved(unsafe { libc::write(self.fd.as_raw_fd(), buf.as_ptr().cast(), buf.len().min(MAX_RW)) })
@@ -269,7 +269,7 @@ fn may_block(fd: BorrowedFd<'_>) -> bool {
 fn ready_now(fd: BorrowedFd<'_>, for_write: bool) -> Result<(), Errno> {
     let events = if for_write { libc::POLLOUT } else { libc::POLLIN };
     let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
-    // SAFETY: one entry, which lives through the call. A failure is told by the access.
+    // SAFETY: one entry, which lives through the call. A failure shows in the access.
     let ready = unsafe { libc::poll(&mut entry, 1, 0) } != 0;
     let other = if for_write { libc::O_RDONLY } else { libc::O_WRONLY };
     if ready || mode(fd) & libc::O_ACCMODE == other { Ok(()) } else { Err(Errno::new(libc::EAGAIN)) }
@@ -314,9 +314,9 @@ mod tests {
     #[test]
     fn a_descriptor_in_error_is_not_spun_on() {
         let mut ends = [-1; 2];
-        // SAFETY: room for two descriptors.
+        // SAFETY: holds two descriptors.
         assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
-        // SAFETY: each was just opened, and nobody else owns it.
+        // SAFETY: each was just opened, and has no other owner.
         let [reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
         drop(reader);
         let begun = Instant::now();

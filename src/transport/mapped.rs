@@ -6,7 +6,7 @@ type Release = Box<dyn FnOnce(NonNull<u8>, usize) + Send>;
 
 /// A part of a region that is mapped until this is dropped.
 ///
-/// The library reads and writes the memory, so nobody can make one without a word for it: a pointer alone is no mapping.
+/// The library reads and writes the memory, so safe code cannot make one: a pointer alone is no mapping.
 ///
 /// ```compile_fail,E0308
 /// # use std::ptr::NonNull;

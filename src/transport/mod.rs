@@ -4,9 +4,10 @@
 //! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, type1.rs
 //! and iommufd.rs.
 //!
-//! Safe code can implement all traits of this room and call all that implements them, whatever it answers or asks: memory of a device
-//! comes as [`Mapped`], a data fd as [`Returned`], and a request goes to a kernel as the library made it ([`Feature`]), or after
-//! a check that its size lies within its buffer. Only what cannot be checked is `unsafe`, with its contract.
+//! Safe code can implement all traits of this room and call all that implements them, whatever it answers or asks:
+//! memory of a device comes as [`Mapped`], a data fd as [`Returned`], and a request goes to a kernel as the library
+//! made it ([`Feature`]), or after a check that its size lies within its buffer. Only what cannot be checked is
+//! `unsafe`, with its contract.
 
 pub(crate) mod caps;
 pub(crate) mod dma_log;

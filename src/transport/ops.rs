@@ -1,4 +1,4 @@
-//! A device behind functions of the VMM: QEMU's io_ops, a vfio-user client, a software device.
+//! A device that is reached by functions of the VMM: QEMU's io_ops, a vfio-user client, a software device.
 
 use super::feature::check_argsz;
 use super::kernel::KernelData;
@@ -228,7 +228,7 @@ impl Transport for OpsTransport {
         let function = self.table.ops.region_map.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
         let mut memory = std::ptr::null_mut();
-        // SAFETY: `memory` is room for one pointer; the rest is `new`'s contract.
+        // SAFETY: `memory` holds one pointer; the rest is `new`'s contract.
         status(unsafe { function(self.table.opaque, index, offset, len, &mut memory) })?;
         let memory = NonNull::new(memory.cast()).ok_or(Errno::new(libc::EPROTO))?;
         let table = Arc::clone(&self.table);
@@ -295,7 +295,7 @@ impl Drop for OpsData {
     fn drop(&mut self) {
         if let Some(function) = self.table.ops.data_close {
             let _turn = self.table.turn();
-            // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session is over either way.
+            // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session has ended either way.
             unsafe { function(self.table.opaque) };
         }
     }

@@ -1,4 +1,4 @@
-//! The data fd that a state change returned, on its way from the one who answered to the session that takes it.
+//! The data fd that a state change returned, on its way from the transport that returned it to the session that takes it.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -54,7 +54,7 @@ impl DataNumber {
     }
 
     /// No session began: closes it, if it can be a data fd. A function of the VMM that left the field as it found it, or at 0, has
-    /// returned none, and whose number that is nobody knows. Answers whether it is a descriptor.
+    /// returned none, and the owner of that number is not known. Returns whether it is a descriptor.
     pub fn discard(self) -> bool {
         if self.is_fd && self.number > LAST_STANDARD && is_anonymous(self.number) {
             drop(own(self.number));
@@ -65,7 +65,7 @@ impl DataNumber {
 
 /// Called once for a number whose `is_fd` is set, which is not that of a session that lives on.
 fn own(number: RawFd) -> OwnedFd {
-    // SAFETY: by the contract of `of_descriptor` nobody owns it, and nobody else was told its number (V2-5).
+    // SAFETY: by the contract of `of_descriptor` it has no owner, and no other code has its number (V2-5).
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
@@ -77,10 +77,10 @@ fn is_anonymous(fd: i32) -> bool {
     fd >= 0 && kind_of(fd) == Some(0)
 }
 
-/// The kind of file behind a descriptor, as S_IF*; 0: of no kind.
+/// The kind of file of a descriptor, as S_IF*; 0: of no kind.
 pub(super) fn kind_of(fd: i32) -> Option<libc::mode_t> {
     let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
-    // SAFETY: `stat` is room for a stat64.
+    // SAFETY: `stat` has the size of a stat64.
     let known = unsafe { libc::fstat64(fd, stat.as_mut_ptr()) } == 0;
     // SAFETY: zeros are a stat64, whether the call wrote to it or not.
     known.then(|| unsafe { stat.assume_init() }.st_mode & libc::S_IFMT)

@@ -19,13 +19,13 @@ impl Blocked {
     pub fn new() -> Self {
         let mut set = MaybeUninit::uninit();
         let mut old = MaybeUninit::uninit();
-        // SAFETY: `set` is room for a sigset_t; sigfillset initialises all of it.
+        // SAFETY: `set` has the size of a sigset_t; sigfillset initialises all of it.
         unsafe { libc::sigfillset(set.as_mut_ptr()) };
         for signal in SYNCHRONOUS {
             // SAFETY: `set` was initialised above; the numbers are valid signals.
             unsafe { libc::sigdelset(set.as_mut_ptr(), signal) };
         }
-        // SAFETY: `set` is initialised, `old` is room for a sigset_t. It cannot fail with SIG_SETMASK, so `old` is written.
+        // SAFETY: `set` is initialised, `old` has the size of a sigset_t. It cannot fail with SIG_SETMASK, so `old` is written.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), old.as_mut_ptr()) };
         // SAFETY: written by the call above.
         let old = unsafe { old.assume_init() };
@@ -56,7 +56,7 @@ impl NoSigpipe {
 
 fn sigpipe_pending() -> bool {
     let mut pending = MaybeUninit::uninit();
-    // SAFETY: `pending` is room for a sigset_t.
+    // SAFETY: `pending` has the size of a sigset_t.
     let result = unsafe { libc::sigpending(pending.as_mut_ptr()) };
     // SAFETY: read only if sigpending succeeded and so filled it.
     result == 0 && unsafe { libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1 }
@@ -68,7 +68,7 @@ impl Drop for NoSigpipe {
             return;
         }
         let mut set = MaybeUninit::uninit();
-        // SAFETY: `set` is room for a sigset_t; sigemptyset initialises all of it.
+        // SAFETY: `set` has the size of a sigset_t; sigemptyset initialises all of it.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
         // SAFETY: `set` was initialised above.
         unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE) };
@@ -82,7 +82,7 @@ impl Drop for NoSigpipe {
 #[cfg(test)]
 pub(crate) fn is_blocked(signal: libc::c_int) -> bool {
     let mut now = MaybeUninit::uninit();
-    // SAFETY: asks for the mask only; `now` is room for it.
+    // SAFETY: asks for the mask only; `now` has its size.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), now.as_mut_ptr()) };
     // SAFETY: written by the call above.
     unsafe { libc::sigismember(now.as_ptr(), signal) == 1 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 /// Processors that this thread may run on; at least one.
 pub(crate) fn processors() -> usize {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: `set` is room for a cpu_set_t, of the size that is given.
+    // SAFETY: `set` has the size of a cpu_set_t, of the size that is given.
     let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
     if result != 0 {
         // More processors than the set can name.
@@ -20,7 +20,7 @@ pub(crate) fn processors() -> usize {
 /// How often this thread has gone to sleep to wait for something.
 pub(crate) fn sleeps() -> libc::c_long {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: `usage` is room for a rusage.
+    // SAFETY: `usage` has the size of a rusage.
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
     // SAFETY: zeros are a rusage, whether the call wrote to it or not.
     unsafe { usage.assume_init() }.ru_nvcsw

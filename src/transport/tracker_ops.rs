@@ -1,4 +1,4 @@
-//! A dirty log that the VMM keeps itself, behind functions of its own.
+//! A dirty log that the VMM keeps itself, reached by its functions.
 
 use super::Identity;
 use super::dma_log::check_bitmap;
@@ -59,7 +59,7 @@ pub struct LogOps {
 
 /// The same for Rust callers.
 pub trait LogFunctions: Send + Sync {
-    /// By what two values are known as one log; `None`: nobody else has it.
+    /// By what two values are known as one log; `None`: no other tracker can have it.
     fn identity(&self) -> Option<Identity> {
         None
     }

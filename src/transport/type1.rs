@@ -26,7 +26,7 @@ pub trait Container: Send + Sync {
     /// `VFIO_IOMMU_DIRTY_PAGES`: `struct vfio_iommu_type1_dirty_bitmap`, with the part that reads where its flags say so.
     ///
     /// # Safety
-    /// A bitmap that the argument names is writable for its size, and nobody else uses it while the request lasts.
+    /// A bitmap that the argument names is writable for its size, and nothing else uses it while the request lasts.
     unsafe fn dirty_pages(&self, argument: &mut [u8]) -> Result<(), Errno>;
 
     /// `VFIO_IOMMU_UNMAP_DMA`: `struct vfio_iommu_type1_dma_unmap`, with a bitmap where its flags say so.

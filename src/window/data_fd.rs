@@ -1,4 +1,4 @@
-//! The data fd behind one pooled buffer: read large, lend parts, take any number of bytes back (F1, P20).
+//! The data fd with one pooled buffer: read large, lend parts, take any number of bytes back (F1, P20).
 
 use super::patience::{Patience, Waited};
 use super::staging::Staging;
@@ -124,7 +124,7 @@ impl FdWindow {
         }
     }
 
-    /// Writes `bytes`, or the first `len` bytes of the room.
+    /// Writes `bytes`, or the first `len` bytes of the lent buffer.
     fn push(&mut self, access: &Access<'_>, bytes: Option<&[u8]>, len: usize) -> WindowResult<()> {
         let FdWindow { data: Some(data), staging, .. } = self else { return Err(no_session()) };
         let bytes = bytes.unwrap_or_else(|| staging.room_bytes(len));

@@ -34,7 +34,7 @@ impl MappedArea {
         self.offset.saturating_add(self.len as u64)
     }
 
-    /// Pointer and room from `at`, an offset in the region, to the end of the area; `None` outside.
+    /// Pointer and length from `at`, an offset in the region, to the end of the area; `None` outside.
     pub fn from(&self, at: u64) -> Option<(NonNull<u8>, usize)> {
         let skip = usize::try_from(at.checked_sub(self.offset)?).ok()?;
         let left = self.len.checked_sub(skip).filter(|&left| left > 0)?;
@@ -141,12 +141,12 @@ mod tests {
             for len in 0..48 {
                 for other in 0..9 {
                     let mut to = [0xee; 80];
-                    // SAFETY: `from` has more bytes behind `start`.
+                    // SAFETY: `from` has more bytes after `start`.
                     unsafe { read_words(from[start..].as_ptr(), &mut to[other..other + len]) };
                     assert_eq!(to[other..other + len], from[start..start + len]);
                     assert!(to[..other].iter().chain(&to[other + len..]).all(|byte| *byte == 0xee));
                     let mut back = [0xee; 80];
-                    // SAFETY: `back` has more bytes behind `start`.
+                    // SAFETY: `back` has more bytes after `start`.
                     unsafe { write_words(back[start..].as_mut_ptr(), &from[other..other + len]) };
                     assert_eq!(back[start..start + len], from[other..other + len]);
                     assert!(back[..start].iter().chain(&back[start + len..]).all(|byte| *byte == 0xee));

@@ -1,7 +1,7 @@
 //! Where state bytes appear and disappear: the data fd of v2, or areas of the migration region of v1 and the draft.
 //!
-//! May import: dialect, transport, cancel, error, log. Knows nothing of states: `device` decides when a window is open. `unsafe` lives
-//! in mmap.rs only.
+//! May import: dialect, transport, cancel, error, log. Knows nothing of states: `device` decides when a window is
+//! open. `unsafe` lives in mmap.rs only.
 
 #[forbid(unsafe_code)]
 pub(crate) mod data_fd;
@@ -41,8 +41,9 @@ pub const NO_SEGMENT: u64 = u64::MAX;
 /// library before the chunk is consumed. If its session ends before that, the memory stays as it is until something is lent again
 /// or the handle is freed; device memory stays mapped.
 ///
-/// Only `unsafe` code can look at it. Safe code has [`Device::read`](crate::Device::read), which into 64 KiB or more makes no copy that
-/// this would save, but where the memory is the device's own, and [`Device::send`](crate::Device::send).
+/// Only `unsafe` code can look at it. Safe code has [`Device::read`](crate::Device::read), which into 64 KiB or more
+/// makes no copy that this would save, but where the memory is the device's own, and
+/// [`Device::send`](crate::Device::send).
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk {
     /// First byte; NULL where `len` is 0.
@@ -61,7 +62,7 @@ impl Chunk {
     }
 }
 
-/// Room for bytes of a stream, lent to the caller; the memory is the device handle's, or the device's own.
+/// A buffer for bytes of a stream, lent to the caller; the memory is the device handle's, or the device's own.
 ///
 /// Only `unsafe` code can fill it. Safe code has [`Device::write`](crate::Device::write) and
 /// [`Device::receive`](crate::Device::receive).
@@ -69,7 +70,7 @@ impl Chunk {
 pub struct Room {
     /// First byte.
     pub data: *mut u8,
-    /// Bytes of room.
+    /// Length in bytes.
     pub len: usize,
 }
 
@@ -119,7 +120,7 @@ pub(crate) struct Figures {
 pub(crate) trait Window: Send {
     /// A session begins; `data` is its data fd where the dialect has one.
     fn begin(&mut self, access: &Access<'_>, data: Option<Box<dyn DataFd>>);
-    /// The session is over. If a chunk or room is `lent`, its memory stays as it is until [`release`](Self::release).
+    /// The session has ended. If a chunk or buffer is `lent`, its memory stays as it is until [`release`](Self::release).
     fn end(&mut self, lent: bool);
     /// Memory that was lent in a session that has ended is not looked at any more.
     fn release(&mut self);
@@ -160,9 +161,9 @@ pub(crate) trait Window: Send {
     /// Sizes; on v2 only asked in pre-copy.
     fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures>;
 
-    /// Lends room for the next bytes of a segment of which `segment_left` bytes are missing (v2: 0).
+    /// Lends a buffer for the next bytes of a segment of which `segment_left` bytes are missing (v2: 0).
     fn room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<Room>;
-    /// Hands over the first `len` bytes of the room; `segment_end`: the caller says that a segment ends with them.
+    /// Hands over the first `len` bytes of the lent buffer; `segment_end`: the caller says that a segment ends with them.
     fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()>;
     /// Hands over `bytes`, which `after` bytes of the same call follow; `segment_end` is about the last of those.
     fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> WindowResult<()>;

@@ -1,5 +1,5 @@
 //! The window of the migration region (draft, v1): segments that appear somewhere in the region, in parts that are mapped or
-//! trapped, for as long as they are not acknowledged. Parts: `saving` and `loading` (segments and the registers behind them),
+//! trapped, for as long as they are not acknowledged. Parts: `saving` and `loading` (segments and their registers),
 //! `areas` (what is mapped), `bus` (what is not), `unseen` (servers that do not see what is read).
 //!
 //! Rules: V1-6 (order of accesses; reading pending_bytes acknowledges), V1-8, V1-9, V1-10 (segments keep length and order),

@@ -12,7 +12,7 @@ pub(super) struct Staging {
     buffer: Vec<u8>,
     size: usize,
     unread: std::ops::Range<usize>,
-    /// The buffer of a session that ended while a part of it was lent: nobody writes to it any more.
+    /// The buffer of a session that ended while a part of it was lent: it is not written to any more.
     retired: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ impl Staging {
         self.unread = 0..0;
     }
 
-    /// The session is over. What is lent stays as it is until [`release`](Self::release); the next session has another buffer.
+    /// The session has ended. What is lent stays as it is until [`release`](Self::release); the next session has another buffer.
     pub fn end(&mut self, lent: bool) {
         self.discard();
         if lent {
@@ -81,14 +81,14 @@ impl Staging {
         self.retired = Vec::new();
     }
 
-    /// Lends up to `max` bytes as room for a stream.
+    /// Lends up to `max` bytes as a buffer for a stream.
     pub fn room(&mut self, max: usize) -> WindowResult<Room> {
         self.discard();
         let buffer = self.buffer()?;
         Ok(Room { data: buffer.as_mut_ptr(), len: buffer.len().min(max) })
     }
 
-    /// The first `len` bytes of the room.
+    /// The first `len` bytes of the lent buffer.
     pub fn room_bytes(&self, len: usize) -> &[u8] {
         self.buffer.get(..len).unwrap_or(&[])
     }

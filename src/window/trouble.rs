@@ -1,4 +1,4 @@
-//! Why a window could not do what was asked, and what has gone of it: whoever tells the one knows the other.
+//! Why a window could not do what was asked, and how many bytes have moved: both are known in the same place.
 
 use crate::dialect::registers::Fault;
 use crate::error::{Errno, Error};
@@ -9,7 +9,7 @@ use std::fmt;
 pub(crate) enum Moved {
     /// Neither the device nor the caller's descriptor has moved: the same call can be made again.
     Nothing,
-    /// So many bytes have gone for certain, and perhaps more: nobody can say from where to go on.
+    /// So many bytes have moved for certain, and perhaps more: it is not known from where to continue.
     AtLeast(usize),
 }
 
@@ -69,7 +69,7 @@ impl Trouble {
         Trouble { cause: cause.into(), moved: Moved::Nothing }
     }
 
-    /// `bytes` had moved for certain; 0 where nobody knows.
+    /// `bytes` had moved for certain; 0 where it is not known.
     pub fn after(cause: impl Into<Cause>, bytes: usize) -> Self {
         Trouble { cause: cause.into(), moved: Moved::AtLeast(bytes) }
     }

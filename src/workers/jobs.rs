@@ -158,7 +158,7 @@ fn serve_all(
         // It leaves when it is done or panics, so that no worker waits for it.
         let outcome = queue.attempt(|| caller.serve(&queue, &items_where(false), made));
         for thread in threads {
-            // Panics of jobs came as messages; there are no others. Joined here, for the end of a scope is nothing that
+            // Panics of jobs came as messages; there are no others. Joined here, because the end of a scope is nothing that
             // ThreadSanitizer sees.
             let _ = thread.join();
         }

@@ -25,11 +25,11 @@ pub(super) type Panic = Box<dyn Any + Send>;
 
 /// Runs something that may panic.
 pub(super) fn attempt<T>(what: impl FnOnce() -> T) -> Result<T, Panic> {
-    // What a broken job leaves behind is the caller's to judge: the panic goes on there.
+    // What a broken job has left is the caller's to judge: the panic is resumed there.
     catch_unwind(AssertUnwindSafe(what))
 }
 
-/// What came of making threads, and what the log is to be told of it.
+/// What came of making threads, and what the log gets of it.
 #[must_use]
 pub(super) struct Made {
     all: bool,
@@ -47,7 +47,7 @@ impl Made {
 }
 
 /// How many threads of this process could not be had at once; 0: there were always enough. It lasts, as the limit does that is met,
-/// so it is told when it begins, and when a call gets as many again.
+/// so it is logged when it begins, and when a call gets as many again.
 static MISSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes `count` threads.

@@ -23,11 +23,11 @@ use std::time::{Duration, Instant};
 pub enum Turn {
     /// There is more at once.
     Again,
-    /// The calling thread hears of it, and it goes on meanwhile.
+    /// The calling thread hears of it, and it continues meanwhile.
     Show,
-    /// It goes on once the calling thread has heard of it.
+    /// It continues once the calling thread has heard of it.
     Ask,
-    /// It goes on once [`Work::wait`] says so.
+    /// It continues once [`Work::wait`] says so.
     Wait,
     /// It has no more turns.
     Done,
@@ -37,7 +37,7 @@ pub enum Turn {
 pub trait Work: Sync {
     /// One turn, as short as it can be.
     fn turn(&self, item: usize) -> Turn;
-    /// Which of these items can go on, all of them told to wait; waits a little for one if `patient`.
+    /// Which of these items can continue, all of which have to wait; waits a little for one if `patient`.
     fn wait(&self, items: &[usize], patient: bool) -> Vec<usize>;
 }
 
@@ -80,7 +80,7 @@ pub fn run_turns(crew: Crew<'_>, work: &dyn Work, hear: &mut dyn FnMut(usize)) {
         let made = make_threads(wanted, spawn);
         let helps = !made.report() || wanted == 0;
         board.fewer_workers(wanted.saturating_sub(threads.len()));
-        // Whatever happens here, the workers are told and joined.
+        // Whatever happens here, the workers are stopped and joined.
         let outcome = attempt(|| board.serve(work, hear, helps, threads.len()));
         if let Err(panic) = outcome {
             board.state.lock().panic.get_or_insert(panic);
@@ -108,7 +108,7 @@ struct TurnsState<'a> {
     /// Items whose next turn is on any thread, and those that belong to the calling one.
     free: VecDeque<usize>,
     pinned: VecDeque<usize>,
-    /// Items that wait for a descriptor; and somebody looks after them now.
+    /// Items that wait for a descriptor; and whether a thread looks after them now.
     waiting: Vec<usize>,
     polling: bool,
     polled: Instant,
@@ -196,7 +196,7 @@ impl TurnsState<'_> {
         }
     }
 
-    /// The items that wait, if it is time to look after them and nobody does.
+    /// The items that wait, if it is time to look after them and no thread does.
     fn take_waiting(&mut self, patient: bool) -> Option<Vec<usize>> {
         if self.waiting.is_empty() || self.polling || (!patient && self.polled.elapsed() < GLANCE) {
             return None;

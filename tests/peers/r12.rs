@@ -313,7 +313,7 @@ fn r12_06_stop_copy_is_left_at_its_end<V: Vmm>() {
         }
         vmm.abort(AbortTo::Running).unwrap();
         assert_eq!((device.state(), device.resets()), (State::Running, 0));
-        assert!(vmm.report().contains("read for nobody"), "{}", vmm.report());
+        assert!(vmm.report().contains("read and thrown away"), "{}", vmm.report());
         vmm.end();
         save(&mut vmm, std::slice::from_ref(&device));
     }

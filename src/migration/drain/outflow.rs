@@ -139,7 +139,7 @@ impl Outflow<'_> {
         self.gone.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// The caller's descriptor takes nothing. A round goes on without it where that is what its mode asks for.
+    /// The caller's descriptor takes nothing. A round continues without it where its mode asks for that.
     fn not_ready(&self, lane: &SaveLane<'_>, fd: BorrowedFd<'_>) -> Result<Turn> {
         let stalled = self.progress.stalled();
         if self.bounded && (stalled || is_nonblocking(fd)) {
@@ -150,7 +150,7 @@ impl Outflow<'_> {
     }
 
     /// A read failed. A device that was only not ready, though it has had its patience, is asked again: a firmware may take longer
-    /// to save than one call waits (mlx5). A round goes on without it.
+    /// to save than one call waits (mlx5). A round continues without it.
     fn not_read(&self, lane: &SaveLane<'_>, error: Error) -> Result<Turn> {
         if !error.is_not_ready() {
             return Err(error);
@@ -165,8 +165,8 @@ impl Outflow<'_> {
         if waited < self.progress.patience() { Ok(Turn::Again) } else { Err(error) }
     }
 
-    /// The device's part is over. In pre-copy the figures of the next decision are asked for; a device that cannot tell them says
-    /// why.
+    /// The device's part has ended. In pre-copy the sizes for the next decision are asked for; a device that does not
+    /// know them says why.
     fn leave(&self, lane: &SaveLane<'_>) -> Result<Turn> {
         if !self.stop.load(Ordering::Relaxed) && lane.device.state().is_precopy() {
             lane.device.pending_exact()?;
@@ -174,7 +174,7 @@ impl Outflow<'_> {
         Ok(Turn::Done)
     }
 
-    /// On the calling thread: the next piece of a lane. Nothing is put behind a gap.
+    /// On the calling thread: the next piece of a lane. Nothing is put after a gap.
     pub fn hear(&self, item: usize, lost: &mut Option<Error>, put: &mut dyn FnMut(Piece<'_>) -> Result<()>) {
         let Some(lane) = self.lanes.get(item) else { return };
         let Some(parcel) = lane.state.lock().filled.pop_front() else { return };

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes of one piece; large reads, for some drivers copy page by page (P20).
+/// Bytes of one piece; large reads, because some drivers copy page by page (P20).
 pub(super) const PIECE: usize = 1 << 20;
 
 /// A buffer on its way between a device and the caller.
@@ -15,7 +15,7 @@ pub(in crate::migration) struct Parcel {
     /// Of these the device has so many already.
     pub taken: usize,
     pub segment_end: bool,
-    /// Of the stream that is over: its length, as the caller stated it.
+    /// At the end of the stream: its length, as the caller stated it.
     pub total: Option<u64>,
 }
 
@@ -73,8 +73,8 @@ impl Progress {
         result
     }
 
-    /// Nothing has moved for longer than anybody should wait, and nobody but the one that asks, at work itself, is at work:
-    /// descriptors are what everything waits for.
+    /// Nothing has moved for longer than a call should wait, and no thread is at work but the one that asks, at work itself:
+    /// everything waits for descriptors.
     pub fn stalled(&self) -> bool {
         self.stalled_beside(1)
     }

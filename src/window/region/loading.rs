@@ -1,9 +1,9 @@
-//! Segments on their way in (V1-9, V1-10): where the next bytes go, and when the device is told that a segment is whole.
+//! Segments on their way in (V1-9, V1-10): where the next bytes go, and when a segment is handed to the device as whole.
 
 use crate::error::{Error, ErrorKind};
 use crate::window::{Access, Trouble, WindowResult};
 
-/// A segment whose first bytes are in the window, or whose room is lent.
+/// A segment whose first bytes are in the window, or for which a buffer is lent.
 #[derive(Clone, Copy, Debug)]
 enum OpenSegment {
     /// Its length is known: reserve announced it, or it is a part of a split one. It is whole with its last byte.
@@ -84,7 +84,7 @@ impl Loading {
         };
         let room = region.saturating_sub(offset.saturating_add(done));
         let segment = match self.fit(len, room, done)? {
-            // A part of a split segment ends where the room ends.
+            // A part of a split segment ends where the window ends.
             part if part < len => OpenSegment::Announced { offset, size: done.saturating_add(part), done },
             _ => OpenSegment::Open { offset, done },
         };
@@ -132,14 +132,14 @@ impl Loading {
         Ok(())
     }
 
-    /// A segment of which no byte was put in place is none: the caller may go on with another length.
+    /// A segment of which no byte was put in place is none: the caller may continue with another length.
     pub fn drop_empty(&mut self) {
         if let Some(OpenSegment::Announced { done: 0, .. } | OpenSegment::Open { done: 0, .. }) = self.segment {
             self.segment = None;
         }
     }
 
-    /// Where the bytes go of which room is lent.
+    /// Where the bytes of the lent buffer go.
     pub fn target(&self, access: &Access<'_>) -> WindowResult<Option<WriteTarget>> {
         let region = access.registers()?.region.size;
         Ok(self.segment.map(|segment| target(segment, region)))
@@ -169,7 +169,7 @@ impl Loading {
         Ok(offset)
     }
 
-    /// How many of `need` bytes fit into `room` behind `done` bytes of the same segment.
+    /// How many of `need` bytes fit into `room` after `done` bytes of the same segment.
     fn fit(&self, need: u64, room: u64, done: u64) -> WindowResult<u64> {
         if need <= room {
             return Ok(need);

@@ -20,11 +20,11 @@ enum Iteration {
     Begin,
     /// It was read, and nothing since. It may be read again: it acknowledges nothing.
     Pending(u64),
-    /// data_offset was asked for, and the device refused. Within the iteration it is asked again, for a read of pending_bytes might
-    /// acknowledge what nobody has read.
+    /// data_offset was asked for, and the device refused. Within the iteration it is asked again, because a read of
+    /// pending_bytes might acknowledge what was not read.
     Refused(u64),
     /// data_offset was answered, so that a segment may be in the window, of a length that is not known. A read of pending_bytes
-    /// would acknowledge, and so lose, what nobody has read; so would, for a draft, another one of data_offset (D3).
+    /// would acknowledge, and so lose, what was not read; so would, for a draft, another one of data_offset (D3).
     Staged { pending: u64, offset: Option<u64> },
     /// This segment is in the window.
     StagedSegment(StagedSegment),
@@ -62,9 +62,9 @@ impl Saving {
         Saving { step: Iteration::Begin, last_pending: None, failing: Lasting::default(), unseen: Unseen::default() }
     }
 
-    /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked for.
-    /// Servers begin their iteration anew then, so it is begun anew here. A segment of which the device has told the place stays to
-    /// be read (N8); one that it has refused to stage is none (V1-6 b, V1-11).
+    /// The window may show something else than what was asked for last: the state has changed, or a bitmap was asked
+    /// for. Servers begin their iteration anew then, so it is begun anew here. A segment of which the device has
+    /// given the place stays to be read (N8); one that it has refused to stage is none (V1-6 b, V1-11).
     pub fn begin_anew(&mut self) {
         match self.step {
             Iteration::Pending(_) | Iteration::Refused(_) => self.step = Iteration::Begin,
@@ -149,7 +149,7 @@ impl Saving {
         Err(Trouble::before(Cause::Nonsense(format!("data_size is 0 although pending_bytes is {pending}"))))
     }
 
-    /// data_offset could not be had. An answer that makes no sense is an answer: something may be staged behind it.
+    /// data_offset could not be had. An answer that makes no sense is an answer: something may be staged after it.
     fn refused(&mut self, pending: u64, fault: Fault) -> Trouble {
         if let Fault::Errno(_) = fault {
             self.step = Iteration::Refused(pending);
@@ -165,7 +165,7 @@ impl Saving {
             return false;
         }
         self.step = Iteration::Begin;
-        // The bytes are the caller's whatever comes of it. An acknowledgement that fails is asked again, and told, when the
+        // The bytes are the caller's in any case. An acknowledgement that fails is made again, and its failure returned, when the
         // next bytes are asked for.
         let name = access.name;
         match self.ask_pending(access) {

@@ -1,10 +1,11 @@
-//! Servers that do not see that their mapped memory was read, and go on showing the same segment (libvfio-user's samples map a
+//! Servers that do not see that their mapped memory was read, and still show the same segment (libvfio-user's samples map a
 //! window that they do not look at). The stream would have no end, and be nothing but this segment.
 //!
-//! Neither pending_bytes that does not fall nor equal segments prove anything: only zero or not has a meaning (V1-7), and a state may
-//! be all zeros. So a device to which both happen for long is asked once what it shows to a trapped access. One that shows something
-//! else there, and then moves on, after it has stood still for so long, sees trapped accesses only. One that refuses (K25), or shows
-//! the same, is read on, until more came that was equal than any device's memory holds.
+//! Neither pending_bytes that does not fall nor equal segments prove anything: only zero or not has a meaning (V1-7),
+//! and a state may be all zeros. So a device to which both happen for long is asked once what it shows to a trapped
+//! access. One that shows something else there, and then moves on, after it has stood still for so long, sees trapped
+//! accesses only. One that refuses (K25), or shows the same, is read on, until more came that was equal than any
+//! device's memory holds.
 
 use super::areas::{AreaAccess, Areas};
 use super::bus;
@@ -54,7 +55,7 @@ struct Repeats {
 #[derive(Default)]
 pub(super) struct Unseen {
     run: Repeats,
-    /// It is asked once in a session, for a server that sees trapped accesses only loses what was read by them.
+    /// It is asked once in a session, because a server that sees trapped accesses only loses what was read by them.
     asked: bool,
     /// The last segment was another one by trapped access.
     differs: bool,

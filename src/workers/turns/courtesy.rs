@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A turn on the calling thread keeps waiting what others have for it. Behind it they have the calling thread once, and then for
+/// A turn on the calling thread keeps waiting what others have for it. After it they have the calling thread once, and then for
 /// as long as the turn took while they have something: a slow device that must be served here holds the others up by half at
 /// most, and loses an eighth where they have nothing.
 pub(super) struct Courtesy {
