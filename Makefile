@@ -35,7 +35,7 @@ all: $(SO)  ## Build the shared and the static library
 
 # Real prerequisites, so that a later `sudo make install` runs no cargo.
 $(A): $(SRC)
-	$(CARGO) rustc --lib --release $(CARGOFLAGS) $(if $(RUST_TARGET),--target $(RUST_TARGET)) --crate-type staticlib
+	$(CARGO) rustc --lib --release --features capi $(CARGOFLAGS) $(if $(RUST_TARGET),--target $(RUST_TARGET)) --crate-type staticlib
 	touch $@
 
 # $(1): archive, $(2): result. -u pulls each function out of the archive; --no-undefined-version refuses a stale map entry.
@@ -116,7 +116,7 @@ check-reports: $(STAGE)/.done  ## The programs made from public bug reports
 # The software devices of the demo. cargo's archive has the Rust library's C functions inside; the one that is linked has not.
 SIMDEV := $(OUT)/simdev/libsimdev.a
 $(SIMDEV): $(SRC) simdev/Cargo.toml simdev/archive.sh $(shell find simdev/src -name '*.rs')
-	$(CARGO) rustc -p simdev --lib --release $(CARGOFLAGS) $(if $(RUST_TARGET),--target $(RUST_TARGET)) --crate-type staticlib
+	$(CARGO) rustc -p simdev --lib --release --features capi $(CARGOFLAGS) $(if $(RUST_TARGET),--target $(RUST_TARGET)) --crate-type staticlib
 	mkdir -p $(@D)
 	simdev/archive.sh $(OUT)/libsimdev.a $@
 
@@ -124,6 +124,10 @@ EXAMPLES := $(OUT)/examples
 check-examples: $(STAGE)/.done $(SIMDEV)
 	CC='$(CC)' examples/build.sh '$(STAGE)' '$(SIMDEV)' '$(EXAMPLES)'
 	CC='$(CC)' c-tests/docs.sh '$(STAGE)'
+	$(CARGO) build $(CARGOFLAGS) -p vfiomig-examples
+	@for run in 'save $(EXAMPLES)/rust.state' 'load $(EXAMPLES)/rust.state' harvest; do \
+	  echo "rust: $$run"; $(CARGO) run -q $(CARGOFLAGS) -p vfiomig-examples --bin $$run || exit 1; \
+	done
 
 # The C programs with threads, on an instrumented library: c-tests/race.sh says why not the Rust tests.
 check-race:  ## The thread tests under ThreadSanitizer
@@ -175,12 +179,17 @@ bench: all $(STAGE)/.done  ## Measure; figures and their meaning: docs/performan
 bench-qemu: $(STAGE)/.done  ## Measure the dirty harvest beside QEMU's own code (BENCH_ARGS="--help")
 	$(QEMU_BENCH)
 
+# Each feature by itself; together they are --all-features.
+FEATURES := capi log vfio-ioctls
 lint:  ## Formatting, clippy, documentation, shell scripts
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(CARGO) clippy $(CARGOFLAGS) --workspace --all-targets --all-features -- -D warnings
+	for features in '' $(FEATURES); do \
+	  echo "features: $${features:-none}"; $(CARGO) clippy -q $(CARGOFLAGS) --lib --features "$$features" -- -D warnings || exit 1; \
+	done
 	CARGO_TARGET_DIR='$(TARGET)/fuzz' $(CARGO) clippy $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --workspace --all-features --no-deps --document-private-items
 	shellcheck -x $$(git ls-files '*.sh' .ci/run lab/guest)
 
 clean:  ## Remove everything that was built

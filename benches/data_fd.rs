@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::transport::ops::{Ops, OpsTransport};
-use vfiomig::window::END;
+use vfiomig::window::StreamFlags;
+
+const END: StreamFlags = StreamFlags::END;
 
 const STREAM: usize = 256 << 20;
 const ROUNDS: usize = 15;

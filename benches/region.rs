@@ -14,7 +14,9 @@ use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, Error};
 use vfiomig::transport::{DataFd, Mapped, Returned, Transport};
-use vfiomig::window::{END, Quirks};
+use vfiomig::window::{Quirks, StreamFlags};
+
+const END: StreamFlags = StreamFlags::END;
 
 const SEGMENT: usize = 1 << 20;
 const DATA: u64 = 4096;

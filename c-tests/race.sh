@@ -31,7 +31,7 @@ export TSAN_OPTIONS="exitcode=66 halt_on_error=0 suppressions=$PWD/c-tests/race.
 archive() { # MANIFEST ; prints what else must be linked
 	# Warnings are the business of `make lint`.
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags --cap-lints allow" CARGO_TARGET_DIR=$target \
-		"$cargo" rustc --lib --manifest-path "$1" --target "$host" --crate-type staticlib \
+		"$cargo" rustc --lib --features capi --manifest-path "$1" --target "$host" --crate-type staticlib \
 		-- --print native-static-libs 2>"$target/cargo.out" || { cat "$target/cargo.out" >&2; return 1; }
 	sed -n 's/.*native-static-libs: //p' "$target/cargo.out"
 }

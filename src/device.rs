@@ -30,7 +30,7 @@ use crate::transport::Transport;
 use crate::transport::signals::Blocked;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
 use cache::Cache;
-pub use cache::{UNKNOWN, cap};
+pub use cache::CapFlags;
 use entered::Entered;
 pub use pending::DevicePending;
 use reprobe::new_window;
@@ -65,8 +65,8 @@ pub struct DeviceOptions {
 pub struct DeviceInfo {
     /// `None`: not migratable, `reason` says why.
     pub dialect: Option<DialectKind>,
-    /// [`cap`] bits.
-    pub caps: u32,
+    /// What it can.
+    pub caps: CapFlags,
     /// Last known state.
     pub state: State,
     /// A data fd is open.
@@ -92,6 +92,20 @@ pub struct DeviceInfo {
 /// Methods named *whole* in their documentation wait for the call in progress and go before later ones; those named
 /// *device* wait for the calls before them, unless [`DeviceOptions::no_wait`] was asked for; the rest read cached values without
 /// a lock. Dropping a device closes it.
+///
+/// ```
+/// use vfiomig::device::{CapFlags, Device, OnFailure, DeviceOptions};
+/// use vfiomig::dialect::State;
+///
+/// let hardware = simdev::Device::new(simdev::Config::v2(vfiomig::dialect::Caps { p2p: true, pre_copy: true }));
+/// let device = Device::new(hardware.transport(), DeviceOptions { name: "nic0".into(), ..DeviceOptions::default() })?;
+/// let info = device.info();
+/// assert!(info.reason.is_none() && info.caps.contains(CapFlags::PRE_COPY));
+/// device.set_state(State::PreCopy, OnFailure::Keep, false)?;
+/// assert!(device.pending_exact()?.initial_bytes.is_some());
+/// device.set_state(State::Running, OnFailure::Keep, false)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub struct Device {
     name: String,
     no_wait: bool,
@@ -187,7 +201,7 @@ impl Device {
     fn summary(&self) -> String {
         let info = self.info();
         match (info.dialect, info.reason) {
-            (Some(kind), _) => format!("dialect {}, state {}, caps {:#x}", kind.name(), info.state, info.caps),
+            (Some(kind), _) => format!("dialect {}, state {}, caps {:#x}", kind.name(), info.state, info.caps.bits()),
             (None, Some(reason)) => format!("not migratable: {reason}"),
             (None, None) => "not migratable".to_string(),
         }
@@ -196,7 +210,7 @@ impl Device {
     /// Which protocol it speaks and what it can, or why it cannot be migrated.
     pub(crate) fn ability(&self) -> Result<(DialectKind, Caps)> {
         let info = self.info();
-        let caps = Caps { p2p: info.caps & cap::P2P != 0, pre_copy: info.caps & cap::PRE_COPY != 0 };
+        let caps = Caps { p2p: info.caps.contains(CapFlags::P2P), pre_copy: info.caps.contains(CapFlags::PRE_COPY) };
         match (info.dialect, info.reason) {
             (Some(kind), _) => Ok((kind, caps)),
             (None, Some(reason)) => Err(self.named(Error::unsupported(format!("not migratable: {reason}")))),
@@ -274,6 +288,7 @@ impl Device {
     }
 
     /// Whether the handle was freed while something still refers to it.
+    #[doc(hidden)]
     pub fn is_closed(&self) -> bool {
         self.cache.closed.load(Ordering::Relaxed)
     }
@@ -289,7 +304,7 @@ impl Device {
         let session = self.cache.session.load(Ordering::Acquire);
         DeviceInfo {
             dialect: DialectKind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
-            caps: self.cache.caps.load(Ordering::Relaxed),
+            caps: CapFlags::from_bits_retain(self.cache.caps.load(Ordering::Relaxed)),
             state: self.cache.state(),
             session_open: self.cache.session_open.load(Ordering::Relaxed),
             session,

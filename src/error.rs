@@ -3,7 +3,7 @@
 //! May import: log. [`State`](crate::dialect::State) is known by its number, which results carry as `u32`.
 
 use crate::log::{Level, write};
-use std::fmt;
+use std::{fmt, io};
 
 /// A positive errno value as the kernel or a VMM's function gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +71,41 @@ impl fmt::Display for Errno {
     }
 }
 
+impl std::error::Error for Errno {}
+
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.0)
+    }
+}
+
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Errno {
+        Errno::new(errno_of(&error))
+    }
+}
+
+/// What an I/O error without an errno is called in those, as far as they have a word for it.
+const IO_KINDS: [(io::ErrorKind, i32); 12] = [
+    (io::ErrorKind::NotFound, libc::ENOENT),
+    (io::ErrorKind::PermissionDenied, libc::EACCES),
+    (io::ErrorKind::ConnectionReset, libc::ECONNRESET),
+    (io::ErrorKind::ConnectionAborted, libc::ECONNABORTED),
+    (io::ErrorKind::NotConnected, libc::ENOTCONN),
+    (io::ErrorKind::BrokenPipe, libc::EPIPE),
+    (io::ErrorKind::WouldBlock, libc::EAGAIN),
+    (io::ErrorKind::InvalidInput, libc::EINVAL),
+    (io::ErrorKind::TimedOut, libc::ETIMEDOUT),
+    (io::ErrorKind::Interrupted, libc::EINTR),
+    (io::ErrorKind::Unsupported, libc::EOPNOTSUPP),
+    (io::ErrorKind::OutOfMemory, libc::ENOMEM),
+];
+
+fn errno_of(error: &io::Error) -> i32 {
+    let by_kind = || IO_KINDS.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, errno)| *errno);
+    error.raw_os_error().or_else(by_kind).unwrap_or(libc::EIO)
+}
+
 /// What kind of failure it is; callers decide by this, never by the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u32)]
@@ -136,6 +171,25 @@ pub struct DeviceResult {
 }
 
 /// The library's error.
+///
+/// It goes with `?` into [`io::Error`], which keeps it whole, and out of it again. An I/O error of the caller's own, as one of the
+/// socket to which a `put` function writes, becomes one of the kind [`Transport`](ErrorKind::Transport) with its errno.
+///
+/// ```
+/// use std::io;
+/// use vfiomig::Error;
+/// use vfiomig::error::ErrorKind;
+///
+/// fn put() -> vfiomig::Result<()> {
+///     Err(io::Error::from_raw_os_error(32))?
+/// }
+///
+/// let error: Error = put().unwrap_err();
+/// assert_eq!((error.kind(), error.errno()), (ErrorKind::Transport, 32));
+/// let outside = io::Error::from(error);
+/// assert_eq!(outside.kind(), io::ErrorKind::BrokenPipe);
+/// assert_eq!(Error::from(outside).errno(), 32);
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -251,9 +305,70 @@ impl Error {
     }
 }
 
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        io::Error::new(io::Error::from_raw_os_error(error.errno).kind(), error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => {
+                let (errno, text) = match error.raw_os_error() {
+                    Some(errno) => (errno, Errno::new(errno).to_string()),
+                    None => (errno_of(&error), error.to_string()),
+                };
+                Error::new(ErrorKind::Transport, errno, text)
+            }
+        }
+    }
+}
+
+impl From<Errno> for Error {
+    /// Of a descriptor or function of the caller.
+    fn from(errno: Errno) -> Error {
+        Error::transport(errno, errno.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// There and back nothing is lost; what came from elsewhere keeps errno and kind.
+    #[test]
+    fn an_io_error_and_an_error_are_each_others() {
+        let result = DeviceResult {
+            device: "nic0".into(),
+            errno: libc::EIO,
+            from: 1,
+            to: 2,
+            found: 1,
+            action: Action::None,
+            duration: std::time::Duration::ZERO,
+            message: String::new(),
+        };
+        let error = Error::stale("nic0: its stream is void").with_result(result);
+        let back = Error::from(io::Error::from(error));
+        assert_eq!((back.kind(), back.errno(), back.results().len()), (ErrorKind::Stale, libc::ESTALE, 1));
+        assert_eq!(back.to_string(), "nic0: its stream is void");
+        for errno in 1..=LAST_PUBLIC {
+            let io = io::Error::from_raw_os_error(errno);
+            let kind = io.kind();
+            let ours = Error::from(io);
+            assert_eq!((ours.kind(), ours.errno()), (ErrorKind::Transport, errno));
+            assert!(!ours.to_string().contains("os error"), "{ours}");
+            assert_eq!(io::Error::from(ours).kind(), kind);
+        }
+        for (kind, errno) in IO_KINDS {
+            let ours = Error::from(io::Error::new(kind, "why"));
+            assert_eq!((ours.errno(), ours.to_string().as_str()), (errno, "why"));
+            assert_eq!(io::Error::from(ours).kind(), kind);
+        }
+        assert_eq!(Error::from(io::Error::other("why")).errno(), libc::EIO);
+    }
 
     /// Words for people, also for what libc has no words for (K7).
     #[test]

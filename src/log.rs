@@ -27,8 +27,43 @@ const SILENT: i32 = -1;
 static MAX_LEVEL: AtomicI32 = AtomicI32::new(SILENT);
 static SINK: RwLock<Option<Sink>> = RwLock::new(None);
 
-/// Sets or removes the sink. A call of the old sink may still be in progress in another thread.
-pub fn set_sink(sink: Option<Sink>, max_level: i32) {
+/// Sets the sink, which gets the lines up to `max_level`, or removes it. A call of the old sink may still be in progress in another
+/// thread.
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::log::{Level, set_sink};
+///
+/// set_sink(Some(Arc::new(|level, line| eprintln!("{level:?}: {line}"))), Level::Info);
+/// # set_sink(None, Level::Error);
+/// ```
+pub fn set_sink(sink: Option<Sink>, max_level: Level) {
+    set_sink_up_to(sink, max_level as i32);
+}
+
+/// Sends the lines to the crate `log`, with the target `vfiomig`: warnings and errors as such, what syslog calls INFO as
+/// `info`, each request to a device as `debug`. What `log` itself has no use for is not made.
+#[cfg(feature = "log")]
+pub fn use_log_crate() {
+    let level = |level| match level {
+        Level::Error => ::log::Level::Error,
+        Level::Warning => ::log::Level::Warn,
+        Level::Info => ::log::Level::Info,
+        Level::Debug => ::log::Level::Debug,
+    };
+    let most = match ::log::max_level() {
+        ::log::LevelFilter::Off => return set_sink(None, Level::Error),
+        ::log::LevelFilter::Error => Level::Error,
+        ::log::LevelFilter::Warn => Level::Warning,
+        ::log::LevelFilter::Info => Level::Info,
+        ::log::LevelFilter::Debug | ::log::LevelFilter::Trace => Level::Debug,
+    };
+    let sink = move |of, line: &str| ::log::log!(target: "vfiomig", level(of), "{line}");
+    set_sink(Some(Arc::new(sink)), most);
+}
+
+/// As [`set_sink`]; any number of syslog's is a level.
+pub(crate) fn set_sink_up_to(sink: Option<Sink>, max_level: i32) {
     let level = if sink.is_some() { max_level } else { SILENT };
     *SINK.write() = sink;
     MAX_LEVEL.store(level, Ordering::Release);

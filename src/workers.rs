@@ -17,5 +17,5 @@ mod mailbox;
 mod threads;
 pub mod turns;
 
-pub use jobs::{Give, run, run_each, run_pieces};
+pub use jobs::{Give, run, run_pieces};
 pub use threads::{DEFAULT_MAX, refuse_threads_beyond};

@@ -12,7 +12,9 @@ use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, Error};
 use vfiomig::transport::{DataFd, Feature, Mapped, PrecopyInfo, Returned, Transport};
-use vfiomig::window::{END, Quirks};
+use vfiomig::window::{Quirks, StreamFlags};
+
+const END: StreamFlags = StreamFlags::END;
 
 thread_local! {
     /// (allocations, bytes) of this thread.
@@ -204,12 +206,16 @@ fn calls_allocate_nothing_once_the_buffer_is_there() {
         let device = stopped(v1, Quirks::default());
         let mut buf = vec![0; 70_000];
         // The first call takes the pooled buffer.
-        device.peek(100).unwrap();
-        device.consume(100).unwrap();
+        device.peek_raw(100).unwrap();
+        device.consume_raw(100).unwrap();
+        let chunk = device.peek(100).unwrap();
+        device.consume(chunk, 100).unwrap();
         let (count, bytes) = allocated(|| {
             for _ in 0..10 {
-                device.peek(1000).unwrap();
-                device.consume(900).unwrap();
+                device.peek_raw(1000).unwrap();
+                device.consume_raw(900).unwrap();
+                let chunk = device.peek(1000).unwrap();
+                device.consume(chunk, 900).unwrap();
                 device.read(&mut buf[..500]).unwrap();
                 device.read(&mut buf).unwrap();
             }

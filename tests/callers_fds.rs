@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfiomig::dialect::Caps;
 use vfiomig::error::ErrorKind;
+use vfiomig::internals::set_caller_patience;
 use vfiomig::migration::{AbortTo, Phase};
-use vfiomig::transport::set_caller_patience;
-use vfiomig::window::END;
+use vfiomig::window::StreamFlags;
+
+const END: StreamFlags = StreamFlags::END;
 
 /// Ends to write to and to read from: a socket and a pipe, both in blocking mode.
 fn channels() -> Vec<(OwnedFd, OwnedFd)> {

@@ -12,11 +12,13 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Error, ErrorKind};
-use vfiomig::migration::{
-    AbortTo, Budget, EstimateInput, Fed, Inlet, Migration, NO_STREAM, Outlet, Phase, Piece, Round,
-};
-use vfiomig::window::{EMPTY, END};
-use vfiomig::workers::refuse_threads_beyond;
+use vfiomig::internals::refuse_threads_beyond;
+use vfiomig::migration::{AbortTo, Budget, EstimateInput, Fed, Inlet, Migration, Outlet, Phase, Piece, Round};
+use vfiomig::window::StreamFlags;
+
+const EMPTY: StreamFlags = StreamFlags::EMPTY;
+const END: StreamFlags = StreamFlags::END;
+const NO_STREAM: StreamFlags = StreamFlags::NO_STREAM;
 
 fn both() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true })
@@ -170,7 +172,7 @@ fn a_round_keeps_its_budget_and_is_fair() {
         let mut count = 0;
         let mut streams = vec![Stream::default(); 4];
         let round = save.save_iterate(Budget { bytes: 40_000, ..PLENTY }, &[], &mut keep(&mut streams)).unwrap();
-        assert_eq!((round.bytes, round.flags), (vec![10_000; 4], vec![0; 4]));
+        assert_eq!((round.bytes, round.flags), (vec![10_000; 4], vec![StreamFlags::empty(); 4]));
         // Bytes that are not fit for the share are left in the device. A budget is never exceeded.
         let round = save.save_iterate(Budget { bytes: 6, ..PLENTY }, &[], &mut keep(&mut streams)).unwrap();
         assert!(round.bytes.iter().all(|bytes| (1..=2).contains(bytes)), "{round:?}");
@@ -187,7 +189,7 @@ fn a_round_keeps_its_budget_and_is_fair() {
                 Ok(())
             })
             .unwrap();
-        assert!(round.flags == [0; 4] && count < 40, "{round:?} {count}");
+        assert!(round.flags == [StreamFlags::empty(); 4] && count < 40, "{round:?} {count}");
         assert!(begun.elapsed() < time * 10);
         let pending = save.pending();
         assert_eq!(pending.saved_bytes, 40_000 + 6 + round.bytes.iter().sum::<u64>());

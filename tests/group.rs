@@ -15,7 +15,9 @@ use vfiomig::error::ErrorKind;
 use vfiomig::group::{self, Group};
 use vfiomig::migration::{AbortTo, Budget, Migration, Phase};
 use vfiomig::tracker::{self, Tracker};
-use vfiomig::window::END;
+use vfiomig::window::StreamFlags;
+
+const END: StreamFlags = StreamFlags::END;
 
 fn both() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true })

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use vfiomig::dialect::{DialectKind, State};
 use vfiomig::error::{Action, DeviceResult, Error, ErrorKind};
+use vfiomig::internals::refuse_threads_beyond;
 use vfiomig::migration::{AbortTo, Migration, Phase};
-use vfiomig::workers::refuse_threads_beyond;
 
 /// Short streams, so that every access of a migration is soon walked.
 fn small(config: Config) -> Config {

@@ -14,12 +14,14 @@ use std::time::Duration;
 use vfiomig::device::{self, Device, OnFailure};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Errno, Error, ErrorKind};
+use vfiomig::internals::refuse_threads_beyond;
 use vfiomig::log::{Level, set_sink};
 use vfiomig::migration::{AbortTo, Budget, Phase};
 use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions, Unmap};
 use vfiomig::transport::tracker_ops::LogFunctions;
-use vfiomig::window::SEGMENT_END;
-use vfiomig::workers::refuse_threads_beyond;
+use vfiomig::window::StreamFlags;
+
+const SEGMENT_END: StreamFlags = StreamFlags::SEGMENT_END;
 
 const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
 
@@ -43,9 +45,9 @@ fn logged<T>(job: impl FnOnce() -> T) -> (T, Vec<(Level, String)>) {
     let _one = ONE.lock();
     let lines: Arc<Mutex<Vec<(Level, String)>>> = Arc::default();
     let kept = Arc::clone(&lines);
-    set_sink(Some(Arc::new(move |level, text: &str| kept.lock().push((level, text.to_string())))), 7);
+    set_sink(Some(Arc::new(move |level, text: &str| kept.lock().push((level, text.to_string())))), Level::Debug);
     let result = job();
-    set_sink(None, 0);
+    set_sink(None, Level::Error);
     let lines = std::mem::take(&mut *lines.lock());
     for (_, text) in &lines {
         let debug = ["Some(", "None", "Errno(", "os error", "Err(", "Ok("].iter().find(|word| text.contains(**word));
@@ -359,7 +361,7 @@ fn acknowledgements_that_fail_are_told_twice() {
                 let nth = rig.fakes[0].count(Access::PendingRead) + 1;
                 rig.fakes[0].inject(Fault::at(Access::PendingRead, nth, Effect::Errno(libc::EIO)));
             }
-            while rig.devices[0].read(&mut [0; 5000]).unwrap().1 & SEGMENT_END == 0 {}
+            while !rig.devices[0].read(&mut [0; 5000]).unwrap().1.contains(SEGMENT_END) {}
         }
     });
     assert_told_twice(&lines, ["acknowledging a segment failed", "segments are acknowledged again"]);

@@ -28,7 +28,12 @@ use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::{DialectKind, PfnRange, Pfns, State};
 use vfiomig::error::{Error, ErrorKind};
 use vfiomig::transport::Transport;
-use vfiomig::window::{DEVICE_MEM, EMPTY, END, Quirks, SEGMENT_END};
+use vfiomig::window::raw::DEVICE_MEM;
+use vfiomig::window::{Quirks, StreamFlags};
+
+const EMPTY: StreamFlags = StreamFlags::EMPTY;
+const END: StreamFlags = StreamFlags::END;
+const SEGMENT_END: StreamFlags = StreamFlags::SEGMENT_END;
 
 /// A draft with v1's region id must be named (D16); the others are found.
 fn open_as(sim: &simdev::Device, name: &str, draft: bool, quirks: Quirks) -> Result<Device, Error> {
@@ -142,14 +147,16 @@ mod guard {
 enum Way {
     /// read and write with a buffer of that size.
     Copy(usize),
-    /// peek up to so many bytes, reserve, commit; every third chunk is only partly consumed.
+    /// peek up to so many bytes, reserve, commit; every third chunk is only partly consumed. Guards.
     Lend(usize),
+    /// The same by pointers, as C does it.
+    Point(usize),
     /// send and receive through a socket, each segment with its length before it.
     Socket,
 }
 
 /// Moves everything that is there now; returns the flags that ended it.
-fn pump(from: &Device, to: &Device, way: Way) -> Result<u32, Error> {
+fn pump(from: &Device, to: &Device, way: Way) -> Result<StreamFlags, Error> {
     match way {
         Way::Copy(size) => {
             let mut buf = vec![0; size];
@@ -158,20 +165,40 @@ fn pump(from: &Device, to: &Device, way: Way) -> Result<u32, Error> {
                 if n == 0 {
                     return Ok(flags);
                 }
-                assert_eq!(flags & !SEGMENT_END, 0);
-                to.write(&buf[..n], flags & SEGMENT_END != 0)?;
+                assert_eq!(flags - SEGMENT_END, StreamFlags::empty());
+                to.write(&buf[..n], flags.contains(SEGMENT_END))?;
             }
         }
         Way::Lend(max) => {
             let mut step = 0;
             loop {
                 let chunk = from.peek(max)?;
+                if chunk.is_empty() {
+                    return Ok(chunk.flags());
+                }
+                let whole = |len: usize| Some(len as u64) == chunk.segment_left();
+                assert_eq!(chunk.flags().contains(SEGMENT_END), whole(chunk.len()));
+                let mut room = to.reserve(chunk.segment_left())?;
+                step += 1;
+                let mut len = chunk.len().min(room.len());
+                if step % 3 == 0 {
+                    len = len.div_ceil(2);
+                }
+                room[..len].copy_from_slice(&chunk[..len]);
+                to.commit(&mut room, len, whole(len))?;
+                from.consume(chunk, len)?;
+            }
+        }
+        Way::Point(max) => {
+            let mut step = 0;
+            loop {
+                let chunk = from.peek_raw(max)?;
                 if chunk.len == 0 {
                     assert!(chunk.data.is_null());
-                    return Ok(chunk.flags);
+                    return Ok(StreamFlags::from_bits_retain(chunk.flags));
                 }
-                assert_eq!(chunk.flags & SEGMENT_END != 0, chunk.len as u64 == chunk.segment_left);
-                let room = to.reserve(chunk.segment_left)?;
+                assert_eq!(chunk.flags & SEGMENT_END.bits() != 0, chunk.len as u64 == chunk.segment_left);
+                let room = to.reserve_raw(chunk.segment_left)?;
                 step += 1;
                 let mut len = chunk.len.min(room.len);
                 if step % 3 == 0 {
@@ -179,17 +206,14 @@ fn pump(from: &Device, to: &Device, way: Way) -> Result<u32, Error> {
                 }
                 // SAFETY: the library lends `chunk.len` bytes and `room.len` bytes of room; they are of different devices.
                 unsafe { std::ptr::copy_nonoverlapping(chunk.data, room.data, len) };
-                to.commit(len, len as u64 == chunk.segment_left)?;
-                from.consume(len)?;
+                to.commit_raw(len, len as u64 == chunk.segment_left)?;
+                from.consume_raw(len)?;
             }
         }
         Way::Socket => loop {
             let chunk = from.peek(0)?;
-            let segment = chunk.segment_left;
-            from.consume(0).or_else(|error| if chunk.len == 0 { Ok(()) } else { Err(error) })?;
-            if chunk.len == 0 {
-                return Ok(chunk.flags);
-            }
+            let Some(segment) = chunk.segment_left() else { return Ok(chunk.flags()) };
+            from.consume(chunk, 0)?;
             let (mut near, mut far) = UnixStream::pair().unwrap();
             near.write_all(&segment.to_ne_bytes()).unwrap();
             let mut length = [0; 8];
@@ -204,7 +228,7 @@ fn pump(from: &Device, to: &Device, way: Way) -> Result<u32, Error> {
                     rest -= got;
                     left -= got as u64;
                 }
-                assert_eq!(flags & SEGMENT_END != 0, left == 0);
+                assert_eq!(flags.contains(SEGMENT_END), left == 0);
             }
         },
     }
@@ -212,7 +236,7 @@ fn pump(from: &Device, to: &Device, way: Way) -> Result<u32, Error> {
 
 /// A whole live migration; both ends are RUNNING afterwards.
 fn migrate(from: &Device, to: &Device, way: Way, dirty: impl Fn()) -> Result<(), Error> {
-    let ndma = from.info().caps & vfiomig::device::cap::P2P != 0;
+    let ndma = from.info().caps.contains(vfiomig::device::CapFlags::P2P);
     from.restart_stream()?;
     set(to, State::Resuming)?;
     set(from, State::PreCopy)?;
@@ -291,7 +315,15 @@ const WINDOWS: [Window; 4] = [Window::Trapped, Window::Whole, Window::Area, Wind
 fn every_kind_in_every_window_by_every_way() {
     for window in WINDOWS {
         for config in kinds(window) {
-            for way in [Way::Copy(100_000), Way::Copy(777), Way::Lend(0), Way::Lend(1000), Way::Socket] {
+            for way in [
+                Way::Copy(100_000),
+                Way::Copy(777),
+                Way::Lend(0),
+                Way::Lend(1000),
+                Way::Point(0),
+                Way::Point(1000),
+                Way::Socket,
+            ] {
                 let config = Config { vary_segments: true, ..config.clone() }.segments(12_000).state_size(100_000);
                 let pair = Pair::new(&config, Quirks::default());
                 let dirty = || pair.source.touch(500, 4000, 99).unwrap();
@@ -308,7 +340,12 @@ fn any_window() -> impl Strategy<Value = Window> {
 }
 
 fn any_way() -> impl Strategy<Value = Way> {
-    prop_oneof![(1usize..20_000).prop_map(Way::Copy), (1usize..20_000).prop_map(Way::Lend), Just(Way::Socket)]
+    prop_oneof![
+        (1usize..20_000).prop_map(Way::Copy),
+        (1usize..20_000).prop_map(Way::Lend),
+        (1usize..20_000).prop_map(Way::Point),
+        Just(Way::Socket)
+    ]
 }
 
 proptest! {
@@ -366,7 +403,7 @@ fn bounded_migration(pair: &Pair, most: usize) -> Result<(), Error> {
             pair.to.finish(Some(pair.from.info().saved_bytes))?;
             return set(&pair.to, State::Running);
         }
-        pair.to.write(&buf[..n], flags & SEGMENT_END != 0)?;
+        pair.to.write(&buf[..n], flags.contains(SEGMENT_END))?;
     }
     Ok(())
 }
@@ -395,8 +432,8 @@ fn mapped_chunks_are_device_memory_and_nothing_is_read() {
     let config = Config { precopy: Precopy::Nothing, ..Config::v1(Window::Area) }.state_size(20_000);
     let pair = Pair::new(&config, Quirks::default());
     set(&pair.from, State::StopCopy).unwrap();
-    assert!(pair.from.info().caps & vfiomig::device::cap::MAPPED != 0);
-    let chunk = pair.from.peek(0).unwrap();
+    assert!(pair.from.info().caps.contains(vfiomig::device::CapFlags::MAPPED));
+    let chunk = pair.from.peek_raw(0).unwrap();
     assert!(chunk.flags & DEVICE_MEM != 0 && chunk.segment_left == chunk.len as u64);
     assert_eq!(pair.source.count(Access::DataRead), 0, "no copy, no read");
     // A chunk that is out outlives an abort for reading, and is not taken back.
@@ -404,7 +441,7 @@ fn mapped_chunks_are_device_memory_and_nothing_is_read() {
     set(&pair.from, State::Running).unwrap();
     // SAFETY: the mapping stays until the handle is freed or the next peek.
     assert_ne!(unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.len(), 0);
-    assert_eq!(pair.from.consume(chunk.len).unwrap_err().errno(), libc::ESTALE);
+    assert_eq!(pair.from.consume_raw(chunk.len).unwrap_err().errno(), libc::ESTALE);
     pair.finish();
 }
 
@@ -419,7 +456,7 @@ fn no_mmap_means_none_and_a_mmap_that_fails_is_no_failure() {
         let pair = Pair::new(&config, quirks);
         migrate(&pair.from, &pair.to, Way::Lend(0), || ()).unwrap();
         assert_eq!(pair.source.count(Access::RegionMap), maps);
-        assert!(pair.from.info().caps & vfiomig::device::cap::MAPPED == 0);
+        assert!(!pair.from.info().caps.contains(vfiomig::device::CapFlags::MAPPED));
         assert!(pair.source.same_content(&pair.target));
         pair.finish();
     }
@@ -433,7 +470,7 @@ fn broken_areas_are_trapped() {
             let pair = Pair::new(&Config::v1(Window::Areas(areas.clone())), quirks);
             migrate(&pair.from, &pair.to, Way::Lend(0), || ()).unwrap();
             assert_eq!(pair.source.count(Access::RegionMap), 0);
-            assert_eq!(pair.from.info().caps & vfiomig::device::cap::MAPPED, 0);
+            assert!(!pair.from.info().caps.contains(vfiomig::device::CapFlags::MAPPED));
             assert!(pair.source.same_content(&pair.target));
             pair.finish();
         }
@@ -462,7 +499,7 @@ fn asking_for_sizes_never_acknowledges() {
     let during = pair.from.pending_exact().unwrap();
     assert!(during.cached && during.dirty_bytes == before.dirty_bytes, "{during:?}");
     assert_eq!(pair.source.count(Access::PendingRead), asked);
-    while pair.from.read(&mut [0; 5000]).unwrap().1 & SEGMENT_END == 0 {}
+    while !pair.from.read(&mut [0; 5000]).unwrap().1.contains(SEGMENT_END) {}
     let after = pair.from.pending_exact().unwrap();
     assert!(!after.cached && after.dirty_bytes < before.dirty_bytes, "{after:?}");
     // Between segments the device itself is asked, not what the acknowledgement left.
@@ -488,9 +525,10 @@ fn a_segment_that_does_not_fit_is_refused_at_reserve() {
     set(&from, State::StopCopy).unwrap();
     set(&to, State::Resuming).unwrap();
     let chunk = from.peek(0).unwrap();
-    let refused = to.reserve(chunk.segment_left).unwrap_err();
+    let segment_left = chunk.segment_left().unwrap();
+    let refused = to.reserve(Some(segment_left)).unwrap_err();
     assert_eq!(refused.errno(), libc::EMSGSIZE);
-    for number in [chunk.segment_left.to_string(), small_window.to_string()] {
+    for number in [segment_left.to_string(), small_window.to_string()] {
         assert!(refused.to_string().contains(&number), "{refused}");
     }
     assert_eq!(target.count(Access::DataSizeWrite), 0);
@@ -513,10 +551,11 @@ fn split_segments_is_a_quirk() {
             Way::Lend(_) => (|| {
                 let mut left = data.len();
                 while left > 0 {
-                    let room = to.reserve(left as u64)?;
-                    assert!(room.len > 0 && room.len <= window);
-                    to.commit(room.len, room.len == left)?;
-                    left -= room.len;
+                    let mut room = to.reserve(Some(left as u64))?;
+                    let len = room.len();
+                    assert!(len > 0 && len <= window);
+                    to.commit(&mut room, len, len == left)?;
+                    left -= len;
                 }
                 Ok::<_, Error>(())
             })(),
@@ -535,12 +574,12 @@ fn a_cut_segment_is_never_committed() {
         let pair = Pair::new(&Config::v1(Window::Trapped), Quirks::default());
         set(&pair.to, State::Resuming).unwrap();
         if way == Way::Lend(0) {
-            let room = pair.to.reserve(1000).unwrap();
-            assert!(room.len >= 500);
-            let early = pair.to.commit(500, true).unwrap_err();
+            let mut room = pair.to.reserve(Some(1000)).unwrap();
+            assert!(room.len() >= 500);
+            let early = pair.to.commit(&mut room, 500, true).unwrap_err();
             assert_eq!(early.kind(), ErrorKind::Argument, "{early}");
-            pair.to.commit(500, false).unwrap();
-            assert_eq!(pair.to.reserve(499).unwrap_err().kind(), ErrorKind::Argument, "500 bytes are missing");
+            pair.to.commit(&mut room, 500, false).unwrap();
+            assert_eq!(pair.to.reserve(Some(499)).unwrap_err().kind(), ErrorKind::Argument, "500 bytes are missing");
         } else {
             pair.to.write(&[0; 500], false).unwrap();
         }
@@ -568,7 +607,7 @@ fn a_segment_may_be_loaded_in_mixed_ways() {
         loop {
             let (n, flags) = pair.from.read(&mut buf[len..]).unwrap();
             len += n;
-            if flags != 0 {
+            if !flags.is_empty() {
                 break;
             }
         }
@@ -578,11 +617,10 @@ fn a_segment_may_be_loaded_in_mixed_ways() {
         // Half by write, a part by reserve, the rest by write with its end.
         let (half, most) = (len / 2, len * 3 / 4);
         pair.to.write(&buf[..half], false).unwrap();
-        let room = pair.to.reserve((len - half) as u64).unwrap();
-        let part = room.len.min(most - half);
-        // SAFETY: the library lends `room.len` bytes.
-        unsafe { std::ptr::copy_nonoverlapping(buf[half..].as_ptr(), room.data, part) };
-        pair.to.commit(part, false).unwrap();
+        let mut room = pair.to.reserve(Some((len - half) as u64)).unwrap();
+        let part = room.len().min(most - half);
+        room[..part].copy_from_slice(&buf[half..half + part]);
+        pair.to.commit(&mut room, part, false).unwrap();
         pair.to.write(&buf[half + part..len], true).unwrap();
     }
     pair.to.finish(Some(pair.from.info().saved_bytes)).unwrap();
@@ -623,6 +661,7 @@ fn word_access_is_a_quirk() {
         (Window::Trapped, Way::Lend(1001)),
         (Window::Trapped, Way::Socket),
         (Window::Gap, Way::Lend(0)),
+        (Window::Gap, Way::Point(0)),
     ] {
         for (segment, state, skew) in [(12_000, 50_000, 0), (12_003, 50_003, 0), (12_001, 50_007, 5)] {
             let config = Config { trapped: Trapped::Word, skew, ..Config::v1(window.clone()) };
@@ -729,7 +768,7 @@ fn a_state_change_behind_a_failed_access_begins_anew() {
                     loop {
                         match pair.from.read(&mut buf) {
                             Ok((0, _)) => break true,
-                            Ok((len, flags)) => pair.to.write(&buf[..len], flags & SEGMENT_END != 0).unwrap(),
+                            Ok((len, flags)) => pair.to.write(&buf[..len], flags.contains(SEGMENT_END)).unwrap(),
                             Err(error) if stop => panic!("{config:?} {access:?} {nth}: {error}"),
                             Err(_) => break false,
                         }
@@ -773,7 +812,7 @@ fn a_place_that_is_none_is_never_written() {
         set(&pair.to, State::Resuming).unwrap();
         pair.target.inject(Fault::from(Access::DataOffsetRead, 0, Effect::Lie(value)));
         let (state_writes, all) = (pair.target.count(Access::StateWrite), pair.target.count(Access::Any));
-        for outcome in [pair.to.write(&[7; 100], true), pair.to.reserve(100).map(|_| ())] {
+        for outcome in [pair.to.write(&[7; 100], true), pair.to.reserve(Some(100)).map(|_| ())] {
             let error = outcome.unwrap_err();
             assert!(error.kind() == ErrorKind::Protocol, "V1-13: {error}");
         }
@@ -860,7 +899,7 @@ fn the_draft_tells_which_pages_it_wrote() {
             // D5: the window shows one thing at a time.
             device.read(&mut [0; 10]).unwrap();
             assert_eq!(dirty_pages(&device, 0, 300).unwrap_err().0.errno(), libc::EBUSY);
-            while device.read(&mut [0; 9000]).unwrap().1 & SEGMENT_END == 0 {}
+            while !device.read(&mut [0; 9000]).unwrap().1.contains(SEGMENT_END) {}
             sim.dma_write(7).unwrap();
             assert_eq!(dirty_pages(&device, 0, 300).unwrap(), BTreeSet::from([7]));
             sim.assert_clean();

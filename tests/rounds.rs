@@ -17,9 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Error, ErrorKind};
-use vfiomig::migration::{AbortTo, Budget, Fed, Inlet, Migration, NO_STREAM, Outlet, Phase, Piece};
-use vfiomig::transport::set_caller_patience;
-use vfiomig::window::{EMPTY, END};
+use vfiomig::internals::set_caller_patience;
+use vfiomig::migration::{AbortTo, Budget, Fed, Inlet, Migration, Outlet, Phase, Piece};
+use vfiomig::window::StreamFlags;
+
+const EMPTY: StreamFlags = StreamFlags::EMPTY;
+const END: StreamFlags = StreamFlags::END;
+const NO_STREAM: StreamFlags = StreamFlags::NO_STREAM;
 
 fn both() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true })
@@ -306,7 +310,7 @@ fn initial_data_that_is_left_when_the_guest_stops_is_told() {
 fn a_device_without_a_stream_says_so() {
     let (_source, save) = at(Phase::SavePreCopy, &[Config::v2(Caps::default()), chatty(1 << 20)], 0);
     let round = save.save_iterate(Budget { bytes: 2000, ..PLENTY }, &[], &mut swallow).unwrap();
-    assert_eq!(round.flags, [NO_STREAM, 0]);
+    assert_eq!(round.flags, [NO_STREAM, StreamFlags::empty()]);
     // Its share went to the other one.
     assert_eq!(round.bytes, [0, 2000]);
     save.advance(Phase::SaveStopCopy).unwrap();
@@ -445,9 +449,9 @@ fn a_stalled_sink_ends_the_round_not_the_vm() {
             "{:?}",
             begun.elapsed()
         );
-        assert!(round.bytes.iter().all(|bytes| *bytes > 0) && round.flags == [0; 2], "{round:?}");
+        assert!(round.bytes.iter().all(|bytes| *bytes > 0) && round.flags == [StreamFlags::empty(); 2], "{round:?}");
         let again = save.save_iterate(budget, &outlets, &mut swallow).unwrap();
-        assert_eq!((again.bytes, again.flags), (vec![0; 2], vec![0; 2]), "told again");
+        assert_eq!((again.bytes, again.flags), (vec![0; 2], vec![StreamFlags::empty(); 2]), "told again");
         save.advance(Phase::SaveStopCopy).unwrap();
         std::thread::scope(|scope| {
             let drain = scope.spawn(|| save.save_complete(&outlets, &mut swallow));
@@ -511,7 +515,7 @@ fn a_full_socket_is_no_failure_of_the_round() {
         let begun = Instant::now();
         let round = save.save_iterate(PLENTY, &outlets, &mut swallow).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(10));
-        assert_eq!(round.flags, [0, EMPTY], "{round:?}");
+        assert_eq!(round.flags, [StreamFlags::empty(), EMPTY], "{round:?}");
         assert!(round.bytes[0] > 0);
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();
@@ -698,9 +702,9 @@ fn bytes_that_were_brought_and_refused_end_the_load() {
         buf[..bytes.len()].copy_from_slice(bytes);
         Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
     };
-    target.devices[0].reserve(0).unwrap();
+    let mut room = target.devices[0].reserve(None).unwrap();
     assert_eq!(load.load_complete(&[], &mut get).unwrap_err().kind(), ErrorKind::Busy);
-    target.devices[0].commit(0, false).ok();
+    target.devices[0].commit(&mut room, 0, false).ok();
     let failure = load.load_complete(&[], &mut get).unwrap_err();
     assert_eq!(failure.kind(), ErrorKind::Stale, "{failure}");
     load.abort(AbortTo::Running).unwrap();

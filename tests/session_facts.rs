@@ -6,7 +6,10 @@
 use simdev::{Config, DraftForm, Window};
 use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::{Caps, State};
-use vfiomig::window::{EMPTY, END};
+use vfiomig::window::StreamFlags;
+
+const EMPTY: StreamFlags = StreamFlags::EMPTY;
+const END: StreamFlags = StreamFlags::END;
 
 fn configs() -> Vec<Config> {
     let both = Caps { p2p: true, pre_copy: true };
@@ -32,7 +35,7 @@ fn go(device: &Device, to: State) {
 }
 
 /// (bytes, segment_end) until EMPTY or END.
-fn drain(device: &Device, until: u32) -> Vec<(Vec<u8>, bool)> {
+fn drain(device: &Device, until: StreamFlags) -> Vec<(Vec<u8>, bool)> {
     let mut all = Vec::new();
     loop {
         let mut buf = vec![0; 4096];
@@ -42,7 +45,7 @@ fn drain(device: &Device, until: u32) -> Vec<(Vec<u8>, bool)> {
             return all;
         }
         buf.truncate(len);
-        all.push((buf, flags & vfiomig::window::SEGMENT_END != 0));
+        all.push((buf, flags.contains(vfiomig::window::StreamFlags::SEGMENT_END)));
     }
 }
 

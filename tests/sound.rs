@@ -234,7 +234,7 @@ fn a_short_mapping_is_not_used() {
     for (map_less, mapped) in [(4096, false), (0, true)] {
         let (device, spoiled) = open(&sim, Spoil { map_less, ..Spoil::default() });
         set(&device, State::StopCopy).unwrap();
-        assert_eq!(device.info().caps & vfiomig::device::cap::MAPPED != 0, mapped);
+        assert_eq!(device.info().caps.contains(vfiomig::device::CapFlags::MAPPED), mapped);
         assert!(spoiled.load(Ordering::Relaxed) > 0 && read_all(&device).len() >= 100_000);
         set(&device, State::Running).unwrap();
     }

@@ -169,11 +169,11 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     );
     assert_text(device.write(&[0; 10], false), "d0: not allowed in RUNNING: loading needs RESUMING");
     set(device, State::StopCopy).unwrap();
-    assert_text(device.consume(1), "d0: no chunk is lent: peek comes first");
-    device.peek(10).unwrap();
+    assert_text(device.consume_raw(1), "d0: no chunk is lent: peek comes first");
+    device.peek_raw(10).unwrap();
     assert_text(device.read(&mut [0; 10]), "d0: a chunk is lent: consume comes first");
-    assert_text(device.consume(11), "d0: len: 11 bytes of a chunk of 10");
-    device.consume(10).unwrap();
+    assert_text(device.consume_raw(11), "d0: len: 11 bytes of a chunk of 10");
+    device.consume_raw(10).unwrap();
     set(device, State::Running).unwrap();
     set(device, State::StopCopy).unwrap();
     assert_text(
@@ -195,14 +195,14 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     target.allow_abort();
     let device = &target.devices[0];
     set(device, State::Resuming).unwrap();
-    assert_text(device.commit(1, false), "d0: no buffer is lent: reserve comes first");
-    let room = device.reserve(0).unwrap();
+    assert_text(device.commit_raw(1, false), "d0: no buffer is lent: reserve comes first");
+    let room = device.reserve_raw(0).unwrap();
     assert_text(device.finish(None), "d0: a buffer is lent: commit comes first");
     assert_text(
-        device.commit(room.len + 1, false),
+        device.commit_raw(room.len + 1, false),
         format!("d0: len: {} bytes of a buffer of {}", room.len + 1, room.len),
     );
-    device.commit(0, false).unwrap();
+    device.commit_raw(0, false).unwrap();
     assert_text(device.finish(Some(5)), "d0: the stream is short: 0 of 5 bytes were loaded, 5 are missing");
     let mut stream = Stream::default();
     let source = self::rig(&rig.configs);

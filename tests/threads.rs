@@ -152,13 +152,17 @@ fn no_wait_is_busy_and_whole_goes_first() {
         assert!(device.info().session_open);
         assert_eq!(device.pending().initial_bytes, None);
         assert!(device.pending_exact().is_err_and(|e| e.kind() == ErrorKind::Busy));
-        assert!(device.consume(0).is_err_and(|e| e.kind() == ErrorKind::Busy));
+        assert!(device.consume_raw(0).is_err_and(|e| e.kind() == ErrorKind::Busy));
         assert!(device.finish(None).is_err_and(|e| e.kind() == ErrorKind::Busy));
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(stage.sets.load(Ordering::SeqCst), sets, "the change waits for the read");
 
         stage.open();
-        assert_eq!(reader.join().unwrap().unwrap(), (64, 0), "the call in progress ends well");
+        assert_eq!(
+            reader.join().unwrap().unwrap(),
+            (64, vfiomig::window::StreamFlags::empty()),
+            "the call in progress ends well"
+        );
         changer.join().unwrap().unwrap();
     });
     assert_eq!(device.state(), State::Running);
@@ -184,10 +188,10 @@ fn device_calls_wait() {
         assert_eq!(device.state(), State::PreCopy, "getters do not wait");
 
         stage.open();
-        assert_eq!(reader.join().unwrap().unwrap(), (64, 0));
+        assert_eq!(reader.join().unwrap().unwrap(), (64, vfiomig::window::StreamFlags::empty()));
         changer.join().unwrap().unwrap();
         assert_eq!(sizes.join().unwrap().unwrap().stop_copy_bytes, Some(42));
-        assert_eq!(second.join().unwrap().unwrap(), (64, 0));
+        assert_eq!(second.join().unwrap().unwrap(), (64, vfiomig::window::StreamFlags::empty()));
     });
     assert_eq!(device.state(), State::PreCopyP2p);
 }
@@ -288,10 +292,10 @@ fn a_call_from_a_callback_is_refused() {
         let calls = [
             device.read(&mut [0; 8]).err(),
             device.peek(0).err(),
-            device.consume(0).err(),
+            device.consume_raw(0).err(),
             device.write(&[0], false).err(),
-            device.reserve(0).err(),
-            device.commit(0, false).err(),
+            device.reserve(None).err(),
+            device.commit_raw(0, false).err(),
             device.finish(None).err(),
             device.restart_stream().err(),
             device.pending_exact().err(),

@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use vfiomig::device::{Device, DeviceOptions};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Error, ErrorKind};
+use vfiomig::internals::set_caller_patience;
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase};
 use vfiomig::tracker;
-use vfiomig::transport::set_caller_patience;
 
 fn config() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true }).state_size(1 << 20)
@@ -212,7 +212,10 @@ fn a_drain_waits_for_a_device_that_takes_its_time() {
         // A round goes on without it.
         let budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
         let round = save.save_iterate(budget, &[], &mut |_| Ok(())).unwrap();
-        assert!(round.bytes[0] == 0 && round.flags[0] == 0 && round.flags[1] == vfiomig::window::END, "{round:?}");
+        assert!(
+            round.bytes[0] == 0 && round.flags[0].is_empty() && round.flags[1] == vfiomig::window::StreamFlags::END,
+            "{round:?}"
+        );
         let begun = Instant::now();
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -16,7 +16,9 @@ use vfiomig::dialect::{Caps, DialectKind, State};
 use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Budget, Migration, Phase};
 use vfiomig::tracker::{self, Tracker};
-use vfiomig::window::END;
+use vfiomig::window::StreamFlags;
+
+const END: StreamFlags = StreamFlags::END;
 
 const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
 
@@ -249,7 +251,7 @@ fn a_resume_that_ends_no_session_voids_nothing() {
         let mut streams = [Stream::default()];
         let mut buf = [0; 60];
         let (len, flags) = source.devices[0].read(&mut buf).unwrap();
-        streams[0].parts.push((buf[..len].to_vec(), flags & vfiomig::window::SEGMENT_END != 0));
+        streams[0].parts.push((buf[..len].to_vec(), flags.contains(vfiomig::window::StreamFlags::SEGMENT_END)));
         if held {
             source.group.pause().unwrap();
         }

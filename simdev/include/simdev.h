@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
  * Software devices in every dialect of the VFIO migration protocol, for tests and examples of libvfiomig. Link the static
- * library (cargo rustc -p simdev --crate-type staticlib) beside libvfiomig.
+ * library (cargo rustc -p simdev --features capi --crate-type staticlib) beside libvfiomig.
  *
  * Calls on one device may come from any thread. Functions that return int return 0 (or a number) or -errno.
  */

@@ -9,6 +9,7 @@
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
 mod base;
+#[cfg(feature = "capi")]
 pub mod capi;
 mod config;
 mod content;

@@ -130,7 +130,7 @@ fn draft_log_and_data_share_the_window() {
             assert!(client.pending() > 0);
             client.segment();
             assert_eq!(client.dirty(0, 4096, 1000, rewrite), [5, 69, 70, 200, 201, 999]);
-            assert_eq!(client.dirty(0, 4096, 1000, rewrite), [], "D14: reporting clears");
+            assert_eq!(client.dirty(0, 4096, 1000, rewrite), [0u64; 0], "D14: reporting clears");
             assert!(client.pending() > 0);
             client.segment();
             assert_eq!(client.dirty(500, 8192, 1, rewrite), [500], "pages of 8 KiB");

@@ -85,18 +85,21 @@ impl Drop for Moving<'_> {
     }
 }
 
-/// Capability bits of `vfiomig_device_info`.
-pub mod cap {
-    /// The device has PRE_COPY.
-    pub const PRE_COPY: u32 = 0x1;
-    /// The device has RUNNING_P2P.
-    pub const P2P: u32 = 0x2;
-    /// The device info says that a reset is possible, or is refused in this state.
-    pub const RESET: u32 = 0x4;
-    /// Pre-copy info reports REINIT.
-    pub const REINIT: u32 = 0x8;
-    /// Chunks are device memory, not copies; known from the first session on.
-    pub const MAPPED: u32 = 0x10;
+bitflags::bitflags! {
+    /// What a device can.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct CapFlags: u32 {
+        /// It has PRE_COPY.
+        const PRE_COPY = 0x1;
+        /// It has RUNNING_P2P.
+        const P2P = 0x2;
+        /// The device info says that a reset is possible, or is refused in this state.
+        const RESET = 0x4;
+        /// Pre-copy info reports REINIT.
+        const REINIT = 0x8;
+        /// Its state bytes are in mapped device memory; known from the first session on.
+        const MAPPED = 0x10;
+    }
 }
 
 impl Cache {
@@ -182,30 +185,29 @@ impl Cache {
         let (dialect, mut caps) = match &found.dialect {
             Ok(dialect) => {
                 let caps = dialect.caps();
-                let bits =
-                    [(caps.pre_copy, cap::PRE_COPY), (caps.p2p, cap::P2P), (dialect.reports_reinit(), cap::REINIT)];
-                let bits = bits.iter().filter(|(has, _)| *has).fold(0, |all, (_, bit)| all | bit);
+                let bits = [
+                    (caps.pre_copy, CapFlags::PRE_COPY),
+                    (caps.p2p, CapFlags::P2P),
+                    (dialect.reports_reinit(), CapFlags::REINIT),
+                ];
+                let bits = bits.into_iter().filter(|(has, _)| *has).map(|(_, cap)| cap).collect();
                 (dialect.kind() as u32, bits)
             }
-            Err(_) => (0, 0),
+            Err(_) => (0, CapFlags::empty()),
         };
-        if found.can_reset {
-            caps |= cap::RESET;
-        }
-        if mapped {
-            caps |= cap::MAPPED;
-        }
+        caps.set(CapFlags::RESET, found.can_reset);
+        caps.set(CapFlags::MAPPED, mapped);
         *self.reason.lock() = found.dialect.as_ref().err().cloned();
         self.dialect.store(dialect, Ordering::Relaxed);
-        self.caps.store(caps, Ordering::Relaxed);
+        self.caps.store(caps.bits(), Ordering::Relaxed);
     }
 
     /// Whether the window is mapped, as the first session found.
     pub fn set_mapped(&self, mapped: bool) {
         if mapped {
-            self.caps.fetch_or(cap::MAPPED, Ordering::Relaxed);
+            self.caps.fetch_or(CapFlags::MAPPED.bits(), Ordering::Relaxed);
         } else {
-            self.caps.fetch_and(!cap::MAPPED, Ordering::Relaxed);
+            self.caps.fetch_and(!CapFlags::MAPPED.bits(), Ordering::Relaxed);
         }
     }
 

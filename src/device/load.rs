@@ -9,7 +9,9 @@ use super::save::not_moved;
 use super::{Device, DeviceInner};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::window::{Moved, Room, Trouble, WindowResult};
+#[cfg(feature = "capi")]
+use crate::window::raw::RawRoom;
+use crate::window::{Access, Loan, Moved, Room, Trouble, Window, WindowResult};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
@@ -18,21 +20,56 @@ const DEAD: &str = "the device refused a part of the stream: the session is brok
 impl Device {
     /// Lends a buffer for the next bytes of the stream. *device; on v1 and the draft it asks the device where they go.*
     ///
-    /// `segment_left`: bytes from here to the end of their segment (v1, draft); 0 on v2, which has none. A segment that does
-    /// not fit the device's window is refused here (EMSGSIZE).
-    pub fn reserve(&self, segment_left: u64) -> Result<Room> {
+    /// `segment_left`: bytes from here to the end of their segment (v1, draft), as the chunk at the source had them; `None` on v2,
+    /// which has no segments. A segment that does not fit the device's window is refused here (EMSGSIZE). One room is lent at a time,
+    /// until [`commit`](Self::commit) or until it is dropped.
+    pub fn reserve(&self, segment_left: Option<u64>) -> Result<Room> {
         let mut inner = self.enter()?;
-        inner.reserve(&self.cache, &self.name, segment_left).map_err(|error| self.at_name(error))
+        let room = |window: &mut dyn Window, access: &Access<'_>| {
+            let room = window.room(access, segment_left.unwrap_or(0))?;
+            let loan = room.loan();
+            Ok((room, loan))
+        };
+        inner.reserve(&self.cache, &self.name, room).map_err(|error| self.at_name(error))
     }
 
     /// Gives the first `len` bytes of the lent buffer to the device. 0 returns it unused. *device; may block in the kernel.*
     ///
-    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. After a failure
-    /// before which the device may have taken a byte the session is broken, and only a reset remains; else the buffer is still lent.
-    /// The text says which.
-    pub fn commit(&self, len: usize, segment_end: bool) -> Result<()> {
+    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. The room is empty
+    /// afterwards. A failure after the device may have taken a byte ends the session, and only a reset remains; after any other
+    /// the room is as it was, and the call can be made again. The text says which.
+    pub fn commit(&self, room: &mut Room, len: usize, segment_end: bool) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.commit(&self.cache, &self.name, len, segment_end).map_err(|error| self.at_name(error))
+        let guard = Some(room.guard());
+        let outcome = inner.commit(&self.cache, &self.name, len, guard, |window, access| {
+            window.commit(access, room.get(..len).unwrap_or_default(), segment_end)
+        });
+        if inner.session.as_ref().is_some_and(|session| session.lent.is_none()) {
+            room.give_back();
+        }
+        outcome.map_err(|error| self.at_name(error))
+    }
+
+    /// As [`reserve`](Self::reserve), by pointer and of the device's own memory where that is mapped; 0 on v2.
+    #[cfg(feature = "capi")]
+    #[doc(hidden)]
+    pub fn reserve_raw(&self, segment_left: u64) -> Result<RawRoom> {
+        let mut inner = self.enter()?;
+        let room = |window: &mut dyn Window, access: &Access<'_>| {
+            let room = window.raw_room(access, segment_left)?;
+            Ok((room, Loan { len: room.len, guard: None }))
+        };
+        inner.reserve(&self.cache, &self.name, room).map_err(|error| self.at_name(error))
+    }
+
+    /// As [`commit`](Self::commit), of what [`reserve_raw`](Self::reserve_raw) has lent.
+    #[cfg(feature = "capi")]
+    #[doc(hidden)]
+    pub fn commit_raw(&self, len: usize, segment_end: bool) -> Result<()> {
+        let mut inner = self.enter()?;
+        let outcome = inner
+            .commit(&self.cache, &self.name, len, None, |window, access| window.commit_raw(access, len, segment_end));
+        outcome.map_err(|error| self.at_name(error))
     }
 
     /// Hands `buf` to the device, without a copy in the library's own memory. *device; may block in the kernel.*
@@ -131,6 +168,7 @@ impl DeviceInner {
     /// The stream can take bytes.
     fn check_open(&mut self, cache: &Cache, what: &str) -> Result<()> {
         self.find_again(cache)?;
+        self.settle_dropped();
         let session = self.session(Direction::Load, cache.state())?;
         if session.broken {
             return Err(Error::stale(DEAD));
@@ -152,33 +190,43 @@ impl DeviceInner {
         }
     }
 
-    fn reserve(&mut self, cache: &Cache, name: &str, segment_left: u64) -> Result<Room> {
+    fn reserve<T>(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        lend: impl FnOnce(&mut dyn Window, &Access<'_>) -> WindowResult<(T, Loan)>,
+    ) -> Result<T> {
         self.check_open(cache, "reserve")?;
         self.release_lent();
         let (window, access) = self.access(cache)?;
-        let room = match window.room(&access, segment_left) {
-            Ok(room) => room,
+        let (room, loan) = match lend(window, &access) {
+            Ok(lent) => lent,
             Err(trouble) => return Err(self.told(cache, name, "asking for the place of a segment", trouble)),
         };
         if let Some(session) = &mut self.session {
-            session.lent = Some(room.len);
+            session.lent = Some(loan);
         }
         Ok(room)
     }
 
-    fn commit(&mut self, cache: &Cache, name: &str, len: usize, segment_end: bool) -> Result<()> {
+    fn commit(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        len: usize,
+        guard: Option<u64>,
+        commit: impl FnOnce(&mut dyn Window, &Access<'_>) -> WindowResult<()>,
+    ) -> Result<()> {
         self.check_not_stale()?;
         self.check_open(cache, "commit")?;
         let session = self.session(Direction::Load, cache.state())?;
-        let Some(lent) = session.lent else {
-            return Err(Error::order("no buffer is lent: reserve comes first"));
-        };
+        let lent = session.out(guard, "no buffer is lent: reserve comes first")?.len;
         if len > lent {
             return Err(Error::argument(format!("len: {len} bytes of a buffer of {lent}")));
         }
         let (window, access) = self.access(cache)?;
-        let outcome = window.commit(&access, len, segment_end);
-        // As long as nothing has moved the buffer is lent, and can be committed again.
+        let outcome = commit(window, &access);
+        // As long as nothing has moved the room is lent, and can be committed again.
         if outcome.as_ref().err().is_none_or(|trouble| trouble.moved != Moved::Nothing) {
             if let Some(session) = &mut self.session {
                 session.lent = None;
@@ -256,6 +304,7 @@ impl DeviceInner {
     }
 
     fn finish(&mut self, cache: &Cache, total: Option<u64>) -> Result<()> {
+        self.settle_dropped();
         let unfinished = self.window.unfinished();
         let session = self.session(Direction::Load, cache.state())?;
         if session.broken {

@@ -64,7 +64,7 @@ impl Device {
     /// Initial data that came after the guest was stopped, for one that reports REINIT (C9). *whole.*
     pub(crate) fn late_initial_data(&self) -> Result<Option<u64>> {
         let mut inner = self.enter_whole()?;
-        let reports = self.info().caps & super::cap::REINIT != 0;
+        let reports = self.info().caps.contains(super::CapFlags::REINIT);
         if !reports || !self.state().is_precopy() || inner.session.is_none() {
             return Ok(None);
         }

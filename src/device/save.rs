@@ -9,7 +9,9 @@ use super::{Device, DeviceInner};
 use crate::dialect::{Direction, State};
 use crate::error::{Errno, Error, Result};
 use crate::transport::{caller_patience, is_nonblocking, wait_ready};
-use crate::window::{Chunk, EMPTY, END, Trouble};
+#[cfg(feature = "capi")]
+use crate::window::raw::RawChunk;
+use crate::window::{Access, Chunk, Lend, StreamFlags, Trouble, Window, WindowResult};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -81,22 +83,48 @@ impl Device {
 
     /// Lends the next bytes of the stream, up to `max` (0: no bound). *device; may block in the kernel.*
     ///
-    /// The chunk is lent until [`consume`](Self::consume); it stays valid from PRE_COPY into STOP_COPY.
+    /// One chunk is lent at a time, until [`consume`](Self::consume) or until it is dropped; it stays valid from PRE_COPY into
+    /// STOP_COPY. Device memory, which a device may change at any time, is lent as a copy;
+    /// [`send`](Self::send) makes none. A chunk without bytes has [`EMPTY`](StreamFlags::EMPTY) or [`END`](StreamFlags::END).
     pub fn peek(&self, max: usize) -> Result<Chunk> {
         let mut inner = self.enter()?;
-        inner.peek(&self.cache, &self.name, max).map_err(|error| self.at_name(error))
+        let lend = |window: &mut dyn Window, access: &Access<'_>| window.lend(access, bound(max));
+        inner.lend(&self.cache, &self.name, lend).map_err(|error| self.at_name(error))
     }
 
     /// Gives the chunk back; its first `len` bytes are the caller's, the rest is lent again. *device; on v1 and the draft the
     /// last byte of a segment acknowledges it, which may block in the kernel.*
-    pub fn consume(&self, len: usize) -> Result<()> {
+    pub fn consume(&self, chunk: Chunk, len: usize) -> Result<()> {
+        if chunk.is_empty() && len == 0 {
+            return Ok(());
+        }
         let mut inner = self.enter()?;
-        inner.consume(&self.cache, len).map_err(|error| self.named(error))
+        let guard = chunk.guard();
+        // Before the device is free for another call, so that the next read finds the buffer unused.
+        drop(chunk);
+        inner.consume(&self.cache, len, Some(guard)).map_err(|error| self.named(error))
+    }
+
+    /// As [`peek`](Self::peek), by pointer and without a copy of device memory.
+    #[cfg(feature = "capi")]
+    #[doc(hidden)]
+    pub fn peek_raw(&self, max: usize) -> Result<RawChunk> {
+        let mut inner = self.enter()?;
+        let lend = |window: &mut dyn Window, access: &Access<'_>| window.lend_raw(access, bound(max));
+        inner.lend(&self.cache, &self.name, lend).map_err(|error| self.at_name(error))
+    }
+
+    /// As [`consume`](Self::consume), of what [`peek_raw`](Self::peek_raw) has lent.
+    #[cfg(feature = "capi")]
+    #[doc(hidden)]
+    pub fn consume_raw(&self, len: usize) -> Result<()> {
+        let mut inner = self.enter()?;
+        inner.consume(&self.cache, len, None).map_err(|error| self.named(error))
     }
 
     /// Copies the next bytes of the stream into `buf`, at most one read of the device, and never beyond the end of a segment;
-    /// 0 bytes come with [`EMPTY`] or [`END`]. *device; may block in the kernel.*
-    pub fn read(&self, buf: &mut [u8]) -> Result<(usize, u32)> {
+    /// 0 bytes come with [`EMPTY`](StreamFlags::EMPTY) or [`END`](StreamFlags::END). *device; may block in the kernel.*
+    pub fn read(&self, buf: &mut [u8]) -> Result<(usize, StreamFlags)> {
         if buf.is_empty() {
             return Err(self.named(Error::argument("len: 0 bytes to read")));
         }
@@ -105,17 +133,17 @@ impl Device {
     }
 
     /// Writes the next bytes of the stream to `fd`, at most `max` (0: no bound), at most one buffer, and never beyond the end
-    /// of a segment. What `fd` did not take stays in the stream. 0 bytes come with [`EMPTY`] or [`END`]. *device; may block in
+    /// of a segment. What `fd` did not take stays in the stream. 0 bytes come with [`EMPTY`](StreamFlags::EMPTY) or [`END`](StreamFlags::END). *device; may block in
     /// the kernel and on `fd`.*
     ///
     /// EAGAIN (TRANSPORT) if `fd` takes nothing: at once if it is in non-blocking mode, else after 60 s. A cancel of the device's
     /// migration ends the wait, and state changes do not wait for it.
-    pub fn send(&self, fd: BorrowedFd<'_>, max: usize) -> Result<(usize, u32)> {
+    pub fn send(&self, fd: BorrowedFd<'_>, max: usize) -> Result<(usize, StreamFlags)> {
         self.wait_for_caller(fd, true, || self.send_now(fd, max))
     }
 
     /// As [`send`](Self::send), but never waits for `fd`; `None`: it takes nothing now.
-    pub(crate) fn send_now(&self, fd: BorrowedFd<'_>, max: usize) -> Result<Option<(usize, u32)>> {
+    pub(crate) fn send_now(&self, fd: BorrowedFd<'_>, max: usize) -> Result<Option<(usize, StreamFlags)>> {
         let mut inner = self.enter()?;
         inner.send(&self.cache, &self.name, fd, max).map_err(|error| self.at_name(error))
     }
@@ -165,31 +193,34 @@ fn bound(max: usize) -> usize {
 }
 
 impl DeviceInner {
-    fn peek(&mut self, cache: &Cache, name: &str, max: usize) -> Result<Chunk> {
+    fn lend<T: Lend>(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        lend: impl FnOnce(&mut dyn Window, &Access<'_>) -> WindowResult<Option<T>>,
+    ) -> Result<T> {
         let nothing = self.nothing_now(cache, name)?;
         self.release_lent();
         if let Some(flags) = nothing {
-            return Ok(Chunk::nothing(flags));
+            return Ok(T::nothing(flags));
         }
         let (window, access) = self.access(cache)?;
-        match window.lend(&access, bound(max)) {
+        match lend(window, &access) {
             Ok(Some(chunk)) => {
                 if let Some(session) = &mut self.session {
-                    session.lent = Some(chunk.len);
+                    session.lent = Some(chunk.loan());
                 }
                 Ok(chunk)
             }
-            Ok(None) => self.no_bytes(cache).map(Chunk::nothing),
+            Ok(None) => self.no_bytes(cache).map(T::nothing),
             Err(trouble) => Err(self.told(cache, name, READING, trouble)),
         }
     }
 
-    fn consume(&mut self, cache: &Cache, len: usize) -> Result<()> {
+    fn consume(&mut self, cache: &Cache, len: usize, guard: Option<u64>) -> Result<()> {
         self.check_not_stale()?;
         let session = self.session(Direction::Save, cache.state())?;
-        let Some(lent) = session.lent else {
-            return Err(Error::order("no chunk is lent: peek comes first"));
-        };
+        let lent = session.out(guard, "no chunk is lent: peek comes first")?.len;
         if len > lent {
             return Err(Error::argument(format!("len: {len} bytes of a chunk of {lent}")));
         }
@@ -200,7 +231,7 @@ impl DeviceInner {
         Ok(())
     }
 
-    fn read(&mut self, cache: &Cache, name: &str, buf: &mut [u8]) -> Result<(usize, u32)> {
+    fn read(&mut self, cache: &Cache, name: &str, buf: &mut [u8]) -> Result<(usize, StreamFlags)> {
         if let Some(flags) = self.nothing_now(cache, name)? {
             return Ok((0, flags));
         }
@@ -210,7 +241,13 @@ impl DeviceInner {
     }
 
     /// `None`: `fd` takes nothing now.
-    fn send(&mut self, cache: &Cache, name: &str, fd: BorrowedFd<'_>, max: usize) -> Result<Option<(usize, u32)>> {
+    fn send(
+        &mut self,
+        cache: &Cache,
+        name: &str,
+        fd: BorrowedFd<'_>,
+        max: usize,
+    ) -> Result<Option<(usize, StreamFlags)>> {
         if let Some(flags) = self.nothing_now(cache, name)? {
             return Ok(Some((0, flags)));
         }
@@ -227,8 +264,8 @@ impl DeviceInner {
         &mut self,
         cache: &Cache,
         name: &str,
-        outcome: std::result::Result<Option<(usize, u32)>, Trouble>,
-    ) -> Result<(usize, u32)> {
+        outcome: std::result::Result<Option<(usize, StreamFlags)>, Trouble>,
+    ) -> Result<(usize, StreamFlags)> {
         match outcome {
             Ok(Some((len, flags))) => {
                 self.count(cache, len);
@@ -251,29 +288,30 @@ impl DeviceInner {
     }
 
     /// Checks that bytes may be asked for; the flags where it is known already that there are none.
-    fn nothing_now(&mut self, cache: &Cache, name: &str) -> Result<Option<u32>> {
+    fn nothing_now(&mut self, cache: &Cache, name: &str) -> Result<Option<StreamFlags>> {
         self.find_again(cache)?;
         let state = cache.state();
         let unread = self.window.unread();
+        self.settle_dropped();
         let session = self.session(Direction::Save, state)?;
         if session.lent.is_some() {
             return Err(Error::busy("a chunk is lent: consume comes first"));
         }
         let (complete, ran_empty) = (session.complete, session.ran_empty);
         if complete {
-            return Ok(Some(END));
+            return Ok(Some(StreamFlags::END));
         }
         // F4: mlx5 and virtio offer new data only after pre-copy info was asked for.
         let asks_first = unread == 0 && ran_empty && state.is_precopy();
         if asks_first && self.update_figures(cache, name)?.says_empty() {
             cache.seen_empty.store(true, Ordering::Relaxed);
-            return Ok(Some(EMPTY));
+            return Ok(Some(StreamFlags::EMPTY));
         }
         Ok(None)
     }
 
     /// What it means in this state that the window has no bytes.
-    fn no_bytes(&mut self, cache: &Cache) -> Result<u32> {
+    fn no_bytes(&mut self, cache: &Cache) -> Result<StreamFlags> {
         if !cache.state().is_precopy() {
             return self.at_end(cache);
         }
@@ -289,11 +327,11 @@ impl DeviceInner {
         if !not_ready {
             cache.seen_empty.store(true, Ordering::Relaxed);
         }
-        Ok(EMPTY)
+        Ok(StreamFlags::EMPTY)
     }
 
     /// P3, V1-8: it is the end only if the device really is in STOP_COPY.
-    fn at_end(&mut self, cache: &Cache) -> Result<u32> {
+    fn at_end(&mut self, cache: &Cache) -> Result<StreamFlags> {
         let found = self.look(cache)?;
         if found != State::StopCopy {
             self.end_session(cache);
@@ -306,6 +344,6 @@ impl DeviceInner {
         }
         cache.stop_copy_bytes.set(Some(0));
         cache.complete.store(true, Ordering::Relaxed);
-        Ok(END)
+        Ok(StreamFlags::END)
     }
 }

@@ -6,7 +6,7 @@ use super::cache::Cache;
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
 use crate::transport::DataNumber;
-use crate::window::{Access, Cause, Moved, Trouble, Window};
+use crate::window::{Access, Cause, Loan, Moved, Trouble, Window};
 use std::sync::atomic::Ordering;
 
 pub(super) struct Session {
@@ -24,8 +24,10 @@ pub(super) struct Session {
     pub ran_empty: bool,
     /// Save, pre-copy: pre-copy info was asked for. A read that finds nothing before that may only be too early (mlx5).
     pub asked_info: bool,
-    /// Bytes of the chunk that is out.
-    pub lent: Option<usize>,
+    /// The chunk or room that is out.
+    pub lent: Option<Loan>,
+    /// Save: a chunk was dropped, and nobody has said what became of its bytes.
+    pub shown: bool,
     /// Save: bytes were consumed in STOP_COPY, and are taken off what was left.
     pub counts_down: bool,
 }
@@ -55,6 +57,7 @@ impl DeviceInner {
             ran_empty: false,
             asked_info: false,
             lent: None,
+            shown: false,
             counts_down: false,
         });
         cache.emptied.store(false, Ordering::Relaxed);
@@ -136,7 +139,19 @@ impl DeviceInner {
         cache.session_open.store(false, Ordering::Relaxed);
     }
 
-    /// A chunk or buffer that was lent in a session that has ended is not taken back.
+    /// A guard that was dropped is not lent any more: nothing of it was consumed, or committed.
+    pub(super) fn settle_dropped(&mut self) {
+        let DeviceInner { session: Some(session), window, .. } = self else { return };
+        if session.lent.is_some_and(|lent| lent.guard.is_some()) && !window.is_guarded() {
+            session.lent = None;
+            match session.direction {
+                Direction::Save => session.shown = true,
+                Direction::Load => window.drop_room(),
+            }
+        }
+    }
+
+    /// Room or chunk that was lent in a session that has ended is not taken back.
     pub(super) fn check_not_stale(&self) -> Result<()> {
         if self.lent_is_stale { Err(Error::stale("the session in which it was lent has ended")) } else { Ok(()) }
     }
@@ -169,9 +184,18 @@ impl DeviceInner {
 }
 
 impl Session {
+    /// What is out, if it is what the caller gives back; `guard`: its number, if it is a guard.
+    pub fn out(&self, guard: Option<u64>, none: &str) -> Result<Loan> {
+        match self.lent {
+            Some(lent) if lent.guard == guard => Ok(lent),
+            Some(_) => Err(Error::stale("what is given back was lent in another session, or by another device")),
+            None => Err(Error::order(none)),
+        }
+    }
+
     /// Bytes of it may be with the other side. What was lent may be on the wire already.
     pub fn was_begun(&self) -> bool {
-        self.moved > 0 || self.lent.is_some()
+        self.moved > 0 || self.lent.is_some() || self.shown
     }
 
     /// Why bytes are missing in a stream that is saved, if any may be.

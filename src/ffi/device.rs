@@ -6,7 +6,7 @@ pub use super::handle::vfiomig_device;
 use super::handle::{free, new, on, value_of};
 use super::library::{VFIOMIG_STATE_ERROR, VFIOMIG_UNKNOWN};
 use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
-use crate::device::{Device, DeviceOptions, OnFailure, cap};
+use crate::device::{CapFlags, Device, DeviceOptions, OnFailure};
 use crate::dialect::{Cursor, DialectKind, State};
 use crate::error::{Error, Result};
 use crate::transport::Transport;
@@ -75,9 +75,9 @@ pub const VFIOMIG_CAP_MAPPED: u32 = 0x10;
 /// part, and asking the device would have acknowledged it (v1, draft).
 pub const VFIOMIG_PENDING_CACHED: u32 = 0x1;
 
-const _: () = assert!(cap::PRE_COPY == VFIOMIG_CAP_PRE_COPY && cap::P2P == VFIOMIG_CAP_P2P);
-const _: () = assert!(cap::RESET == VFIOMIG_CAP_RESET && cap::REINIT == VFIOMIG_CAP_REINIT);
-const _: () = assert!(cap::MAPPED == VFIOMIG_CAP_MAPPED);
+const _: () = assert!(CapFlags::PRE_COPY.bits() == VFIOMIG_CAP_PRE_COPY && CapFlags::P2P.bits() == VFIOMIG_CAP_P2P);
+const _: () = assert!(CapFlags::RESET.bits() == VFIOMIG_CAP_RESET && CapFlags::REINIT.bits() == VFIOMIG_CAP_REINIT);
+const _: () = assert!(CapFlags::MAPPED.bits() == VFIOMIG_CAP_MAPPED);
 
 /// The functions may be called from threads that the library makes within a call, for different
 /// devices or trackers at once, one call at a time for each. Without it they are called only from
@@ -398,7 +398,7 @@ pub unsafe extern "C" fn vfiomig_device_get_info(
             argsz: 0,
             flags: 0,
             dialect: known.dialect.map_or(VFIOMIG_DIALECT_AUTO, |kind| kind as u32),
-            caps: known.caps,
+            caps: known.caps.bits(),
             state: known.state.number(),
             session_open: u32::from(known.session_open),
             session: known.session,

@@ -7,7 +7,8 @@ use super::library::VFIOMIG_UNKNOWN;
 use super::save::VFIOMIG_CHUNK_SEGMENT_END;
 use super::tracker::slice;
 use crate::error::{Errno, Error, Result};
-use crate::migration::{Budget, Fed, Inlet, Migration, NO_STREAM, Outlet, Piece, Round};
+use crate::migration::{Budget, Fed, Inlet, Migration, Outlet, Piece, Round};
+use crate::window::StreamFlags;
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub struct vfiomig_drain_result {
 }
 
 const _: () = assert!(size_of::<vfiomig_channel>() == 16 && size_of::<vfiomig_drain_result>() == 16);
-const _: () = assert!(VFIOMIG_CHUNK_NO_STREAM == NO_STREAM);
+const _: () = assert!(VFIOMIG_CHUNK_NO_STREAM == StreamFlags::NO_STREAM.bits());
 
 /// Takes a run of one device's bytes, on the thread that called the library. The second parameter is
 /// the number of the device in the group, from 0, in the order in which they were added; it changes
@@ -175,7 +176,13 @@ impl Save {
         if !self.moved.is_null() {
             for (index, (&bytes, &flags)) in bytes.iter().zip(&flags).take(self.moved_count).enumerate() {
                 // SAFETY: writable for moved_count elements by the contract of this function.
-                unsafe { self.moved.wrapping_add(index).write(vfiomig_drain_result { bytes, flags, reserved: 0 }) };
+                unsafe {
+                    self.moved.wrapping_add(index).write(vfiomig_drain_result {
+                        bytes,
+                        flags: flags.bits(),
+                        reserved: 0,
+                    })
+                };
             }
         }
         let sum = bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));

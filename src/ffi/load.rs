@@ -44,7 +44,7 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
         if ptr.is_null() || len.is_null() {
             return Err(Error::argument("ptr or len is NULL"));
         }
-        let room = device.reserve(segment_left)?;
+        let room = device.reserve_raw(segment_left)?;
         // SAFETY: not NULL, so writable by the contract of this function.
         unsafe { ptr.write(room.data.cast()) };
         // SAFETY: as above.
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn vfiomig_device_commit(
     flags: u32,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
-    let body = |device: &Device| segment_end(flags).and_then(|end| device.commit(len, end));
+    let body = |device: &Device| segment_end(flags).and_then(|end| device.commit_raw(len, end));
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_device_commit", d, errp, body) }
 }

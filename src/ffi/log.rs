@@ -1,7 +1,7 @@
 //! The log callback.
 
 use super::guard::guard_value;
-use crate::log::{Level, set_sink};
+use crate::log::{Level, set_sink_up_to};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Callback {
 pub unsafe extern "C" fn vfiomig_set_log(log: vfiomig_log_fn, opaque: *mut c_void, max_level: c_int) {
     guard_value("vfiomig_set_log", (), || {
         let callback = log.map(|function| Callback { function, opaque });
-        set_sink(
+        set_sink_up_to(
             callback.map(|callback| Arc::new(move |level: Level, text: &str| callback.call(level, text)) as _),
             max_level,
         );

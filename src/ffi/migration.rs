@@ -9,7 +9,7 @@ use super::report::{give, vfiomig_report};
 use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
-use crate::migration::{AbortTo, EstimateInput, Migration, Phase, lacks};
+use crate::migration::{AbortTo, EstimateInput, Lacks, Migration, Phase};
 use std::ffi::{c_char, c_int};
 use std::time::Duration;
 
@@ -134,8 +134,8 @@ pub const VFIOMIG_ESTIMATE_BYTES: u32 = 0x2;
 /// In vfiomig_migration_estimate.unknown: the rate of the channel.
 pub const VFIOMIG_ESTIMATE_RATE: u32 = 0x4;
 
-const _: () = assert!(VFIOMIG_ESTIMATE_TRANSITION == lacks::TRANSITION);
-const _: () = assert!(VFIOMIG_ESTIMATE_BYTES == lacks::BYTES && VFIOMIG_ESTIMATE_RATE == lacks::RATE);
+const _: () = assert!(VFIOMIG_ESTIMATE_TRANSITION == Lacks::TRANSITION.bits());
+const _: () = assert!(VFIOMIG_ESTIMATE_BYTES == Lacks::BYTES.bits() && VFIOMIG_ESTIMATE_RATE == Lacks::RATE.bits());
 
 /// For how long the guest would be stopped, by part. A part of which nothing is known is
 /// VFIOMIG_UNKNOWN. If a part is known in part only, it is a lower bound, its bit in `unknown` is
@@ -517,7 +517,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_estimate(
             transfer_ns: nanos(estimate.transfer),
             bytes: estimate.bytes.unwrap_or(VFIOMIG_UNKNOWN),
             bytes_per_second: estimate.bytes_per_second.unwrap_or(VFIOMIG_UNKNOWN),
-            unknown: estimate.unknown,
+            unknown: estimate.unknown.bits(),
             unknown_devices: u32::try_from(estimate.unknown_devices).unwrap_or(u32::MAX),
         };
         // SAFETY: `size` is what check_out returned for `out`.

@@ -5,7 +5,7 @@ use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_device};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::window;
+use crate::window::{StreamFlags, raw};
 use std::ffi::{c_int, c_void};
 
 /// There is nothing now, and more may come. In PRE_COPY and PRE_COPY_P2P only.
@@ -20,9 +20,9 @@ pub const VFIOMIG_CHUNK_SEGMENT_END: u32 = 0x4;
 /// device goes away.
 pub const VFIOMIG_CHUNK_DEVICE_MEM: u32 = 0x8;
 
-const _: () = assert!(window::EMPTY == VFIOMIG_CHUNK_EMPTY && window::END == VFIOMIG_CHUNK_END);
-const _: () =
-    assert!(window::SEGMENT_END == VFIOMIG_CHUNK_SEGMENT_END && window::DEVICE_MEM == VFIOMIG_CHUNK_DEVICE_MEM);
+const _: () = assert!(StreamFlags::EMPTY.bits() == VFIOMIG_CHUNK_EMPTY && StreamFlags::END.bits() == VFIOMIG_CHUNK_END);
+const _: () = assert!(StreamFlags::SEGMENT_END.bits() == VFIOMIG_CHUNK_SEGMENT_END);
+const _: () = assert!(raw::DEVICE_MEM == VFIOMIG_CHUNK_DEVICE_MEM);
 
 /// A lent run of a stream's bytes. Fixed layout, never grows.
 #[repr(C)]
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn vfiomig_device_peek(
         if out.is_null() {
             return Err(Error::argument("out is NULL"));
         }
-        let chunk = device.peek(max)?;
+        let chunk = device.peek_raw(max)?;
         let ours = vfiomig_chunk {
             data: chunk.data.cast(),
             len: chunk.len,
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn vfiomig_device_consume(
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on("vfiomig_device_consume", d, errp, |device| device.consume(len)) }
+    unsafe { on("vfiomig_device_consume", d, errp, |device| device.consume_raw(len)) }
 }
 
 /// Copies the next bytes of the stream to `buf`: at most one read of the device and one buffer,
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn vfiomig_device_read(
         let buf = unsafe { std::slice::from_raw_parts_mut(buf.cast::<u8>(), len) };
         let (moved, said) = device.read(buf)?;
         // SAFETY: not NULL, so writable by the contract of this function.
-        unsafe { flags.write(said) };
+        unsafe { flags.write(said.bits()) };
         Ok(moved)
     };
     // SAFETY: the contract of this function.
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn vfiomig_device_send(
         let fd = unsafe { borrow_fd("fd", fd) }?;
         let (moved, said) = device.send(fd, max)?;
         // SAFETY: not NULL, so writable by the contract of this function.
-        unsafe { flags.write(said) };
+        unsafe { flags.write(said.bits()) };
         Ok(moved)
     };
     // SAFETY: the contract of this function.

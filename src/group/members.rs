@@ -24,6 +24,24 @@ pub struct GroupOptions {
 ///
 /// Methods are of the class *whole*, they wait for each other and for the calls in progress on the devices; but for
 /// [`harvest`](Self::harvest), which goes beside all of them.
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::device::{self, Device};
+/// use vfiomig::dialect::State;
+/// use vfiomig::group::{Group, GroupOptions};
+///
+/// let hardware = [1, 2].map(|_| simdev::Device::new(simdev::Config::v2(vfiomig::dialect::Caps { p2p: true, pre_copy: true })));
+/// let group = Group::new(GroupOptions::default());
+/// for (number, hardware) in hardware.iter().enumerate() {
+///     let options = device::DeviceOptions { name: format!("nic{number}"), ..device::DeviceOptions::default() };
+///     group.add_device(Arc::new(Device::new(hardware.transport(), options)?))?;
+/// }
+/// group.pause()?;
+/// assert!(hardware.iter().all(|device| device.state() == State::Stop));
+/// group.resume()?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub struct Group {
     pub(super) options: GroupOptions,
     gate: Arc<Gate<GroupInner>>,

@@ -1,7 +1,7 @@
 //! Whether a group can be migrated, and what the VMM may set up for its devices (N19, N20, N22).
 
 use super::members::{Group, GroupInner};
-use crate::device::{Device, cap};
+use crate::device::{CapFlags, Device};
 use crate::dialect::{DialectKind, State};
 use crate::error::Result;
 use std::sync::Arc;
@@ -33,15 +33,15 @@ impl GroupInner {
     pub fn policy(&self, foreign_initiators: u32) -> Policy {
         let devices: Vec<&Arc<Device>> = self.members.iter().map(|member| &member.device).collect();
         let obstacles = self.save_obstacles();
-        let lacking = |bit: u32, what: &str| -> Vec<String> {
-            let lacks = devices.iter().filter(|device| device.info().caps & bit == 0);
+        let lacking = |cap: CapFlags, what: &str| -> Vec<String> {
+            let lacks = devices.iter().filter(|device| !device.info().caps.contains(cap));
             lacks.map(|device| format!("{what}: {} has no such state", device.name())).collect()
         };
-        let no_precopy = lacking(cap::PRE_COPY, "pre-copy");
+        let no_precopy = lacking(CapFlags::PRE_COPY, "pre-copy");
         let initiators = devices.len().saturating_add(foreign_initiators as usize);
         let mut no_p2p = Vec::new();
         if initiators > 1 {
-            no_p2p = lacking(cap::P2P, "peer-to-peer mappings");
+            no_p2p = lacking(CapFlags::P2P, "peer-to-peer mappings");
             if foreign_initiators > 0 {
                 no_p2p.push(format!("peer-to-peer mappings: {foreign_initiators} DMA initiators are not in the group"));
             }
@@ -50,7 +50,7 @@ impl GroupInner {
         // device runs on where others are quiet (V2-7).
         let ndma = |device: &&&Arc<Device>| {
             let info = device.info();
-            info.dialect == Some(DialectKind::V1) && info.caps & cap::P2P != 0
+            info.dialect == Some(DialectKind::V1) && info.caps.contains(CapFlags::P2P)
         };
         let no_requests: Vec<String> = devices
             .iter()

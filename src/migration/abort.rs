@@ -4,7 +4,7 @@
 
 use super::sequence::Phase;
 use super::{Migration, Run};
-use crate::device::{Device, OnFailure, cap};
+use crate::device::{CapFlags, Device, OnFailure};
 use crate::dialect::{DialectKind, Direction, State};
 use crate::error::{Action, DeviceResult, Error, ErrorKind, Result};
 use crate::group::GroupInner;
@@ -172,7 +172,7 @@ fn reset_touched(inner: &mut GroupInner, run: &mut Run) -> Vec<Option<DeviceOutc
 fn make_fresh(device: &Device) -> Result<Action> {
     let mut told = device.reset_now();
     let refused = told.as_ref().err().filter(|error| error.errno() == libc::EINVAL && device.state() == State::Stop);
-    if let Some(error) = refused.filter(|_| device.info().caps & cap::RESET != 0) {
+    if let Some(error) = refused.filter(|_| device.info().caps.contains(CapFlags::RESET)) {
         if !device.may_hold_load() {
             log!(Info, "{error}; nothing was loaded, so it is left as it is");
             return Ok(Action::None);

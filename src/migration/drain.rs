@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Pass;
 use crate::group::GroupInner;
 use crate::transport::{caller_patience, wait_any};
-use crate::window::END;
+use crate::window::StreamFlags;
 use crate::workers::turns::{Crew, run_turns};
 use inflow::Inflow;
 use outflow::{Flow, Outflow, SaveLane};
@@ -30,9 +30,6 @@ use std::time::{Duration, Instant};
 
 /// A caller's descriptor is looked at this long before everything else is looked at again.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Of a [`Round`]: the device has no open stream in this phase; its bytes come later.
-pub const NO_STREAM: u32 = 0x10;
 
 /// How much one round may do, over all devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +80,8 @@ pub struct Piece<'a> {
 pub struct Round {
     /// Bytes moved, by device.
     pub bytes: Vec<u64>,
-    /// `EMPTY`, `END` or [`NO_STREAM`] by device; 0: there is more.
-    pub flags: Vec<u32>,
+    /// `EMPTY`, `END` or `NO_STREAM` by device; none of them: there is more.
+    pub flags: Vec<StreamFlags>,
 }
 
 /// What the caller's function brings of one device.
@@ -204,9 +201,10 @@ impl Migration {
         self.check_round(run, outlets)?;
         let clock = RoundClock::start(budget);
         let mut left = budget.map_or(u64::MAX, |budget| budget.bytes);
-        let mut round = Round { bytes: vec![0; self.devices.len()], flags: vec![NO_STREAM; self.devices.len()] };
+        let mut round =
+            Round { bytes: vec![0; self.devices.len()], flags: vec![StreamFlags::NO_STREAM; self.devices.len()] };
         let mut open: Vec<usize> = (0..self.devices.len()).filter(|&i| self.device_is_open(i)).collect();
-        open.iter().for_each(|&i| round.set(i, 0, 0));
+        open.iter().for_each(|&i| round.set(i, 0, StreamFlags::empty()));
         let mut lost = None;
         // What devices that have run empty leave of their shares is the next pass'.
         loop {
@@ -268,7 +266,7 @@ impl Migration {
     }
 
     fn check_ends(&self, round: Round) -> Result<Round> {
-        let without = self.devices.iter().zip(&round.flags).find(|(_, flags)| **flags != END);
+        let without = self.devices.iter().zip(&round.flags).find(|(_, flags)| **flags != StreamFlags::END);
         match without {
             Some((device, _)) => Err(Error::stale(format!("{}: its stream has not reached its END", device.name()))),
             None => Ok(round),
@@ -450,7 +448,7 @@ impl Round {
             let state = lane.state.into_inner();
             moved = moved.saturating_add(state.moved);
             self.set(lane.index, state.moved, state.flags);
-            if state.flags == 0 && !state.full {
+            if state.flags.is_empty() && !state.full {
                 more.push(lane.index);
             }
         }
@@ -458,7 +456,7 @@ impl Round {
     }
 
     /// One more pass of a device.
-    fn set(&mut self, device: usize, moved: u64, said: u32) {
+    fn set(&mut self, device: usize, moved: u64, said: StreamFlags) {
         if let (Some(bytes), Some(flags)) = (self.bytes.get_mut(device), self.flags.get_mut(device)) {
             *bytes = bytes.saturating_add(moved);
             *flags = said;

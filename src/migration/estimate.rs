@@ -58,22 +58,25 @@ pub struct Estimate {
     pub bytes: Option<u64>,
     /// The rate it was reckoned with.
     pub bytes_per_second: Option<u64>,
-    /// [`lacks`] bits: of these something is not known.
-    pub unknown: u32,
+    /// Of these something is not known.
+    pub unknown: Lacks,
     /// How many devices do not know their part of it.
     pub unknown_devices: usize,
     /// What is unknown, and which devices are not ready, in words.
     pub notes: Vec<String>,
 }
 
-/// What an estimate lacks.
-pub mod lacks {
-    /// How long some state changes take.
-    pub const TRANSITION: u32 = 0x1;
-    /// How much some devices have left.
-    pub const BYTES: u32 = 0x2;
-    /// The rate of the channel.
-    pub const RATE: u32 = 0x4;
+bitflags::bitflags! {
+    /// What an estimate lacks.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Lacks: u32 {
+        /// How long some state changes take.
+        const TRANSITION = 0x1;
+        /// How much some devices have left.
+        const BYTES = 0x2;
+        /// The rate of the channel.
+        const RATE = 0x4;
+    }
 }
 
 impl Migration {
@@ -128,9 +131,9 @@ impl Migration {
         };
         let unknown_devices = lefts.iter().zip(&moves.unknown).filter(|(left, moves)| !left.all || **moves).count();
         let lacking = [
-            (moves.unknown.contains(&true), lacks::TRANSITION),
-            (lefts.iter().any(|left| !left.all), lacks::BYTES),
-            (rate.is_none(), lacks::RATE),
+            (moves.unknown.contains(&true), Lacks::TRANSITION),
+            (lefts.iter().any(|left| !left.all), Lacks::BYTES),
+            (rate.is_none(), Lacks::RATE),
         ];
         Ok(Estimate {
             downtime: [moves.time, transfer].into_iter().flatten().reduce(Duration::saturating_add),
@@ -138,7 +141,7 @@ impl Migration {
             transfer,
             bytes,
             bytes_per_second: rate,
-            unknown: lacking.iter().filter(|(lacks, _)| *lacks).fold(0, |all, (_, bit)| all | bit),
+            unknown: lacking.iter().filter(|(lacks, _)| *lacks).map(|(_, what)| *what).collect(),
             unknown_devices,
             notes,
         })

@@ -30,8 +30,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use abort::AbortTo;
-pub use drain::{Budget, Fed, Inlet, NO_STREAM, Outlet, Piece, Round};
-pub use estimate::{Estimate, EstimateInput, MigrationPending, lacks};
+pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
+pub use estimate::{Estimate, EstimateInput, Lacks, MigrationPending};
 pub use report::{PhaseReport, Report};
 pub use sequence::Phase;
 
@@ -40,6 +40,62 @@ pub use sequence::Phase;
 /// [`phase`](Self::phase), [`cancel`](Self::cancel) and [`pending`](Self::pending) are for any thread and never block. All
 /// other methods are of the class *whole*: they wait for each other, for the group's calls and for those in progress on the
 /// devices.
+///
+/// ```
+/// use std::io::Read;
+/// use std::sync::Arc;
+/// use vfiomig::device::{self, Device};
+/// use vfiomig::dialect::Direction;
+/// use vfiomig::group::{self, Group};
+/// use vfiomig::migration::{Fed, Migration, Phase};
+/// use vfiomig::tracker::{self, Mapping, IovaRange, Request, Tracker};
+///
+/// /// A VM with one device and 16 MiB of RAM, all of which counts as written each time.
+/// fn vm(hardware: &simdev::Device) -> vfiomig::Result<Arc<Group>> {
+///     let options = device::DeviceOptions { name: "nic0".into(), ..device::DeviceOptions::default() };
+///     let device = Arc::new(Device::new(hardware.transport(), options)?);
+///     let devices = vec![Arc::clone(&device)];
+///     let options = tracker::TrackerOptions { name: "ram".into(), devices, everything: true, ..tracker::TrackerOptions::default() };
+///     let tracker = Tracker::new(options)?;
+///     tracker.map(&[Mapping { range: IovaRange { iova: 0, size: 16 << 20 }, cookie: 0 }])?;
+///     let group = Arc::new(Group::new(group::GroupOptions::default()));
+///     group.add_device(device)?;
+///     group.add_tracker(Arc::new(tracker))?;
+///     Ok(group)
+/// }
+///
+/// let [source, destination] = [1, 2].map(|seed| simdev::Device::new(simdev::Config::default().seeded(seed)));
+/// let group = vm(&source)?;
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SavePreCopy)?;
+/// // Rounds of RAM, `save_iterate` and harvests, until `save.pending().ready`. Then the vCPUs stop.
+/// save.advance(Phase::SaveStopCopy)?;
+/// let mut dirty = 0;
+/// let run = &mut |_cookie: u64, run: IovaRange| {
+///     dirty += run.size;
+///     true
+/// };
+/// group.harvest(&mut Request { run: Some(run), ..Request::default() })?;
+/// assert_eq!(dirty, 16 << 20);
+/// let mut stream = Vec::new();
+/// save.save_complete(&[], &mut |piece| {
+///     stream.extend_from_slice(piece.bytes);
+///     Ok(())
+/// })?;
+/// save.advance(Phase::SaveHalted)?;
+///
+/// let load = Migration::new(vm(&destination)?, Direction::Load)?;
+/// load.advance(Phase::LoadResuming)?;
+/// let mut wire = &stream[..];
+/// load.load_complete(&[], &mut |_device, room| {
+///     let len = wire.read(room)?;
+///     let end = Fed::End { total: Some(stream.len() as u64) };
+///     Ok(if len > 0 { Fed::Bytes { len, segment_end: false } } else { end })
+/// })?;
+/// load.advance(Phase::LoadRunning)?;
+/// assert!(source.same_content(&destination));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub struct Migration {
     group: Arc<Group>,
     /// The group has it too.

@@ -23,6 +23,33 @@ const MAX_NAME: usize = 255;
 
 /// One tracker. All functions but the getters wait for each other; a call from a callback of the same tracker is EDEADLK. Dropping
 /// it closes it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use simdev::{Config, DmaLog, Ram, Space};
+/// use vfiomig::device::{self, Device};
+/// use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions};
+///
+/// let space = Space::new(&Ram::new());
+/// space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// let hardware = simdev::Device::new(Config { dma_log: Some(DmaLog::default()), ..Config::default() });
+/// hardware.attach(&space);
+/// let device = Arc::new(Device::new(hardware.transport(), device::DeviceOptions::default())?);
+///
+/// let tracker = Tracker::new(TrackerOptions { name: "ram".into(), devices: vec![device], ..TrackerOptions::default() })?;
+/// tracker.map(&[Mapping { range: IovaRange { iova: 0, size: 1 << 20 }, cookie: 7 }])?;
+/// tracker.start()?;
+/// hardware.dma_write(3).unwrap();
+/// let mut dirty = Vec::new();
+/// let run = &mut |cookie: u64, run: IovaRange| {
+///     dirty.push((cookie, run.iova, run.size));
+///     true
+/// };
+/// tracker.harvest(&mut Request { run: Some(run), ..Request::default() })?;
+/// assert_eq!(dirty, [(7, 3 << 12, 1 << 12)]);
+/// tracker.stop()?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub struct Tracker {
     name: String,
     pub(super) devices: Mutex<Vec<Arc<Device>>>,
@@ -114,6 +141,7 @@ impl Tracker {
     }
 
     /// Whether the handle was freed while something still refers to it.
+    #[doc(hidden)]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -222,18 +250,21 @@ impl Tracker {
     }
 
     /// STOP_COPY was entered: from now on a final harvest is owed, and [`stop`](Self::stop) waits for it (P12).
+    #[doc(hidden)]
     pub fn begin_final(&self) -> Result<()> {
         self.enter()?.final_harvest = FinalHarvest::Owed { read: false };
         Ok(())
     }
 
     /// No final harvest is due any more: the migration was aborted, or has ended.
+    #[doc(hidden)]
     pub fn end_final(&self) -> Result<()> {
         self.enter()?.final_harvest = FinalHarvest::NotOwed;
         Ok(())
     }
 
     /// What the final harvest lacks, in words.
+    #[doc(hidden)]
     pub fn final_missing(&self) -> Result<Option<String>> {
         Ok(self.enter()?.final_missing())
     }

@@ -18,6 +18,17 @@ const MAX_RW: usize = 0x7fff_f000;
 const WAIT_MS: libc::c_int = 100;
 
 /// The kernel transport over `fd`, which is borrowed for the transport's whole life and never closed by it.
+///
+/// ```
+/// use std::fs::File;
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::transport::kernel::Kernel;
+///
+/// // A VMM has a VFIO device fd; whatever it is, the device says what it can, or why it cannot be migrated.
+/// let device = Device::new(Box::new(Kernel::new(File::open("/dev/null")?)), DeviceOptions::default())?;
+/// assert!(device.info().dialect.is_none() && device.info().reason.is_some());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Kernel<F> {
     fd: F,
     /// Where each region lies on the fd, as the last description said; it never changes while the fd is open. Without it each

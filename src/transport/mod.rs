@@ -1,8 +1,8 @@
 //! How requests reach a device. A dialect knows only the [`Transport`] trait; it is shaped like the interfaces that VMMs
 //! have already (QEMU's VFIODeviceIOOps).
 //!
-//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, type1.rs
-//! and iommufd.rs.
+//! May import: uapi, error, log. `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, type1.rs,
+//! iommufd.rs and vfio_ioctls.rs.
 //!
 //! Safe code can implement all traits of this room and call all that implements them, whatever it answers or asks:
 //! memory of a device comes as [`Mapped`], a data fd as [`Returned`], and a request goes to a kernel as the library
@@ -15,6 +15,7 @@ mod feature;
 pub mod iommufd;
 pub mod kernel;
 mod mapped;
+#[doc(hidden)]
 pub mod ops;
 mod region;
 mod returned;
@@ -22,6 +23,8 @@ pub(crate) mod signals;
 pub(crate) mod threads;
 pub mod tracker_ops;
 pub mod type1;
+#[cfg(feature = "vfio-ioctls")]
+pub mod vfio_ioctls;
 
 use crate::error::{Errno, Error};
 use std::cell::Cell;
@@ -160,6 +163,7 @@ pub(crate) fn caller_patience() -> Duration {
     CALLER_PATIENCE.get()
 }
 
+#[doc(hidden)]
 /// For tests: calls from this thread wait for so long.
 pub fn set_caller_patience(patience: Duration) {
     CALLER_PATIENCE.set(patience);

@@ -1,8 +1,10 @@
 //! The data fd with one pooled buffer: read large, lend parts, take any number of bytes back (F1, P20).
 
 use super::patience::{Patience, Waited};
+#[cfg(feature = "capi")]
+use super::raw::{RawChunk, RawRoom};
 use super::staging::Staging;
-use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Room, Trouble, Window, WindowResult};
+use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Room, StreamFlags, Trouble, Window, WindowResult};
 use crate::cancel::Follower;
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
@@ -124,11 +126,23 @@ impl FdWindow {
         }
     }
 
-    /// Writes `bytes`, or the first `len` bytes of the lent buffer.
-    fn push(&mut self, access: &Access<'_>, bytes: Option<&[u8]>, len: usize) -> WindowResult<()> {
-        let FdWindow { data: Some(data), staging, .. } = self else { return Err(no_session()) };
-        let bytes = bytes.unwrap_or_else(|| staging.room_bytes(len));
+    fn push(&mut self, access: &Access<'_>, bytes: &[u8]) -> WindowResult<()> {
+        let FdWindow { data: Some(data), .. } = self else { return Err(no_session()) };
         write_all(&mut **data, bytes, access.cancel)
+    }
+
+    /// Writes the first `len` bytes of the buffer.
+    fn push_first(&mut self, access: &Access<'_>, len: usize) -> WindowResult<()> {
+        let FdWindow { data: Some(data), staging, .. } = self else { return Err(no_session()) };
+        write_all(&mut **data, staging.first(len), access.cancel)
+    }
+
+    /// Sees to it that the buffer has unread bytes; how many of them there are, or `None`.
+    fn read_ahead(&mut self, access: &Access<'_>) -> WindowResult<Option<usize>> {
+        if self.staging.unread().is_empty() && self.fill(access, None)?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.staging.unread().len()))
     }
 }
 
@@ -177,42 +191,54 @@ impl Window for FdWindow {
         self.not_ready
     }
 
+    fn is_guarded(&self) -> bool {
+        self.staging.is_guarded()
+    }
+
     fn lend(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<Chunk>> {
-        if self.staging.unread().is_empty() && self.fill(access, None)?.is_none() {
-            return Ok(None);
-        }
-        let unread = self.staging.unread();
-        let len = unread.len().min(max);
-        Ok(Some(Chunk { data: unread.as_ptr(), len, segment_left: NO_SEGMENT, flags: 0 }))
+        let Some(len) = self.read_ahead(access)? else { return Ok(None) };
+        Ok(Some(self.staging.chunk(len.min(max), NO_SEGMENT, StreamFlags::empty())))
+    }
+
+    #[cfg(feature = "capi")]
+    fn lend_raw(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<RawChunk>> {
+        let Some(len) = self.read_ahead(access)? else { return Ok(None) };
+        let data = self.staging.unread().as_ptr();
+        Ok(Some(RawChunk { data, len: len.min(max), segment_left: NO_SEGMENT, flags: 0 }))
     }
 
     fn take(&mut self, _access: &Access<'_>, len: usize) {
         self.staging.take(len);
     }
 
-    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, u32)>> {
+    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, StreamFlags)>> {
         let most = buf.len().min(self.staging.size());
         let buf = buf.get_mut(..most).unwrap_or_default();
         if self.staging.unread().is_empty() {
             let direct = buf.len() >= self.staging.size().min(DIRECT_READ);
             match self.fill(access, direct.then_some(&mut *buf))? {
                 None => return Ok(None),
-                Some(n) if direct => return Ok(Some((n, 0))),
+                Some(n) if direct => return Ok(Some((n, StreamFlags::empty()))),
                 Some(_) => {}
             }
         }
-        Ok(Some((self.staging.copy_out(buf), 0)))
+        Ok(Some((self.staging.copy_out(buf), StreamFlags::empty())))
     }
 
-    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> WindowResult<Option<(usize, u32)>> {
-        if self.staging.unread().is_empty() && self.fill(access, None)?.is_none() {
+    fn send(
+        &mut self,
+        access: &Access<'_>,
+        fd: BorrowedFd<'_>,
+        max: usize,
+    ) -> WindowResult<Option<(usize, StreamFlags)>> {
+        if self.read_ahead(access)?.is_none() {
             return Ok(None);
         }
         let unread = self.staging.unread();
         let bytes = unread.get(..max).unwrap_or(unread);
         let sent = write_to(fd, bytes).map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
         self.staging.take(sent);
-        Ok(Some((sent, 0)))
+        Ok(Some((sent, StreamFlags::empty())))
     }
 
     fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures> {
@@ -231,14 +257,26 @@ impl Window for FdWindow {
         self.staging.room(usize::MAX)
     }
 
-    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
+    fn commit(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> WindowResult<()> {
         no_segment_end(segment_end)?;
-        self.push(access, None, len)
+        self.push(access, bytes)
+    }
+
+    #[cfg(feature = "capi")]
+    fn raw_room(&mut self, _access: &Access<'_>, segment_left: u64) -> WindowResult<RawRoom> {
+        no_segments(segment_left)?;
+        self.staging.raw_room(usize::MAX)
+    }
+
+    #[cfg(feature = "capi")]
+    fn commit_raw(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
+        no_segment_end(segment_end)?;
+        self.push_first(access, len)
     }
 
     fn write(&mut self, access: &Access<'_>, bytes: &[u8], _after: usize, segment_end: bool) -> WindowResult<()> {
         no_segment_end(segment_end)?;
-        self.push(access, Some(bytes), bytes.len())
+        self.push(access, bytes)
     }
 
     fn receive(
@@ -254,7 +292,7 @@ impl Window for FdWindow {
         let got = read_from(fd, room.get_mut(..len).unwrap_or_default())
             .map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
         // What came out of the caller's descriptor cannot be read from it again.
-        self.push(access, None, got).map_err(|trouble| trouble.with_bytes_lost())?;
+        self.push_first(access, got).map_err(|trouble| trouble.with_bytes_lost())?;
         Ok(got)
     }
 }

@@ -5,9 +5,15 @@
 
 #[forbid(unsafe_code)]
 pub(crate) mod data_fd;
+#[forbid(unsafe_code)]
+mod lent;
 pub(crate) mod mmap;
 #[forbid(unsafe_code)]
 mod patience;
+#[cfg(feature = "capi")]
+#[doc(hidden)]
+#[forbid(unsafe_code)]
+pub mod raw;
 #[forbid(unsafe_code)]
 pub(crate) mod region;
 #[forbid(unsafe_code)]
@@ -20,59 +26,15 @@ use crate::dialect::registers::Registers;
 use crate::dialect::{Dialect, PrecopyFigures};
 use crate::error::Error;
 use crate::transport::{DataFd, Transport};
+pub use lent::{Chunk, Room, StreamFlags};
+pub(crate) use lent::{Lend, Loan, NO_SEGMENT};
+#[cfg(feature = "capi")]
+use raw::{RawChunk, RawRoom};
+#[doc(hidden)]
 pub use region::set_unseen_limit;
 pub(crate) use staging::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER};
 use std::os::fd::BorrowedFd;
 pub(crate) use trouble::{Cause, Moved, Trouble, WindowResult};
-
-/// `VFIOMIG_CHUNK_EMPTY`: nothing now; only in PRE_COPY states.
-pub const EMPTY: u32 = 0x1;
-/// `VFIOMIG_CHUNK_END`: the stream is complete; only in STOP_COPY.
-pub const END: u32 = 0x2;
-/// `VFIOMIG_CHUNK_SEGMENT_END`: the last byte ends a segment (v1, draft).
-pub const SEGMENT_END: u32 = 0x4;
-/// `VFIOMIG_CHUNK_DEVICE_MEM`: the bytes are device memory.
-pub const DEVICE_MEM: u32 = 0x8;
-
-/// The length of a segment where the dialect has none (v2).
-pub const NO_SEGMENT: u64 = u64::MAX;
-
-/// A run of a stream's bytes lent to the caller. Plain numbers: the memory is the device handle's, and is not written by the
-/// library before the chunk is consumed. If its session ends before that, the memory stays as it is until something is lent again
-/// or the handle is freed; device memory stays mapped.
-///
-/// Only `unsafe` code can look at it. Safe code has [`Device::read`](crate::Device::read), which into 64 KiB or more
-/// makes no copy that this would save, but where the memory is the device's own, and
-/// [`Device::send`](crate::Device::send).
-#[derive(Clone, Copy, Debug)]
-pub struct Chunk {
-    /// First byte; NULL where `len` is 0.
-    pub data: *const u8,
-    /// Bytes lent.
-    pub len: usize,
-    /// Bytes from `data` to the end of its segment; [`NO_SEGMENT`] on v2.
-    pub segment_left: u64,
-    /// [`EMPTY`] or [`END`] with `len` 0; [`SEGMENT_END`], [`DEVICE_MEM`].
-    pub flags: u32,
-}
-
-impl Chunk {
-    pub(crate) fn nothing(flags: u32) -> Self {
-        Chunk { data: std::ptr::null(), len: 0, segment_left: NO_SEGMENT, flags }
-    }
-}
-
-/// A buffer for bytes of a stream, lent to the caller; the memory is the device handle's, or the device's own.
-///
-/// Only `unsafe` code can fill it. Safe code has [`Device::write`](crate::Device::write) and
-/// [`Device::receive`](crate::Device::receive).
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    /// First byte.
-    pub data: *mut u8,
-    /// Length in bytes.
-    pub len: usize,
-}
 
 /// Ways to get along with devices that break the protocol; all off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,21 +112,39 @@ pub(crate) trait Window: Send {
     /// A state was requested, or the window was asked for something else than state bytes.
     fn begin_anew(&mut self) {}
 
-    /// Lends up to `max` bytes; `None`: there are none now.
+    /// Whether a guard is still there that was lent in this session: a chunk or room that was dropped comes back.
+    fn is_guarded(&self) -> bool;
+    /// Lends up to `max` bytes, those of the device's own memory as a copy; `None`: there are none now.
     fn lend(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<Chunk>>;
+    /// As [`lend`](Self::lend), by pointer and without a copy.
+    #[cfg(feature = "capi")]
+    fn lend_raw(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<RawChunk>>;
     /// The first `len` bytes of what was lent are the caller's.
     fn take(&mut self, access: &Access<'_>, len: usize);
     /// Copies the next bytes out, at most one buffer, and takes them; the flags are a chunk's.
-    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, u32)>>;
+    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, StreamFlags)>>;
     /// Writes the next bytes to `fd`, at most one buffer, and takes what it took.
-    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> WindowResult<Option<(usize, u32)>>;
+    fn send(
+        &mut self,
+        access: &Access<'_>,
+        fd: BorrowedFd<'_>,
+        max: usize,
+    ) -> WindowResult<Option<(usize, StreamFlags)>>;
     /// Sizes; on v2 only asked in pre-copy.
     fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures>;
 
     /// Lends a buffer for the next bytes of a segment of which `segment_left` bytes are missing (v2: 0).
     fn room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<Room>;
-    /// Hands over the first `len` bytes of the lent buffer; `segment_end`: the caller says that a segment ends with them.
-    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()>;
+    /// Hands over the bytes of a room; `segment_end`: the caller says that a segment ends with them.
+    fn commit(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> WindowResult<()>;
+    /// A room was dropped: a segment of which nothing was handed over is none.
+    fn drop_room(&mut self) {}
+    /// As [`room`](Self::room), by pointer and of the device's own memory where that is mapped.
+    #[cfg(feature = "capi")]
+    fn raw_room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<RawRoom>;
+    /// As [`commit`](Self::commit), of the first `len` bytes of that room.
+    #[cfg(feature = "capi")]
+    fn commit_raw(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()>;
     /// Hands over `bytes`, which `after` bytes of the same call follow; `segment_end` is about the last of those.
     fn write(&mut self, access: &Access<'_>, bytes: &[u8], after: usize, segment_end: bool) -> WindowResult<()>;
     /// Reads up to `len` bytes from `fd`, at most one buffer, and hands them over. `segment_end` holds if all `len` came.

@@ -12,10 +12,10 @@ mod loading;
 mod saving;
 mod unseen;
 
+#[cfg(feature = "capi")]
+use super::raw::{DEVICE_MEM, RawChunk, RawRoom};
 use super::staging::Staging;
-use super::{
-    Access, Cause, Chunk, DEVICE_MEM, Figures, NO_SEGMENT, Quirks, Room, SEGMENT_END, Trouble, Window, WindowResult,
-};
+use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Quirks, Room, StreamFlags, Trouble, Window, WindowResult};
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, read_from, write_to};
@@ -24,6 +24,24 @@ use loading::{Loading, WriteTarget};
 use saving::Saving;
 use std::os::fd::BorrowedFd;
 pub use unseen::set_unseen_limit;
+
+/// The next bytes of a segment that lie together.
+struct SegmentPart {
+    /// In the region.
+    at: u64,
+    /// To the end of the segment.
+    left: u64,
+    len: usize,
+    /// They are device memory; else they are unread in the buffer.
+    mapped: bool,
+}
+
+impl SegmentPart {
+    /// What is said of the first `len` bytes.
+    fn flags(&self, len: usize) -> StreamFlags {
+        if len as u64 == self.left { StreamFlags::SEGMENT_END } else { StreamFlags::empty() }
+    }
+}
 
 pub(crate) struct RegionWindow {
     quirks: Quirks,
@@ -49,6 +67,43 @@ impl RegionWindow {
         if self.saving.advance(access, len) {
             self.staging.discard();
         }
+    }
+
+    /// The next bytes of the segment in the window, or of the next one.
+    fn next_part(&mut self, access: &Access<'_>) -> WindowResult<Option<SegmentPart>> {
+        let next = self.saving.next(access, &self.areas, self.quirks)?;
+        let Some(segment) = next else { return Ok(None) };
+        let (at, left) = (segment.at(), segment.left());
+        let (len, mapped) = match self.areas.place(at, left) {
+            AreaAccess::Mapped(_, len) => (len, true),
+            AreaAccess::Trapped(len) => {
+                if self.staging.unread().is_empty() {
+                    let buffer = self.staging.buffer()?;
+                    let len = len.min(buffer.len());
+                    bus::read(access, self.quirks.access_8, at, buffer.get_mut(..len).unwrap_or_default())?;
+                    self.staging.filled(len);
+                }
+                (self.staging.unread().len(), false)
+            }
+        };
+        Ok(Some(SegmentPart { at, left, len, mapped }))
+    }
+
+    /// Where room for the next bytes of a segment is.
+    fn announce(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<WriteTarget> {
+        if segment_left == 0 || segment_left == NO_SEGMENT {
+            let text = "segment_left: the length of the segment is needed, for it must fit the device's window";
+            return Err(Trouble::before(Error::argument(text)));
+        }
+        self.loading.announce(access, segment_left)
+    }
+
+    /// A segment for which no room could be lent is none.
+    fn announced<T>(&mut self, room: WindowResult<T>) -> WindowResult<T> {
+        if room.is_err() {
+            self.loading.drop_empty();
+        }
+        room
     }
 
     /// Puts a part of `bytes` in place; returns how many.
@@ -94,7 +149,7 @@ impl RegionWindow {
                 let got = read_from(fd, room.get_mut(..part).unwrap_or_default())
                     .map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
                 // What came out of the caller's descriptor cannot be read from it again.
-                bus::write(access, self.quirks.access_8, target.at, self.staging.room_bytes(got))
+                bus::write(access, self.quirks.access_8, target.at, self.staging.first(got))
                     .map_err(Trouble::with_bytes_lost)?;
                 Ok(got)
             }
@@ -146,29 +201,38 @@ impl Window for RegionWindow {
         self.saving.begin_anew();
     }
 
+    fn is_guarded(&self) -> bool {
+        self.staging.is_guarded()
+    }
+
     fn lend(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<Chunk>> {
-        let next = self.saving.next(access, &self.areas, self.quirks)?;
-        let Some(segment) = next else { return Ok(None) };
-        let left = segment.left();
-        let (data, len, flags) = match self.areas.place(segment.at(), left) {
-            AreaAccess::Mapped(mapping, len) => {
-                let memory = mapping.from(segment.at());
-                (memory.map_or(std::ptr::null(), |(memory, _)| memory.as_ptr().cast_const()), len, DEVICE_MEM)
-            }
-            AreaAccess::Trapped(len) => {
-                if self.staging.unread().is_empty() {
-                    let buffer = self.staging.buffer()?;
-                    let len = len.min(buffer.len());
-                    let into = buffer.get_mut(..len).unwrap_or_default();
-                    bus::read(access, self.quirks.access_8, segment.at(), into)?;
-                    self.staging.filled(len);
-                }
-                (self.staging.unread().as_ptr(), self.staging.unread().len(), 0)
-            }
+        let Some(part) = self.next_part(access)? else { return Ok(None) };
+        if !part.mapped {
+            let len = part.len.min(max);
+            return Ok(Some(self.staging.chunk(len, part.left, part.flags(len))));
+        }
+        // A reference to memory that a device may change would be unsound (P26).
+        let buffer = self.staging.buffer()?;
+        let len = part.len.min(max).min(buffer.len());
+        let into = buffer.get_mut(..len).unwrap_or_default();
+        let copied = match self.areas.place(part.at, len as u64) {
+            AreaAccess::Mapped(mapping, _) => mapping.copy_out(part.at, into),
+            AreaAccess::Trapped(_) => 0,
         };
-        let len = len.min(max);
-        let end = if len as u64 == left { SEGMENT_END } else { 0 };
-        Ok(Some(Chunk { data, len, segment_left: left, flags: flags | end }))
+        Ok(Some(self.staging.copy(copied, part.left, part.flags(copied))))
+    }
+
+    #[cfg(feature = "capi")]
+    fn lend_raw(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<RawChunk>> {
+        let Some(part) = self.next_part(access)? else { return Ok(None) };
+        let len = part.len.min(max);
+        let (data, memory) = match self.areas.place(part.at, part.left) {
+            AreaAccess::Mapped(mapping, _) => {
+                (mapping.from(part.at).map_or(std::ptr::null(), |(memory, _)| memory.as_ptr().cast_const()), DEVICE_MEM)
+            }
+            AreaAccess::Trapped(_) => (self.staging.unread().as_ptr(), 0),
+        };
+        Ok(Some(RawChunk { data, len, segment_left: part.left, flags: part.flags(len).bits() | memory }))
     }
 
     fn take(&mut self, access: &Access<'_>, len: usize) {
@@ -178,7 +242,7 @@ impl Window for RegionWindow {
         }
     }
 
-    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, u32)>> {
+    fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, StreamFlags)>> {
         let next = self.saving.next(access, &self.areas, self.quirks)?;
         let Some(segment) = next else { return Ok(None) };
         let most = buf.len().min(self.staging.size());
@@ -196,25 +260,29 @@ impl Window for RegionWindow {
                 len
             }
         };
-        let end = if len as u64 == segment.left() { SEGMENT_END } else { 0 };
+        let end = if len as u64 == segment.left() { StreamFlags::SEGMENT_END } else { StreamFlags::empty() };
         self.advance(access, len);
         Ok(Some((len, end)))
     }
 
-    fn send(&mut self, access: &Access<'_>, fd: BorrowedFd<'_>, max: usize) -> WindowResult<Option<(usize, u32)>> {
-        let Some(chunk) = self.lend(access, max.min(self.staging.size()))? else { return Ok(None) };
-        let Some(segment) = self.saving.segment() else { return Ok(None) };
-        let sent = match self.areas.place(segment.at(), chunk.len as u64) {
-            AreaAccess::Mapped(mapping, len) => mapping.send(segment.at(), len, fd).map_err(memory_or_fd)?,
+    fn send(
+        &mut self,
+        access: &Access<'_>,
+        fd: BorrowedFd<'_>,
+        max: usize,
+    ) -> WindowResult<Option<(usize, StreamFlags)>> {
+        let Some(part) = self.next_part(access)? else { return Ok(None) };
+        let len = part.len.min(max).min(self.staging.size());
+        let sent = match self.areas.place(part.at, len as u64) {
+            AreaAccess::Mapped(mapping, len) => mapping.send(part.at, len, fd).map_err(memory_or_fd)?,
             AreaAccess::Trapped(_) => {
                 let unread = self.staging.unread();
-                write_to(fd, unread.get(..chunk.len).unwrap_or(unread))
+                write_to(fd, unread.get(..len).unwrap_or(unread))
                     .map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?
             }
         };
         self.take(access, sent);
-        let end = if sent == chunk.len { chunk.flags & SEGMENT_END } else { 0 };
-        Ok(Some((sent, end)))
+        Ok(Some((sent, part.flags(sent))))
     }
 
     fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures> {
@@ -224,29 +292,44 @@ impl Window for RegionWindow {
     }
 
     fn room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<Room> {
-        if segment_left == 0 || segment_left == NO_SEGMENT {
-            let text = "segment_left: the length of the segment is needed, for it must fit the device's window";
-            return Err(Trouble::before(Error::argument(text)));
-        }
-        let target = self.loading.announce(access, segment_left)?;
-        let room = match self.areas.place(target.at, target.most) {
-            AreaAccess::Mapped(mapping, len) => match mapping.from(target.at) {
-                Some((memory, _)) => Ok(Room { data: memory.as_ptr(), len }),
-                None => Err(Trouble::before(Error::stale("the window is not mapped any more"))),
-            },
-            AreaAccess::Trapped(len) => self.staging.room(len),
-        };
-        if room.is_err() {
-            self.loading.drop_empty();
-        }
-        room
+        let target = self.announce(access, segment_left)?;
+        let (AreaAccess::Mapped(_, len) | AreaAccess::Trapped(len)) = self.areas.place(target.at, target.most);
+        let room = self.staging.room(len);
+        self.announced(room)
     }
 
-    fn commit(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
+    fn commit(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> WindowResult<()> {
+        self.loading.check_end(bytes.len() as u64, segment_end)?;
+        if let (Some(target), false) = (self.loading.target(access)?, bytes.is_empty()) {
+            // All of it, for a room ends where the kind of memory does.
+            self.put(access, target, bytes)?;
+        }
+        self.loading.placed(access, bytes.len(), segment_end)
+    }
+
+    fn drop_room(&mut self) {
+        self.loading.drop_empty();
+    }
+
+    #[cfg(feature = "capi")]
+    fn raw_room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<RawRoom> {
+        let target = self.announce(access, segment_left)?;
+        let room = match self.areas.place(target.at, target.most) {
+            AreaAccess::Mapped(mapping, len) => match mapping.from(target.at) {
+                Some((memory, _)) => Ok(RawRoom { data: memory.as_ptr(), len }),
+                None => Err(Trouble::before(Error::stale("the window is not mapped any more"))),
+            },
+            AreaAccess::Trapped(len) => self.staging.raw_room(len),
+        };
+        self.announced(room)
+    }
+
+    #[cfg(feature = "capi")]
+    fn commit_raw(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
         self.loading.check_end(len as u64, segment_end)?;
         if let (Some(target), true) = (self.loading.target(access)?, len > 0) {
             if let AreaAccess::Trapped(_) = self.areas.place(target.at, target.most) {
-                bus::write(access, self.quirks.access_8, target.at, self.staging.room_bytes(len))?;
+                bus::write(access, self.quirks.access_8, target.at, self.staging.first(len))?;
             }
         }
         self.loading.placed(access, len, segment_end)

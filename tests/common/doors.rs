@@ -85,7 +85,7 @@ impl Door for RustDoor {
         let info = self.0.info();
         let reason = info.reason.map(|r| r.to_string()).unwrap_or_default();
         let dialect = info.dialect.map_or(0, |k| k as u32);
-        (dialect, info.caps, info.session, info.saved_bytes, info.loaded_bytes, info.session_open, reason)
+        (dialect, info.caps.bits(), info.session, info.saved_bytes, info.loaded_bytes, info.session_open, reason)
     }
     fn set_state_with(&self, to: State, on_failure: OnFailure, raw: bool) -> Outcome<()> {
         self.0.set_state(to, on_failure, raw).map_err(failure)
@@ -103,21 +103,21 @@ impl Door for RustDoor {
         self.0.restart_stream().map_err(failure)
     }
     fn peek(&self, max: usize) -> Outcome<(Vec<u8>, u32)> {
-        let chunk = self.0.peek(max).map_err(failure)?;
+        let chunk = self.0.peek_raw(max).map_err(failure)?;
         Ok((copy(chunk.data, chunk.len), chunk.flags))
     }
     fn consume(&self, len: usize) -> Outcome<()> {
-        self.0.consume(len).map_err(failure)
+        self.0.consume_raw(len).map_err(failure)
     }
     fn read(&self, buf: &mut [u8]) -> Outcome<(usize, u32)> {
-        self.0.read(buf).map_err(failure)
+        self.0.read(buf).map(|(len, flags)| (len, flags.bits())).map_err(failure)
     }
     fn reserve(&self, bytes: &[u8]) -> Outcome<usize> {
-        let room = self.0.reserve(0).map_err(failure)?;
+        let room = self.0.reserve_raw(0).map_err(failure)?;
         Ok(fill(room.data, room.len, bytes))
     }
     fn commit(&self, len: usize) -> Outcome<()> {
-        self.0.commit(len, false).map_err(failure)
+        self.0.commit_raw(len, false).map_err(failure)
     }
     fn write(&self, bytes: &[u8]) -> Outcome<()> {
         self.0.write(bytes, false).map_err(failure)

@@ -14,7 +14,11 @@ use vfiomig::migration::{Migration, Phase};
 use vfiomig::tracker::{self, Tracker};
 use vfiomig::transport::tracker_ops::LogFunctions;
 use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Returned, Transport};
-use vfiomig::window::{EMPTY, END, SEGMENT_END};
+use vfiomig::window::StreamFlags;
+
+const EMPTY: StreamFlags = StreamFlags::EMPTY;
+const END: StreamFlags = StreamFlags::END;
+const SEGMENT_END: StreamFlags = StreamFlags::SEGMENT_END;
 
 /// One of every kind of device.
 pub fn kinds() -> Vec<Config> {
@@ -251,7 +255,7 @@ impl Stream {
                 assert_eq!(flags, end);
                 return Ok(());
             }
-            self.parts.push((buf[..len].to_vec(), flags & SEGMENT_END != 0));
+            self.parts.push((buf[..len].to_vec(), flags.contains(SEGMENT_END)));
         }
     }
 

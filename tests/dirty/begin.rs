@@ -295,7 +295,7 @@ fn a_log_that_stays_broken_is_told_once() {
     let tracker = Tracker::new(options).unwrap();
     map(&tracker, 0, 4);
     tracker.start().unwrap();
-    vfiomig::log::set_sink(Some(Arc::new(keep)), vfiomig::log::Level::Info as i32);
+    vfiomig::log::set_sink(Some(Arc::new(keep)), vfiomig::log::Level::Info);
     for (report, start) in [(Some(libc::EIO), Some(libc::ENOMEM)), (Some(libc::EIO), None)] {
         (log.state().report_fails, log.state().start_fails) = (report, start);
         for _ in 0..50 {
@@ -313,7 +313,7 @@ fn a_log_that_stays_broken_is_told_once() {
         assert!(told[0].1.contains("everything is sent again until it comes back"), "{told:?}");
         assert!(told[0].1.contains("f13: log of the VMM") && told[1].1.contains("it can be read again"), "{told:?}");
     }
-    vfiomig::log::set_sink(None, 0);
+    vfiomig::log::set_sink(None, vfiomig::log::Level::Error);
 }
 
 /// What is wrong with a log is known until it can be read again, and no longer.

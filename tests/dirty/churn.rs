@@ -134,7 +134,7 @@ fn only_what_a_log_does_not_hold_restarts_it() {
     rig.map(5 * GIB, 10, 50);
     assert_eq!(restarts(&rig), 0, "the one range holds it");
     assert_eq!(rig.harvest().list(), (5 * GIB..5 * GIB + 10).collect::<Vec<_>>(), "a new range is dirty once");
-    assert_eq!(rig.harvest().list(), []);
+    assert_eq!(rig.harvest().list(), [0u64; 0]);
     rig.map(20 * GIB, 10, 200);
     assert_eq!(restarts(&rig), 1);
     let all: Vec<u64> = rig.space.mappings().iter().flat_map(|m| m.iova / P..(m.iova + m.size) / P).collect();
@@ -163,7 +163,7 @@ fn new_mappings_of_other_logs_are_dirty_once() {
     ] {
         let rig = Rig::new(log, 1);
         rig.start();
-        assert_eq!(rig.harvest().list(), [], "{log:?}: nothing is mapped");
+        assert_eq!(rig.harvest().list(), [0u64; 0], "{log:?}: nothing is mapped");
         rig.map_all(&[(0, 10), (10, 10)]);
         rig.write(&[15]);
         assert_eq!(rig.harvest().list(), (0..20).collect::<Vec<_>>(), "{log:?}");

@@ -61,7 +61,7 @@ fn a_device_joins_and_leaves() {
     rig.write(&[13]);
     rig.tracker.remove_device(&rig.handles[0]).unwrap();
     assert_eq!(rig.harvest().list(), [13]);
-    assert_eq!(rig.harvest().list(), []);
+    assert_eq!(rig.harvest().list(), [0u64; 0]);
     rig.ram.assert_same();
     rig.tracker.stop().unwrap();
     rig.tracker.add_device(Arc::clone(&rig.handles[0])).unwrap();
@@ -278,7 +278,7 @@ fn an_aperture() {
         let rig = Rig::with(Log::Dma(DmaLog::default()), 2, &Ram::new(), |o| o.aperture = aperture(&list));
         rig.map_all(&[(0, 16384)]);
         rig.start();
-        assert_eq!(rig.harvest().list(), []);
+        assert_eq!(rig.harvest().list(), [0u64; 0]);
         let d = &rig.devices[0];
         let before = (d.count(Access::DmaLogStart), d.count(Access::DmaLogStop));
         for k in 0..20 {
@@ -303,7 +303,7 @@ fn an_aperture() {
     let rig = Rig::with(Log::Dma(DmaLog::default()), 1, &Ram::new(), |o| o.aperture = aperture(&[(0, GIB)]));
     rig.start();
     assert!(rig.devices[0].dma_logging());
-    assert_eq!(rig.harvest().list(), []);
+    assert_eq!(rig.harvest().list(), [0u64; 0]);
     rig.map_all(&[(0, 10)]);
     assert_eq!(rig.devices[0].count(Access::DmaLogStart), 1);
     rig.harvest();
@@ -450,7 +450,7 @@ fn a_device_without_a_page_table_may_write_everywhere() {
     space.map(simdev::Mapping { iova: 0, size: 20 * P, ram: 0 }).unwrap();
     rig.tracker.map(&[Mapping { range: range(0, 20), cookie: 0 }]).unwrap();
     rig.tracker.start().unwrap();
-    assert_eq!(rig.take(false).list(), []);
+    assert_eq!(rig.take(false).list(), [0u64; 0]);
     rig.tracker.remove_hwpt(tables[0]).unwrap();
     for _ in 0..2 {
         assert_eq!(rig.take(false).list(), (0..20).collect::<Vec<_>>());
@@ -468,7 +468,7 @@ fn a_device_without_a_page_table_may_write_everywhere() {
     rig.tracker.remove_hwpt(tables[1]).unwrap();
     rig.tracker.remove_device(&rig.handles[0]).unwrap();
     rig.take(false);
-    assert_eq!(rig.take(false).list(), []);
+    assert_eq!(rig.take(false).list(), [0u64; 0]);
 }
 
 /// A tracker that goes without a word stops what it started.

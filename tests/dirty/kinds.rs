@@ -74,7 +74,7 @@ fn coarse_logs_tell_their_own_pages() {
         for page in [0, 3, 100, 202, 203, 266, 1 << 20, (1 << 20) + 1025, (1 << 30) + 128] {
             rig.write(&[page]);
             assert_eq!(rig.harvest().list(), coarse(size, page), "{size}: {page:#x}");
-            assert_eq!(rig.harvest().list(), []);
+            assert_eq!(rig.harvest().list(), [0u64; 0]);
         }
         rig.finish();
         rig.assert_clean();
@@ -202,7 +202,7 @@ fn pinned_pages() {
     assert_eq!((rig.harvest().list(), rig.harvest().list()), (vec![7, 8], vec![7]));
     container.unpin(7);
     rig.finish();
-    assert_eq!(rig.harvest().list(), []);
+    assert_eq!(rig.harvest().list(), [0u64; 0]);
     rig.assert_clean();
 }
 

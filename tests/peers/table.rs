@@ -40,7 +40,7 @@ fn drain<V: Vmm>(vmm: &V, stream: &mut Stream) -> u32 {
         if len == 0 {
             return flags;
         }
-        stream.push((buf[..len].to_vec(), flags & vfiomig::window::SEGMENT_END != 0));
+        stream.push((buf[..len].to_vec(), flags & 4 != 0));
     }
 }
 

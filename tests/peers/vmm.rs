@@ -104,7 +104,7 @@ impl Vmm for RustVmm {
         self.devices[i].pending_exact().map_err(failure)
     }
     fn read(&self, i: usize, buf: &mut [u8]) -> Outcome<(usize, u32)> {
-        self.devices[i].read(buf).map_err(failure)
+        self.devices[i].read(buf).map(|(len, flags)| (len, flags.bits())).map_err(failure)
     }
     fn write(&self, i: usize, bytes: &[u8], segment_end: bool) -> Outcome<()> {
         self.devices[i].write(bytes, segment_end).map(drop).map_err(failure)
@@ -141,7 +141,7 @@ impl Vmm for RustVmm {
         };
         let migration = self.migration();
         let round = if all { migration.save_complete(&[], put) } else { migration.save_iterate(BUDGET, &[], put) };
-        round.map(|round| round.flags).map_err(failure)
+        round.map(|round| round.flags.iter().map(|flags| flags.bits()).collect()).map_err(failure)
     }
     fn load(&self, streams: &[Stream]) -> Outcome<()> {
         let mut at = vec![(0, 0); streams.len()];

@@ -48,7 +48,7 @@ fn a_long_write_lets_others_in() {
         let mut buf = vec![0; 10_000];
         while let (n @ 1.., flags) = from.read(&mut buf).unwrap() {
             segments.last_mut().unwrap().extend(&buf[..n]);
-            if flags & SEGMENT_END != 0 {
+            if flags.contains(SEGMENT_END) {
                 segments.push(Vec::new());
             }
         }

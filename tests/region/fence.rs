@@ -15,11 +15,11 @@ fn hand_over(to: &Device, hand: Hand, segment: &[u8]) -> Result<(), Error> {
     match hand {
         Hand::Write => to.write(segment, true),
         Hand::Commit => {
-            let room = to.reserve(segment.len() as u64)?;
+            let room = to.reserve_raw(segment.len() as u64)?;
             assert_eq!(room.len, segment.len());
             // SAFETY: the library lends `room.len` bytes.
             unsafe { std::ptr::copy_nonoverlapping(segment.as_ptr(), room.data, room.len) };
-            to.commit(room.len, true)
+            to.commit_raw(room.len, true)
         }
         Hand::Receive => {
             let (mut near, far) = UnixStream::pair().unwrap();
@@ -35,12 +35,12 @@ fn segments_of(from: &Device) -> Vec<Vec<u8>> {
     let mut buf = vec![0; 9000];
     loop {
         let (n, flags) = from.read(&mut buf).unwrap();
-        if flags & END != 0 {
+        if flags.contains(END) {
             segments.pop();
             return segments;
         }
         segments.last_mut().unwrap().extend(&buf[..n]);
-        if flags & SEGMENT_END != 0 {
+        if flags.contains(SEGMENT_END) {
             segments.push(Vec::new());
         }
     }
@@ -81,7 +81,7 @@ fn a_load_is_broken_by_what_may_have_moved_and_by_nothing_else() {
                         (None, Err(error)) if goes_on => {
                             // The room of a commit that failed is still out.
                             let again = match hand {
-                                Hand::Commit if access == Access::DataWrite => pair.to.commit(segment.len(), true),
+                                Hand::Commit if access == Access::DataWrite => pair.to.commit_raw(segment.len(), true),
                                 _ => hand_over(&pair.to, hand, &segment),
                             };
                             failed = Some((number, error));

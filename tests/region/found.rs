@@ -3,7 +3,6 @@
 use super::server::Server;
 use super::*;
 use std::sync::{Arc, Mutex};
-use vfiomig::device::cap;
 use vfiomig::dialect::{Caps, Reason};
 use vfiomig::error::Errno;
 use vfiomig::log::{Level, set_sink};
@@ -158,7 +157,7 @@ impl Transport for Without {
 fn lines_of_the_log_name_the_device() {
     let lines: Arc<Mutex<Vec<(Level, String)>>> = Arc::default();
     let keep = Arc::clone(&lines);
-    set_sink(Some(Arc::new(move |level, text: &str| keep.lock().unwrap().push((level, text.into())))), 7);
+    set_sink(Some(Arc::new(move |level, text: &str| keep.lock().unwrap().push((level, text.into())))), Level::Debug);
     let take = |part: &str| -> (Level, String) {
         let lines = lines.lock().unwrap();
         let found: Vec<_> = lines.iter().filter(|(_, text)| text.contains("logged") && text.contains(part)).collect();
@@ -200,11 +199,11 @@ fn lines_of_the_log_name_the_device() {
 
     let (sim, device) = saving("logged-ack", Config::v1(Window::Trapped).state_size(9000));
     sim.inject(Fault::at(Access::PendingRead, 1, Effect::Errno(libc::EIO)));
-    while device.read(&mut [0; 5000]).unwrap().1 & SEGMENT_END == 0 {}
+    while !device.read(&mut [0; 5000]).unwrap().1.contains(SEGMENT_END) {}
     assert_eq!(take("acknowledging a segment failed").0, Level::Warning);
     let (sim, device) = saving("logged-short", Config::v1(Window::Trapped).state_size(9000));
     sim.inject(Fault::at(Access::PendingRead, 1, Effect::Short(3)));
-    while device.read(&mut [0; 5000]).unwrap().1 & SEGMENT_END == 0 {}
+    while !device.read(&mut [0; 5000]).unwrap().1.contains(SEGMENT_END) {}
     assert_eq!(take("3 of 8 bytes").0, Level::Warning);
 
     let sim = simdev::Device::new(Config::v1(Window::Trapped));
@@ -228,7 +227,7 @@ fn lines_of_the_log_name_the_device() {
     sim.inject(Fault::from(Access::StateRead, reads + 1, Effect::Errno(libc::ENODEV)));
     set(&device, State::StopCopy).unwrap_err();
     assert_eq!(take("logged-dead: its state cannot be read: reading device_state").0, Level::Warning);
-    set_sink(None, 0);
+    set_sink(None, Level::Error);
 }
 
 /// Only where the device says so a reset is possible, and region type 2 is not the draft's.
@@ -242,6 +241,6 @@ fn what_the_device_says_of_itself_is_heeded() {
         let device = probe(simdev::Device::new(config).transport(), "gpu", None);
         let info = device.info();
         assert_eq!(info.dialect, (!ccw).then_some(DialectKind::Draft));
-        assert_eq!(info.caps & cap::RESET != 0, can_reset, "ccw={ccw}");
+        assert_eq!(info.caps.contains(vfiomig::device::CapFlags::RESET), can_reset, "ccw={ccw}");
     }
 }

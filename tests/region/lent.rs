@@ -4,7 +4,7 @@
 use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vfiomig::device::cap;
+use vfiomig::device::CapFlags;
 use vfiomig::dialect::Caps;
 use vfiomig::error::Errno;
 use vfiomig::transport::ops::OpsTransport;
@@ -55,9 +55,9 @@ impl Lent {
     fn take(device: &Device, sim: &simdev::Device, is_room: bool) -> Self {
         if is_room {
             set(device, State::Resuming).unwrap();
-            let of_device = device.info().caps & cap::MAPPED != 0;
+            let of_device = device.info().caps.contains(CapFlags::MAPPED);
             let segment = if matches!(device.info().dialect, Some(DialectKind::V2)) { 0 } else { 2000 };
-            let room = device.reserve(segment).unwrap();
+            let room = device.reserve_raw(segment).unwrap();
             let held = vec![0x5a; room.len.min(2000)];
             // SAFETY: the library lends `room.len` bytes.
             unsafe { std::ptr::copy_nonoverlapping(held.as_ptr(), room.data, held.len()) };
@@ -65,7 +65,7 @@ impl Lent {
         }
         sim.allow_abort(true);
         set(device, State::StopCopy).unwrap();
-        let chunk = device.peek(0).unwrap();
+        let chunk = device.peek_raw(0).unwrap();
         let of_device = chunk.flags & DEVICE_MEM != 0;
         // SAFETY: the library lends `chunk.len` bytes.
         let held = unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.to_vec();
@@ -84,7 +84,7 @@ impl Lent {
     }
 
     fn give_back(&self, device: &Device) -> Error {
-        let outcome = if self.is_room { device.commit(10, false) } else { device.consume(10) };
+        let outcome = if self.is_room { device.commit_raw(10, false) } else { device.consume_raw(10) };
         outcome.unwrap_err()
     }
 }
@@ -156,8 +156,8 @@ fn lent_memory_outlives_its_window() {
                 // Lent again: what was out is forgotten, and so is its window.
                 device.restart_stream().unwrap();
                 set(&device, State::StopCopy).unwrap();
-                let chunk = device.peek(0).unwrap();
-                device.consume(chunk.len).unwrap();
+                let chunk = device.peek_raw(0).unwrap();
+                device.consume_raw(chunk.len).unwrap();
                 let maps = sim.mappings();
                 assert!(maps <= 2, "{what}: {maps} mappings");
                 device.close().unwrap();
@@ -175,15 +175,15 @@ fn a_reprobe_keeps_what_is_known_of_the_window() {
     let device = Device::new(Box::new(Changing(sim.transport(), Arc::clone(&more))), DeviceOptions::default()).unwrap();
     set(&device, State::PreCopy).unwrap();
     let caps = device.info().caps;
-    assert_ne!(caps & cap::MAPPED, 0);
+    assert!(caps.contains(CapFlags::MAPPED));
     device.reprobe().unwrap();
     assert_eq!(device.info().caps, caps);
     set(&device, State::Running).unwrap();
     set(&device, State::PreCopy).unwrap();
-    assert_ne!(device.peek(0).unwrap().flags & DEVICE_MEM, 0);
+    assert_ne!(device.peek_raw(0).unwrap().flags & DEVICE_MEM, 0);
     // Another region is not mapped before its first session.
     reprobe(&device, &more);
-    assert_eq!(device.info().caps, caps & !cap::MAPPED);
+    assert_eq!(device.info().caps, caps - CapFlags::MAPPED);
     device.close().unwrap();
     assert_eq!(sim.mappings(), 0);
 }
@@ -200,7 +200,7 @@ fn mappings_of_functions_are_given_back() {
         let transport = unsafe { OpsTransport::new(ops, opaque) }.unwrap();
         let device = Device::new(Box::new(transport), DeviceOptions::default()).unwrap();
         set(&device, State::StopCopy).unwrap();
-        assert_eq!(device.info().caps & cap::MAPPED != 0, sim.mappings() > 0, "{window:?}");
+        assert_eq!(device.info().caps.contains(CapFlags::MAPPED), sim.mappings() > 0, "{window:?}");
         mapped += sim.mappings();
         drop(device);
         assert_eq!(sim.mappings(), 0, "{window:?}");

@@ -13,7 +13,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// All that is there; the flags that ended it.
-fn drain(device: &Device, stream: &mut Vec<u8>) -> Result<u32, Error> {
+fn drain(device: &Device, stream: &mut Vec<u8>) -> Result<StreamFlags, Error> {
     let mut buf = [0; 3000];
     loop {
         match device.read(&mut buf)? {
@@ -39,7 +39,7 @@ fn pending_bytes_is_asked_again_in_each_state() {
                         let mut buf = [0; 3000];
                         let (n, flags) = device.read(&mut buf).unwrap();
                         stream.extend(&buf[..n]);
-                        if flags & SEGMENT_END != 0 {
+                        if flags.contains(SEGMENT_END) {
                             break;
                         }
                     }
@@ -50,9 +50,9 @@ fn pending_bytes_is_asked_again_in_each_state() {
                 set(&device, State::StopCopy).unwrap();
                 if by_peek {
                     let chunk = device.peek(0).unwrap();
-                    // SAFETY: the library lends `chunk.len` bytes.
-                    stream.extend(unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) });
-                    device.consume(chunk.len).unwrap();
+                    stream.extend(&chunk[..]);
+                    let len = chunk.len();
+                    device.consume(chunk, len).unwrap();
                 }
                 let what = format!("sizes asked {sizes_asked}, {segments} segments, peek {by_peek}");
                 let flags = drain(&device, &mut stream).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -71,7 +71,7 @@ fn a_segment_goes_on_behind_a_state_change() {
     let device = open(&server, Quirks::default());
     set(&device, State::PreCopy).unwrap();
     let mut stream = vec![0; 1000];
-    assert_eq!(device.read(&mut stream).unwrap(), (1000, 0));
+    assert_eq!(device.read(&mut stream).unwrap(), (1000, StreamFlags::empty()));
     set(&device, State::StopCopy).unwrap();
     assert_eq!(drain(&device, &mut stream).unwrap(), END);
     assert_eq!(stream, content);
@@ -148,7 +148,7 @@ fn a_cast_errno_is_no_size() {
 #[test]
 fn a_call_that_moves_nothing_opens_no_segment() {
     type Call = fn(&Device);
-    let nothing: [(&str, Call); 5] = [
+    let nothing: [(&str, Call); 6] = [
         ("receive at the end", |device| {
             let (near, far) = UnixStream::pair().unwrap();
             drop(near);
@@ -160,9 +160,10 @@ fn a_call_that_moves_nothing_opens_no_segment() {
             assert_eq!(device.receive(far.as_fd(), 700, true).unwrap_err().errno(), libc::EAGAIN);
         }),
         ("room given back", |device| {
-            device.reserve(4096).unwrap();
-            device.commit(0, false).unwrap();
+            let mut room = device.reserve(Some(4096)).unwrap();
+            device.commit(&mut room, 0, false).unwrap();
         }),
+        ("room dropped", |device| drop(device.reserve(Some(4096)).unwrap())),
         ("write of nothing", |device| device.write(&[], false).unwrap()),
         ("write of nothing, with an end", |device| device.write(&[], true).unwrap()),
     ];
@@ -182,8 +183,8 @@ fn a_call_that_moves_nothing_opens_no_segment() {
             set(&device, State::Resuming).unwrap();
             server.model().loaded.clear();
             call(&device);
-            device.reserve(100).unwrap_or_else(|error| panic!("{name}: {error}"));
-            device.commit(0, false).unwrap();
+            let mut room = device.reserve(Some(100)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            device.commit(&mut room, 0, false).unwrap();
             server.model().log.clear();
             call(&device);
             device.write(&[2; 60], true).unwrap();
@@ -215,8 +216,8 @@ fn texts_about_lengths_name_the_reason() {
     // 50 bytes are announced.
     device.reset().unwrap();
     set(&device, State::Resuming).unwrap();
-    device.reserve(50).unwrap();
-    device.commit(10, false).unwrap();
+    let mut room = device.reserve(Some(50)).unwrap();
+    device.commit(&mut room, 10, false).unwrap();
     let more = device.write(&[0; 60], true).unwrap_err();
     assert_eq!(more.kind(), ErrorKind::Argument);
     let more = more.to_string();

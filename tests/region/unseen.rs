@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use vfiomig::device::Device;
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, Error, ErrorKind};
+use vfiomig::internals::set_unseen_limit;
 use vfiomig::transport::{DataFd, Mapped, Returned, Transport};
-use vfiomig::window::{END, set_unseen_limit};
+use vfiomig::window::StreamFlags;
 
 const SEGMENT: u64 = 4096;
 
@@ -141,7 +142,7 @@ fn read_all(device: &Device) -> (u64, Result<(), Error>) {
     loop {
         match device.read(&mut buf) {
             Ok((0, flags)) => {
-                assert_eq!(flags, END);
+                assert_eq!(flags, StreamFlags::END);
                 return (sum, Ok(()));
             }
             Ok((len, _)) => sum += len as u64,

@@ -12,7 +12,9 @@ use vfiomig::dialect::State;
 use vfiomig::error::ErrorKind;
 use vfiomig::migration::{AbortTo, Budget, Fed, Migration, Phase, Piece};
 use vfiomig::tracker;
-use vfiomig::window::END;
+use vfiomig::window::StreamFlags;
+
+const END: StreamFlags = StreamFlags::END;
 
 const PHASES: [Phase; 11] = [
     Phase::SaveTracking,

@@ -43,7 +43,7 @@ impl Driver {
             2 => u64::from(c),
             _ => self.feed.lock().size(),
         };
-        match call("reserve", LONGEST, MOST, || self.device.reserve(left)) {
+        match call("reserve", LONGEST, MOST, || self.device.reserve_raw(left)) {
             Ok(room) => {
                 assert!(room.len > 0 && !room.data.is_null());
                 self.shared.lend();
@@ -68,7 +68,7 @@ impl Driver {
         let lent = self.room.map_or(0, |room| room.len);
         let len = if a & 3 == 3 { b as usize } else { lent.min(b as usize) };
         let before = self.arrived();
-        let outcome = call("commit", LONGEST, MOST, || self.device.commit(len, end));
+        let outcome = call("commit", LONGEST, MOST, || self.device.commit_raw(len, end));
         match &outcome {
             Ok(()) => {
                 assert!(len <= lent, "more was committed than lent");

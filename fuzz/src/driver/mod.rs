@@ -12,7 +12,7 @@ use std::sync::Arc;
 use vfiomig::device::{Device, OnFailure};
 use vfiomig::dialect::{Direction, PfnRange, Pfns, State};
 use vfiomig::error::ErrorKind;
-use vfiomig::window::{Chunk, DEVICE_MEM, Room};
+use vfiomig::window::raw::{DEVICE_MEM, RawChunk, RawRoom};
 
 /// How often one call may ask the device.
 const MOST: u64 = 3_000_000;
@@ -21,7 +21,7 @@ const LONGEST: u64 = 30;
 
 /// A chunk that is out: what its memory was, and the session it is of.
 struct Lent {
-    chunk: Chunk,
+    chunk: RawChunk,
     content: Vec<u8>,
     session: u64,
 }
@@ -35,8 +35,8 @@ pub struct Driver {
     given: (u64, u64),
     chunk: Option<Lent>,
     /// What the memory of the last chunk must still be.
-    readable: Option<(Chunk, Vec<u8>)>,
-    room: Option<Room>,
+    readable: Option<(RawChunk, Vec<u8>)>,
+    room: Option<RawRoom>,
     end_seen: bool,
     /// The handle's session.
     session: u64,

@@ -8,7 +8,8 @@ use crate::hostile::pattern;
 use std::os::fd::AsFd;
 use vfiomig::dialect::{DialectKind, State};
 use vfiomig::error::ErrorKind;
-use vfiomig::window::{Chunk, EMPTY, END, NO_SEGMENT, SEGMENT_END};
+use vfiomig::window::StreamFlags;
+use vfiomig::window::raw::RawChunk;
 
 impl Driver {
     /// The caller has got bytes: they are the next ones of the device's session.
@@ -28,16 +29,16 @@ impl Driver {
     }
 
     /// A call gave no bytes but flags.
-    fn said(&mut self, flags: u32) {
+    fn said(&mut self, flags: StreamFlags) {
         let state = self.device.state();
         match flags {
-            END => {
+            StreamFlags::END => {
                 let lied = self.shared.st.lock().lied;
                 assert!(state == State::StopCopy || lied, "END in {state}");
                 self.end_seen = true;
             }
-            EMPTY => assert!(state.is_precopy(), "EMPTY in {state}"),
-            other => panic!("flags {other:#x} with no bytes"),
+            StreamFlags::EMPTY => assert!(state.is_precopy(), "EMPTY in {state}"),
+            other => panic!("flags {other:?} with no bytes"),
         }
     }
 
@@ -47,7 +48,7 @@ impl Driver {
     }
 
     pub(super) fn peek(&mut self, max: usize) -> bool {
-        let outcome = call("peek", LONGEST, MOST, || self.device.peek(max));
+        let outcome = call("peek", LONGEST, MOST, || self.device.peek_raw(max));
         let was_lent = self.is_lent();
         let info = self.device.info();
         if self.chunk.as_ref().is_some_and(|lent| lent.session != info.session || !info.session_open) {
@@ -58,9 +59,9 @@ impl Driver {
                 assert!(!was_lent, "two chunks are out");
                 self.readable = None;
                 if chunk.len == 0 {
-                    assert!(chunk.flags == EMPTY || chunk.flags == END, "{chunk:?}");
+                    let flags = StreamFlags::from_bits_retain(chunk.flags);
                     assert!(chunk.data.is_null());
-                    self.said(chunk.flags);
+                    self.said(flags);
                 } else {
                     self.lend(chunk, max);
                 }
@@ -78,19 +79,19 @@ impl Driver {
         }
     }
 
-    fn lend(&mut self, chunk: Chunk, max: usize) {
+    fn lend(&mut self, chunk: RawChunk, max: usize) {
         assert!(!self.end_seen, "bytes after the end");
-        assert!(chunk.flags & (EMPTY | END) == 0 && !chunk.data.is_null());
+        assert!(chunk.flags & (StreamFlags::EMPTY | StreamFlags::END).bits() == 0 && !chunk.data.is_null());
         assert!(max == 0 || chunk.len <= max);
         self.shared.lend();
         // SAFETY: what was lent just now.
         let content = unsafe { std::slice::from_raw_parts(chunk.data, chunk.len) }.to_vec();
         if self.device.info().dialect == Some(DialectKind::V2) {
-            assert_eq!((chunk.segment_left, chunk.flags), (NO_SEGMENT, 0));
+            assert_eq!((chunk.segment_left, chunk.flags), (u64::MAX, 0));
         } else {
             assert!(chunk.segment_left >= chunk.len as u64);
             let whole = chunk.segment_left == chunk.len as u64;
-            assert_eq!(whole, chunk.flags & SEGMENT_END != 0);
+            assert_eq!(whole, chunk.flags & StreamFlags::SEGMENT_END.bits() != 0);
         }
         self.readable = Some((chunk, content.clone()));
         self.chunk = Some(Lent { chunk, content, session: self.device.info().session });
@@ -99,7 +100,7 @@ impl Driver {
     pub(super) fn consume(&mut self, a: u8, b: u16) -> bool {
         let lent = self.chunk.as_ref().map_or(0, |lent| lent.chunk.len);
         let len = if a & 3 == 3 { b as usize } else { lent - lent * (a as usize & 1) / 2 };
-        match call("consume", LONGEST, MOST, || self.device.consume(len)) {
+        match call("consume", LONGEST, MOST, || self.device.consume_raw(len)) {
             Ok(()) => {
                 let lent = self.chunk.take().expect("consumed what was not lent");
                 assert!(len <= lent.chunk.len && lent.session == self.device.info().session);
@@ -126,7 +127,7 @@ impl Driver {
                 true
             }
             Ok((len, flags)) => {
-                assert!(len <= buf.len() && flags & !SEGMENT_END == 0);
+                assert!(len <= buf.len() && StreamFlags::SEGMENT_END.contains(flags));
                 self.took(&buf[..len]);
                 true
             }
@@ -145,7 +146,7 @@ impl Driver {
                 true
             }
             Ok((len, flags)) => {
-                assert!((max == 0 || len <= max) && flags & !SEGMENT_END == 0);
+                assert!((max == 0 || len <= max) && StreamFlags::SEGMENT_END.contains(flags));
                 self.took(&file::content(len));
                 true
             }

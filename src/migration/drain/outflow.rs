@@ -6,13 +6,16 @@ use crate::cancel::Cancel;
 use crate::device::Device;
 use crate::error::{Errno, Error, Result};
 use crate::transport::is_nonblocking;
-use crate::window::{EMPTY, END, SEGMENT_END};
+use crate::window::StreamFlags;
 use crate::workers::turns::{Turn, Work};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
+
+/// What is said where there are no bytes.
+const WITHOUT_BYTES: StreamFlags = StreamFlags::EMPTY.union(StreamFlags::END);
 
 pub(super) struct Outflow<'a> {
     pub lanes: Vec<SaveLane<'a>>,
@@ -47,7 +50,7 @@ pub(super) struct Flow {
     /// Bytes that it may still move.
     pub share: u64,
     pub moved: u64,
-    pub flags: u32,
+    pub flags: StreamFlags,
     /// Its descriptor takes nothing, or the device is not ready, and the round does not wait for it.
     pub full: bool,
     /// Since when the device, which has more to come, is not ready.
@@ -105,7 +108,7 @@ impl Outflow<'_> {
                     Ok((len, flags)) if len > 0 => (len, flags),
                     Ok((_, flags)) => {
                         self.pool.give_back(parcel);
-                        lane.state.lock().flags = flags & (EMPTY | END);
+                        lane.state.lock().flags = flags & WITHOUT_BYTES;
                         return self.leave(lane);
                     }
                     Err(error) => {
@@ -113,14 +116,14 @@ impl Outflow<'_> {
                         return self.not_read(lane, error);
                     }
                 };
-                (parcel.len, parcel.segment_end) = (len, flags & SEGMENT_END != 0);
+                (parcel.len, parcel.segment_end) = (len, flags.contains(StreamFlags::SEGMENT_END));
                 (len, flags, Some(parcel))
             }
         };
         let mut state = lane.state.lock();
         state.idle_since = None;
         if len == 0 {
-            state.flags = flags & (EMPTY | END);
+            state.flags = flags & WITHOUT_BYTES;
             drop(state);
             return self.leave(lane);
         }

@@ -17,9 +17,9 @@ fn with_log<T>(run: impl FnOnce() -> T) -> (T, Vec<(ThreadId, String)>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&lines);
     let sink = move |_: Level, text: &str| kept.lock().push((thread::current().id(), text.to_string()));
-    log::set_sink(Some(Arc::new(sink)), Level::Debug as i32);
+    crate::log::set_sink(Some(Arc::new(sink)), Level::Debug);
     let result = run();
-    log::set_sink(None, 0);
+    crate::log::set_sink(None, Level::Error);
     let lines = lines.lock().clone();
     (result, lines)
 }

@@ -230,7 +230,7 @@ fn course(seed: u64, spaces: u64, faults: bool, writing: bool) {
     let what: Vec<Log> = guests.iter().map(|guest| guest.rig.log).collect();
     if spaces == 1 {
         let available = if d.one_in(3) { d.roll(3) as usize } else { usize::MAX };
-        vfiomig::workers::refuse_threads_beyond(available);
+        vfiomig::internals::refuse_threads_beyond(available);
     }
     for guest in &guests {
         if faults && d.one_in(3) {
@@ -290,7 +290,7 @@ fn course(seed: u64, spaces: u64, faults: bool, writing: bool) {
     let lost = ram.differences();
     assert!(lost.is_empty(), "{what:?}: lost {lost:?}");
     drop(writers);
-    vfiomig::workers::refuse_threads_beyond(usize::MAX);
+    vfiomig::internals::refuse_threads_beyond(usize::MAX);
 }
 
 #[test]

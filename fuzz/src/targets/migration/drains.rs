@@ -7,7 +7,9 @@ use crate::errors::{check_error, note};
 use std::time::Duration;
 use vfiomig::error::{Error, ErrorKind};
 use vfiomig::migration::{Budget, Fed, Phase, Piece};
-use vfiomig::window::END;
+use vfiomig::window::StreamFlags;
+
+const END: StreamFlags = StreamFlags::END;
 
 impl Course {
     pub(super) fn save(&mut self, a: u8, b: u8, complete: bool) {

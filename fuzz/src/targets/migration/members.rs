@@ -163,6 +163,6 @@ fn stream_of(config: Config) -> Vec<(Vec<u8>, bool)> {
         if len == 0 {
             return stream;
         }
-        stream.push((buf[..len].to_vec(), flags & vfiomig::window::SEGMENT_END != 0));
+        stream.push((buf[..len].to_vec(), flags.contains(vfiomig::window::StreamFlags::SEGMENT_END)));
     }
 }
