@@ -99,7 +99,7 @@ pub(crate) struct Choice {
     /// Why it did not work when it was tried.
     pub against: Option<String>,
     /// The same, as the log of messages has it, also from an earlier use of the tracker.
-    pub told: Option<String>,
+    pub logged: Option<String>,
     pub unmap_order: UnmapOrder,
 }
 
@@ -282,7 +282,7 @@ pub(crate) fn choices(plans: Vec<Plan>, old: Vec<Choice>, mut missing: VecDeque<
             LogKind::DmaLog | LogKind::Draft | LogKind::Ops | LogKind::Everything => UnmapOrder::UnmapThenRead,
         };
         let sources = plan.specs.iter().filter_map(&mut source).collect();
-        Choice { kind: plan.kind, sources, why: plan.why, against: None, told: None, unmap_order }
+        Choice { kind: plan.kind, sources, why: plan.why, against: None, logged: None, unmap_order }
     };
     let choices = plans.into_iter().map(choice).collect();
     (choices, old)

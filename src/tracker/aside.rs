@@ -81,7 +81,7 @@ pub(crate) struct Aside {
     /// All pages of cookies that have more.
     blocks: BTreeMap<Of, Block>,
     /// The log has the line that there are many.
-    told: bool,
+    logged: bool,
 }
 
 impl Aside {
@@ -107,8 +107,9 @@ impl Aside {
             let asked = if self.any(of, part) { deliverer.asked_by_cookie(cookie, part) } else { Vec::new() };
             if !asked.is_empty() {
                 let mut block = if keep { self.copy(of) } else { self.lift(of) };
-                for (span, whom) in asked {
-                    let refused = deliverer.bits(whom, &mut bits(number, &mut block), span, Names::One(cookie)).refused;
+                for (span, owner) in asked {
+                    let refused =
+                        deliverer.bits(owner, &mut bits(number, &mut block), span, Names::One(cookie)).refused;
                     refused.into_iter().for_each(|span| set(&mut block, span));
                 }
                 if !keep {
@@ -124,19 +125,19 @@ impl Aside {
     }
 
     /// A line for the operator when many pages wait, and when they no longer do.
-    pub fn tell(&mut self, name: &str) {
+    pub fn log_amount(&mut self, name: &str) {
         let entries = self.few.len().saturating_add(self.blocks.len());
-        let many = if self.told { !self.is_empty() } else { entries >= MANY };
-        if many && !self.told {
+        let many = if self.logged { !self.is_empty() } else { entries >= MANY };
+        if many && !self.logged {
             log!(
                 Warning,
                 "{name}: pages of {entries} parts of mappings that are gone wait, and other memory is mapped in their place: only a \
                  harvest with run can report them, and no migration can be completed before"
             );
-        } else if self.told && !many {
+        } else if self.logged && !many {
             log!(Info, "{name}: all pages of mappings that are gone were reported");
         }
-        self.told = many;
+        self.logged = many;
     }
 
     /// The first pages at `of` or after it.
@@ -240,25 +241,25 @@ mod tests {
 
     /// Asks for `span`, or for everything, as a callback that stops after `most` runs.
     fn ask(aside: &mut Aside, span: Option<Span>, keep: bool, most: usize) -> Vec<(u64, IovaRange)> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut run = |cookie: u64, range: IovaRange| {
-            let taken = told.len() < most;
-            told.extend(taken.then_some((cookie, range)));
+            let taken = reported.len() < most;
+            reported.extend(taken.then_some((cookie, range)));
             taken
         };
         let dest = |span: Span| Dest { range: span.range(), page_size: 4096, first_bit: 0, bitmap: None, token: 0 };
         let dests: Vec<Dest<'_>> = span.map(dest).into_iter().collect();
         let mut request = Request { dests: &dests, run: Some(&mut run), ..Request::default() };
         aside.give(span.unwrap_or(Span::ALL), &mut Deliverer::new(&mut request).unwrap(), keep);
-        told
+        reported
     }
 
-    fn pages(told: &[(u64, IovaRange)]) -> Vec<(u64, u64)> {
+    fn pages(reported: &[(u64, IovaRange)]) -> Vec<(u64, u64)> {
         let pages = |&(cookie, range): &(u64, IovaRange)| {
             let first = range.iova >> UNIT_SHIFT;
             (first..first + (range.size >> UNIT_SHIFT)).map(move |page| (page, cookie))
         };
-        let mut pages: Vec<_> = told.iter().flat_map(pages).collect();
+        let mut pages: Vec<_> = reported.iter().flat_map(pages).collect();
         pages.sort_unstable();
         pages
     }
@@ -292,9 +293,9 @@ mod tests {
                     }
                     3 => prop_assert_eq!(pages(&ask(&mut aside, Some(span), true, usize::MAX)), within(&model)),
                     4 => {
-                        let told = pages(&ask(&mut aside, Some(span), false, usize::MAX));
-                        prop_assert_eq!(&told, &within(&model));
-                        told.iter().for_each(|page| { model.remove(page); });
+                        let reported = pages(&ask(&mut aside, Some(span), false, usize::MAX));
+                        prop_assert_eq!(&reported, &within(&model));
+                        reported.iter().for_each(|page| { model.remove(page); });
                     }
                     _ => {
                         for page in pages(&ask(&mut aside, Some(span), false, 2)) {

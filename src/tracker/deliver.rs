@@ -63,13 +63,13 @@ pub struct Request<'r> {
 
 /// The owner of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whom {
+pub(crate) enum Owner {
     /// A destination of the request.
     Dest(usize),
     /// The run callback, for a mapping with this cookie.
     Mapping(u64),
     /// No owner yet: the tracker keeps it.
-    Keep,
+    Tracker,
 }
 
 pub(crate) struct Deliverer<'d, 'r> {
@@ -116,7 +116,7 @@ fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
 impl<'d, 'r> Deliverer<'d, 'r> {
     /// Checks the request, before anything is read for it.
     pub fn new(request: &'d mut Request<'r>) -> Result<Deliverer<'d, 'r>> {
-        let mut this = Deliverer::nobody();
+        let mut this = Deliverer::no_owner();
         for (index, dest) in request.dests.iter().enumerate() {
             let span = check(dest, index).map_err(Error::argument)?;
             if this.asked.overlaps(span) {
@@ -135,7 +135,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Without owners: all is kept.
-    pub fn nobody() -> Self {
+    pub fn no_owner() -> Self {
         Deliverer {
             dests: &[],
             words: None,
@@ -177,9 +177,9 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// What is asked of `span`, with its owners; of unmapped ranges too if `gone` has their names.
-    pub fn asked(&self, maps: &Maps, gone: Option<&Maps>, span: Span) -> Vec<(Span, Whom)> {
+    pub fn asked(&self, maps: &Maps, gone: Option<&Maps>, span: Span) -> Vec<(Span, Owner)> {
         if self.wants_everything() {
-            let part = |(whole, cookie): (Span, u64)| Some((whole.intersect(span)?, Whom::Mapping(cookie)));
+            let part = |(whole, cookie): (Span, u64)| Some((whole.intersect(span)?, Owner::Mapping(cookie)));
             return [Some(maps), gone]
                 .into_iter()
                 .flatten()
@@ -189,7 +189,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         }
         let begin = self.places.range(..=span.first).next_back().map_or(span.first, |(&first, _)| first);
         let part = |(&first, &(last, index)): (&u64, &(u64, usize))| {
-            Some((Span { first, last }.intersect(span)?, Whom::Dest(index)))
+            Some((Span { first, last }.intersect(span)?, Owner::Dest(index)))
         };
         self.places.range(begin..=span.last).filter_map(part).collect()
     }
@@ -201,41 +201,41 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Owners of `span` that get a cookie: a bitmap and words name pages by their IOVA.
-    pub fn asked_by_cookie(&self, cookie: u64, span: Span) -> Vec<(Span, Whom)> {
+    pub fn asked_by_cookie(&self, cookie: u64, span: Span) -> Vec<(Span, Owner)> {
         if self.wants_everything() {
-            return vec![(span, Whom::Mapping(cookie))];
+            return vec![(span, Owner::Mapping(cookie))];
         }
         let nothing = Maps::default();
         let mut asked = self.asked(&nothing, None, span);
-        asked.retain(|&(_, whom)| self.words.is_none() && self.dest(whom).is_some_and(|dest| dest.bitmap.is_none()));
+        asked.retain(|&(_, owner)| self.words.is_none() && self.dest(owner).is_some_and(|dest| dest.bitmap.is_none()));
         asked
     }
 
     /// `span` in pieces: what is asked of what is mapped, and what is mapped and not asked. Bits of holes have no owner,
     /// whatever is asked: a type1 container sets some, because it shifts the bits of a mapping to their place in the request and
     /// later clears them at their place in the mapping.
-    pub fn pieces(&self, maps: &Maps, span: Span) -> Vec<(Span, Whom)> {
+    pub fn pieces(&self, maps: &Maps, span: Span) -> Vec<(Span, Owner)> {
         let mut pieces = Vec::new();
-        for (part, whom) in self.asked(maps, None, span) {
-            pieces.extend(maps.mapped.parts(part).map(|piece| (piece, whom)));
+        for (part, owner) in self.asked(maps, None, span) {
+            pieces.extend(maps.mapped.parts(part).map(|piece| (piece, owner)));
         }
         if !self.wants_everything() {
             for part in maps.mapped.parts(span) {
-                pieces.extend(self.asked.holes(part).into_iter().map(|hole| (hole, Whom::Keep)));
+                pieces.extend(self.asked.holes(part).into_iter().map(|hole| (hole, Owner::Tracker)));
             }
         }
         pieces
     }
 
-    fn dest(&self, whom: Whom) -> Option<&'r Dest<'r>> {
-        match whom {
-            Whom::Dest(index) => self.dests.get(index),
+    fn dest(&self, owner: Owner) -> Option<&'r Dest<'r>> {
+        match owner {
+            Owner::Dest(index) => self.dests.get(index),
             _ => None,
         }
     }
 
-    fn grid(&self, whom: Whom, span: Span) -> Grid {
-        match self.dest(whom) {
+    fn grid(&self, owner: Owner, span: Span) -> Grid {
+        match self.dest(owner) {
             Some(dest) => {
                 Grid { shift: dest.page_size.trailing_zeros(), first_bit: dest.first_bit, iova: dest.range.iova }
             }
@@ -244,12 +244,12 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Moves the bits of `span` to their owner, and clears them; returns what a callback did not take.
-    pub fn bits(&mut self, whom: Whom, bits: &mut Bits<'_>, span: Span, names: Names<'_>) -> NotTaken {
-        if self.stopped || whom == Whom::Keep {
+    pub fn bits(&mut self, owner: Owner, bits: &mut Bits<'_>, span: Span, names: Names<'_>) -> NotTaken {
+        if self.stopped || owner == Owner::Tracker {
             return NotTaken { refused: Vec::new(), rest: Some(span) };
         }
-        let grid = self.grid(whom, span);
-        if let Some(words) = self.dest(whom).and_then(|dest| dest.bitmap) {
+        let grid = self.grid(owner, span);
+        if let Some(words) = self.dest(owner).and_then(|dest| dest.bitmap) {
             self.add(bits.drain(span, words, grid, 0));
             return NotTaken::default();
         }
@@ -259,7 +259,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             if bits.any(part) {
                 let mut stage = self.take_stage();
                 bits.drain_piece(part, span.last, plain(&mut stage), grid, first);
-                self.flush_stage(whom, grid, first, part, &mut stage, names);
+                self.flush_stage(owner, grid, first, part, &mut stage, names);
                 self.stage = stage;
             }
         }
@@ -269,12 +269,12 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Gives a range that is dirty as a whole; returns the part at its end that was not taken.
-    pub fn run(&mut self, whom: Whom, span: Span, names: Names<'_>) -> Option<Span> {
-        if self.stopped || whom == Whom::Keep {
+    pub fn run(&mut self, owner: Owner, span: Span, names: Names<'_>) -> Option<Span> {
+        if self.stopped || owner == Owner::Tracker {
             return Some(span);
         }
-        let grid = self.grid(whom, span);
-        let dest = self.dest(whom);
+        let grid = self.grid(owner, span);
+        let dest = self.dest(owner);
         if let Some(words) = dest.and_then(|dest| dest.bitmap) {
             let (first, _) = grid.place(span.first);
             let (last, _) = grid.place(span.last);
@@ -282,7 +282,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             return None;
         }
         if dest.is_none() || self.words.is_none() {
-            self.each_mapping(whom, span, grid.shift, names);
+            self.each_mapping(owner, span, grid.shift, names);
             return self.close_run().first().map(|refused| Span { first: refused.first, last: span.last });
         }
         let mut at = Some(span.first);
@@ -290,7 +290,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             let mut stage = self.take_stage();
             let (from, to) = (grid.place(part.first).0, grid.place(part.last).0);
             bitmap::set_range(plain(&mut stage), from.saturating_sub(first), to.saturating_sub(from).saturating_add(1));
-            self.flush_stage(whom, grid, first, part, &mut stage, names);
+            self.flush_stage(owner, grid, first, part, &mut stage, names);
             self.stage = stage;
             if self.stopped {
                 self.refused.clear();
@@ -317,8 +317,8 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 
     /// Hands a window of bits to the callback; what it refuses is noted. Afterwards the window is zero.
-    fn flush_stage(&mut self, whom: Whom, grid: Grid, first: u64, part: Span, stage: &mut [u64], names: Names<'_>) {
-        if let (Some(dest), Some(words)) = (self.dest(whom), self.words.as_deref_mut()) {
+    fn flush_stage(&mut self, owner: Owner, grid: Grid, first: u64, part: Span, stage: &mut [u64], names: Names<'_>) {
+        if let (Some(dest), Some(words)) = (self.dest(owner), self.words.as_deref_mut()) {
             let begin = stage.iter().position(|&word| word != 0).unwrap_or(0);
             let end = stage.iter().rposition(|&word| word != 0).map_or(begin, |last| last.saturating_add(1));
             let full = stage.get_mut(begin..end).unwrap_or(&mut []);
@@ -338,13 +338,13 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             let begin = grid.iova_of(first.saturating_add(start)).max(i128::from(part.first));
             let end = grid.iova_of(first.saturating_add(from)).saturating_sub(1).min(i128::from(part.last));
             let (Ok(begin), Ok(end)) = (u64::try_from(begin), u64::try_from(end)) else { continue };
-            self.each_mapping(whom, Span { first: begin, last: end }, grid.shift, names);
+            self.each_mapping(owner, Span { first: begin, last: end }, grid.shift, names);
         }
     }
 
     /// A run, cut where mappings meet, because each has a cookie of its own.
-    fn each_mapping(&mut self, whom: Whom, span: Span, shift: u32, names: Names<'_>) {
-        let names = if let Whom::Mapping(cookie) = whom { Names::One(cookie) } else { names };
+    fn each_mapping(&mut self, owner: Owner, span: Span, shift: u32, names: Names<'_>) {
+        let names = if let Owner::Mapping(cookie) = owner { Names::One(cookie) } else { names };
         let mut at = Some(span.first);
         while let Some(first) = at.filter(|&first| first <= span.last) {
             let (part, cookie) = names.first_of(Span { first, last: span.last });
@@ -414,15 +414,15 @@ fn next_window(at: &mut Option<u64>, span: Span, grid: Grid) -> Option<(u64, Spa
 /// What is kept goes to one of those who asked.
 pub(crate) struct Offer<'o, 'd, 'r> {
     pub deliverer: &'o mut Deliverer<'d, 'r>,
-    pub whom: Whom,
+    pub owner: Owner,
     pub names: Names<'o>,
 }
 
 impl Taker for Offer<'_, '_, '_> {
     fn run(&mut self, span: Span) -> Option<Span> {
-        self.deliverer.run(self.whom, span, self.names)
+        self.deliverer.run(self.owner, span, self.names)
     }
     fn bits(&mut self, bits: &mut Bits<'_>, span: Span) -> NotTaken {
-        self.deliverer.bits(self.whom, bits, span, self.names)
+        self.deliverer.bits(self.owner, bits, span, self.names)
     }
 }

@@ -1,29 +1,29 @@
 //! The bits of one read, and their owners.
 
-use super::book::Book;
 use super::deliver::Deliverer;
 use super::names::Names;
-use super::parts::{Bits, Told};
+use super::parts::{Bits, Reported};
+use super::record::Record;
 use super::scratch::{PagePool, Pages};
 use crate::bitmap;
 use crate::error::Errno;
 use crate::logs::log::{Log, Maps, Read};
 
 /// Hands out the bits of one read. Afterwards all of `words` is zero.
-pub(crate) fn distribute(book: &mut Book, deliverer: &mut Deliverer<'_, '_>, words: &mut [u64], read: &Read) {
+pub(crate) fn distribute(record: &mut Record, deliverer: &mut Deliverer<'_, '_>, words: &mut [u64], read: &Read) {
     let all = (words.len() as u64).saturating_mul(64);
     // What a kernel set beyond the end (I6).
     bitmap::clear_range(words, read.bits(), all.saturating_sub(read.bits()));
     let mut bits = Bits { words, shift: read.shift, origin: read.span.first };
-    let Book { maps, gone, left, .. } = book;
+    let Record { maps, gone, left, .. } = record;
     let (pieces, names) = (deliverer.pieces(maps, read.span), Names::Of(maps, gone));
     // Leftovers are reported later in the call: a page that is among them is reported once, with them.
-    bits.tell(pieces.iter().copied(), &mut |whom, told| match told {
-        Told::Part(part) if left.any(part) => left.add(part),
-        Told::Bits(bits, span) if left.any(span) => left.absorb(bits, span),
-        Told::Part(part) => deliverer.run(whom, part, names).into_iter().for_each(|rest| left.add(rest)),
-        Told::Bits(bits, span) => {
-            let kept = deliverer.bits(whom, bits, span, names);
+    bits.report(pieces.iter().copied(), &mut |owner, reported| match reported {
+        Reported::Part(part) if left.any(part) => left.add(part),
+        Reported::Bits(bits, span) if left.any(span) => left.absorb(bits, span),
+        Reported::Part(part) => deliverer.run(owner, part, names).into_iter().for_each(|rest| left.add(rest)),
+        Reported::Bits(bits, span) => {
+            let kept = deliverer.bits(owner, bits, span, names);
             kept.refused.into_iter().for_each(|span| left.add(span));
             if let Some(rest) = kept.rest {
                 left.absorb(bits, rest);
@@ -47,9 +47,9 @@ pub(crate) struct FirstRead {
 
 impl FirstRead {
     /// Keeps what was read.
-    pub fn keep(self, book: &mut Book, pool: &PagePool) {
+    pub fn keep(self, record: &mut Record, pool: &PagePool) {
         let Some((read, mut pages)) = self.bits else { return };
-        distribute(book, &mut Deliverer::nobody(), pages.room(read.words()), &read);
+        distribute(record, &mut Deliverer::no_owner(), pages.room(read.words()), &read);
         pool.give(pages);
     }
 }

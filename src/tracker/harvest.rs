@@ -48,19 +48,19 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     if !no_read {
         let within = only_dests.then(|| deliverer.asked.clone());
         let mut parts: Vec<SpaceLogs<'_>> = passes.iter_mut().map(|inner| inner.part()).collect();
-        let mut nobody = Deliverer::nobody();
-        let taker = if keep { &mut nobody } else { &mut deliverer };
+        let mut no_owner = Deliverer::no_owner();
+        let taker = if keep { &mut no_owner } else { &mut deliverer };
         read_all(&mut parts, within.as_ref(), false, max_workers, taker, &mut tally);
         for inner in passes.iter_mut().filter(|_| !keep) {
             inner.was_read(within.as_ref());
         }
     }
     for inner in &mut passes {
-        inner.untold = false;
-        inner.book.give(&mut deliverer, keep);
+        inner.unasked = false;
+        inner.record.give(&mut deliverer, keep);
     }
     for (tracker, inner) in sorted.iter().zip(&passes) {
-        if tally.failed > 0 || !tracker.is_told(inner) {
+        if tally.failed > 0 || !tracker.getters_know(inner) {
             tracker.done(inner);
         }
     }

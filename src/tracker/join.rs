@@ -104,10 +104,10 @@ impl TrackerInner {
         if !self.is_running() {
             return;
         }
-        let SpaceLogs { sources, pool, book, page_size } = self.part();
+        let SpaceLogs { sources, pool, record, page_size } = self.part();
         let Some(source) = sources.iter_mut().find(|source| source.claim.id() == id) else { return };
-        let part = SpaceLogs { sources: std::slice::from_mut(source), pool, book, page_size };
-        read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
+        let part = SpaceLogs { sources: std::slice::from_mut(source), pool, record, page_size };
+        read_all(&mut [part], None, false, 1, &mut Deliverer::no_owner(), &mut Tally::default());
     }
 
     /// Devices whose handles were freed were unplugged. What their logs held is unknown, so everything is dirty,
@@ -121,13 +121,13 @@ impl TrackerInner {
         self.members.devices = left;
         let freed: Vec<Arc<Device>> = freed;
         let names: Vec<&str> = freed.iter().map(|device| device.name()).collect();
-        let (name, names) = (&self.book.name, names.join(", "));
+        let (name, names) = (&self.record.name, names.join(", "));
         log!(
             Warning,
             "{name}: freed without being taken out before: {names}: what was written last is unknown, and everything is dirty once"
         );
         if self.is_running() {
-            tally.fail(Errno::new(libc::ENODEV), mark(&mut self.book, None));
+            tally.fail(Errno::new(libc::ENODEV), mark(&mut self.record, None));
         }
         self.members_left();
         true
@@ -142,7 +142,7 @@ impl TrackerInner {
     fn members_joined(&mut self) -> Result<()> {
         if self.depends_on_members() {
             let plans = plans(&self.members);
-            let new = missing(&plans, &self.choices, &self.members.aperture, &self.book.name)?;
+            let new = missing(&plans, &self.choices, &self.members.aperture, &self.record.name)?;
             self.choose_anew(plans, new);
         }
         Ok(())
@@ -152,7 +152,7 @@ impl TrackerInner {
     fn members_left(&mut self) {
         if self.depends_on_members() {
             let plans = plans(&self.members);
-            let (plans, new) = possible(plans, &self.choices, &self.members.aperture, &self.book.name);
+            let (plans, new) = possible(plans, &self.choices, &self.members.aperture, &self.record.name);
             self.choose_anew(plans, new);
         }
     }
@@ -163,7 +163,7 @@ impl TrackerInner {
         let before = self.current().map(|choice| choice.kind);
         let (all, gone) = choices(plans, std::mem::take(&mut self.choices), new);
         self.choices = all;
-        stop_all(gone.iter(), self.max_workers, &self.book.name);
+        stop_all(gone.iter(), self.max_workers, &self.record.name);
         drop(gone);
         if !self.is_running() {
             self.active = 0;
@@ -184,18 +184,18 @@ impl TrackerInner {
 
     /// Starts those of the active choice's sources that are new.
     fn begin_new(&mut self, ids: &[LogId]) {
-        let SpaceLogs { sources, pool, book, page_size } = self.part();
+        let SpaceLogs { sources, pool, record, page_size } = self.part();
         let (mut works, mut any) = (true, false);
         for source in sources.iter_mut().filter(|source| ids.contains(&source.claim.id())) {
-            let outcome = begin_log(&mut **source.log.get_mut(), &book.maps, pool, page_size);
-            source.first_read(outcome, book, pool);
+            let outcome = begin_log(&mut **source.log.get_mut(), &record.maps, pool, page_size);
+            source.first_read(outcome, record, pool);
             (any, works) = (true, works && source.failed.is_none());
         }
         if !works {
             self.fall_back();
         } else if any {
             // What was written before is in no log.
-            mark(book, None);
+            mark(record, None);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Nothing is reported twice, nothing is lost.
 
 use super::UNIT_SHIFT;
-use super::parts::{Bits, Grid, Told, plain};
+use super::parts::{Bits, Grid, Reported, plain};
 use crate::bitmap;
 use crate::logs::ranges::{Span, SpanSet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,10 +75,10 @@ impl Leftover {
 
     /// Moves the bits of `span` in here.
     pub fn absorb(&mut self, from: &mut Bits<'_>, span: Span) {
-        from.tell(cut(span), &mut |number, told| match told {
-            Told::Part(part) => self.add(part),
-            Told::Bits(bits, part) if bits.any(part) => self.absorb_block(number, bits, part),
-            Told::Bits(..) => {}
+        from.report(cut(span), &mut |number, reported| match reported {
+            Reported::Part(part) => self.add(part),
+            Reported::Bits(bits, part) if bits.any(part) => self.absorb_block(number, bits, part),
+            Reported::Bits(..) => {}
         });
     }
 
@@ -184,7 +184,7 @@ impl Leftover {
         for (part, number) in self.parts(span) {
             let mut block = self.copy(number, part);
             let mut copy = bits(number, &mut block);
-            self.spans.parts(part).for_each(|told| copy.forget(told));
+            self.spans.parts(part).for_each(|reported| copy.forget(reported));
             sink.bits(&mut copy, part);
         }
     }

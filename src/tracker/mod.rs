@@ -3,8 +3,8 @@
 //!
 //! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker, as
 //! it is called; `state` is what it keeps, `starting` starts and stops its logs, `options` is its data) and `harvest`
-//! (the call). `reading` reads, `spot` is a range that several logs report on, until it is merged, `distribute` looks
-//! up the owners of the bits, `deliver` reports them, `leftover` keeps what was read but not asked for, `book` is the
+//! (the call). `reading` reads, `shared_range` is a range that several logs report on, until it is merged, `distribute` looks
+//! up the owners of the bits, `deliver` reports them, `leftover` keeps what was read but not asked for, `record` is the
 //! record of mappings and leftovers, `aside` keeps what only a cookie names, and `parts` is the rule of pages that
 //! several have a part of; `join` is for what is plugged in later, `unmap` for what is unmapped. `names` and `tally`
 //! are what they share. `unsafe` lives in scratch.rs.
@@ -14,8 +14,6 @@
 
 #[forbid(unsafe_code)]
 mod aside;
-#[forbid(unsafe_code)]
-mod book;
 #[forbid(unsafe_code)]
 mod deliver;
 #[forbid(unsafe_code)]
@@ -34,11 +32,13 @@ mod options;
 mod parts;
 #[forbid(unsafe_code)]
 mod reading;
+#[forbid(unsafe_code)]
+mod record;
 mod scratch;
 #[forbid(unsafe_code)]
-mod space;
+mod shared_range;
 #[forbid(unsafe_code)]
-mod spot;
+mod space;
 #[forbid(unsafe_code)]
 mod starting;
 #[forbid(unsafe_code)]

@@ -41,7 +41,7 @@ impl Grid {
 }
 
 /// What is reported of a piece.
-pub(crate) enum Told<'t, 'w> {
+pub(crate) enum Reported<'t, 'w> {
     /// Dirty as a whole: the piece's part of a page that reaches beyond it.
     Part(Span),
     /// Bits of pages that lie within the piece, to be moved away or left for a later call.
@@ -81,30 +81,34 @@ impl Bits<'_> {
     }
 
     /// Hands the bits out to all pieces of what they speak of, none of which may overlap.
-    pub fn tell<W: Copy>(
+    pub fn report<W: Copy>(
         &mut self,
         pieces: impl Iterator<Item = (Span, W)> + Clone,
-        told: &mut dyn FnMut(W, Told<'_, '_>),
+        reported: &mut dyn FnMut(W, Reported<'_, '_>),
     ) {
         // Pieces are whole units, so no smaller page is cut.
         if self.shift > UNIT_SHIFT {
-            self.tell_cut(pieces.clone(), told);
+            self.report_cut(pieces.clone(), reported);
         }
-        for (span, whom) in pieces {
-            told(whom, Told::Bits(&mut Bits { words: self.words, ..*self }, span));
+        for (span, owner) in pieces {
+            reported(owner, Reported::Bits(&mut Bits { words: self.words, ..*self }, span));
         }
     }
 
     /// Pages that pieces cut are dirty in each of them.
-    fn tell_cut<W: Copy>(&mut self, pieces: impl Iterator<Item = (Span, W)>, told: &mut dyn FnMut(W, Told<'_, '_>)) {
+    fn report_cut<W: Copy>(
+        &mut self,
+        pieces: impl Iterator<Item = (Span, W)>,
+        reported: &mut dyn FnMut(W, Reported<'_, '_>),
+    ) {
         let mut cut: Vec<u64> = Vec::new();
-        for (span, whom) in pieces {
+        for (span, owner) in pieces {
             let (first, count) = self.bits_of(span);
             let last = first.saturating_add(count).saturating_sub(1);
             for bit in [first, last].into_iter().take(if first == last { 1 } else { 2 }) {
                 let page = self.page_of(bit);
                 if let Some(part) = page.intersect(span).filter(|&part| part != page && bitmap::get(self.words, bit)) {
-                    told(whom, Told::Part(part));
+                    reported(owner, Reported::Part(part));
                     cut.push(bit);
                 }
             }
@@ -162,7 +166,7 @@ mod tests {
     proptest! {
         /// All of a piece that a dirty page has is reported, and nothing stays; also in pieces of pieces.
         #[test]
-        fn all_parts_are_told(
+        fn all_parts_are_reported(
             shift in 0u32..8,
             pattern in any::<[u64; 3]>(),
             list in prop::collection::vec((0u64..20, 1u64..70), 1..12),
@@ -187,13 +191,13 @@ mod tests {
             }
             let mut seen = BTreeSet::new();
             let mut bits = Bits { words: &mut words, shift: shift + UNIT_SHIFT, origin: 0 };
-            bits.tell(pieces.iter().copied(), &mut |whom, told| match told {
-                Told::Part(part) => {
-                    assert!(pieces[whom].0.contains(part));
+            bits.report(pieces.iter().copied(), &mut |owner, reported| match reported {
+                Reported::Part(part) => {
+                    assert!(pieces[owner].0.contains(part));
                     within(part).for_each(|unit| assert!(seen.insert(unit), "twice"));
                 }
-                Told::Bits(bits, piece) => {
-                    assert_eq!(piece, pieces[whom].0);
+                Reported::Bits(bits, piece) => {
+                    assert_eq!(piece, pieces[owner].0);
                     let grid = Grid { shift: UNIT_SHIFT, first_bit: 0, iova: 0 };
                     let mut to = [0u64; 512];
                     let mut first = piece.first;

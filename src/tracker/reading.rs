@@ -1,11 +1,11 @@
 //! Reads logs side by side and hands what they report to the merge, which is the calling thread's. What several logs report on one
-//! range is put together first (`spot`).
+//! range is put together first (`shared_range`).
 
-use super::book::Book;
 use super::deliver::Deliverer;
 use super::distribute::{distribute, full};
+use super::record::Record;
 use super::scratch::PagePool;
-use super::spot::{ReadRound, Spot, Todo, next_round};
+use super::shared_range::{ReadRound, SharedRange, Todo, next_round};
 use super::tally::Tally;
 use crate::device::dirty::HarvestPatience;
 use crate::error::Errno;
@@ -27,7 +27,7 @@ const SMALL: u64 = 1 << 30;
 pub(crate) struct SpaceLogs<'a> {
     pub sources: &'a mut [Source],
     pub pool: &'a PagePool,
-    pub book: &'a mut Book,
+    pub record: &'a mut Record,
     pub page_size: u64,
 }
 
@@ -69,28 +69,28 @@ pub(super) fn read_all(
     tally: &mut Tally,
 ) {
     let (mut jobs, mut todo) = prepare(parts, within, &Arc::new(HarvestPatience::new()));
-    let mut books = Vec::new();
+    let mut records = Vec::new();
     let mut shared: Vec<LogsAndPool<'_>> = Vec::new();
     for part in parts.iter_mut() {
-        books.push(&mut *part.book);
+        records.push(&mut *part.record);
         shared.push((&*part.sources, part.pool));
     }
     let asked = within.map(|within| within.iter().fold(0u64, |sum, span| sum.saturating_add(span.bytes())));
     let small = asked.is_some_and(|bytes| bytes <= SMALL);
     let workers = useful_workers(max_workers, small, &jobs, &shared);
     while let Some(round) = next_round(&mut todo, workers) {
-        let ends = read_round(&round, &jobs, &shared, keep, |spot, pool| {
-            if let Some(book) = books.get_mut(spot.part) {
-                merge(spot, pool, book, deliverer);
+        let ends = read_round(&round, &jobs, &shared, keep, |range, pool| {
+            if let Some(record) = records.get_mut(range.part) {
+                merge(range, pool, record, deliverer);
             }
         });
-        for ((source, _), end) in round.ways.iter().zip(ends) {
+        for ((source, _), end) in round.orders.iter().zip(ends) {
             let (Some(job), Some(end)) = (jobs.get_mut(*source), end) else { continue };
             if end.failed.is_some() {
                 todo.get_mut(*source).into_iter().for_each(Todo::drop_rest);
             }
-            if let Some(book) = books.get_mut(job.part) {
-                job.note(end, &round, book, tally);
+            if let Some(record) = records.get_mut(job.part) {
+                job.note(end, &round, record, tally);
             }
         }
     }
@@ -104,20 +104,20 @@ fn read_round(
     jobs: &[SourceRead],
     shared: &[LogsAndPool<'_>],
     keep: bool,
-    mut merge: impl FnMut(&Spot, &PagePool),
+    mut merge: impl FnMut(&SharedRange, &PagePool),
 ) -> Vec<Option<Walked>> {
-    let any: Vec<bool> = ways(round, jobs).map(|(job, _)| job.any_thread).collect();
+    let any: Vec<bool> = orders(round, jobs).map(|(job, _)| job.any_thread).collect();
     let walk = |index: usize, done: Give<'_, usize>| {
-        let (job, way) = ways(round, jobs).nth(index)?;
+        let (job, order) = orders(round, jobs).nth(index)?;
         let (sources, pool) = shared.get(job.part)?;
-        Some(walk(sources.get(job.source)?, pool, &round.spots, way, keep, done))
+        Some(walk(sources.get(job.source)?, pool, &round.ranges, order, keep, done))
     };
     // No thread waits for the merge: the round has no more buffers than it may have.
-    let ahead: Vec<usize> = round.spots.iter().map(|_| 0).collect();
-    let merge = |_, spot: usize| {
-        if let Some(spot) = round.spots.get(spot) {
-            if let Some((_, pool)) = shared.get(spot.part) {
-                merge(spot, pool);
+    let ahead: Vec<usize> = round.ranges.iter().map(|_| 0).collect();
+    let merge = |_, range: usize| {
+        if let Some(range) = round.ranges.get(range) {
+            if let Some((_, pool)) = shared.get(range.part) {
+                merge(range, pool);
             }
         }
         Some(0)
@@ -132,25 +132,25 @@ fn read_round(
 }
 
 /// What was found of a range goes to its owners.
-fn merge(spot: &Spot, pool: &PagePool, book: &mut Book, deliverer: &mut Deliverer<'_, '_>) {
-    let Some(mut pages) = spot.found() else { return };
-    let words = pages.room(spot.read.words());
-    if book.all_dirty != Some(false) {
-        book.saw(full(&book.maps, &spot.read, words));
+fn merge(range: &SharedRange, pool: &PagePool, record: &mut Record, deliverer: &mut Deliverer<'_, '_>) {
+    let Some(mut pages) = range.found() else { return };
+    let words = pages.room(range.read.words());
+    if record.all_dirty != Some(false) {
+        record.saw(full(&record.maps, &range.read, words));
     }
-    distribute(book, deliverer, words, &spot.read);
+    distribute(record, deliverer, words, &range.read);
     pool.give(pages);
 }
 
 impl SourceRead {
     /// What the source's way through a round has come to.
-    fn note(&mut self, end: Walked, round: &ReadRound, book: &mut Book, tally: &mut Tally) {
+    fn note(&mut self, end: Walked, round: &ReadRound, record: &mut Record, tally: &mut Tally) {
         tally.reads = tally.reads.saturating_add(end.reads);
         self.slept = Some(end.slept || self.slept == Some(true));
-        for (spot, errno) in end.in_doubt {
+        for (range, errno) in end.in_doubt {
             self.in_doubt = self.in_doubt.or(Some(errno));
-            let span = round.spots.get(spot).map(|spot| spot.read.span);
-            tally.fail(errno, mark(book, span));
+            let span = round.ranges.get(range).map(|range| range.read.span);
+            tally.fail(errno, mark(record, span));
         }
         tally.panic = tally.panic.take().or(end.panic);
         self.failed = end.failed.or(self.failed);
@@ -163,9 +163,9 @@ fn settle(parts: &mut [SpaceLogs<'_>], jobs: &[SourceRead], tally: &mut Tally) {
         let Some(part) = parts.get_mut(job.part) else { continue };
         let Some(source) = part.sources.get_mut(job.source) else { continue };
         source.waits = job.slept.unwrap_or(source.waits);
-        source.note(&part.book.name, job.failed.or(job.in_doubt));
+        source.note(&part.record.name, job.failed.or(job.in_doubt));
         if let Some(errno) = job.failed {
-            tally.fail(errno, mark(part.book, None));
+            tally.fail(errno, mark(part.record, None));
         }
     }
     // When all is merged: whatever happens to one of them.
@@ -173,7 +173,7 @@ fn settle(parts: &mut [SpaceLogs<'_>], jobs: &[SourceRead], tally: &mut Tally) {
         let Some(part) = parts.get_mut(job.part) else { continue };
         let Some(source) = part.sources.get_mut(job.source) else { continue };
         // What is written from here on is logged again (L6), and nothing of what is left over was reported yet.
-        restart(source, part.book, part.page_size);
+        restart(source, part.record, part.page_size);
     }
 }
 
@@ -184,15 +184,15 @@ fn prepare(
     patience: &Arc<HarvestPatience>,
 ) -> (Vec<SourceRead>, Vec<Todo>) {
     let (mut jobs, mut todo) = (Vec::new(), Vec::new());
-    for (part, SpaceLogs { sources, book, .. }) in parts.iter_mut().enumerate() {
+    for (part, SpaceLogs { sources, record, .. }) in parts.iter_mut().enumerate() {
         let mut lists: Vec<(u64, Rc<Vec<Read>>)> = Vec::new();
         for (source, state) in sources.iter_mut().enumerate() {
             let log = state.log.get_mut();
-            log.begin(patience, book.all_dirty == Some(true));
-            for span in log.blind(&book.maps) {
+            log.begin(patience, record.all_dirty == Some(true));
+            for span in log.blind(&record.maps) {
                 match within {
-                    None => book.left.add(span),
-                    Some(within) => within.parts(span).for_each(|part| book.left.add(part)),
+                    None => record.left.add(span),
+                    Some(within) => within.parts(span).for_each(|part| record.left.add(part)),
                 }
             }
             let alike = log.reads_alike();
@@ -201,7 +201,7 @@ fn prepare(
                 (Some(_), _) => Rc::default(),
                 (None, Some(reads)) => reads,
                 (None, None) => {
-                    let reads = Rc::new(reads_of(&**log, &book.maps, within));
+                    let reads = Rc::new(reads_of(&**log, &record.maps, within));
                     lists.extend(alike.map(|of| (of, Rc::clone(&reads))));
                     reads
                 }
@@ -230,8 +230,8 @@ fn reads_of(log: &dyn Log, maps: &Maps, within: Option<&SpanSet>) -> Vec<Read> {
     reads
 }
 
-fn ways<'a>(round: &'a ReadRound, jobs: &'a [SourceRead]) -> impl Iterator<Item = (&'a SourceRead, &'a [usize])> {
-    round.ways.iter().filter_map(|(source, way)| Some((jobs.get(*source)?, way.as_slice())))
+fn orders<'a>(round: &'a ReadRound, jobs: &'a [SourceRead]) -> impl Iterator<Item = (&'a SourceRead, &'a [usize])> {
+    round.orders.iter().filter_map(|(source, order)| Some((jobs.get(*source)?, order.as_slice())))
 }
 
 /// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them; a `small`
@@ -251,21 +251,28 @@ fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[LogsAn
 }
 
 /// One source's way through a round. `done` gets each range that no source has left to read.
-fn walk(source: &Source, pool: &PagePool, spots: &[Spot], way: &[usize], keep: bool, done: Give<'_, usize>) -> Walked {
+fn walk(
+    source: &Source,
+    pool: &PagePool,
+    ranges: &[SharedRange],
+    order: &[usize],
+    keep: bool,
+    done: Give<'_, usize>,
+) -> Walked {
     let mut walked = Walked { reads: 0, slept: false, failed: None, in_doubt: Vec::new(), panic: None };
     let mut log = source.log.lock();
     let (adds, restarts) = (log.adds_bits(), log.restarts_after_error());
-    for &number in way {
-        let Some(spot) = spots.get(number) else { continue };
+    for &number in order {
+        let Some(range) = ranges.get(number) else { continue };
         let mut pages = None;
         if walked.failed.is_none() {
             walked.reads = walked.reads.saturating_add(1);
-            let outcome = spot.take(pool, adds).and_then(|taken| {
+            let outcome = range.take(pool, adds).and_then(|taken| {
                 // Bits that come before an error stay: all of the range is marked for it.
-                let room = pages.insert(taken).room(spot.read.words());
+                let room = pages.insert(taken).room(range.read.words());
                 let before = threads::sleeps();
                 let outcome =
-                    catch_unwind(AssertUnwindSafe(|| log.read(&spot.read, keep, room))).unwrap_or_else(|panic| {
+                    catch_unwind(AssertUnwindSafe(|| log.read(&range.read, keep, room))).unwrap_or_else(|panic| {
                         walked.panic = Some(panic);
                         Err(Errno::new(libc::EIO))
                     });
@@ -278,7 +285,7 @@ fn walk(source: &Source, pool: &PagePool, spots: &[Spot], way: &[usize], keep: b
                 Err(errno) => walked.in_doubt.push((number, errno)),
             }
         }
-        if spot.put(pages, pool) {
+        if range.put(pages, pool) {
             let _ = done(number);
         }
     }
@@ -286,22 +293,22 @@ fn walk(source: &Source, pool: &PagePool, spots: &[Spot], way: &[usize], keep: b
 }
 
 /// Starts a log anew. If that fails it is failed: everything it should know is dirty until a restart helps.
-pub(super) fn restart(source: &mut Source, book: &Book, page_size: u64) {
+pub(super) fn restart(source: &mut Source, record: &Record, page_size: u64) {
     let log = source.log.get_mut();
-    source.failed = log.start(&book.maps, page_size).err();
+    source.failed = log.start(&record.maps, page_size).err();
     if source.failed.is_none() {
-        log!(Debug, "{}: {}: started anew", book.name, log.describe());
+        log!(Debug, "{}: {}: started anew", record.name, log.describe());
     }
 }
 
 /// Marks what is mapped of `span`, or everything that is mapped, as dirty. Returns the bytes.
-pub(super) fn mark(book: &mut Book, span: Option<Span>) -> u64 {
+pub(super) fn mark(record: &mut Record, span: Option<Span>) -> u64 {
     let all = Span { first: 0, last: u64::MAX };
-    let parts: Vec<Span> = book.maps.mapped.parts(span.unwrap_or(all)).collect();
+    let parts: Vec<Span> = record.maps.mapped.parts(span.unwrap_or(all)).collect();
     let mut sum = 0u64;
     for part in parts {
         sum = sum.saturating_add(part.bytes());
-        book.left.add(part);
+        record.left.add(part);
     }
     sum
 }
@@ -338,12 +345,12 @@ mod tests {
     /// A list for a million of mappings is made once for all page tables of one kind, and not at all for one that has failed.
     #[test]
     fn logs_that_read_alike_share_the_list() {
-        let mut book = Book::default();
-        (0..100u64).for_each(|n| book.maps.insert(Span { first: n << 20, last: (n << 20) + 4095 }, 0));
+        let mut record = Record::default();
+        (0..100u64).for_each(|n| record.maps.insert(Span { first: n << 20, last: (n << 20) + 4095 }, 0));
         let mut sources = [0, 0, 1, 0, 0].map(|kind| Source::new(Table(kind)));
         sources[3].failed = Some(Errno::new(libc::EIO));
         let pool = PagePool::default();
-        let part = SpaceLogs { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
+        let part = SpaceLogs { sources: &mut sources, pool: &pool, record: &mut record, page_size: 4096 };
         let (_, todo) = prepare(&mut [part], None, &Arc::new(HarvestPatience::new()));
         let lists: Vec<_> = todo.iter().map(|todo| (todo.reads().len(), todo.reads().as_ptr())).collect();
         assert_eq!(lists.iter().map(|list| list.0).collect::<Vec<_>>(), [100, 100, 100, 0, 100]);
@@ -384,15 +391,15 @@ mod tests {
             (None, false, true, true),
             (None, false, false, false),
         ] {
-            let mut book = Book::default();
+            let mut record = Record::default();
             for &span in spans.iter().filter(|_| mapped) {
-                book.maps.insert(span, 0);
+                record.maps.insert(span, 0);
             }
             let mut sources = [Source::new(Slow(time))];
             sources[0].waits = before;
             let pool = PagePool::default();
-            let part = SpaceLogs { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
-            read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut Tally::default());
+            let part = SpaceLogs { sources: &mut sources, pool: &pool, record: &mut record, page_size: 4096 };
+            read_all(&mut [part], None, false, 1, &mut Deliverer::no_owner(), &mut Tally::default());
             assert_eq!(sources[0].waits, after, "{time:?} {mapped}");
         }
     }
@@ -458,12 +465,12 @@ mod two_mappings {
     fn after_a_read_that_failed_the_others_are_read() {
         let log = TwoMappings { bits: vec![0], first_fails: true };
         let mut sources = [Source::new(log)];
-        let mut book = Book { maps: two_mappings(), ..Book::default() };
+        let mut record = Record { maps: two_mappings(), ..Record::default() };
         let pool = PagePool::default();
         let mut tally = Tally::default();
-        let part = SpaceLogs { sources: &mut sources, pool: &pool, book: &mut book, page_size: 4096 };
-        read_all(&mut [part], None, false, 1, &mut Deliverer::nobody(), &mut tally);
+        let part = SpaceLogs { sources: &mut sources, pool: &pool, record: &mut record, page_size: 4096 };
+        read_all(&mut [part], None, false, 1, &mut Deliverer::no_owner(), &mut tally);
         assert_eq!((tally.reads, tally.failed, tally.degraded_bytes), (2, 1, 4096));
-        assert!(book.left.any(FIRST) && book.left.any(SECOND));
+        assert!(record.left.any(FIRST) && record.left.any(SECOND));
     }
 }

@@ -1,7 +1,7 @@
 //! The dirty log of one address space, as its users call it: mappings, start and stop, and what a migration holds of it.
 
-use super::book::Book;
 use super::options::{Mapping, TrackerInfo, TrackerOptions};
+use super::record::Record;
 use super::scratch::PagePool;
 use super::state::{FinalHarvest, TrackerInner};
 use super::tally::Tally;
@@ -102,7 +102,7 @@ impl Tracker {
         let inner = TrackerInner {
             choices: choices(plans, Vec::new(), sources).0,
             active: 0,
-            book: Book { name: name.clone(), ..Book::default() },
+            record: Record { name: name.clone(), ..Record::default() },
             pool: PagePool::default(),
             page_size,
             max_workers: options.max_workers,
@@ -110,7 +110,7 @@ impl Tracker {
             ioas,
             users: 0,
             holds: 0,
-            untold: false,
+            unasked: false,
             checked: false,
             final_harvest: FinalHarvest::NotOwed,
         };
@@ -158,7 +158,7 @@ impl Tracker {
             let span = Span::of(mapping.range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
                 self.named(Error::argument(format!("mappings[{index}]: {iova:#x} + {size:#x} is not in units of 4096")))
             })?;
-            if inner.book.maps.mapped.overlaps(span) || new.mapped.overlaps(span) {
+            if inner.record.maps.mapped.overlaps(span) || new.mapped.overlaps(span) {
                 let text = format!("mappings[{index}]: {iova:#x} + {size:#x} overlaps a mapping");
                 return Err(self.named(Error::new(ErrorKind::Argument, libc::EEXIST, text)));
             }
@@ -166,7 +166,7 @@ impl Tracker {
             spans.push((span, mapping.cookie));
         }
         for &(span, cookie) in &spans {
-            inner.book.map(span, cookie);
+            inner.record.map(span, cookie);
         }
         if inner.users > 0 {
             inner.extend(&spans);
@@ -188,7 +188,7 @@ impl Tracker {
             self.joined(inner);
         }
         // Who starts it may send RAM from now on.
-        inner.untold = false;
+        inner.unasked = false;
         inner.users = inner.users.checked_add(1).ok_or_else(|| self.named(Error::order("started too often")))?;
         if inner.users == 1 {
             inner.start();
@@ -210,7 +210,7 @@ impl Tracker {
         let mut inner = self.enter()?;
         self.start_in(&mut inner)?;
         inner.holds = inner.holds.saturating_add(1);
-        inner.untold = inner.users == 1;
+        inner.unasked = inner.users == 1;
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl Tracker {
     /// caller can state that, and it cannot after a harvest, whose pages may be sent already.
     pub(crate) fn nothing_was_sent(&self) -> Result<()> {
         let mut inner = self.enter()?;
-        if std::mem::take(&mut inner.untold) {
+        if std::mem::take(&mut inner.unasked) {
             let sources = &mut inner.part().sources;
             sources.iter_mut().for_each(|source| source.log.get_mut().nothing_was_sent());
         }
@@ -286,7 +286,7 @@ impl Tracker {
     }
 
     /// Whether the getters know what the reads of a harvest have shown.
-    pub(super) fn is_told(&self, inner: &TrackerInner) -> bool {
+    pub(super) fn getters_know(&self, inner: &TrackerInner) -> bool {
         let known = self.info.lock();
         known.perpetual == inner.is_perpetual() && known.complaints == inner.complaints()
     }

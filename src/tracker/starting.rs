@@ -1,9 +1,9 @@
 //! Logs are started, exchanged and stopped: which of the choices works is found out when it is started.
 
-use super::book::Book;
 use super::deliver::Deliverer;
 use super::distribute::{FirstRead, check_reading};
 use super::reading::{SpaceLogs, mark, read_all};
+use super::record::Record;
 use super::scratch::PagePool;
 use super::state::{FinalHarvest, TrackerInner};
 use super::tally::Tally;
@@ -17,9 +17,9 @@ use crate::workers;
 impl TrackerInner {
     /// Takes the first choice that works; the last one always does.
     pub fn start(&mut self) {
-        self.book.clear();
+        self.record.clear();
         self.active = self.first_that_works(0..self.choices.len()).unwrap_or(0);
-        self.checked = !self.book.maps.mapped.is_empty();
+        self.checked = !self.record.maps.mapped.is_empty();
     }
 
     /// A later start: what did not work before may do so now.
@@ -37,16 +37,16 @@ impl TrackerInner {
         }
         self.switch((0..self.choices.len()).filter(|&other| other != active && !(worked && other == last)));
         // Also if there is none: what it should have reported is dirty.
-        mark(&mut self.book, None);
+        mark(&mut self.record, None);
     }
 
     /// Makes the first of `candidates` that works the active choice. It knows nothing of the time before, so all is dirty.
     pub fn switch(&mut self, candidates: impl IntoIterator<Item = usize>) {
         let Some(index) = self.first_that_works(candidates) else { return };
-        log!(Info, "{}: {} takes the place of {}", self.book.name, self.name_of(index), self.name_of(self.active));
+        log!(Info, "{}: {} takes the place of {}", self.record.name, self.name_of(index), self.name_of(self.active));
         self.halt(self.active);
         self.active = index;
-        mark(&mut self.book, None);
+        mark(&mut self.record, None);
     }
 
     /// Starts one of `candidates`.
@@ -54,16 +54,16 @@ impl TrackerInner {
         candidates.into_iter().find(|&index| {
             let outcome = self.begin(index).err();
             let Some(choice) = self.choices.get_mut(index) else { return false };
-            let (name, kind) = (&self.book.name, choice.kind.name());
+            let (name, kind) = (&self.record.name, choice.kind.name());
             match &outcome {
                 // A reason that lasts is logged once, however often it is tried.
-                Some(text) if choice.told.as_ref() == Some(text) => log!(Debug, "{name}: {kind} is not used: {text}"),
+                Some(text) if choice.logged.as_ref() == Some(text) => log!(Debug, "{name}: {kind} is not used: {text}"),
                 Some(text) => log!(Warning, "{name}: {kind} is not used: {text}"),
-                None if choice.told.is_some() => log!(Info, "{name}: {kind} can be used again"),
+                None if choice.logged.is_some() => log!(Info, "{name}: {kind} can be used again"),
                 None => {}
             }
             let works = outcome.is_none();
-            choice.told.clone_from(&outcome);
+            choice.logged.clone_from(&outcome);
             choice.against = outcome;
             works
         })
@@ -75,11 +75,11 @@ impl TrackerInner {
 
     /// Starts all sources of a choice and reads a little of each; stops them again if one does not work.
     fn begin(&mut self, index: usize) -> std::result::Result<(), String> {
-        let TrackerInner { choices, book, pool, page_size, max_workers, .. } = self;
+        let TrackerInner { choices, record, pool, page_size, max_workers, .. } = self;
         let Some(choice) = choices.get_mut(index) else { return Err("there is none".to_string()) };
         choice.sources.iter_mut().for_each(Source::forget);
         let any: Vec<bool> = choice.sources.iter().map(|source| source.any_thread).collect();
-        let (shared, maps) = (&choice.sources, &book.maps);
+        let (shared, maps) = (&choice.sources, &record.maps);
         let outcomes = workers::run(*max_workers, &any, |index| {
             let Some(source) = shared.get(index) else { return Ok(None) };
             let mut log = source.log.lock();
@@ -90,10 +90,10 @@ impl TrackerInner {
         match found {
             Ok(found) => {
                 // It matters for no other log.
-                book.all_dirty = if choice.kind == LogKind::Type1 { None } else { Some(false) };
+                record.all_dirty = if choice.kind == LogKind::Type1 { None } else { Some(false) };
                 for found in found.into_iter().flatten() {
-                    book.saw(found.full);
-                    found.keep(book, pool);
+                    record.saw(found.full);
+                    found.keep(record, pool);
                 }
                 choice.against = None;
                 Ok(())
@@ -107,7 +107,7 @@ impl TrackerInner {
 
     /// Stops the sources of a choice; those that do not run have nothing to stop.
     fn halt(&mut self, index: usize) {
-        let name = &self.book.name;
+        let name = &self.record.name;
         if let Some(choice) = self.choices.get_mut(index) {
             choice.sources.iter_mut().for_each(Source::forget);
             stop_all(choice.sources.iter(), self.max_workers, name);
@@ -118,12 +118,12 @@ impl TrackerInner {
     pub fn stop(&mut self) {
         let sources = self.choices.iter_mut().flat_map(|choice| &mut choice.sources);
         sources.for_each(Source::forget);
-        stop_all(self.choices.iter().flat_map(|choice| &choice.sources), self.max_workers, &self.book.name);
+        stop_all(self.choices.iter().flat_map(|choice| &choice.sources), self.max_workers, &self.record.name);
         // The next start tries all of them again.
-        (self.active, self.book.all_dirty) = (0, None);
+        (self.active, self.record.all_dirty) = (0, None);
         self.choices.iter_mut().for_each(|choice| choice.against = None);
         self.final_harvest = FinalHarvest::NotOwed;
-        self.book.clear();
+        self.record.clear();
         self.pool.release();
     }
 
@@ -131,11 +131,11 @@ impl TrackerInner {
     /// nothing mapped is read now, for the first time.
     pub fn extend(&mut self, new: &[(Span, u64)]) {
         for &(span, _) in new {
-            self.book.left.add(span);
+            self.record.left.add(span);
         }
         let first = !self.checked;
         let mut works = true;
-        let SpaceLogs { sources, pool, book, page_size } = self.part();
+        let SpaceLogs { sources, pool, record, page_size } = self.part();
         for source in sources {
             let log = source.log.get_mut();
             let restarts = new.iter().any(|&(span, _)| log.needs_restart_for(span));
@@ -143,23 +143,23 @@ impl TrackerInner {
                 let still = log.stands_still();
                 if still.is_some() {
                     // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.
-                    let mut nobody = Deliverer::nobody();
-                    let part = SpaceLogs { sources: std::slice::from_mut(source), pool, book, page_size };
-                    read_all(&mut [part], None, false, 1, &mut nobody, &mut Tally::default());
+                    let mut no_owner = Deliverer::no_owner();
+                    let part = SpaceLogs { sources: std::slice::from_mut(source), pool, record, page_size };
+                    read_all(&mut [part], None, false, 1, &mut no_owner, &mut Tally::default());
                 }
-                let outcome = begin_log(&mut **source.log.get_mut(), &book.maps, pool, page_size);
-                source.first_read(outcome, book, pool);
+                let outcome = begin_log(&mut **source.log.get_mut(), &record.maps, pool, page_size);
+                source.first_read(outcome, record, pool);
                 // It may have begun to run meanwhile, and even have stopped again: what it wrote then went with the log.
                 if still.is_none() || source.log.get_mut().stands_still() != still || source.failed.is_some() {
-                    mark(book, None);
+                    mark(record, None);
                 }
             } else if first {
                 let log = &mut **source.log.get_mut();
-                let outcome = match check_reading(log, &book.maps, pool) {
-                    Err(_) if log.learnt() => begin_log(log, &book.maps, pool, page_size),
+                let outcome = match check_reading(log, &record.maps, pool) {
+                    Err(_) if log.learnt() => begin_log(log, &record.maps, pool, page_size),
                     outcome => outcome.map_err(|errno| (errno, "reading")),
                 };
-                source.first_read(outcome, book, pool);
+                source.first_read(outcome, record, pool);
             }
             works &= source.failed.is_none();
         }
@@ -191,18 +191,18 @@ impl Source {
     pub(super) fn first_read(
         &mut self,
         outcome: std::result::Result<FirstRead, (Errno, &'static str)>,
-        book: &mut Book,
+        record: &mut Record,
         pool: &PagePool,
     ) {
         match outcome {
             Ok(found) => {
-                book.saw(found.full);
-                found.keep(book, pool);
+                record.saw(found.full);
+                found.keep(record, pool);
                 self.failed = None;
             }
             Err((errno, _)) => {
                 self.failed = Some(errno);
-                self.note(&book.name, self.failed);
+                self.note(&record.name, self.failed);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What a tracker keeps between calls: its logs and which of them is read, its record, what it owes, and what is known from these.
 
-use super::book::Book;
 use super::options::TrackerInfo;
 use super::reading::SpaceLogs;
+use super::record::Record;
 use super::scratch::PagePool;
 use crate::logs::choose::{Choice, Members, Source};
 use crate::logs::log::LogKind;
@@ -23,7 +23,7 @@ pub(crate) enum FinalHarvest {
 pub(crate) struct TrackerInner {
     pub choices: Vec<Choice>,
     pub active: usize,
-    pub book: Book,
+    pub record: Record,
     pub pool: PagePool,
     pub page_size: u64,
     pub max_workers: usize,
@@ -34,7 +34,7 @@ pub(crate) struct TrackerInner {
     /// How many of them are migrations, whose starts only they take back.
     pub holds: u32,
     /// A migration alone has started it, and nothing was asked of it since.
-    pub untold: bool,
+    pub unasked: bool,
     /// Something mapped was read since the start, or could have been: it is known whether the active choice works.
     pub checked: bool,
     pub final_harvest: FinalHarvest,
@@ -56,19 +56,19 @@ impl TrackerInner {
 
     /// The parts of a running tracker that a harvest works with.
     pub fn part(&mut self) -> SpaceLogs<'_> {
-        self.untold = false;
-        let TrackerInner { choices, active, book, pool, page_size, final_harvest, .. } = self;
+        self.unasked = false;
+        let TrackerInner { choices, active, record, pool, page_size, final_harvest, .. } = self;
         // A hole that the tracker does not know yet hides what comes after it; the page table keeps that for a later
         // read, if there is one.
-        book.maps.all_doubtful = book.tells_afterwards.unwrap_or(*final_harvest != FinalHarvest::NotOwed);
+        record.maps.all_doubtful = record.reports_afterwards.unwrap_or(*final_harvest != FinalHarvest::NotOwed);
         let sources = choices.get_mut(*active).map_or(&mut [][..], |choice| &mut choice.sources[..]);
-        SpaceLogs { sources, pool, book, page_size: *page_size }
+        SpaceLogs { sources, pool, record, page_size: *page_size }
     }
 
     /// Every source was read, or what it holds of `within`.
     pub fn was_read(&mut self, within: Option<&SpanSet>) {
         if let FinalHarvest::Owed { read } = &mut self.final_harvest {
-            *read |= within.is_none_or(|within| self.book.maps.mapped.iter().all(|span| within.contains(span)));
+            *read |= within.is_none_or(|within| self.record.maps.mapped.iter().all(|span| within.contains(span)));
         }
     }
 
@@ -81,8 +81,8 @@ impl TrackerInner {
                 let text = "dirty pages were read that no harvest has asked for";
                 let unmapped =
                     "; some belong to ranges that are unmapped or mapped anew: ask without destinations, by run";
-                let gone = !self.book.gone.mapped.is_empty() || !self.book.aside.is_empty();
-                (!self.book.is_given()).then(|| format!("{text}{}", if gone { unmapped } else { "" }))
+                let gone = !self.record.gone.mapped.is_empty() || !self.record.aside.is_empty();
+                (!self.record.is_given()).then(|| format!("{text}{}", if gone { unmapped } else { "" }))
             }
         }
     }
@@ -94,7 +94,7 @@ impl TrackerInner {
             |source: &Source| source.failed.is_some() || source.lasting && source.log.lock().restarts_after_error();
         self.current().is_none_or(|choice| match choice.kind {
             LogKind::Everything => true,
-            LogKind::Type1 => self.book.all_dirty == Some(true),
+            LogKind::Type1 => self.record.all_dirty == Some(true),
             LogKind::Hwpt if self.members.lack_page_tables() => true,
             LogKind::DmaLog | LogKind::Hwpt | LogKind::Draft | LogKind::Ops => choice.sources.iter().any(broken),
         })
@@ -123,7 +123,7 @@ impl TrackerInner {
             perpetual: self.is_perpetual(),
             failed_logs: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
             page_size: holds.iter().map(|held| held.1).max().unwrap_or(self.page_size),
-            mapped_ranges: self.book.maps.mapped.len() as u64,
+            mapped_ranges: self.record.maps.mapped.len() as u64,
             logged_ranges: holds.iter().map(|held| held.0 as u64).min().unwrap_or(0),
             complaints: self.complaints(),
         }

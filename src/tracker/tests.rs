@@ -243,9 +243,9 @@ fn runs_of_coarse_pages_end_where_nothing_is_mapped() {
     for (stops, words) in [(false, false), (true, false), (true, true)] {
         log.write(6);
         log.write(20);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut run = |cookie: u64, range: IovaRange| {
-            told.push((cookie, range.iova / UNIT, range.size / UNIT));
+            reported.push((cookie, range.iova / UNIT, range.size / UNIT));
             !stops
         };
         let mut refuse = |_: &Dest<'_>, _: u64, _: &[u64]| false;
@@ -261,7 +261,7 @@ fn runs_of_coarse_pages_end_where_nothing_is_mapped() {
             t.harvest(&mut Request { dests: &dests, run: Some(&mut run), ..Request::default() }).unwrap();
         }
         let wanted = [(3, 5, 5), (4, 12, 4), (4, 16, 16)];
-        assert!(told.iter().all(|run| wanted.contains(run) || *run == (4, 12, 20)), "{told:?}");
+        assert!(reported.iter().all(|run| wanted.contains(run) || *run == (4, 12, 20)), "{reported:?}");
         t.begin_final().unwrap();
         let mut all = |_: u64, _: IovaRange| true;
         t.harvest(&mut Request { run: Some(&mut all), ..Request::default() }).unwrap();
@@ -395,15 +395,15 @@ fn unmapping_takes_what_was_written_and_cuts_no_mapping() {
     };
     assert!(t.unmap(range(0, 5), Unmap::Done, false, &mut Request::default()).is_err());
     assert!(t.unmap(range(0, 10), Unmap::Library, false, &mut Request::default()).is_err());
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut run = |cookie: u64, range: IovaRange| {
-        told.push((cookie, range));
+        reported.push((cookie, range));
         true
     };
     let request = &mut Request { run: Some(&mut run), ..Request::default() };
     let result = t.unmap(range(0, 10), Unmap::By(&mut by), false, request).unwrap();
     assert_eq!((result.total, unmapped.len()), (2, 1));
-    assert_eq!(told, [(4, range(3, 2))]);
+    assert_eq!(reported, [(4, range(3, 2))]);
     assert_eq!(t.info().mapped_ranges, 1);
     let mut refuse = |_: IovaRange| Err(Errno::new(libc::EBUSY));
     let failed = t.unmap(range(10, 10), Unmap::By(&mut refuse), false, &mut Request::default()).unwrap_err();

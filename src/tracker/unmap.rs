@@ -47,7 +47,7 @@ impl Tracker {
         let (max_workers, keep) = (request.max_workers, request.keep);
         let mut deliverer = Deliverer::new(request).map_err(|error| self.named(error))?;
         let mut inner = self.enter()?;
-        if let Some(cut) = inner.book.maps.cut_by(span) {
+        if let Some(cut) = inner.record.maps.cut_by(span) {
             let text = format!("range: {iova:#x} + {size:#x} cuts the mapping {:#x} + {:#x}", cut.first, cut.bytes());
             return Err(self.named(Error::argument(text)));
         }
@@ -56,18 +56,18 @@ impl Tracker {
             return Err(self.named(Error::argument(text)));
         }
         let afterwards = matches!(unmap, Unmap::Done);
-        inner.book.tells_afterwards = Some(afterwards || inner.book.tells_afterwards == Some(true));
+        inner.record.reports_afterwards = Some(afterwards || inner.record.reports_afterwards == Some(true));
         let mut tally = Tally::default();
-        let mut nobody = Deliverer::nobody();
-        let taker = if keep { &mut nobody } else { &mut deliverer };
+        let mut no_owner = Deliverer::no_owner();
+        let taker = if keep { &mut no_owner } else { &mut deliverer };
         let mut step = UnmapStep { span, unmap, quiet, max_workers, deliverer: taker, tally: &mut tally };
         let outcome = step.run(&mut inner);
         if inner.is_running() {
-            inner.book.give(&mut deliverer, keep);
+            inner.record.give(&mut deliverer, keep);
         }
         match outcome {
-            Ok(()) => inner.book.unmap(span),
-            Err(_) => inner.book.maps.doubtful.insert(span),
+            Ok(()) => inner.record.unmap(span),
+            Err(_) => inner.record.maps.doubtful.insert(span),
         }
         self.done(&inner);
         drop(inner);
@@ -98,7 +98,7 @@ impl UnmapStep<'_, '_, '_, '_> {
             Some((UnmapOrder::Together, _)) if matches!(self.unmap, Unmap::Library) => self.together(inner),
             Some((UnmapOrder::Together, _)) => {
                 // What is written between a read and the VMM's own unmapping is in no log.
-                mark(&mut inner.book, Some(self.span));
+                mark(&mut inner.record, Some(self.span));
                 self.unmap(inner)
             }
             Some((UnmapOrder::ReadThenUnmap, _)) => {
@@ -109,14 +109,14 @@ impl UnmapStep<'_, '_, '_, '_> {
                 let outcome = self.unmap(inner);
                 if lost {
                     // Also after an error: some of the mappings may be gone, and their bits with them.
-                    mark(&mut inner.book, Some(self.span));
+                    mark(&mut inner.record, Some(self.span));
                 }
                 outcome
             }
             Some((UnmapOrder::UnmapThenRead, kind)) => {
                 self.unmap(inner)?;
                 if kind == LogKind::Everything {
-                    mark(&mut inner.book, Some(self.span));
+                    mark(&mut inner.record, Some(self.span));
                 } else {
                     self.read(inner, false);
                 }
@@ -134,7 +134,7 @@ impl UnmapStep<'_, '_, '_, '_> {
     fn unmap(&mut self, inner: &TrackerInner) -> std::result::Result<(), Errno> {
         match (&mut self.unmap, &inner.members.container, &inner.ioas) {
             (Unmap::By(function), _, _) => function(self.span.range()),
-            (Unmap::Library, Some(container), _) => plain_unmap(&**container, &inner.book.maps, self.span),
+            (Unmap::Library, Some(container), _) => plain_unmap(&**container, &inner.record.maps, self.span),
             (Unmap::Library, None, Some((iommufd, ioas))) => {
                 iommufd::unmap(&**iommufd, *ioas, self.span.first, self.span.bytes()).map(|_| ())
             }
@@ -150,12 +150,12 @@ impl UnmapStep<'_, '_, '_, '_> {
             // It had a log when the tracker was made.
             other => {
                 self.tally
-                    .fail(other.err().unwrap_or(Errno::new(libc::EPROTO)), mark(&mut inner.book, Some(self.span)));
-                return plain_unmap(&*container, &inner.book.maps, self.span);
+                    .fail(other.err().unwrap_or(Errno::new(libc::EPROTO)), mark(&mut inner.record, Some(self.span)));
+                return plain_unmap(&*container, &inner.record.maps, self.span);
             }
         };
-        let SpaceLogs { pool, book, .. } = inner.part();
-        for group in groups(&book.maps, self.span, ability, false) {
+        let SpaceLogs { pool, record, .. } = inner.part();
+        for group in groups(&record.maps, self.span, ability, false) {
             let read = Read { span: group, shift: ability.page_size.trailing_zeros() };
             self.tally.reads = self.tally.reads.saturating_add(1);
             let outcome = pool.take(read.words()).and_then(|mut pages| {
@@ -171,26 +171,27 @@ impl UnmapStep<'_, '_, '_, '_> {
             });
             match outcome {
                 Ok(mut pages) => {
-                    if book.unmaps_blind.ends() {
-                        log!(Info, "{}: ranges are unmapped with their dirty bitmaps again", book.name);
+                    if record.unmaps_blind.ends() {
+                        log!(Info, "{}: ranges are unmapped with their dirty bitmaps again", record.name);
                     }
-                    distribute(book, self.deliverer, pages.room(read.words()), &read);
+                    distribute(record, self.deliverer, pages.room(read.words()), &read);
                     pool.give(pages);
                 }
                 Err(errno) => {
                     // Mappings may be gone already, and their dirt with them (T7).
-                    self.tally.fail(errno, mark(book, Some(group)));
-                    let level = if book.unmaps_blind.begins() { Level::Warning } else { Level::Debug };
-                    let (name, first) = (&book.name, group.first);
+                    self.tally.fail(errno, mark(record, Some(group)));
+                    let level = if record.unmaps_blind.begins() { Level::Warning } else { Level::Debug };
+                    let (name, first) = (&record.name, group.first);
                     let text = "its dirty bitmap failed";
                     write(level, format_args!("{name}: unmapping {first:#x} with {text}: {errno}: all of it is dirty"));
-                    plain_unmap(&*container, &book.maps, group)?;
+                    plain_unmap(&*container, &record.maps, group)?;
                 }
             }
         }
         // What the tracker does not know, as memory that devices cannot write, has no dirt here, but it is to be unmapped as well.
-        let told = book.maps.overlapping(self.span).fold(0_u64, |sum, (whole, _)| sum.saturating_add(whole.bytes()));
-        if told < self.span.bytes() { plain_unmap(&*container, &book.maps, self.span) } else { Ok(()) }
+        let reported =
+            record.maps.overlapping(self.span).fold(0_u64, |sum, (whole, _)| sum.saturating_add(whole.bytes()));
+        if reported < self.span.bytes() { plain_unmap(&*container, &record.maps, self.span) } else { Ok(()) }
     }
 }
 

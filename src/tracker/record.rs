@@ -11,9 +11,9 @@ use crate::log::Lasting;
 use crate::logs::log::Maps;
 use crate::logs::ranges::Span;
 
-/// What the merge works on.
+/// What a tracker knows of its address space: mappings, and what was read and not reported yet.
 #[derive(Default)]
-pub(crate) struct Book {
+pub(crate) struct Record {
     /// Whose, for messages.
     pub name: String,
     pub maps: Maps,
@@ -26,13 +26,13 @@ pub(crate) struct Book {
     /// The container does not unmap with a bitmap.
     pub unmaps_blind: Lasting,
     /// Whether the VMM unmaps before it calls the library, as far as is known.
-    pub tells_afterwards: Option<bool>,
+    pub reports_afterwards: Option<bool>,
     /// Whether all reads since the start found every mapped page dirty; `None`: nothing that is mapped was read. A container does
     /// so as long as a device of it has no pinned scope (T5).
     pub all_dirty: Option<bool>,
 }
 
-impl Book {
+impl Record {
     /// Bits of a read came. Once a clean page was seen nothing more can be learnt.
     pub fn saw(&mut self, full: Option<bool>) {
         if self.all_dirty != Some(false) {
@@ -41,13 +41,13 @@ impl Book {
     }
 }
 
-impl Book {
+impl Record {
     /// A mapping was made. Leftovers of another one in its place can be named by their cookie only from now on.
     pub fn map(&mut self, span: Span, cookie: u64) {
         for (part, old) in self.gone.cut(span) {
             if old != cookie && self.left.any(part) {
                 self.aside.put(old, &mut self.left, part);
-                self.aside.tell(&self.name);
+                self.aside.log_amount(&self.name);
             }
         }
         self.maps.insert(span, cookie);
@@ -75,7 +75,7 @@ impl Book {
 
     /// Reports what earlier reads left over; with `keep` it is reported and stays.
     pub fn give(&mut self, deliverer: &mut Deliverer<'_, '_>, keep: bool) {
-        let Book { name, maps, gone, left, aside, .. } = self;
+        let Record { name, maps, gone, left, aside, .. } = self;
         let wanted = deliverer.wanted();
         // An unmapping that asks for nothing looks at nothing.
         if wanted.is_empty() {
@@ -86,7 +86,7 @@ impl Book {
         }
         if deliverer.takes_cookies() && !aside.is_empty() {
             wanted.iter().for_each(|&span| aside.give(span, deliverer, keep));
-            aside.tell(name);
+            aside.log_amount(name);
         }
         let asked = wanted.iter().flat_map(|&span| gone.overlapping(span)).map(|(whole, _)| whole);
         let given: Vec<Span> = asked.filter(|&whole| !left.any(whole)).collect();
@@ -99,11 +99,11 @@ impl Book {
 fn give(left: &mut Leftover, wanted: Span, deliverer: &mut Deliverer<'_, '_>, keep: bool, maps: &Maps, gone: &Maps) {
     let mut at = Some(wanted.first);
     while let Some(kept) = at.and_then(|at| left.next(at)).and_then(|kept| kept.intersect(wanted)) {
-        for (span, whom) in deliverer.asked(maps, Some(gone), kept) {
+        for (span, owner) in deliverer.asked(maps, Some(gone), kept) {
             if deliverer.stopped {
                 return;
             }
-            let mut offer = Offer { deliverer, whom, names: Names::Of(maps, gone) };
+            let mut offer = Offer { deliverer, owner, names: Names::Of(maps, gone) };
             if keep { left.show(span, &mut offer) } else { left.offer(span, &mut offer) }
         }
         at = kept.last.checked_add(1);
@@ -127,27 +127,27 @@ mod tests {
     /// What a callback did not take of many cookies comes with the next call.
     #[test]
     fn what_is_put_aside_is_given_once() {
-        let mut book = Book::default();
+        let mut record = Record::default();
         for number in 0..100 {
-            book.map(page(number), number);
+            record.map(page(number), number);
             let mut words = [number % 2];
-            book.left.absorb(&mut Bits { words: &mut words, shift: UNIT_SHIFT, origin: number * PAGE }, page(number));
-            book.unmap(page(number));
-            book.map(page(number), 1000 + number);
+            record.left.absorb(&mut Bits { words: &mut words, shift: UNIT_SHIFT, origin: number * PAGE }, page(number));
+            record.unmap(page(number));
+            record.map(page(number), 1000 + number);
         }
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (most, sum) in [(10, 9), (100, 50), (100, 50)] {
             let mut calls = 0;
             let mut run = |cookie: u64, range: IovaRange| {
                 calls += 1;
-                told.extend((calls < most).then_some((cookie, range.iova / PAGE)));
+                reported.extend((calls < most).then_some((cookie, range.iova / PAGE)));
                 calls < most
             };
             let mut request = Request { run: Some(&mut run), ..Request::default() };
-            book.give(&mut Deliverer::new(&mut request).unwrap(), false);
-            assert_eq!((told.len(), book.is_given()), (sum, sum == 50));
+            record.give(&mut Deliverer::new(&mut request).unwrap(), false);
+            assert_eq!((reported.len(), record.is_given()), (sum, sum == 50));
         }
-        told.sort_unstable();
-        assert!(told.iter().copied().eq((0..50).map(|n| (2 * n + 1, 2 * n + 1))));
+        reported.sort_unstable();
+        assert!(reported.iter().copied().eq((0..50).map(|n| (2 * n + 1, 2 * n + 1))));
     }
 }

@@ -17,15 +17,15 @@ const AT_ONCE: usize = 32 << 20;
 const SMALL: usize = 1 << 20;
 
 /// One range, and what was found of it so far.
-pub(super) struct Spot {
+pub(super) struct SharedRange {
     /// Which address space.
     pub part: usize,
     pub read: Read,
-    state: Mutex<SpotState>,
+    state: Mutex<SharedRangeState>,
 }
 
 #[derive(Default)]
-struct SpotState {
+struct SharedRangeState {
     /// At rest here, with the bits of those that have read it. Never two: a thread that would leave a second one puts
     /// them together.
     pages: Option<Pages>,
@@ -33,9 +33,9 @@ struct SpotState {
     missing: usize,
 }
 
-impl Spot {
+impl SharedRange {
     fn new(part: usize, read: Read, readers: usize) -> Self {
-        Spot { part, read, state: Mutex::new(SpotState { pages: None, missing: readers }) }
+        SharedRange { part, read, state: Mutex::new(SharedRangeState { pages: None, missing: readers }) }
     }
 
     /// A buffer to read into. One with bits of others only for a log that leaves them on.
@@ -106,28 +106,28 @@ impl Todo {
 
 /// What is read before any thread ends.
 pub(super) struct ReadRound {
-    pub spots: Vec<Spot>,
+    pub ranges: Vec<SharedRange>,
     /// By source: the ranges that it reads, in an order in which neighbours do not begin with the same one.
-    pub ways: Vec<(usize, Vec<usize>)>,
+    pub orders: Vec<(usize, Vec<usize>)>,
     /// As many threads as there is memory for; each fills one buffer, and each range keeps one.
     pub workers: usize,
 }
 
 /// Takes the next reads off the queues, as many as may be held in memory at once; at least one. `None`: nothing is left.
 pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<ReadRound> {
-    let mut spots: Vec<Spot> = Vec::new();
-    let mut ways: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut ranges: Vec<SharedRange> = Vec::new();
+    let mut orders: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     // What there is to merge, and the memory that it takes.
     let (mut sum, mut held, mut largest, mut threads) = (0usize, 0usize, 0usize, 1usize);
     while let Some((part, read)) = next_read(todo) {
         let (bits, bytes) = (read.words().saturating_mul(8), bytes_of(read.words()));
-        if spots.is_empty() {
+        if ranges.is_empty() {
             // Memory for one at rest, and one for each thread.
             let most = AT_ONCE.checked_div(bytes).unwrap_or(usize::MAX).saturating_sub(1);
             threads = workers.clamp(1, most.max(1));
         } else {
             let all = held.saturating_add(bytes).saturating_add(largest.max(bytes).saturating_mul(threads));
-            let long = spots.len() >= threads && sum.saturating_add(bits) > SMALL;
+            let long = ranges.len() >= threads && sum.saturating_add(bits) > SMALL;
             if long || all > AT_ONCE {
                 break;
             }
@@ -137,19 +137,19 @@ pub(super) fn next_round(todo: &mut [Todo], workers: usize) -> Option<ReadRound>
         for (source, todo) in todo.iter_mut().enumerate() {
             if todo.part == part && todo.front() == Some(read) {
                 todo.next = todo.next.saturating_add(1);
-                ways.entry(source).or_default().push(spots.len());
+                orders.entry(source).or_default().push(ranges.len());
                 readers = readers.saturating_add(1);
             }
         }
-        spots.push(Spot::new(part, read, readers));
+        ranges.push(SharedRange::new(part, read, readers));
     }
-    let turned = ways.into_iter().enumerate().map(|(turn, (source, mut way))| {
-        let by = turn.checked_rem(way.len()).unwrap_or(0);
-        way.rotate_left(by);
-        (source, way)
+    let turned = orders.into_iter().enumerate().map(|(turn, (source, mut order))| {
+        let by = turn.checked_rem(order.len()).unwrap_or(0);
+        order.rotate_left(by);
+        (source, order)
     });
-    let ways: Vec<_> = turned.collect();
-    (!spots.is_empty()).then(|| ReadRound { workers: threads.min(ways.len()).max(1), spots, ways })
+    let orders: Vec<_> = turned.collect();
+    (!ranges.is_empty()).then(|| ReadRound { workers: threads.min(orders.len()).max(1), ranges, orders })
 }
 
 /// The first of all reads that are next.
@@ -181,16 +181,16 @@ mod tests {
     fn judge(rounds: &[ReadRound], asked: &[Vec<Read>]) {
         let mut seen = vec![Vec::new(); asked.len()];
         for round in rounds {
-            let memory = |spot: &Spot| (spot.read.words() * 8).next_multiple_of(4096);
-            let sum: usize = round.spots.iter().map(memory).sum();
-            let largest = round.spots.iter().map(memory).max().unwrap();
-            assert!(sum + largest * round.workers <= AT_ONCE || round.spots.len() == 1 && round.workers == 1);
-            for (source, way) in &round.ways {
-                seen[*source].extend(way.iter().map(|&spot| round.spots[spot].read));
+            let memory = |range: &SharedRange| (range.read.words() * 8).next_multiple_of(4096);
+            let sum: usize = round.ranges.iter().map(memory).sum();
+            let largest = round.ranges.iter().map(memory).max().unwrap();
+            assert!(sum + largest * round.workers <= AT_ONCE || round.ranges.len() == 1 && round.workers == 1);
+            for (source, order) in &round.orders {
+                seen[*source].extend(order.iter().map(|&range| round.ranges[range].read));
             }
-            for (number, spot) in round.spots.iter().enumerate() {
-                let readers = round.ways.iter().filter(|(_, way)| way.contains(&number)).count();
-                assert_eq!(spot.state.lock().missing, readers);
+            for (number, range) in round.ranges.iter().enumerate() {
+                let readers = round.orders.iter().filter(|(_, order)| order.contains(&number)).count();
+                assert_eq!(range.state.lock().missing, readers);
             }
         }
         for (seen, asked) in seen.iter_mut().zip(asked) {
@@ -207,7 +207,7 @@ mod tests {
                 let asked = vec![all.clone(); devices];
                 let rounds = rounds((0..devices).map(|_| todo(0, all.clone())).collect(), workers);
                 judge(&rounds, &asked);
-                assert_eq!(rounds.iter().map(|round| round.spots.len()).sum::<usize>(), all.len());
+                assert_eq!(rounds.iter().map(|round| round.ranges.len()).sum::<usize>(), all.len());
                 assert!(rounds.iter().all(|round| round.workers <= devices.min(workers)));
             }
         }
@@ -220,7 +220,7 @@ mod tests {
         let parts = [0, 1, 0, 0];
         let rounds = rounds(parts.iter().zip(&asked).map(|(&part, reads)| todo(part, reads.clone())).collect(), 4);
         judge(&rounds, &asked);
-        assert_eq!(rounds.iter().map(|round| round.spots.len()).sum::<usize>(), 4);
+        assert_eq!(rounds.iter().map(|round| round.ranges.len()).sum::<usize>(), 4);
     }
 
     #[test]
@@ -250,29 +250,29 @@ mod tests {
     fn neighbours_begin_with_different_spots() {
         let all: Vec<Read> = (0..4).map(|n| read(n * 128 * GIB, 128 * GIB)).collect();
         let rounds = rounds((0..4).map(|_| todo(0, all.clone())).collect(), 4);
-        let firsts: Vec<usize> = rounds[0].ways.iter().map(|(_, way)| way[0]).collect();
-        assert_eq!((rounds[0].spots.len(), firsts), (4, vec![0, 1, 2, 3]));
+        let firsts: Vec<usize> = rounds[0].orders.iter().map(|(_, order)| order[0]).collect();
+        assert_eq!((rounds[0].ranges.len(), firsts), (4, vec![0, 1, 2, 3]));
     }
 
     #[test]
     fn what_several_found_is_put_together_also_beyond_the_end() {
         let pool = PagePool::default();
-        let spot = Spot::new(0, read(0, 64 << 12), 4);
+        let range = SharedRange::new(0, read(0, 64 << 12), 4);
         let bits_of = |bit: u32, adds: bool| {
-            let mut pages = spot.take(&pool, adds).unwrap();
+            let mut pages = range.take(&pool, adds).unwrap();
             pages.room(1)[0] |= 1 << bit;
             pages.room(1)[511] |= 1 << bit;
             pages
         };
         let (one, two) = (bits_of(0, true), bits_of(1, true));
-        assert!(!spot.put(Some(one), &pool) && !spot.put(Some(two), &pool));
+        assert!(!range.put(Some(one), &pool) && !range.put(Some(two), &pool));
         let three = bits_of(2, true);
-        assert!(spot.state.lock().pages.is_none(), "a log that adds continues with what is there");
-        assert!(!spot.put(Some(three), &pool));
+        assert!(range.state.lock().pages.is_none(), "a log that adds continues with what is there");
+        assert!(!range.put(Some(three), &pool));
         let four = bits_of(3, false);
-        assert!(spot.state.lock().pages.is_some());
-        assert!(spot.put(Some(four), &pool));
-        let mut found = spot.found().unwrap();
+        assert!(range.state.lock().pages.is_some());
+        assert!(range.put(Some(four), &pool));
+        let mut found = range.found().unwrap();
         assert_eq!((found.room(1)[0], found.room(1)[511]), (0b1111, 0b1111));
         found.words_mut().fill(0);
     }
@@ -280,8 +280,8 @@ mod tests {
     #[test]
     fn one_that_did_not_read_leaves_what_others_found() {
         let pool = PagePool::default();
-        let spot = Spot::new(0, read(0, 1 << 20), 2);
-        assert!(!spot.put(Some(spot.take(&pool, true).unwrap()), &pool));
-        assert!(spot.put(None, &pool) && spot.found().is_some());
+        let range = SharedRange::new(0, read(0, 1 << 20), 2);
+        assert!(!range.put(Some(range.take(&pool, true).unwrap()), &pool));
+        assert!(range.put(None, &pool) && range.found().is_some());
     }
 }
