@@ -1,5 +1,7 @@
 //! A wish to stop, from any thread (docs/design.md, "Waiting and threads"): a migration has it, and its devices look at it while
-//! they wait. May import: error.
+//! they wait.
+//!
+//! May import: error. Start reading at `Cancel` (the migration's), then at `Follower` (a device's).
 
 use crate::error::{Error, Result};
 use parking_lot::Mutex;

@@ -1,4 +1,6 @@
 //! The log sink of the process: silent unless the VMM set one. Levels are those of syslog.
+//!
+//! May import: nothing. Start reading at `write`; `capture` and `replay` bring what a worker logs to the calling thread.
 
 use parking_lot::RwLock;
 use std::cell::RefCell;

@@ -1,7 +1,10 @@
 //! The migration protocols. A dialect speaks states and features through a [`Transport`]; it knows no fd and no ioctl.
 //!
-//! May import: transport, uapi, error, log. Above this room only [`State`] and [`Caps`] exist: bits and numbers of the
-//! protocols stay here and in uapi.
+//! May import: transport, uapi, error, log. Start reading at the trait `Dialect` here, `state` (the words of all dialects) and `arcs`
+//! (which request is allowed where, a table); then at `v2`, or at `registers`, `v1` and `draft` with `bits`. `probe` finds out which
+//! one a device speaks.
+//!
+//! Above this room only [`State`] and [`Caps`] exist: bits and numbers of the protocols stay here and in uapi.
 
 pub(crate) mod arcs;
 mod bits;

@@ -1,8 +1,10 @@
 //! The devices and trackers of one VM, for the VM's lifetime: who is in it, whether it can be migrated, pause and resume.
 //!
-//! May import: dirty, device, dialect, workers, error, gate, log. Follows: docs/design.md, "Phases of a migration".
-//! Parts: `plan` (how devices come to rest, pure), `step` (one barrier), `outcome` (what it did to each device),
-//! `pause`, `policy`, `harvest` (of all trackers, and N21).
+//! May import: tracker, device, dialect, workers, error, gate, log. Start reading at `members` (who is in it) and `step` (one barrier).
+//! `plan` says how devices come to rest, pure; `pause` does it; `policy` is whether it can be migrated, `harvest` is that of all
+//! trackers (N21), and `outcome` what a call did to each device.
+//!
+//! Follows: docs/design.md, "Phases of a migration".
 
 mod harvest;
 mod members;

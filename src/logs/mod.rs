@@ -1,9 +1,9 @@
 //! The logs of pages that devices wrote: the one that a kernel, a device or a VMM keeps, each as it is started, read and stopped.
 //!
-//! May import: bitmap, device, transport, uapi, error, log. Start reading at `log` (what a log is) and `choose` (which one a tracker
-//! reads, and why). One file per log: `dma_log` (a device's own, v2), `hwpt` (page tables of iommufd), `type1` (the container's),
-//! `draft` (a device's own, draft of 2019), `ops` (the VMM's functions), `everything` (none). `ranged` is what `dma_log` and `ops`
-//! have in common, `claim` keeps two trackers from one log, `ranges` is address ranges, pure.
+//! May import: bitmap, device, dialect, transport, uapi, error, log. Start reading at `log` (what a log is) and `choose` (which one a
+//! tracker reads, and why). One file per log: `dma_log` (a device's own, v2), `hwpt` (page tables of iommufd), `type1` (the
+//! container's), `draft` (a device's own, draft of 2019), `ops` (the VMM's functions), `everything` (none). `ranged` is what `dma_log`
+//! and `ops` have in common, `claim` keeps two trackers from one log, `ranges` is address ranges, pure.
 //!
 //! Follows: docs/rules.md, families L, T and I, and D8 to D16.
 

@@ -1,9 +1,11 @@
-//! One save or one load of a group: phases, and what happens when one of them fails (docs/design.md, "Phases of a
-//! migration"; docs/faults.md).
+//! One save or one load of a group: phases, and what happens when one of them fails.
 //!
-//! May import: group, dirty, device, window, dialect, workers, cancel, error, gate, log. Parts: `sequence` (the order, pure),
-//! `course` (what a pause or resume of the group has to know), `advance` (one phase after the other), `save` and `load` (what is special to them), `abort`, `drain` (whole streams),
-//! `estimate`, `report`.
+//! May import: group, tracker, device, window, dialect, workers, transport, cancel, error, gate, log. Start reading at [`Migration`]
+//! here, `sequence` (the order of phases and of devices in them, pure) and `advance` (one phase after the other). `save` and `load`
+//! are what is special to them, `abort` leads back, `course` is what a pause or resume of the group has to know; `drain` moves whole
+//! streams, `estimate` says how long the guest would stand still, `report` what was done.
+//!
+//! Follows: docs/design.md, "Phases of a migration"; docs/faults.md.
 
 mod abort;
 mod advance;

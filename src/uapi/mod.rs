@@ -1,6 +1,8 @@
 //! Kernel layouts and numbers: constants from `vfio-bindings`, what it lacks, and asserts that both agree. No code.
 //!
-//! May import: nothing of the crate. Follows: `include/uapi/linux/vfio.h` (Linux 7.2) and `iommufd.h`, P27.
+//! May import: nothing. Start reading at the file of the request in question: one per part of the kernel's header.
+//!
+//! Follows: `include/uapi/linux/vfio.h` (Linux 7.2) and `iommufd.h`, P27.
 
 pub(crate) mod device;
 pub(crate) mod dma_log;

@@ -1,8 +1,5 @@
 //! Jobs side by side: each is begun once, on one thread, and may exchange pieces with the calling thread until it is done.
 
-#[cfg(test)]
-mod tests;
-
 use super::mailbox::Mailbox;
 use super::threads::{DEFAULT_MAX, Made, Panic, attempt, make_threads};
 use crate::gate::Waiting;
@@ -255,3 +252,6 @@ impl Caller<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

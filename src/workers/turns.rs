@@ -5,8 +5,6 @@
 //! one, takes a place of so many, and gives it back when the thing was used. So memory does not grow with the number of items.
 
 mod courtesy;
-#[cfg(test)]
-mod tests;
 
 use super::threads::{DEFAULT_MAX, Panic, attempt, make_threads};
 use crate::gate::Waiting;
@@ -338,3 +336,6 @@ impl<'a> Board<'a> {
         if helps || state.workers == 0 { state.take_waiting(true) } else { None }
     }
 }
+
+#[cfg(test)]
+mod tests;
