@@ -5,11 +5,30 @@ use crate::window::{Access, Trouble, WindowResult};
 
 /// A segment whose first bytes are in the window, or for which a buffer is lent.
 #[derive(Clone, Copy, Debug)]
-enum OpenSegment {
-    /// Its length is known: reserve announced it, or it is a part of a split one. It is whole with its last byte.
-    Announced { offset: u64, size: u64, done: u64 },
-    /// Begun by bytes that came without a length. It is whole when the caller says so.
-    Open { offset: u64, done: u64 },
+struct OpenSegment {
+    /// In the region.
+    offset: u64,
+    done: u64,
+    /// Known if reserve announced it, or if it is a part of a split one: it is whole with its last byte then. Else it was begun by
+    /// bytes that came without a length, and is whole when the caller says so.
+    size: Option<u64>,
+}
+
+impl OpenSegment {
+    /// Where its next bytes go.
+    fn at(&self) -> u64 {
+        self.offset.saturating_add(self.done)
+    }
+
+    fn missing(&self) -> Option<u64> {
+        self.size.map(|size| size.saturating_sub(self.done))
+    }
+
+    /// In a region of so many bytes.
+    fn target(&self, region: u64) -> WriteTarget {
+        let at = self.at();
+        WriteTarget { at, most: self.missing().unwrap_or_else(|| region.saturating_sub(at)) }
+    }
 }
 
 /// Where the next bytes go.
@@ -41,90 +60,61 @@ impl Loading {
     /// The caller says that `left` bytes of a segment are to come.
     pub fn announce(&mut self, access: &Access<'_>, left: u64) -> WindowResult<WriteTarget> {
         let region = access.registers()?.region.size;
-        let segment = match self.segment {
-            None => {
-                let offset = self.begin(access)?;
-                let size = self.fit(left, region.saturating_sub(offset), 0)?;
-                OpenSegment::Announced { offset, size, done: 0 }
+        let open = self.open(access)?;
+        let segment = match open.missing() {
+            Some(missing) if left != missing && !self.split => {
+                return Err(argument(format!("segment_left: {left}, but {missing} bytes of the segment are missing")));
             }
+            Some(_) => open,
             // Its length is known only now.
-            Some(OpenSegment::Open { offset, done }) => {
-                let room = region.saturating_sub(offset.saturating_add(done));
-                let size = done.saturating_add(self.fit(left, room, done)?);
-                OpenSegment::Announced { offset, size, done }
-            }
-            Some(segment @ OpenSegment::Announced { size, done, .. }) => {
-                let missing = size.saturating_sub(done);
-                if left != missing && !self.split {
-                    return Err(argument(format!(
-                        "segment_left: {left}, but {missing} bytes of the segment are missing"
-                    )));
-                }
-                segment
+            None => {
+                let part = self.fit(left, region.saturating_sub(open.at()), open.done)?;
+                OpenSegment { size: Some(open.done.saturating_add(part)), ..open }
             }
         };
         self.segment = Some(segment);
-        Ok(target(segment, region))
+        Ok(segment.target(region))
     }
 
     /// `len` bytes of a segment come without a word on its length; `segment_end`: it ends with them.
     pub fn extend(&mut self, access: &Access<'_>, len: u64, segment_end: bool) -> WindowResult<WriteTarget> {
         let region = access.registers()?.region.size;
-        let (offset, done) = match self.segment {
-            None => (self.begin(access)?, 0),
-            Some(OpenSegment::Open { offset, done }) => (offset, done),
-            Some(segment @ OpenSegment::Announced { size, done, .. }) => {
-                let missing = size.saturating_sub(done);
-                if len > missing && !self.split {
-                    return Err(argument(format!("len: {len}, but only {missing} bytes of the segment are missing")));
-                }
-                self.check_end(len, segment_end)?;
-                return Ok(target(segment, region));
+        let open = self.open(access)?;
+        if let Some(missing) = open.missing() {
+            if len > missing && !self.split {
+                return Err(argument(format!("len: {len}, but only {missing} bytes of the segment are missing")));
             }
-        };
-        let room = region.saturating_sub(offset.saturating_add(done));
-        let segment = match self.fit(len, room, done)? {
-            // A part of a split segment ends where the window ends.
-            part if part < len => OpenSegment::Announced { offset, size: done.saturating_add(part), done },
-            _ => OpenSegment::Open { offset, done },
-        };
+            self.check_end(len, segment_end)?;
+            return Ok(open.target(region));
+        }
+        let part = self.fit(len, region.saturating_sub(open.at()), open.done)?;
+        // A part of a split segment ends where the window ends.
+        let size = (part < len).then(|| open.done.saturating_add(part));
+        let segment = OpenSegment { size, ..open };
         self.segment = Some(segment);
-        Ok(target(segment, region))
+        Ok(segment.target(region))
     }
 
     /// The end of a segment may only be said where its announced length is reached.
     pub fn check_end(&self, len: u64, segment_end: bool) -> WindowResult<()> {
-        match self.segment {
-            Some(OpenSegment::Announced { size, done, .. }) if segment_end && !self.split => {
-                match size.saturating_sub(done).saturating_sub(len) {
-                    0 => Ok(()),
-                    left => Err(argument(format!("flags: the end of a segment, but {left} bytes of it are missing"))),
-                }
-            }
-            _ => Ok(()),
+        let missing = self.segment.and_then(|open| open.missing()).filter(|_| segment_end && !self.split);
+        match missing.map_or(0, |missing| missing.saturating_sub(len)) {
+            0 => Ok(()),
+            left => Err(argument(format!("flags: the end of a segment, but {left} bytes of it are missing"))),
         }
     }
 
     /// `len` bytes are in place; with the end of the segment it is handed to the device (V1-9).
     pub fn placed(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
-        let added = len as u64;
-        let (segment, done, whole) = match self.segment {
-            None => return Ok(()),
-            Some(OpenSegment::Announced { offset, size, done }) => {
-                let done = done.saturating_add(added);
-                (OpenSegment::Announced { offset, size, done }, done, done >= size)
-            }
-            Some(OpenSegment::Open { offset, done }) => {
-                let done = done.saturating_add(added);
-                (OpenSegment::Open { offset, done }, done, segment_end)
-            }
-        };
+        let Some(open) = self.segment else { return Ok(()) };
+        let done = open.done.saturating_add(len as u64);
         if done == 0 {
             self.drop_empty();
             return Ok(());
         }
+        let whole = open.size.map_or(segment_end, |size| done >= size);
         self.place = None;
-        self.segment = (!whole).then_some(segment);
+        self.segment = (!whole).then_some(OpenSegment { done, ..open });
         if whole {
             let set = access.registers()?.set_data_size(access.transport, done);
             set.map_err(|fault| Trouble::after(fault, len))?;
@@ -134,26 +124,29 @@ impl Loading {
 
     /// A segment of which no byte was put in place is none: the caller may continue with another length.
     pub fn drop_empty(&mut self) {
-        if let Some(OpenSegment::Announced { done: 0, .. } | OpenSegment::Open { done: 0, .. }) = self.segment {
-            self.segment = None;
-        }
+        self.segment = self.segment.filter(|open| open.done > 0);
     }
 
     /// Where the bytes of the lent buffer go.
     pub fn target(&self, access: &Access<'_>) -> WindowResult<Option<WriteTarget>> {
         let region = access.registers()?.region.size;
-        Ok(self.segment.map(|segment| target(segment, region)))
+        Ok(self.segment.map(|segment| segment.target(region)))
     }
 
     /// What is missing before the stream can be whole, in words.
     pub fn unfinished(&self) -> Option<String> {
-        match self.segment? {
-            OpenSegment::Announced { size, done, .. } => {
-                Some(format!("a segment is open, {} of its bytes are missing", size.saturating_sub(done)))
-            }
-            OpenSegment::Open { done, .. } => {
-                Some(format!("a segment is open, {done} of its bytes were written, its end was not said"))
-            }
+        let open = self.segment?;
+        Some(match open.missing() {
+            Some(missing) => format!("a segment is open, {missing} of its bytes are missing"),
+            None => format!("a segment is open, {} of its bytes were written, its end was not said", open.done),
+        })
+    }
+
+    /// The open segment; if there is none, one that begins where the device wants it.
+    fn open(&mut self, access: &Access<'_>) -> WindowResult<OpenSegment> {
+        match self.segment {
+            Some(open) => Ok(open),
+            None => Ok(OpenSegment { offset: self.begin(access)?, done: 0, size: None }),
         }
     }
 
@@ -184,18 +177,6 @@ impl Loading {
         };
         let text = format!("a segment of {size} bytes does not fit into {window} bytes of the device's window{hint}");
         Err(Trouble::before(Error::new(ErrorKind::Unsupported, libc::EMSGSIZE, text)))
-    }
-}
-
-fn target(segment: OpenSegment, region: u64) -> WriteTarget {
-    match segment {
-        OpenSegment::Announced { offset, size, done } => {
-            WriteTarget { at: offset.saturating_add(done), most: size.saturating_sub(done) }
-        }
-        OpenSegment::Open { offset, done } => {
-            let at = offset.saturating_add(done);
-            WriteTarget { at, most: region.saturating_sub(at) }
-        }
     }
 }
 
