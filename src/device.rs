@@ -1,4 +1,4 @@
-//! One migratable VFIO device: transport + dialect + data window + session behind one handle.
+//! One migratable VFIO device: transport, dialect, data window and session with one handle.
 //!
 //! May import: window, dialect, transport, cancel, error, gate, log. Start reading at [`Device`] here, and at `transition` (states) or
 //! `save` (bytes). `observe` reads where a device is, `past` knows when that may be a lie, `reset` and `reprobe` begin anew; `session`
@@ -144,7 +144,7 @@ struct DeviceInner {
 }
 
 impl Device {
-    /// Probes the device behind `transport`, in whatever state it is, and changes nothing but the REINIT opt-in (C8).
+    /// Probes the device that `transport` reaches, in whatever state it is, and changes nothing but the REINIT opt-in (C8).
     ///
     /// A device that cannot be migrated is no error: [`DeviceInfo::reason`] says why.
     pub fn new(transport: Box<dyn Transport>, options: DeviceOptions) -> Result<Device> {

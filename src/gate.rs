@@ -30,7 +30,7 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// As it is told to the caller; `what` is a kind of handle.
+    /// As the caller's error; `what` is a kind of handle.
     #[cold]
     pub fn of(self, what: &str) -> Error {
         match self {
@@ -73,7 +73,7 @@ pub(crate) struct Gate<T> {
 struct Slot<T> {
     /// `None` while a call has it, and for good once closed.
     value: Option<Box<T>>,
-    /// The thread of the call in progress, or of the one whose turn it is. While there is none nobody waits: who leaves hands
+    /// The thread of the call in progress, or of the one whose turn it is. While there is none no thread waits: who leaves hands
     /// over.
     owner: Option<usize>,
     devices: VecDeque<Arc<Seat>>,
@@ -98,7 +98,7 @@ impl<T> Slot<T> {
         if class == Class::Device { &mut self.devices } else { &mut self.wholes }
     }
 
-    /// Gives the turn to the next call that waits, and tells those that wait for nothing.
+    /// Gives the turn to the next call that waits, and refuses those that wait for nothing.
     fn hand_over(&mut self) {
         self.owner = None;
         loop {
@@ -106,7 +106,7 @@ impl<T> Slot<T> {
             let next = if device_first || self.wholes.is_empty() { &mut self.devices } else { &mut self.wholes };
             let Some(seat) = next.pop_front() else { return };
             let refusal = self.refusal(seat.closing);
-            // A seat that was told something else meanwhile is not there any more.
+            // A seat that was refused meanwhile is not there any more.
             if seat.tell(refusal.map_or(Ok(()), Err)) && refusal.is_none() {
                 self.owner = Some(seat.thread);
                 return;
@@ -117,7 +117,7 @@ impl<T> Slot<T> {
 
 /// Whose calls a device must not be moved beside.
 pub(crate) trait Driver: Send + Sync {
-    /// A call is in progress that ends only behind the calling thread's: what comes now comes from a callback of it.
+    /// A call is in progress that ends only after the calling thread's: what comes now comes from a callback of it.
     fn calls_me(&self) -> bool;
 }
 
@@ -162,7 +162,7 @@ impl<T> Gate<T> {
         self.pass(Class::Closing, true)
     }
 
-    /// Whether the calling thread would be told of a re-entry.
+    /// Whether the calling thread would get EDEADLK.
     pub fn is_mine(&self) -> bool {
         self.slot.lock().owner.is_some_and(|owner| deadlock::is_mine(self.id, owner))
     }
@@ -239,7 +239,7 @@ impl<T> Drop for Pass<'_, T> {
         deadlock::left(*id);
         let mut slot = slot.lock();
         slot.value = self.value.take();
-        // As std's Mutex does: nobody knows what a panic has left half done.
+        // As std's Mutex does: what a panic has left half done is not known.
         slot.broken |= level.can_break() && !self.panicking && std::thread::panicking();
         slot.hand_over();
     }

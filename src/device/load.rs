@@ -21,7 +21,7 @@ impl Device {
     /// Lends a buffer for the next bytes of the stream. *device; on v1 and the draft it asks the device where they go.*
     ///
     /// `segment_left`: bytes from here to the end of their segment (v1, draft), as the chunk at the source had them; `None` on v2,
-    /// which has no segments. A segment that does not fit the device's window is refused here (EMSGSIZE). One room is lent at a time,
+    /// which has no segments. A segment that does not fit the device's window is refused here (EMSGSIZE). One buffer is lent at a time,
     /// until [`commit`](Self::commit) or until it is dropped.
     pub fn reserve(&self, segment_left: Option<u64>) -> Result<Room> {
         let mut inner = self.enter()?;
@@ -35,9 +35,9 @@ impl Device {
 
     /// Gives the first `len` bytes of the lent buffer to the device. 0 returns it unused. *device; may block in the kernel.*
     ///
-    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. The room is empty
+    /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. The buffer is empty
     /// afterwards. A failure after the device may have taken a byte ends the session, and only a reset remains; after any other
-    /// the room is as it was, and the call can be made again. The text says which.
+    /// the buffer is as it was, and the call can be made again. The text says which.
     pub fn commit(&self, room: &mut Room, len: usize, segment_end: bool) -> Result<()> {
         let mut inner = self.enter()?;
         let guard = Some(room.guard());
@@ -226,7 +226,7 @@ impl DeviceInner {
         }
         let (window, access) = self.access(cache)?;
         let outcome = commit(window, &access);
-        // As long as nothing has moved the room is lent, and can be committed again.
+        // As long as nothing has moved the buffer is lent, and can be committed again.
         if outcome.as_ref().err().is_none_or(|trouble| trouble.moved != Moved::Nothing) {
             if let Some(session) = &mut self.session {
                 session.lent = None;

@@ -24,9 +24,9 @@ pub(super) struct Session {
     pub ran_empty: bool,
     /// Save, pre-copy: pre-copy info was asked for. A read that finds nothing before that may only be too early (mlx5).
     pub asked_info: bool,
-    /// The chunk or room that is out.
+    /// The chunk or buffer that is lent.
     pub lent: Option<Loan>,
-    /// Save: a chunk was dropped, and nobody has said what became of its bytes.
+    /// Save: a chunk was dropped, and it is not known what became of its bytes.
     pub shown: bool,
     /// Save: bytes were consumed in STOP_COPY, and are taken off what was left.
     pub counts_down: bool,
@@ -151,7 +151,7 @@ impl DeviceInner {
         }
     }
 
-    /// Room or chunk that was lent in a session that has ended is not taken back.
+    /// A chunk or buffer that was lent in a session that has ended is not taken back.
     pub(super) fn check_not_stale(&self) -> Result<()> {
         if self.lent_is_stale { Err(Error::stale("the session in which it was lent has ended")) } else { Ok(()) }
     }
@@ -184,7 +184,7 @@ impl DeviceInner {
 }
 
 impl Session {
-    /// What is out, if it is what the caller gives back; `guard`: its number, if it is a guard.
+    /// What is lent, if it is what the caller gives back; `guard`: its number, if it is a guard.
     pub fn out(&self, guard: Option<u64>, none: &str) -> Result<Loan> {
         match self.lent {
             Some(lent) if lent.guard == guard => Ok(lent),

@@ -61,14 +61,14 @@ impl WordSlice {
     }
 
     /// # Safety
-    /// The words are readable, and nobody writes them during `'a`.
+    /// The words are readable, and no thread writes them during `'a`.
     unsafe fn read<'a>(self) -> &'a [u64] {
         // SAFETY: checked by `new`: not NULL, aligned, of a legal size; readable by the contract of this function.
         unsafe { std::slice::from_raw_parts(self.words, self.len) }
     }
 
     /// # Safety
-    /// The words are readable and writable during `'a`; nobody else has them, but for atomic accesses if `atomic`.
+    /// The words are readable and writable during `'a`; nothing else uses them, except atomic accesses if `atomic`.
     unsafe fn write<'a>(self, atomic: bool) -> Words<'a> {
         if atomic {
             // SAFETY: as for `read`; an AtomicU64 is a u64 of the same size that may change.

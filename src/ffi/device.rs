@@ -278,7 +278,7 @@ unsafe fn make(
     Ok(())
 }
 
-/// A descriptor of the caller. `BorrowedFd` must not hold -1, so that is told here.
+/// A descriptor of the caller. `BorrowedFd` must not hold -1, so that is refused here.
 ///
 /// # Safety
 /// If `fd` is not negative it stays open as long as the result is used.

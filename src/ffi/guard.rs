@@ -1,5 +1,5 @@
 //! A panic never crosses the boundary: it becomes -ENOTRECOVERABLE, and the handle accepts only `_free`. A thread that is
-//! canceled (pthread_cancel) in a call ends at its next cancellation point behind it: to unwind out of the middle would end the
+//! canceled (pthread_cancel) in a call ends at its next cancellation point after it: to unwind out of the middle would end the
 //! process.
 
 use super::error_object::{set_error, vfiomig_error};

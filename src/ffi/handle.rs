@@ -1,4 +1,4 @@
-//! Lifetime of handles: counted, so that a call in progress outlives `_free`; marked, so that misuse is told.
+//! Lifetime of handles: counted, so that a call in progress outlives `_free`; marked, so that misuse is noticed.
 
 use super::error_object::vfiomig_error;
 use super::guard::{ReturnToC, guard_status, guard_value};
@@ -26,7 +26,7 @@ pub(super) trait Object: Sized {
     fn close(&self) -> Result<()>;
 }
 
-/// What is behind every pointer that C holds.
+/// What every pointer of C points to.
 pub(super) struct Handle<T> {
     marker: AtomicU32,
     poisoned: AtomicBool,
@@ -105,7 +105,7 @@ unsafe fn borrow<H: Opaque>(h: *const H) -> Result<Arc<H>> {
     }
     // SAFETY: not NULL, so by the contract it points to a live handle.
     let marker = unsafe { &*h }.handle().marker.load(Ordering::Acquire);
-    // The marker only makes a breach of the contract likely to be told.
+    // The marker only makes it likely that a breach of the contract is noticed.
     if marker != H::Object::MARK {
         return Err(no_handle(H::Object::WHAT, false));
     }
@@ -160,7 +160,7 @@ pub(super) unsafe fn poison<H: Opaque>(h: *const H) {
     }
 }
 
-/// Runs `body` on what the handle stands for, behind the guard.
+/// Runs `body` on what the handle stands for, within the guard.
 ///
 /// # Safety
 /// `h` as for [`borrow`], `errp` as for [`guard`](super::guard::guard).

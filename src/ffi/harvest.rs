@@ -156,7 +156,7 @@ const _: () = assert!(size_of::<vfiomig_harvest_result>() == 48);
 pub type vfiomig_unmap_fn = Option<unsafe extern "C" fn(opaque: *mut c_void, range: *const LogRange) -> c_int>;
 
 /// # Safety
-/// The bitmap of `dest` is NULL or valid for the bits that it names, for as long as the result is used; without ATOMIC nobody
+/// The bitmap of `dest` is NULL or valid for the bits that it names, for as long as the result is used; without ATOMIC nothing
 /// else uses it meanwhile.
 unsafe fn read_dest<'a>(index: usize, dest: &vfiomig_dest) -> Result<Dest<'a>> {
     if dest.flags & !VFIOMIG_DEST_F_ATOMIC != 0 || dest.reserved != 0 {

@@ -1,7 +1,7 @@
 //! The C ABI: the only room with `no_mangle`. No logic: check, guard, call, convert.
 //!
 //! May import: migration, group, tracker, bitmap, device, window, dialect, transport, error, log. Start reading at `handle` (what a
-//! pointer of C stands for), `guard` (each call runs behind it) and then at any function of `device`. One file per handle; `sized`
+//! pointer of C stands for), `guard` (each call runs within it) and then at any function of `device`. One file per handle; `sized`
 //! has the structs that grow, `error_object` the errors that C holds, `library` what speaks of all of it.
 //!
 //! The doc comments of this room are the C header's reference: write them for C readers. tests/header.rs keeps

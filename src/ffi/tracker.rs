@@ -1,4 +1,4 @@
-//! Tracker handles: make, describe, tell what is mapped, start and stop.
+//! Tracker handles: make, describe, add mappings, start and stop.
 
 use super::device::{VFIOMIG_OPS_F_ANY_THREAD, borrow_fd, text_of};
 use super::error_object::vfiomig_error;

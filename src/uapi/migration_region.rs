@@ -8,7 +8,7 @@ pub(crate) const DEVICE_STATE: u64 = 0x00;
 pub(crate) const PENDING_BYTES: u64 = 0x08;
 pub(crate) const DATA_OFFSET: u64 = 0x10;
 pub(crate) const DATA_SIZE: u64 = 0x18;
-/// Data lies behind the registers; what a smaller data_offset says is nonsense (V1-13).
+/// Data lies beyond the registers; what a smaller data_offset says is nonsense (V1-13).
 pub(crate) const REGISTERS_END: u64 = 0x20;
 
 /// The draft's dirty-page registers (D8 to D16), which lie where v1 may have data.

@@ -12,9 +12,9 @@ bitflags::bitflags! {
     pub struct StreamFlags: u32 {
         /// There is nothing now, and more may come; only in PRE_COPY states, and without bytes.
         const EMPTY = 0x1;
-        /// The stream is complete; only in STOP_COPY, and without bytes.
+        /// The stream is whole; only in STOP_COPY, and without bytes.
         const END = 0x2;
-        /// The last byte ends a segment (v1, draft), and the destination must be told.
+        /// The last byte ends a segment (v1, draft); the caller's format must carry this.
         const SEGMENT_END = 0x4;
         /// Of a round of a migration: the device has no open stream in this phase; its bytes come later.
         const NO_STREAM = 0x10;
@@ -84,7 +84,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Bytes of `memory`, which nobody writes to while this lives.
+    /// Bytes of `memory`, which is not written to while this lives.
     pub(super) fn new(memory: &Arc<Vec<u8>>, range: Range<usize>, segment_left: u64, flags: StreamFlags) -> Self {
         Chunk { memory: Some(Arc::clone(memory)), range, segment_left, flags, guard: new_guard() }
     }
@@ -138,10 +138,10 @@ impl std::fmt::Debug for Chunk {
     }
 }
 
-/// Where the buffer of a room goes when that is given back or dropped. Who else refers to it is a room.
+/// Where the buffer of a [`Room`] goes when that is given back or dropped. Only rooms refer to it besides the window.
 pub(super) type Home = Mutex<Vec<u8>>;
 
-/// Room for the next bytes of a stream, lent by [`Device::reserve`](crate::Device::reserve).
+/// A lent buffer for the next bytes of a stream, by [`Device::reserve`](crate::Device::reserve).
 ///
 /// [`Device::commit`](crate::Device::commit) hands what was put there to the device. One that is dropped commits nothing. After a
 /// commit that succeeded it is empty.
@@ -203,7 +203,7 @@ impl Room {
         self.guard
     }
 
-    /// The memory goes back; the room is empty from now on.
+    /// The memory goes back; the buffer is empty from now on.
     pub(crate) fn give_back(&mut self) {
         self.len = 0;
         if let Some(home) = self.home.take() {

@@ -112,7 +112,7 @@ pub(crate) trait Window: Send {
     /// A state was requested, or the window was asked for something else than state bytes.
     fn begin_anew(&mut self) {}
 
-    /// Whether a guard is still there that was lent in this session: a chunk or room that was dropped comes back.
+    /// Whether a guard is still there that was lent in this session: a chunk or buffer that was dropped comes back.
     fn is_guarded(&self) -> bool;
     /// Lends up to `max` bytes, those of the device's own memory as a copy; `None`: there are none now.
     fn lend(&mut self, access: &Access<'_>, max: usize) -> WindowResult<Option<Chunk>>;
@@ -135,14 +135,14 @@ pub(crate) trait Window: Send {
 
     /// Lends a buffer for the next bytes of a segment of which `segment_left` bytes are missing (v2: 0).
     fn room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<Room>;
-    /// Hands over the bytes of a room; `segment_end`: the caller says that a segment ends with them.
+    /// Hands over the bytes of a lent buffer; `segment_end`: the caller says that a segment ends with them.
     fn commit(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> WindowResult<()>;
-    /// A room was dropped: a segment of which nothing was handed over is none.
+    /// A lent buffer was dropped: a segment of which nothing was handed over is none.
     fn drop_room(&mut self) {}
     /// As [`room`](Self::room), by pointer and of the device's own memory where that is mapped.
     #[cfg(feature = "capi")]
     fn raw_room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<RawRoom>;
-    /// As [`commit`](Self::commit), of the first `len` bytes of that room.
+    /// As [`commit`](Self::commit), of the first `len` bytes of that buffer.
     #[cfg(feature = "capi")]
     fn commit_raw(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()>;
     /// Hands over `bytes`, which `after` bytes of the same call follow; `segment_end` is about the last of those.

@@ -30,11 +30,11 @@ impl Lend for RawChunk {
     }
 }
 
-/// Room for bytes of a stream, lent to the caller; the memory is the device handle's, or the device's own.
+/// A buffer for bytes of a stream, lent to the caller; the memory is the device handle's, or the device's own.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRoom {
     /// First byte.
     pub data: *mut u8,
-    /// Bytes of room.
+    /// Length in bytes.
     pub len: usize,
 }

@@ -89,7 +89,7 @@ impl RegionWindow {
         Ok(Some(SegmentPart { at, left, len, mapped }))
     }
 
-    /// Where room for the next bytes of a segment is.
+    /// Where the next bytes of a segment go.
     fn announce(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<WriteTarget> {
         if segment_left == 0 || segment_left == NO_SEGMENT {
             let text = "segment_left: the length of the segment is needed, for it must fit the device's window";
@@ -98,7 +98,7 @@ impl RegionWindow {
         self.loading.announce(access, segment_left)
     }
 
-    /// A segment for which no room could be lent is none.
+    /// A segment for which no buffer could be lent is none.
     fn announced<T>(&mut self, room: WindowResult<T>) -> WindowResult<T> {
         if room.is_err() {
             self.loading.drop_empty();
@@ -301,7 +301,7 @@ impl Window for RegionWindow {
     fn commit(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> WindowResult<()> {
         self.loading.check_end(bytes.len() as u64, segment_end)?;
         if let (Some(target), false) = (self.loading.target(access)?, bytes.is_empty()) {
-            // All of it, for a room ends where the kind of memory does.
+            // All of it, because a lent buffer ends where the kind of memory does.
             self.put(access, target, bytes)?;
         }
         self.loading.placed(access, bytes.len(), segment_end)

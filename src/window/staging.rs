@@ -18,9 +18,9 @@ pub(super) struct Staging {
     buffer: Arc<Vec<u8>>,
     size: usize,
     unread: std::ops::Range<usize>,
-    /// Where the buffer comes back to that a room has.
+    /// Where the buffer comes back to that is lent as a [`Room`].
     home: Arc<Home>,
-    /// The buffer of a session that ended while a part of it was lent: nobody writes to it any more.
+    /// The buffer of a session that ended while a part of it was lent: it is not written to any more.
     retired: Arc<Vec<u8>>,
 }
 
@@ -42,7 +42,7 @@ impl Staging {
         if Arc::get_mut(&mut self.buffer).is_none() {
             self.buffer = Arc::default();
         }
-        // Nobody else knows of a new one, so no copy is made.
+        // A new one has no other owner, so no copy is made.
         let buffer = Arc::make_mut(&mut self.buffer);
         if buffer.is_empty() {
             *buffer = std::mem::take(&mut *self.home.lock());
@@ -122,7 +122,7 @@ impl Staging {
         Chunk::new(&self.buffer, 0..len.min(self.buffer.len()), segment_left, flags)
     }
 
-    /// Lends the buffer as room for up to `max` bytes of a stream.
+    /// Lends the buffer for up to `max` bytes of a stream.
     pub fn room(&mut self, max: usize) -> WindowResult<Room> {
         self.discard();
         let bytes = std::mem::take(self.vec()?);
