@@ -188,6 +188,7 @@ lint:  ## Formatting, clippy, documentation, shell scripts
 	for features in '' $(FEATURES); do \
 	  echo "features: $${features:-none}"; $(CARGO) clippy -q $(CARGOFLAGS) --lib --features "$$features" -- -D warnings || exit 1; \
 	done
+	$(CARGO) clippy -q $(CARGOFLAGS) -p vfiomig-examples --all-targets -- -D warnings
 	CARGO_TARGET_DIR='$(TARGET)/fuzz' $(CARGO) clippy $(CARGOFLAGS) --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGOFLAGS) --workspace --all-features --no-deps --document-private-items
 	shellcheck -x $$(git ls-files '*.sh' .ci/run lab/guest)

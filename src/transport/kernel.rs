@@ -24,9 +24,10 @@ const WAIT_MS: libc::c_int = 100;
 /// use vfiomig::device::{Device, DeviceOptions};
 /// use vfiomig::transport::kernel::Kernel;
 ///
-/// // A VMM has a VFIO device fd; whatever it is, the device says what it can, or why it cannot be migrated.
-/// let device = Device::new(Box::new(Kernel::new(File::open("/dev/null")?)), DeviceOptions::default())?;
-/// assert!(device.info().dialect.is_none() && device.info().reason.is_some());
+/// // A VMM has the fd of a VFIO device. This one is of another kind, and knows none of the requests.
+/// let no_device = Kernel::new(File::open("/dev/null")?);
+/// let error = Device::new(Box::new(no_device), DeviceOptions::default()).unwrap_err();
+/// assert!(error.to_string().contains("VFIO_DEVICE_GET_INFO"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Kernel<F> {

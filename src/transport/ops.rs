@@ -71,7 +71,8 @@ pub struct Ops {
 /// `VFIOMIG_OPS_F_ANY_THREAD`: the functions may be called from threads of the library.
 pub(crate) const ANY_THREAD: u32 = 0x1;
 /// `VFIOMIG_OPS_F_REPORT_ADDS_BITS`: a report of the DMA log leaves the bits that are on already.
-pub(crate) const REPORT_ADDS_BITS: u32 = 0x2;
+/// cbindgen:ignore
+pub const REPORT_ADDS_BITS: u32 = 0x2;
 
 /// The table and what its functions are called with.
 struct OpsTable {

@@ -42,7 +42,7 @@ pub trait Work: Sync {
 /// Who works, and on what.
 #[derive(Clone, Copy, Debug)]
 pub struct Crew<'a> {
-    /// As of [`run_each`](super::run_each), but 0 is [`DEFAULT_MAX`].
+    /// As of [`run_each`](super::jobs::run_each), but 0 is [`DEFAULT_MAX`].
     pub max: usize,
     /// One per item: whether its turns may be on workers; else they are on the calling thread.
     pub any_thread: &'a [bool],

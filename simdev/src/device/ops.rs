@@ -5,8 +5,7 @@ use super::requests::Shared;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use vfiomig::ffi::device::VFIOMIG_OPS_F_REPORT_ADDS_BITS;
-use vfiomig::transport::ops::Ops;
+use vfiomig::transport::ops::{Ops, REPORT_ADDS_BITS};
 
 impl Device {
     /// The device as C functions, and what they are called with. The pointer is good as long as a clone of the device lives.
@@ -14,7 +13,7 @@ impl Device {
         let real = self.0.real_fd;
         let ops = Ops {
             argsz: size_of::<Ops>() as u32,
-            flags: if self.0.report_adds_bits { VFIOMIG_OPS_F_REPORT_ADDS_BITS } else { 0 },
+            flags: if self.0.report_adds_bits { REPORT_ADDS_BITS } else { 0 },
             device_info: Some(device_info),
             device_feature: Some(device_feature),
             region_info: Some(region_info),
