@@ -1756,9 +1756,9 @@ const char *vfiomig_error_message(const struct vfiomig_error *e);
 
 /**
  * How many results the error has. An error of a step has one for each device of the group, in the
- * order in which they were added; an error of a single device's state change has one.
+ * order in which they were added; an error of a call on one device has one or none.
  *
- * Returns: a count; 0 for NULL and for an error that is not about a step.
+ * Returns: a count; 0 for NULL and for an error that no device caused.
  * Threads: any. Blocks: never. Since: 0.1
  */
 size_t vfiomig_error_result_count(const struct vfiomig_error *e);

@@ -132,9 +132,9 @@ impl Device {
         inner.read(&self.cache, &self.name, buf).map_err(|error| self.at_name(error))
     }
 
-    /// Writes the next bytes of the stream to `fd`, at most `max` (0: no bound), at most one buffer, and never beyond the end
-    /// of a segment. What `fd` did not take stays in the stream. 0 bytes come with [`EMPTY`](StreamFlags::EMPTY) or [`END`](StreamFlags::END). *device; may block in
-    /// the kernel and on `fd`.*
+    /// Writes the next bytes of the stream to `fd`, at most `max` (0: no bound), at most one buffer, and never beyond
+    /// the end of a segment. What `fd` did not take stays in the stream. 0 bytes come with
+    /// [`EMPTY`](StreamFlags::EMPTY) or [`END`](StreamFlags::END). *device; may block in the kernel and on `fd`.*
     ///
     /// EAGAIN (TRANSPORT) if `fd` takes nothing: at once if it is in non-blocking mode, else after 60 s. A cancel of the device's
     /// migration ends the wait, and state changes do not wait for it.

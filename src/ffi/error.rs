@@ -103,9 +103,9 @@ pub unsafe extern "C" fn vfiomig_error_message(e: *const vfiomig_error) -> *cons
 }
 
 /// How many results the error has. An error of a step has one for each device of the group, in the
-/// order in which they were added; an error of a single device's state change has one.
+/// order in which they were added; an error of a call on one device has one or none.
 ///
-/// Returns: a count; 0 for NULL and for an error that is not about a step.
+/// Returns: a count; 0 for NULL and for an error that no device caused.
 /// Threads: any. Blocks: never. Since: 0.1
 // Safety: `e` is NULL or a live error object.
 #[unsafe(no_mangle)]
