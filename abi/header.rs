@@ -34,3 +34,5 @@ mod group;
 mod migration;
 #[path = "../src/ffi/drain.rs"]
 mod drain;
+#[path = "../src/ffi/ends.rs"]
+mod ends;

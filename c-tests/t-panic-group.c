@@ -69,10 +69,12 @@ static int64_t call_migration(const char *name, struct vfiomig_migration *m, str
 	IS(vfiomig_migration_abort) return vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, errp);
 	IS(vfiomig_migration_advance) return vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_TRACKING, 0, errp);
 	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_PHASE_SAVE_TRACKING, errp);
+	IS(vfiomig_migration_end) return vfiomig_migration_end(m, 0, 0, errp);
 	IS(vfiomig_migration_get_estimate) return vfiomig_migration_get_estimate(m, NULL, &estimate, NULL, errp);
 	IS(vfiomig_migration_get_pending) return vfiomig_migration_get_pending(m, 0, &pending, errp);
 	IS(vfiomig_migration_get_report) return vfiomig_migration_get_report(m, &report, errp);
 	IS(vfiomig_migration_load_complete) return vfiomig_migration_load_complete(m, NULL, 0, get, NULL, errp);
+	IS(vfiomig_migration_load_done) return vfiomig_migration_load_done(m, d, 0, 0, errp);
 	IS(vfiomig_migration_save_complete)
 		return vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, errp);
 	IS(vfiomig_migration_save_iterate)

@@ -31,9 +31,9 @@
  * Conventions of every function (docs/errors.md, docs/threading.md, docs/abi.md):
  *  - The handle is the first parameter. Outputs are the last before errp, and are written only on
  *    success, unless a function says otherwise. They are not NULL, unless a function says so.
- *  - An int is 0 or -errno; an int64_t is a count or -errno. vfiomig_has_feature() and
- *    vfiomig_error_errno() return other numbers. Decide by vfiomig_error_code(); texts, and errno
- *    values that are not named here, may change.
+ *  - An int is 0 or -errno; an int64_t is a count or -errno. vfiomig_has_feature(),
+ *    vfiomig_error_errno() and vfiomig_migration_load_done() return other numbers. Decide by
+ *    vfiomig_error_code(); texts, and errno values that are not named here, may change.
  *  - errp, the last parameter, may be NULL. It is written on failure only and never read. Free the
  *    error with vfiomig_error_free(), and a report with vfiomig_report_free(). The bitmap functions
  *    have no errp.
@@ -132,12 +132,14 @@
 #define VFIOMIG_HAVE_MIGRATION_ADVANCE 1
 #define VFIOMIG_HAVE_MIGRATION_ADVANCE_DEVICE 1
 #define VFIOMIG_HAVE_MIGRATION_CANCEL 1
+#define VFIOMIG_HAVE_MIGRATION_END 1
 #define VFIOMIG_HAVE_MIGRATION_FREE 1
 #define VFIOMIG_HAVE_MIGRATION_GET_ESTIMATE 1
 #define VFIOMIG_HAVE_MIGRATION_GET_PENDING 1
 #define VFIOMIG_HAVE_MIGRATION_GET_PHASE 1
 #define VFIOMIG_HAVE_MIGRATION_GET_REPORT 1
 #define VFIOMIG_HAVE_MIGRATION_LOAD_COMPLETE 1
+#define VFIOMIG_HAVE_MIGRATION_LOAD_DONE 1
 #define VFIOMIG_HAVE_MIGRATION_NEW 1
 #define VFIOMIG_HAVE_MIGRATION_SAVE_COMPLETE 1
 #define VFIOMIG_HAVE_MIGRATION_SAVE_ITERATE 1
@@ -785,6 +787,18 @@
  * PRE_COPY has one in STOP_COPY.
  */
 #define VFIOMIG_CHUNK_NO_STREAM 16
+
+/**
+ * vfiomig_migration_end() with `committed` 1: the caller states that the destination side has all
+ * of RAM without a final harvest.
+ */
+#define VFIOMIG_END_F_NO_HARVEST 1
+
+/**
+ * vfiomig_migration_end() with `committed` 0: the caller states that the guest does not run
+ * elsewhere and never will. Required once SAVE_HALTED was begun.
+ */
+#define VFIOMIG_END_F_NO_SECOND_GUEST 2
 
 /**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
@@ -2982,6 +2996,55 @@ int vfiomig_migration_load_complete(struct vfiomig_migration *m,
                                     vfiomig_get_fn get,
                                     void *opaque,
                                     struct vfiomig_error **errp);
+
+/**
+ * The end of the stream of one device: states its length, as vfiomig_device_finish() does, and with
+ * the last device of the group enters LOAD_LOADED, where v2 devices validate their streams side by
+ * side. For VMMs that learn of each device's end by itself; threads may call it at once for their
+ * devices, and one of them gets 1. `flags` is 0.
+ *
+ * If the stream is too short or too long nothing else happens (INCOMPLETE): bytes that are missing
+ * may still be written, and the call repeated. If LOAD_LOADED was not entered for another reason
+ * than a failure of a device, vfiomig_migration_advance() enters it.
+ *
+ * Returns: 1: LOAD_LOADED was entered; 0: other devices have no end yet; or -errno.
+ * Errors: ARGUMENT (`d` NULL, or not in the group; `flags`), ORDER (the phase; the end of `d` was
+ * stated already), INCOMPLETE (both lengths are in the message), BUSY (a buffer is lent), STALE
+ * (the session of `d` is broken), CANCELED; with the last device also those of
+ * vfiomig_migration_advance(); in FAILED the first error again.
+ * Phases: LOAD_RESUMING.
+ * Threads: whole. Blocks: for a data call on `d`; with the last device in the kernel, for the
+ * slowest one. Since: 0.1
+ */
+int vfiomig_migration_load_done(struct vfiomig_migration *m,
+                                struct vfiomig_device *d,
+                                uint64_t total,
+                                uint32_t flags,
+                                struct vfiomig_error **errp);
+
+/**
+ * The end of a save. `committed` 1: the destination side has everything, and its guest runs or may
+ * run. `committed` 0: the guest stays here; so does that of a snapshot. vfiomig_migration_free()
+ * follows.
+ *
+ * - committed, in SAVE_STOP_COPY: SAVE_HALTED is entered. If the final harvest or the END of a
+ *   stream is missing, nothing is done (ORDER). If a device fails, no device is brought back.
+ * - committed, in SAVE_HALTED: nothing.
+ * - committed, in an earlier phase: nothing is done (ORDER). In FAILED: the first error again.
+ * - not committed: vfiomig_migration_abort() to VFIOMIG_ABORT_TO_RUN_STATE, in any phase. Once
+ *   SAVE_HALTED was begun only with VFIOMIG_END_F_NO_SECOND_GUEST, else nothing is done (ORDER).
+ *
+ * Returns: 0 or -errno. vfiomig_migration_get_phase() says SAVE_HALTED or IDLE after success.
+ * Errors: ARGUMENT (`committed` is neither 0 nor 1; `flags` unknown or not for this end; a load),
+ * ORDER, and those of vfiomig_migration_advance() and vfiomig_migration_abort().
+ * Phases: any of a save, as above.
+ * Threads: whole. Blocks: in the kernel, as vfiomig_migration_advance() and
+ * vfiomig_migration_abort(). Since: 0.1
+ */
+int vfiomig_migration_end(struct vfiomig_migration *m,
+                          uint32_t committed,
+                          uint32_t flags,
+                          struct vfiomig_error **errp);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -21,6 +21,14 @@ impl ReturnToC for () {
     }
 }
 
+/// 1 is yes.
+impl ReturnToC for bool {
+    type C = c_int;
+    fn success(self) -> c_int {
+        c_int::from(self)
+    }
+}
+
 impl ReturnToC for usize {
     type C = i64;
     fn success(self) -> i64 {

@@ -16,6 +16,7 @@
 pub mod bitmap;
 pub mod device;
 pub mod drain;
+pub mod ends;
 pub mod error;
 pub mod error_object;
 pub mod group;

@@ -330,7 +330,7 @@ impl Migration {
 }
 
 impl Run {
-    fn check_entered(&self, what: &str, phase: Phase) -> Result<()> {
+    pub(super) fn check_entered(&self, what: &str, phase: Phase) -> Result<()> {
         match &self.error {
             Some(error) => Err(error.clone()),
             None if self.entered == phase => Ok(()),

@@ -3,7 +3,8 @@
 //! May import: group, tracker, device, window, dialect, workers, transport, cancel, error, gate, log. Start reading at [`Migration`]
 //! here, `sequence` (the order of phases and of devices in them, pure) and `advance` (one phase after the other). `save` and `load`
 //! are what is special to them, `abort` leads back, `course` is what a pause or resume of the group has to know; `drain` moves whole
-//! streams, `estimate` says how long the guest would stand still, `report` what was done.
+//! streams, `load_done` and `ending` hear how a load's streams and a save end, `estimate` says how long the guest would stand
+//! still, `report` what was done.
 //!
 //! Follows: docs/design.md, "Phases of a migration"; docs/faults.md.
 
@@ -11,8 +12,10 @@ mod abort;
 mod advance;
 mod course;
 mod drain;
+mod ending;
 mod estimate;
 mod load;
+mod load_done;
 mod report;
 mod save;
 mod sequence;
@@ -33,6 +36,7 @@ use std::time::Instant;
 
 pub use abort::AbortTo;
 pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
+pub use ending::EndOptions;
 pub use estimate::{Estimate, EstimateInput, Lacks, MigrationPending};
 pub use report::{PhaseReport, Report};
 pub use sequence::Phase;

@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::os::fd::AsRawFd;
 use std::ptr::{null, null_mut};
 use vfiomig::ffi::drain::*;
+use vfiomig::ffi::ends::*;
 use vfiomig::ffi::group::*;
 
 use vfiomig::ffi::migration::*;
@@ -43,6 +44,13 @@ impl World {
                 33 => {
                     let d = self.pick(a);
                     c("advance_device", |e| vfiomig_migration_advance_device(m, d, next, e));
+                }
+                34 if b & 0x40 != 0 => {
+                    let d = self.pick(a);
+                    c("load_done", |e| vfiomig_migration_load_done(m, d, u64::MAX, 0, e).min(0));
+                }
+                34 if b & 0x20 != 0 => {
+                    c("end", |e| vfiomig_migration_end(m, u32::from(a % 2), u32::from(a >> 1 & 3), e));
                 }
                 34 => drop(c("abort", |e| vfiomig_migration_abort(m, u32::from(a % 4), u32::from(b % 3), e))),
                 35 => self.drain(a, b),
