@@ -1,6 +1,8 @@
 //! Errors: a kind that decides, an errno, a text for people, and one result per device of the step that failed.
 //!
-//! May import: log. [`State`](crate::dialect::State) is known by its number, which results carry as `u32`.
+//! May import: log. Start reading at [`Error`] and [`ErrorKind`].
+//!
+//! [`State`](crate::dialect::State) is known by its number, which results carry as `u32`.
 
 use crate::log::{Level, write};
 use std::{fmt, io};

@@ -1,7 +1,10 @@
 //! Where state bytes appear and disappear: the data fd of v2, or areas of the migration region of v1 and the draft.
 //!
-//! May import: dialect, transport, cancel, error, log. Knows nothing of states: `device` decides when a window is
-//! open. `unsafe` lives in mmap.rs only.
+//! May import: dialect, transport, cancel, error, log. Start reading at the trait `Window` here, then at `data_fd` (v2) or `region`
+//! (v1 and the draft). `lent` is what is lent to callers, `raw` the same for C; `staging` is a buffer between device and caller,
+//! `patience` how long a call waits for a device, `trouble` how a call fails.
+//!
+//! Knows nothing of states: `device` decides when a window is open. `unsafe` lives in mmap.rs only.
 
 #[forbid(unsafe_code)]
 pub(crate) mod data_fd;
