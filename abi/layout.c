@@ -28,7 +28,7 @@ AT(vfiomig_device_ops, data_write, 80);
 AT(vfiomig_device_ops, data_precopy_info, 88);
 AT(vfiomig_device_ops, data_close, 96);
 
-SIZE(vfiomig_device_info, 176);
+SIZE(vfiomig_device_info, 304);
 AT(vfiomig_device_info, dialect, 8);
 AT(vfiomig_device_info, caps, 12);
 AT(vfiomig_device_info, state, 16);
@@ -81,24 +81,24 @@ SIZE(vfiomig_tracker_options, 88);
 AT(vfiomig_tracker_options, name, 8);
 AT(vfiomig_tracker_options, devices, 16);
 AT(vfiomig_tracker_options, device_count, 24);
-AT(vfiomig_tracker_options, hwpts, 32);
+AT(vfiomig_tracker_options, hwpt_ids, 32);
 AT(vfiomig_tracker_options, hwpt_count, 40);
 AT(vfiomig_tracker_options, page_size, 48);
 AT(vfiomig_tracker_options, container_fd, 56);
 AT(vfiomig_tracker_options, iommufd, 60);
-AT(vfiomig_tracker_options, ioas, 64);
+AT(vfiomig_tracker_options, ioas_id, 64);
 AT(vfiomig_tracker_options, max_workers, 68);
 AT(vfiomig_tracker_options, aperture, 72);
 AT(vfiomig_tracker_options, aperture_count, 80);
 
 SIZE(vfiomig_tracker_info, 304);
 AT(vfiomig_tracker_info, kind, 8);
-AT(vfiomig_tracker_info, users, 12);
+AT(vfiomig_tracker_info, starts, 12);
 AT(vfiomig_tracker_info, failed_logs, 16);
 AT(vfiomig_tracker_info, page_size, 24);
 AT(vfiomig_tracker_info, mapped_ranges, 32);
 AT(vfiomig_tracker_info, logged_ranges, 40);
-AT(vfiomig_tracker_info, why, 48);
+AT(vfiomig_tracker_info, reason, 48);
 
 SIZE(vfiomig_dest, 56);
 AT(vfiomig_dest, iova, 0);
@@ -139,7 +139,7 @@ AT(vfiomig_group_options, max_workers, 8);
 AT(vfiomig_group_options, foreign_initiators, 12);
 
 SIZE(vfiomig_group_abilities, 16);
-AT(vfiomig_group_abilities, answers, 8);
+AT(vfiomig_group_abilities, abilities, 8);
 AT(vfiomig_group_abilities, reason_count, 12);
 
 SIZE(vfiomig_migration_pending, 48);

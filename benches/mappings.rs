@@ -85,7 +85,7 @@ const KINDS: [&str; 6] = ["device log", "with aperture", "container", "1 page ta
 
 fn tracker(kind: &str) -> Tracker {
     let tables = |count: u32| Some((Arc::new(Tables) as Arc<dyn Iommufd>, (1..=count).collect()));
-    let mut options = TrackerOptions { ioas: Some(1), ..TrackerOptions::default() };
+    let mut options = TrackerOptions { ioas_id: Some(1), ..TrackerOptions::default() };
     match kind {
         "device log" => options.functions = Some(Box::new(Log)),
         "with aperture" => {

@@ -242,7 +242,7 @@ static void all_wrong(void)
 	rq.words = no_words;
 	rq.run = no_run;
 	rq.flags = VFIOMIG_HARVEST_F_NO_READ;
-	if (info_of(t).users)
+	if (info_of(t).starts)
 		OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
 	else
 		FAILS(vfiomig_tracker_harvest(t, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ORDER);
@@ -294,10 +294,10 @@ static void makers(void)
 		BOTH((o.devices = &no_device, o.device_count = SIZE_MAX), 0);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_TYPE1, o.container_fd = -1), EBADF);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_TYPE1, o.container_fd = INT32_MIN), EBADF);
-		BOTH((o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = -1, o.hwpts = &hwpt, o.hwpt_count = 1), EBADF);
+		BOTH((o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = -1, o.hwpt_ids = &hwpt, o.hwpt_count = 1), EBADF);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = null), 0);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = null, o.hwpt_count = 1), 0);
-		BOTH((o.flags = VFIOMIG_TRACKER_F_IOAS, o.ioas = 1), 0);
+		BOTH((o.flags = VFIOMIG_TRACKER_F_IOAS, o.ioas_id = 1), 0);
 	}
 	REFUSED(NEW_OPS, ops.start = NULL, 0);
 	REFUSED(NEW_OPS, ops.report = NULL, 0);
@@ -306,7 +306,7 @@ static void makers(void)
 	/* A log of the VMM is no alternative to others. */
 	REFUSED(NEW_OPS, o.flags = VFIOMIG_TRACKER_F_EVERYTHING, 0);
 	REFUSED(NEW_OPS, (o.flags = VFIOMIG_TRACKER_F_TYPE1, o.container_fd = null), 0);
-	REFUSED(NEW_OPS, (o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = null, o.hwpts = &hwpt, o.hwpt_count = 1), 0);
+	REFUSED(NEW_OPS, (o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = null, o.hwpt_ids = &hwpt, o.hwpt_count = 1), 0);
 
 #define MADE(call, change) (ops = ops_good, o = o_good, change, OK(call), CHECK(made != mark), vfiomig_tracker_free(made), made = mark)
 	MADE(NEW, (void)0);

@@ -320,8 +320,8 @@ static void bad_start(const struct bad_start *b, bool devices)
 	lines = 0;
 	OK(vfiomig_tracker_start(t, ERRP));
 	struct vfiomig_tracker_info info = info_of(t);
-	CHECK(info.kind == VFIOMIG_TRACKER_KIND_EVERYTHING && info.flags == VFIOMIG_TRACKER_PERPETUAL && info.users == 1);
-	CHECK_HAS(info.why, b->why);
+	CHECK(info.kind == VFIOMIG_TRACKER_KIND_EVERYTHING && info.flags == VFIOMIG_TRACKER_PERPETUAL && info.starts == 1);
+	CHECK_HAS(info.reason, b->why);
 	CHECK(lines);
 	CHECK_HAS(last_line, b->why);
 	/* Both logs are off, also the one that works. */
@@ -359,7 +359,7 @@ static void bad_stop(void)
 	l.fault[0] = (struct log_fault){.call = L_STOP, .at = 1, .error = EINVAL};
 	lines = 0;
 	OK(vfiomig_tracker_stop(t, ERRP));
-	CHECK(lines == 1 && info_of(t).users == 0);
+	CHECK(lines == 1 && info_of(t).starts == 0);
 	CHECK_HAS(last_line, "stop: Invalid argument");
 	OK(vfiomig_tracker_start(t, ERRP));
 	exact();

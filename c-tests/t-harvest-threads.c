@@ -92,7 +92,7 @@ static void waits(enum call kind)
 	CHECK_EQ(returned, 0);
 	CHECK(l.calls[L_REPORT] == reports && l.calls[L_START] == starts && l.calls[L_STOP] == 0);
 	/* Getters never wait. */
-	CHECK(info_of(t).users == 1 && info_of(t).mapped_ranges == 1);
+	CHECK(info_of(t).starts == 1 && info_of(t).mapped_ranges == 1);
 	sem_post(&go);
 	pthread_join(a, NULL);
 	pthread_join(b, NULL);

@@ -98,14 +98,14 @@ static void one_tracker(void)
 	CHECK_HAS(vfiomig_error_message(t_error), "DMA log of fake");
 	o.flags = VFIOMIG_TRACKER_F_HWPT | VFIOMIG_TRACKER_F_NO_DEVICE_LOG;
 	o.iommufd = null;
-	o.hwpts = hwpts;
+	o.hwpt_ids = hwpts;
 	o.hwpt_count = 1;
 	OK(vfiomig_tracker_new(&o, &other, ERRP));
 	vfiomig_tracker_free(t);
 	t = NULL;
 	FAILS(vfiomig_tracker_new(&o, &t, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	CHECK_HAS(vfiomig_error_message(t_error), "hwpt 7");
-	o.hwpts = hwpts + 1;
+	o.hwpt_ids = hwpts + 1;
 	OK(vfiomig_tracker_new(&o, &t, ERRP));
 	FAILS(vfiomig_tracker_add_hwpt(t, 7, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_tracker_add_hwpt(t, 8, ERRP), EEXIST, VFIOMIG_ERR_ARGUMENT);

@@ -41,12 +41,12 @@ static int64_t get(void *opaque, size_t device, void *buf, size_t len, uint32_t 
 static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfiomig_error **errp)
 {
 	struct vfiomig_report *report = NULL;
-	struct vfiomig_group_abilities policy;
+	struct vfiomig_group_abilities abilities;
 
-	VFIOMIG_INIT(&policy);
+	VFIOMIG_INIT(&abilities);
 	IS(vfiomig_group_add_device) return vfiomig_group_add_device(g, d, errp);
 	IS(vfiomig_group_add_tracker) return vfiomig_group_add_tracker(g, t, errp);
-	IS(vfiomig_group_get_abilities) return vfiomig_group_get_abilities(g, &policy, NULL, errp);
+	IS(vfiomig_group_get_abilities) return vfiomig_group_get_abilities(g, &abilities, NULL, errp);
 	IS(vfiomig_group_get_report) return vfiomig_group_get_report(g, &report, errp);
 	IS(vfiomig_group_harvest) return vfiomig_group_harvest(g, NULL, NULL, errp);
 	IS(vfiomig_group_pause) return vfiomig_group_pause(g, errp);

@@ -43,7 +43,7 @@ static void not_migratable(bool absent, bool region, unsigned flags, const char 
 	d = fake_device(&f);
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.dialect == 0 && info.state == VFIOMIG_STATE_ERROR && info.caps == VFIOMIG_CAP_RESET);
+	CHECK(info.dialect == VFIOMIG_DIALECT_NONE && info.state == VFIOMIG_STATE_ERROR && info.caps == VFIOMIG_CAP_RESET);
 	CHECK(memchr(info.reason, 0, sizeof info.reason));
 	CHECK_HAS(info.reason, word);
 	CHECK_EQ(vfiomig_device_get_state(d), VFIOMIG_STATE_ERROR);

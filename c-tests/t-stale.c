@@ -61,7 +61,7 @@ static void becomes_another(void)
 	f.absent = true;
 	OK(vfiomig_device_reprobe(d, ERRP));
 	OK(vfiomig_device_get_info(d, &info, ERRP));
-	CHECK(info.dialect == 0 && info.reason[0] && info.state == S_ERROR);
+	CHECK(info.dialect == VFIOMIG_DIALECT_NONE && info.reason[0] && info.state == S_ERROR);
 	FAILS(fake_to(d, S_STOP), 0, VFIOMIG_ERR_UNSUPPORTED);
 	f.absent = false;
 	f.flags = MIG_ALL;

@@ -63,7 +63,7 @@ static void chosen(const struct choice *c, int null)
 	o.flags = c->flags;
 	o.devices = c->devices == NONE ? NULL : devices;
 	o.device_count = c->devices == NONE ? 0 : 2;
-	o.hwpts = hwpts;
+	o.hwpt_ids = hwpts;
 	o.hwpt_count = 1;
 	o.container_fd = o.iommufd = null;
 	OK(vfiomig_tracker_new(&o, &t, ERRP));
@@ -72,13 +72,13 @@ static void chosen(const struct choice *c, int null)
 	struct vfiomig_tracker_info info = info_of(t);
 	CHECK_EQ(info.kind, c->kind);
 	CHECK_EQ(info.flags, c->kind == VFIOMIG_TRACKER_KIND_EVERYTHING ? VFIOMIG_TRACKER_PERPETUAL : 0);
-	CHECK_HAS(info.why, c->why);
+	CHECK_HAS(info.reason, c->why);
 	/* The same each time, for what failed once may work the next time. */
 	for (int i = 0; i < 2; i++) {
 		OK(vfiomig_tracker_start(t, ERRP));
 		info = info_of(t);
 		CHECK_EQ(info.kind, c->started_as);
-		CHECK_HAS(info.why, c->why_then);
+		CHECK_HAS(info.reason, c->why_then);
 		bool all = c->started_as == VFIOMIG_TRACKER_KIND_EVERYTHING;
 		CHECK_EQ(info.flags, all ? VFIOMIG_TRACKER_PERPETUAL : 0);
 		CHECK_EQ(info.failed_logs, 0);
@@ -86,7 +86,7 @@ static void chosen(const struct choice *c, int null)
 		CHECK_EQ(harvest_units(t, 0, 100, bitmap).newly_dirty_pages, all ? 100 : 0);
 		OK(vfiomig_tracker_stop(t, ERRP));
 		CHECK_EQ(info_of(t).kind, c->kind);
-		CHECK_HAS(info_of(t).why, c->why);
+		CHECK_HAS(info_of(t).reason, c->why);
 	}
 	if (atomic_load(&t_failures) != before)
 		printf("choice: %s\n", c->name);
@@ -104,15 +104,15 @@ static void counted(void)
 	t = fake_log_tracker(&l);
 	OK(map_units(t, 0, 64, 0));
 	FAILS(vfiomig_tracker_stop(t, ERRP), 0, VFIOMIG_ERR_ORDER);
-	CHECK_EQ(info_of(t).users, 0);
+	CHECK_EQ(info_of(t).starts, 0);
 	OK(vfiomig_tracker_start(t, ERRP));
 	log_write(&l, 5);
 	/* A dirty-rate tool comes and goes; the log of the migration goes on (P14). */
 	OK(vfiomig_tracker_start(t, ERRP));
-	CHECK_EQ(info_of(t).users, 2);
+	CHECK_EQ(info_of(t).starts, 2);
 	log_write(&l, 6);
 	OK(vfiomig_tracker_stop(t, ERRP));
-	CHECK_EQ(info_of(t).users, 1);
+	CHECK_EQ(info_of(t).starts, 1);
 	CHECK_EQ(l.calls[L_START], 1);
 	CHECK_EQ(l.calls[L_STOP], 0);
 	memset(bitmap, 0, sizeof bitmap);
@@ -141,7 +141,7 @@ static void described(void)
 	t = fake_log_tracker_with(&l, 2 * UNIT, 0);
 	info = info_of(t);
 	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_OPS);
-	CHECK_HAS(info.why, "VMM");
+	CHECK_HAS(info.reason, "VMM");
 	CHECK(info.page_size == 2 * UNIT && !info.mapped_ranges && !info.logged_ranges && !info.flags && !info.reserved);
 	for (int i = 0; i < 20; i++)
 		OK(map_units(t, (uint64_t)i * 1000, 16, 0));

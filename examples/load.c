@@ -108,7 +108,7 @@ static int load(struct vfiomig_device *device, const char *name, int fd, uint64_
     if (vfiomig_device_get_info(device, &info, &error) < 0) {
         return failed(error);
     }
-    if (info.dialect == VFIOMIG_DIALECT_AUTO) {
+    if (info.dialect == VFIOMIG_DIALECT_NONE) {
         fprintf(stderr, "load: %s: not migratable: %s\n", name, info.reason);
         return -1;
     }

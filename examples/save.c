@@ -141,7 +141,7 @@ static int save(struct vfiomig_device *device, const char *name, const char *fil
     if (vfiomig_device_get_info(device, &info, &error) < 0) {
         return failed(error);
     }
-    if (info.dialect == VFIOMIG_DIALECT_AUTO) {
+    if (info.dialect == VFIOMIG_DIALECT_NONE) {
         fprintf(stderr, "save: %s: not migratable: %s\n", name, info.reason);
         return -1;
     }

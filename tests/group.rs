@@ -1,4 +1,4 @@
-//! Groups: members, policy, pause and resume, a moment without DMA.
+//! Groups: members, abilities, pause and resume, a moment without DMA.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -65,7 +65,7 @@ fn a_freed_device_leaves_no_place_behind() {
     assert_eq!(rig.group.results().unwrap().len(), 2);
     rig.group.remove_device(&rig.devices[1]).unwrap();
     rig.group.resume().unwrap();
-    assert!(rig.group.check().unwrap().migratable);
+    assert!(rig.group.abilities().unwrap().migratable);
     rig.group.add_device(named("d1")).unwrap();
     assert_eq!(rig.group.devices().unwrap().len(), 3);
     assert_eq!(rig.group.add_device(Arc::clone(&rig.devices[1])).unwrap_err().errno(), libc::ENODEV);
@@ -404,11 +404,15 @@ fn policy_answers_with_every_reason() {
         let group = Group::new(group::GroupOptions { foreign_initiators: foreign, ..group::GroupOptions::default() });
         rig.devices.iter().for_each(|device| group.add_device(Arc::clone(device)).unwrap());
         group.add_tracker(Arc::clone(&rig.tracker)).unwrap();
-        let policy = group.check().unwrap();
-        assert!(policy.migratable, "{policy:?}");
-        assert_eq!((policy.pre_copy, policy.p2p, policy.page_requests), expected, "{configs:?} {foreign}: {policy:?}");
+        let abilities = group.abilities().unwrap();
+        assert!(abilities.migratable, "{abilities:?}");
+        assert_eq!(
+            (abilities.pre_copy, abilities.p2p, abilities.page_requests),
+            expected,
+            "{configs:?} {foreign}: {abilities:?}"
+        );
         let noes = [expected.0, expected.1, expected.2].iter().filter(|yes| !**yes).count();
-        assert!(policy.reasons.len() >= noes && (noes > 0 || policy.reasons.is_empty()), "{policy:?}");
+        assert!(abilities.reasons.len() >= noes && (noes > 0 || abilities.reasons.is_empty()), "{abilities:?}");
     }
 }
 
@@ -419,14 +423,14 @@ fn a_group_that_cannot_be_migrated_says_why_for_each_device() {
     rig.group.add_tracker(Arc::new(rig::Log::default()).tracker(&rig.devices[1..])).unwrap();
     rig.devices[1].set_state(State::PreCopy, OnFailure::Keep, false).unwrap();
     rig.devices[2].close().unwrap();
-    let policy = rig.group.check().unwrap();
-    assert!(!policy.migratable);
+    let abilities = rig.group.abilities().unwrap();
+    assert!(!abilities.migratable);
     let failure = Migration::new(Arc::clone(&rig.group), Direction::Save).unwrap_err();
     assert_eq!(failure.kind(), ErrorKind::Unsupported);
     let text = failure.to_string();
     for part in ["d0: no tracker covers", "d1: it is in PRE_COPY"] {
         assert!(text.contains(part), "{text}");
-        assert!(policy.reasons.iter().any(|why| why.contains(part)), "{policy:?}");
+        assert!(abilities.reasons.iter().any(|why| why.contains(part)), "{abilities:?}");
     }
     assert!(!text.contains("d2"), "it was freed, so it is no member: {text}");
 }
@@ -463,10 +467,10 @@ fn a_moment_without_dma_needs_ndma_or_stopped_devices() {
 fn a_tracker_that_calls_everything_dirty_speaks_for_every_device() {
     let rig = Rig::source(&[both()], 0);
     rig.group.remove_tracker(&rig.tracker).unwrap();
-    assert!(!rig.group.check().unwrap().migratable);
+    assert!(!rig.group.abilities().unwrap().migratable);
     let options = tracker::TrackerOptions { everything: true, ..tracker::TrackerOptions::default() };
     rig.group.add_tracker(Arc::new(Tracker::new(options).unwrap())).unwrap();
-    assert!(rig.group.check().unwrap().migratable);
+    assert!(rig.group.abilities().unwrap().migratable);
 }
 
 #[test]

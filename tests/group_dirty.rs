@@ -85,7 +85,7 @@ fn every_page_that_was_written_is_told() {
         told.extend(rig.harvest());
         save.advance(Phase::SaveHalted).unwrap();
         assert_eq!(told, written, "not a page less; and these logs are exact");
-        assert!(trackers.iter().all(|tracker| tracker.info().users == 0));
+        assert!(trackers.iter().all(|tracker| tracker.info().starts == 0));
         assert!(!rig.fakes[0].dma_logging());
         rig.assert_clean("dirty");
     }
@@ -100,7 +100,7 @@ fn an_abort_stops_the_logs() {
         save.advance(phase).unwrap();
         assert!(rig.fakes[0].dma_logging());
         save.abort(AbortTo::Running).unwrap();
-        assert!(!rig.fakes[0].dma_logging() && trackers.iter().all(|tracker| tracker.info().users == 0));
+        assert!(!rig.fakes[0].dma_logging() && trackers.iter().all(|tracker| tracker.info().starts == 0));
         assert!(rig.states().iter().all(|&s| s == State::Running));
     }
     rig.assert_clean("abort");
@@ -133,7 +133,7 @@ fn a_stop_without_start_ends_no_migration_s_tracking() {
     trackers[0].stop().unwrap();
     for tracker in &trackers {
         let error = tracker.stop().unwrap_err();
-        assert_eq!((error.kind(), tracker.info().users), (vfiomig::error::ErrorKind::Order, 1));
+        assert_eq!((error.kind(), tracker.info().starts), (vfiomig::error::ErrorKind::Order, 1));
         assert!(error.to_string().contains("a migration holds the tracker"), "{error}");
     }
     let written = write(&rig, 7);
@@ -143,7 +143,7 @@ fn a_stop_without_start_ends_no_migration_s_tracking() {
     assert!(save.advance(Phase::SaveHalted).is_err());
     assert_eq!(rig.harvest().into_iter().collect::<BTreeSet<u64>>(), written);
     save.advance(Phase::SaveHalted).unwrap();
-    assert!(trackers.iter().all(|tracker| tracker.info().users == 0 && tracker.stop().is_err()));
+    assert!(trackers.iter().all(|tracker| tracker.info().starts == 0 && tracker.stop().is_err()));
     // Nobody can say that a log is whole that does not run.
     trackers[0].begin_final().unwrap();
     assert!(trackers[0].final_missing().unwrap().is_some());
@@ -159,7 +159,7 @@ fn a_freed_tracker_leaves_no_place_behind() {
     let refused = rig.group.add_tracker(Arc::clone(&trackers[1])).unwrap_err();
     assert_eq!(refused.errno(), libc::ENODEV);
     rig.group.remove_tracker(&trackers[1]).unwrap();
-    let reasons = rig.group.check().unwrap().reasons;
+    let reasons = rig.group.abilities().unwrap().reasons;
     assert!(reasons.iter().any(|reason| reason == "d2: no tracker covers its DMA"), "{reasons:?}");
     for device in &rig.devices[2..] {
         rig.group.remove_device(device).unwrap();
@@ -174,6 +174,6 @@ fn a_freed_tracker_leaves_no_place_behind() {
     assert!(refused.to_string().contains("ram"), "{refused}");
     save.abort(AbortTo::Running).unwrap();
     drop(save);
-    let refused = rig.group.check().unwrap().reasons;
+    let refused = rig.group.abilities().unwrap().reasons;
     assert!(refused.iter().any(|reason| reason == "d0: no tracker covers its DMA"), "{refused:?}");
 }

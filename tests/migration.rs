@@ -538,7 +538,7 @@ fn a_tracker_stays_started_for_others_and_waits_for_its_final_harvest() {
     source.log.dirty.lock().extend([3, 4, 60]);
     assert_eq!(source.harvest(), [3, 4, 60]);
     save.advance(Phase::SaveHalted).unwrap();
-    assert_eq!(source.tracker.info().users, 0);
+    assert_eq!(source.tracker.info().starts, 0);
 }
 
 #[test]
@@ -628,7 +628,7 @@ fn readiness_waits_for_initial_data_and_for_nothing_else() {
     source.allow_abort();
     let save = source.save();
     save.advance(Phase::SavePreCopy).unwrap();
-    let note = |part: &str| save.pending().notes.iter().any(|note| note.contains(part));
+    let note = |part: &str| save.pending().reasons.iter().any(|note| note.contains(part));
     save.pending_exact().unwrap();
     let pending = save.pending();
     assert!(!pending.ready && note("d0: not ready") && note("d1: not ready") && note("d3: not ready"), "{pending:?}");
@@ -667,8 +667,8 @@ fn the_estimate_names_what_it_does_not_know() {
     let save = source.save();
     let nothing = save.estimate(EstimateInput::default()).unwrap();
     assert_eq!((nothing.downtime, nothing.transition, nothing.transfer), (None, None, None));
-    assert!(nothing.notes.iter().any(|note| note.contains("bandwidth")));
-    assert!(nothing.notes.iter().any(|note| note.contains("d0") && note.contains("state changes")));
+    assert!(nothing.reasons.iter().any(|note| note.contains("bandwidth")));
+    assert!(nothing.reasons.iter().any(|note| note.contains("d0") && note.contains("state changes")));
     assert!(save.estimate(EstimateInput { bytes_per_second: Some(0), ..EstimateInput::default() }).is_err());
     // A pause measures the transitions.
     let delay = Duration::from_millis(10);
@@ -693,7 +693,7 @@ fn the_estimate_names_what_it_does_not_know() {
     assert!(transition >= delay * 2 && transition < delay * 10, "two barriers: {transition:?}");
     assert_eq!(estimate.downtime, Some(transition + estimate.transfer.unwrap()));
     assert_eq!((estimate.unknown, estimate.unknown_devices), (Lacks::empty(), 0));
-    assert!(estimate.notes.iter().all(|note| note.contains("not ready")), "{:?}", estimate.notes);
+    assert!(estimate.reasons.iter().all(|note| note.contains("not ready")), "{:?}", estimate.reasons);
     let given = EstimateInput { transition: Some(Duration::from_secs(1)), ..given };
     assert_eq!(save.estimate(given).unwrap().transition, Some(Duration::from_secs(1)));
 }
@@ -706,7 +706,7 @@ fn unknown_is_never_zero() {
     save.advance(Phase::SavePreCopy).unwrap();
     let pending = save.pending_exact().unwrap();
     assert_eq!(pending.stop_copy_bytes, None);
-    assert!(pending.notes.iter().any(|note| note.contains("d0: stop-copy bytes unknown")));
+    assert!(pending.reasons.iter().any(|note| note.contains("d0: stop-copy bytes unknown")));
     let given = EstimateInput { bytes_per_second: Some(1), ..EstimateInput::default() };
     let estimate = save.estimate(given).unwrap();
     assert_eq!((estimate.bytes, estimate.transfer, estimate.downtime), (None, None, None));
@@ -769,7 +769,11 @@ fn an_estimate_is_the_least_where_a_part_is_unknown() {
     assert_eq!((estimate.bytes, estimate.transfer), (Some(sum), Some(Duration::from_millis(sum))));
     assert_eq!((estimate.transition, estimate.downtime), (None, estimate.transfer));
     assert_eq!((estimate.unknown, estimate.unknown_devices), (Lacks::BYTES | Lacks::TRANSITION, 3));
-    assert!(estimate.notes.iter().any(|note| note.contains("d2: not ready: it does not say")), "{:?}", estimate.notes);
+    assert!(
+        estimate.reasons.iter().any(|note| note.contains("d2: not ready: it does not say")),
+        "{:?}",
+        estimate.reasons
+    );
     // A device that was measured counts, also beside one that was not.
     save.abort(AbortTo::Running).unwrap();
     drop(save);
@@ -784,7 +788,7 @@ fn an_estimate_is_the_least_where_a_part_is_unknown() {
     let transition = estimate.transition.unwrap();
     assert!(transition >= delay * 2, "{transition:?}");
     assert!(estimate.unknown.contains(Lacks::TRANSITION));
-    assert!(estimate.notes.iter().any(|note| note.contains("d3: how long")), "{:?}", estimate.notes);
+    assert!(estimate.reasons.iter().any(|note| note.contains("d3: how long")), "{:?}", estimate.reasons);
 }
 
 /// A device beside those of a rig.

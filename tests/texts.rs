@@ -262,7 +262,7 @@ fn a_policy_names_each_device_that_lacks_something() {
         let group = vfiomig::group::Group::new(options);
         rig.devices.iter().for_each(|device| group.add_device(Arc::clone(device)).unwrap());
         group.add_tracker(Arc::clone(&rig.tracker)).unwrap();
-        group.check().unwrap().reasons
+        group.abilities().unwrap().reasons
     };
     assert_eq!(group(&[Config::v1_ndma(Window::Trapped)], 0), [""; 0]);
     assert_eq!(group(&[v2(false, false)], 0), ["pre-copy: d0 has no such state", "page requests: d0 has no NDMA"]);

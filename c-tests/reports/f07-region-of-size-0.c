@@ -14,7 +14,7 @@ int main(void)
 		int x = v1_handle_flags(&d, 0, &h);
 		NOTE("size %llu: %d %s", (unsigned long long)sizes[k], x, msg());
 		SHOULD(x == 0);
-		if (x == 0) { struct vfiomig_device_info i = info_of(h); SHOULD(i.dialect == 0 && i.reason[0], "dialect %u, reason \"%s\"", i.dialect, i.reason); }
+		if (x == 0) { struct vfiomig_device_info i = info_of(h); SHOULD(i.dialect == VFIOMIG_DIALECT_NONE && i.reason[0], "dialect %u, reason \"%s\"", i.dialect, i.reason); }
 		vfiomig_device_free(h);
 	}
 	return rep_end("f07-region-of-size-0");

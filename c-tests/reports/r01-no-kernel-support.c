@@ -14,12 +14,12 @@ int main(void)
 	rig_up(&r, list, 2, VFIOMIG_TRACKER_F_EVERYTHING);
 	struct vfiomig_device_info i = info_of(r.h[0]);
 	NOTE("reason: %s", i.reason);
-	SHOULD(i.dialect == 0);
+	SHOULD(i.dialect == VFIOMIG_DIALECT_NONE);
 	SHOULD(strstr(i.reason, "VFIO_DEVICE_FEATURE_MIGRATION") && strstr(i.reason, "migration region"));
 	VFIOMIG_INIT(&p);
 	OK(vfiomig_group_get_abilities(r.g, &p, &why, E()));
-	NOTE("check: answers %#x, %u reasons:\n%s", p.answers, p.reason_count, vfiomig_report_text(why));
-	SHOULD(!(p.answers & VFIOMIG_ABILITY_MIGRATABLE));
+	NOTE("abilities %#x, %u reasons:\n%s", p.abilities, p.reason_count, vfiomig_report_text(why));
+	SHOULD(!(p.abilities & VFIOMIG_ABILITY_MIGRATABLE));
 	SHOULD(strstr(vfiomig_report_text(why), "0000:b1:00.2"));
 	SHOULD(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()) < 0);
 	NOTE("migration_new: %s: %s", code_name(code()), msg());

@@ -15,7 +15,7 @@ int main(void)
 		if (k) { /* a region that cannot be described */
 			struct vfiomig_device_info i = info_of(h);
 			NOTE("no region info: dialect %u, reason: %s", i.dialect, i.reason);
-			SHOULD(i.dialect == 0 && i.reason[0]);
+			SHOULD(i.dialect == VFIOMIG_DIALECT_NONE && i.reason[0]);
 			vfiomig_device_free(h);
 			continue;
 		}

@@ -112,7 +112,7 @@ static int add_device(struct vm *vm, const struct options *o, const char *name, 
     if (vfiomig_device_get_info(d->handle, &info, &error) < 0) {
         return fail(name, error);
     }
-    if (info.dialect == VFIOMIG_DIALECT_AUTO) {
+    if (info.dialect == VFIOMIG_DIALECT_NONE) {
         fprintf(stderr, "%s: %s: not migratable: %s\n", name, d->name, info.reason);
         return -1;
     }
@@ -189,20 +189,20 @@ static int add_group(struct vm *vm, const char *name)
 {
     struct vfiomig_error *error = NULL;
     struct vfiomig_report *reasons = NULL;
-    struct vfiomig_group_abilities policy;
+    struct vfiomig_group_abilities can;
     int result = vfiomig_group_new(NULL, &vm->group, &error);
     for (unsigned i = 0; result == 0 && i < vm->devices; i++) {
         result = vfiomig_group_add_device(vm->group, vm->device[i].handle, &error);
     }
-    VFIOMIG_INIT(&policy);
+    VFIOMIG_INIT(&can);
     if (result < 0 || vfiomig_group_add_tracker(vm->group, vm->tracker, &error) < 0 ||
-        vfiomig_group_get_abilities(vm->group, &policy, &reasons, &error) < 0) {
+        vfiomig_group_get_abilities(vm->group, &can, &reasons, &error) < 0) {
         return fail(name, error);
     }
     /* A VMM blocks migration with these reasons, and maps device memory for peer-to-peer DMA only with
      * VFIOMIG_ABILITY_P2P (N19). Here nothing is mapped but RAM. */
-    vm->page_requests = (policy.answers & VFIOMIG_ABILITY_PAGE_REQUESTS) != 0;
-    const bool migratable = (policy.answers & VFIOMIG_ABILITY_MIGRATABLE) != 0;
+    vm->page_requests = (can.abilities & VFIOMIG_ABILITY_PAGE_REQUESTS) != 0;
+    const bool migratable = (can.abilities & VFIOMIG_ABILITY_MIGRATABLE) != 0;
     if (!migratable) {
         fprintf(stderr, "%s: cannot be migrated: %s\n", name, vfiomig_report_text(reasons));
     }
@@ -400,7 +400,7 @@ void vm_print_log(const struct vm *vm)
     struct vfiomig_tracker_info info;
     VFIOMIG_INIT(&info);
     if (vfiomig_tracker_get_info(vm->tracker, &info, NULL) == 0) {
-        printf("pages written by DMA: %s\n", info.why);
+        printf("pages written by DMA: %s\n", info.reason);
     }
 }
 

@@ -16,9 +16,10 @@ use crate::window::Quirks;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// As dialect option: look for every dialect. As information: the device is not migratable, and
-/// `reason` says why.
+/// As option: look for every dialect.
 pub const VFIOMIG_DIALECT_AUTO: u32 = 0;
+/// As information: the device is not migratable, and `reason` says why.
+pub const VFIOMIG_DIALECT_NONE: u32 = 0;
 /// The 2019 proposal of the migration region. A draft device that uses v1's region id is taken for
 /// v1 unless the options name DRAFT.
 pub const VFIOMIG_DIALECT_DRAFT: u32 = 1;
@@ -108,9 +109,9 @@ pub const VFIOMIG_SET_STATE_F_RAW: u32 = 0x1;
 /// Ask the device. Without it the last known sizes are returned.
 pub const VFIOMIG_PENDING_F_EXACT: u32 = 0x1;
 
-/// Size of `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle
-/// of a UTF-8 character.
-pub const VFIOMIG_REASON_SIZE: usize = 128;
+/// Size of every `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the
+/// middle of a UTF-8 character.
+pub const VFIOMIG_REASON_SIZE: usize = 256;
 
 /// How a device is made. Set up with VFIOMIG_INIT. NULL stands for all defaults.
 #[repr(C)]
@@ -152,7 +153,7 @@ pub struct vfiomig_device_info {
     pub argsz: u32,
     /// 0.
     pub flags: u32,
-    /// VFIOMIG_DIALECT_*; 0: not migratable, `reason` says why.
+    /// VFIOMIG_DIALECT_*; VFIOMIG_DIALECT_NONE: not migratable, `reason` says why.
     pub dialect: u32,
     /// VFIOMIG_CAP_*; of a device that is not migratable, VFIOMIG_CAP_RESET or 0.
     pub caps: u32,
@@ -397,7 +398,7 @@ pub unsafe extern "C" fn vfiomig_device_get_info(
         let mut ours = vfiomig_device_info {
             argsz: 0,
             flags: 0,
-            dialect: known.dialect.map_or(VFIOMIG_DIALECT_AUTO, |kind| kind as u32),
+            dialect: known.dialect.map_or(VFIOMIG_DIALECT_NONE, |kind| kind as u32),
             caps: known.caps.bits(),
             state: known.state.number(),
             session_open: u32::from(known.session_open),

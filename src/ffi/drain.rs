@@ -52,7 +52,7 @@ pub struct vfiomig_drain_result {
 const _: () = assert!(size_of::<vfiomig_channel>() == 16 && size_of::<vfiomig_drain_result>() == 16);
 const _: () = assert!(VFIOMIG_CHUNK_NO_STREAM == StreamFlags::NO_STREAM.bits());
 
-/// Takes a run of one device's bytes, on the thread that called the library. The second parameter is
+/// Takes a run of one device's bytes, on the thread that called the library. `device_index` is
 /// the number of the device in the group, from 0, in the order in which they were added; it changes
 /// when a device before it is removed, which is refused while a migration exists. `len` is at most 1
 /// MiB. `flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END, which the VMM's format must carry. Returns 0 or
@@ -60,11 +60,17 @@ const _: () = assert!(VFIOMIG_CHUNK_NO_STREAM == StreamFlags::NO_STREAM.bits());
 /// migration is FAILED. In it a call on the group or the migration that is not of the class any gets
 /// -EDEADLK.
 pub type vfiomig_put_fn = Option<
-    unsafe extern "C" fn(opaque: *mut c_void, device: usize, data: *const c_void, len: usize, flags: u32) -> c_int,
+    unsafe extern "C" fn(
+        opaque: *mut c_void,
+        device_index: usize,
+        data: *const c_void,
+        len: usize,
+        flags: u32,
+    ) -> c_int,
 >;
 
 /// Reads up to `len` bytes, at most 1 MiB, of the stream of one device into `buf`, on the thread
-/// that called the library. The second parameter is as of vfiomig_put_fn. Returns the number of
+/// that called the library. `device_index` is as of vfiomig_put_fn. Returns the number of
 /// bytes, at most `len`, and sets VFIOMIG_CHUNK_SEGMENT_END in `*flags`, which is 0 before, if a
 /// segment ends with them. Returns 0 at the end of the stream, and then must set `*total` to the
 /// stream's length as the source side counted it, or to VFIOMIG_UNKNOWN if the VMM's format does not
@@ -74,7 +80,7 @@ pub type vfiomig_put_fn = Option<
 pub type vfiomig_get_fn = Option<
     unsafe extern "C" fn(
         opaque: *mut c_void,
-        device: usize,
+        device_index: usize,
         buf: *mut c_void,
         len: usize,
         flags: *mut u32,

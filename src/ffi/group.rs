@@ -51,7 +51,7 @@ pub struct vfiomig_group_abilities {
     /// 0.
     pub flags: u32,
     /// VFIOMIG_ABILITY_*.
-    pub answers: u32,
+    pub abilities: u32,
     /// Number of lines of `reasons`: why abilities are missing.
     pub reason_count: u32,
 }
@@ -221,24 +221,24 @@ pub unsafe extern "C" fn vfiomig_group_get_abilities(
     let body = |group: &Group| {
         // SAFETY: the contract of this function.
         let size = unsafe { check_out(out) }?;
-        let policy = group.check()?;
-        let answers = [
-            (policy.migratable, VFIOMIG_ABILITY_MIGRATABLE),
-            (policy.pre_copy, VFIOMIG_ABILITY_PRE_COPY),
-            (policy.p2p, VFIOMIG_ABILITY_P2P),
-            (policy.page_requests, VFIOMIG_ABILITY_PAGE_REQUESTS),
+        let known = group.abilities()?;
+        let abilities = [
+            (known.migratable, VFIOMIG_ABILITY_MIGRATABLE),
+            (known.pre_copy, VFIOMIG_ABILITY_PRE_COPY),
+            (known.p2p, VFIOMIG_ABILITY_P2P),
+            (known.page_requests, VFIOMIG_ABILITY_PAGE_REQUESTS),
         ];
         let ours = vfiomig_group_abilities {
             argsz: 0,
             flags: 0,
-            answers: answers.iter().filter(|(yes, _)| *yes).fold(0, |all, (_, bit)| all | bit),
-            reason_count: u32::try_from(policy.reasons.len()).unwrap_or(u32::MAX),
+            abilities: abilities.iter().filter(|(yes, _)| *yes).fold(0, |all, (_, bit)| all | bit),
+            reason_count: u32::try_from(known.reasons.len()).unwrap_or(u32::MAX),
         };
         // SAFETY: `size` is what check_out returned for `out`.
         unsafe { copy_out(out, size, &ours) };
         if !reasons.is_null() {
             // SAFETY: not NULL, so writable by the contract of this function.
-            unsafe { give(reasons, vfiomig_report::of_text(&policy.reasons.join("\n"))) };
+            unsafe { give(reasons, vfiomig_report::of_text(&known.reasons.join("\n"))) };
         }
         Ok(())
     };

@@ -477,7 +477,7 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
 
 /// For how long the guest would be stopped if it were stopped now; meant for a save. No device is
 /// asked. State changes count with the time that each took last, in this process and not in a load;
-/// a first save knows only those of a pause. `notes` may be NULL; else it receives a report, to be
+/// a first save knows only those of a pause. `reasons` may be NULL; else it receives a report, to be
 /// freed, with one line for each part that is not known and each device that is not ready; it may be
 /// empty.
 ///
@@ -486,13 +486,13 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
 /// Phases: any.
 /// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz;
-// `notes` and `errp` are NULL or valid.
+// `reasons` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_estimate(
     m: *mut vfiomig_migration,
     o: *const vfiomig_migration_estimate_options,
     out: *mut vfiomig_migration_estimate,
-    notes: *mut *mut vfiomig_report,
+    reasons: *mut *mut vfiomig_report,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     let body = |migration: &Migration| {
@@ -522,9 +522,9 @@ pub unsafe extern "C" fn vfiomig_migration_get_estimate(
         };
         // SAFETY: `size` is what check_out returned for `out`.
         unsafe { copy_out(out, size, &ours) };
-        if !notes.is_null() {
+        if !reasons.is_null() {
             // SAFETY: not NULL, so writable by the contract of this function.
-            unsafe { give(notes, vfiomig_report::of_text(&estimate.notes.join("\n"))) };
+            unsafe { give(reasons, vfiomig_report::of_text(&estimate.reasons.join("\n"))) };
         }
         Ok(())
     };

@@ -1,6 +1,6 @@
 //! Tracker handles: make, describe, add mappings, start and stop.
 
-use super::device::{VFIOMIG_OPS_F_ANY_THREAD, borrow_fd, text_of};
+use super::device::{VFIOMIG_OPS_F_ANY_THREAD, VFIOMIG_REASON_SIZE, borrow_fd, text_of};
 use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{free, new, object_of, on};
@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 /// container_fd is given.
 pub const VFIOMIG_TRACKER_F_TYPE1: u32 = 0x1;
-/// iommufd and hwpts are given.
+/// iommufd and hwpt_ids are given.
 pub const VFIOMIG_TRACKER_F_HWPT: u32 = 0x2;
-/// ioas is given: the library can unmap from it. Only with VFIOMIG_TRACKER_F_HWPT.
+/// ioas_id is given: the library can unmap from it. Only with VFIOMIG_TRACKER_F_HWPT.
 pub const VFIOMIG_TRACKER_F_IOAS: u32 = 0x4;
 /// Do not use the devices' own logs.
 pub const VFIOMIG_TRACKER_F_NO_DEVICE_LOG: u32 = 0x8;
@@ -60,13 +60,9 @@ const _: () =
 
 /// In vfiomig_tracker_info.flags: every harvest reports all that is mapped as dirty, so waiting does
 /// not help. For a type1 container it is set by the first read of a mapped page, and cleared when a
-/// clean page is seen. For other logs it is set while the log cannot be read; the text in the
-/// information says why.
+/// clean page is seen. For other logs it is set while the log cannot be read; `reason` says
+/// why.
 pub const VFIOMIG_TRACKER_PERPETUAL: u32 = 0x1;
-
-/// Size of `why` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle of
-/// a UTF-8 character.
-pub const VFIOMIG_WHY_SIZE: usize = 256;
 
 /// One DMA mapping. Fixed layout, never grows.
 #[repr(C)]
@@ -100,7 +96,7 @@ pub struct vfiomig_tracker_options {
     /// Number of `devices`.
     pub device_count: usize,
     /// Ids of the hardware page tables to which the devices are attached, made with dirty tracking.
-    pub hwpts: *const u32,
+    pub hwpt_ids: *const u32,
     /// Number of these ids; not 0 with VFIOMIG_TRACKER_F_HWPT.
     pub hwpt_count: usize,
     /// Smallest page in bytes that the VMM needs, a power of two from 4096 to 2^30: a hint to logs
@@ -111,7 +107,7 @@ pub struct vfiomig_tracker_options {
     /// The library uses it until vfiomig_tracker_free().
     pub iommufd: i32,
     /// The IOAS of the page tables.
-    pub ioas: u32,
+    pub ioas_id: u32,
     /// Largest number of threads within a call. 0: one per log, at most 64. 1: no threads are created.
     pub max_workers: u32,
     /// Ranges in which mappings will be, in units of 4096. Logs of devices and of the VMM are started
@@ -149,7 +145,7 @@ pub struct vfiomig_tracker_info {
     pub kind: u32,
     /// Calls of vfiomig_tracker_start(), by VMM and migration, without their stop. The tracker is
     /// started if it is not 0.
-    pub users: u32,
+    pub starts: u32,
     /// Logs that cannot be started or read: everything mapped is dirty at each harvest until a restart
     /// succeeds.
     pub failed_logs: u32,
@@ -163,7 +159,7 @@ pub struct vfiomig_tracker_info {
     /// not started.
     pub logged_ranges: u64,
     /// Why this log is read, and what is wrong with it, in words.
-    pub why: [c_char; VFIOMIG_WHY_SIZE],
+    pub reason: [c_char; VFIOMIG_REASON_SIZE],
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
@@ -172,7 +168,7 @@ unsafe impl ExtensibleStruct for vfiomig_tracker_info {
     const FLAGS: u32 = 0;
 }
 
-const _: () = assert!(size_of::<vfiomig_tracker_info>() == 48 + VFIOMIG_WHY_SIZE);
+const _: () = assert!(size_of::<vfiomig_tracker_info>() == 48 + VFIOMIG_REASON_SIZE);
 const _: () = assert!(std::mem::offset_of!(vfiomig_tracker_info, page_size) == 24);
 
 /// A C array; NULL is legal where it is empty.
@@ -219,14 +215,14 @@ unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<
         // SAFETY: the contract of this function.
         let fd = unsafe { borrow_fd("iommufd", given.iommufd) }?;
         // SAFETY: the contract of this function.
-        let hwpts = unsafe { slice("hwpts", given.hwpts, given.hwpt_count) }?.to_vec();
+        let hwpts = unsafe { slice("hwpt_ids", given.hwpt_ids, given.hwpt_count) }?.to_vec();
         options.hwpts = Some((Arc::new(KernelIommufd(fd)) as Arc<dyn Iommufd>, hwpts));
     }
     if has(VFIOMIG_TRACKER_F_IOAS) {
         if options.hwpts.is_none() {
             return Err(Error::argument("VFIOMIG_TRACKER_F_IOAS needs VFIOMIG_TRACKER_F_HWPT"));
         }
-        options.ioas = Some(given.ioas);
+        options.ioas_id = Some(given.ioas_id);
     }
     if has(VFIOMIG_TRACKER_F_APERTURE) {
         // SAFETY: the contract of this function.
@@ -361,15 +357,15 @@ pub unsafe extern "C" fn vfiomig_tracker_get_info(
             argsz: 0,
             flags: if known.perpetual { VFIOMIG_TRACKER_PERPETUAL } else { 0 },
             kind: known.kind as u32,
-            users: known.users,
+            starts: known.starts,
             failed_logs: known.failed_logs,
             reserved: 0,
             page_size: known.page_size,
             mapped_ranges: known.mapped_ranges,
             logged_ranges: known.logged_ranges,
-            why: [0; VFIOMIG_WHY_SIZE],
+            reason: [0; VFIOMIG_REASON_SIZE],
         };
-        for (to, from) in ours.why.iter_mut().zip(known.why.bytes().take(VFIOMIG_WHY_SIZE.saturating_sub(1))) {
+        for (to, from) in ours.reason.iter_mut().zip(known.reason.bytes().take(VFIOMIG_REASON_SIZE.saturating_sub(1))) {
             *to = c_char::from_ne_bytes([from]);
         }
         // SAFETY: `size` is what check_out returned for `info`.
@@ -504,11 +500,11 @@ pub unsafe extern "C" fn vfiomig_tracker_remove_device(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
     t: *mut vfiomig_tracker,
-    hwpt: u32,
+    hwpt_id: u32,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on("vfiomig_tracker_add_hwpt", t, errp, |tracker| tracker.add_hwpt(hwpt)) }
+    unsafe { on("vfiomig_tracker_add_hwpt", t, errp, |tracker| tracker.add_hwpt(hwpt_id)) }
 }
 
 /// Removes a hardware page table to which no device is attached any more. What it holds is read and
@@ -525,9 +521,9 @@ pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_tracker_remove_hwpt(
     t: *mut vfiomig_tracker,
-    hwpt: u32,
+    hwpt_id: u32,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     // SAFETY: the contract of this function.
-    unsafe { on("vfiomig_tracker_remove_hwpt", t, errp, |tracker| tracker.remove_hwpt(hwpt)) }
+    unsafe { on("vfiomig_tracker_remove_hwpt", t, errp, |tracker| tracker.remove_hwpt(hwpt_id)) }
 }

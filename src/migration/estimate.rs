@@ -29,7 +29,7 @@ pub struct MigrationPending {
     /// No device has a reason to wait.
     pub ready: bool,
     /// Which devices have one, and which sizes are unknown, in words.
-    pub notes: Vec<String>,
+    pub reasons: Vec<String>,
 }
 
 /// What the caller knows better than the library.
@@ -63,7 +63,7 @@ pub struct Estimate {
     /// How many devices do not know their part of it.
     pub unknown_devices: usize,
     /// What is unknown, and which devices are not ready, in words.
-    pub notes: Vec<String>,
+    pub reasons: Vec<String>,
 }
 
 bitflags::bitflags! {
@@ -85,7 +85,7 @@ impl Migration {
         let mut all = pending(&self.devices);
         if let Err(error) = self.check_sessions() {
             all.ready = false;
-            all.notes.push(format!("not ready: {error}"));
+            all.reasons.push(format!("not ready: {error}"));
         }
         all
     }
@@ -115,19 +115,19 @@ impl Migration {
             return Err(Error::argument("bytes_per_second: 0; leave it out if it is not known"));
         }
         let (inner, run) = self.enter()?;
-        let mut notes = self.pending().notes;
+        let mut reasons = self.pending().reasons;
         let lefts: Vec<Left> = self.devices.iter().map(|device| left(device)).collect();
         let known = given.other_bytes > 0 || lefts.is_empty() || lefts.iter().any(|left| left.bytes.is_some());
         let sum = lefts.iter().filter_map(|left| left.bytes).fold(given.other_bytes, u64::saturating_add);
         let bytes = known.then_some(sum);
         let rate = given.bytes_per_second.or_else(|| run.rate.bytes_per_second());
         if rate.is_none() {
-            notes.push("bandwidth: not given, and nothing was measured".to_string());
+            reasons.push("bandwidth: not given, and nothing was measured".to_string());
         }
         let transfer = bytes.zip(rate).map(|(bytes, rate)| time_of(bytes, rate));
         let moves = match given.transition {
             Some(all) => Moves { time: Some(all), unknown: vec![false; inner.members.len()] },
-            None => moves(&inner, &mut notes),
+            None => moves(&inner, &mut reasons),
         };
         let unknown_devices = lefts.iter().zip(&moves.unknown).filter(|(left, moves)| !left.all || **moves).count();
         let lacking = [
@@ -143,7 +143,7 @@ impl Migration {
             bytes_per_second: rate,
             unknown: lacking.iter().filter(|(lacks, _)| *lacks).map(|(_, what)| *what).collect(),
             unknown_devices,
-            notes,
+            reasons,
         })
     }
 }
@@ -223,7 +223,7 @@ const TO_REST: [(State, Like); 5] = [
 ];
 
 /// The slowest device of each barrier, as last measured.
-fn moves(inner: &GroupInner, notes: &mut Vec<String>) -> Moves {
+fn moves(inner: &GroupInner, reasons: &mut Vec<String>) -> Moves {
     let (mut times, mut unknown) = ([None; 2], Vec::new());
     for member in &inner.members {
         let at = member.device.state();
@@ -239,7 +239,7 @@ fn moves(inner: &GroupInner, notes: &mut Vec<String>) -> Moves {
         }
         if lacks {
             let name = member.device.name();
-            notes.push(format!("{name}: how long its state changes take was not given and not measured"));
+            reasons.push(format!("{name}: how long its state changes take was not given and not measured"));
         }
         unknown.push(lacks);
     }
@@ -278,7 +278,7 @@ fn pending(devices: &[Arc<Device>]) -> MigrationPending {
         saved_bytes: 0,
         reinit_count: 0,
         ready: true,
-        notes: Vec::new(),
+        reasons: Vec::new(),
     };
     for device in devices {
         let info = device.info();
@@ -290,13 +290,13 @@ fn pending(devices: &[Arc<Device>]) -> MigrationPending {
         ];
         for (what, part, sum) in parts {
             if part.is_none() {
-                all.notes.push(format!("{}: {what} unknown", device.name()));
+                all.reasons.push(format!("{}: {what} unknown", device.name()));
             }
             *sum = sum.zip(part).map(|(a, b)| a.saturating_add(b));
         }
         if let Some(why) = blocks(has_initial, initial, device.is_initial_gone()) {
             all.ready = false;
-            all.notes.push(format!("{}: not ready: {why}", device.name()));
+            all.reasons.push(format!("{}: not ready: {why}", device.name()));
         }
         all.saved_bytes = all.saved_bytes.saturating_add(info.saved_bytes);
         all.reinit_count = all.reinit_count.saturating_add(device.pending().reinit_count);

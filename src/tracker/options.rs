@@ -20,7 +20,7 @@ pub struct TrackerOptions {
     /// The iommufd, and each page table with dirty tracking that a device is attached to.
     pub hwpts: Option<(Arc<dyn Iommufd>, Vec<u32>)>,
     /// The IOAS of `hwpts`, for the library to unmap from.
-    pub ioas: Option<u32>,
+    pub ioas_id: Option<u32>,
     /// A log that the VMM keeps itself; nothing else is looked at then.
     pub functions: Option<Box<dyn LogFunctions>>,
     /// Do not use the devices' own logs.
@@ -51,9 +51,9 @@ pub struct TrackerInfo {
     /// The log that is read, or that will be tried first.
     pub kind: LogKind,
     /// Why this one.
-    pub why: String,
+    pub reason: String,
     /// Starts that were not stopped.
-    pub users: u32,
+    pub starts: u32,
     /// Everything is dirty at each harvest, so waiting for less does not help.
     pub perpetual: bool,
     /// Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
@@ -64,6 +64,6 @@ pub struct TrackerInfo {
     pub mapped_ranges: u64,
     /// Ranges that the source with the fewest holds; 0 while it does not run.
     pub logged_ranges: u64,
-    /// Sources of whose trouble `why` speaks.
+    /// Sources of whose trouble `reason` speaks.
     pub(crate) complaints: usize,
 }

@@ -63,7 +63,7 @@ impl Tracker {
     /// Picks the log, and says which and why in [`info`](Self::info) and the log. Starts nothing. EBUSY: another tracker of this
     /// process has one of the logs.
     pub fn new(options: TrackerOptions) -> Result<Tracker> {
-        let TrackerOptions { name, devices, container, hwpts, ioas, functions, no_device_log, everything, .. } =
+        let TrackerOptions { name, devices, container, hwpts, ioas_id, functions, no_device_log, everything, .. } =
             options;
         if name.len() > MAX_NAME {
             return Err(Error::argument(format!("name: {} bytes, longer than {MAX_NAME}", name.len())));
@@ -84,7 +84,7 @@ impl Tracker {
             aperture.push(span);
         }
         let ability = container.as_ref().map_or(Ok(None), |container| ability(&**container));
-        let ioas = hwpts.as_ref().map(|(iommufd, _)| Arc::clone(iommufd)).zip(ioas);
+        let ioas = hwpts.as_ref().map(|(iommufd, _)| Arc::clone(iommufd)).zip(ioas_id);
         let members = Members {
             had_devices: !devices.is_empty(),
             devices: without_doubles(devices, Arc::ptr_eq),
@@ -115,7 +115,7 @@ impl Tracker {
             final_harvest: FinalHarvest::NotOwed,
         };
         let info = inner.info();
-        log!(Info, "{name}: {}: {}", info.kind.name(), info.why);
+        log!(Info, "{name}: {}: {}", info.kind.name(), info.reason);
         let (closed, gate) = (AtomicBool::new(false), Gate::new(GateLevel::Tracker, inner));
         Ok(Tracker { name, devices, everything, closed, gate, info: Mutex::new(info) })
     }

@@ -118,8 +118,8 @@ impl TrackerInner {
         );
         TrackerInfo {
             kind,
-            why: why.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
-            users: self.users,
+            reason: why.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "),
+            starts: self.users,
             perpetual: self.is_perpetual(),
             failed_logs: sources.iter().map(|source| u32::from(source.failed.is_some())).sum(),
             page_size: holds.iter().map(|held| held.1).max().unwrap_or(self.page_size),

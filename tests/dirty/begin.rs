@@ -136,7 +136,7 @@ fn a_stop_that_fails_is_not_forgotten() {
     tracker.stop().unwrap();
     assert!(!log.state().started.is_empty());
     tracker.start().unwrap();
-    assert_eq!(tracker.info().kind, Chosen::Ops, "{}", tracker.info().why);
+    assert_eq!(tracker.info().kind, Chosen::Ops, "{}", tracker.info().reason);
     log.write(3);
     assert_eq!(told(&tracker), (BTreeSet::from([3]), 0));
     // At the end.
@@ -188,7 +188,7 @@ fn a_log_that_is_found_running_is_taken_over() {
     let d = &rig.devices[0];
     let before = (d.count(Access::DmaLogStart), d.count(Access::DmaLogStop));
     tracker.start().unwrap();
-    assert_eq!(tracker.info().kind, Chosen::DmaLog, "{}", tracker.info().why);
+    assert_eq!(tracker.info().kind, Chosen::DmaLog, "{}", tracker.info().reason);
     assert_eq!((d.count(Access::DmaLogStart) - before.0, d.count(Access::DmaLogStop) - before.1), (2, 1));
     d.dma_write(3).unwrap();
     assert_eq!(told(&tracker), (BTreeSet::from([3]), 0));
@@ -230,7 +230,7 @@ fn a_log_that_tells_whole_ranges_only() {
     map(&tracker, 0, 4);
     map(&tracker, 128 * GIB - 4 * P, 4);
     tracker.start().unwrap();
-    assert_eq!(tracker.info().kind, Chosen::Ops, "{}", tracker.info().why);
+    assert_eq!(tracker.info().kind, Chosen::Ops, "{}", tracker.info().reason);
     log.write(1);
     assert_eq!(told(&tracker), (BTreeSet::from([1]), 0));
     // What it would have to be read as must follow from what is mapped.
@@ -240,7 +240,7 @@ fn a_log_that_tells_whole_ranges_only() {
     map(&tracker, 8192 * GIB, 4);
     tracker.start().unwrap();
     assert_eq!(tracker.info().kind, Chosen::Everything);
-    assert!(tracker.info().why.contains("Cannot allocate memory"), "{}", tracker.info().why);
+    assert!(tracker.info().reason.contains("Cannot allocate memory"), "{}", tracker.info().reason);
 }
 
 /// Mappings in equal distances, as virtio-mem's blocks. No range has nearly everything, and an unmapping
@@ -325,16 +325,16 @@ fn what_is_wrong_with_a_log_is_forgotten_when_it_is_over() {
     let tracker = Tracker::new(options).unwrap();
     map(&tracker, 0, 4);
     tracker.start().unwrap();
-    let well = tracker.info().why;
+    let well = tracker.info().reason;
     for harvests in [1, 2] {
         log.state().report_fails = Some(libc::EIO);
         for _ in 0..harvests {
             told(&tracker);
-            let why = tracker.info().why;
+            let why = tracker.info().reason;
             assert!(why.ends_with("; everything is sent again until it comes back"), "{why}");
         }
         log.state().report_fails = None;
         told(&tracker);
-        assert_eq!(tracker.info().why, well, "after {harvests}");
+        assert_eq!(tracker.info().reason, well, "after {harvests}");
     }
 }

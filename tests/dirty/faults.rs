@@ -43,7 +43,7 @@ fn course(rig: &Rig, writers: bool) -> Course {
         }
     };
     rig.start();
-    let (kind, why) = (rig.tracker.info().kind, rig.tracker.info().why);
+    let (kind, why) = (rig.tracker.info().kind, rig.tracker.info().reason);
     write(&[2, 39, 100]);
     harvests.push(rig.harvest().harvest);
     rig.map(200, 40, 200);

@@ -90,8 +90,8 @@ fn a_device_without_a_log_joins_and_leaves() {
         let (_sim, handle) = plug(&rig, Config::default(), "plain");
         rig.tracker.add_device(Arc::clone(&handle)).unwrap();
         let info = rig.tracker.info();
-        assert_eq!(info.kind, fallback, "{}", info.why);
-        assert!(info.why.contains("plain keeps no log of its own"), "{}", info.why);
+        assert_eq!(info.kind, fallback, "{}", info.reason);
+        assert!(info.reason.contains("plain keeps no log of its own"), "{}", info.reason);
         assert!(!rig.devices[0].dma_logging(), "nobody would read it");
         assert_eq!(rig.harvest().list(), mapped(&rig));
         rig.tracker.remove_device(&handle).unwrap();
@@ -99,7 +99,7 @@ fn a_device_without_a_log_joins_and_leaves() {
         // The next counted start gives the better one a chance, and nothing is lost between the two.
         rig.write(&[4]);
         rig.tracker.start().unwrap();
-        assert_eq!(rig.tracker.info().kind, LogKind::DmaLog, "{}", rig.tracker.info().why);
+        assert_eq!(rig.tracker.info().kind, LogKind::DmaLog, "{}", rig.tracker.info().reason);
         assert!(!container.is_some_and(|container| container.logging()));
         assert_eq!(rig.harvest().list(), mapped(&rig));
         rig.write(&[5]);
@@ -217,8 +217,8 @@ fn a_log_that_fails_after_a_start_with_nothing_mapped() {
         assert_eq!(rig.tracker.info().kind, LogKind::DmaLog);
         rig.map_all(&[(0, 10)]);
         let info = rig.tracker.info();
-        assert_eq!(info.kind, if next { LogKind::Type1 } else { LogKind::Everything }, "{}", info.why);
-        assert!(info.why.contains("DMA log of device0"), "{}", info.why);
+        assert_eq!(info.kind, if next { LogKind::Type1 } else { LogKind::Everything }, "{}", info.reason);
+        assert!(info.reason.contains("DMA log of device0"), "{}", info.reason);
         assert_eq!((info.failed_logs, info.perpetual), (0, !next));
         let told = rig.take(false);
         assert_eq!((told.list(), told.harvest.failed_reads), ((0..10).collect(), 0));
@@ -237,14 +237,14 @@ fn a_log_that_worked_is_tried_again_and_says_so() {
     rig.map(8 * GIB, 1, 100);
     let info = rig.tracker.info();
     assert_eq!((info.kind, info.failed_logs, info.perpetual), (LogKind::DmaLog, 1, true));
-    assert!(info.why.contains("Cannot allocate memory; everything is sent again"), "{}", info.why);
+    assert!(info.reason.contains("Cannot allocate memory; everything is sent again"), "{}", info.reason);
     rig.harvest();
     rig.harvest();
     assert_eq!(rig.tracker.info().failed_logs, 0);
     rig.write(&[5]);
     assert_eq!(rig.harvest().list(), [5]);
     assert!(!rig.tracker.info().perpetual);
-    assert!(!rig.tracker.info().why.contains("sent again"), "{}", rig.tracker.info().why);
+    assert!(!rig.tracker.info().reason.contains("sent again"), "{}", rig.tracker.info().reason);
 }
 
 /// A later start gives what failed before another chance.
@@ -255,11 +255,11 @@ fn a_later_start_tries_the_better_log_again() {
     rig.devices[0].inject(Fault::at(Access::DmaLogStart, 0, Effect::Errno(libc::EBUSY)));
     rig.start();
     let info = rig.tracker.info();
-    assert!(info.kind == LogKind::Everything && info.perpetual && info.why.contains("busy"), "{}", info.why);
+    assert!(info.kind == LogKind::Everything && info.perpetual && info.reason.contains("busy"), "{}", info.reason);
     rig.harvest();
     rig.tracker.start().unwrap();
     let info = rig.tracker.info();
-    assert!(info.kind == LogKind::DmaLog && !info.perpetual && !info.why.contains("busy"), "{}", info.why);
+    assert!(info.kind == LogKind::DmaLog && !info.perpetual && !info.reason.contains("busy"), "{}", info.reason);
     assert_eq!(rig.harvest().list(), mapped(&rig), "it knows nothing of the time before");
     rig.write(&[5]);
     assert_eq!(rig.harvest().list(), [5]);
@@ -384,7 +384,7 @@ fn a_device_that_is_refused_leaves_nothing_behind() {
     let tracker = Tracker::new(TrackerOptions { hwpts, ..TrackerOptions::default() }).unwrap();
     assert_eq!(tracker.add_device(handle).unwrap_err().errno(), libc::EBUSY);
     tracker.add_hwpt(tables[1]).unwrap();
-    assert_eq!(tracker.info().kind, LogKind::Hwpt, "{}", tracker.info().why);
+    assert_eq!(tracker.info().kind, LogKind::Hwpt, "{}", tracker.info().reason);
     drop(other);
 }
 
@@ -421,7 +421,7 @@ fn a_device_goes_although_the_log_of_another_is_taken() {
         assert!(both.covers(&handles[0]) && !both.covers(&handles[1]));
         let info = both.info();
         assert_eq!(info.kind, LogKind::Everything);
-        assert!(info.why.contains("one") && info.why.contains("tracker other"), "{}", info.why);
+        assert!(info.reason.contains("one") && info.reason.contains("tracker other"), "{}", info.reason);
         if running {
             both.stop().unwrap();
         }
@@ -463,7 +463,7 @@ fn a_device_without_a_page_table_may_write_everywhere() {
     rig.write(&[3]);
     assert_eq!(rig.take(false).list(), [3]);
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.perpetual), (LogKind::Hwpt, false), "{}", info.why);
+    assert_eq!((info.kind, info.perpetual), (LogKind::Hwpt, false), "{}", info.reason);
     // It goes: nobody writes.
     rig.tracker.remove_hwpt(tables[1]).unwrap();
     rig.tracker.remove_device(&rig.handles[0]).unwrap();
@@ -507,7 +507,7 @@ fn a_stop_that_finds_nothing_ends_no_start() {
     let tracker = Tracker::new(TrackerOptions { functions, ..TrackerOptions::default() }).unwrap();
     tracker.map(&[Mapping { range: range(0, 16), cookie: 0 }]).unwrap();
     tracker.start().unwrap();
-    assert_eq!(tracker.info().kind, LogKind::Ops, "{}", tracker.info().why);
+    assert_eq!(tracker.info().kind, LogKind::Ops, "{}", tracker.info().reason);
     tracker.stop().unwrap();
 }
 

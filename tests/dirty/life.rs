@@ -26,7 +26,7 @@ fn only_the_first_start_begins_a_log_and_the_last_stop_ends_it() {
         rig.write(&[5]);
         rig.tracker.start().unwrap();
         rig.tracker.start().unwrap();
-        assert_eq!(rig.tracker.info().users, 3);
+        assert_eq!(rig.tracker.info().starts, 3);
         let told = rig.harvest().list();
         assert_eq!(told, if log.is_exact() { vec![5] } else { pages(&rig) }, "{log:?}: a second start loses nothing");
         rig.write(&[6]);
@@ -80,7 +80,11 @@ fn logs_that_do_not_work_make_room_for_the_next() {
             let info = rig.tracker.info();
             assert_eq!(info.kind, if next { LogKind::Type1 } else { LogKind::Everything });
             let errno = std::io::Error::from_raw_os_error(errno).to_string();
-            assert!(info.why.contains(what) && info.why.contains(errno.split(" (").next().unwrap()), "{}", info.why);
+            assert!(
+                info.reason.contains(what) && info.reason.contains(errno.split(" (").next().unwrap()),
+                "{}",
+                info.reason
+            );
             assert!(rig.devices.iter().all(|d| !d.dma_logging()), "a log that is not used does not run");
             if next {
                 assert!(container.unwrap().logging());
@@ -98,7 +102,7 @@ fn logs_that_do_not_work_make_room_for_the_next() {
 fn what_can_be_told_at_creation() {
     let why = |log, edit: &dyn Fn(&mut TrackerOptions)| {
         let info = Rig::with(log, 1, &Ram::new(), edit).tracker.info();
-        (info.kind, info.why)
+        (info.kind, info.reason)
     };
     let dma = Log::Dma(DmaLog::default());
     let (kind, text) = why(dma, &|options| options.no_device_log = true);
@@ -131,7 +135,11 @@ fn logs_that_cannot_be_asked() {
         let (devices, container) = (vec![Arc::clone(&device)], Some(Arc::new(type1.clone()) as _));
         let info = Tracker::new(TrackerOptions { devices, container, ..TrackerOptions::default() }).unwrap().info();
         assert_eq!(info.kind, LogKind::Everything);
-        assert!(info.why.contains("no log") && info.why.contains("asking the container failed"), "{}", info.why);
+        assert!(
+            info.reason.contains("no log") && info.reason.contains("asking the container failed"),
+            "{}",
+            info.reason
+        );
     }
     assert_eq!((d.fault_reached(ids[0]), type1.watch().fault_reached(ids[1])), (2, 1));
     assert_eq!(type1.watch().fault_reached(ids[2]), 1);
@@ -147,7 +155,7 @@ fn a_container_with_pages_of_a_byte_is_not_used() {
             .unwrap()
             .info();
         assert_eq!(info.kind, LogKind::Everything);
-        assert!(info.why.contains("asking the container failed"), "{}", info.why);
+        assert!(info.reason.contains("asking the container failed"), "{}", info.reason);
     }
 }
 
@@ -168,7 +176,7 @@ fn page_tables_and_containers_that_refuse() {
     tracker.start().unwrap();
     let info = tracker.info();
     assert_eq!(info.kind, LogKind::Everything);
-    assert!(info.why.contains("hwpt") && info.why.contains("container"), "{}", info.why);
+    assert!(info.reason.contains("hwpt") && info.reason.contains("container"), "{}", info.reason);
     fd.watch().assert_clean();
     type1.watch().assert_clean();
 }
@@ -191,7 +199,7 @@ fn a_device_that_goes_away_leaves_everything_dirty() {
     let told = rig.harvest();
     assert_eq!((told.list(), told.harvest.failed_reads), (vec![61], 0));
     let info = rig.tracker.info();
-    assert_eq!((info.kind, info.failed_logs, info.perpetual), (LogKind::DmaLog, 0, false), "{}", info.why);
+    assert_eq!((info.kind, info.failed_logs, info.perpetual), (LogKind::DmaLog, 0, false), "{}", info.reason);
     assert!(!rig.tracker.covers(&rig.handles[0]) && rig.tracker.covers(&rig.handles[1]));
     assert!(rig.devices[0].dma_logging(), "to free a handle changes no device");
     rig.tracker.stop().unwrap();

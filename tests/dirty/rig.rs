@@ -128,7 +128,7 @@ impl Rig {
                     id
                 });
                 options.hwpts = Some((Arc::new(fd.clone()), attached.collect()));
-                options.ioas = Some(ioas);
+                options.ioas_id = Some(ioas);
                 iommufd = Some(fd);
             }
             Log::Functions(_) => options.functions = Some(Box::new(LogOf(devices[0].clone()))),

@@ -837,7 +837,7 @@ fn r12_14_no_initial_data_is_left_only_when_it_was_read() {
         save.save_iterate(budget, &[], &mut |_| Ok(())).unwrap();
         let pending = save.pending();
         assert!(!pending.ready && pending.initial_bytes > Some(1000), "{pending:?}");
-        assert!(pending.notes.iter().any(|note| note == "d0: not ready: initial data is left"), "{pending:?}");
+        assert!(pending.reasons.iter().any(|note| note == "d0: not ready: initial data is left"), "{pending:?}");
         let begun = std::time::Instant::now();
         while !save.pending().ready {
             assert!(begun.elapsed() < std::time::Duration::from_secs(10));

@@ -420,7 +420,7 @@ impl World {
             Beside::Look => {
                 let _ = (self.migration.phase(), self.migration.pending());
                 note(&self.migration.report());
-                note(&group.check());
+                note(&group.abilities());
                 self.rig.devices.iter().for_each(|device| {
                     assert!(device.info().session <= 100 && device.pending().dirty_bytes != Some(u64::MAX))
                 });

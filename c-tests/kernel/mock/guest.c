@@ -19,8 +19,8 @@ struct vfiomig_tracker *guest_tracker(const struct guest *guest, const uint32_t 
 	options.name = "guest";
 	options.flags = VFIOMIG_TRACKER_F_HWPT | VFIOMIG_TRACKER_F_IOAS;
 	options.iommufd = guest->mock.iommufd;
-	options.ioas = guest->mock.ioas;
-	options.hwpts = hwpts;
+	options.ioas_id = guest->mock.ioas;
+	options.hwpt_ids = hwpts;
 	options.hwpt_count = count;
 	OK(vfiomig_tracker_new(&options, &t, ERR));
 	CHECK(t);

@@ -32,8 +32,8 @@ static void choice(const char *what, const char *config, uint32_t flags, uint32_
 	options.devices = devices;
 	options.device_count = 2;
 	options.iommufd = guest.mock.iommufd;
-	options.ioas = guest.mock.ioas;
-	options.hwpts = guest.hwpt;
+	options.ioas_id = guest.mock.ioas;
+	options.hwpt_ids = guest.hwpt;
 	options.hwpt_count = 1;
 	OK(vfiomig_tracker_new(&options, &guest.t, ERR));
 	guest_map_some(&guest);
@@ -42,8 +42,8 @@ static void choice(const char *what, const char *config, uint32_t flags, uint32_
 	VFIOMIG_INIT(&info);
 	OK(vfiomig_tracker_get_info(guest.t, &info, ERR));
 	CHECK_EQ(info.kind, kind);
-	if (!strstr(info.why, reason))
-		lab_fail(__FILE__, __LINE__, "no '%s' in '%s'", reason, info.why);
+	if (!strstr(info.reason, reason))
+		lab_fail(__FILE__, __LINE__, "no '%s' in '%s'", reason, info.reason);
 	CHECK_EQ(guest_tracks(&guest, 0), kind == VFIOMIG_TRACKER_KIND_HWPT);
 	if (kind == VFIOMIG_TRACKER_KIND_HWPT)
 		guest_write_some(&guest);

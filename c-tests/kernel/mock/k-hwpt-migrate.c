@@ -174,8 +174,8 @@ static void tracker_over_page_tables(void)
 	options.devices = all;
 	options.device_count = (size_t)from.count;
 	options.iommufd = guest.mock.iommufd;
-	options.ioas = guest.mock.ioas;
-	options.hwpts = guest.hwpt;
+	options.ioas_id = guest.mock.ioas;
+	options.hwpt_ids = guest.hwpt;
 	options.hwpt_count = HWPTS;
 	/* In place of the guest's own, and of the VM's, which knows of no memory. */
 	vfiomig_tracker_free(guest.t);
@@ -192,7 +192,7 @@ static void check_tracker(bool running)
 	OK(vfiomig_tracker_get_info(guest.t, &info, ERR));
 	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_HWPT);
 	CHECK_EQ(info.flags, 0);
-	CHECK_EQ(info.users, running);
+	CHECK_EQ(info.starts, running);
 	for (size_t hwpt = 0; hwpt < HWPTS; hwpt++)
 		CHECK_EQ(guest_tracks(&guest, hwpt), running);
 }

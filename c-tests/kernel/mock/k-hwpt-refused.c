@@ -30,8 +30,8 @@ static struct vfiomig_tracker_info info(const struct guest *guest)
 
 static void says(const struct guest *guest, const char *word)
 {
-	if (!strstr(info(guest).why, word))
-		lab_fail(__FILE__, __LINE__, "no '%s' in '%s'", word, info(guest).why);
+	if (!strstr(info(guest).reason, word))
+		lab_fail(__FILE__, __LINE__, "no '%s' in '%s'", word, info(guest).reason);
 }
 
 static void picked(void)
@@ -44,13 +44,13 @@ static void picked(void)
 	guest_map_some(&guest);
 	now = info(&guest);
 	CHECK_EQ(now.kind, VFIOMIG_TRACKER_KIND_HWPT);
-	CHECK_EQ(now.users, 0);
+	CHECK_EQ(now.starts, 0);
 	CHECK_EQ(now.mapped_ranges, 3); /* two of the four touch */
-	CHECK(strlen(now.why) > 0);
+	CHECK(strlen(now.reason) > 0);
 	OK(vfiomig_tracker_start(guest.t, ERR));
 	now = info(&guest);
 	CHECK_EQ(now.kind, VFIOMIG_TRACKER_KIND_HWPT);
-	CHECK_EQ(now.users, 1);
+	CHECK_EQ(now.starts, 1);
 	CHECK_EQ(now.flags, 0);
 	CHECK_EQ(now.failed_logs, 0);
 	CHECK_EQ(now.page_size, PAGE);

@@ -86,7 +86,7 @@ void space_check_all(const char *file, int line, struct space *s);
 
 struct vfiomig_tracker_info space_info(const struct space *s);
 /* The log that is read, and words that its reason must have. */
-#define READS(s, kind, words) space_check_kind(__FILE__, __LINE__, (s), VFIOMIG_TRACKER_##kind, (words))
+#define READS(s, kind, words) space_check_kind(__FILE__, __LINE__, (s), VFIOMIG_TRACKER_KIND_##kind, (words))
 void space_check_kind(const char *file, int line, const struct space *s, uint32_t kind,
 		      const char *words);
 

@@ -72,7 +72,7 @@ static void falls_back(uint32_t flags, uint32_t kind)
 	CHECK_EQ(space_info(&s).kind, VFIOMIG_TRACKER_KIND_DMA_LOG);
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	WARNINGS(1);
-	printf("why: %s\n", space_info(&s).why);
+	printf("reason: %s\n", space_info(&s).reason);
 	space_check_kind(__FILE__, __LINE__, &s, kind, "DMA log of");
 	space_check_kind(__FILE__, __LINE__, &s, kind, strerror(EOPNOTSUPP));
 	log_is_off();
@@ -93,7 +93,7 @@ static void falls_back(uint32_t flags, uint32_t kind)
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	CHECK_EQ(space_info(&s).kind, kind);
 	WARNINGS(0); /* told once: the reason is the same, and still in the information */
-	CHECK(strstr(space_info(&s).why, strerror(EOPNOTSUPP)) != NULL);
+	CHECK(strstr(space_info(&s).reason, strerror(EOPNOTSUPP)) != NULL);
 	log_is_off();
 	end();
 }
@@ -124,7 +124,7 @@ static void exact(void)
 	lab_step("counted");
 	DMA(&t, 10, 1);
 	OK(vfiomig_tracker_start(s.tracker, ERR));
-	CHECK_EQ(space_info(&s).users, 2);
+	CHECK_EQ(space_info(&s).starts, 2);
 	DMA(&t, 11, 1);
 	OK(vfiomig_tracker_stop(s.tracker, ERR));
 	DMA(&t, 12, 1);

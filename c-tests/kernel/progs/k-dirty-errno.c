@@ -269,7 +269,7 @@ static void container_without_iommu(void)
 	OK(vfiomig_tracker_new(&options, &tracker, ERR));
 	OK(vfiomig_tracker_get_info(tracker, &info, ERR));
 	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_EVERYTHING);
-	CHECK(strstr(info.why, "container"));
+	CHECK(strstr(info.reason, "container"));
 	vfiomig_tracker_free(tracker);
 	close(fd);
 
@@ -278,7 +278,7 @@ static void container_without_iommu(void)
 	OK(vfiomig_tracker_new(&options, &tracker, ERR));
 	OK(vfiomig_tracker_get_info(tracker, &info, ERR));
 	CHECK_EQ(info.kind, VFIOMIG_TRACKER_KIND_EVERYTHING);
-	CHECK(strstr(info.why, strerror(ENOTTY)));
+	CHECK(strstr(info.reason, strerror(ENOTTY)));
 	vfiomig_tracker_free(tracker);
 	close(options.container_fd);
 }

@@ -58,7 +58,7 @@ static void exact(void)
 	DMA(&t, 3, 1); /* sent with all RAM later */
 	OK(vfiomig_tracker_start(s.tracker, ERR));
 	READS(&s, TYPE1, "keeps no log of its own");
-	CHECK_EQ(space_info(&s).users, 1);
+	CHECK_EQ(space_info(&s).starts, 1);
 	CHECK_EQ(space_info(&s).flags, 0);
 	CHECK_EQ(space_info(&s).page_size, PAGE);
 	DIRTY_ARE(&s, "");
@@ -118,7 +118,7 @@ static void counted(void)
 	lab_step("started twice");
 	DMA(&t, 30, 1);
 	OK(vfiomig_tracker_start(s.tracker, ERR));
-	CHECK_EQ(space_info(&s).users, 2);
+	CHECK_EQ(space_info(&s).starts, 2);
 	DMA(&t, 31, 1);
 	OK(vfiomig_tracker_stop(s.tracker, ERR));
 	DMA(&t, 32, 1);
@@ -339,7 +339,7 @@ static void falls_back(const struct vfiomig_tracker_options *options, uint32_t b
 	CHECK_EQ(space_info(&s).kind, before);
 	OK(vfiomig_tracker_map(s.tracker, &(struct vfiomig_mapping){ .size = 70 * PAGE }, 1, ERR));
 	is_perpetual(&s);
-	printf("why: %s\n", space_info(&s).why);
+	printf("reason: %s\n", space_info(&s).reason);
 	READS(&s, EVERYTHING, words);
 	OK(vfiomig_tracker_stop(s.tracker, ERR));
 	vfiomig_tracker_free(s.tracker);
@@ -366,7 +366,7 @@ static void no_log(void)
 	options = options_of(&t.d);
 	options.flags = VFIOMIG_TRACKER_F_HWPT;
 	options.iommufd = t.device.iommufd;
-	options.hwpts = &t.device.ioas;
+	options.hwpt_ids = &t.device.ioas;
 	options.hwpt_count = 1;
 	falls_back(&options, VFIOMIG_TRACKER_KIND_HWPT, "start");
 

@@ -34,7 +34,7 @@ static void is_not_migratable(const struct vfiomig_device *d, uint32_t caps)
 {
 	struct vfiomig_device_info info = lab_info(d);
 
-	CHECK_EQ(info.dialect, VFIOMIG_DIALECT_AUTO);
+	CHECK_EQ(info.dialect, VFIOMIG_DIALECT_NONE);
 	CHECK_EQ(info.caps, caps);
 	CHECK_EQ(info.state, VFIOMIG_STATE_ERROR);
 	CHECK_EQ(info.session_open, 0);

@@ -236,9 +236,9 @@ void space_check_kind(const char *file, int line, const struct space *s, uint32_
 {
 	struct vfiomig_tracker_info info = space_info(s);
 
-	if (info.kind != kind || !strstr(info.why, words))
+	if (info.kind != kind || !strstr(info.reason, words))
 		lab_fail(file, line, "reads log %u because \"%s\"; expected %u because of \"%s\"",
-			 info.kind, info.why, kind, words);
+			 info.kind, info.reason, kind, words);
 }
 
 /* ---- DMA ------------------------------------------------------------------------ */

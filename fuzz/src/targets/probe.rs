@@ -167,7 +167,7 @@ pub fn run(data: &[u8]) {
                 let reason = std::ffi::CStr::from_bytes_until_nul(&info[48..48 + VFIOMIG_REASON_SIZE]).unwrap();
                 assert!(reason.to_str().is_ok());
                 let dialect = u32::from_ne_bytes(info[8..12].try_into().unwrap());
-                assert_eq!(dialect == 0, !reason.is_empty());
+                assert_eq!(dialect == VFIOMIG_DIALECT_NONE, !reason.is_empty());
                 assert!(dialect <= 3);
             }
             let r = call("reprobe", 1, 20_000, || vfiomig_device_reprobe(d, std::ptr::null_mut()));

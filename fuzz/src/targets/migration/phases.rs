@@ -103,7 +103,7 @@ impl Course {
         assert!(own_word || phase != Phase::SaveHalted, "a second guest may run");
         self.canceled = false;
         assert_eq!(self.migration.phase(), Phase::Idle);
-        assert!(self.tracker.info().users <= self.own_starts, "a tracker runs after abort");
+        assert!(self.tracker.info().starts <= self.own_starts, "a tracker runs after abort");
         for member in &self.members {
             let state = member.device.state();
             match to {

@@ -68,7 +68,7 @@ impl Course {
             18 if a == 7 => self.close_device(which, b),
             _ => {
                 let info = self.spaces[which].tracker.info();
-                assert_eq!(info.users, self.spaces[which].users);
+                assert_eq!(info.starts, self.spaces[which].users);
                 assert!(info.kind != LogKind::Type1);
             }
         }

@@ -6,9 +6,9 @@ use crate::dialect::{DialectKind, State};
 use crate::error::Result;
 use std::sync::Arc;
 
-/// The answers, and a reason for each no.
+/// What can be done with a group, and a reason for each no.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct Abilities {
     /// A save can begin.
     pub migratable: bool,
     /// All devices offer data while they run.
@@ -23,14 +23,14 @@ pub struct Policy {
 
 impl Group {
     /// What can be done with the group as it is. Asks no device. *whole.*
-    pub fn check(&self) -> Result<Policy> {
+    pub fn abilities(&self) -> Result<Abilities> {
         let inner = self.enter()?;
-        Ok(inner.policy(self.options.foreign_initiators))
+        Ok(inner.abilities(self.options.foreign_initiators))
     }
 }
 
 impl GroupInner {
-    pub fn policy(&self, foreign_initiators: u32) -> Policy {
+    pub fn abilities(&self, foreign_initiators: u32) -> Abilities {
         let devices: Vec<&Arc<Device>> = self.members.iter().map(|member| &member.device).collect();
         let obstacles = self.save_obstacles();
         let lacking = |cap: CapFlags, what: &str| -> Vec<String> {
@@ -57,7 +57,7 @@ impl GroupInner {
             .filter(|device| !ndma(device))
             .map(|device| format!("page requests: {} has no NDMA", device.name()))
             .collect();
-        Policy {
+        Abilities {
             migratable: obstacles.is_empty(),
             pre_copy: no_precopy.is_empty(),
             p2p: no_p2p.is_empty(),
