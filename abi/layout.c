@@ -67,10 +67,12 @@ AT(vfiomig_device_result, found, 36);
 AT(vfiomig_device_result, action, 40);
 AT(vfiomig_device_result, reserved, 44);
 
-SIZE(vfiomig_mapping, 24);
+SIZE(vfiomig_mapping, 32);
 AT(vfiomig_mapping, iova, 0);
 AT(vfiomig_mapping, size, 8);
 AT(vfiomig_mapping, cookie, 16);
+AT(vfiomig_mapping, flags, 24);
+AT(vfiomig_mapping, reserved, 28);
 
 SIZE(vfiomig_tracker_ops, 32);
 AT(vfiomig_tracker_ops, start, 8);
@@ -126,13 +128,14 @@ AT(vfiomig_harvest_result, reads, 32);
 AT(vfiomig_harvest_result, failed_reads, 40);
 AT(vfiomig_harvest_result, first_errno, 44);
 
-SIZE(vfiomig_phase_report, 40);
+SIZE(vfiomig_phase_report, 56);
 AT(vfiomig_phase_report, results, 0);
 AT(vfiomig_phase_report, result_count, 8);
 AT(vfiomig_phase_report, begun_ns, 16);
 AT(vfiomig_phase_report, duration_ns, 24);
 AT(vfiomig_phase_report, phase, 32);
-AT(vfiomig_phase_report, failed, 36);
+AT(vfiomig_phase_report, flags, 36);
+AT(vfiomig_phase_report, reserved, 40);
 
 SIZE(vfiomig_group_options, 16);
 AT(vfiomig_group_options, max_workers, 8);

@@ -285,7 +285,7 @@ static inline void log_end(struct fake_log *l, struct vfiomig_tracker *t, const 
 
 static inline int map_units(struct vfiomig_tracker *t, uint64_t unit, uint64_t count, uint64_t cookie)
 {
-	const struct vfiomig_mapping m = {unit * UNIT, count * UNIT, cookie};
+	const struct vfiomig_mapping m = {.iova = unit * UNIT, .size = count * UNIT, .cookie = cookie};
 
 	return vfiomig_tracker_map(t, &m, 1, ERRP);
 }

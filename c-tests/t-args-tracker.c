@@ -36,8 +36,20 @@ static int no_unmap(void *opaque, const struct vfiomig_range *range)
 #define TOP (UINT64_MAX - UNIT + 1)
 
 static const struct vfiomig_mapping bad_mappings[] = {
-	{0, 0, 0}, {UNIT, 0, 0}, {1, UNIT, 0}, {0, 1, 0}, {0, UNIT + 1, 0}, {UNIT / 2, UNIT, 0}, {UNIT, UNIT / 2, 0},
-	{UINT64_MAX, 1, 0}, {TOP, 2 * UNIT, 0}, {TOP, UINT64_MAX, 0}, {UNIT, UINT64_MAX - UNIT + 1, 0}, {0, UINT64_MAX, 0},
+	{.size = 0},
+	{.iova = UNIT, .size = 0},
+	{.iova = 1, .size = UNIT},
+	{.size = 1},
+	{.size = UNIT + 1},
+	{.iova = UNIT / 2, .size = UNIT},
+	{.iova = UNIT, .size = UNIT / 2},
+	{.iova = UINT64_MAX, .size = 1},
+	{.iova = TOP, .size = 2 * UNIT},
+	{.iova = TOP, .size = UINT64_MAX},
+	{.iova = UNIT, .size = UINT64_MAX - UNIT + 1},
+	{.size = UINT64_MAX},
+	{.iova = 550 * UNIT, .size = UNIT, .flags = 1},
+	{.iova = 550 * UNIT, .size = UNIT, .reserved = 1},
 };
 
 /* Mapped are units 0 to 63 and 100 to 163. */
@@ -132,8 +144,8 @@ static int wrong(int i, struct vfiomig_error **e)
 	static const struct vfiomig_range range = {0, 64 * UNIT};
 	struct vfiomig_tracker *const none = NULL;
 	struct vfiomig_tracker *twice[] = {t, t}, *hole[] = {t, NULL};
-	const struct vfiomig_mapping m = {1000 * UNIT, UNIT, 0};
-	const struct vfiomig_mapping mapped = {63 * UNIT, UNIT, 0};
+	const struct vfiomig_mapping m = {.iova = 1000 * UNIT, .size = UNIT};
+	const struct vfiomig_mapping mapped = {.iova = 63 * UNIT, .size = UNIT};
 
 	VFIOMIG_INIT(&out);
 	VFIOMIG_INIT(&info);
@@ -196,7 +208,9 @@ static void all_wrong(void)
 	}
 	for (size_t i = 0; i < sizeof bad_mappings / sizeof *bad_mappings; i++) {
 		/* One bad one of three: none is taken. */
-		const struct vfiomig_mapping three[] = {{500 * UNIT, UNIT, 0}, bad_mappings[i], {600 * UNIT, UNIT, 0}};
+		const struct vfiomig_mapping good_one = {.iova = 500 * UNIT, .size = UNIT};
+		const struct vfiomig_mapping good_too = {.iova = 600 * UNIT, .size = UNIT};
+		const struct vfiomig_mapping three[] = {good_one, bad_mappings[i], good_too};
 
 		if (!FAILS(vfiomig_tracker_map(t, three, 3, ERRP), 0, VFIOMIG_ERR_ARGUMENT))
 			printf("mapping %zu\n", i);

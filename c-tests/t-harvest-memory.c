@@ -42,7 +42,7 @@ int main(void)
 	struct vfiomig_tracker_options o;
 	struct vfiomig_harvest_result out;
 	struct vfiomig_harvest_request rq;
-	const struct vfiomig_mapping guest = {0, TIB, 0};
+	const struct vfiomig_mapping guest = {.size = TIB};
 	uint64_t piece = 0;
 
 	t_begin();

@@ -232,7 +232,7 @@ static void on_log(void *opaque, int level, const char *message)
 static void try_all(struct vfiomig_tracker *mine)
 {
 	const struct vfiomig_range range = {0, 64 * UNIT};
-	const struct vfiomig_mapping m = {1000 * UNIT, UNIT, 0};
+	const struct vfiomig_mapping m = {.iova = 1000 * UNIT, .size = UNIT};
 	struct vfiomig_error *e[6] = {NULL};
 	int result[6], n = 0;
 

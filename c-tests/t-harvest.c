@@ -61,7 +61,8 @@ static void bits(uint64_t log_page, uint64_t per_page, uint64_t first_bit, uint3
 	l.page_size = log_page * UNIT;
 	l.spill = true;
 	t = fake_log_tracker(&l);
-	const struct vfiomig_mapping maps[] = {{FIRST * UNIT, (MIDDLE - FIRST) * UNIT, 0}, {MIDDLE * UNIT, (END - MIDDLE) * UNIT, 0}};
+	const struct vfiomig_mapping maps[] = {{.iova = FIRST * UNIT, .size = (MIDDLE - FIRST) * UNIT},
+					       {.iova = MIDDLE * UNIT, .size = (END - MIDDLE) * UNIT}};
 	OK(vfiomig_tracker_map(t, maps, 2, ERRP));
 	OK(vfiomig_tracker_start(t, ERRP));
 	memset(written, 0, sizeof written);

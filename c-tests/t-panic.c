@@ -56,7 +56,7 @@ static int64_t call_device(const char *name, struct vfiomig_error **errp)
 
 static int64_t call_tracker(const char *name, struct vfiomig_error **errp)
 {
-	const struct vfiomig_mapping m = {1000 * UNIT, UNIT, 0};
+	const struct vfiomig_mapping m = {.iova = 1000 * UNIT, .size = UNIT};
 	const struct vfiomig_range range = {0, 64 * UNIT};
 	struct vfiomig_tracker_info info;
 

@@ -312,9 +312,11 @@ static void refused_unmaps(void)
 	CHECK_EQ(unmaps, 2);
 	CHECK_EQ(info_of(t).mapped_ranges, 2);
 	/* One new mapping of several overlaps: none is taken. */
-	const struct vfiomig_mapping three[] = {{40 * UNIT, UNIT, 0}, {29 * UNIT, UNIT, 0}, {41 * UNIT, UNIT, 0}};
+	const struct vfiomig_mapping three[] = {{.iova = 40 * UNIT, .size = UNIT},
+						{.iova = 29 * UNIT, .size = UNIT},
+						{.iova = 41 * UNIT, .size = UNIT}};
 	FAILS(vfiomig_tracker_map(t, three, 3, ERRP), EEXIST, VFIOMIG_ERR_ARGUMENT);
-	const struct vfiomig_mapping twice[] = {{40 * UNIT, 2 * UNIT, 0}, {41 * UNIT, UNIT, 0}};
+	const struct vfiomig_mapping twice[] = {{.iova = 40 * UNIT, .size = 2 * UNIT}, {.iova = 41 * UNIT, .size = UNIT}};
 	FAILS(vfiomig_tracker_map(t, twice, 2, ERRP), EEXIST, VFIOMIG_ERR_ARGUMENT);
 	CHECK_EQ(info_of(t).mapped_ranges, 2);
 	CHECK_EQ(l.calls[L_START], 1);
@@ -348,7 +350,7 @@ static void while_stopped(void)
 static void end_of_the_space(void)
 {
 	const uint64_t last = UINT64_MAX - UNIT + 1;
-	const struct vfiomig_mapping m = {last - 3 * UNIT, 4 * UNIT, 0};
+	const struct vfiomig_mapping m = {.iova = last - 3 * UNIT, .size = 4 * UNIT};
 	struct vfiomig_dest dest = {.iova = m.iova, .size = m.size, .page_size = UNIT, .bitmap = bitmap};
 	struct vfiomig_harvest_request rq = request_for(&dest, 1);
 	const struct vfiomig_range range = {m.iova, m.size};

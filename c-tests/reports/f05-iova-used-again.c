@@ -11,7 +11,7 @@ int main(void)
 	dev_init(&a, "vf0"); a.has_log = true;
 	struct vfiomig_device *h = dev_handle(&a);
 	struct vfiomig_tracker *t = tracker_of(&h, 1, 0);
-	struct vfiomig_mapping A = {0x10000, 0x1000, 0xA}, B = {0x10000, 0x1000, 0xB};
+	struct vfiomig_mapping A = {.iova = 0x10000, .size = 0x1000, .cookie = 0xA}, B = {.iova = 0x10000, .size = 0x1000, .cookie = 0xB};
 	struct vfiomig_range r = {0x10000, 0x1000};
 	struct vfiomig_harvest_request rq;
 	OK(vfiomig_tracker_map(t, &A, 1, E()));

@@ -15,7 +15,7 @@ int main(void)
 		struct vfiomig_device *h = dev_handle(&a);
 		struct vfiomig_tracker *t = tracker_of(&h, 1, 0);
 		struct vfiomig_mapping *m = calloc(lay[k].n, sizeof *m);
-		for (uint64_t i = 0; i < lay[k].n; i++) m[i] = (struct vfiomig_mapping){i * lay[k].stride, lay[k].size, 0};
+		for (uint64_t i = 0; i < lay[k].n; i++) m[i] = (struct vfiomig_mapping){.iova = i * lay[k].stride, .size = lay[k].size};
 		OK(vfiomig_tracker_map(t, m, lay[k].n, E()));
 		OK(vfiomig_tracker_start(t, E()));
 		uint64_t max = 0, sum = 0;

@@ -374,7 +374,7 @@ static inline struct vfiomig_tracker_info tinfo(struct vfiomig_tracker *t)
 }
 static inline int map1(struct vfiomig_tracker *t, uint64_t iova, uint64_t size)
 {
-	struct vfiomig_mapping m = {iova, size, 7};
+	struct vfiomig_mapping m = {.iova = iova, .size = size, .cookie = 7};
 	return vfiomig_tracker_map(t, &m, 1, E());
 }
 /* Harvest [iova, iova + size) in pages of 4 KiB into a plain bitmap. */

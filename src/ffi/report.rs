@@ -20,11 +20,16 @@ pub struct vfiomig_phase_report {
     pub duration_ns: u64,
     /// VFIOMIG_PHASE_*; VFIOMIG_PHASE_IDLE is an abort, or a call on a group.
     pub phase: u32,
-    /// 1 if the phase was not entered, else 0.
-    pub failed: u32,
+    /// 0 or VFIOMIG_PHASE_REPORT_FAILED.
+    pub flags: u32,
+    /// 0.
+    pub reserved: [u64; 2],
 }
 
-const _: () = assert!(size_of::<vfiomig_phase_report>() == 2 * size_of::<usize>() + 24);
+/// In `flags` of a vfiomig_phase_report: the phase was not entered.
+pub const VFIOMIG_PHASE_REPORT_FAILED: u32 = 0x1;
+
+const _: () = assert!(size_of::<vfiomig_phase_report>() == 2 * size_of::<usize>() + 40);
 
 /// A report. Made by the library, freed by vfiomig_report_free().
 pub struct vfiomig_report {
@@ -76,7 +81,8 @@ impl vfiomig_report {
             begun_ns,
             duration_ns,
             phase,
-            failed: u32::from(failed),
+            flags: if failed { VFIOMIG_PHASE_REPORT_FAILED } else { 0 },
+            reserved: [0; 2],
         });
         // The heap memory of a vector stays where it is when the vector moves.
         self._results.push(results);

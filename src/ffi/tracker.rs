@@ -74,9 +74,13 @@ pub struct vfiomig_mapping {
     pub size: u64,
     /// The VMM's own number: passed to `run`, also for pages left over of a mapping that was unmapped.
     pub cookie: u64,
+    /// 0.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<vfiomig_mapping>() == 24);
+const _: () = assert!(size_of::<vfiomig_mapping>() == 32);
 
 /// How a tracker is made. Set up with VFIOMIG_INIT. A container fd, an iommufd or an id is used only
 /// with its flag.
@@ -398,9 +402,13 @@ pub unsafe extern "C" fn vfiomig_tracker_map(
     let body = |tracker: &Tracker| {
         // SAFETY: the contract of this function.
         let given = unsafe { slice("mappings", mappings, count) }?;
-        let mapping =
-            |m: &vfiomig_mapping| Mapping { range: IovaRange { iova: m.iova, size: m.size }, cookie: m.cookie };
-        tracker.map(&given.iter().map(mapping).collect::<Vec<_>>())
+        let mapping = |(index, m): (usize, &vfiomig_mapping)| match (m.flags, m.reserved) {
+            (0, 0) => Ok(Mapping { range: IovaRange { iova: m.iova, size: m.size }, cookie: m.cookie }),
+            (flags, _) => {
+                Err(Error::argument(format!("mappings[{index}]: flags {flags:#x} or reserved are not known")))
+            }
+        };
+        tracker.map(&given.iter().enumerate().map(mapping).collect::<Result<Vec<_>>>()?)
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_tracker_map", t, errp, body) }

@@ -278,7 +278,7 @@ impl Vmm for CVmm {
         let mut tracker = null_mut();
         // SAFETY: see above.
         status(|errp| unsafe { ffi::tracker::vfiomig_tracker_new(&options, &mut tracker, errp) }).unwrap();
-        let mapping = ffi::tracker::vfiomig_mapping { iova: 0, size: PAGES * 4096, cookie: 7 };
+        let mapping = ffi::tracker::vfiomig_mapping { iova: 0, size: PAGES * 4096, cookie: 7, flags: 0, reserved: 0 };
         // SAFETY: see above.
         status(|errp| unsafe { ffi::tracker::vfiomig_tracker_map(tracker, &mapping, 1, errp) }).unwrap();
         // SAFETY: see above.

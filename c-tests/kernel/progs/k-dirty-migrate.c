@@ -189,7 +189,7 @@ static void map_all(uint64_t *state)
 
 		space_map(&from, first, count);
 		space_map(&to, first, count);
-		mapped[cell] = (struct vfiomig_mapping){ first * PAGE, count * PAGE, 0 };
+		mapped[cell] = (struct vfiomig_mapping){ .iova = first * PAGE, .size = count * PAGE };
 		for (uint32_t page = first; page < first + count; page++)
 			memset(from.memory + page * PAGE, (int)draw(state, 256), PAGE);
 	}

@@ -61,7 +61,7 @@ static uint64_t last_duration(struct vm *vm, uint32_t phase)
 
 	OK(vfiomig_migration_get_report(vm->migration, &report, ERR));
 	for (size_t i = 0; (p = vfiomig_report_phase(report, i)); i++)
-		if (p->phase == phase && !p->failed)
+		if (p->phase == phase && !(p->flags & VFIOMIG_PHASE_REPORT_FAILED))
 			duration = p->duration_ns;
 	vfiomig_report_free(report);
 	CHECK(duration > 0);

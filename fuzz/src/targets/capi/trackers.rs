@@ -17,7 +17,13 @@ impl World {
             match op {
                 21 | 22 => {
                     let maps: Vec<vfiomig_mapping> = (0..1 + u64::from(a & 1))
-                        .map(|i| vfiomig_mapping { iova: iova + i * (1 << 22), size, cookie: i })
+                        .map(|i| vfiomig_mapping {
+                            iova: iova + i * (1 << 22),
+                            size,
+                            cookie: i,
+                            flags: u32::from(a == 255),
+                            reserved: 0,
+                        })
                         .collect();
                     c("map", |e| vfiomig_tracker_map(t, maps.as_ptr(), maps.len(), e));
                 }
