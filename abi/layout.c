@@ -22,7 +22,7 @@ AT(vfiomig_device_ops, region_read, 32);
 AT(vfiomig_device_ops, region_write, 40);
 AT(vfiomig_device_ops, region_map, 48);
 AT(vfiomig_device_ops, region_unmap, 56);
-AT(vfiomig_device_ops, reset, 64);
+AT(vfiomig_device_ops, device_reset, 64);
 AT(vfiomig_device_ops, data_read, 72);
 AT(vfiomig_device_ops, data_write, 80);
 AT(vfiomig_device_ops, data_precopy_info, 88);
@@ -90,7 +90,7 @@ AT(vfiomig_tracker_options, container_fd, 56);
 AT(vfiomig_tracker_options, iommufd, 60);
 AT(vfiomig_tracker_options, ioas_id, 64);
 AT(vfiomig_tracker_options, max_workers, 68);
-AT(vfiomig_tracker_options, aperture, 72);
+AT(vfiomig_tracker_options, apertures, 72);
 AT(vfiomig_tracker_options, aperture_count, 80);
 
 SIZE(vfiomig_tracker_info, 304);

@@ -90,7 +90,7 @@ fn tracker(kind: &str) -> Tracker {
         "device log" => options.functions = Some(Box::new(Log)),
         "with aperture" => {
             options.functions = Some(Box::new(Log));
-            options.aperture = vec![IovaRange { iova: 0, size: PLACES * PAGE }];
+            options.apertures = vec![IovaRange { iova: 0, size: PLACES * PAGE }];
         }
         "container" => options.container = Some(Arc::new(Type1)),
         "1 page table" => options.hwpts = tables(1),

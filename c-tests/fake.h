@@ -599,14 +599,14 @@ static inline int fake_data_precopy_info(void *opaque, void *info, uint32_t args
 	return fake_leave(f, 0);
 }
 
-static inline int fake_data_close(void *opaque)
+static inline void fake_data_close(void *opaque)
 {
 	struct fake *f = opaque;
 
 	fake_enter(f, C_CLOSE);
 	if (atomic_fetch_add(&f->closed, 1) >= atomic_load(&f->opened))
 		fake_violation(f, "a session was closed that is not open");
-	return fake_leave(f, 0);
+	fake_leave(f, 0);
 }
 
 /* A device with everything, RUNNING, with a few bytes of state. */
@@ -628,7 +628,7 @@ static inline void fake_ops(const struct fake *f, struct vfiomig_device_ops *ops
 	ops->device_info = fake_device_info;
 	ops->device_feature = fake_device_feature;
 	ops->region_info = fake_region_info;
-	ops->reset = fake_reset;
+	ops->device_reset = fake_reset;
 	if (f->real_fd)
 		return;
 	ops->data_read = fake_data_read;

@@ -292,10 +292,10 @@ static void makers(void)
 	for (int with_ops = 0; with_ops < 2; with_ops++) {
 #define BOTH(change, error) (with_ops ? REFUSED(NEW_OPS, change, error) : REFUSED(NEW, change, error))
 		BOTH(o.flags = 0x40, 0);
-		BOTH(o.flags = VFIOMIG_TRACKER_F_APERTURE, 0);
-		BOTH((o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture_count = 1), 0);
-		BOTH((o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture = &odd, o.aperture_count = 1), 0);
-		BOTH((o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture = &even, o.aperture_count = SIZE_MAX), 0);
+		BOTH(o.flags = 0x20, 0);
+		BOTH(o.aperture_count = 1, 0);
+		BOTH((o.apertures = &odd, o.aperture_count = 1), 0);
+		BOTH((o.apertures = &even, o.aperture_count = SIZE_MAX), 0);
 		BOTH(o.flags = 1u << 31, 0);
 		BOTH(o.name = name, 0);
 		BOTH(o.page_size = 1, 0);
@@ -329,8 +329,8 @@ static void makers(void)
 	MADE(NEW, o.name = name + 1);
 	MADE(NEW, (o.container_fd = o.iommufd = -1)); /* an fd counts only with its flag */
 	MADE(NEW, o.max_workers = UINT32_MAX);
-	MADE(NEW, (o.flags = VFIOMIG_TRACKER_F_APERTURE, o.aperture = &even, o.aperture_count = 1));
-	MADE(NEW, (o.aperture = &odd, o.aperture_count = 1)); /* counts only with its flag */
+	MADE(NEW, (o.apertures = &even, o.aperture_count = 1));
+	MADE(NEW, o.apertures = &odd); /* none are given */
 	MADE(NEW_OPS, ops.stop = NULL);
 	MADE(NEW_OPS, ops.flags = VFIOMIG_OPS_F_ANY_THREAD);
 	MADE(vfiomig_tracker_new(NULL, &made, ERRP), (void)0);

@@ -256,7 +256,7 @@ static void makers(void)
 	MADE(ops.flags = VFIOMIG_OPS_F_ANY_THREAD | VFIOMIG_OPS_F_REPORT_ADDS_BITS);
 	MADE(ops.data_precopy_info = NULL);
 	MADE(ops.device_info = NULL);
-	MADE((ops.region_info = NULL, ops.reset = NULL));
+	MADE((ops.region_info = NULL, ops.device_reset = NULL));
 	MADE((ops.data_read = NULL, ops.data_write = NULL, ops.data_close = NULL, ops.data_precopy_info = NULL));
 	/* Only pointers: errp is never read. */
 	struct vfiomig_error *garbage = (void *)1;

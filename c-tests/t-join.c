@@ -144,8 +144,7 @@ static void aperture(void)
 	fake_log_init(&l);
 	fake_log_ops(&ops);
 	VFIOMIG_INIT(&o);
-	o.flags = VFIOMIG_TRACKER_F_APERTURE;
-	o.aperture = &space;
+	o.apertures = &space;
 	o.aperture_count = 1;
 	OK(vfiomig_tracker_new_ops(&ops, &l, &o, &t, ERRP));
 	OK(map_units(t, 0, 20, 0));

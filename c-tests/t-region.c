@@ -128,7 +128,7 @@ static void server_ops(struct vfiomig_device_ops *ops)
 	ops->region_info = region_info;
 	ops->region_read = region_read;
 	ops->region_write = region_write;
-	ops->reset = reset;
+	ops->device_reset = reset;
 }
 
 static struct vfiomig_device *open_server(struct server *s)

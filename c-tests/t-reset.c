@@ -48,7 +48,7 @@ int main(void)
 	/* No function for it: a needed reset is reported, not done. */
 	fake_init(&f);
 	fake_ops(&f, &ops);
-	ops.reset = NULL;
+	ops.device_reset = NULL;
 	OK(vfiomig_device_new_ops(&ops, &f, NULL, &d, ERRP));
 	FAILS(vfiomig_device_reset(d, ERRP), 0, VFIOMIG_ERR_UNSUPPORTED);
 	f.fault[0] = (struct fake_fault){.call = C_SET, .at = 1, .error = EIO, .effect = E_BREAK};

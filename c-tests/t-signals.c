@@ -55,7 +55,7 @@ int main(void)
 {
 	static const char *const names[C_COUNT] = {
 		"device_info", "device_feature (flags)", "device_feature (opt-in)", "device_feature (GET)",
-		"device_feature (SET)", "device_feature (size)", "region_info", "reset", "data_read", "data_write",
+		"device_feature (SET)", "device_feature (size)", "region_info", "device_reset", "data_read", "data_write",
 		"data_precopy_info", "data_close"};
 	struct fake f;
 	struct vfiomig_device *d;

@@ -47,7 +47,7 @@ int main(void)
 	t_begin();
 	VFIOMIG_INIT(&ops);
 	ops.device_feature = feature;
-	ops.reset = reset;
+	ops.device_reset = reset;
 	OK(vfiomig_device_new_ops(&ops, &state, NULL, &d, ERRP));
 	for (int i = 0; i < 2; i++) {
 		is_socket = i;

@@ -145,7 +145,7 @@ static void begin(struct course *c, enum way way, bool load)
 	if (way == DATA_FD) {
 		VFIOMIG_INIT(&ops);
 		ops.device_feature = feature_with_fd;
-		ops.reset = reset_with_fd;
+		ops.device_reset = reset_with_fd;
 	}
 	VFIOMIG_INIT(&options);
 	options.name = "vf0";

@@ -16,8 +16,8 @@ int main(void)
 	struct vfiomig_tracker_options o;
 	struct vfiomig_tracker *t = NULL;
 	VFIOMIG_INIT(&o);
-	o.flags = VFIOMIG_TRACKER_F_APERTURE; o.name = "ram"; o.devices = &h; o.device_count = 1;
-	o.aperture = &aperture; o.aperture_count = 1;
+	o.name = "ram"; o.devices = &h; o.device_count = 1;
+	o.apertures = &aperture; o.aperture_count = 1;
 	OK(vfiomig_tracker_new(&o, &t, E()));
 	OK(map1(t, 0, 64 << 20));
 	OK(vfiomig_tracker_start(t, E()));

@@ -14,7 +14,7 @@ int main(void)
 	OK(vfiomig_group_new(NULL, &g, E()));
 	dev_init(&a, "vfio1"); a.on_feature = feat;
 	VFIOMIG_INIT(&ops); VFIOMIG_INIT(&o);
-	ops.device_info = dev_info; ops.device_feature = dev_feature; ops.region_info = dev_region; ops.reset = dev_reset; ops.data_read = dev_read; ops.data_write = dev_write; ops.data_close = dev_close; ops.data_precopy_info = dev_precopy;
+	ops.device_info = dev_info; ops.device_feature = dev_feature; ops.region_info = dev_region; ops.device_reset = dev_reset; ops.data_read = dev_read; ops.data_write = dev_write; ops.data_close = dev_close; ops.data_precopy_info = dev_precopy;
 	o.name = "vfio1";
 	fail = 1;
 	unsigned fds = open_fds();

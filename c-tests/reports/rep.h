@@ -320,7 +320,7 @@ static inline int dev_precopy(void *o, void *p, uint32_t argsz)
 	if (d->say_set) { x->initial = d->say_initial; x->dirty = d->say_dirty; }
 	return 0;
 }
-static inline int dev_close(void *o) { ((struct dev *)o)->closes++; return 0; }
+static inline void dev_close(void *o) { ((struct dev *)o)->closes++; }
 
 static inline void dev_init(struct dev *d, const char *name)
 {
@@ -336,7 +336,7 @@ static inline struct vfiomig_device *dev_handle(struct dev *d)
 	struct vfiomig_device *h = NULL;
 	VFIOMIG_INIT(&ops);
 	ops.flags = (d->any_thread ? VFIOMIG_OPS_F_ANY_THREAD : 0) | VFIOMIG_OPS_F_REPORT_ADDS_BITS;
-	ops.device_info = dev_info; ops.device_feature = dev_feature; ops.region_info = dev_region; ops.reset = dev_reset;
+	ops.device_info = dev_info; ops.device_feature = dev_feature; ops.region_info = dev_region; ops.device_reset = dev_reset;
 	if (!d->real_fd) {
 		ops.data_read = dev_read; ops.data_write = dev_write; ops.data_close = dev_close;
 		if (!d->no_precopy_info) ops.data_precopy_info = dev_precopy;

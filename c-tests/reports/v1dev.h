@@ -106,7 +106,7 @@ static int v1_handle_flags(struct v1 *d, uint32_t flags, struct vfiomig_device *
 	struct vfiomig_device_options o;
 	VFIOMIG_INIT(&ops); VFIOMIG_INIT(&o);
 	ops.device_info = v1_info; ops.device_feature = v1_feature; ops.region_info = v1_region; ops.region_read = v1_read; ops.region_write = v1_write;
-	ops.region_map = v1_map; ops.region_unmap = v1_unmap; ops.reset = v1_reset;
+	ops.region_map = v1_map; ops.region_unmap = v1_unmap; ops.device_reset = v1_reset;
 	o.name = d->name; o.flags = flags;
 	return vfiomig_device_new_ops(&ops, d, &o, h, E());
 }

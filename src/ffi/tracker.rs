@@ -24,15 +24,12 @@ pub const VFIOMIG_TRACKER_F_IOAS: u32 = 0x4;
 pub const VFIOMIG_TRACKER_F_NO_DEVICE_LOG: u32 = 0x8;
 /// Use no log at all: everything that is mapped is dirty at each harvest.
 pub const VFIOMIG_TRACKER_F_EVERYTHING: u32 = 0x10;
-/// aperture and aperture_count are given.
-pub const VFIOMIG_TRACKER_F_APERTURE: u32 = 0x20;
 
 const TRACKER_FLAGS: u32 = VFIOMIG_TRACKER_F_TYPE1
     | VFIOMIG_TRACKER_F_HWPT
     | VFIOMIG_TRACKER_F_IOAS
     | VFIOMIG_TRACKER_F_NO_DEVICE_LOG
-    | VFIOMIG_TRACKER_F_EVERYTHING
-    | VFIOMIG_TRACKER_F_APERTURE;
+    | VFIOMIG_TRACKER_F_EVERYTHING;
 
 /// No log: everything that is mapped is dirty at each harvest.
 pub const VFIOMIG_TRACKER_KIND_EVERYTHING: u32 = 1;
@@ -117,9 +114,9 @@ pub struct vfiomig_tracker_options {
     /// Ranges in which mappings will be, in units of 4096. Logs of devices and of the VMM are started
     /// for all of them, so that a mapping within them does not restart a log. For guests with an IOMMU
     /// of their own: its address width as one range. They may overlap; what is mapped elsewhere is
-    /// logged as well. Used only with VFIOMIG_TRACKER_F_APERTURE.
-    pub aperture: *const LogRange,
-    /// Number of these ranges.
+    /// logged as well.
+    pub apertures: *const LogRange,
+    /// Number of `apertures`. 0: logs hold what is mapped, rounded out.
     pub aperture_count: usize,
 }
 
@@ -228,14 +225,9 @@ unsafe fn read_options(name: &str, o: *const vfiomig_tracker_options) -> Result<
         }
         options.ioas_id = Some(given.ioas_id);
     }
-    if has(VFIOMIG_TRACKER_F_APERTURE) {
-        // SAFETY: the contract of this function.
-        let ranges = unsafe { slice("aperture", given.aperture, given.aperture_count) }?;
-        if ranges.is_empty() {
-            return Err(Error::argument("aperture: VFIOMIG_TRACKER_F_APERTURE without ranges"));
-        }
-        options.aperture = ranges.iter().map(|range| IovaRange { iova: range.iova, size: range.size }).collect();
-    }
+    // SAFETY: the contract of this function.
+    let ranges = unsafe { slice("apertures", given.apertures, given.aperture_count) }?;
+    options.apertures = ranges.iter().map(|range| IovaRange { iova: range.iova, size: range.size }).collect();
     options.no_device_log = has(VFIOMIG_TRACKER_F_NO_DEVICE_LOG);
     options.everything = has(VFIOMIG_TRACKER_F_EVERYTHING);
     options.page_size = Some(given.page_size).filter(|&size| size != 0);

@@ -29,7 +29,7 @@ pub struct TrackerOptions {
     pub everything: bool,
     /// Where mappings will be: logs of devices and of the VMM are started for these ranges, so that no mapping in them restarts
     /// one. They may overlap; multiples of 4096. Empty: what is mapped, rounded out.
-    pub aperture: Vec<IovaRange>,
+    pub apertures: Vec<IovaRange>,
     /// Smallest page that the VMM cares about, in bytes: a hint to logs that have a choice. `None`: the finest.
     pub page_size: Option<u64>,
     /// Threads that work side by side; 0: one per source within reason. 1: none.

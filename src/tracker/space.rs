@@ -75,11 +75,11 @@ impl Tracker {
         if hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty()) {
             return Err(Error::argument("hwpts: an iommufd without page tables"));
         }
-        let mut aperture = Vec::with_capacity(options.aperture.len());
-        for (index, &range) in options.aperture.iter().enumerate() {
+        let mut aperture = Vec::with_capacity(options.apertures.len());
+        for (index, &range) in options.apertures.iter().enumerate() {
             let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
                 let IovaRange { iova, size } = range;
-                Error::argument(format!("aperture[{index}]: {iova:#x} + {size:#x} is not in units of 4096"))
+                Error::argument(format!("apertures[{index}]: {iova:#x} + {size:#x} is not in units of 4096"))
             })?;
             aperture.push(span);
         }

@@ -12,12 +12,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Functions of the VMM in place of a device fd. They return a count or 0 on success, and -errno on
-/// failure; a NULL member means that the request does not exist. device_feature or region_info must
-/// be set. The table is copied when a device is made from it. The functions are called on the thread
-/// that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes
-/// within a call; one call at a time for each device, with asynchronous signals blocked. They may
-/// block. A function must not call back into the same device (-EDEADLK). A coroutine must not yield
-/// in it and continue on another thread.
+/// failure; a positive result where 0 is success is a failure, too (EIO). A NULL member means that
+/// the request does not exist. device_feature or region_info must be set. The table is copied when a
+/// device is made from it. The functions are called on the thread that called the library, or with
+/// VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes within a call; one call at a time for
+/// each device, with asynchronous signals blocked. They may block. A function must not call back
+/// into the same device (-EDEADLK). A coroutine must not yield in it and continue on another thread.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ops {
@@ -52,7 +52,7 @@ pub struct Ops {
     pub region_unmap: Option<unsafe extern "C" fn(opaque: *mut c_void, index: u32, ptr: *mut c_void, len: usize)>,
     /// Does VFIO_DEVICE_RESET once; the library calls it again after -EAGAIN. NULL: the device cannot
     /// be reset (UNSUPPORTED).
-    pub reset: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
+    pub device_reset: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
     /// read() of the data fd. data_read, data_write and data_close are all NULL or all set. NULL: the
     /// data_fd in the feature is a descriptor, which the library makes non-blocking and closes. Set:
     /// that number is ignored. -EAGAIN: nothing was moved, and the library asks again. Every other
@@ -64,8 +64,8 @@ pub struct Ops {
     /// VFIO_MIG_GET_PRECOPY_INFO: struct vfio_precopy_info in place. Only with the three data
     /// functions. NULL: sizes in pre-copy are not known.
     pub data_precopy_info: Option<unsafe extern "C" fn(opaque: *mut c_void, info: *mut c_void, argsz: u32) -> c_int>,
-    /// close() of the data fd: the session has ended. The result is ignored.
-    pub data_close: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
+    /// close() of the data fd: the session has ended.
+    pub data_close: Option<unsafe extern "C" fn(opaque: *mut c_void)>,
 }
 
 /// `VFIOMIG_OPS_F_ANY_THREAD`: the functions may be called from threads of the library.
@@ -140,8 +140,9 @@ fn absent() -> Errno {
     Errno::new(libc::ENOTTY)
 }
 
+/// 0 is success; what is no -errno either is a bug of the function, and counts as a failure.
 fn status(result: c_int) -> Result<(), Errno> {
-    if result < 0 { Err(Errno::new(result.checked_neg().unwrap_or(libc::EIO))) } else { Ok(()) }
+    if result == 0 { Ok(()) } else { Err(Errno::new(result.checked_neg().unwrap_or(libc::EIO))) }
 }
 
 /// A count from a function of the VMM: one beyond what was asked for is a bug of the function, not a length.
@@ -245,7 +246,7 @@ impl Transport for OpsTransport {
     }
 
     fn reset(&self) -> Result<(), Errno> {
-        let function = self.table.ops.reset.ok_or_else(absent)?;
+        let function = self.table.ops.device_reset.ok_or_else(absent)?;
         let _turn = self.table.turn()?;
         // SAFETY: `new`'s contract.
         status(unsafe { function(self.table.opaque) })
@@ -318,6 +319,16 @@ mod tests {
         0
     }
 
+    /// A positive result may be an errno without its sign: taken for success it would hide a failure.
+    #[test]
+    fn what_is_neither_0_nor_an_errno_is_a_failure() {
+        let eio = Errno::new(libc::EIO);
+        assert_eq!((status(0), status(-libc::EBUSY)), (Ok(()), Err(Errno::new(libc::EBUSY))));
+        for odd in [1, libc::EBUSY, c_int::MAX, c_int::MIN, -4096] {
+            assert_eq!(status(odd), Err(eio), "{odd}");
+        }
+    }
+
     /// A function that trusts the size in its struct stays within the buffer.
     #[test]
     fn a_size_beyond_the_buffer_reaches_no_function() {
@@ -332,7 +343,7 @@ mod tests {
             region_write: None,
             region_map: None,
             region_unmap: None,
-            reset: None,
+            device_reset: None,
             data_read: None,
             data_write: None,
             data_precopy_info: None,

@@ -256,10 +256,9 @@ unsafe extern "C" fn c_precopy_info(opaque: *mut c_void, info: *mut c_void, args
     }
 }
 
-unsafe extern "C" fn c_close(opaque: *mut c_void) -> c_int {
+unsafe extern "C" fn c_close(opaque: *mut c_void) {
     // SAFETY: `opaque` is this door's.
     unsafe { fake_of(opaque) }.close();
-    0
 }
 
 fn to_c(on_failure: OnFailure) -> u32 {
@@ -290,7 +289,7 @@ impl Door for CDoor {
             region_write: None,
             region_map: None,
             region_unmap: None,
-            reset: Some(c_reset),
+            device_reset: Some(c_reset),
             data_read: Some(c_read),
             data_write: Some(c_write),
             data_precopy_info: Some(c_precopy_info),

@@ -275,7 +275,7 @@ fn a_later_start_tries_the_better_log_again() {
 fn an_aperture() {
     let aperture = |aperture: &[(u64, u64)]| -> Vec<IovaRange> { aperture.iter().map(|&(a, n)| range(a, n)).collect() };
     for list in [vec![(0, 512 * GIB)], vec![(0, 4 * GIB), (3 * GIB, 100 * GIB), (1000 * GIB, GIB)]] {
-        let rig = Rig::with(Log::Dma(DmaLog::default()), 2, &Ram::new(), |o| o.aperture = aperture(&list));
+        let rig = Rig::with(Log::Dma(DmaLog::default()), 2, &Ram::new(), |o| o.apertures = aperture(&list));
         rig.map_all(&[(0, 16384)]);
         rig.start();
         assert_eq!(rig.harvest().list(), [0u64; 0]);
@@ -300,7 +300,7 @@ fn an_aperture() {
         rig.assert_clean();
     }
     // One that is there before anything is mapped.
-    let rig = Rig::with(Log::Dma(DmaLog::default()), 1, &Ram::new(), |o| o.aperture = aperture(&[(0, GIB)]));
+    let rig = Rig::with(Log::Dma(DmaLog::default()), 1, &Ram::new(), |o| o.apertures = aperture(&[(0, GIB)]));
     rig.start();
     assert!(rig.devices[0].dma_logging());
     assert_eq!(rig.harvest().list(), [0u64; 0]);
@@ -312,7 +312,7 @@ fn an_aperture() {
     rig.assert_clean();
     // A device that takes no such sum logs what is mapped (L3).
     let small = DmaLog { max_total: 1 << 30, ..DmaLog::default() };
-    let rig = Rig::with(Log::Dma(small), 1, &Ram::new(), |o| o.aperture = aperture(&[(0, 512 * GIB)]));
+    let rig = Rig::with(Log::Dma(small), 1, &Ram::new(), |o| o.apertures = aperture(&[(0, 512 * GIB)]));
     rig.map_all(&[(0, 10), (100 * GIB, 10)]);
     rig.start();
     assert_eq!(rig.tracker.info().kind, LogKind::DmaLog);
@@ -323,8 +323,8 @@ fn an_aperture() {
         IovaRange { iova: 0, size: 0 },
         IovaRange { iova: u64::MAX - P + 1, size: 2 * P },
     ] {
-        let error = Tracker::new(TrackerOptions { aperture: vec![bad], ..TrackerOptions::default() }).err().unwrap();
-        assert!(error.to_string().contains("aperture[0]"), "{error}");
+        let error = Tracker::new(TrackerOptions { apertures: vec![bad], ..TrackerOptions::default() }).err().unwrap();
+        assert!(error.to_string().contains("apertures[0]"), "{error}");
     }
 }
 

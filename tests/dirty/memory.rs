@@ -63,7 +63,7 @@ impl MemoryLog {
             name: "memory".into(),
             functions,
             page_size,
-            aperture,
+            apertures: aperture,
             ..TrackerOptions::default()
         })
         .unwrap()

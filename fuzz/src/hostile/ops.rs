@@ -52,9 +52,8 @@ unsafe extern "C" fn c_data_write(o: *mut c_void, buf: *const c_void, len: usize
 unsafe extern "C" fn c_precopy_info(o: *mut c_void, info: *mut c_void, argsz: u32) -> c_int {
     unsafe { status(shared(o).precopy_info(bytes(info, argsz as usize))) }
 }
-unsafe extern "C" fn c_data_close(_o: *mut c_void) -> c_int {
+unsafe extern "C" fn c_data_close(_o: *mut c_void) {
     asked();
-    0
 }
 
 /// The table, some of its functions missing as `without` says.
@@ -70,7 +69,7 @@ pub fn ops(shared: &Arc<Shared>, without: u8) -> (Ops, *mut c_void) {
         region_write: Some(c_region_write),
         region_map: (without & 4 == 0).then_some(c_region_map),
         region_unmap: (without & 4 == 0).then_some(c_region_unmap),
-        reset: (without & 8 == 0).then_some(c_reset),
+        device_reset: (without & 8 == 0).then_some(c_reset),
         data_read: Some(c_data_read),
         data_write: Some(c_data_write),
         data_precopy_info: (without & 16 == 0).then_some(c_precopy_info),

@@ -121,7 +121,7 @@ pub fn run(data: &[u8]) {
         region_write: (missing & 16 == 0).then_some(region_write),
         region_map: None,
         region_unmap: None,
-        reset: None,
+        device_reset: None,
         data_read: None,
         data_write: None,
         data_precopy_info: None,

@@ -21,7 +21,7 @@ impl Device {
             region_write: Some(region_write),
             region_map: Some(region_map),
             region_unmap: Some(region_unmap),
-            reset: Some(reset),
+            device_reset: Some(reset),
             data_read: if real { None } else { Some(data_read) },
             data_write: if real { None } else { Some(data_write) },
             data_precopy_info: if real { None } else { Some(data_precopy_info) },
@@ -141,8 +141,7 @@ unsafe extern "C" fn data_precopy_info(opaque: *mut c_void, info: *mut c_void, a
     status(device.precopy_info(None, info))
 }
 
-unsafe extern "C" fn data_close(opaque: *mut c_void) -> c_int {
+unsafe extern "C" fn data_close(opaque: *mut c_void) {
     // SAFETY: the table's contract.
     unsafe { shared(opaque) }.data_close();
-    0
 }

@@ -57,7 +57,7 @@ impl Guest {
         let workers = d.roll(3) as usize;
         let aperture = if d.one_in(4) { vec![range(d.roll(200), 1 + d.roll(600))] } else { Vec::new() };
         let rig = Rig::with(log, devices, ram, |o| {
-            (o.page_size, o.max_workers, o.aperture) = (Some(hint), workers, aperture);
+            (o.page_size, o.max_workers, o.apertures) = (Some(hint), workers, aperture);
         });
         let guest =
             Guest { rig, one_to_one, mapped: RefCell::new(vec![false; places.len()]), names: RefCell::default() };

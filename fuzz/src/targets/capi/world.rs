@@ -89,14 +89,11 @@ impl World {
         };
         let mut f = self.feed.lock();
         let own = f.bool();
-        let aperture = [LogRange { iova: 0, size: 1 << 23 }, LogRange { iova: 1 << 30, size: 4096 }];
+        let kind = f.u8() & 7;
+        let apertures = [LogRange { iova: 0, size: 1 << 23 }, LogRange { iova: 1 << 30, size: 4096 }];
         let options = vfiomig_tracker_options {
             argsz: 0,
-            flags: match f.u8() & 7 {
-                7 => VFIOMIG_TRACKER_F_EVERYTHING,
-                6 => VFIOMIG_TRACKER_F_APERTURE,
-                _ => 0,
-            },
+            flags: if kind == 7 { VFIOMIG_TRACKER_F_EVERYTHING } else { 0 },
             name: null(),
             devices: self.devices.as_ptr(),
             device_count: self.devices.len(),
@@ -107,8 +104,8 @@ impl World {
             iommufd: 0,
             ioas_id: 0,
             max_workers: 1,
-            aperture: aperture.as_ptr(),
-            aperture_count: aperture.len(),
+            apertures: apertures.as_ptr(),
+            aperture_count: if kind == 6 { apertures.len() } else { 0 },
         };
         let mut options = StructBytes::of(&mut f, &options);
         drop(f);

@@ -62,7 +62,7 @@ impl Space {
         };
         options.page_size = [None, Some(8192), Some(1 << 16), Some(1 << 30)][how as usize >> 2 & 3];
         if has_aperture {
-            options.aperture = vec![IovaRange { iova: 0, size: if near { 1 << 32 } else { 1 << 52 } }];
+            options.apertures = vec![IovaRange { iova: 0, size: if near { 1 << 32 } else { 1 << 52 } }];
         }
         let (mut logs, mut devices) = (Vec::new(), Vec::new());
         match kind {
