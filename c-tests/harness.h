@@ -57,6 +57,9 @@ static inline struct vfiomig_error **t_errp(void)
 }
 #define ERRP t_errp()
 
+/* The request of a drain, for one call. */
+#define DRAIN(...) (&(const struct vfiomig_drain_request){.argsz = sizeof(struct vfiomig_drain_request), __VA_ARGS__})
+
 /* OK(call(..., ERRP)): it succeeded, and left errp alone. The value is the result. */
 #define OK(call) t_ok((long long)(call), #call, __FILE__, __LINE__)
 

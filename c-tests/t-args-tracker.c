@@ -193,6 +193,7 @@ static void all_wrong(void)
 	struct vfiomig_dest dest;
 	unsigned calls[L_COUNT];
 	struct vfiomig_tracker_info before = info_of(t);
+	const struct vfiomig_range unmappable = {0, 64 * UNIT};
 
 	for (int i = 0; i < L_COUNT; i++)
 		calls[i] = atomic_load(&l.calls[i]);
@@ -234,12 +235,20 @@ static void all_wrong(void)
 		snprintf(name, sizeof name, "%d", i);
 		refuse(&rq, name);
 	}
-	/* Only what nobody asks for: an unmapping takes what it unmaps all the same. */
+	/* Only destinations, and there is none; a group's flag. */
 	good_dests();
 	rq = request_for(good, 0);
 	rq.flags = VFIOMIG_HARVEST_F_ONLY_DESTS;
-	FAILS(vfiomig_tracker_harvest(t, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
-	FAILS(vfiomig_tracker_harvest_many(&t, 1, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
+	refuse(&rq, "only destinations");
+	rq.flags = VFIOMIG_HARVEST_F_WITHOUT_DMA;
+	refuse(&rq, "without DMA");
+	/* An unmapping reads and takes all that it unmaps. */
+	for (int i = 0; i < 2; i++) {
+		rq = request_for(good, 1);
+		rq.flags = i ? VFIOMIG_HARVEST_F_NO_READ : VFIOMIG_HARVEST_F_ONLY_DESTS;
+		FAILS(vfiomig_tracker_unmap(t, &unmappable, no_unmap, NULL, 0, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
+		CHECK_HAS(vfiomig_error_message(t_error), "means nothing in this call");
+	}
 	for (size_t i = 0; i < sizeof words; i++)
 		if (((unsigned char *)words)[i] != 0x5a) {
 			T_FAIL("a refused call wrote to byte %zu of the bitmap", i);

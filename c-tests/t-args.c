@@ -66,9 +66,9 @@ static int64_t wrong(int i, struct vfiomig_error **e)
 	case 25: return vfiomig_device_send(none, ANY_FD, 0, &out.flags, e);
 	case 26: return vfiomig_device_send(d, -1, 0, &out.flags, e);
 	case 27: return vfiomig_device_send(d, ANY_FD, 0, NULL, e);
-	case 28: return vfiomig_device_reserve(none, 0, &out.room, &out.fits, e);
-	case 29: return vfiomig_device_reserve(d, 0, NULL, &out.fits, e);
-	case 30: return vfiomig_device_reserve(d, 0, &out.room, NULL, e);
+	case 28: return vfiomig_device_reserve(none, VFIOMIG_UNKNOWN, &out.room, &out.fits, e);
+	case 29: return vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, NULL, &out.fits, e);
+	case 30: return vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &out.room, NULL, e);
 	case 31: return vfiomig_device_commit(d, 0, 1, e);
 	case 32: return vfiomig_device_write(d, NULL, 1, 0, e);
 	case 33: return vfiomig_device_write(d, out.buf, 1, 1, e);
@@ -140,7 +140,7 @@ static void all_right(uint32_t state, bool mine)
 	ANSWERS(vfiomig_device_read(d, out.buf, sizeof out.buf, &out.flags, ERRP), save);
 	ANSWERS(vfiomig_device_send(d, null, 0, &out.flags, ERRP), save);
 	ANSWERS(vfiomig_device_commit(d, 1, 0, ERRP), load ? load : O);
-	ANSWERS(vfiomig_device_reserve(d, 0, &out.room, &out.fits, ERRP), load);
+	ANSWERS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &out.room, &out.fits, ERRP), load);
 	ANSWERS(vfiomig_device_commit(d, 7, 0, ERRP), load);
 	ANSWERS(vfiomig_device_write(d, out.buf, sizeof out.buf, 0, ERRP), load);
 	ANSWERS(vfiomig_device_write(d, out.buf, 0, 0, ERRP), load);
@@ -191,7 +191,7 @@ static void not_migratable(void)
 	ANSWERS(vfiomig_device_peek(d, 0, &out.chunk, ERRP), U);
 	ANSWERS(vfiomig_device_read(d, out.buf, 1, &out.flags, ERRP), U);
 	ANSWERS(vfiomig_device_send(d, ANY_FD, 0, &out.flags, ERRP), U);
-	ANSWERS(vfiomig_device_reserve(d, 0, &out.room, &out.fits, ERRP), U);
+	ANSWERS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &out.room, &out.fits, ERRP), U);
 	ANSWERS(vfiomig_device_write(d, out.buf, 1, 0, ERRP), U);
 	ANSWERS(vfiomig_device_receive(d, ANY_FD, 1, 0, ERRP), U);
 	ANSWERS(vfiomig_device_finish(d, 0, ERRP), U);
@@ -331,8 +331,9 @@ static void inputs(bool options)
 
 static void outputs(bool info)
 {
-	static const uint32_t sizes[] = {0, 3, 4, 7, 8, 9, 12, 20, 39, 40, 41, 48, 100, 175, 176, 177, 192, 1000, 4096};
-	unsigned char whole[256], copy[4096 + 8];
+	static const uint32_t sizes[] = {0, 3, 4, 7, 8, 9, 12, 20, 39, 40, 41, 48, 100, 176, 192, 303, 304, 305,
+					 312, 1000, 4096};
+	unsigned char whole[512], copy[4096 + 8];
 	uint32_t known = info ? (uint32_t)sizeof(struct vfiomig_device_info) : (uint32_t)sizeof(struct vfiomig_device_pending);
 
 	fake_init(&f);

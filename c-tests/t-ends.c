@@ -63,7 +63,7 @@ static void load(void)
 	struct vfiomig_device *d;
 
 	begin();
-	OK(vfiomig_migration_new(group, VFIOMIG_DIRECTION_LOAD, &m, ERRP));
+	OK(vfiomig_migration_new(group, VFIOMIG_DIRECTION_LOAD, NULL, &m, ERRP));
 	d = devices[2];
 	FAILS(vfiomig_migration_load_done(m, d, SIZE, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
 	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_LOAD_RESUMING, 0, ERRP));
@@ -92,9 +92,9 @@ static struct vfiomig_migration *saved(bool paused)
 	begin();
 	if (paused)
 		OK(vfiomig_group_pause(group, ERRP));
-	OK(vfiomig_migration_new(group, VFIOMIG_DIRECTION_SAVE, &m, ERRP));
+	OK(vfiomig_migration_new(group, VFIOMIG_DIRECTION_SAVE, NULL, &m, ERRP));
 	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
-	OK(vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, ERRP));
+	OK(vfiomig_migration_save_complete(m, DRAIN(.put = put), NULL, 0, ERRP));
 	return m;
 }
 

@@ -14,7 +14,7 @@ static size_t by_reserve(struct vfiomig_device *d, const unsigned char *bytes, s
 	void *room = NULL;
 	size_t fits = 0;
 
-	if (OK(vfiomig_device_reserve(d, 0, &room, &fits, ERRP)) < 0)
+	if (OK(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP)) < 0)
 		return 0;
 	CHECK(fits == 4096 && room);
 	if (len > fits)
@@ -112,7 +112,7 @@ static void finish_rules(void)
 	OK(vfiomig_device_finish(d, 150, ERRP));
 	/* After finish nothing more goes in. */
 	FAILS(vfiomig_device_write(d, stream, 1, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
-	FAILS(vfiomig_device_reserve(d, 0, &room, &fits, ERRP), 0, VFIOMIG_ERR_ORDER);
+	FAILS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP), 0, VFIOMIG_ERR_ORDER);
 	FAILS(vfiomig_device_receive(d, 0, 1, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
 	OK(fake_to(d, S_STOP));
 	CHECK(f.in_len == 150);
@@ -149,8 +149,10 @@ static void room_rules(void)
 	FAILS(vfiomig_device_commit(d, 1, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
 	/* v2 has no segments. */
 	FAILS(vfiomig_device_reserve(d, 5, &room, &fits, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
-	OK(vfiomig_device_reserve(d, 0, &room, &fits, ERRP));
-	FAILS(vfiomig_device_reserve(d, 0, &other, &fits2, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
+	FAILS(vfiomig_device_reserve(d, 0, &room, &fits, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
+	CHECK_HAS(vfiomig_error_message(t_error), "VFIOMIG_UNKNOWN");
+	OK(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP));
+	FAILS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &other, &fits2, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	CHECK(other == &other && fits2 == 5);
 	FAILS(vfiomig_device_write(d, stream, 1, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_receive(d, 0, 1, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
@@ -159,12 +161,12 @@ static void room_rules(void)
 	/* 0 gives it back unused; the device hears nothing. */
 	OK(vfiomig_device_commit(d, 0, 0, ERRP));
 	CHECK_EQ(f.count[C_WRITE], 0);
-	OK(vfiomig_device_reserve(d, 0, &room, &fits, ERRP));
+	OK(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP));
 	memcpy(room, stream, 10);
 	OK(vfiomig_device_commit(d, 10, 0, ERRP));
 	CHECK(f.in_len == 10 && fake_right(f.in, 0, 10));
 	/* Room of a session that was reset away is not taken back, but readable. */
-	OK(vfiomig_device_reserve(d, 0, &room, &fits, ERRP));
+	OK(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP));
 	memset(room, 1, fits);
 	OK(vfiomig_device_reset(d, ERRP));
 	memset(room, 2, fits);
@@ -192,7 +194,7 @@ static void refused(int way, bool real_errno)
 		FAILS(vfiomig_device_write(d, stream + 5, 100, 0, ERRP), error, VFIOMIG_ERR_DEVICE);
 		break;
 	case 1:
-		OK(vfiomig_device_reserve(d, 0, &room, &fits, ERRP));
+		OK(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP));
 		memcpy(room, stream + 5, 100);
 		FAILS(vfiomig_device_commit(d, 100, 0, ERRP), error, VFIOMIG_ERR_DEVICE);
 		break;
@@ -209,7 +211,7 @@ static void refused(int way, bool real_errno)
 	/* The device would take more, and would count it (mtty): it must not be asked. */
 	unsigned writes = f.count[C_WRITE], sets = f.count[C_SET];
 	FAILS(vfiomig_device_write(d, stream, 1, 0, ERRP), ESTALE, VFIOMIG_ERR_STALE);
-	FAILS(vfiomig_device_reserve(d, 0, &room, &fits, ERRP), ESTALE, VFIOMIG_ERR_STALE);
+	FAILS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	FAILS(vfiomig_device_receive(d, 0, 1, 0, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	FAILS(vfiomig_device_finish(d, VFIOMIG_UNKNOWN, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	FAILS(vfiomig_device_set_state(d, S_STOP, 0, VFIOMIG_SET_STATE_F_RAW, ERRP), 0, VFIOMIG_ERR_ORDER);

@@ -68,17 +68,18 @@ static int64_t call_migration(const char *name, struct vfiomig_migration *m, str
 	VFIOMIG_INIT(&estimate);
 	IS(vfiomig_migration_abort) return vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, errp);
 	IS(vfiomig_migration_advance) return vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_TRACKING, 0, errp);
-	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_PHASE_SAVE_TRACKING, errp);
+	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_PHASE_SAVE_TRACKING, 0, errp);
 	IS(vfiomig_migration_end) return vfiomig_migration_end(m, 0, 0, errp);
 	IS(vfiomig_migration_get_estimate) return vfiomig_migration_get_estimate(m, NULL, &estimate, NULL, errp);
 	IS(vfiomig_migration_get_pending) return vfiomig_migration_get_pending(m, 0, &pending, errp);
 	IS(vfiomig_migration_get_report) return vfiomig_migration_get_report(m, &report, errp);
-	IS(vfiomig_migration_load_complete) return vfiomig_migration_load_complete(m, NULL, 0, get, NULL, errp);
+	IS(vfiomig_migration_load_complete) return vfiomig_migration_load_complete(m, DRAIN(.get = get), NULL, 0, errp);
 	IS(vfiomig_migration_load_done) return vfiomig_migration_load_done(m, d, 0, 0, errp);
 	IS(vfiomig_migration_save_complete)
-		return vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, errp);
+		return vfiomig_migration_save_complete(m, DRAIN(.put = put), NULL, 0, errp);
 	IS(vfiomig_migration_save_iterate)
-		return vfiomig_migration_save_iterate(m, 1, 1, NULL, 0, put, NULL, NULL, 0, errp);
+		return vfiomig_migration_save_iterate(m, DRAIN(.budget_bytes = 1, .budget_ns = 1, .put = put),
+						      NULL, 0, errp);
 	return 1;
 }
 
@@ -94,7 +95,7 @@ static void begin(void)
 	OK(vfiomig_group_new(NULL, &g, ERRP));
 	OK(vfiomig_group_add_device(g, d, ERRP));
 	OK(vfiomig_group_add_tracker(g, t, ERRP));
-	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &m, ERRP));
+	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, NULL, &m, ERRP));
 	OK(vfiomig_migration_get_report(m, &r, ERRP));
 }
 
@@ -116,7 +117,7 @@ static bool call_other(const char *name)
 	arm(name);
 	IS(vfiomig_group_new) FAILS(vfiomig_group_new(NULL, &made_group, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_migration_new)
-		FAILS(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+		FAILS(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_migration_get_phase) CHECK_EQ(vfiomig_migration_get_phase(m), VFIOMIG_PHASE_FAILED);
 	else IS(vfiomig_migration_cancel) vfiomig_migration_cancel(m);
 	else IS(vfiomig_phase_name) CHECK(!strcmp(vfiomig_phase_name(1), "?"));
@@ -198,7 +199,7 @@ static void guest_goes_on(void)
 	m = NULL;
 	OK(vfiomig_group_resume(g, ERRP));
 	CHECK_EQ(f.state, S_RUNNING);
-	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &again, ERRP));
+	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, NULL, &again, ERRP));
 	OK(vfiomig_migration_advance(again, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, ERRP));
 	OK(vfiomig_migration_abort(again, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 	vfiomig_migration_free(again);

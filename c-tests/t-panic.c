@@ -45,7 +45,7 @@ static int64_t call_device(const char *name, struct vfiomig_error **errp)
 	IS(vfiomig_device_read) return vfiomig_device_read(d, buf, sizeof buf, &flags, errp);
 	IS(vfiomig_device_receive) return vfiomig_device_receive(d, 0, 1, 0, errp);
 	IS(vfiomig_device_reprobe) return vfiomig_device_reprobe(d, errp);
-	IS(vfiomig_device_reserve) return vfiomig_device_reserve(d, 0, &room, &fits, errp);
+	IS(vfiomig_device_reserve) return vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, errp);
 	IS(vfiomig_device_reset) return vfiomig_device_reset(d, errp);
 	IS(vfiomig_device_send) return vfiomig_device_send(d, 1, 0, &flags, errp);
 	IS(vfiomig_device_set_state) return vfiomig_device_set_state(d, S_STOP, 0, 0, errp);

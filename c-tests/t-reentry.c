@@ -37,7 +37,7 @@ static void reenter(struct fake *f, enum fake_call call)
 	TRY(vfiomig_device_consume(d, 0, &e[n]));
 	TRY(vfiomig_device_read(d, buf, sizeof buf, &flags, &e[n]));
 	TRY(vfiomig_device_send(d, 1, 0, &flags, &e[n]));
-	TRY(vfiomig_device_reserve(d, 0, &room, &fits, &e[n]));
+	TRY(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, &e[n]));
 	TRY(vfiomig_device_commit(d, 0, 0, &e[n]));
 	TRY(vfiomig_device_write(d, buf, 1, 0, &e[n]));
 	TRY(vfiomig_device_receive(d, 0, 1, 0, &e[n]));

@@ -91,7 +91,7 @@ static void all_busy(void)
 	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_send(d, 1, 0, &flags, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_restart_stream(d, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
-	FAILS(vfiomig_device_reserve(d, 0, &room, &fits, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
+	FAILS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &fits, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_commit(d, 0, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_write(d, buf, 1, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);
 	FAILS(vfiomig_device_receive(d, 0, 1, 0, ERRP), EBUSY, VFIOMIG_ERR_BUSY);

@@ -59,7 +59,7 @@ static void unplug(uint32_t direction, uint32_t phase)
 	OK(vfiomig_group_add_device(g, d, ERRP));
 	OK(vfiomig_group_add_device(g, other, ERRP));
 	OK(vfiomig_group_add_tracker(g, t, ERRP));
-	OK(vfiomig_migration_new(g, direction, &m, ERRP));
+	OK(vfiomig_migration_new(g, direction, NULL, &m, ERRP));
 	if (phase == VFIOMIG_PHASE_LOAD_LOADED) {
 		OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_LOAD_RESUMING, 0, ERRP));
 		OK(vfiomig_device_finish(d, 0, ERRP));
@@ -81,8 +81,8 @@ static void unplug(uint32_t direction, uint32_t phase)
 		OK(vfiomig_group_resume(g, ERRP));
 	}
 	next = phase == VFIOMIG_PHASE_SAVE_STOP_COPY ? VFIOMIG_PHASE_SAVE_HALTED : save ? VFIOMIG_PHASE_SAVE_STOP_COPY : VFIOMIG_PHASE_LOAD_RUNNING;
-	FAILS(vfiomig_migration_advance(m, next, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
-	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENODEV, VFIOMIG_ERR_ARGUMENT);
+	FAILS(vfiomig_migration_advance(m, next, 0, ERRP), ENODEV, VFIOMIG_ERR_STALE);
+	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENODEV, VFIOMIG_ERR_STALE);
 	CHECK_EQ(vfiomig_error_result(t_error, 0)->action, VFIOMIG_ACTION_DEAD);
 	CHECK_EQ(vfiomig_error_result(t_error, 0)->found, S_ERROR);
 	CHECK_EQ(stays.state, S_RUNNING);
@@ -94,9 +94,9 @@ static void unplug(uint32_t direction, uint32_t phase)
 	d = named(&gone, "vf0");
 	OK(vfiomig_group_add_device(g, d, ERRP));
 	pause_and_resume(g);
-	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &m, ERRP));
+	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, NULL, &m, ERRP));
 	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
-	OK(vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, ERRP));
+	OK(vfiomig_migration_save_complete(m, DRAIN(.put = put), NULL, 0, ERRP));
 	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_HALTED, VFIOMIG_ADVANCE_F_NO_HARVEST, ERRP));
 	vfiomig_migration_free(m);
 	vfiomig_group_free(g);

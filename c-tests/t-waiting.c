@@ -82,7 +82,7 @@ static void *waits(void *opaque)
 			c->result = c->load ? vfiomig_device_receive(c->d, c->pair[0], much, 0, &e)
 					    : vfiomig_device_send(c->d, c->pair[0], 0, &flags, &e);
 		else if (c->way == CALLBACK)
-			c->result = vfiomig_migration_save_complete(c->m, NULL, 0, put, c, NULL, 0, &e);
+			c->result = vfiomig_migration_save_complete(c->m, DRAIN(.put = put, .opaque = c), NULL, 0, &e);
 		else
 			c->result = c->load ? vfiomig_device_write(c->d, buf, sizeof buf, 0, &e)
 					    : vfiomig_device_read(c->d, buf, sizeof buf, &flags, &e);
@@ -186,7 +186,7 @@ static void course(enum way way, bool load, bool cancels)
 
 	begin(&c, way, load);
 	t = everything(&c);
-	OK(vfiomig_migration_new(c.g, load ? VFIOMIG_DIRECTION_LOAD : VFIOMIG_DIRECTION_SAVE, &c.m, ERRP));
+	OK(vfiomig_migration_new(c.g, load ? VFIOMIG_DIRECTION_LOAD : VFIOMIG_DIRECTION_SAVE, NULL, &c.m, ERRP));
 	OK(vfiomig_migration_advance(c.m, load ? VFIOMIG_PHASE_LOAD_RESUMING : VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
 	if (way == DATA_FUNCTION)
 		never_ready(&c.f);

@@ -36,7 +36,7 @@ static void begin(uint32_t direction)
 	OK(vfiomig_group_new(NULL, &g, ERRP));
 	OK(vfiomig_group_add_device(g, d, ERRP));
 	OK(vfiomig_group_add_tracker(g, t, ERRP));
-	OK(vfiomig_migration_new(g, direction, &m, ERRP));
+	OK(vfiomig_migration_new(g, direction, NULL, &m, ERRP));
 }
 
 static void end(void)
@@ -49,13 +49,13 @@ static void end(void)
 
 #define GO(phase) OK(vfiomig_migration_advance(m, (phase), 0, ERRP))
 #define PHASE_IS(phase) CHECK_EQ(vfiomig_migration_get_phase(m), (phase))
-#define ROUND() vfiomig_migration_save_iterate(m, UINT64_MAX, UINT64_MAX, NULL, 0, put, NULL, NULL, 0, ERRP)
+#define ROUND() vfiomig_migration_save_iterate(m, DRAIN(.budget_bytes = UINT64_MAX, .put = put), NULL, 0, ERRP)
 
 static void halted(void)
 {
 	GO(VFIOMIG_PHASE_SAVE_STOP_COPY);
 	came = 0;
-	OK(vfiomig_migration_save_complete(m, NULL, 0, put, NULL, NULL, 0, ERRP));
+	OK(vfiomig_migration_save_complete(m, DRAIN(.put = put), NULL, 0, ERRP));
 	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_HALTED, VFIOMIG_ADVANCE_F_NO_HARVEST, ERRP));
 	CHECK_EQ(f.state, S_STOP);
 }
@@ -99,7 +99,7 @@ static void streams(void)
 	CHECK_EQ(f.state, S_STOP);
 	OK(vfiomig_group_resume(g, ERRP));
 	vfiomig_migration_free(m);
-	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, &m, ERRP));
+	OK(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, NULL, &m, ERRP));
 	halted();
 	CHECK_EQ(came, fake_total(&f));
 	end();

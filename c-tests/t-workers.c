@@ -172,22 +172,22 @@ static void migrate(void)
 	memset(streams, 0, sizeof streams);
 	OK(vfiomig_group_pause(source, ERRP));
 	OK(vfiomig_group_resume(source, ERRP));
-	OK(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &save, ERRP));
+	OK(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, NULL, &save, ERRP));
 	atomic_store(&watching, true);
 	pthread_create(&monitor, NULL, watch, save);
 	for (size_t i = 0; i < 3; i++) {
 		OK(vfiomig_migration_advance(save, phases[i], 0, ERRP));
-		OK(vfiomig_migration_save_iterate(save, UINT64_MAX, UINT64_MAX, NULL, 0, put, NULL, NULL, 0, ERRP));
+		OK(vfiomig_migration_save_iterate(save, DRAIN(.budget_bytes = UINT64_MAX, .put = put), NULL, 0, ERRP));
 	}
 	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
-	OK(vfiomig_migration_save_complete(save, NULL, 0, put, NULL, NULL, 0, ERRP));
+	OK(vfiomig_migration_save_complete(save, DRAIN(.put = put), NULL, 0, ERRP));
 	OK(harvest(source));
 	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_HALTED, 0, ERRP));
 	atomic_store(&watching, false);
 	pthread_join(monitor, NULL);
-	OK(vfiomig_migration_new(target, VFIOMIG_DIRECTION_LOAD, &load, ERRP));
+	OK(vfiomig_migration_new(target, VFIOMIG_DIRECTION_LOAD, NULL, &load, ERRP));
 	OK(vfiomig_migration_advance(load, VFIOMIG_PHASE_LOAD_RESUMING, 0, ERRP));
-	OK(vfiomig_migration_load_complete(load, NULL, 0, get, NULL, ERRP));
+	OK(vfiomig_migration_load_complete(load, DRAIN(.get = get), NULL, 0, ERRP));
 	OK(vfiomig_migration_advance(load, VFIOMIG_PHASE_LOAD_RUNNING, 0, ERRP));
 	for (int i = 0; i < DEVICES; i++) {
 		CHECK_EQ(streams[i].len, fake_total(&from[i]));
@@ -212,7 +212,7 @@ static void cancels(void)
 	struct vfiomig_migration *save = NULL;
 	pthread_t other;
 
-	OK(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &save, ERRP));
+	OK(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, NULL, &save, ERRP));
 	for (int i = 0; i < 20; i++) {
 		int result;
 

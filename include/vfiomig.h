@@ -39,7 +39,11 @@
  *    have no errp.
  *  - The lists of errors below leave out what holds for every function with a handle: ARGUMENT for
  *    NULL, for unknown flags and for an argsz that is wrong; ARGUMENT with -ENODEV where the
- *    handle's group or device was freed; BUSY with -EDEADLK, as below; PANIC.
+ *    handle's group was freed; BUSY with -EDEADLK, as below; PANIC.
+ *  - Flags that the caller passes are VFIOMIG_<NOUN>_F_<X>; what the library says has no F in its
+ *    name. Other constants carry the name of the field or parameter that they go into.
+ *  - vfiomig_<object>_get_<x>() fills struct vfiomig_<object>_<x>. _options make something; a
+ *    request goes into a call, and a result comes out of it.
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT, which evaluates its parameter
  *    three times. Zero means default or not given. Texts are UTF-8. Lengths are in bytes.
  *  - Threads. any: from any thread, at any time. device: from any thread; calls on one device wait
@@ -349,10 +353,14 @@
 #define VFIOMIG_LOG_DEBUG 7
 
 /**
- * As dialect option: look for every dialect. As information: the device is not migratable, and
- * `reason` says why.
+ * As option: look for every dialect.
  */
 #define VFIOMIG_DIALECT_AUTO 0
+
+/**
+ * As information: the device is not migratable, and `reason` says why.
+ */
+#define VFIOMIG_DIALECT_NONE 0
 
 /**
  * The 2019 proposal of the migration region. A draft device that uses v1's region id is taken for
@@ -481,10 +489,10 @@
 #define VFIOMIG_PENDING_F_EXACT 1
 
 /**
- * Size of `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle
- * of a UTF-8 character.
+ * Size of every `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the
+ * middle of a UTF-8 character.
  */
-#define VFIOMIG_REASON_SIZE 128
+#define VFIOMIG_REASON_SIZE 256
 
 /**
  * There is nothing now, and more may come. In PRE_COPY and PRE_COPY_P2P only.
@@ -520,12 +528,12 @@
 #define VFIOMIG_TRACKER_F_TYPE1 1
 
 /**
- * iommufd and hwpts are given.
+ * iommufd and hwpt_ids are given.
  */
 #define VFIOMIG_TRACKER_F_HWPT 2
 
 /**
- * ioas is given: the library can unmap from it. Only with VFIOMIG_TRACKER_F_HWPT.
+ * ioas_id is given: the library can unmap from it. Only with VFIOMIG_TRACKER_F_HWPT.
  */
 #define VFIOMIG_TRACKER_F_IOAS 4
 
@@ -538,11 +546,6 @@
  * Use no log at all: everything that is mapped is dirty at each harvest.
  */
 #define VFIOMIG_TRACKER_F_EVERYTHING 16
-
-/**
- * aperture and aperture_count are given.
- */
-#define VFIOMIG_TRACKER_F_APERTURE 32
 
 /**
  * No log: everything that is mapped is dirty at each harvest.
@@ -578,16 +581,10 @@
 /**
  * In vfiomig_tracker_info.flags: every harvest reports all that is mapped as dirty, so waiting does
  * not help. For a type1 container it is set by the first read of a mapped page, and cleared when a
- * clean page is seen. For other logs it is set while the log cannot be read; the text in the
- * information says why.
+ * clean page is seen. For other logs it is set while the log cannot be read; `reason` says
+ * why.
  */
 #define VFIOMIG_TRACKER_PERPETUAL 1
-
-/**
- * Size of `why` in bytes, with the terminating NUL. A longer text is cut, possibly in the middle of
- * a UTF-8 character.
- */
-#define VFIOMIG_WHY_SIZE 256
 
 /**
  * Other threads set and clear bits of the bitmap at the same time: it is changed by atomic
@@ -637,6 +634,11 @@
  * vfiomig_tracker_unmap(): the library unmaps, through the container or the IOAS of the options.
  */
 #define VFIOMIG_UNMAP_F_LIBRARY 2
+
+/**
+ * In `flags` of a vfiomig_phase_report: the phase was not entered.
+ */
+#define VFIOMIG_PHASE_REPORT_FAILED 1
 
 /**
  * vfiomig_group_abilities: a save can begin.
@@ -778,7 +780,7 @@
 #define VFIOMIG_CHANNEL_F_FD 1
 
 /**
- * To load, with VFIOMIG_CHANNEL_F_FD: `total` of a vfiomig_channel is given.
+ * `total` of a vfiomig_channel is given: to load, always with VFIOMIG_CHANNEL_F_FD; to save, never.
  */
 #define VFIOMIG_CHANNEL_F_TOTAL 2
 
@@ -918,12 +920,12 @@ struct vfiomig_device_options {
 
 /**
  * Functions of the VMM in place of a device fd. They return a count or 0 on success, and -errno on
- * failure; a NULL member means that the request does not exist. device_feature or region_info must
- * be set. The table is copied when a device is made from it. The functions are called on the thread
- * that called the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes
- * within a call; one call at a time for each device, with asynchronous signals blocked. They may
- * block. A function must not call back into the same device (-EDEADLK). A coroutine must not yield
- * in it and continue on another thread.
+ * failure; a positive result where 0 is success is a failure, too (EIO). A NULL member means that
+ * the request does not exist. device_feature or region_info must be set. The table is copied when a
+ * device is made from it. The functions are called on the thread that called the library, or with
+ * VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes within a call; one call at a time for
+ * each device, with asynchronous signals blocked. They may block. A function must not call back
+ * into the same device (-EDEADLK). A coroutine must not yield in it and continue on another thread.
  */
 struct vfiomig_device_ops {
   /**
@@ -972,7 +974,7 @@ struct vfiomig_device_ops {
    * Does VFIO_DEVICE_RESET once; the library calls it again after -EAGAIN. NULL: the device cannot
    * be reset (UNSUPPORTED).
    */
-  int (*reset)(void *opaque);
+  int (*device_reset)(void *opaque);
   /**
    * read() of the data fd. data_read, data_write and data_close are all NULL or all set. NULL: the
    * data_fd in the feature is a descriptor, which the library makes non-blocking and closes. Set:
@@ -991,9 +993,9 @@ struct vfiomig_device_ops {
    */
   int (*data_precopy_info)(void *opaque, void *info, uint32_t argsz);
   /**
-   * close() of the data fd: the session has ended. The result is ignored.
+   * close() of the data fd: the session has ended.
    */
-  int (*data_close)(void *opaque);
+  void (*data_close)(void *opaque);
 };
 
 /**
@@ -1009,7 +1011,7 @@ struct vfiomig_device_info {
    */
   uint32_t flags;
   /**
-   * VFIOMIG_DIALECT_*; 0: not migratable, `reason` says why.
+   * VFIOMIG_DIALECT_*; VFIOMIG_DIALECT_NONE: not migratable, `reason` says why.
    */
   uint32_t dialect;
   /**
@@ -1153,7 +1155,7 @@ struct vfiomig_tracker_options {
   /**
    * Ids of the hardware page tables to which the devices are attached, made with dirty tracking.
    */
-  const uint32_t *hwpts;
+  const uint32_t *hwpt_ids;
   /**
    * Number of these ids; not 0 with VFIOMIG_TRACKER_F_HWPT.
    */
@@ -1174,7 +1176,7 @@ struct vfiomig_tracker_options {
   /**
    * The IOAS of the page tables.
    */
-  uint32_t ioas;
+  uint32_t ioas_id;
   /**
    * Largest number of threads within a call. 0: one per log, at most 64. 1: no threads are created.
    */
@@ -1183,11 +1185,11 @@ struct vfiomig_tracker_options {
    * Ranges in which mappings will be, in units of 4096. Logs of devices and of the VMM are started
    * for all of them, so that a mapping within them does not restart a log. For guests with an IOMMU
    * of their own: its address width as one range. They may overlap; what is mapped elsewhere is
-   * logged as well. Used only with VFIOMIG_TRACKER_F_APERTURE.
+   * logged as well.
    */
-  const struct vfiomig_range *aperture;
+  const struct vfiomig_range *apertures;
   /**
-   * Number of these ranges.
+   * Number of `apertures`. 0: logs hold what is mapped, rounded out.
    */
   size_t aperture_count;
 };
@@ -1256,7 +1258,7 @@ struct vfiomig_tracker_info {
    * Calls of vfiomig_tracker_start(), by VMM and migration, without their stop. The tracker is
    * started if it is not 0.
    */
-  uint32_t users;
+  uint32_t starts;
   /**
    * Logs that cannot be started or read: everything mapped is dirty at each harvest until a restart
    * succeeds.
@@ -1282,7 +1284,7 @@ struct vfiomig_tracker_info {
   /**
    * Why this log is read, and what is wrong with it, in words.
    */
-  char why[VFIOMIG_WHY_SIZE];
+  char reason[VFIOMIG_REASON_SIZE];
 };
 
 /**
@@ -1301,6 +1303,14 @@ struct vfiomig_mapping {
    * The VMM's own number: passed to `run`, also for pages left over of a mapping that was unmapped.
    */
   uint64_t cookie;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
 };
 
 /**
@@ -1477,9 +1487,13 @@ struct vfiomig_phase_report {
    */
   uint32_t phase;
   /**
-   * 1 if the phase was not entered, else 0.
+   * 0 or VFIOMIG_PHASE_REPORT_FAILED.
    */
-  uint32_t failed;
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint64_t reserved[2];
 };
 
 /**
@@ -1520,11 +1534,25 @@ struct vfiomig_group_abilities {
   /**
    * VFIOMIG_ABILITY_*.
    */
-  uint32_t answers;
+  uint32_t abilities;
   /**
    * Number of lines of `reasons`: why abilities are missing.
    */
   uint32_t reason_count;
+};
+
+/**
+ * How a migration works. VFIOMIG_INIT first; NULL in its place is all defaults.
+ */
+struct vfiomig_migration_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
 };
 
 /**
@@ -1657,13 +1685,14 @@ struct vfiomig_channel {
   uint32_t flags;
   /**
    * With VFIOMIG_CHANNEL_F_TOTAL: the length of the stream as the source side counted it; no more
-   * is read. Without it `fd` is read to its end, and a connection that broke looks like one.
+   * is read. Or VFIOMIG_UNKNOWN: then `fd` is read to its end, and a connection that broke looks
+   * like one.
    */
   uint64_t total;
 };
 
 /**
- * Takes a run of one device's bytes, on the thread that called the library. The second parameter is
+ * Takes a run of one device's bytes, on the thread that called the library. `device_index` is
  * the number of the device in the group, from 0, in the order in which they were added; it changes
  * when a device before it is removed, which is refused while a migration exists. `len` is at most 1
  * MiB. `flags` is 0 or VFIOMIG_CHUNK_SEGMENT_END, which the VMM's format must carry. Returns 0 or
@@ -1672,10 +1701,71 @@ struct vfiomig_channel {
  * -EDEADLK.
  */
 typedef int (*vfiomig_put_fn)(void *opaque,
-                              size_t device,
+                              size_t device_index,
                               const void *data,
                               size_t len,
                               uint32_t flags);
+
+/**
+ * Reads up to `len` bytes, at most 1 MiB, of the stream of one device into `buf`, on the thread
+ * that called the library. `device_index` is as of vfiomig_put_fn. Returns the number of bytes, at
+ * most `len`, and sets VFIOMIG_CHUNK_SEGMENT_END in `*flags`, which is 0 before, if a segment ends
+ * with them. Returns 0 at the end of the stream, and then must set `*total` to the stream's length
+ * as the source side counted it, or to VFIOMIG_UNKNOWN if the VMM's format does not carry it: then
+ * a stream that was cut off is not noticed. `*total` is read only then, and an end without it is
+ * refused (-EINVAL), as are more bytes than `len` and other bits in `*flags`. On failure returns
+ * -errno. In it a call on the group or the migration that is not of the class any gets -EDEADLK.
+ */
+typedef int64_t (*vfiomig_get_fn)(void *opaque,
+                                  size_t device_index,
+                                  void *buf,
+                                  size_t len,
+                                  uint32_t *flags,
+                                  uint64_t *total);
+
+/**
+ * What a drain shall do. Set up with VFIOMIG_INIT.
+ */
+struct vfiomig_drain_request {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * For vfiomig_migration_save_iterate(), else 0: largest number of bytes of the round. 0: no
+   * bound.
+   */
+  uint64_t budget_bytes;
+  /**
+   * For vfiomig_migration_save_iterate(), else 0: no read is begun after so many nanoseconds. 0: no
+   * bound.
+   */
+  uint64_t budget_ns;
+  /**
+   * One per device, in the order in which they were added to the group.
+   */
+  const struct vfiomig_channel *channels;
+  /**
+   * Number of `channels`: that of the devices, or 0: then `put` or `get` moves all bytes.
+   */
+  size_t channel_count;
+  /**
+   * To save, else NULL. May be NULL if every device has a descriptor.
+   */
+  vfiomig_put_fn put;
+  /**
+   * To load, else NULL. May be NULL if every device has a descriptor.
+   */
+  vfiomig_get_fn get;
+  /**
+   * Passed to `put` and `get`.
+   */
+  void *opaque;
+};
 
 /**
  * What a drain moved of one device. Fixed layout, never grows.
@@ -1694,23 +1784,6 @@ struct vfiomig_drain_result {
    */
   uint32_t reserved;
 };
-
-/**
- * Reads up to `len` bytes, at most 1 MiB, of the stream of one device into `buf`, on the thread
- * that called the library. The second parameter is as of vfiomig_put_fn. Returns the number of
- * bytes, at most `len`, and sets VFIOMIG_CHUNK_SEGMENT_END in `*flags`, which is 0 before, if a
- * segment ends with them. Returns 0 at the end of the stream, and then must set `*total` to the
- * stream's length as the source side counted it, or to VFIOMIG_UNKNOWN if the VMM's format does not
- * carry it: then a stream that was cut off is not noticed. `*total` is read only then, and an end
- * without it is refused (-EINVAL), as are more bytes than `len`. On failure returns -errno. In it a
- * call on the group or the migration that is not of the class any gets -EDEADLK.
- */
-typedef int64_t (*vfiomig_get_fn)(void *opaque,
-                                  size_t device,
-                                  void *buf,
-                                  size_t len,
-                                  uint32_t *flags,
-                                  uint64_t *total);
 
 #ifdef __cplusplus
 extern "C" {
@@ -2048,9 +2121,9 @@ int64_t vfiomig_device_send(struct vfiomig_device *d,
  * `segment_left` is the length of the rest of the segment that follows (v1, draft), as
  * `segment_left` of the chunk on the source side; 0 is refused there. A segment that does not fit
  * the device's window is refused here, with -EMSGSIZE and both lengths. On v2, which has no
- * segments, it is 0. `*len` is the size of the buffer; on v1 and the draft it may be device memory
- * (VFIOMIG_CAP_MAPPED). After the session has ended its memory stays valid until the next peek,
- * reserve or free.
+ * segments, it is VFIOMIG_UNKNOWN, as there; 0 is refused. `*len` is the size of the buffer; on v1
+ * and the draft it may be device memory (VFIOMIG_CAP_MAPPED). After the session has ended its
+ * memory stays valid until the next peek, reserve or free.
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`segment_left`), BUSY (also: a buffer is lent), ORDER (state; after finish),
@@ -2401,7 +2474,9 @@ int vfiomig_tracker_remove_device(struct vfiomig_tracker *t,
  * States: started or not.
  * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
-int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t, uint32_t hwpt, struct vfiomig_error **errp);
+int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t,
+                             uint32_t hwpt_id,
+                             struct vfiomig_error **errp);
 
 /**
  * Removes a hardware page table to which no device is attached any more. What it holds is read and
@@ -2416,7 +2491,7 @@ int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t, uint32_t hwpt, struct vf
  * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_tracker_remove_hwpt(struct vfiomig_tracker *t,
-                                uint32_t hwpt,
+                                uint32_t hwpt_id,
                                 struct vfiomig_error **errp);
 
 /**
@@ -2476,15 +2551,15 @@ int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
  * cookie only if they lead to the same memory.
  *
  * If the unmapping fails, pages may have been reported all the same. `out` is written then; use
- * these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ and _F_ONLY_DESTS have no
- * effect here.
+ * these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ, _F_ONLY_DESTS and
+ * _F_WITHOUT_DMA are refused.
  *
  * After a call with `unmap` NULL on page tables, later harvests read each mapping by itself,
  * because a harvest that runs at the same time may find a mapping gone.
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`range` NULL, not in units of 4096, or it cuts a mapping;
- * VFIOMIG_UNMAP_F_LIBRARY without container and IOAS; the request; VFIOMIG_HARVEST_F_WITHOUT_DMA),
+ * VFIOMIG_UNMAP_F_LIBRARY without container and IOAS; the request),
  * SYSTEM (the unmapping failed: the mappings stay known, and nothing is lost), BUSY (-EDEADLK: from
  * a callback of the tracker).
  * States: started or not; a tracker that is not started reports nothing.
@@ -2637,7 +2712,7 @@ int vfiomig_group_get_abilities(struct vfiomig_group *g,
  * Errors: BUSY (-EDEADLK: from a callback of the group, of its devices or its migration), ORDER
  * (the phase; a device is loading; only a reset leads out of a device's state), DEVICE (-ETIMEDOUT:
  * the stream has no end yet, call again), PROTOCOL, STALE (a device was changed outside of this
- * library), SYSTEM (-ENOMEM); of a load also ARGUMENT (-ENODEV: a device was freed).
+ * library; -ENODEV, of a load: a device was freed), SYSTEM (-ENOMEM).
  * Phases: without a migration; IDLE of a save, SAVE_TRACKING, SAVE_PRE_COPY, LOAD_LOADED,
  * LOAD_P2P_GRACE, LOAD_RUNNING; not while a phase is entered device by device.
  * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
@@ -2708,8 +2783,7 @@ int vfiomig_group_resume_begin(struct vfiomig_group *g, struct vfiomig_error **e
  *
  * Returns: 0 or -errno.
  * Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
- * PROTOCOL, STALE (a device was changed outside of this library), ARGUMENT (-ENODEV: a device was
- * freed).
+ * PROTOCOL, STALE (a device was changed outside of this library; -ENODEV: a device was freed).
  * Phases: any in which the trackers are started; from SAVE_TRACKING to SAVE_STOP_COPY the migration
  * has started them.
  * Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
@@ -2739,13 +2813,14 @@ int vfiomig_group_get_report(struct vfiomig_group *g,
  * each device.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (`out` NULL, `direction`; -ENODEV: the group was freed), ORDER (the group has a
- * migration), UNSUPPORTED (with every reason).
+ * Errors: ARGUMENT (`out` NULL, `direction`, `o`; -ENODEV: the group was freed), ORDER (the group
+ * has a migration), UNSUPPORTED (with every reason).
  * Phases: none: no migration of the group may exist.
  * Threads: whole, for the group. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_migration_new(struct vfiomig_group *g,
                           uint32_t direction,
+                          const struct vfiomig_migration_options *o,
                           struct vfiomig_migration **out,
                           struct vfiomig_error **errp);
 
@@ -2775,10 +2850,10 @@ void vfiomig_migration_free(struct vfiomig_migration *m);
  * is open from which the caller has read.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (`phase` is FAILED or no phase; `flags`; -ENODEV: a device was freed), ORDER,
- * CANCELED, DEVICE (-EIO also: a device is in ERROR), PROTOCOL, STALE (a device was changed outside
- * of this library, or its session has ended), UNSUPPORTED (a device is not migratable any more),
- * SYSTEM (-ENOMEM); in FAILED the first error again.
+ * Errors: ARGUMENT (`phase` is FAILED or no phase; `flags`), ORDER, CANCELED, DEVICE (-EIO also: a
+ * device is in ERROR), PROTOCOL, STALE (a device was changed outside of this library, or its
+ * session has ended; -ENODEV: a device was freed), UNSUPPORTED (a device is not migratable any
+ * more), SYSTEM (-ENOMEM); in FAILED the first error again.
  * Phases: to the next ones: from IDLE or SAVE_TRACKING to any from there to SAVE_STOP_COPY, from
  * SAVE_STOP_COPY to SAVE_HALTED; from IDLE to LOAD_RESUMING, from there on to any later one.
  * SAVE_PRE_COPY and SAVE_VIOMMU_GRACE are entered only if they are asked for.
@@ -2791,18 +2866,19 @@ int vfiomig_migration_advance(struct vfiomig_migration *m,
 
 /**
  * Brings one device into the next phase. The phase is entered when all devices are in it. To
- * LOAD_RUNNING, devices that are still in RESUMING (v1, draft) come first.
+ * LOAD_RUNNING, devices that are still in RESUMING (v1, draft) come first. `flags` is as of
+ * vfiomig_migration_advance(), in each of these calls.
  *
  * Returns: 0 or -errno.
  * Errors: as vfiomig_migration_advance(), and ARGUMENT (`d` NULL, or not in the group), ORDER
  * (another phase comes before `phase`; other devices come first).
- * Phases: as of vfiomig_migration_advance(), one phase at a time. SAVE_HALTED needs the final
- * harvest.
+ * Phases: as of vfiomig_migration_advance(), one phase at a time.
  * Threads: whole. Blocks: in the kernel. Since: 0.1
  */
 int vfiomig_migration_advance_device(struct vfiomig_migration *m,
                                      struct vfiomig_device *d,
                                      uint32_t phase,
+                                     uint32_t flags,
                                      struct vfiomig_error **errp);
 
 /**
@@ -2851,10 +2927,10 @@ void vfiomig_migration_cancel(struct vfiomig_migration *m);
  * that is called during the abort has no effect after it.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (`to`, `flags`; -ENODEV: a device was freed, and the others are back), ORDER
- * (LOAD_RUNNING, or SAVE_HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
- * call again), PROTOCOL, STALE (a device was changed outside of this library), UNSUPPORTED (no
- * reset), SYSTEM (-ENOMEM).
+ * Errors: ARGUMENT (`to`, `flags`), ORDER (LOAD_RUNNING, or SAVE_HALTED without the flag), DEVICE
+ * (-ETIMEDOUT: a stream has no end yet, call again), PROTOCOL, STALE (a device was changed outside
+ * of this library; -ENODEV: a device was freed, and the others are back), UNSUPPORTED (no reset),
+ * SYSTEM (-ENOMEM).
  * Phases: any but LOAD_RUNNING, where a reset would destroy the guest.
  * Threads: whole. Blocks: in the kernel, for the slowest device; a reset that the kernel puts off 5
  * s at most, the rest of a stream that must be read likewise. Since: 0.1
@@ -2883,8 +2959,8 @@ int vfiomig_migration_get_report(struct vfiomig_migration *m,
  * device in a data call on another thread the last sizes are used.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (`flags`); of a save STALE, DEVICE or ARGUMENT (-ENODEV) for a device whose
- * session has ended or is broken, that is in ERROR, or that was freed, as of
+ * Errors: ARGUMENT (`flags`); of a save STALE or DEVICE for a device whose session has ended or is
+ * broken, that is in ERROR, or that was freed (STALE, -ENODEV), as of
  * vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED, ORDER (only a
  * reset of a device is left).
  * Phases: any.
@@ -2898,7 +2974,7 @@ int vfiomig_migration_get_pending(struct vfiomig_migration *m,
 /**
  * For how long the guest would be stopped if it were stopped now; meant for a save. No device is
  * asked. State changes count with the time that each took last, in this process and not in a load;
- * a first save knows only those of a pause. `notes` may be NULL; else it receives a report, to be
+ * a first save knows only those of a pause. `reasons` may be NULL; else it receives a report, to be
  * freed, with one line for each part that is not known and each device that is not ready; it may be
  * empty.
  *
@@ -2910,92 +2986,84 @@ int vfiomig_migration_get_pending(struct vfiomig_migration *m,
 int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
                                    const struct vfiomig_migration_estimate_options *o,
                                    struct vfiomig_migration_estimate *out,
-                                   struct vfiomig_report **notes,
+                                   struct vfiomig_report **reasons,
                                    struct vfiomig_error **errp);
 
 /**
- * Moves bytes of all open streams, at most `budget_bytes`, for about `budget_ns`; each device until
- * EMPTY, END or its share. The bytes are shared evenly, and what one device leaves goes to the
- * others. No read is begun after `budget_ns`. The next round starts after the device that was last.
- * After the round in pre-copy the sizes are read; if that fails the call fails although bytes were
- * passed to `put`. `channels` has one element per device, in the order in which they were added, or
- * `channel_count` is 0: then `put` gets all bytes. `put` may be NULL if every device has a
- * descriptor. `moved` is NULL, or an array of `moved_count` elements: on success the first ones are
- * written, one per device. Bytes of one device come in their order. Buffers in use: one per thread.
+ * Moves bytes of all open streams within the budget of `rq`, of which at least one part is not 0;
+ * each device until EMPTY, END or its share. The bytes are shared evenly, and what one device
+ * leaves goes to the others. No read is begun after the budget's time. The next round starts after
+ * the device that was last. After the round in pre-copy the sizes are read; if that fails the call
+ * fails although bytes were passed to `put`. `results` is NULL, or an array of `result_count`
+ * elements: on success the first ones are written, one per device. Bytes of one device come in
+ * their order. Buffers in use: one per thread.
  *
  * A descriptor that takes nothing ends its device's part of the round, at once in non-blocking
- * mode, else with `budget_ns`; what it did not take stays in the stream.
+ * mode, else with the budget's time, or after 60 s; what it did not take stays in the stream.
  *
  * A device whose session in this migration has ended or is broken (STALE), that is in ERROR
- * (DEVICE) or was freed (ARGUMENT, -ENODEV) fails the migration in the first call that meets it.
+ * (DEVICE) or was freed (STALE, -ENODEV) fails the migration in the first call that meets it.
  * After vfiomig_group_resume() of a group that was held in pre-copy it is -ESTALE and the migration
  * is not FAILED: SAVE_PRE_COPY can be entered again.
  *
  * Returns: bytes moved, or -errno.
- * Errors: ARGUMENT (`channel_count` is neither 0 nor the number of devices; `put` NULL; flags of a
- * channel; -EBADF; -ENODEV), BUSY (a chunk of a device is lent), CANCELED, ORDER (a load), STALE,
- * DEVICE, PROTOCOL, SYSTEM (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a
- * device with segments); in FAILED the first error again.
+ * Errors: ARGUMENT (`rq`: no budget, `get`, `channel_count`, `put` NULL, flags of a channel;
+ * -EBADF), BUSY (a chunk of a device is lent), CANCELED, ORDER (a load), STALE, DEVICE, PROTOCOL,
+ * SYSTEM (`put` or a descriptor failed; -ENOMEM), UNSUPPORTED (a descriptor for a device with
+ * segments); in FAILED the first error again.
  * Phases: any of a save. Streams are open from SAVE_PRE_COPY to SAVE_STOP_COPY, of draft devices
  * from SAVE_TRACKING on; else each device is VFIOMIG_CHUNK_NO_STREAM.
  * Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled: a cancel
  * ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_iterate(struct vfiomig_migration *m,
-                                       uint64_t budget_bytes,
-                                       uint64_t budget_ns,
-                                       const struct vfiomig_channel *channels,
-                                       size_t channel_count,
-                                       vfiomig_put_fn put,
-                                       void *opaque,
-                                       struct vfiomig_drain_result *moved,
-                                       size_t moved_count,
+                                       const struct vfiomig_drain_request *rq,
+                                       struct vfiomig_drain_result *results,
+                                       size_t result_count,
                                        struct vfiomig_error **errp);
 
 /**
- * Moves all streams to their END. Success means that every stream is whole. Parameters as of
- * vfiomig_migration_save_iterate(). Descriptors are served in the order in which they take bytes.
+ * Moves all streams to their END. Success means that every stream is whole. `rq` has no budget; the
+ * other parameters are those of vfiomig_migration_save_iterate(). Descriptors are served in the
+ * order in which they take bytes.
  *
  * Returns: bytes moved, or -errno.
- * Errors: as vfiomig_migration_save_iterate(); ORDER (another phase); DEVICE with -EAGAIN if a
- * device was not ready for 60 s, SYSTEM with -ETIMEDOUT if nothing at all has moved for 60 s
- * because descriptors take nothing: nothing is lost, call again.
+ * Errors: as vfiomig_migration_save_iterate(); ARGUMENT (a budget); ORDER (another phase); DEVICE
+ * with -EAGAIN if a device was not ready for 60 s, SYSTEM with -ETIMEDOUT if nothing at all has
+ * moved for 60 s because descriptors take nothing: nothing is lost, call again.
  * Phases: SAVE_STOP_COPY.
  * Threads: whole. Blocks: in the kernel, in `put`, and on descriptors, which are polled, whatever
  * their mode: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
-                                        const struct vfiomig_channel *channels,
-                                        size_t channel_count,
-                                        vfiomig_put_fn put,
-                                        void *opaque,
-                                        struct vfiomig_drain_result *moved,
-                                        size_t moved_count,
+                                        const struct vfiomig_drain_request *rq,
+                                        struct vfiomig_drain_result *results,
+                                        size_t result_count,
                                         struct vfiomig_error **errp);
 
 /**
  * Loads all streams into their devices and calls vfiomig_device_finish() for each. Called again, it
  * continues with those that are not finished. Descriptors are served in the order in which they
  * bring bytes; `get` is called for the device that the library chooses. The first failure is
- * returned, and `get` is not called after it. `get` may be NULL if every device has a descriptor.
+ * returned, and `get` is not called after it. `results` is as of vfiomig_migration_save_iterate():
+ * the bytes that each device took in this call, and VFIOMIG_CHUNK_END.
  *
- * Returns: 0 or -errno.
- * Errors: ARGUMENT (`channel_count` is neither 0 nor the number of devices; `get` NULL; flags of a
- * channel; -EBADF; an end of `get` without `*total`), BUSY (a buffer of a device is lent),
- * CANCELED, ORDER (another phase), STALE (a device's session has ended or is broken), INCOMPLETE
- * (not as long as the source side counted), DEVICE, PROTOCOL, SYSTEM (`get` or a descriptor failed;
- * -ETIMEDOUT as of vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor for a device with
- * segments).
+ * Returns: bytes that the devices took in this call, or -errno.
+ * Errors: ARGUMENT (`rq`: a budget, `put`, `channel_count`, `get` NULL, flags of a channel; -EBADF;
+ * an end of `get` without `*total`, or unknown bits in its `*flags`), BUSY (a buffer of a device is
+ * lent), CANCELED, ORDER (another phase), STALE (a device's session has ended or is broken),
+ * INCOMPLETE (not as long as the source side counted), DEVICE, PROTOCOL, SYSTEM (`get` or a
+ * descriptor failed; -ETIMEDOUT as of vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor
+ * for a device with segments).
  * Phases: LOAD_RESUMING.
  * Threads: whole. Blocks: in the kernel, in `get`, and on descriptors, which are polled, whatever
  * their mode: a cancel ends that wait, as does an abort. Since: 0.1
  */
-int vfiomig_migration_load_complete(struct vfiomig_migration *m,
-                                    const struct vfiomig_channel *channels,
-                                    size_t channel_count,
-                                    vfiomig_get_fn get,
-                                    void *opaque,
-                                    struct vfiomig_error **errp);
+int64_t vfiomig_migration_load_complete(struct vfiomig_migration *m,
+                                        const struct vfiomig_drain_request *rq,
+                                        struct vfiomig_drain_result *results,
+                                        size_t result_count,
+                                        struct vfiomig_error **errp);
 
 /**
  * The end of the stream of one device: states its length, as vfiomig_device_finish() does, and with

@@ -238,8 +238,10 @@ impl Error {
         canceled => Canceled, libc::ECANCELED;
         /// The call came from a callback of the same handle.
         reentry => Busy, libc::EDEADLK;
-        /// The handle was freed while something still referred to it.
+        /// A handle was given that was freed.
         gone => Argument, libc::ENODEV;
+        /// The handle of a member was freed while the group or a migration still needs it: an unplug, which is no caller's fault.
+        unplugged => Stale, libc::ENODEV;
         /// Memory that the caller asked for could not be had.
         memory => Transport, libc::ENOMEM;
     }
@@ -255,6 +257,14 @@ impl Error {
 
     pub(crate) fn transport(errno: Errno, message: impl Into<String>) -> Self {
         Error::new(ErrorKind::Transport, errno.get(), message)
+    }
+
+    /// What a call on a member's own handle says of its end, where the call is the group's.
+    pub(crate) fn of_member(self) -> Self {
+        if self.kind == ErrorKind::Argument && self.errno == libc::ENODEV {
+            return Error { kind: ErrorKind::Stale, ..self };
+        }
+        self
     }
 
     pub(crate) fn with_result(mut self, result: DeviceResult) -> Self {

@@ -482,7 +482,7 @@ fn an_abort_gets_through_to_a_drain_that_waits() {
         let inlets = [a.0.as_fd(), b.0.as_fd()].map(|fd| Inlet::Fd { fd, total: None });
         std::thread::scope(|scope| {
             let out = scope.spawn(|| save.save_complete(&outlets, &mut swallow).map(drop));
-            let into = scope.spawn(|| load.load_complete(&inlets, &mut |_, _| unreachable!()));
+            let into = scope.spawn(|| load.load_complete(&inlets, &mut |_, _| unreachable!()).map(drop));
             std::thread::sleep(Duration::from_millis(200));
             let begun = Instant::now();
             save.abort(AbortTo::Running).unwrap();

@@ -196,7 +196,7 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     let device = &target.devices[0];
     set(device, State::Resuming).unwrap();
     assert_text(device.commit_raw(1, false), "d0: no buffer is lent: reserve comes first");
-    let room = device.reserve_raw(0).unwrap();
+    let room = device.reserve_raw(u64::MAX).unwrap();
     assert_text(device.finish(None), "d0: a buffer is lent: commit comes first");
     assert_text(
         device.commit_raw(room.len + 1, false),

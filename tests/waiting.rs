@@ -70,10 +70,12 @@ impl Way {
                     Ok(())
                 })
                 .map(|_| ()),
-            Way::Get => migration.load_complete(&[], &mut |_, _| {
-                wait();
-                Ok(Fed::Bytes { len: 10, segment_end: false })
-            }),
+            Way::Get => migration
+                .load_complete(&[], &mut |_, _| {
+                    wait();
+                    Ok(Fed::Bytes { len: 10, segment_end: false })
+                })
+                .map(|_| ()),
         }
     }
 }

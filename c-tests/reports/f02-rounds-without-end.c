@@ -13,11 +13,11 @@ int main(void)
 	rep_begin(20);
 	dev_init(&a, "vf0");
 	rig_up(&r, list, 1, VFIOMIG_TRACKER_F_EVERYTHING);
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
 	OK(vfiomig_device_reset(r.h[0], E())); /* the guest reboots */
 	do {
-		x = vfiomig_migration_save_iterate(r.m, 1 << 20, 1000000000, NULL, 0, wire_put, &w, mv, 1, E());
+		x = vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 1 << 20, .budget_ns = 1000000000, .put = wire_put, .opaque = &w), mv, 1, E());
 		VFIOMIG_INIT(&p);
 		if (x >= 0) x = vfiomig_migration_get_pending(r.m, VFIOMIG_PENDING_F_EXACT, &p, E());
 	} while (x >= 0 && !p.ready && ++rounds < 1000);

@@ -24,7 +24,7 @@ int main(void)
 	dev_init(&a, "vf0"); a.has_log = true;
 	rig_up(&r, list, 1, 0); /* 64 MiB mapped */
 	OK(vfiomig_tracker_start(r.t, E()));                                 /* the tool's start */
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_TRACKING, 0, E()));   /* the migration's start */
 	dev_dma(&a, 0x5000);
 	watch(r.t, tool);                                                    /* the tool's harvest, into its own bitmap */
@@ -34,7 +34,7 @@ int main(void)
 	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E()));
 	dev_dma(&a, 0x7000);
 	watch(r.t, tool);
-	OK(vfiomig_migration_save_complete(r.m, NULL, 0, wire_put, &w, mv, 1, E()));
+	OK(vfiomig_migration_save_complete(r.m, DRAIN(.put = wire_put, .opaque = &w), mv, 1, E()));
 	SHOULD(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_HALTED, 0, E()) < 0, "HALTED is entered, page 7 was told to the tool only");
 	rig_down(&r);
 	return rep_end("f03-two-readers");

@@ -11,7 +11,7 @@ int main(void)
 	rep_begin(20);
 	dev_init(&a, "vgpu"); a.pre = 900 << 20; a.stop = 100 << 20;
 	rig_up(&r, list, 1, VFIOMIG_TRACKER_F_EVERYTHING);
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
 	VFIOMIG_INIT(&p); VFIOMIG_INIT(&o); VFIOMIG_INIT(&e);
 	o.bytes_per_second = 1000 << 20; o.transition_ns = 1;

@@ -8,7 +8,7 @@ int main(void)
 	rep_begin(20);
 	dev_init(&a, "vf0"); dev_init(&b, "vf1");
 	rig_up(&r, list, 2, VFIOMIG_TRACKER_F_EVERYTHING);
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E())); /* while it exists, remove_device() is refused */
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E())); /* while it exists, remove_device() is refused */
 	vfiomig_device_free(r.h[0]);                                       /* surprise removal in a migration */
 	(void)vfiomig_migration_abort(r.m, VFIOMIG_ABORT_TO_RUNNING, 0, E());
 	vfiomig_migration_free(r.m); r.m = NULL;
@@ -16,7 +16,7 @@ int main(void)
 	int x = vfiomig_group_add_device(r.g, r.h[0], E());
 	NOTE("add_device: %d %s", x, msg());
 	SHOULD(x == 0);
-	x = vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E());
+	x = vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E());
 	NOTE("migration_new: %d %s", x, msg());
 	SHOULD(x == 0);
 	x = vfiomig_group_pause(r.g, E());

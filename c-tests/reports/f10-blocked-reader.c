@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 	rep_begin(30);
 	dev_init(&a, "vf0"); a.real_fd = true;
 	rig_up(&r, list, 1, VFIOMIG_TRACKER_F_EVERYTHING);
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E()));
 	if (nonblock) /* both ends of the device's socket are ours in this process: find the library's */
 		for (int fd = 3; fd < 64; fd++)

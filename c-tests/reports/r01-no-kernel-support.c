@@ -21,7 +21,7 @@ int main(void)
 	NOTE("abilities %#x, %u reasons:\n%s", p.abilities, p.reason_count, vfiomig_report_text(why));
 	SHOULD(!(p.abilities & VFIOMIG_ABILITY_MIGRATABLE));
 	SHOULD(strstr(vfiomig_report_text(why), "0000:b1:00.2"));
-	SHOULD(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()) < 0);
+	SHOULD(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()) < 0);
 	NOTE("migration_new: %s: %s", code_name(code()), msg());
 	SHOULD(code() == VFIOMIG_ERR_UNSUPPORTED && strstr(msg(), "0000:b1:00.2") && !strstr(msg(), "0000:b1:00.3"));
 	/* states: what happens to pause of a VM with such a device, without any migration? */
@@ -31,7 +31,7 @@ int main(void)
 	NOTE("group_resume: %d %s: %s; other device in %s", x, code_name(code()), msg(), vfiomig_state_name(vfiomig_device_get_state(r.h[1])));
 	/* unplugged: the rest migrates */
 	OK(vfiomig_group_remove_device(r.g, r.h[0], E()));
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	vfiomig_report_free(why);
 	rig_down(&r);
 	/* fds that are no VFIO devices */

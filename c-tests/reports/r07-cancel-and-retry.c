@@ -12,12 +12,12 @@ int main(void)
 	dev_init(&a, "vf0"); dev_init(&b, "vf1");
 	a.has_log = b.has_log = true; a.real_fd = false;
 	rig_up(&r, list, 2, 0);
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	unsigned fds = open_fds();
 	for (int i = 0; i < 10; i++)
 		for (size_t p = 0; p < 4; p++) {
 			OK(vfiomig_migration_advance(r.m, phases[p], 0, E()));
-			if (p > 0) OK(vfiomig_migration_save_iterate(r.m, 3000, 1000000000, NULL, 0, wire_put, &w, mv, 2, E()));
+			if (p > 0) OK(vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 3000, .budget_ns = 1000000000, .put = wire_put, .opaque = &w), mv, 2, E()));
 			if (i & 1) vfiomig_migration_cancel(r.m);
 			OK(vfiomig_migration_abort(r.m, VFIOMIG_ABORT_TO_RUNNING, 0, E()));
 			SHOULD(a.state == S_RUNNING && b.state == S_RUNNING && !a.log_on && !b.log_on);

@@ -18,12 +18,12 @@ int main(void)
 			dev_init(&calm, "calm"); calm.pre = 8 << 20;
 			fast.any_thread = calm.any_thread = threads;
 			rig_up(&r, list, 2, VFIOMIG_TRACKER_F_EVERYTHING);
-			OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+			OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 			OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
 			got[0] = got[1] = 0;
 			int rounds = 0;
 			do {
-				OK(vfiomig_migration_save_iterate(r.m, 4 << 20, 10000000000ull, NULL, 0, put, NULL, mv, 2, E()));
+				OK(vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 4 << 20, .budget_ns = 10000000000ull, .put = put), mv, 2, E()));
 				SHOULD(mv[0].bytes <= 2 << 20 && mv[1].bytes <= 2 << 20, "%llu %llu of a share of 2 MiB", (unsigned long long)mv[0].bytes, (unsigned long long)mv[1].bytes);
 				VFIOMIG_INIT(&p);
 				OK(vfiomig_migration_get_pending(r.m, 0, &p, E()));
@@ -32,7 +32,7 @@ int main(void)
 			SHOULD(p.ready && got[c] == 8 << 20);
 			/* time is the limit: a round of 50 ms ends, though the fast device never says EMPTY and bytes are not limited */
 			double t = now_s();
-			OK(vfiomig_migration_save_iterate(r.m, ~0ull >> 1, 50000000, NULL, 0, slow, NULL, mv, 2, E()));
+			OK(vfiomig_migration_save_iterate(r.m, DRAIN(.budget_ns = 50000000, .put = slow), mv, 2, E()));
 			t = now_s() - t;
 			NOTE("round of 50 ms: %.0f ms", t * 1e3);
 			SHOULD(t < 0.5);

@@ -10,7 +10,7 @@ int main(void)
 		struct wire w = {0};
 		dev_init(&a, "nvme0"); a.state = s;
 		rig_up(&r, list, 1, VFIOMIG_TRACKER_F_EVERYTHING);
-		int x = vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E());
+		int x = vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E());
 		NOTE("found in %s: migration_new %d %s", vfiomig_state_name(vfiomig_device_get_state(r.h[0])), x, msg());
 		SHOULD((x == 0) == (s == S_RUNNING || s == S_STOP));
 		int p = vfiomig_group_resume(r.g, E());

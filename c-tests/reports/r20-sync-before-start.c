@@ -15,7 +15,7 @@ int main(void)
 	int x = vfiomig_tracker_harvest(r.t, &rq, NULL, E());
 	NOTE("before start: %d %s: %s", x, code_name(code()), msg());
 	SHOULD(x < 0 && code() == VFIOMIG_ERR_ORDER && a.n_report == 0 && ones(b, 16384) == 0);
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, &r.m, E()));
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	x = vfiomig_group_harvest(r.g, &rq, NULL, E());
 	NOTE("group, in IDLE: %d %s: %s", x, code_name(code()), msg());
 	SHOULD(x < 0 && code() == VFIOMIG_ERR_ORDER);

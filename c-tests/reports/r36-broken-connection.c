@@ -28,13 +28,13 @@ int main(void)
 	for (size_t i = 0; i < got; i++) if ((unsigned char)buf[i] != dev_byte(i)) { SHOULD(0, "byte %zu", i); break; }
 	for (int with_total = 0; with_total < 2; with_total++) {
 		rig_up(&l, lb, 1, VFIOMIG_TRACKER_F_EVERYTHING);
-		OK(vfiomig_migration_new(l.g, VFIOMIG_DIRECTION_LOAD, &l.m, E()));
+		OK(vfiomig_migration_new(l.g, VFIOMIG_DIRECTION_LOAD, NULL, &l.m, E()));
 		OK(vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RESUMING, 0, E()));
 		OK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
 		SHOULD(write(p[1], buf, 7000) == 7000);
 		close(p[1]);
-		struct vfiomig_channel c = {.fd = p[0], .flags = VFIOMIG_CHANNEL_F_FD | (with_total ? VFIOMIG_CHANNEL_F_TOTAL : 0), .total = 15000};
-		x = vfiomig_migration_load_complete(l.m, &c, 1, NULL, NULL, E());
+		struct vfiomig_channel c = {.fd = p[0], .flags = VFIOMIG_CHANNEL_F_FD | VFIOMIG_CHANNEL_F_TOTAL, .total = with_total ? 15000 : VFIOMIG_UNKNOWN};
+		x = vfiomig_migration_load_complete(l.m, DRAIN(.channels = &c, .channel_count = 1), NULL, 0, E());
 		NOTE("7000 of 15000 bytes came, %s: %lld %s: %s", with_total ? "length known" : "length not known", (long long)x, code_name(code()), msg());
 		if (with_total) {
 			SHOULD(x < 0 && code() == VFIOMIG_ERR_INCOMPLETE && strstr(msg(), "7000") && strstr(msg(), "15000"));
@@ -43,7 +43,7 @@ int main(void)
 			OK(socketpair(AF_UNIX, SOCK_STREAM, 0, q));
 			SHOULD(write(q[1], buf + 7000, 8000) == 8000);
 			c.fd = q[0];
-			OK(vfiomig_migration_load_complete(l.m, &c, 1, NULL, NULL, E()));
+			OK(vfiomig_migration_load_complete(l.m, DRAIN(.channels = &c, .channel_count = 1), NULL, 0, E()));
 			OK(vfiomig_migration_advance(l.m, VFIOMIG_PHASE_LOAD_RUNNING, 0, E()));
 			SHOULD(b.state == S_RUNNING && b.loaded == 15000);
 			close(q[0]); close(q[1]);

@@ -51,6 +51,8 @@ static inline struct vfiomig_error **E(void)
 }
 static inline const char *msg(void) { return rep_err ? vfiomig_error_message(rep_err) : "(no error)"; }
 static inline uint32_t code(void) { return vfiomig_error_code(rep_err); }
+/* The request of a drain, for one call. */
+#define DRAIN(...) (&(const struct vfiomig_drain_request){.argsz = sizeof(struct vfiomig_drain_request), __VA_ARGS__})
 #define OK(call) rep_ok((long long)(call), #call, __LINE__)
 static inline long long rep_ok(long long r, const char *call, int line)
 {
@@ -459,7 +461,7 @@ static inline int64_t rig_save(struct rig *r, struct wire *w, bool precopy, bool
 {
 	int64_t x = 0;
 	struct vfiomig_drain_result moved[8];
-	if (!r->m) x = vfiomig_migration_new(r->g, VFIOMIG_DIRECTION_SAVE, &r->m, E());
+	if (!r->m) x = vfiomig_migration_new(r->g, VFIOMIG_DIRECTION_SAVE, NULL, &r->m, E());
 	if (x < 0) return x;
 	for (size_t i = 0; i < r->n; i++)
 		if ((x = vfiomig_device_restart_stream(r->h[i], E())) < 0) return x;
@@ -467,10 +469,10 @@ static inline int64_t rig_save(struct rig *r, struct wire *w, bool precopy, bool
 	if (precopy) {
 		if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E())) < 0) return x;
 		for (int i = 0; i < 3; i++)
-			if ((x = vfiomig_migration_save_iterate(r->m, 64 << 20, 1000000000, NULL, 0, wire_put, w, moved, r->n, E())) < 0) return x;
+			if ((x = vfiomig_migration_save_iterate(r->m, DRAIN(.budget_bytes = 64 << 20, .budget_ns = 1000000000, .put = wire_put, .opaque = w), moved, r->n, E())) < 0) return x;
 	}
 	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E())) < 0) return x;
-	if ((x = vfiomig_migration_save_complete(r->m, NULL, 0, wire_put, w, moved, r->n, E())) < 0) return x;
+	if ((x = vfiomig_migration_save_complete(r->m, DRAIN(.put = wire_put, .opaque = w), moved, r->n, E())) < 0) return x;
 	if ((x = group_harvest_all(r)) < 0) return x;
 	if (hold) return 0;
 	return vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_HALTED, 0, E());
@@ -478,10 +480,10 @@ static inline int64_t rig_save(struct rig *r, struct wire *w, bool precopy, bool
 static inline int64_t rig_load(struct rig *r, struct wire *w)
 {
 	int64_t x = 0;
-	if (!r->m) x = vfiomig_migration_new(r->g, VFIOMIG_DIRECTION_LOAD, &r->m, E());
+	if (!r->m) x = vfiomig_migration_new(r->g, VFIOMIG_DIRECTION_LOAD, NULL, &r->m, E());
 	if (x < 0) return x;
 	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_LOAD_RESUMING, 0, E())) < 0) return x;
-	if ((x = vfiomig_migration_load_complete(r->m, NULL, 0, wire_get, w, E())) < 0) return x;
+	if ((x = vfiomig_migration_load_complete(r->m, DRAIN(.get = wire_get, .opaque = w), NULL, 0, E())) < 0) return x;
 	return vfiomig_migration_advance(r->m, VFIOMIG_PHASE_LOAD_RUNNING, 0, E());
 }
 static inline unsigned open_fds(void)

@@ -67,7 +67,7 @@ static int receive_device(struct destination *d, const struct frame *frame)
     uint64_t segment_left = frame->arg;
     size_t left = frame->len;
     if (frame->device >= d->vm->devices || (frame->flags & ~(uint32_t)VFIOMIG_CHUNK_SEGMENT_END) != 0 ||
-        (segment_left > 0 && segment_left < left)) {
+        segment_left < left) {
         return failed(d, "the stream has a piece of a device's state that makes no sense");
     }
     struct vfiomig_device *device = d->vm->device[frame->device].handle;
@@ -84,7 +84,7 @@ static int receive_device(struct destination *d, const struct frame *frame)
             return failed(d, "the source is gone"); /* the room stays out: nothing of it reaches the device */
         }
         left -= len;
-        segment_left -= segment_left > 0 ? len : 0;
+        segment_left -= segment_left == VFIOMIG_UNKNOWN ? 0 : len;
         if (vfiomig_device_commit(device, len, left == 0 ? frame->flags : 0, &error) < 0) {
             return library_failed(d, error);
         }

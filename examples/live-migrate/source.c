@@ -162,7 +162,7 @@ static int send_device(struct source *s, unsigned i, uint64_t max)
             .device = i,
             .flags = chunk.flags & VFIOMIG_CHUNK_SEGMENT_END,
             /* V1-10. The first chunk of a segment says how long all of it is; v2 has no segments. */
-            .arg = chunk.segment_left == VFIOMIG_UNKNOWN ? 0 : chunk.segment_left,
+            .arg = chunk.segment_left,
         };
         if (send_frame(s, &frame, chunk.data) < 0) {
             return -1; /* the chunk stays out; leaving the session takes it back */

@@ -311,7 +311,7 @@ int vm_resume(struct vm *vm, const char *name)
 
 int vm_begin(struct vm *vm, uint32_t direction, struct vfiomig_error **error)
 {
-    return vfiomig_migration_new(vm->group, direction, &vm->migration, error);
+    return vfiomig_migration_new(vm->group, direction, NULL, &vm->migration, error);
 }
 
 /* The last phase of the library's report. */

@@ -11,7 +11,7 @@ use crate::dialect::Direction;
 use crate::error::{Error, Result};
 #[cfg(feature = "capi")]
 use crate::window::raw::RawRoom;
-use crate::window::{Access, Loan, Moved, Room, Trouble, Window, WindowResult};
+use crate::window::{Access, Loan, Moved, NO_SEGMENT, Room, Trouble, Window, WindowResult};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
@@ -26,7 +26,7 @@ impl Device {
     pub fn reserve(&self, segment_left: Option<u64>) -> Result<Room> {
         let mut inner = self.enter()?;
         let room = |window: &mut dyn Window, access: &Access<'_>| {
-            let room = window.room(access, segment_left.unwrap_or(0))?;
+            let room = window.room(access, segment_left.unwrap_or(NO_SEGMENT))?;
             let loan = room.loan();
             Ok((room, loan))
         };

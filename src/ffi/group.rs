@@ -4,7 +4,7 @@ use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_tracker};
-use super::harvest::{HarvestFlags, vfiomig_harvest_request, vfiomig_harvest_result, with_request};
+use super::harvest::{HarvestFlags, ServedBy, vfiomig_harvest_request, vfiomig_harvest_result, with_request};
 use super::report::{give, vfiomig_report};
 use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
 use crate::error::{Error, Result};
@@ -257,7 +257,7 @@ pub unsafe extern "C" fn vfiomig_group_get_abilities(
 /// Errors: BUSY (-EDEADLK: from a callback of the group, of its devices or its migration), ORDER
 /// (the phase; a device is loading; only a reset leads out of a device's state), DEVICE (-ETIMEDOUT:
 /// the stream has no end yet, call again), PROTOCOL, STALE (a device was changed outside of this
-/// library), SYSTEM (-ENOMEM); of a load also ARGUMENT (-ENODEV: a device was freed).
+/// library; -ENODEV, of a load: a device was freed), SYSTEM (-ENOMEM).
 /// Phases: without a migration; IDLE of a save, SAVE_TRACKING, SAVE_PRE_COPY, LOAD_LOADED,
 /// LOAD_P2P_GRACE, LOAD_RUNNING; not while a phase is entered device by device.
 /// Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
@@ -340,8 +340,7 @@ pub unsafe extern "C" fn vfiomig_group_resume_begin(g: *mut vfiomig_group, errp:
 ///
 /// Returns: 0 or -errno.
 /// Errors: as vfiomig_tracker_harvest(); with WITHOUT_DMA also UNSUPPORTED (other devices), DEVICE,
-/// PROTOCOL, STALE (a device was changed outside of this library), ARGUMENT (-ENODEV: a device was
-/// freed).
+/// PROTOCOL, STALE (a device was changed outside of this library; -ENODEV: a device was freed).
 /// Phases: any in which the trackers are started; from SAVE_TRACKING to SAVE_STOP_COPY the migration
 /// has started them.
 /// Threads: tracker; with WITHOUT_DMA whole. Blocks: in the kernel and in your callbacks. Since: 0.1
@@ -358,7 +357,7 @@ pub unsafe extern "C" fn vfiomig_group_harvest(
             if flags.without_dma { group.harvest_without_dma(request) } else { group.harvest(request) }
         };
         // SAFETY: the contract of this function.
-        unsafe { with_request(rq, out, true, harvest) }
+        unsafe { with_request(rq, out, ServedBy::Group, harvest) }
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_group_harvest", g, errp, body) }

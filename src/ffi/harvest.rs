@@ -209,17 +209,31 @@ pub(super) struct HarvestFlags {
     pub without_dma: bool,
 }
 
+/// Who serves a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServedBy {
+    Tracker,
+    Group,
+    /// All of the range is read, and taken.
+    Unmap,
+}
+
+/// Flags that mean something to some only.
+const FLAGS_OF: [(u32, &str, &[ServedBy]); 3] = [
+    (VFIOMIG_HARVEST_F_WITHOUT_DMA, "VFIOMIG_HARVEST_F_WITHOUT_DMA", &[ServedBy::Group]),
+    (VFIOMIG_HARVEST_F_NO_READ, "VFIOMIG_HARVEST_F_NO_READ", &[ServedBy::Tracker, ServedBy::Group]),
+    (VFIOMIG_HARVEST_F_ONLY_DESTS, "VFIOMIG_HARVEST_F_ONLY_DESTS", &[ServedBy::Tracker, ServedBy::Group]),
+];
+
 impl HarvestFlags {
-    /// `of_group`: flags of groups are taken.
-    fn of(given: &vfiomig_harvest_request, of_group: bool) -> Result<Self> {
+    fn of(given: &vfiomig_harvest_request, served: ServedBy) -> Result<Self> {
         if given.reserved != 0 {
             return Err(Error::argument("request: reserved is not 0"));
         }
-        let without_dma = given.flags & VFIOMIG_HARVEST_F_WITHOUT_DMA != 0;
-        if without_dma && !of_group {
-            return Err(Error::argument("request: VFIOMIG_HARVEST_F_WITHOUT_DMA is for groups only"));
+        match FLAGS_OF.iter().find(|(flag, _, by)| given.flags & flag != 0 && !by.contains(&served)) {
+            Some((_, name, _)) => Err(Error::argument(format!("request: {name} means nothing in this call"))),
+            None => Ok(HarvestFlags { without_dma: given.flags & VFIOMIG_HARVEST_F_WITHOUT_DMA != 0 }),
         }
-        Ok(HarvestFlags { without_dma })
     }
 }
 
@@ -239,14 +253,13 @@ fn result_in_c(harvest: &Harvest) -> vfiomig_harvest_result {
 }
 
 /// Runs `body` with the request as Rust knows it, and writes the result, also if it failed after something was given.
-/// `of_group`: flags of groups are taken.
 ///
 /// # Safety
 /// `rq` is NULL or readable for its argsz, and what it names valid as its fields say; `out` is NULL or valid for its argsz.
 pub(super) unsafe fn with_request(
     rq: *const vfiomig_harvest_request,
     out: *mut vfiomig_harvest_result,
-    of_group: bool,
+    served: ServedBy,
     body: impl FnOnce(&mut Request<'_>, HarvestFlags) -> Result<Harvest>,
 ) -> Result<()> {
     // SAFETY: the contract of this function.
@@ -258,7 +271,7 @@ pub(super) unsafe fn with_request(
     let mut flags = HarvestFlags::default();
     let (mut words, mut run);
     if let Some(given) = given {
-        flags = HarvestFlags::of(&given, of_group)?;
+        flags = HarvestFlags::of(&given, served)?;
         // SAFETY: the contract of this function.
         dests = unsafe { read_dests(&given) }?;
         request.dests = &dests;
@@ -315,7 +328,8 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest(
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     // SAFETY: the contract of this function.
-    let body = |tracker: &Tracker| unsafe { with_request(rq, out, false, |request, _| tracker.harvest(request)) };
+    let body =
+        |tracker: &Tracker| unsafe { with_request(rq, out, ServedBy::Tracker, |request, _| tracker.harvest(request)) };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_tracker_harvest", t, errp, body) }
 }
@@ -347,7 +361,7 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
         }
         let all: Vec<&Tracker> = all.iter().map(|tracker| &**tracker).collect();
         // SAFETY: the contract of this function.
-        unsafe { with_request(rq, out, false, |request, _| harvest(&all, request)) }
+        unsafe { with_request(rq, out, ServedBy::Tracker, |request, _| harvest(&all, request)) }
     };
     // Which of them the bug belongs to is not known.
     let poison_all = || {
@@ -378,15 +392,15 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
 /// cookie only if they lead to the same memory.
 ///
 /// If the unmapping fails, pages may have been reported all the same. `out` is written then; use
-/// these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ and _F_ONLY_DESTS have no
-/// effect here.
+/// these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ, _F_ONLY_DESTS and
+/// _F_WITHOUT_DMA are refused.
 ///
 /// After a call with `unmap` NULL on page tables, later harvests read each mapping by itself,
 /// because a harvest that runs at the same time may find a mapping gone.
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`range` NULL, not in units of 4096, or it cuts a mapping;
-/// VFIOMIG_UNMAP_F_LIBRARY without container and IOAS; the request; VFIOMIG_HARVEST_F_WITHOUT_DMA),
+/// VFIOMIG_UNMAP_F_LIBRARY without container and IOAS; the request),
 /// SYSTEM (the unmapping failed: the mappings stay known, and nothing is lost), BUSY (-EDEADLK: from
 /// a callback of the tracker).
 /// States: started or not; a tracker that is not started reports nothing.
@@ -430,7 +444,7 @@ pub unsafe extern "C" fn vfiomig_tracker_unmap(
         };
         let quiet = flags & VFIOMIG_UNMAP_F_NO_DMA != 0;
         // SAFETY: the contract of this function.
-        unsafe { with_request(rq, out, false, |request, _| tracker.unmap(range, how, quiet, request)) }
+        unsafe { with_request(rq, out, ServedBy::Unmap, |request, _| tracker.unmap(range, how, quiet, request)) }
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_tracker_unmap", t, errp, body) }

@@ -21,9 +21,9 @@ fn segment_end(flags: u32) -> Result<bool> {
 /// `segment_left` is the length of the rest of the segment that follows (v1, draft), as
 /// `segment_left` of the chunk on the source side; 0 is refused there. A segment that does not fit
 /// the device's window is refused here, with -EMSGSIZE and both lengths. On v2, which has no
-/// segments, it is 0. `*len` is the size of the buffer; on v1 and the draft it may be device memory
-/// (VFIOMIG_CAP_MAPPED). After the session has ended its memory stays valid until the next peek,
-/// reserve or free.
+/// segments, it is VFIOMIG_UNKNOWN, as there; 0 is refused. `*len` is the size of the buffer; on v1
+/// and the draft it may be device memory (VFIOMIG_CAP_MAPPED). After the session has ended its
+/// memory stays valid until the next peek, reserve or free.
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`segment_left`), BUSY (also: a buffer is lent), ORDER (state; after finish),

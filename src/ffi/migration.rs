@@ -174,21 +174,40 @@ const _: () =
     assert!(size_of::<vfiomig_migration_pending>() == 48 && size_of::<vfiomig_migration_estimate_options>() == 32);
 const _: () = assert!(size_of::<vfiomig_migration_estimate>() == 56);
 
+/// How a migration works. VFIOMIG_INIT first; NULL in its place is all defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct vfiomig_migration_options {
+    /// Size of this struct, set by VFIOMIG_INIT.
+    pub argsz: u32,
+    /// 0.
+    pub flags: u32,
+}
+
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+unsafe impl ExtensibleStruct for vfiomig_migration_options {
+    const NAME: &'static str = "vfiomig_migration_options";
+    const FLAGS: u32 = 0;
+}
+
+const _: () = assert!(size_of::<vfiomig_migration_options>() == 8);
+
 /// Makes a migration in IDLE. While it exists, devices and trackers of the group can neither be
 /// added nor removed. `direction` is one of VFIOMIG_DIRECTION_*. It is refused, with every reason,
 /// unless all devices are migratable and in RUNNING or STOP; a save also unless a tracker covers
 /// each device.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (`out` NULL, `direction`; -ENODEV: the group was freed), ORDER (the group has a
-/// migration), UNSUPPORTED (with every reason).
+/// Errors: ARGUMENT (`out` NULL, `direction`, `o`; -ENODEV: the group was freed), ORDER (the group
+/// has a migration), UNSUPPORTED (with every reason).
 /// Phases: none: no migration of the group may exist.
 /// Threads: whole, for the group. Blocks: for calls in progress. Since: 0.1
-// Safety: `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
+// Safety: `g` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_new(
     g: *mut vfiomig_group,
     direction: u32,
+    o: *const vfiomig_migration_options,
     out: *mut *mut vfiomig_migration,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
@@ -202,6 +221,8 @@ pub unsafe extern "C" fn vfiomig_migration_new(
             VFIOMIG_DIRECTION_LOAD => Direction::Load,
             other => return Err(Error::argument(format!("direction: {other} is none of VFIOMIG_DIRECTION_*"))),
         };
+        // SAFETY: the contract of this function. Nothing can be chosen yet.
+        unsafe { copy_in(o) }?;
         // SAFETY: the contract of this function.
         let group = unsafe { object_of(NAME, g.cast_const()) }?;
         let migration = Migration::new(group, direction)?;
@@ -232,6 +253,14 @@ fn phase_of(number: u32) -> Result<Phase> {
     phase.ok_or_else(|| Error::argument(format!("phase: {number} is none that can be entered")))
 }
 
+fn waives_harvest(to: Phase, flags: u32) -> Result<bool> {
+    match flags {
+        0 => Ok(false),
+        VFIOMIG_ADVANCE_F_NO_HARVEST if to == Phase::SaveHalted => Ok(true),
+        _ => Err(Error::argument(format!("flags: {flags:#x} has unknown bits, or does not go with {to}"))),
+    }
+}
+
 /// Brings all devices into `phase`, through the phases before it; each is entered by all devices
 /// before the next begins. Returns 0 at once if it is entered already. Never backwards. A wrong
 /// order is refused with the phases that may be next, and changes nothing. If a device fails, the
@@ -246,10 +275,10 @@ fn phase_of(number: u32) -> Result<Phase> {
 /// is open from which the caller has read.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (`phase` is FAILED or no phase; `flags`; -ENODEV: a device was freed), ORDER,
-/// CANCELED, DEVICE (-EIO also: a device is in ERROR), PROTOCOL, STALE (a device was changed outside
-/// of this library, or its session has ended), UNSUPPORTED (a device is not migratable any more),
-/// SYSTEM (-ENOMEM); in FAILED the first error again.
+/// Errors: ARGUMENT (`phase` is FAILED or no phase; `flags`), ORDER, CANCELED, DEVICE (-EIO also: a
+/// device is in ERROR), PROTOCOL, STALE (a device was changed outside of this library, or its
+/// session has ended; -ENODEV: a device was freed), UNSUPPORTED (a device is not migratable any
+/// more), SYSTEM (-ENOMEM); in FAILED the first error again.
 /// Phases: to the next ones: from IDLE or SAVE_TRACKING to any from there to SAVE_STOP_COPY, from
 /// SAVE_STOP_COPY to SAVE_HALTED; from IDLE to LOAD_RESUMING, from there on to any later one.
 /// SAVE_PRE_COPY and SAVE_VIOMMU_GRACE are entered only if they are asked for.
@@ -264,24 +293,20 @@ pub unsafe extern "C" fn vfiomig_migration_advance(
 ) -> c_int {
     let body = |migration: &Migration| {
         let to = phase_of(phase)?;
-        match flags {
-            0 => migration.advance(to),
-            VFIOMIG_ADVANCE_F_NO_HARVEST if to == Phase::SaveHalted => migration.advance_without_harvest(),
-            _ => Err(Error::argument(format!("flags: {flags:#x} has unknown bits, or does not go with {to}"))),
-        }
+        if waives_harvest(to, flags)? { migration.advance_without_harvest() } else { migration.advance(to) }
     };
     // SAFETY: the contract of this function.
     unsafe { on("vfiomig_migration_advance", m, errp, body) }
 }
 
 /// Brings one device into the next phase. The phase is entered when all devices are in it. To
-/// LOAD_RUNNING, devices that are still in RESUMING (v1, draft) come first.
+/// LOAD_RUNNING, devices that are still in RESUMING (v1, draft) come first. `flags` is as of
+/// vfiomig_migration_advance(), in each of these calls.
 ///
 /// Returns: 0 or -errno.
 /// Errors: as vfiomig_migration_advance(), and ARGUMENT (`d` NULL, or not in the group), ORDER
 /// (another phase comes before `phase`; other devices come first).
-/// Phases: as of vfiomig_migration_advance(), one phase at a time. SAVE_HALTED needs the final
-/// harvest.
+/// Phases: as of vfiomig_migration_advance(), one phase at a time.
 /// Threads: whole. Blocks: in the kernel. Since: 0.1
 // Safety: `m` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
@@ -289,13 +314,19 @@ pub unsafe extern "C" fn vfiomig_migration_advance_device(
     m: *mut vfiomig_migration,
     d: *mut vfiomig_device,
     phase: u32,
+    flags: u32,
     errp: *mut *mut vfiomig_error,
 ) -> c_int {
     const NAME: &str = "vfiomig_migration_advance_device";
     let body = |migration: &Migration| {
         // SAFETY: the contract of this function.
         let device = unsafe { object_of(NAME, d.cast_const()) }?;
-        migration.advance_device(&device, phase_of(phase)?)
+        let to = phase_of(phase)?;
+        if waives_harvest(to, flags)? {
+            migration.advance_device_without_harvest(&device)
+        } else {
+            migration.advance_device(&device, to)
+        }
     };
     // SAFETY: the contract of this function.
     unsafe { on(NAME, m, errp, body) }
@@ -371,10 +402,10 @@ pub unsafe extern "C" fn vfiomig_migration_cancel(m: *mut vfiomig_migration) {
 /// that is called during the abort has no effect after it.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (`to`, `flags`; -ENODEV: a device was freed, and the others are back), ORDER
-/// (LOAD_RUNNING, or SAVE_HALTED without the flag), DEVICE (-ETIMEDOUT: a stream has no end yet,
-/// call again), PROTOCOL, STALE (a device was changed outside of this library), UNSUPPORTED (no
-/// reset), SYSTEM (-ENOMEM).
+/// Errors: ARGUMENT (`to`, `flags`), ORDER (LOAD_RUNNING, or SAVE_HALTED without the flag), DEVICE
+/// (-ETIMEDOUT: a stream has no end yet, call again), PROTOCOL, STALE (a device was changed outside
+/// of this library; -ENODEV: a device was freed, and the others are back), UNSUPPORTED (no reset),
+/// SYSTEM (-ENOMEM).
 /// Phases: any but LOAD_RUNNING, where a reset would destroy the guest.
 /// Threads: whole. Blocks: in the kernel, for the slowest device; a reset that the kernel puts off 5
 /// s at most, the rest of a stream that must be read likewise. Since: 0.1
@@ -435,8 +466,8 @@ pub unsafe extern "C" fn vfiomig_migration_get_report(
 /// device in a data call on another thread the last sizes are used.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (`flags`); of a save STALE, DEVICE or ARGUMENT (-ENODEV) for a device whose
-/// session has ended or is broken, that is in ERROR, or that was freed, as of
+/// Errors: ARGUMENT (`flags`); of a save STALE or DEVICE for a device whose session has ended or is
+/// broken, that is in ERROR, or that was freed (STALE, -ENODEV), as of
 /// vfiomig_migration_save_iterate(); with EXACT also DEVICE, PROTOCOL, UNSUPPORTED, ORDER (only a
 /// reset of a device is left).
 /// Phases: any.

@@ -73,6 +73,7 @@ pub(super) fn result(device: &Device, from: State, to: State, duration: Duration
 
 /// What an error says of the device; the error of a state change has all of it already.
 pub(super) fn failure(device: &Device, from: State, to: State, error: Error, duration: Duration) -> DeviceOutcome {
+    let error = error.of_member();
     let result = match error.results() {
         [told] => DeviceResult { from: from.number(), to: to.number(), duration, ..told.clone() },
         _ => DeviceResult { errno: error.errno(), message: error.to_string(), ..result(device, from, to, duration) },

@@ -186,7 +186,7 @@ fn way_of(member: &Member, rest: Rest) -> Result<Way> {
     let device = &member.device;
     let (name, at) = (device.name(), device.state());
     if device.is_closed() {
-        return Err(Error::gone(format!("{name}: the device handle was freed")));
+        return Err(Error::unplugged(format!("{name}: the device handle was freed")));
     }
     let (kind, caps) = device.ability()?;
     let way = if at == State::Resuming && !is_loaded(device) { None } else { plan::way(kind, caps, at, rest) };

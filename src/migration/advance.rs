@@ -45,6 +45,15 @@ impl Migration {
     /// Brings one device into `to`, which must be the next phase; it is entered with the last device. *whole; blocks in the
     /// kernel.*
     pub fn advance_device(&self, device: &Arc<Device>, to: Phase) -> Result<()> {
+        self.advance_device_with(device, to, false)
+    }
+
+    /// As [`advance_device`](Self::advance_device) to HALTED, without a final harvest: the caller knows that its copy of RAM is whole.
+    pub fn advance_device_without_harvest(&self, device: &Arc<Device>) -> Result<()> {
+        self.advance_device_with(device, Phase::SaveHalted, true)
+    }
+
+    fn advance_device_with(&self, device: &Arc<Device>, to: Phase, waive_harvest: bool) -> Result<()> {
         let (mut inner, mut run) = self.enter()?;
         let course = &self.course;
         let place = inner.members.iter().position(|member| Arc::ptr_eq(&member.device, device));
@@ -69,7 +78,7 @@ impl Migration {
             )));
         }
         let chosen: Vec<bool> = (0..inner.members.len()).map(|i| i == place).collect();
-        course.enter_phase(&mut inner, &mut run, to, &chosen, false)
+        course.enter_phase(&mut inner, &mut run, to, &chosen, waive_harvest)
     }
 }
 
@@ -119,7 +128,7 @@ impl Course {
             let name = device.name();
             let expected = member.expected.unwrap_or(at);
             let error = if device.is_closed() {
-                Error::gone(format!("{name}: the device handle was freed"))
+                Error::unplugged(format!("{name}: the device handle was freed"))
             } else if at == State::Error {
                 Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps"))
             } else if at != expected {

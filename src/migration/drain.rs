@@ -80,7 +80,7 @@ pub struct Piece<'a> {
 pub struct Round {
     /// Bytes moved, by device.
     pub bytes: Vec<u64>,
-    /// `EMPTY`, `END` or `NO_STREAM` by device; none of them: there is more.
+    /// `EMPTY`, `END` or `NO_STREAM` by device; none of them: there is more. After a load `END`.
     pub flags: Vec<StreamFlags>,
 }
 
@@ -141,12 +141,12 @@ impl Migration {
     /// finished. *whole; blocks in the kernel, on descriptors and in `get`.* `inlets`: one per device, or empty: `Call` for all.
     ///
     /// Devices and descriptors are served in whatever order bytes come. The first failure is returned, and nothing more is asked of
-    /// `get` after it. Descriptors are waited for as `save_complete` says.
+    /// `get` after it. Descriptors are waited for as `save_complete` says. The round has what each device took in this call.
     pub fn load_complete(
         &self,
         inlets: &[Inlet<'_>],
         get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
-    ) -> Result<()> {
+    ) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
         run.check_entered("load_complete", Phase::LoadResuming)?;
         let result = self.load_round(&inner, inlets, get).map_err(Failure::from);
@@ -158,10 +158,12 @@ impl Migration {
         inner: &GroupInner,
         inlets: &[Inlet<'_>],
         get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
-    ) -> Result<()> {
+    ) -> Result<Round> {
         self.cancel.check()?;
         let with_fd: Vec<bool> = inlets.iter().map(|inlet| matches!(inlet, Inlet::Fd { .. })).collect();
         self.check_channels(&with_fd)?;
+        let loaded = || self.devices.iter().map(|device| device.info().loaded_bytes);
+        let before: Vec<u64> = loaded().collect();
         let pool = ParcelPool::default();
         let lane = |(index, device)| inflow::LoadLane {
             device,
@@ -186,7 +188,10 @@ impl Migration {
         run_turns(crew, &flow, &mut |item| flow.hear(item, get));
         match flow.failed.into_inner() {
             Some(error) => Err(error),
-            None => Ok(()),
+            None => Ok(Round {
+                bytes: loaded().zip(before).map(|(now, before)| now.saturating_sub(before)).collect(),
+                flags: vec![StreamFlags::END; self.devices.len()],
+            }),
         }
     }
 
@@ -298,6 +303,7 @@ impl Migration {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
+        error = error.of_member();
         if run.error.is_some() {
             return Err(error);
         }
@@ -360,7 +366,7 @@ impl From<Error> for Failure {
 pub(super) fn lost_session(device: &Device, before: u64) -> Option<Error> {
     let (name, info) = (device.name(), device.info());
     if device.is_closed() {
-        return Some(Error::gone(format!("{name}: the device handle was freed")));
+        return Some(Error::unplugged(format!("{name}: the device handle was freed")));
     }
     if info.state == State::Error {
         return Some(Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps")));

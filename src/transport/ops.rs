@@ -297,7 +297,7 @@ impl Drop for OpsData {
     fn drop(&mut self) {
         if let Some(function) = self.table.ops.data_close {
             let _turn = self.table.turn();
-            // SAFETY: `OpsTransport::new`'s contract. The result has no reader: the session has ended either way.
+            // SAFETY: `OpsTransport::new`'s contract.
             unsafe { function(self.table.opaque) };
         }
     }

@@ -152,8 +152,10 @@ fn no_session() -> Trouble {
 
 fn no_segments(segment_left: u64) -> WindowResult<()> {
     match segment_left {
-        0 | NO_SEGMENT => Ok(()),
-        _ => Err(Trouble::before(Error::argument(format!("segment_left: {segment_left}, but v2 has no segments")))),
+        NO_SEGMENT => Ok(()),
+        _ => Err(Trouble::before(Error::argument(format!(
+            "segment_left: {segment_left}, but v2 has no segments: VFIOMIG_UNKNOWN, as a chunk of the source side has it"
+        )))),
     }
 }
 

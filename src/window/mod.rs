@@ -136,7 +136,7 @@ pub(crate) trait Window: Send {
     /// Sizes; on v2 only asked in pre-copy.
     fn figures(&mut self, access: &Access<'_>) -> WindowResult<Figures>;
 
-    /// Lends a buffer for the next bytes of a segment of which `segment_left` bytes are missing (v2: 0).
+    /// Lends a buffer for the next bytes of a segment of which `segment_left` bytes are missing (v2: `NO_SEGMENT`).
     fn room(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<Room>;
     /// Hands over the bytes of a lent buffer; `segment_end`: the caller says that a segment ends with them.
     fn commit(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> WindowResult<()>;

@@ -113,7 +113,7 @@ impl Door for RustDoor {
         self.0.read(buf).map(|(len, flags)| (len, flags.bits())).map_err(failure)
     }
     fn reserve(&self, bytes: &[u8]) -> Outcome<usize> {
-        let room = self.0.reserve_raw(0).map_err(failure)?;
+        let room = self.0.reserve_raw(u64::MAX).map_err(failure)?;
         Ok(fill(room.data, room.len, bytes))
     }
     fn commit(&self, len: usize) -> Outcome<()> {
@@ -387,7 +387,9 @@ impl Door for CDoor {
     fn reserve(&self, bytes: &[u8]) -> Outcome<usize> {
         let (mut data, mut len) = (null_mut(), 0);
         // SAFETY: live handle, valid pointers.
-        self.status(|errp| unsafe { ffi::load::vfiomig_device_reserve(self.device, 0, &mut data, &mut len, errp) })?;
+        self.status(|errp| unsafe {
+            ffi::load::vfiomig_device_reserve(self.device, u64::MAX, &mut data, &mut len, errp)
+        })?;
         Ok(fill(data.cast(), len, bytes))
     }
     fn commit(&self, len: usize) -> Outcome<()> {

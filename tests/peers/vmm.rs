@@ -149,7 +149,7 @@ impl Vmm for RustVmm {
             let (len, segment_end) = next(&streams[i], &mut at[i], buf);
             Ok(if len == 0 { Fed::End { total: Some(length(&streams[i])) } } else { Fed::Bytes { len, segment_end } })
         };
-        self.migration().load_complete(&[], get).map_err(failure)
+        self.migration().load_complete(&[], get).map(drop).map_err(failure)
     }
     fn abort(&self, to: AbortTo) -> Outcome<()> {
         self.migration().abort(to).map_err(failure)
@@ -347,7 +347,7 @@ impl Vmm for CVmm {
     fn begin(&mut self, direction: Direction) -> Outcome<()> {
         let (new, number) = (ffi::migration::vfiomig_migration_new, if direction == Direction::Save { 1 } else { 2 });
         // SAFETY: see above.
-        status(|errp| unsafe { new(self.group.cast(), number, (&raw mut self.migration).cast(), errp) })
+        status(|errp| unsafe { new(self.group.cast(), number, null(), (&raw mut self.migration).cast(), errp) })
     }
     fn advance(&self, to: Phase) -> Outcome<()> {
         // SAFETY: see above.
@@ -355,26 +355,31 @@ impl Vmm for CVmm {
     }
     fn save(&self, all: bool, mut streams: &mut [Stream]) -> Outcome<Vec<u32>> {
         let none = ffi::drain::vfiomig_drain_result { bytes: 0, flags: 0, reserved: 0 };
-        let mut moved = vec![none; self.devices.len()];
-        let (m, opaque, out, n) =
-            (self.migration.cast(), (&raw mut streams).cast(), moved.as_mut_ptr(), self.devices.len());
+        let mut results = vec![none; self.devices.len()];
+        let (m, out, n) = (self.migration.cast(), results.as_mut_ptr(), self.devices.len());
         let (iterate, complete) =
             (ffi::drain::vfiomig_migration_save_iterate, ffi::drain::vfiomig_migration_save_complete);
-        let time = BUDGET.time.as_nanos() as u64;
+        let mut request: ffi::drain::vfiomig_drain_request = sized();
+        request.put = Some(put);
+        request.opaque = (&raw mut streams).cast();
+        if !all {
+            request.budget_bytes = BUDGET.bytes;
+            request.budget_ns = BUDGET.time.as_nanos() as u64;
+        }
         // SAFETY: see above.
         count(|errp| unsafe {
-            match all {
-                true => complete(m, null(), 0, Some(put), opaque, out, n, errp),
-                false => iterate(m, BUDGET.bytes, time, null(), 0, Some(put), opaque, out, n, errp),
-            }
+            if all { complete(m, &request, out, n, errp) } else { iterate(m, &request, out, n, errp) }
         })?;
-        Ok(moved.iter().map(|moved| moved.flags).collect())
+        Ok(results.iter().map(|result| result.flags).collect())
     }
     fn load(&self, streams: &[Stream]) -> Outcome<()> {
         let mut feed = Feed { streams, at: vec![(0, 0); streams.len()] };
-        let (complete, opaque) = (ffi::drain::vfiomig_migration_load_complete, (&raw mut feed).cast());
+        let complete = ffi::drain::vfiomig_migration_load_complete;
+        let mut request: ffi::drain::vfiomig_drain_request = sized();
+        request.get = Some(get);
+        request.opaque = (&raw mut feed).cast();
         // SAFETY: see above.
-        status(|errp| unsafe { complete(self.migration.cast(), null(), 0, Some(get), opaque, errp) })
+        count(|errp| unsafe { complete(self.migration.cast(), &request, null_mut(), 0, errp) }).map(drop)
     }
     fn abort(&self, to: AbortTo) -> Outcome<()> {
         // SAFETY: see above.

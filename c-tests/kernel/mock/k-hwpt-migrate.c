@@ -213,8 +213,10 @@ static void wait_for_writes(unsigned int count)
 
 static void iterate(void)
 {
-	CHECK(vfiomig_migration_save_iterate(from.migration, 1 << 20, 1000000000, NULL, 0, vm_put, &streams, NULL, 0,
-					     ERR) >= 0);
+	CHECK(vfiomig_migration_save_iterate(from.migration,
+					     DRAIN(.budget_bytes = 1 << 20, .budget_ns = 1000000000,
+						   .put = vm_put, .opaque = &streams),
+					     NULL, 0, ERR) >= 0);
 }
 
 static void write_kept(uint32_t count)
@@ -283,7 +285,8 @@ static void migrates(void)
 	CHECK_EQ(pthread_join(thread, NULL), 0);
 
 	lab_step("the final harvest");
-	CHECK(vfiomig_migration_save_complete(from.migration, NULL, 0, vm_put, &streams, NULL, 0, ERR) >= 0);
+	CHECK(vfiomig_migration_save_complete(from.migration, DRAIN(.put = vm_put, .opaque = &streams),
+					      NULL, 0, ERR) >= 0);
 	FAILS(vfiomig_migration_advance(from.migration, VFIOMIG_PHASE_SAVE_HALTED, 0, ERR), ORDER, 0);
 	FAILS(vfiomig_tracker_stop(guest.t, ERR), ORDER, 0);
 	check_tracker(true);

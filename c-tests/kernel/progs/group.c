@@ -72,7 +72,7 @@ void vm_close(struct vm *vm)
 
 void vm_begin(struct vm *vm, uint32_t direction)
 {
-	OK(vfiomig_migration_new(vm->group, direction, &vm->migration, ERR));
+	OK(vfiomig_migration_new(vm->group, direction, NULL, &vm->migration, ERR));
 	PHASE_IS(vm, VFIOMIG_PHASE_IDLE);
 }
 
@@ -206,7 +206,8 @@ void vm_save_rest(struct vm *vm, struct vm_streams *s)
 	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_PHASE_SAVE_HALTED, 0, ERR), ORDER, 0);
 	vm_harvest(vm);
 	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_PHASE_SAVE_HALTED, 0, ERR), ORDER, 0);
-	CHECK(vfiomig_migration_save_complete(vm->migration, NULL, 0, vm_put, s, moved, VM_MAX, ERR) >= 0);
+	CHECK(vfiomig_migration_save_complete(vm->migration, DRAIN(.put = vm_put, .opaque = s),
+					      moved, VM_MAX, ERR) >= 0);
 	for (int i = 0; i < vm->count; i++)
 		CHECK_EQ(moved[i].flags, VFIOMIG_CHUNK_END);
 	ADVANCE(vm, VFIOMIG_PHASE_SAVE_HALTED);
@@ -218,7 +219,9 @@ void vm_save(struct vm *vm, struct vm_streams *s)
 	vm_begin(vm, VFIOMIG_DIRECTION_SAVE);
 	ADVANCE(vm, VFIOMIG_PHASE_SAVE_PRE_COPY);
 	for (int round = 0; round < 3; round++) {
-		CHECK(vfiomig_migration_save_iterate(vm->migration, ROUND_BYTES, ROUND_NS, NULL, 0, vm_put, s,
+		CHECK(vfiomig_migration_save_iterate(vm->migration,
+						     DRAIN(.budget_bytes = ROUND_BYTES, .budget_ns = ROUND_NS,
+							   .put = vm_put, .opaque = s),
 						     NULL, 0, ERR) >= 0);
 		vm_harvest(vm);
 	}
@@ -237,7 +240,7 @@ void vm_load(struct vm *vm, struct vm_streams *s)
 	vm_begin(vm, VFIOMIG_DIRECTION_LOAD);
 	ADVANCE(vm, VFIOMIG_PHASE_LOAD_RESUMING);
 	FAILS(vfiomig_migration_advance(vm->migration, VFIOMIG_PHASE_LOAD_LOADED, 0, ERR), ORDER, 0);
-	OK(vfiomig_migration_load_complete(vm->migration, NULL, 0, vm_get, s, ERR));
+	CHECK(vfiomig_migration_load_complete(vm->migration, DRAIN(.get = vm_get, .opaque = s), NULL, 0, ERR) >= 0);
 	ADVANCE(vm, VFIOMIG_PHASE_LOAD_LOADED);
 	ADVANCE(vm, VFIOMIG_PHASE_LOAD_P2P_GRACE);
 	ADVANCE(vm, VFIOMIG_PHASE_LOAD_RUNNING);

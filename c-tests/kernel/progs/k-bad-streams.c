@@ -160,7 +160,7 @@ static void session_is_dead(void)
 	RESULT_IS(VFIOMIG_STATE_RESUMING, VFIOMIG_ACTION_NONE);
 	still_resuming();
 	FAILS(vfiomig_device_write(d, &byte, 1, 0, ERR), STALE, ESTALE);
-	FAILS(vfiomig_device_reserve(d, 0, &room, &length, ERR), STALE, ESTALE);
+	FAILS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &length, ERR), STALE, ESTALE);
 	FAILS(vfiomig_device_finish(d, size, ERR), STALE, ESTALE);
 	FAILS(vfiomig_device_finish(d, VFIOMIG_UNKNOWN, ERR), STALE, ESTALE);
 	cannot_leave();
@@ -187,7 +187,7 @@ static void corrupted(size_t at, const char *what)
 
 	lab_step("corrupted %s, by reserve and commit", what);
 	begin();
-	OK(vfiomig_device_reserve(d, 0, &room, &length, ERR));
+	OK(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &length, ERR));
 	CHECK(length >= size);
 	memcpy(room, bad, size);
 	FAILS(vfiomig_device_commit(d, size, 0, ERR), DEVICE, EFAULT);

@@ -59,7 +59,7 @@ static void data_calls_are_stale(uint32_t state)
 	CHECK_EQ(lab_info(d).session_open, 0);
 	if (state == VFIOMIG_STATE_RESUMING) {
 		FAILS(vfiomig_device_write(d, buf, sizeof(buf), 0, ERR), STALE, ESTALE);
-		FAILS(vfiomig_device_reserve(d, 0, &room, &length, ERR), STALE, ESTALE);
+		FAILS(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &length, ERR), STALE, ESTALE);
 		FAILS(vfiomig_device_finish(d, 0, ERR), STALE, ESTALE);
 		FAILS(vfiomig_device_finish(d, VFIOMIG_UNKNOWN, ERR), STALE, ESTALE);
 		/* V2-9: nothing was loaded, so this is no way to STOP. */

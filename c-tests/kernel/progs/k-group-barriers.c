@@ -94,7 +94,8 @@ static void load(struct vm *vm)
 	forget(vm);
 	vm_begin(vm, VFIOMIG_DIRECTION_LOAD);
 	ADVANCE(vm, VFIOMIG_PHASE_LOAD_RESUMING);
-	OK(vfiomig_migration_load_complete(vm->migration, NULL, 0, vm_get, &streams, ERR));
+	CHECK(vfiomig_migration_load_complete(vm->migration, DRAIN(.get = vm_get, .opaque = &streams),
+					      NULL, 0, ERR) >= 0);
 	ADVANCE(vm, VFIOMIG_PHASE_LOAD_LOADED);
 	delays(vm, DELAY_MS);
 	ADVANCE(vm, VFIOMIG_PHASE_LOAD_P2P_GRACE);

@@ -44,11 +44,13 @@ static void work(struct vm *vm, uint32_t phase)
 {
 	if (phase == VFIOMIG_PHASE_SAVE_STOP_COPY) {
 		vm_harvest(vm);
-		CHECK(vfiomig_migration_save_complete(vm->migration, NULL, 0, vm_put, &streams, NULL, 0, ERR) > 0);
+		CHECK(vfiomig_migration_save_complete(vm->migration, DRAIN(.put = vm_put, .opaque = &streams),
+						      NULL, 0, ERR) > 0);
 	} else if (phase == VFIOMIG_PHASE_LOAD_RESUMING) {
 		memset(streams.read, 0, sizeof(streams.read));
 		memset(streams.next_segment, 0, sizeof(streams.next_segment));
-		OK(vfiomig_migration_load_complete(vm->migration, NULL, 0, vm_get, &streams, ERR));
+		CHECK(vfiomig_migration_load_complete(vm->migration, DRAIN(.get = vm_get, .opaque = &streams),
+						      NULL, 0, ERR) >= 0);
 	}
 }
 
@@ -95,8 +97,10 @@ static bool fail(struct vm *vm, uint32_t direction, const struct step *steps, in
 	PHASE_IS(vm, VFIOMIG_PHASE_FAILED);
 	FAILS(vfiomig_migration_advance(vm->migration, step->phase, 0, ERR), DEVICE, EIO);
 	names(vm, broken);
-	FAILS(vfiomig_migration_save_iterate(vm->migration, 1, 1, NULL, 0, vm_put, &streams, NULL, 0, ERR), DEVICE,
-	      EIO);
+	FAILS(vfiomig_migration_save_iterate(vm->migration,
+					     DRAIN(.budget_bytes = 1, .budget_ns = 1,
+						   .put = vm_put, .opaque = &streams),
+					     NULL, 0, ERR), DEVICE, EIO);
 
 	const uint32_t word = step->phase == VFIOMIG_PHASE_SAVE_HALTED ? VFIOMIG_ABORT_F_NO_SECOND_GUEST : 0;
 	if (direction == VFIOMIG_DIRECTION_SAVE && error) {

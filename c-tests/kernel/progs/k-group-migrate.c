@@ -61,8 +61,10 @@ static void pause_in_precopy(struct vm *vm)
 	streams_clear(&streams);
 	vm_begin(vm, VFIOMIG_DIRECTION_SAVE);
 	ADVANCE(vm, VFIOMIG_PHASE_SAVE_PRE_COPY);
-	CHECK(vfiomig_migration_save_iterate(vm->migration, 1 << 20, 1000000000, NULL, 0, vm_put, &streams, NULL,
-					     0, ERR) > 0);
+	CHECK(vfiomig_migration_save_iterate(vm->migration,
+					     DRAIN(.budget_bytes = 1 << 20, .budget_ns = 1000000000,
+						   .put = vm_put, .opaque = &streams),
+					     NULL, 0, ERR) > 0);
 	OK(vfiomig_group_pause(vm->group, ERR));
 	for (int i = 0; i < vm->count; i++) {
 		bool precopy = lab_info(vm->device[i].d).caps & VFIOMIG_CAP_PRE_COPY;

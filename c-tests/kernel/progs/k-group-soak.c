@@ -52,14 +52,16 @@ static void aborted(struct vm *vm)
 	for (uint32_t i = 0; i < last; i++) {
 		ADVANCE(vm, phases[i]);
 		if (phases[i] == VFIOMIG_PHASE_SAVE_PRE_COPY && below(2))
-			CHECK(vfiomig_migration_save_iterate(vm->migration, below(100000) + 1, 10000000, NULL, 0,
-							     vm_put, &streams, NULL, 0, ERR) >= 0);
+			CHECK(vfiomig_migration_save_iterate(vm->migration,
+							     DRAIN(.budget_bytes = below(100000) + 1, .budget_ns = 10000000,
+								   .put = vm_put, .opaque = &streams),
+							     NULL, 0, ERR) >= 0);
 		if (phases[i] == VFIOMIG_PHASE_SAVE_STOP_COPY) {
 			if (i + 1 == last && below(2))
 				break;
 			vm_harvest(vm);
-			CHECK(vfiomig_migration_save_complete(vm->migration, NULL, 0, vm_put, &streams, NULL, 0,
-							      ERR) >= 0);
+			CHECK(vfiomig_migration_save_complete(vm->migration, DRAIN(.put = vm_put, .opaque = &streams),
+							      NULL, 0, ERR) >= 0);
 		}
 	}
 	if (below(3) == 0)

@@ -126,7 +126,7 @@ static void load_reserve(const struct buffer *buffer)
 	void *to = NULL;
 
 	while (done < buffer->length) {
-		OK(vfiomig_device_reserve(target, 0, &to, &room, ERR));
+		OK(vfiomig_device_reserve(target, VFIOMIG_UNKNOWN, &to, &room, ERR));
 		CHECK(to && room > 0);
 		FAILS(vfiomig_device_commit(target, room + 1, 0, ERR), ARGUMENT, EINVAL);
 		part = buffer->length - done < 13 ? buffer->length - done : 13;
@@ -135,7 +135,7 @@ static void load_reserve(const struct buffer *buffer)
 		done += part;
 	}
 	/* Room that is given back unused is no byte. */
-	OK(vfiomig_device_reserve(target, 0, &to, &room, ERR));
+	OK(vfiomig_device_reserve(target, VFIOMIG_UNKNOWN, &to, &room, ERR));
 	OK(vfiomig_device_commit(target, 0, 0, ERR));
 }
 

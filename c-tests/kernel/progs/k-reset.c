@@ -75,7 +75,7 @@ static void with_room_out(void)
 
 	lab_step("reset from RESUMING with room out");
 	lab_go_from_running(&device, d, VFIOMIG_STATE_RESUMING);
-	OK(vfiomig_device_reserve(d, 0, &room, &length, ERR));
+	OK(vfiomig_device_reserve(d, VFIOMIG_UNKNOWN, &room, &length, ERR));
 	memset(room, 0x5a, length);
 	OK(vfiomig_device_reset(d, ERR));
 	is_home();

@@ -42,6 +42,10 @@ void lab_check_eq(const char *file, int line, const char *what, long long got, l
 struct vfiomig_error **lab_fresh_error(void);
 const struct vfiomig_error *lab_error(void);
 
+/* The request of a drain, for one call. */
+#define DRAIN(...) \
+	(&(const struct vfiomig_drain_request){ .argsz = sizeof(struct vfiomig_drain_request), __VA_ARGS__ })
+
 /* The call returns 0. */
 #define OK(call) lab_check_ok(__FILE__, __LINE__, #call, (call), 0)
 /* The call returns that many bytes. */

@@ -59,7 +59,7 @@ static uint32_t lend(struct vfiomig_device *from, struct vfiomig_device *to, str
 		CHECK_EQ(!!(chunk.flags & VFIOMIG_CHUNK_SEGMENT_END), chunk.len == left);
 		if (chunk.flags & VFIOMIG_CHUNK_DEVICE_MEM)
 			traffic->mapped++;
-		OK(vfiomig_device_reserve(to, left == VFIOMIG_UNKNOWN ? 0 : left, &at, &room, ERR));
+		OK(vfiomig_device_reserve(to, left, &at, &room, ERR));
 		CHECK(room > 0);
 		part = chunk.len < room ? chunk.len : room;
 		if (turn % 3 == 0)

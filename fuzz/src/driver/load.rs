@@ -38,7 +38,7 @@ impl Driver {
 
     pub(super) fn reserve(&mut self, a: u8, b: u16, c: u8) -> bool {
         let left = match a % 4 {
-            0 => 0,
+            0 => u64::MAX,
             1 => u64::from(b),
             2 => u64::from(c),
             _ => self.feed.lock().size(),

@@ -77,7 +77,7 @@ unsafe fn peek(d: *mut vfiomig_device, a: u8, max: usize) {
 unsafe fn reserve(d: *mut vfiomig_device, a: u8, b: u16) {
     unsafe {
         let (mut ptr, mut len) = (null_mut(), 0);
-        let left = if a & 1 == 0 { 0 } else { u64::from(b) };
+        let left = if a & 1 == 0 { u64::MAX } else { u64::from(b) };
         if c("reserve", |e| vfiomig_device_reserve(d, left, &mut ptr, &mut len, e)) != 0 {
             return;
         }

@@ -25,7 +25,7 @@ impl World {
                     c("group_harvest", |e| vfiomig_group_harvest(g, rq, out, e))
                 }),
                 30 if m.is_null() => {
-                    c("migration", |e| vfiomig_migration_new(g, 1 + u32::from(a & 1), &mut self.migration, e));
+                    c("migration", |e| vfiomig_migration_new(g, 1 + u32::from(a & 1), null(), &mut self.migration, e));
                 }
                 30 if a & 0x70 == 0x70 => {
                     vfiomig_migration_free(m);
@@ -43,7 +43,7 @@ impl World {
                 }
                 33 => {
                     let d = self.pick(a);
-                    c("advance_device", |e| vfiomig_migration_advance_device(m, d, next, e));
+                    c("advance_device", |e| vfiomig_migration_advance_device(m, d, next, 0, e));
                 }
                 34 if b & 0x40 != 0 => {
                     let d = self.pick(a);
@@ -71,19 +71,28 @@ impl World {
     unsafe fn drain(&mut self, a: u8, b: u16) {
         let (m, opaque) = (self.migration, self.opaque());
         unsafe {
-            let mut moved = vec![std::mem::zeroed::<vfiomig_drain_result>(); a as usize % 4].into_boxed_slice();
-            let (to, room) = (moved.as_mut_ptr(), moved.len());
+            let mut results = vec![std::mem::zeroed::<vfiomig_drain_result>(); a as usize % 4].into_boxed_slice();
+            let (to, room) = (results.as_mut_ptr(), results.len());
             let channel = vfiomig_channel { fd: file().as_raw_fd(), flags: u32::from(a >> 4 & 3), total: u64::from(b) };
             let channels = vec![channel; self.devices.len()];
             let (list, n) = (channels.as_ptr(), if a & 0x80 != 0 { channels.len() } else { 0 });
-            let (bytes, time) = (u64::from(b), u64::from(b) << 10);
+            let drain = b % 3;
+            let rq = vfiomig_drain_request {
+                argsz: size_of::<vfiomig_drain_request>() as u32,
+                flags: 0,
+                budget_bytes: if drain == 0 { u64::from(b) } else { 0 },
+                budget_ns: if drain == 0 { u64::from(b) << 10 } else { 0 },
+                channels: list,
+                channel_count: n,
+                put: (drain != 2).then_some(put),
+                get: (drain == 2).then_some(get),
+                opaque,
+            };
             file::fill(&vec![5; b as usize % 3000]);
-            match b % 3 {
-                0 => c("iterate", |e| {
-                    vfiomig_migration_save_iterate(m, bytes, time, list, n, Some(put), opaque, to, room, e)
-                }),
-                1 => c("complete", |e| vfiomig_migration_save_complete(m, list, n, Some(put), opaque, to, room, e)),
-                _ => c("load", |e| vfiomig_migration_load_complete(m, list, n, Some(get), opaque, e)),
+            match drain {
+                0 => c("iterate", |e| vfiomig_migration_save_iterate(m, &rq, to, room, e)),
+                1 => c("complete", |e| vfiomig_migration_save_complete(m, &rq, to, room, e)),
+                _ => c("load", |e| vfiomig_migration_load_complete(m, &rq, to, room, e)),
             };
         }
     }
