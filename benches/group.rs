@@ -43,7 +43,7 @@ fn median(times: &mut [f64]) -> f64 {
     times[times.len() / 2]
 }
 
-/// Time of the phase PRECOPY, one transition a device, and of the slowest device in it.
+/// Time of the phase SAVE_PRE_COPY, one transition a device, and of the slowest device in it.
 fn phase(group: &Arc<Group>) -> (f64, f64) {
     let migration = Migration::new(Arc::clone(group), Direction::Save).unwrap();
     migration.advance(Phase::SaveTracking).unwrap();

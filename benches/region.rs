@@ -123,8 +123,8 @@ impl Transport for Shared {
     }
 }
 
-fn device(region: &std::sync::Arc<Region>, access_8: bool) -> Device {
-    let quirks = Quirks { access_8, ..Quirks::default() };
+fn device(region: &std::sync::Arc<Region>, aligned_access: bool) -> Device {
+    let quirks = Quirks { aligned_access, ..Quirks::default() };
     let options = DeviceOptions { name: "bench".into(), quirks, ..DeviceOptions::default() };
     Device::new(Box::new(Shared(region.clone())), options).unwrap()
 }

@@ -67,7 +67,7 @@ static void streams(void)
 
 	fake_init(&f);
 	begin(VFIOMIG_DIRECTION_SAVE);
-	/* Pause and resume in PRECOPY, with the whole stream read in between. */
+	/* Pause and resume in SAVE_PRE_COPY, with the whole stream read in between. */
 	GO(VFIOMIG_PHASE_SAVE_PRE_COPY);
 	CHECK(OK(ROUND()) > 0);
 	CHECK_EQ(inside, -EDEADLK);
@@ -84,7 +84,7 @@ static void streams(void)
 	OK(vfiomig_device_set_state(d, S_STOP_COPY, VFIOMIG_ON_FAILURE_KEEP, 0, ERRP));
 	FAILS(vfiomig_device_read(d, buf, sizeof buf, &flags, ERRP), ESTALE, VFIOMIG_ERR_STALE);
 	OK(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
-	/* PRECOPY again: a new stream. */
+	/* SAVE_PRE_COPY again: a new stream. */
 	GO(VFIOMIG_PHASE_SAVE_PRE_COPY);
 	CHECK(OK(ROUND()) > 0);
 	OK(vfiomig_group_pause(g, ERRP));

@@ -126,7 +126,7 @@ pub enum ErrorKind {
     /// The device broke the protocol.
     Protocol = 6,
     /// A descriptor or function of the caller failed (socket, file, memory), not the device.
-    Transport = 7,
+    System = 7,
     /// A stream is shorter or longer than the source side counted.
     Incomplete = 8,
     /// The session to which the call belongs has ended; its stream is void.
@@ -175,7 +175,7 @@ pub struct DeviceResult {
 /// The library's error.
 ///
 /// It goes with `?` into [`io::Error`], which keeps it whole, and out of it again. An I/O error of the caller's own, as one of the
-/// socket to which a `put` function writes, becomes one of the kind [`Transport`](ErrorKind::Transport) with its errno.
+/// socket to which a `put` function writes, becomes one of the kind [`Transport`](ErrorKind::System) with its errno.
 ///
 /// ```
 /// use std::io;
@@ -187,7 +187,7 @@ pub struct DeviceResult {
 /// }
 ///
 /// let error: Error = put().unwrap_err();
-/// assert_eq!((error.kind(), error.errno()), (ErrorKind::Transport, 32));
+/// assert_eq!((error.kind(), error.errno()), (ErrorKind::System, 32));
 /// let outside = io::Error::from(error);
 /// assert_eq!(outside.kind(), io::ErrorKind::BrokenPipe);
 /// assert_eq!(Error::from(outside).errno(), 32);
@@ -243,7 +243,7 @@ impl Error {
         /// The handle of a member was freed while the group or a migration still needs it: an unplug, which is no caller's fault.
         unplugged => Stale, libc::ENODEV;
         /// Memory that the caller asked for could not be had.
-        memory => Transport, libc::ENOMEM;
+        memory => System, libc::ENOMEM;
     }
 
     pub(crate) fn device(errno: Errno, message: impl Into<String>) -> Self {
@@ -255,8 +255,8 @@ impl Error {
         self.kind == ErrorKind::Device && self.errno == libc::EAGAIN
     }
 
-    pub(crate) fn transport(errno: Errno, message: impl Into<String>) -> Self {
-        Error::new(ErrorKind::Transport, errno.get(), message)
+    pub(crate) fn system(errno: Errno, message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::System, errno.get(), message)
     }
 
     /// What a call on a member's own handle says of its end, where the call is the group's.
@@ -332,7 +332,7 @@ impl From<io::Error> for Error {
                     Some(errno) => (errno, Errno::new(errno).to_string()),
                     None => (errno_of(&error), error.to_string()),
                 };
-                Error::new(ErrorKind::Transport, errno, text)
+                Error::new(ErrorKind::System, errno, text)
             }
         }
     }
@@ -341,7 +341,7 @@ impl From<io::Error> for Error {
 impl From<Errno> for Error {
     /// Of a descriptor or function of the caller.
     fn from(errno: Errno) -> Error {
-        Error::transport(errno, errno.to_string())
+        Error::system(errno, errno.to_string())
     }
 }
 
@@ -370,7 +370,7 @@ mod tests {
             let io = io::Error::from_raw_os_error(errno);
             let kind = io.kind();
             let ours = Error::from(io);
-            assert_eq!((ours.kind(), ours.errno()), (ErrorKind::Transport, errno));
+            assert_eq!((ours.kind(), ours.errno()), (ErrorKind::System, errno));
             assert!(!ours.to_string().contains("os error"), "{ours}");
             assert_eq!(io::Error::from(ours).kind(), kind);
         }

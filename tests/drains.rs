@@ -226,12 +226,12 @@ fn a_sink_that_fails_ends_the_migration_for_bytes_were_lost() {
         let mut calls = 0;
         let mut put = |_: Piece<'_>| {
             calls += 1;
-            if calls == 3 { Err(Error::new(ErrorKind::Transport, libc::EPIPE, "the wire broke")) } else { Ok(()) }
+            if calls == 3 { Err(Error::new(ErrorKind::System, libc::EPIPE, "the wire broke")) } else { Ok(()) }
         };
         let failure = save.save_iterate(PLENTY, &[], &mut put).unwrap_err();
         assert_eq!(
             (failure.kind(), failure.errno(), calls),
-            (ErrorKind::Transport, libc::EPIPE, 3),
+            (ErrorKind::System, libc::EPIPE, 3),
             "nothing is put after it"
         );
         assert_eq!(save.phase(), Phase::Failed);
@@ -298,7 +298,7 @@ fn a_load_that_breaks_is_aborted_by_resets() {
         // A source that fails.
         load.advance(Phase::LoadResuming).unwrap();
         let failure = load
-            .load_complete(&[], &mut |_, _| Err(Error::new(ErrorKind::Transport, libc::ECONNRESET, "the wire broke")))
+            .load_complete(&[], &mut |_, _| Err(Error::new(ErrorKind::System, libc::ECONNRESET, "the wire broke")))
             .unwrap_err();
         assert_eq!(failure.errno(), libc::ECONNRESET);
         assert_eq!(
@@ -386,7 +386,7 @@ fn a_pipe_that_is_full_or_gone_costs_no_bytes() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let failure = save.save_complete(&[Outlet::Fd(writer.as_fd())], &mut |_| Ok(())).unwrap_err();
-    assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::EPIPE));
+    assert_eq!((failure.kind(), failure.errno()), (ErrorKind::System, libc::EPIPE));
     let (mut reader, writer) = std::io::pipe().unwrap();
     let all = std::thread::spawn(move || {
         let mut all = Vec::new();
@@ -408,7 +408,7 @@ fn bytes_lost_in_tracking_are_no_part_of_a_stream() {
     let save = source.save();
     save.advance(Phase::SaveTracking).unwrap();
     let mut stream = vec![Stream::default()];
-    let mut lose = |_: Piece<'_>| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "put"));
+    let mut lose = |_: Piece<'_>| Err(Error::new(ErrorKind::System, libc::EPIPE, "put"));
     assert!(save.save_iterate(PLENTY, &[], &mut lose).is_err());
     let mut rest = || {
         save.advance(Phase::SavePreCopy)?;

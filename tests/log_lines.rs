@@ -170,7 +170,7 @@ fn a_drain_that_fails_is_one_error() {
         let rig = rig(2);
         let save = rig.save();
         save.advance(Phase::SavePreCopy).unwrap();
-        save.save_iterate(PLENTY, &[], &mut |_| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "put failed")))
+        save.save_iterate(PLENTY, &[], &mut |_| Err(Error::new(ErrorKind::System, libc::EPIPE, "put failed")))
             .unwrap_err()
     });
     assert_errors(&lines, &["migration failed: save_iterate: bytes of a stream were lost: "], "put");

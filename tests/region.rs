@@ -666,7 +666,7 @@ fn word_access_is_a_quirk() {
         for (segment, state, skew) in [(12_000, 50_000, 0), (12_003, 50_003, 0), (12_001, 50_007, 5)] {
             let config = Config { trapped: Trapped::Word, skew, ..Config::v1(window.clone()) };
             let config = config.segments(segment).state_size(state);
-            let pair = Pair::new(&config, Quirks { access_8: true, ..Quirks::default() });
+            let pair = Pair::new(&config, Quirks { aligned_access: true, ..Quirks::default() });
             migrate(&pair.from, &pair.to, way, || ()).unwrap_or_else(|e| panic!("{window:?} {way:?} {segment}: {e}"));
             assert!(pair.source.same_content(&pair.target) && pair.source.count(Access::DataRead) > 0);
             pair.finish();

@@ -333,7 +333,7 @@ fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
         let failure = load
             .load_complete(&[], &mut |_, _| {
                 calls += 1;
-                Err(Error::new(ErrorKind::Transport, libc::EPIPE + calls, "the wire broke"))
+                Err(Error::new(ErrorKind::System, libc::EPIPE + calls, "the wire broke"))
             })
             .unwrap_err();
         assert_eq!((calls, failure.errno()), (1, libc::EPIPE + 1));
@@ -369,7 +369,7 @@ fn load_complete_asks_for_nothing_after_a_failure_and_tells_the_first() {
 #[test]
 fn the_report_says_why_a_drain_failed() {
     let (_source, save) = at(Phase::SavePreCopy, &[both()], 0);
-    let broken = &mut |_: Piece<'_>| Err(Error::new(ErrorKind::Transport, libc::EPIPE, "the wire broke"));
+    let broken = &mut |_: Piece<'_>| Err(Error::new(ErrorKind::System, libc::EPIPE, "the wire broke"));
     save.save_iterate(PLENTY, &[], broken).unwrap_err();
     let report = save.report().unwrap().to_string();
     assert!(report.contains("save_iterate:") && report.contains("the wire broke"), "{report}");
@@ -540,7 +540,7 @@ fn a_drain_that_moves_nothing_ends() {
         let (a, b) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         let outlets = [Outlet::Fd(a.0.as_fd()), Outlet::Fd(b.0.as_fd())];
         let failure = save.save_complete(&outlets, &mut swallow).unwrap_err();
-        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::ETIMEDOUT), "{failure}");
+        assert_eq!((failure.kind(), failure.errno()), (ErrorKind::System, libc::ETIMEDOUT), "{failure}");
         assert_eq!(save.phase(), Phase::SaveStopCopy);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -549,7 +549,7 @@ fn a_drain_that_moves_nothing_ends() {
             let total = Some(3 << 20);
             let inlets = [a.1.as_fd(), b.1.as_fd()].map(|fd| Inlet::Fd { fd, total });
             let failure = load.load_complete(&inlets, &mut |_, _| unreachable!()).unwrap_err();
-            assert_eq!((failure.kind(), failure.errno()), (ErrorKind::Transport, libc::ETIMEDOUT), "{failure}");
+            assert_eq!((failure.kind(), failure.errno()), (ErrorKind::System, libc::ETIMEDOUT), "{failure}");
         });
         let ends = [&a.1, &b.1];
         let inlets: Vec<Inlet<'_>> = ends

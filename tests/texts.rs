@@ -179,7 +179,7 @@ fn a_data_call_that_is_refused_says_what_it_needs() {
     assert_text(
         device.read(&mut [0; 10]),
         "d0: the save session has ended (now STOP_COPY): what was sent of its stream is void, and a new one has to be begun: by a \
-         migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_restart_stream()",
+         migration that enters SAVE_PRE_COPY, or is aborted and begins again, or by vfiomig_device_restart_stream()",
     );
     device.restart_stream().unwrap();
     let nth = rig.fakes[0].count(Access::DataRead);

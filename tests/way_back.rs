@@ -148,7 +148,7 @@ fn a_migration_begins_new_streams_by_itself() {
     }
 }
 
-/// Behind a pause and a resume in pre-copy the migration is in TRACKING, its trackers go on, and PRECOPY can be entered
+/// Behind a pause and a resume in pre-copy the migration is in TRACKING, its trackers go on, and SAVE_PRE_COPY can be entered
 /// again; that begins new streams, which the destination loads from the beginning.
 #[test]
 fn a_resume_in_precopy_leads_back_to_tracking() {
@@ -315,7 +315,7 @@ fn half_a_resume_voids_the_sessions_that_it_leaves_open() {
     }
 }
 
-/// A guest that was paused when PRECOPY was entered has no pre-copy; once it runs, PRECOPY is entered for it.
+/// A guest that was paused when SAVE_PRE_COPY was entered has no pre-copy; once it runs, SAVE_PRE_COPY is entered for it.
 #[test]
 fn a_paused_guest_that_is_resumed_in_precopy_gets_one() {
     let source = Rig::source(&kinds(), 0);
@@ -425,7 +425,7 @@ fn a_draft_logs_again_behind_a_resume() {
     source.group.resume().unwrap();
     assert_eq!((save.phase(), source.states()[0]), (Phase::SaveTracking, State::Running));
     let text = save.report().unwrap().to_string();
-    assert!(text.contains("no log of written pages until PRECOPY"), "{text}");
+    assert!(text.contains("no log of written pages until SAVE_PRE_COPY"), "{text}");
     save.advance(Phase::SavePreCopy).unwrap();
     assert_eq!(source.states()[0], State::PreCopy);
     // One that runs no more for it is.

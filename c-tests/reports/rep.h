@@ -65,7 +65,7 @@ static inline long long rep_ok(long long r, const char *call, int line)
 }
 static inline const char *code_name(uint32_t c)
 {
-	static const char *const n[] = {"none", "ARGUMENT", "BUSY", "ORDER", "UNSUPPORTED", "DEVICE", "PROTOCOL", "TRANSPORT", "INCOMPLETE", "STALE", "CANCELED", "PANIC"};
+	static const char *const n[] = {"none", "ARGUMENT", "BUSY", "ORDER", "UNSUPPORTED", "DEVICE", "PROTOCOL", "SYSTEM", "INCOMPLETE", "STALE", "CANCELED", "PANIC"};
 	return c < sizeof n / sizeof *n ? n[c] : "?";
 }
 

@@ -89,7 +89,7 @@ void report_table(const struct report *r)
     step_row(r, validated || p2p ? "    RUNNING" : "    RUNNING (validates)", running->running, "destination");
     row("    messages, threads, the rest", downtime > parts ? downtime - parts : 0, "");
     putchar('\n');
-    row("PRECOPY", phase[VFIOMIG_PHASE_SAVE_PRE_COPY].phase_ns, "source, while the guest runs");
+    row("PRE_COPY", phase[VFIOMIG_PHASE_SAVE_PRE_COPY].phase_ns, "source, while the guest runs");
     row("HALTED", phase[VFIOMIG_PHASE_SAVE_HALTED].phase_ns, "source, after the switch-over");
     row("comparison (demo only, not counted)", r->compare_ns, "checksums on both sides");
     printf("  RAM sent %.1f MiB, device state sent %.2f MiB\n", mib(r->ram_bytes), mib(r->device_bytes));

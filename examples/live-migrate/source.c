@@ -2,7 +2,7 @@
 /*
  * The source, phase by phase; docs/vmm-guide.md says what a VMM must do before each of them, and why:
  *
- *   TRACKING -> PRECOPY: all RAM, the devices' data, rounds of what became dirty -> vCPUs stop -> P2P_GRACE ->
+ *   TRACKING -> PRE_COPY: all RAM, the devices' data, rounds of what became dirty -> vCPUs stop -> P2P_GRACE ->
  *   STOP_COPY: last harvest, last RAM, the devices' streams to their END -> trailer -> the destination agrees ->
  *   it runs; here: HALTED
  *

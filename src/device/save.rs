@@ -136,7 +136,7 @@ impl Device {
     /// the end of a segment. What `fd` did not take stays in the stream. 0 bytes come with
     /// [`EMPTY`](StreamFlags::EMPTY) or [`END`](StreamFlags::END). *device; may block in the kernel and on `fd`.*
     ///
-    /// EAGAIN (TRANSPORT) if `fd` takes nothing: at once if it is in non-blocking mode, else after 60 s. A cancel of the device's
+    /// EAGAIN (SYSTEM) if `fd` takes nothing: at once if it is in non-blocking mode, else after 60 s. A cancel of the device's
     /// migration ends the wait, and state changes do not wait for it.
     pub fn send(&self, fd: BorrowedFd<'_>, max: usize) -> Result<(usize, StreamFlags)> {
         self.wait_for_caller(fd, true, || self.send_now(fd, max))
@@ -166,7 +166,7 @@ impl Device {
             }
             if is_nonblocking(fd) || begun.elapsed() > caller_patience() {
                 let text = format!("the caller's fd {} is not ready: nothing was moved, call again", fd.as_raw_fd());
-                return Err(self.named(Error::transport(Errno::new(libc::EAGAIN), text)));
+                return Err(self.named(Error::system(Errno::new(libc::EAGAIN), text)));
             }
             wait_ready(Some(fd), for_write);
         }
@@ -184,7 +184,7 @@ pub(super) fn not_moved<T>(what: &str, fd: BorrowedFd<'_>, errno: Errno) -> Resu
         return Ok(None);
     }
     let text = format!("{what} the stream: the caller's fd {} failed: {errno}; nothing was moved", fd.as_raw_fd());
-    Err(Error::transport(errno, text))
+    Err(Error::system(errno, text))
 }
 
 /// 0 says "no bound".

@@ -105,7 +105,7 @@ impl DeviceInner {
                 error.tell(name);
                 error
             }
-            Cause::Descriptor(errno) => Error::transport(errno, format!("{what}: {}", trouble.cause)),
+            Cause::Descriptor(errno) => Error::system(errno, format!("{what}: {}", trouble.cause)),
             Cause::Canceled => Error::canceled(format!("{what}: {}", trouble.cause)),
             Cause::Memory(_) => Error::memory(format!("{what}: {}", trouble.cause)),
             Cause::Refused(error) if trouble.moved == Moved::Nothing => error,
@@ -161,7 +161,7 @@ impl DeviceInner {
         if direction == Direction::Save && self.stream_void {
             return Err(Error::stale(format!(
                 "the save session has ended (now {state}): what was sent of its stream is void, and a new one has to be begun: \
-                 by a migration that enters PRECOPY, or is aborted and begins again, or by vfiomig_device_restart_stream()"
+                 by a migration that enters SAVE_PRE_COPY, or is aborted and begins again, or by vfiomig_device_restart_stream()"
             )));
         }
         match self.open(direction, state)? {

@@ -240,7 +240,7 @@ unsafe fn read_options(o: *const vfiomig_device_options) -> Result<DeviceOptions
         no_mmap: has(VFIOMIG_DEVICE_F_NO_MMAP),
         zero_data_size: has(VFIOMIG_DEVICE_F_ZERO_DATA_SIZE),
         split_segments: has(VFIOMIG_DEVICE_F_SPLIT_SEGMENTS),
-        access_8: has(VFIOMIG_DEVICE_F_ALIGNED_ACCESS),
+        aligned_access: has(VFIOMIG_DEVICE_F_ALIGNED_ACCESS),
     };
     options.no_wait = has(VFIOMIG_DEVICE_F_NO_WAIT);
     options.dialect = match DialectKind::from_number(given.dialect) {

@@ -243,11 +243,11 @@ fn caller_failed(what: &str, result: i64) -> Error {
     let known = Errno::new(errno.unwrap_or(libc::EIO));
     match errno {
         // What C programs return where they mean no errno of theirs.
-        Some(1) => Error::transport(known, format!("{what} failed: it returned -1, which is -EPERM: {known}")),
-        Some(_) => Error::transport(known, format!("{what} failed: {known}")),
+        Some(1) => Error::system(known, format!("{what} failed: it returned -1, which is -EPERM: {known}")),
+        Some(_) => Error::system(known, format!("{what} failed: {known}")),
         None => {
             let allowed = if what == "put" { "0 or -errno" } else { "bytes, 0 or -errno" };
-            Error::transport(known, format!("{what} returned {result}, which is not {allowed}: taken for a failure"))
+            Error::system(known, format!("{what} returned {result}, which is not {allowed}: taken for a failure"))
         }
     }
 }

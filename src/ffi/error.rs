@@ -46,8 +46,7 @@ const _: () =
     assert!(ErrorKind::Order as u32 == VFIOMIG_ERR_ORDER && ErrorKind::Unsupported as u32 == VFIOMIG_ERR_UNSUPPORTED);
 const _: () =
     assert!(ErrorKind::Device as u32 == VFIOMIG_ERR_DEVICE && ErrorKind::Protocol as u32 == VFIOMIG_ERR_PROTOCOL);
-const _: () =
-    assert!(ErrorKind::Transport as u32 == VFIOMIG_ERR_SYSTEM && ErrorKind::Stale as u32 == VFIOMIG_ERR_STALE);
+const _: () = assert!(ErrorKind::System as u32 == VFIOMIG_ERR_SYSTEM && ErrorKind::Stale as u32 == VFIOMIG_ERR_STALE);
 const _: () =
     assert!(ErrorKind::Incomplete as u32 == VFIOMIG_ERR_INCOMPLETE && ErrorKind::Panic as u32 == VFIOMIG_ERR_PANIC);
 const _: () = assert!(ErrorKind::Canceled as u32 == VFIOMIG_ERR_CANCELED);

@@ -27,7 +27,7 @@ impl Group {
     }
 
     /// Lets all devices run again, by way of their P2P states. A save session that was held ends: what was sent of it is void, and
-    /// a migration in PRECOPY is in TRACKING again. A load that rests in LOADED is ended by it, through its phases. vCPUs are
+    /// a migration in SAVE_PRE_COPY is in TRACKING again. A load that rests in LOADED is ended by it, through its phases. vCPUs are
     /// started after it returns. *whole; blocks as `pause` does.*
     pub fn resume(&self) -> Result<()> {
         self.rest("resume", Rest::Running, plan::STEPS)

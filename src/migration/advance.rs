@@ -211,7 +211,7 @@ impl Course {
             run.recorder.restart(begun);
             run.origin = parts.iter().map(|part| part.at).collect();
         }
-        // To begin is to say that nothing was sent that counts. In PRECOPY for the second time, after a resume, too.
+        // To begin is to say that nothing was sent that counts. In SAVE_PRE_COPY for the second time, after a resume, too.
         if run.entered == Phase::Idle || phase == Phase::SavePreCopy {
             self.count_sessions();
             inner.members.iter().for_each(|member| member.device.begin_stream());

@@ -143,7 +143,7 @@ impl Underway for Course {
         if rest == Rest::Running && run.entered == Phase::SavePreCopy && leaves_precopy(half, outcomes) {
             // Also what is open still: the destination throws away all streams, and each begins with a session.
             inner.members.iter().for_each(|member| member.device.void_stream());
-            let note = "resumed: what was sent of the devices' streams is void; PRECOPY begins new ones";
+            let note = "resumed: what was sent of the devices' streams is void; SAVE_PRE_COPY begins new ones";
             log!(Info, "migration: {note}");
             let failed = outcomes.iter().any(DeviceOutcome::failed);
             run.recorder.add(Phase::SaveTracking, begun, failed, results(outcomes), vec![note.to_string()]);
@@ -174,9 +174,9 @@ fn save_again(inner: &mut GroupInner, run: &mut Run, outcomes: &mut [DeviceOutco
     run.recorder.add(Phase::SaveTracking, begun, again.iter().any(DeviceOutcome::failed), results(&again), Vec::new());
     for (outcome, again) in outcomes.iter_mut().zip(again) {
         match &again.error {
-            // The guest runs all the same: until PRECOPY, which asks again, every page of such a log is dirty, and once more then.
+            // The guest runs all the same: until SAVE_PRE_COPY, which asks again, every page of such a log is dirty, and once more then.
             Some(error) if again.result.found == State::Running.number() => {
-                let note = format!("no log of written pages until PRECOPY: {error}");
+                let note = format!("no log of written pages until SAVE_PRE_COPY: {error}");
                 log!(Warning, "migration: {note}");
                 run.recorder.note(note);
             }
@@ -187,7 +187,7 @@ fn save_again(inner: &mut GroupInner, run: &mut Run, outcomes: &mut [DeviceOutco
     }
 }
 
-/// Whether a resume has ended a save session; or it is done, and devices run for which PRECOPY is to be entered.
+/// Whether a resume has ended a save session; or it is done, and devices run for which SAVE_PRE_COPY is to be entered.
 fn leaves_precopy(half: bool, outcomes: &[DeviceOutcome]) -> bool {
     let done = !half && !outcomes.iter().any(DeviceOutcome::failed);
     let saves = |state: Option<State>| state.and_then(State::session) == Some(Direction::Save);

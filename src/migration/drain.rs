@@ -111,7 +111,7 @@ impl Migration {
     ///
     /// A member whose session in this migration has ended or is broken (STALE), that is in ERROR or whose handle was
     /// freed fails the migration here. After a resume of a group that was held in pre-copy it is STALE, not FAILED:
-    /// PRECOPY can be entered again. If `put` fails, bytes are lost that no device can give again: FAILED.
+    /// SAVE_PRE_COPY can be entered again. If `put` fails, bytes are lost that no device can give again: FAILED.
     pub fn save_iterate(
         &self,
         budget: Budget,
@@ -126,7 +126,7 @@ impl Migration {
     /// Every stream to its END; success means just that. Needs STOP_COPY. *whole; blocks as `save_iterate` does.*
     ///
     /// Descriptors are waited for, whatever their mode, until a cancel, or until nothing has moved on any device for
-    /// 60 s (TRANSPORT, ETIMEDOUT: nothing is lost, the call can be made again).
+    /// 60 s (SYSTEM, ETIMEDOUT: nothing is lost, the call can be made again).
     pub fn save_complete(&self, outlets: &[Outlet<'_>], put: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
         run.check_entered("save_complete", Phase::SaveStopCopy)?;

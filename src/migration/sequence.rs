@@ -81,7 +81,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Where one call of advance may lead from each phase, and what it enters on the way, the last one included. PRECOPY and
+/// Where one call of advance may lead from each phase, and what it enters on the way, the last one included. SAVE_PRE_COPY and
 /// VIOMMU_GRACE are entered only where they are asked for: in between there would be nothing to do in them. STOP_COPY and
 /// RESUMING are never passed through: in them the VMM moves data.
 const SAVE: [(Phase, Phase, &[Phase]); 15] = [

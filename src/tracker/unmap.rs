@@ -76,7 +76,7 @@ impl Tracker {
         outcome.map(|()| harvest).map_err(|errno| {
             let text =
                 format!("unmapping {iova:#x} + {size:#x} failed: {errno}; what was written to it is given or kept");
-            self.named(Error::transport(errno, text))
+            self.named(Error::system(errno, text))
         })
     }
 }

@@ -49,7 +49,7 @@ pub struct Quirks {
     /// A segment larger than the destination's window is loaded in parts, as QEMU does; V1-10 forbids it.
     pub split_segments: bool,
     /// Trapped data is moved 8, 4, 2 or 1 bytes at a time, naturally aligned (V1-12).
-    pub access_8: bool,
+    pub aligned_access: bool,
 }
 
 /// What a window needs for an access.

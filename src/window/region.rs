@@ -80,7 +80,7 @@ impl RegionWindow {
                 if self.staging.unread().is_empty() {
                     let buffer = self.staging.buffer()?;
                     let len = len.min(buffer.len());
-                    bus::read(access, self.quirks.access_8, at, buffer.get_mut(..len).unwrap_or_default())?;
+                    bus::read(access, self.quirks.aligned_access, at, buffer.get_mut(..len).unwrap_or_default())?;
                     self.staging.filled(len);
                 }
                 (self.staging.unread().len(), false)
@@ -112,7 +112,7 @@ impl RegionWindow {
             AreaAccess::Mapped(mapping, len) => Ok(mapping.copy_in(target.at, bytes.get(..len).unwrap_or(bytes))),
             AreaAccess::Trapped(len) => {
                 let part = bytes.get(..len).unwrap_or(bytes);
-                bus::write(access, self.quirks.access_8, target.at, part).map(|()| part.len())
+                bus::write(access, self.quirks.aligned_access, target.at, part).map(|()| part.len())
             }
         }
     }
@@ -149,7 +149,7 @@ impl RegionWindow {
                 let got = read_from(fd, room.get_mut(..part).unwrap_or_default())
                     .map_err(|errno| Trouble::before(Cause::Descriptor(errno)))?;
                 // What came out of the caller's descriptor cannot be read from it again.
-                bus::write(access, self.quirks.access_8, target.at, self.staging.first(got))
+                bus::write(access, self.quirks.aligned_access, target.at, self.staging.first(got))
                     .map_err(Trouble::with_bytes_lost)?;
                 Ok(got)
             }
@@ -256,7 +256,7 @@ impl Window for RegionWindow {
             AreaAccess::Trapped(len) => {
                 let len = len.min(buf.len());
                 let into = buf.get_mut(..len).unwrap_or_default();
-                bus::read(access, self.quirks.access_8, segment.at(), into)?;
+                bus::read(access, self.quirks.aligned_access, segment.at(), into)?;
                 len
             }
         };
@@ -329,7 +329,7 @@ impl Window for RegionWindow {
         self.loading.check_end(len as u64, segment_end)?;
         if let (Some(target), true) = (self.loading.target(access)?, len > 0) {
             if let AreaAccess::Trapped(_) = self.areas.place(target.at, target.most) {
-                bus::write(access, self.quirks.access_8, target.at, self.staging.first(len))?;
+                bus::write(access, self.quirks.aligned_access, target.at, self.staging.first(len))?;
             }
         }
         self.loading.placed(access, len, segment_end)

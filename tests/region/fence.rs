@@ -132,7 +132,7 @@ fn a_failed_socket_is_not_the_devices() {
         let (near, far) = UnixStream::pair().unwrap();
         far.set_nonblocking(true).unwrap();
         let error = pair.to.receive(far.as_fd(), 100, true).unwrap_err();
-        assert_eq!((error.kind(), error.errno()), (ErrorKind::Transport, libc::EAGAIN));
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::System, libc::EAGAIN));
         let text = error.to_string();
         assert!(text.contains("target") && text.contains("caller's fd") && !text.contains("reset"), "{text}");
         drop(near);

@@ -150,7 +150,7 @@ fn save(seed: u64) -> Option<String> {
             begin_anew(&mut streams);
         }
         match course.dice.below(14) {
-            0..=2 => drop(course.say("PRECOPY", course.migration.advance(Phase::SavePreCopy))),
+            0..=2 => drop(course.say("SAVE_PRE_COPY", course.migration.advance(Phase::SavePreCopy))),
             3..=5 => {
                 let budget = Budget { bytes: course.dice.below(3000) + 1, time: Duration::from_secs(5) };
                 let round = course.migration.save_iterate(budget, &[], &mut put(&mut streams));
@@ -214,8 +214,7 @@ fn load(seed: u64) -> Option<String> {
             2..=4 => {
                 let mut left = if course.dice.below(2) == 0 { u64::MAX } else { course.dice.below(4) };
                 let outcome = course.migration.load_complete(&[], &mut |device, buf: &mut [u8]| {
-                    left =
-                        left.checked_sub(1).ok_or_else(|| Error::new(ErrorKind::Transport, libc::EPIPE, "the wire"))?;
+                    left = left.checked_sub(1).ok_or_else(|| Error::new(ErrorKind::System, libc::EPIPE, "the wire"))?;
                     let session = course.rig.devices[device].info().session;
                     if fed[device].0 != session {
                         fed[device] = (session, 0);

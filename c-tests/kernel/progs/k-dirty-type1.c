@@ -223,7 +223,7 @@ static void unmapped_by_others(void)
 	DMA(&t, 1025, 1);
 	FAILS(vfiomig_tracker_unmap(s.tracker, &cut, NULL, NULL, VFIOMIG_UNMAP_F_LIBRARY, NULL, NULL, ERR),
 	      ARGUMENT, 0);
-	FAILS(vfiomig_tracker_unmap(s.tracker, &whole, busy, NULL, 0, NULL, NULL, ERR), TRANSPORT, EBUSY);
+	FAILS(vfiomig_tracker_unmap(s.tracker, &whole, busy, NULL, 0, NULL, NULL, ERR), SYSTEM, EBUSY);
 	DMA(&t, 1026, 1); /* it is still there */
 	space_harvest(&s, &got);
 	CHECK(pages_have(&got, 1025) && pages_have(&got, 1026));

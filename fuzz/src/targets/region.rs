@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
             no_mmap: more & 0x04 != 0,
             zero_data_size: more & 0x08 != 0,
             split_segments: more & 0x10 != 0,
-            access_8: more & 0x60 == 0x60,
+            aligned_access: more & 0x60 == 0x60,
         },
         ..DeviceOptions::default()
     };

@@ -137,7 +137,7 @@ impl Inflow<'_> {
             Ok(_) => device.finish(total).map(|()| Turn::Done),
             Err(errno) if errno.get() != libc::EAGAIN => {
                 let text = format!("{}: reading the stream: the caller's fd failed: {errno}", device.name());
-                Err(Error::transport(errno, text))
+                Err(Error::system(errno, text))
             }
             Err(_) if self.progress.stalled() => Err(stall(device, "brought", &self.progress)),
             Err(_) => Ok(Turn::Wait),

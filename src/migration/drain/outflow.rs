@@ -194,7 +194,7 @@ impl Outflow<'_> {
 /// Nothing was lost, but nothing will come of waiting on.
 pub(super) fn stall(device: &Device, did: &str, progress: &Progress) -> Error {
     let (name, patience) = (device.name(), progress.patience());
-    Error::transport(
+    Error::system(
         Errno::new(libc::ETIMEDOUT),
         format!(
             "{name}: its descriptor {did} nothing for {patience:?}, nor did another: nothing is lost, the call can be made again"

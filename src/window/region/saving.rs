@@ -105,7 +105,7 @@ impl Saving {
         access.registers()?.check_segment(offset, size).map_err(Trouble::before)?;
         // While it runs a device may have the same again and again; a stream that is read to its end has not.
         if !access.in_precopy {
-            if let Some(text) = self.unseen.look(Seen { pending, offset, size }, access, quirks.access_8, areas) {
+            if let Some(text) = self.unseen.look(Seen { pending, offset, size }, access, quirks.aligned_access, areas) {
                 // What came before is this segment many times over.
                 return Err(Trouble::after(Cause::Nonsense(text), 0));
             }

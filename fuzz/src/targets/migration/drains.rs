@@ -21,7 +21,7 @@ impl Course {
             assert!(!piece.bytes.is_empty());
             moved[piece.device] += piece.bytes.len() as u64;
             pieces += 1;
-            if pieces > stop_at { Err(Error::new(ErrorKind::Transport, libc::EPIPE, "put")) } else { Ok(()) }
+            if pieces > stop_at { Err(Error::new(ErrorKind::System, libc::EPIPE, "put")) } else { Ok(()) }
         };
         let budget =
             Budget { bytes: [u64::MAX, 0, 100, 5000][b as usize % 4], time: Duration::from_millis(u64::from(b)) };
@@ -68,7 +68,7 @@ impl Course {
                 let member = &mut members[device];
                 let place = member.place.1;
                 match lie {
-                    1 if place == 1 => return Err(Error::new(ErrorKind::Transport, libc::EPIPE, "get")),
+                    1 if place == 1 => return Err(Error::new(ErrorKind::System, libc::EPIPE, "get")),
                     2 if place == 1 => return Ok(Fed::Bytes { len: buf.len() + 1, segment_end: false }),
                     _ => member.place.1 += 1,
                 }

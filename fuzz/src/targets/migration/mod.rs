@@ -121,7 +121,8 @@ impl Course {
             _ => {
                 let report = self.migration.report().unwrap();
                 assert!(report.phases.iter().all(|phase| phase.devices.len() == self.devices.len()));
-                let _ = (self.group.abilities().unwrap(), self.group.results().unwrap(), self.migration.error().unwrap());
+                let _ =
+                    (self.group.abilities().unwrap(), self.group.results().unwrap(), self.migration.error().unwrap());
             }
         }
         self.check(op == 20);

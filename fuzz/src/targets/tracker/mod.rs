@@ -170,7 +170,7 @@ impl Course {
             }
             Some(error) => match error.kind() {
                 ErrorKind::Argument => assert!(cut && !called, "{error}"),
-                ErrorKind::Transport => assert!(called && fails),
+                ErrorKind::System => assert!(called && fails),
                 _ => panic!("{error}"),
             },
         }
