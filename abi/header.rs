@@ -28,8 +28,12 @@ mod tracker;
 mod harvest;
 #[path = "../src/ffi/report.rs"]
 mod report;
+#[path = "../src/ffi/progress.rs"]
+mod progress;
 #[path = "../src/ffi/group.rs"]
 mod group;
+#[path = "../src/ffi/timings.rs"]
+mod timings;
 #[path = "../src/ffi/migration.rs"]
 mod migration;
 #[path = "../src/ffi/drain.rs"]

@@ -137,9 +137,31 @@ AT(vfiomig_phase_report, phase, 32);
 AT(vfiomig_phase_report, flags, 36);
 AT(vfiomig_phase_report, reserved, 40);
 
-SIZE(vfiomig_group_options, 16);
+SIZE(vfiomig_group_options, 40);
 AT(vfiomig_group_options, max_workers, 8);
 AT(vfiomig_group_options, foreign_initiators, 12);
+AT(vfiomig_group_options, progress, 16);
+AT(vfiomig_group_options, opaque, 24);
+AT(vfiomig_group_options, progress_interval_ns, 32);
+
+SIZE(vfiomig_progress, 312);
+AT(vfiomig_progress, request, 8);
+AT(vfiomig_progress, state, 12);
+AT(vfiomig_progress, target, 16);
+AT(vfiomig_progress, reserved, 20);
+AT(vfiomig_progress, since_ns, 24);
+AT(vfiomig_progress, log_since_ns, 32);
+AT(vfiomig_progress, saved_bytes, 40);
+AT(vfiomig_progress, loaded_bytes, 48);
+AT(vfiomig_progress, name, 56);
+
+SIZE(vfiomig_progress_event, 40);
+AT(vfiomig_progress_event, kind, 8);
+AT(vfiomig_progress_event, asked, 12);
+AT(vfiomig_progress_event, arrived, 16);
+AT(vfiomig_progress_event, reserved, 20);
+AT(vfiomig_progress_event, elapsed_ns, 24);
+AT(vfiomig_progress_event, device, 32);
 
 SIZE(vfiomig_group_abilities, 16);
 AT(vfiomig_group_abilities, abilities, 8);

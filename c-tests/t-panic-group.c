@@ -42,12 +42,15 @@ static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfio
 {
 	struct vfiomig_report *report = NULL;
 	struct vfiomig_group_abilities abilities;
+	size_t many;
 
 	VFIOMIG_INIT(&abilities);
 	IS(vfiomig_group_add_device) return vfiomig_group_add_device(g, d, errp);
 	IS(vfiomig_group_add_tracker) return vfiomig_group_add_tracker(g, t, errp);
 	IS(vfiomig_group_get_abilities) return vfiomig_group_get_abilities(g, &abilities, NULL, errp);
+	IS(vfiomig_group_get_progress) return vfiomig_group_get_progress(g, NULL, 0, &many, errp);
 	IS(vfiomig_group_get_report) return vfiomig_group_get_report(g, &report, errp);
+	IS(vfiomig_group_get_timings) return vfiomig_group_get_timings(g, &report, errp);
 	IS(vfiomig_group_harvest) return vfiomig_group_harvest(g, NULL, NULL, errp);
 	IS(vfiomig_group_pause) return vfiomig_group_pause(g, errp);
 	IS(vfiomig_group_pause_begin) return vfiomig_group_pause_begin(g, errp);
@@ -55,6 +58,7 @@ static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfio
 	IS(vfiomig_group_remove_tracker) return vfiomig_group_remove_tracker(g, t, errp);
 	IS(vfiomig_group_resume) return vfiomig_group_resume(g, errp);
 	IS(vfiomig_group_resume_begin) return vfiomig_group_resume_begin(g, errp);
+	IS(vfiomig_group_set_timings) return vfiomig_group_set_timings(g, "vfiomig-timings 1", NULL, errp);
 	return 1;
 }
 

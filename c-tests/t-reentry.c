@@ -80,7 +80,7 @@ static void *pauses(void *unused)
 
 static void asks_the_group(struct fake *f, enum fake_call call)
 {
-	struct vfiomig_report *report = NULL;
+	struct vfiomig_group_abilities policy;
 
 	/* The requests of the group's call come from there, and are none of this. */
 	if (call != C_READ && call != C_SIZE)
@@ -88,8 +88,8 @@ static void asks_the_group(struct fake *f, enum fake_call call)
 	f->hook = NULL;
 	atomic_store(&stage, 1);
 	nap();
-	told = vfiomig_group_get_report(group, &report, NULL);
-	vfiomig_report_free(report);
+	VFIOMIG_INIT(&policy);
+	told = vfiomig_group_get_abilities(group, &policy, NULL, NULL);
 }
 
 static void through_a_group(void)

@@ -122,7 +122,9 @@
 #define VFIOMIG_HAVE_GROUP_ADD_TRACKER 1
 #define VFIOMIG_HAVE_GROUP_FREE 1
 #define VFIOMIG_HAVE_GROUP_GET_ABILITIES 1
+#define VFIOMIG_HAVE_GROUP_GET_PROGRESS 1
 #define VFIOMIG_HAVE_GROUP_GET_REPORT 1
+#define VFIOMIG_HAVE_GROUP_GET_TIMINGS 1
 #define VFIOMIG_HAVE_GROUP_HARVEST 1
 #define VFIOMIG_HAVE_GROUP_NEW 1
 #define VFIOMIG_HAVE_GROUP_PAUSE 1
@@ -131,6 +133,7 @@
 #define VFIOMIG_HAVE_GROUP_REMOVE_TRACKER 1
 #define VFIOMIG_HAVE_GROUP_RESUME 1
 #define VFIOMIG_HAVE_GROUP_RESUME_BEGIN 1
+#define VFIOMIG_HAVE_GROUP_SET_TIMINGS 1
 #define VFIOMIG_HAVE_HAS_FEATURE 1
 #define VFIOMIG_HAVE_MIGRATION_ABORT 1
 #define VFIOMIG_HAVE_MIGRATION_ADVANCE 1
@@ -489,6 +492,11 @@
 #define VFIOMIG_PENDING_F_EXACT 1
 
 /**
+ * Largest size of a device's name in bytes, with the terminating NUL.
+ */
+#define VFIOMIG_NAME_SIZE 256
+
+/**
  * Size of every `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the
  * middle of a UTF-8 character.
  */
@@ -639,6 +647,52 @@
  * In `flags` of a vfiomig_phase_report: the phase was not entered.
  */
 #define VFIOMIG_PHASE_REPORT_FAILED 1
+
+/**
+ * Nothing is asked of the device.
+ */
+#define VFIOMIG_REQUEST_NONE 0
+
+/**
+ * To go to the state `target`.
+ */
+#define VFIOMIG_REQUEST_SET_STATE 1
+
+/**
+ * The next bytes of its stream.
+ */
+#define VFIOMIG_REQUEST_READ 2
+
+/**
+ * To take bytes of its stream.
+ */
+#define VFIOMIG_REQUEST_WRITE 3
+
+/**
+ * Where it is, what it can do, or how much is left.
+ */
+#define VFIOMIG_REQUEST_QUERY 4
+
+/**
+ * To reset.
+ */
+#define VFIOMIG_REQUEST_RESET 5
+
+/**
+ * A request to the draft's log of written pages. Requests to a DMA log are in `log_since_ns`, for
+ * they are made beside the others.
+ */
+#define VFIOMIG_REQUEST_LOG 6
+
+/**
+ * vfiomig_progress_event.kind: a device is done with its step, or has failed in it.
+ */
+#define VFIOMIG_PROGRESS_ARRIVED 1
+
+/**
+ * vfiomig_progress_event.kind: the interval has passed.
+ */
+#define VFIOMIG_PROGRESS_WAITING 2
 
 /**
  * vfiomig_group_abilities: a save can begin.
@@ -1497,6 +1551,115 @@ struct vfiomig_phase_report {
 };
 
 /**
+ * What one device is doing. Times are nanoseconds of CLOCK_MONOTONIC, rounded down to 256 ns.
+ */
+struct vfiomig_progress {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT. In an array that of the first element holds for
+   * each, and all are set to it.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * VFIOMIG_REQUEST_*: the request that the device has not answered yet. The driver has it, or
+   * the VMM's functions, or it waits until the device is ready.
+   */
+  uint32_t request;
+  /**
+   * VFIOMIG_STATE_*: where the device was found last. While it changes its state this is the old
+   * one.
+   */
+  uint32_t state;
+  /**
+   * VFIOMIG_STATE_*: with VFIOMIG_REQUEST_SET_STATE where it was asked to go; else equal to
+   * `state`.
+   */
+  uint32_t target;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * When `request` began; 0 with VFIOMIG_REQUEST_NONE.
+   */
+  uint64_t since_ns;
+  /**
+   * When the request to the device's DMA log began that is not answered yet; 0: there is none.
+   */
+  uint64_t log_since_ns;
+  /**
+   * Bytes consumed in the current or last save session.
+   */
+  uint64_t saved_bytes;
+  /**
+   * Bytes that the device took in the current or last load session.
+   */
+  uint64_t loaded_bytes;
+  /**
+   * The device's name, with the terminating NUL.
+   */
+  char name[VFIOMIG_NAME_SIZE];
+};
+
+/**
+ * Passed to a vfiomig_progress_fn, and valid during the call. `argsz` says how long it is; later
+ * versions may add fields at its end.
+ */
+struct vfiomig_progress_event {
+  /**
+   * Size of this struct in the library.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * VFIOMIG_PROGRESS_*.
+   */
+  uint32_t kind;
+  /**
+   * How many devices take part in this step.
+   */
+  uint32_t asked;
+  /**
+   * How many of them are done with it. In a drain this stays 0.
+   */
+  uint32_t arrived;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+  /**
+   * How long the step has taken so far, in nanoseconds.
+   */
+  uint64_t elapsed_ns;
+  /**
+   * The device that has arrived; or, of those that have not, the one whose request is the
+   * oldest. Its argsz is that of the library, too.
+   */
+  const struct vfiomig_progress *device;
+};
+
+/**
+ * Called when a device has arrived where a call on the group or its migration has sent it, and at
+ * an interval while one has not arrived, or while a drain is in progress. Returns 0, or any other
+ * value to ask for what vfiomig_migration_cancel() does to the group's migration. Without a
+ * migration, and in vfiomig_migration_abort(), such a value has no effect.
+ *
+ * It is called on the thread that made the call, with no lock held. It may call every function of
+ * the class *any*; functions that would wait for the call in progress return -EDEADLK. Other
+ * threads serve the devices meanwhile. Where the calling thread has to serve them itself, it is
+ * called between requests only, and not while one of them hangs: with max_workers 1, for devices
+ * without VFIOMIG_OPS_F_ANY_THREAD, in a drain of one device, and where no thread could be
+ * created.
+ */
+typedef int (*vfiomig_progress_fn)(void *opaque, const struct vfiomig_progress_event *event);
+
+/**
  * How a group works. Set up with VFIOMIG_INIT. NULL stands for all defaults.
  */
 struct vfiomig_group_options {
@@ -1517,6 +1680,20 @@ struct vfiomig_group_options {
    * Number of other devices of the VM that can do DMA and are not in the group.
    */
   uint32_t foreign_initiators;
+  /**
+   * Called when a device has arrived where a call has sent it, and at an interval while one has
+   * not. NULL: nothing is called. It is called on the threads that call the group and its
+   * migration, never two at a time, and not after vfiomig_group_free() has returned.
+   */
+  vfiomig_progress_fn progress;
+  /**
+   * Passed to `progress`.
+   */
+  void *opaque;
+  /**
+   * The interval in nanoseconds. 0: one second. Less than 1 ms counts as 1 ms. Needs `progress`.
+   */
+  uint64_t progress_interval_ns;
 };
 
 /**
@@ -2608,6 +2785,25 @@ const struct vfiomig_phase_report *vfiomig_report_phase(const struct vfiomig_rep
 void vfiomig_report_free(struct vfiomig_report *r);
 
 /**
+ * What each device of the group is doing now, in the order in which they were added. The values are
+ * those that any thread may read: no device is asked, and no call in progress is waited for, also
+ * while a device hangs, and in callbacks. `devices` has `count` elements, and the first of them was
+ * set up with VFIOMIG_INIT; it may be NULL if `count` is 0. `*total` is set to the number of
+ * devices, which may be more than `count`. A device whose handle was freed keeps its place as long
+ * as the group's migration exists.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`total` NULL, `devices` NULL or not set up).
+ * Phases: any.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_group_get_progress(struct vfiomig_group *g,
+                               struct vfiomig_progress *devices,
+                               size_t count,
+                               size_t *total,
+                               struct vfiomig_error **errp);
+
+/**
  * Makes an empty group, for the lifetime of a VM.
  *
  * Returns: 0 or -errno.
@@ -2795,16 +2991,58 @@ int vfiomig_group_harvest(struct vfiomig_group *g,
 
 /**
  * What the last call that moved the group's devices did to each of them, also after success; empty
- * before the first. Free the report.
+ * before the first. A call that is in progress is seen in vfiomig_group_get_progress(), and here
+ * when it has ended. Free the report.
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`out` NULL).
  * Phases: any.
- * Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_group_get_report(struct vfiomig_group *g,
                              struct vfiomig_report **out,
                              struct vfiomig_error **errp);
+
+/**
+ * How long state changes of the group's devices take, as far as it is known: from a save or a
+ * pause of this process, or from vfiomig_group_set_timings(). `out` receives a report without
+ * phases, to be freed, whose text is what vfiomig_group_set_timings() takes. Keep the text with
+ * the VM, or with the kind of its devices: then the estimate of a first migration knows them.
+ *
+ * The first line of the text is "vfiomig-timings 1". Each other line is "FROM TO TIME NAME",
+ * separated by one space: two states with the names of vfiomig_state_name(); a whole number with
+ * one of the units ns, us, ms and s; the device's name up to the end of the line, with \\, \n and
+ * \r for a backslash and for line ends. Empty lines, and lines that begin with #, are ignored.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL).
+ * Phases: any.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_group_get_timings(struct vfiomig_group *g,
+                              struct vfiomig_report **out,
+                              struct vfiomig_error **errp);
+
+/**
+ * Sets how long state changes of the group's devices take: what vfiomig_group_get_timings()
+ * returned in an earlier process, a measurement, or a vendor's figure. The format is described
+ * there. A time holds until the change is measured. vfiomig_migration_get_estimate() uses those of
+ * the changes that a save makes while the guest is stopped: PRE_COPY to PRE_COPY_P2P, PRE_COPY_P2P
+ * to STOP_COPY, and for devices without P2P or PRE_COPY those that they make instead. Devices are
+ * found by their names, so they must have been added before. Lines for other names are left out,
+ * which is no error: `unknown` may be NULL; else it receives a report, to be freed, with one such
+ * name in each line; it may be empty.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`text` NULL, not UTF-8, of another version, or with a line that is wrong,
+ * which the message names by its number; then nothing was set).
+ * Phases: any.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_group_set_timings(struct vfiomig_group *g,
+                              const char *text,
+                              struct vfiomig_report **unknown,
+                              struct vfiomig_error **errp);
 
 /**
  * Makes a migration in IDLE. While it exists, devices and trackers of the group can neither be
@@ -2942,12 +3180,13 @@ int vfiomig_migration_abort(struct vfiomig_migration *m,
 
 /**
  * What the migration did and how long it took, phase by phase and device by device, so that an
- * operator sees where downtime went. It begins with the last departure from IDLE. Free the report.
+ * operator sees where downtime went. It begins with the last departure from IDLE. A call that is in
+ * progress is seen in vfiomig_group_get_progress(), and here when it has ended. Free the report.
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`out` NULL).
  * Phases: any.
- * Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_migration_get_report(struct vfiomig_migration *m,
                                  struct vfiomig_report **out,
@@ -2973,15 +3212,15 @@ int vfiomig_migration_get_pending(struct vfiomig_migration *m,
 
 /**
  * For how long the guest would be stopped if it were stopped now; meant for a save. No device is
- * asked. State changes count with the time that each took last, in this process and not in a load;
- * a first save knows only those of a pause. `reasons` may be NULL; else it receives a report, to be
- * freed, with one line for each part that is not known and each device that is not ready; it may be
- * empty.
+ * asked. State changes count with the time that each took last, in this process and not in a
+ * load, or with what vfiomig_group_set_timings() was given. Without that, a first save knows only
+ * those of a pause. `reasons` may be NULL; else it receives a report, to be freed, with one line
+ * for each part that is not known and each device that is not ready; it may be empty.
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`o`).
  * Phases: any.
- * Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Threads: any. Blocks: never. Since: 0.1
  */
 int vfiomig_migration_get_estimate(struct vfiomig_migration *m,
                                    const struct vfiomig_migration_estimate_options *o,

@@ -3,10 +3,12 @@
 //! May import: window, dialect, transport, cancel, error, gate, log. Start reading at [`Device`] here, and at `transition` (states) or
 //! `save` (bytes). `observe` reads where a device is, `past` knows when that may be a lie, `reset` and `reprobe` begin anew; `session`
 //! is one save or load, `load` and `pending` (sizes) are its other calls, `dirty` is for the logs that devices keep themselves;
-//! `cache` is what any thread may read, `entered` is a call in progress.
+//! `cache` is what any thread may read, also `asked` (the request in progress) and `times` (how long state changes take); `entered` is a
+//! call in progress.
 //!
 //! Follows: docs/design.md, "The state machine" and "The data window".
 
+mod asked;
 mod cache;
 pub(crate) mod dirty;
 mod entered;
@@ -18,6 +20,7 @@ mod reprobe;
 mod reset;
 mod save;
 mod session;
+mod times;
 mod transition;
 
 use crate::cancel::Cancel;
@@ -29,6 +32,7 @@ use crate::log::log;
 use crate::transport::Transport;
 use crate::transport::signals::Blocked;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
+pub use asked::{Asked, DeviceProgress, DeviceRequest};
 use cache::Cache;
 pub use cache::CapFlags;
 use entered::Entered;

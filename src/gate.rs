@@ -167,6 +167,11 @@ impl<T> Gate<T> {
         self.slot.lock().owner.is_some_and(|owner| deadlock::is_mine(self.id, owner))
     }
 
+    /// Why no call is let in, whoever has the value: it is closed, or broken. Waits for nobody.
+    pub fn check(&self) -> Result<(), Denied> {
+        self.slot.lock().refusal(false).map_or(Ok(()), Err)
+    }
+
     fn pass(&self, class: Class, wait: bool) -> Result<Pass<'_, T>, Denied> {
         let closing = class == Class::Closing;
         let mut slot = self.slot.lock();

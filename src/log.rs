@@ -81,29 +81,70 @@ impl Lines {
     }
 }
 
+/// Takes a line to the thread that called the library.
+pub(crate) type Messenger = Arc<dyn Fn(Level, String) + Send + Sync>;
+
+/// Where this thread's lines go instead of the sink.
+enum Captured {
+    /// Kept: those of this level and graver ones.
+    Kept(Level, Lines),
+    /// Told at once, by another thread.
+    Sent(Messenger),
+}
+
 thread_local! {
-    /// Where this thread's lines go instead of the sink.
-    static CAPTURED: RefCell<Option<Lines>> = const { RefCell::new(None) };
+    static CAPTURED: RefCell<Option<Captured>> = const { RefCell::new(None) };
 }
 
 /// `None` on a thread that ends and has no such place any more: a VMM may call from the clean-up of its threads.
-fn captured<R>(with: impl FnOnce(&mut Option<Lines>) -> R) -> Option<R> {
+fn captured<R>(with: impl FnOnce(&mut Option<Captured>) -> R) -> Option<R> {
     CAPTURED.try_with(|lines| with(&mut lines.borrow_mut())).ok()
+}
+
+/// Until it is dropped, also by a panic, or the thread would be silent for ever.
+struct Restore(Option<Captured>);
+
+impl Restore {
+    fn behind(place: Captured) -> Self {
+        Restore(captured(|before| before.replace(place)).flatten())
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        let _ = captured(|place| *place = self.0.take());
+    }
 }
 
 /// Runs `job` and keeps what it logs: the sink is called on the thread that called the library, not on a worker.
 pub(crate) fn capture<T>(job: impl FnOnce() -> T) -> (T, Lines) {
-    /// Also when `job` panics, or the thread would be silent for ever.
-    struct Restore(Option<Lines>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            let _ = captured(|lines| *lines = self.0.take());
-        }
-    }
-    let _restore = Restore(captured(|lines| lines.replace(Lines::default())).flatten());
+    capture_from(Level::Debug, job)
+}
+
+/// Runs `job` and keeps the errors that it logs, for it is not known yet whether they are some.
+pub(crate) fn capture_errors<T>(job: impl FnOnce() -> T) -> (T, Lines) {
+    capture_from(Level::Error, job)
+}
+
+fn capture_from<T>(level: Level, job: impl FnOnce() -> T) -> (T, Lines) {
+    let _restore = Restore::behind(Captured::Kept(level, Lines::default()));
     let result = job();
-    let lines = captured(Option::take).flatten();
-    (result, lines.unwrap_or_default())
+    let lines = match captured(Option::take).flatten() {
+        Some(Captured::Kept(_, lines)) => lines,
+        Some(Captured::Sent(_)) | None => Lines::default(),
+    };
+    (result, lines)
+}
+
+/// Runs `job` on a worker; what it logs goes to the calling thread at once, for a request that hangs is in no line that comes later.
+pub(crate) fn send<T>(messenger: Messenger, job: impl FnOnce() -> T) -> T {
+    let _restore = Restore::behind(Captured::Sent(messenger));
+    job()
+}
+
+/// Whether anybody hears lines of this level.
+pub(crate) fn is_heard(level: Level) -> bool {
+    level as i32 <= MAX_LEVEL.load(Ordering::Acquire)
 }
 
 /// Writes what was captured.
@@ -119,11 +160,21 @@ pub(crate) fn replay_as(gravest: Level, lines: Lines) {
 }
 
 pub(crate) fn write(level: Level, text: fmt::Arguments<'_>) {
-    if level as i32 > MAX_LEVEL.load(Ordering::Acquire) {
+    if !is_heard(level) {
         return;
     }
-    let kept = captured(|lines| lines.as_mut().map(|lines| lines.0.push((level, text.to_string())))).flatten();
-    if kept.is_some() {
+    let keep = |place: &mut Option<Captured>| match place {
+        Some(Captured::Kept(least, lines)) if level <= *least => {
+            lines.0.push((level, text.to_string()));
+            true
+        }
+        Some(Captured::Sent(messenger)) => {
+            messenger(level, text.to_string());
+            true
+        }
+        Some(Captured::Kept(..)) | None => false,
+    };
+    if captured(keep) == Some(true) {
         return;
     }
     // The lock is given back before the sink runs, so that a sink may call set_sink.

@@ -10,12 +10,14 @@
 //! one thread. **Turns** (`turns`) are for streams, which wait for descriptors most of the time: an item keeps nothing between two
 //! turns, so that few threads serve many devices fairly, and none is kept by a channel that is full. To write a job as turns would
 //! give up its lock and its place in a list at each piece; to serve streams by jobs would cost a thread for each of them.
-//! `threads` makes the threads of both, `mailbox` carries what jobs hand over.
+//! `watch` is for what the calling thread says of those that hang. `threads` makes the threads of both, `mailbox` carries what jobs hand over.
 
 mod jobs;
 mod mailbox;
 mod threads;
 pub mod turns;
+mod watch;
 
-pub use jobs::{Give, run, run_pieces};
+pub use jobs::{Give, run, run_pieces, run_watched};
 pub use threads::{DEFAULT_MAX, refuse_threads_beyond};
+pub use watch::Watch;

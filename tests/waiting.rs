@@ -290,7 +290,7 @@ fn a_callback_does_not_wait_for_who_waits_for_it() {
                 // The other thread has come to the device.
                 std::thread::sleep(Duration::from_millis(200));
                 let group = group.lock().unwrap().clone().unwrap();
-                let errno = group.results().map_or_else(|error| error.errno(), |_| 0);
+                let errno = group.devices().map_or_else(|error| error.errno(), |_| 0);
                 told.lock().unwrap().push(errno);
             }
         };
@@ -325,7 +325,7 @@ fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
             let run = &mut |_: u64, _: tracker::IovaRange| {
                 if !inside.swap(true, Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(200));
-                    told.push(save.error().err().map(|error| error.errno()));
+                    told.push(save.pending_exact().err().map(|error| error.errno()));
                 }
                 true
             };

@@ -1,5 +1,7 @@
 //! Last known values, readable from any thread without waiting for a call.
 
+use super::asked::{DeviceRequest, Open, RequestSlot};
+use super::times::Times;
 use crate::cancel::Follower;
 use crate::dialect::probe::Probed;
 use crate::dialect::{DialectKind, Reason, State};
@@ -74,6 +76,11 @@ pub(super) struct Cache {
     pub only_says_running: AtomicBool,
     /// Whether the device's migration was canceled; looked at only while something is waited for.
     pub cancel: Follower,
+    /// The request in progress.
+    pub asked: RequestSlot,
+    /// The same of its DMA log, which is asked beside it.
+    pub log_asked: RequestSlot,
+    pub times: Times,
 }
 
 /// While it lives the device may be on its way from one state to another.
@@ -130,11 +137,19 @@ impl Cache {
             driver: Mutex::new(None),
             only_says_running: AtomicBool::new(false),
             cancel: Follower::default(),
+            asked: RequestSlot::default(),
+            log_asked: RequestSlot::default(),
+            times: Times::new(),
         }
     }
 
     pub fn state(&self) -> State {
         State::from_number(self.state.load(Ordering::Acquire)).unwrap_or(State::Error)
+    }
+
+    /// A request begins, by the call that has its turn on the device.
+    pub fn ask(&self, request: DeviceRequest) -> Open<'_> {
+        self.asked.begin(request)
     }
 
     /// A request begins that can change the state; it ends when the result is dropped, after the state was taken over.

@@ -1,7 +1,7 @@
 //! The logs of written pages that a device keeps itself: the DMA log of v2, and the draft's, which shares the data window
 //! with the state bytes (D5).
 
-use super::{Device, DeviceInner, Entered};
+use super::{Device, DeviceInner, DeviceRequest, Entered};
 use crate::dialect::registers::Fault;
 use crate::dialect::{DialectKind, Direction, PfnRange, Pfns};
 use crate::error::{Errno, Error, Result};
@@ -118,7 +118,9 @@ impl Device {
             }
             Err(Fault::Nonsense(format!("they come in parts of {pages} pages, which takes too long")))
         };
+        let asked = self.cache.ask(DeviceRequest::Log);
         let outcome = dialect.dirty_pfns(&**transport, range, &mut go_on, sink);
+        drop(asked);
         window.begin_anew();
         match outcome {
             Ok(()) => Ok(()),
@@ -157,6 +159,7 @@ impl Device {
             return Some(OwnLog::Pfns);
         }
         let transport = self.enter_log().ok()?;
+        let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
         dma_log::probe(&**transport).then_some(OwnLog::Dma)
     }
 
@@ -173,6 +176,7 @@ impl Device {
     /// Starts the DMA log; `page_size` is a hint, the answer is the device's own.
     pub(crate) fn dma_log_start(&self, page_size: u64, ranges: &[[u64; 2]]) -> std::result::Result<u64, Errno> {
         let transport = self.enter_log()?;
+        let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
         dma_log::start(&**transport, page_size, ranges)
     }
 
@@ -185,12 +189,14 @@ impl Device {
         bitmap: &mut [u64],
     ) -> std::result::Result<(), Errno> {
         let transport = self.enter_log()?;
+        let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
         dma_log::report(&**transport, iova, length, page_size, bitmap)
     }
 
     /// Stops the DMA log, which is then gone.
     pub(crate) fn dma_log_stop(&self) -> std::result::Result<(), Errno> {
         let transport = self.enter_log()?;
+        let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
         dma_log::stop(&**transport)
     }
 }

@@ -6,7 +6,7 @@
 
 use super::cache::Cache;
 use super::save::not_moved;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
 #[cfg(feature = "capi")]
@@ -198,6 +198,7 @@ impl DeviceInner {
     ) -> Result<T> {
         self.check_open(cache, "reserve")?;
         self.release_lent();
+        let _asked = cache.ask(DeviceRequest::Write);
         let (window, access) = self.access(cache)?;
         let (room, loan) = match lend(window, &access) {
             Ok(lent) => lent,
@@ -224,6 +225,7 @@ impl DeviceInner {
         if len > lent {
             return Err(Error::argument(format!("len: {len} bytes of a buffer of {lent}")));
         }
+        let _asked = cache.ask(DeviceRequest::Write);
         let (window, access) = self.access(cache)?;
         let outcome = commit(window, &access);
         // As long as nothing has moved the buffer is lent, and can be committed again.
@@ -247,6 +249,7 @@ impl DeviceInner {
                 _ => error.context(format!("{before} of {asked} bytes were taken")),
             });
         }
+        let _asked = cache.ask(DeviceRequest::Write);
         let (window, access) = self.access(cache)?;
         let outcome = window.write(&access, bytes, after, segment_end).map(|()| bytes.len());
         let outcome = outcome.map_err(|trouble| match held {
@@ -266,6 +269,7 @@ impl DeviceInner {
         segment_end: bool,
     ) -> Result<Option<usize>> {
         self.check_open(cache, "receive")?;
+        let _asked = cache.ask(DeviceRequest::Write);
         let (window, access) = self.access(cache)?;
         let outcome = window.receive(&access, fd, len, segment_end);
         match outcome.as_ref().err().and_then(Trouble::of_descriptor) {

@@ -3,7 +3,7 @@
 //! Rules: V2-3 and V2-10 (read the state after a failure), P17 (a session may be well although the state cannot be read), K2, K15.
 
 use super::cache::Cache;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::State;
 use crate::error::{Action, DeviceResult, Errno, Error, Result};
 use crate::log::log;
@@ -23,6 +23,7 @@ impl DeviceInner {
     /// Reads the state and takes it over; a session that the device has left has ended.
     pub(super) fn look(&mut self, cache: &Cache) -> Result<State> {
         let before = self.unread_since.unwrap_or(cache.state());
+        let _asked = cache.ask(DeviceRequest::Query);
         let found = self.read_state_again();
         match &found {
             Ok(now) => self.take_over(cache, before, *now),

@@ -5,7 +5,7 @@
 
 use super::cache::Cache;
 use super::transition::Failed;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::cancel::Follower;
 use crate::dialect::{DialectKind, Direction, State};
 use crate::error::{Errno, Error, Result};
@@ -192,6 +192,7 @@ impl DeviceInner {
     /// Reads the stream to its end and throws it away; whether the end came. An error: it takes too long, and can be tried again.
     fn drain(&mut self, cache: &Cache, name: &str, note: &mut String) -> Result<bool> {
         let (begun, cancel) = (Instant::now(), Follower::default());
+        let _asked = cache.ask(DeviceRequest::Read);
         let mut buf = Vec::new();
         if buf.try_reserve_exact(DRAIN_READ).is_err() {
             return Err(Error::memory(format!(

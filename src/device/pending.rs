@@ -2,7 +2,7 @@
 
 use super::cache::Cache;
 use super::session::Session;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::{Direction, PrecopyFigures, State};
 use crate::error::Result;
 use crate::log::log;
@@ -78,6 +78,7 @@ impl DeviceInner {
     /// unless the device is not well at all.
     fn stop_copy_bytes(&mut self, cache: &Cache, name: &str) -> Result<Option<u64>> {
         const WHAT: &str = "reading the stop-copy size";
+        let _asked = cache.ask(DeviceRequest::Query);
         match self.dialect()?.stop_copy_bytes(&*self.transport) {
             Ok(bytes) => Ok(bytes),
             Err(errno) if self.look(cache)? == State::Error => Err(self.data_failed(cache, name, WHAT, errno)),
@@ -91,6 +92,7 @@ impl DeviceInner {
     /// Sizes of the open save session: pre-copy info on v2, pending_bytes on v1 and the draft.
     pub(super) fn update_figures(&mut self, cache: &Cache, name: &str) -> Result<PrecopyFigures> {
         let in_precopy = cache.state().is_precopy();
+        let _asked = cache.ask(DeviceRequest::Query);
         let (window, access) = self.access(cache)?;
         let has_fd = access.dialect.registers().is_none();
         if has_fd && !in_precopy {

@@ -1,7 +1,7 @@
 //! A device is looked at again, as if it were new: which protocol it speaks, and which window fits it.
 
 use super::cache::Cache;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::probe::{Probed, probe};
 use crate::dialect::{Dialect, Reason, State};
 use crate::error::Result;
@@ -22,6 +22,7 @@ impl Device {
         inner.check_past_again().map_err(|error| self.named(error))?;
         // Also if the probe fails: the reset was done.
         inner.end_session(&self.cache);
+        let _asked = self.cache.ask(DeviceRequest::Query);
         let found = probe(&self.name, &*inner.transport, inner.wanted, inner.draft_cursor)
             .map_err(|error| self.named(error))?;
         let before = inner.unread_since.unwrap_or(self.cache.state());

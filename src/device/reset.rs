@@ -3,7 +3,7 @@
 //! Rules: V2-14, W8 and K20 (a reset is tried again, and the state read after it), K24 (servers keep the migration state over it).
 
 use super::cache::Cache;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::cancel::Follower;
 use crate::dialect::State;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +56,8 @@ impl DeviceInner {
         cancel: &Follower,
     ) -> std::result::Result<State, ResetFailed> {
         let _moving = cache.moving();
+        log!(Debug, "{name}: the reset begins");
+        let _asked = cache.ask(DeviceRequest::Reset);
         self.try_reset(cache.state(), cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
         self.forget_past(cache);
         self.end_session(cache);

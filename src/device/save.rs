@@ -5,7 +5,7 @@
 
 use super::cache::Cache;
 use super::session::Session;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::{Direction, State};
 use crate::error::{Errno, Error, Result};
 use crate::transport::{caller_patience, is_nonblocking, wait_ready};
@@ -204,6 +204,7 @@ impl DeviceInner {
         if let Some(flags) = nothing {
             return Ok(T::nothing(flags));
         }
+        let _asked = cache.ask(DeviceRequest::Read);
         let (window, access) = self.access(cache)?;
         match lend(window, &access) {
             Ok(Some(chunk)) => {
@@ -226,6 +227,7 @@ impl DeviceInner {
         }
         session.lent = None;
         self.count(cache, len);
+        let _asked = cache.ask(DeviceRequest::Read);
         let (window, access) = self.access(cache)?;
         window.take(&access, len);
         Ok(())
@@ -235,6 +237,7 @@ impl DeviceInner {
         if let Some(flags) = self.nothing_now(cache, name)? {
             return Ok((0, flags));
         }
+        let _asked = cache.ask(DeviceRequest::Read);
         let (window, access) = self.access(cache)?;
         let outcome = window.read(&access, buf);
         self.moved(cache, name, outcome)
@@ -251,6 +254,7 @@ impl DeviceInner {
         if let Some(flags) = self.nothing_now(cache, name)? {
             return Ok(Some((0, flags)));
         }
+        let _asked = cache.ask(DeviceRequest::Read);
         let (window, access) = self.access(cache)?;
         let outcome = window.send(&access, fd, bound(max));
         match outcome.as_ref().err().and_then(Trouble::of_descriptor) {

@@ -8,7 +8,7 @@
 use super::cache::Cache;
 use super::observe::dead_or_none;
 use super::reset::ResetFailed;
-use super::{Device, DeviceInner};
+use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::registers::Fault;
 use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
 use crate::error::{Action, DeviceResult, Error, ErrorKind, Result};
@@ -150,7 +150,9 @@ impl DeviceInner {
     /// must not be taken for one that was loaded (V2-1, V2-10).
     fn read_expected_state(&mut self, cache: &Cache) -> Result<State> {
         let expected = cache.state();
+        let asked = cache.ask(DeviceRequest::Query);
         let found = self.dialect()?.read_state(&*self.transport)?;
+        drop(asked);
         if let Some(before) = self.unread_since {
             self.take_over(cache, before, found);
             return Ok(found);
@@ -184,6 +186,8 @@ impl DeviceInner {
         let unreadable = |error| Failed { error, found: None };
         let dialect = self.dialect().map_err(unreadable)?;
         let way = path(dialect.kind(), dialect.caps(), from, to).unwrap_or_default();
+        log!(Debug, "{}: {from} -> {to} begins", self.name);
+        let _asked = cache.ask(DeviceRequest::SetState(to));
         let requested = dialect.request_state(&*self.transport, to);
         self.window.begin_anew();
         match requested {

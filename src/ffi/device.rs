@@ -109,6 +109,10 @@ pub const VFIOMIG_SET_STATE_F_RAW: u32 = 0x1;
 /// Ask the device. Without it the last known sizes are returned.
 pub const VFIOMIG_PENDING_F_EXACT: u32 = 0x1;
 
+/// Largest size of a device's name in bytes, with the terminating NUL.
+pub const VFIOMIG_NAME_SIZE: usize = 256;
+const _: () = assert!(VFIOMIG_NAME_SIZE == crate::device::MAX_NAME + 1);
+
 /// Size of every `reason` in bytes, with the terminating NUL. A longer text is cut, possibly in the
 /// middle of a UTF-8 character.
 pub const VFIOMIG_REASON_SIZE: usize = 256;

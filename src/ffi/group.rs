@@ -5,12 +5,13 @@ use super::guard::guard;
 use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_group, vfiomig_tracker};
 use super::harvest::{HarvestFlags, ServedBy, vfiomig_harvest_request, vfiomig_harvest_result, with_request};
+use super::progress::{listen, vfiomig_progress_fn};
 use super::report::{give, vfiomig_report};
 use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
 use crate::error::{Error, Result};
 use crate::group::{Group, GroupOptions};
 use crate::tracker::Request;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 /// vfiomig_group_abilities: a save can begin.
 pub const VFIOMIG_ABILITY_MIGRATABLE: u32 = 0x1;
@@ -34,9 +35,17 @@ pub struct vfiomig_group_options {
     pub max_workers: u32,
     /// Number of other devices of the VM that can do DMA and are not in the group.
     pub foreign_initiators: u32,
+    /// Called when a device has arrived where a call has sent it, and at an interval while one has
+    /// not. NULL: nothing is called. It is called on the threads that call the group and its
+    /// migration, never two at a time, and not after vfiomig_group_free() has returned.
+    pub progress: vfiomig_progress_fn,
+    /// Passed to `progress`.
+    pub opaque: *mut c_void,
+    /// The interval in nanoseconds. 0: one second. Less than 1 ms counts as 1 ms. Needs `progress`.
+    pub progress_interval_ns: u64,
 }
 
-// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
+// SAFETY: repr(C) with argsz and flags first, no padding (asserted below); zeros are a value, NULL pointers.
 unsafe impl ExtensibleStruct for vfiomig_group_options {
     const NAME: &'static str = "vfiomig_group_options";
     const FLAGS: u32 = 0;
@@ -62,7 +71,7 @@ unsafe impl ExtensibleStruct for vfiomig_group_abilities {
     const FLAGS: u32 = 0;
 }
 
-const _: () = assert!(size_of::<vfiomig_group_options>() == 16 && size_of::<vfiomig_group_abilities>() == 16);
+const _: () = assert!(size_of::<vfiomig_group_options>() == 40 && size_of::<vfiomig_group_abilities>() == 16);
 
 /// Makes an empty group, for the lifetime of a VM.
 ///
@@ -82,12 +91,17 @@ pub unsafe extern "C" fn vfiomig_group_new(
         }
         let mut options = GroupOptions::default();
         // SAFETY: the contract of this function.
-        if let Some(given) = unsafe { copy_in(o) }? {
+        let given = unsafe { copy_in(o) }?;
+        if let Some(given) = given {
             options.max_workers = given.max_workers as usize;
             options.foreign_initiators = given.foreign_initiators;
         }
+        let group = Group::new(options);
+        if let Some(given) = given {
+            listen(&group, given.progress, given.opaque, given.progress_interval_ns)?;
+        }
         // SAFETY: not NULL, so writable by the contract of this function.
-        unsafe { out.write(new(Group::new(options))) };
+        unsafe { out.write(new(group)) };
         Ok(())
     };
     // SAFETY: the contract of this function.
@@ -364,12 +378,13 @@ pub unsafe extern "C" fn vfiomig_group_harvest(
 }
 
 /// What the last call that moved the group's devices did to each of them, also after success; empty
-/// before the first. Free the report.
+/// before the first. A call that is in progress is seen in vfiomig_group_get_progress(), and here
+/// when it has ended. Free the report.
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`out` NULL).
 /// Phases: any.
-/// Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `g` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_get_report(

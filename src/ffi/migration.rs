@@ -435,12 +435,13 @@ pub unsafe extern "C" fn vfiomig_migration_abort(
 }
 
 /// What the migration did and how long it took, phase by phase and device by device, so that an
-/// operator sees where downtime went. It begins with the last departure from IDLE. Free the report.
+/// operator sees where downtime went. It begins with the last departure from IDLE. A call that is in
+/// progress is seen in vfiomig_group_get_progress(), and here when it has ended. Free the report.
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`out` NULL).
 /// Phases: any.
-/// Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `m` is NULL or a live handle; `out` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_get_report(
@@ -507,15 +508,15 @@ pub unsafe extern "C" fn vfiomig_migration_get_pending(
 }
 
 /// For how long the guest would be stopped if it were stopped now; meant for a save. No device is
-/// asked. State changes count with the time that each took last, in this process and not in a load;
-/// a first save knows only those of a pause. `reasons` may be NULL; else it receives a report, to be
-/// freed, with one line for each part that is not known and each device that is not ready; it may be
-/// empty.
+/// asked. State changes count with the time that each took last, in this process and not in a
+/// load, or with what vfiomig_group_set_timings() was given. Without that, a first save knows only
+/// those of a pause. `reasons` may be NULL; else it receives a report, to be freed, with one line
+/// for each part that is not known and each device that is not ready; it may be empty.
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`o`).
 /// Phases: any.
-/// Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Threads: any. Blocks: never. Since: 0.1
 // Safety: `m` is NULL or a live handle; `o` is NULL or readable for its argsz; `out` is NULL or valid for its argsz;
 // `reasons` and `errp` are NULL or valid.
 #[unsafe(no_mangle)]

@@ -2,6 +2,7 @@
 
 use super::outcome::{DeviceOutcome, results};
 use super::plan::Rest;
+use super::watch::Listener;
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::error::{DeviceResult, Error, Result};
@@ -9,7 +10,7 @@ use crate::gate::{Driver, Gate, GateLevel, Pass};
 use crate::tracker::Tracker;
 use parking_lot::RwLock;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How a group works.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +48,9 @@ pub struct Group {
     gate: Arc<Gate<GroupInner>>,
     /// As in `GroupInner`, for harvests, which go beside everything else.
     pub(super) trackers: RwLock<Vec<Arc<Tracker>>>,
+    /// The members' devices, for getters, which wait for no call. Held for a copy only, as the next one is.
+    pub(super) devices: RwLock<Vec<Arc<Device>>>,
+    shown: Arc<LastResults>,
 }
 
 /// What a call has for itself while it is in progress.
@@ -61,8 +65,14 @@ pub(crate) struct GroupInner {
     /// Why pause and resume are not allowed now.
     pub frozen: Option<&'static str>,
     /// One per member, of the last call that moved devices.
-    pub results: Vec<DeviceResult>,
+    shown: Arc<LastResults>,
+    /// Who hears of devices that arrive, or do not.
+    pub listener: Option<Arc<Listener>>,
 }
+
+/// The results of the last call that moved devices, for any thread to see. Held for a copy only.
+#[derive(Default)]
+struct LastResults(RwLock<Vec<DeviceResult>>);
 
 /// A migration of the group, as far as a pause or a resume concerns it.
 pub(crate) trait Underway: Send + Sync {
@@ -70,6 +80,8 @@ pub(crate) trait Underway: Send + Sync {
     fn instead(&self, inner: &mut GroupInner, rest: Rest, half: bool) -> Option<Result<()>>;
     /// The group has done it, or tried to: where the VM is to be now.
     fn rested(&self, inner: &mut GroupInner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [DeviceOutcome]);
+    /// As the caller's wish, from within one of its callbacks.
+    fn cancel(&self);
 }
 
 /// One place of a group.
@@ -77,30 +89,12 @@ pub(crate) struct Member {
     pub device: Arc<Device>,
     /// During a migration: where the last step left the device.
     pub expected: Option<State>,
-    pub times: Times,
-}
-
-/// How long the last change from each state to each other took. What a device does depends on both: RESUMING -> STOP judges a
-/// stream, RUNNING -> STOP does not.
-#[derive(Default)]
-pub(crate) struct Times([[Option<Duration>; State::ALL.len()]; State::ALL.len()]);
-
-impl Times {
-    pub fn of(&self, from: State, to: State) -> Option<Duration> {
-        *self.0.get(from.number() as usize)?.get(to.number() as usize)?
-    }
-
-    /// By the numbers of the states.
-    pub fn note(&mut self, from: u32, to: u32, took: Duration) {
-        if let Some(time) = self.0.get_mut(from as usize).and_then(|row| row.get_mut(to as usize)) {
-            *time = Some(took);
-        }
-    }
 }
 
 impl Group {
     /// An empty group.
     pub fn new(options: GroupOptions) -> Self {
+        let shown = Arc::<LastResults>::default();
         let inner = GroupInner {
             members: Vec::new(),
             trackers: Vec::new(),
@@ -108,9 +102,11 @@ impl Group {
             migration: None,
             underway: None,
             frozen: None,
-            results: Vec::new(),
+            shown: Arc::clone(&shown),
+            listener: None,
         };
-        Group { options, gate: Arc::new(Gate::new(GateLevel::Group, inner)), trackers: RwLock::default() }
+        let gate = Arc::new(Gate::new(GateLevel::Group, inner));
+        Group { options, gate, trackers: RwLock::default(), devices: RwLock::default(), shown }
     }
 
     /// Adds a device. Refused for a name that the group has already, and while a migration exists. The place of a device whose
@@ -126,7 +122,8 @@ impl Group {
             return Err(Error::argument(format!("{name}: the group has a device of that name")));
         }
         device.join(Arc::downgrade(&self.gate) as Weak<dyn Driver>);
-        inner.members.push(Member { device, expected: None, times: Times::default() });
+        inner.members.push(Member { device, expected: None });
+        self.show_devices(&inner);
         Ok(())
     }
 
@@ -143,7 +140,8 @@ impl Group {
             return Err(Error::argument(format!("{}: the group has no such device", device.name())));
         }
         device.leave(&(Arc::downgrade(&self.gate) as Weak<dyn Driver>));
-        inner.results.clear();
+        inner.shown.0.write().clear();
+        self.show_devices(&inner);
         Ok(())
     }
 
@@ -183,9 +181,10 @@ impl Group {
         Ok(self.enter()?.members.iter().map(|member| Arc::clone(&member.device)).collect())
     }
 
-    /// What the last call that moved devices did, one result per device; empty before the first.
+    /// What the last call that moved devices did, one result per device; empty before the first. *any.*
     pub fn results(&self) -> Result<Vec<DeviceResult>> {
-        Ok(self.enter()?.results.clone())
+        self.check_open()?;
+        Ok(self.shown.0.read().clone())
     }
 
     /// Ends the use of the group: waits for the call in progress. Devices and trackers stay as they are. Later calls, also
@@ -193,15 +192,29 @@ impl Group {
     pub fn close(&self) -> Result<()> {
         drop(self.gate.enter_to_close().map_err(|denied| denied.of("group"))?.close());
         self.trackers.write().clear();
+        self.devices.write().clear();
         Ok(())
     }
 
     pub(crate) fn enter(&self) -> Result<Pass<'_, GroupInner>> {
         let mut inner = self.gate.enter_whole().map_err(|denied| denied.of("group"))?;
+        let before = inner.members.len();
         if inner.drop_freed() {
             *self.trackers.write() = inner.trackers.clone();
         }
+        if inner.members.len() != before {
+            self.show_devices(&inner);
+        }
         Ok(inner)
+    }
+
+    fn show_devices(&self, inner: &GroupInner) {
+        *self.devices.write() = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
+    }
+
+    /// For getters: whether the group is one that calls can be made on.
+    fn check_open(&self) -> Result<()> {
+        self.gate.check().map_err(|denied| denied.of("group"))
     }
 }
 
@@ -215,7 +228,7 @@ impl GroupInner {
         let freed = |member: &Member| member.device.is_closed();
         if self.members.iter().any(freed) {
             self.members.retain(|member| !freed(member));
-            self.results.clear();
+            self.shown.0.write().clear();
         }
         let before = self.trackers.len();
         self.trackers.retain(|tracker| !tracker.is_closed());
@@ -232,7 +245,7 @@ impl GroupInner {
     /// Keeps the results, and logs what failed.
     pub fn keep(&mut self, what: &str, outcomes: &mut [DeviceOutcome]) {
         outcomes.iter_mut().filter_map(|outcome| outcome.error.as_mut()).for_each(|error| error.tell(what));
-        self.results = results(outcomes);
+        *self.shown.0.write() = results(outcomes);
     }
 }
 

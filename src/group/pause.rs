@@ -7,7 +7,7 @@ use super::step::{Step, never};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{DialectKind, State};
 use crate::error::{Error, Result};
-use crate::log::{Level, capture, log, replay, replay_as};
+use crate::log::{Level, capture_errors, log, replay, replay_as};
 use std::time::Instant;
 
 impl Group {
@@ -145,7 +145,7 @@ impl GroupInner {
 
     /// Once more where it fails; only then it is a failure that the log must have.
     fn ask_twice(&mut self, targets: &[Option<State>]) -> Vec<DeviceOutcome> {
-        let (mut done, lines) = capture(|| self.ask(targets));
+        let (mut done, lines) = capture_errors(|| self.ask(targets));
         if !done.iter().any(DeviceOutcome::failed) {
             replay(lines);
             return done;

@@ -5,7 +5,6 @@ use super::outcome::{DeviceOutcome, failure, result};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
 use crate::error::{DeviceResult, Error, ErrorKind};
-use crate::workers;
 use std::time::{Duration, Instant};
 
 /// What is asked of the members.
@@ -37,8 +36,8 @@ impl GroupInner {
             .enumerate()
             .filter_map(|(i, (member, target))| Some((i, member, (*target)?)))
             .collect();
-        let any_thread: Vec<bool> = movers.iter().map(|(_, member, _)| member.device.any_thread()).collect();
-        let done = workers::run(self.max_workers, &any_thread, |n| {
+        let devices: Vec<&Device> = movers.iter().map(|(_, member, _)| &*member.device).collect();
+        let done = self.side_by_side(&devices, true, |n| {
             movers.get(n).map(|&(i, member, to)| (i, move_one(&member.device, to, step)))
         });
         // What a fresh device does to be loaded says nothing of how long a guest's would take.
@@ -88,7 +87,9 @@ impl Member {
     fn note(&mut self, outcome: &DeviceOutcome, load: bool) {
         let DeviceResult { from, to, duration, .. } = outcome.result;
         if !load && !outcome.failed() && from != to {
-            self.times.note(from, to, duration);
+            if let (Some(from), Some(to)) = (State::from_number(from), State::from_number(to)) {
+                self.device.set_transition_time(from, to, duration);
+            }
         }
         if let Some(expected) = &mut self.expected {
             // V2-10: one that others have moved does not become the one that was saved or loaded by a step of ours.

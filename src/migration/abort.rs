@@ -12,7 +12,6 @@ use crate::group::outcome::{DeviceOutcome, results, verdict};
 use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
 use crate::log::log;
-use crate::workers;
 use std::time::Instant;
 
 /// Where an abort brings the devices.
@@ -72,7 +71,7 @@ impl Migration {
 
     fn bring_back(&self, inner: &mut GroupInner, run: &mut Run, to: AbortTo) -> Result<()> {
         let begun = Instant::now();
-        let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && run.error.is_none();
+        let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && !run.shown.error.is_some();
         let lost = match self.direction() {
             Direction::Save => look_again(inner),
             Direction::Load => reset_touched(inner, run),
@@ -96,7 +95,7 @@ impl Migration {
         let notes = run.stop_trackers();
         let failed = outcomes.iter().any(DeviceOutcome::failed);
         if !nothing_begun || failed {
-            run.recorder.add(Phase::Idle, begun, failed, results(&outcomes), notes);
+            run.shown.recorder.add(Phase::Idle, begun, failed, results(&outcomes), notes);
             inner.keep("abort", &mut outcomes);
         }
         run.partial = None;
@@ -104,7 +103,7 @@ impl Migration {
         run.halted = false;
         match verdict("abort", &outcomes) {
             Ok(()) => {
-                run.error = None;
+                run.shown.error.clear();
                 self.course.count_sessions();
                 run.touched.iter_mut().for_each(|touched| *touched = false);
                 self.set_phase(inner, Phase::Idle);
@@ -113,7 +112,7 @@ impl Migration {
             }
             Err(mut error) => {
                 error.tell("migration failed");
-                run.error.get_or_insert_with(|| error.clone());
+                run.shown.error.set(&error);
                 self.set_phase(inner, Phase::Failed);
                 Err(error)
             }
@@ -210,8 +209,8 @@ fn side_by_side(
     job: impl Fn(&Device) -> Option<DeviceOutcome> + Sync,
 ) -> Vec<Option<DeviceOutcome>> {
     let members = &inner.members;
-    let any_thread: Vec<bool> = members.iter().map(|member| member.device.any_thread()).collect();
-    let outcomes = workers::run(inner.max_workers, &any_thread, |i| {
+    let devices: Vec<&Device> = members.iter().map(|member| &*member.device).collect();
+    let outcomes = inner.side_by_side(&devices, false, |i| {
         let member = members.get(i).filter(|_| chosen.get(i).copied().unwrap_or(false))?;
         job(&member.device)
     });

@@ -96,8 +96,8 @@ impl Course {
 
     /// The phases to enter; `None`: `to` is entered already.
     fn way(&self, run: &Run, to: Phase) -> Result<Option<&'static [Phase]>> {
-        if let Some(error) = &run.error {
-            return Err(error.clone());
+        if let Some(error) = run.shown.error.get() {
+            return Err(error);
         }
         if to == run.entered && run.partial.is_none() {
             return Ok(None);
@@ -208,7 +208,7 @@ impl Course {
         begun: Instant,
     ) -> Result<Vec<String>> {
         if run.entered == Phase::Idle {
-            run.recorder.restart(begun);
+            run.shown.recorder.restart(begun);
             run.origin = parts.iter().map(|part| part.at).collect();
         }
         // To begin is to say that nothing was sent that counts. In SAVE_PRE_COPY for the second time, after a resume, too.
@@ -316,7 +316,7 @@ impl Course {
     ) -> Result<()> {
         inner.keep(phase.name(), &mut outcomes);
         let told = verdict(phase.name(), &outcomes);
-        run.recorder.add(phase, begun, told.is_err(), results(&outcomes), notes);
+        run.shown.recorder.add(phase, begun, told.is_err(), results(&outcomes), notes);
         let Err(error) = told else { return Ok(()) };
         let canceled =
             |outcome: &DeviceOutcome| outcome.error.as_ref().is_none_or(|error| error.kind() == ErrorKind::Canceled);
@@ -328,7 +328,7 @@ impl Course {
                 .collect();
             let mut error = verdict(phase.name(), &failed).err().unwrap_or(error);
             error.tell("migration failed");
-            run.error = Some(error.clone());
+            run.shown.error.set(&error);
             self.set_phase(inner, Phase::Failed);
             return Err(error);
         }

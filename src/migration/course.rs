@@ -1,8 +1,8 @@
 //! The part of a migration that a pause or a resume of its group concerns: they may come at any moment of it.
 
-use super::Run;
 use super::drain::lost_session;
 use super::sequence::{DeviceTraits, Phase, target};
+use super::{MigrationView, Run};
 use crate::cancel::Cancel;
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
@@ -29,16 +29,24 @@ pub(super) struct Course {
     phase: AtomicU32,
     pub cancel: Arc<Cancel>,
     pub run: Gate<Run>,
+    /// As in `Run`.
+    pub shown: MigrationView,
     devices: Vec<Arc<Device>>,
     /// By member: how many sessions it had had before this attempt.
     sessions: Vec<AtomicU64>,
 }
 
 impl Course {
-    pub fn new(direction: Direction, cancel: Arc<Cancel>, devices: Vec<Arc<Device>>, run: Run) -> Self {
+    pub fn new(
+        direction: Direction,
+        cancel: Arc<Cancel>,
+        devices: Vec<Arc<Device>>,
+        shown: MigrationView,
+        run: Run,
+    ) -> Self {
         let sessions = devices.iter().map(|device| AtomicU64::new(device.info().session)).collect();
         let run = Gate::new(GateLevel::Migration, run);
-        Course { direction, phase: AtomicU32::new(Phase::Idle.number()), cancel, run, devices, sessions }
+        Course { direction, phase: AtomicU32::new(Phase::Idle.number()), cancel, run, shown, devices, sessions }
     }
 
     pub fn phase(&self) -> Phase {
@@ -114,7 +122,7 @@ impl Course {
         }
         run.origin.fill(State::Stop);
         if !half && run.entered != Phase::LoadLoaded {
-            run.recorder.add(Phase::LoadLoaded, begun, false, results(&outcomes), vec!["paused".to_string()]);
+            run.shown.recorder.add(Phase::LoadLoaded, begun, false, results(&outcomes), vec!["paused".to_string()]);
             run.entered = Phase::LoadLoaded;
             self.set_phase(inner, Phase::LoadLoaded);
         }
@@ -123,6 +131,10 @@ impl Course {
 }
 
 impl Underway for Course {
+    fn cancel(&self) {
+        self.cancel.ask();
+    }
+
     fn instead(&self, inner: &mut GroupInner, rest: Rest, half: bool) -> Option<Result<()>> {
         let loaded = matches!(self.phase(), Phase::LoadLoaded | Phase::LoadP2pGrace);
         match rest {
@@ -146,7 +158,7 @@ impl Underway for Course {
             let note = "resumed: what was sent of the devices' streams is void; SAVE_PRE_COPY begins new ones";
             log!(Info, "migration: {note}");
             let failed = outcomes.iter().any(DeviceOutcome::failed);
-            run.recorder.add(Phase::SaveTracking, begun, failed, results(outcomes), vec![note.to_string()]);
+            run.shown.recorder.add(Phase::SaveTracking, begun, failed, results(outcomes), vec![note.to_string()]);
             run.entered = Phase::SaveTracking;
             self.set_phase(inner, Phase::SaveTracking);
         }
@@ -171,14 +183,20 @@ fn save_again(inner: &mut GroupInner, run: &mut Run, outcomes: &mut [DeviceOutco
         return;
     }
     let again = inner.step(&Step { targets: &targets, on_failure: OnFailure::Keep, confirm: false, canceled: &never });
-    run.recorder.add(Phase::SaveTracking, begun, again.iter().any(DeviceOutcome::failed), results(&again), Vec::new());
+    run.shown.recorder.add(
+        Phase::SaveTracking,
+        begun,
+        again.iter().any(DeviceOutcome::failed),
+        results(&again),
+        Vec::new(),
+    );
     for (outcome, again) in outcomes.iter_mut().zip(again) {
         match &again.error {
             // The guest runs all the same: until SAVE_PRE_COPY, which asks again, every page of such a log is dirty, and once more then.
             Some(error) if again.result.found == State::Running.number() => {
                 let note = format!("no log of written pages until SAVE_PRE_COPY: {error}");
                 log!(Warning, "migration: {note}");
-                run.recorder.note(note);
+                run.shown.recorder.note(note);
             }
             // It ran, and does no more.
             Some(_) => *outcome = again,

@@ -185,7 +185,8 @@ impl Migration {
         };
         let any_thread: Vec<bool> = flow.lanes.iter().map(|lane| lane.device.any_thread()).collect();
         let crew = Crew { max: inner.max_workers, any_thread: &any_thread, first: 0 };
-        run_turns(crew, &flow, &mut |item| flow.hear(item, get));
+        let mut vigil = inner.vigil(flow.lanes.iter().map(|lane| lane.device), false);
+        run_turns(crew, &flow, &mut vigil, &mut |item| flow.hear(item, get));
         match flow.failed.into_inner() {
             Some(error) => Err(error),
             None => Ok(Round {
@@ -218,7 +219,8 @@ impl Migration {
             let flow = clock.pass(lanes, &self.cancel, &run.parcels);
             let any_thread: Vec<bool> = flow.lanes.iter().map(|lane| lane.device.any_thread()).collect();
             let crew = Crew { max: inner.max_workers, any_thread: &any_thread, first };
-            run_turns(crew, &flow, &mut |item| flow.hear(item, &mut lost, put));
+            let mut vigil = inner.vigil(flow.lanes.iter().map(|lane| lane.device), false);
+            run_turns(crew, &flow, &mut vigil, &mut |item| flow.hear(item, &mut lost, put));
             let over = flow.is_over();
             if let Some(lane) = flow.lanes.get(flow.last.load(Ordering::Relaxed)) {
                 run.next = lane.index.saturating_add(1);
@@ -238,14 +240,14 @@ impl Migration {
             }
         }
         let sum = round.bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
-        run.rate.add(sum, Duration::from_nanos(clock.gone.into_inner()));
+        run.shown.rate.add(sum, Duration::from_nanos(clock.gone.into_inner()));
         Ok(round)
     }
 
     /// A round may begin, with these outlets.
     fn check_round(&self, run: &Run, outlets: &[Outlet<'_>]) -> Result<()> {
-        if let Some(error) = &run.error {
-            return Err(error.clone());
+        if let Some(error) = run.shown.error.get() {
+            return Err(error);
         }
         self.cancel.check()?;
         self.check_sessions()?;
@@ -304,15 +306,15 @@ impl Migration {
             Err(failure) => failure,
         };
         error = error.of_member();
-        if run.error.is_some() {
+        if run.shown.error.is_some() {
             return Err(error);
         }
-        run.recorder.note(format!("{what}: {error}"));
+        run.shown.recorder.note(format!("{what}: {error}"));
         let ended = error.kind() == ErrorKind::Stale || self.check_sessions().is_err();
         // A draft has its session in SAVE_TRACKING already, and keeps it in the next phases.
         if fatal || (SAVING.contains(&run.entered) && ended) {
             error.tell(format_args!("migration failed: {what}"));
-            run.error = Some(error.clone());
+            run.shown.error.set(&error);
             self.set_phase(inner, Phase::Failed);
         }
         Err(error)
@@ -337,8 +339,8 @@ impl Migration {
 
 impl Run {
     pub(super) fn check_entered(&self, what: &str, phase: Phase) -> Result<()> {
-        match &self.error {
-            Some(error) => Err(error.clone()),
+        match self.shown.error.get() {
+            Some(error) => Err(error),
             None if self.entered == phase => Ok(()),
             None => Err(Error::order(format!("{what} needs {phase}, not {}", self.entered))),
         }

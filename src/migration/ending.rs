@@ -89,8 +89,8 @@ impl Migration {
 
     fn next_end(&self, committed: bool) -> Result<Ending> {
         let run = self.enter_run()?;
-        let Run { entered, error, halted, .. } = &*run;
-        let phase = if error.is_some() { Failed } else { *entered };
+        let Run { entered, shown, halted, .. } = &*run;
+        let phase = if shown.error.is_some() { Failed } else { *entered };
         Ok(ending(phase, *halted, committed))
     }
 }

@@ -8,8 +8,7 @@ use super::sequence::grace;
 use crate::device::Device;
 use crate::dialect::State;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::GroupInner;
-use crate::workers;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,9 +98,8 @@ impl Migration {
             Err(error) if error.kind() != ErrorKind::Busy => Some(error),
             _ => None,
         };
-        let any_thread: Vec<bool> = self.devices.iter().map(|device| device.any_thread()).collect();
-        let errors =
-            workers::run(inner.max_workers, &any_thread, |i| self.devices.get(i).and_then(|device| asks(device)));
+        let devices: Vec<&Device> = self.devices.iter().map(|device| &**device).collect();
+        let errors = inner.side_by_side(&devices, false, |i| devices.get(i).and_then(|device| asks(device)));
         match errors.into_iter().flatten().next() {
             Some(error) => Err(error),
             // One of them may have turned out to be lost.
@@ -109,25 +107,25 @@ impl Migration {
         }
     }
 
-    /// How long the guest would stand still if it were stopped now. Asks no device. *whole.*
+    /// How long the guest would stand still if it were stopped now. *any: asks no device and waits for no call.*
     pub fn estimate(&self, given: EstimateInput) -> Result<Estimate> {
         if given.bytes_per_second == Some(0) {
             return Err(Error::argument("bytes_per_second: 0; leave it out if it is not known"));
         }
-        let (inner, run) = self.enter()?;
+        self.check_open()?;
         let mut reasons = self.pending().reasons;
         let lefts: Vec<Left> = self.devices.iter().map(|device| left(device)).collect();
         let known = given.other_bytes > 0 || lefts.is_empty() || lefts.iter().any(|left| left.bytes.is_some());
         let sum = lefts.iter().filter_map(|left| left.bytes).fold(given.other_bytes, u64::saturating_add);
         let bytes = known.then_some(sum);
-        let rate = given.bytes_per_second.or_else(|| run.rate.bytes_per_second());
+        let rate = given.bytes_per_second.or_else(|| self.course.shown.rate.bytes_per_second());
         if rate.is_none() {
             reasons.push("bandwidth: not given, and nothing was measured".to_string());
         }
         let transfer = bytes.zip(rate).map(|(bytes, rate)| time_of(bytes, rate));
         let moves = match given.transition {
-            Some(all) => Moves { time: Some(all), unknown: vec![false; inner.members.len()] },
-            None => moves(&inner, &mut reasons),
+            Some(all) => Moves { time: Some(all), unknown: vec![false; self.devices.len()] },
+            None => moves(&self.devices, &mut reasons),
         };
         let unknown_devices = lefts.iter().zip(&moves.unknown).filter(|(left, moves)| !left.all || **moves).count();
         let lacking = [
@@ -167,27 +165,32 @@ fn left(device: &Device) -> Left {
 /// Beyond so much time what was measured counts half: a channel changes.
 const MEMORY: Duration = Duration::from_secs(2);
 
-/// Bytes over time, as the library's own drains have seen it.
+/// Bytes over time, as the library's own drains have seen it; for any thread to see. Held for a copy only.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rate(Arc<Mutex<RateSample>>);
+
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rate {
+struct RateSample {
     bytes: u64,
     time: Duration,
 }
 
 impl Rate {
     /// `time`: from the beginning to the last byte, for while devices have nothing a channel shows nothing of itself.
-    pub fn add(&mut self, bytes: u64, time: Duration) {
+    pub fn add(&self, bytes: u64, time: Duration) {
         if bytes > 0 {
-            if self.time > MEMORY {
-                *self = Rate { bytes: self.bytes / 2, time: self.time.checked_div(2).unwrap_or_default() };
+            let mut seen = self.0.lock();
+            if seen.time > MEMORY {
+                *seen = RateSample { bytes: seen.bytes / 2, time: seen.time.checked_div(2).unwrap_or_default() };
             }
-            self.bytes = self.bytes.saturating_add(bytes);
-            self.time = self.time.saturating_add(time);
+            seen.bytes = seen.bytes.saturating_add(bytes);
+            seen.time = seen.time.saturating_add(time);
         }
     }
 
-    fn bytes_per_second(self) -> Option<u64> {
-        let per_second = u128::from(self.bytes).checked_mul(1_000_000_000)?.checked_div(self.time.as_nanos())?;
+    fn bytes_per_second(&self) -> Option<u64> {
+        let RateSample { bytes, time } = *self.0.lock();
+        let per_second = u128::from(bytes).checked_mul(1_000_000_000)?.checked_div(time.as_nanos())?;
         u64::try_from(per_second).ok().filter(|&rate| rate > 0)
     }
 }
@@ -223,22 +226,22 @@ const TO_REST: [(State, Like); 5] = [
 ];
 
 /// The slowest device of each barrier, as last measured.
-fn moves(inner: &GroupInner, reasons: &mut Vec<String>) -> Moves {
+fn moves(devices: &[Arc<Device>], reasons: &mut Vec<String>) -> Moves {
     let (mut times, mut unknown) = ([None; 2], Vec::new());
-    for member in &inner.members {
-        let at = member.device.state();
-        let has_grace = member.device.ability().is_ok_and(|(_, caps)| caps.p2p);
+    for device in devices {
+        let at = device.state();
+        let has_grace = device.ability().is_ok_and(|(_, caps)| caps.p2p);
         let graced = if has_grace { grace(at) } else { at };
         let steps = [like(&INTO_GRACE, at).filter(|_| graced != at), like(&TO_REST, graced)];
         let mut lacks = false;
         for (slowest, arcs) in times.iter_mut().zip(steps) {
             let Some(arcs) = arcs else { continue };
-            let took = arcs.iter().find_map(|&(from, to)| member.times.of(from, to));
+            let took = arcs.iter().find_map(|&(from, to)| device.transition_time(from, to));
             *slowest = took.max(*slowest);
             lacks |= took.is_none();
         }
         if lacks {
-            let name = member.device.name();
+            let name = device.name();
             reasons.push(format!("{name}: how long its state changes take was not given and not measured"));
         }
         unknown.push(lacks);

@@ -30,6 +30,7 @@ use crate::group::{Group, GroupInner};
 use crate::tracker::Tracker;
 use course::Course;
 use estimate::Rate;
+use parking_lot::Mutex;
 use report::Recorder;
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +44,8 @@ pub use sequence::Phase;
 
 /// One save or one load of a group. While it exists the group's members stay.
 ///
-/// [`phase`](Self::phase), [`cancel`](Self::cancel) and [`pending`](Self::pending) are for any thread and never block. All
+/// [`phase`](Self::phase), [`cancel`](Self::cancel), [`pending`](Self::pending), [`estimate`](Self::estimate),
+/// [`report`](Self::report) and [`error`](Self::error) are for any thread and never block. All
 /// other methods are of the class *whole*: they wait for each other, for the group's calls and for those in progress on the
 /// devices.
 ///
@@ -117,8 +119,8 @@ struct Run {
     entered: Phase,
     /// A phase that was begun device by device.
     partial: Option<Partial>,
-    /// The first failure: abort is left.
-    error: Option<Error>,
+    /// What any thread may see.
+    shown: MigrationView,
     /// Where each device was before anything was begun.
     origin: Vec<State>,
     /// Save: the last phase was begun in this attempt.
@@ -127,12 +129,41 @@ struct Run {
     touched: Vec<bool>,
     /// Trackers that the migration has started.
     tracking: Vec<Arc<Tracker>>,
-    recorder: Recorder,
-    rate: Rate,
     /// Buffers of rounds.
     parcels: drain::ParcelPool,
     /// The member with which the next round begins.
     next: usize,
+}
+
+/// What getters give, which wait for no call. Each is locked for a copy only.
+#[derive(Clone)]
+struct MigrationView {
+    recorder: Recorder,
+    rate: Rate,
+    error: FirstError,
+}
+
+/// The first failure: abort is left.
+#[derive(Clone, Default)]
+struct FirstError(Arc<Mutex<Option<Error>>>);
+
+impl FirstError {
+    fn get(&self) -> Option<Error> {
+        self.0.lock().clone()
+    }
+
+    fn is_some(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    /// An earlier one stays.
+    fn set(&self, error: &Error) {
+        self.0.lock().get_or_insert_with(|| error.clone());
+    }
+
+    fn clear(&self) {
+        *self.0.lock() = None;
+    }
 }
 
 struct Partial {
@@ -163,20 +194,23 @@ impl Migration {
         let devices: Vec<Arc<Device>> = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
         let cancel = Arc::new(Cancel::new());
         devices.iter().for_each(|device| device.follow(&cancel));
+        let shown = MigrationView {
+            recorder: Recorder::new(Instant::now()),
+            rate: Rate::default(),
+            error: FirstError::default(),
+        };
         let run = Run {
             entered: Phase::Idle,
             partial: None,
-            error: None,
+            shown: shown.clone(),
             halted: false,
             touched: vec![false; origin.len()],
             origin,
             tracking: Vec::new(),
-            recorder: Recorder::new(Instant::now()),
-            rate: Rate::default(),
             parcels: drain::ParcelPool::default(),
             next: 0,
         };
-        let course = Arc::new(Course::new(direction, Arc::clone(&cancel), devices.clone(), run));
+        let course = Arc::new(Course::new(direction, Arc::clone(&cancel), devices.clone(), shown, run));
         inner.underway = Some(Arc::clone(&course) as Arc<dyn Underway>);
         course.set_phase(&mut inner, Phase::Idle);
         drop(inner);
@@ -199,14 +233,21 @@ impl Migration {
         self.cancel.ask();
     }
 
-    /// The first failure, which every call but abort and getters returns. *whole.*
+    /// The first failure, which every call but abort and getters returns. *any.*
     pub fn error(&self) -> Result<Option<Error>> {
-        Ok(self.enter_run()?.error.clone())
+        self.check_open()?;
+        Ok(self.course.shown.error.get())
     }
 
-    /// What was done so far, and how long it took. *whole.*
+    /// What was done so far, and how long it took; what is in progress comes when it is over. *any.*
     pub fn report(&self) -> Result<Report> {
-        Ok(self.enter_run()?.recorder.report(self.direction()))
+        self.check_open()?;
+        Ok(self.course.shown.recorder.report(self.direction()))
+    }
+
+    /// For getters: whether the migration is one that calls can be made on. Waits for nobody.
+    fn check_open(&self) -> Result<()> {
+        self.course.run.check().map_err(|denied| denied.of("migration"))
     }
 
     /// Ends the migration: devices stay as they are, trackers that it started are stopped. Later calls answer ENODEV.

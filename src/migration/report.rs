@@ -3,7 +3,9 @@
 use super::sequence::Phase;
 use crate::dialect::{Direction, State};
 use crate::error::{Action, DeviceResult};
+use parking_lot::Mutex;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a migration did, in order.
@@ -72,23 +74,43 @@ fn write_device(f: &mut fmt::Formatter<'_>, device: &DeviceResult) -> fmt::Resul
     writeln!(f)
 }
 
-/// Collects the entries.
-pub(super) struct Recorder {
+/// Collects the entries, for any thread to see: a report waits for no call. The lock is held for a copy or an entry only.
+#[derive(Clone)]
+pub(super) struct Recorder(Arc<Mutex<Kept>>);
+
+struct Kept {
     start: Instant,
     phases: Vec<PhaseReport>,
 }
 
 impl Recorder {
     pub fn new(start: Instant) -> Self {
-        Recorder { start, phases: Vec::new() }
+        Recorder(Arc::new(Mutex::new(Kept { start, phases: Vec::new() })))
     }
 
     /// A new attempt began: what an earlier one did is forgotten, so that a report never grows without end.
-    pub fn restart(&mut self, begun: Instant) {
-        *self = Recorder::new(begun);
+    pub fn restart(&self, begun: Instant) {
+        *self.0.lock() = Kept { start: begun, phases: Vec::new() };
     }
 
-    pub fn add(&mut self, phase: Phase, begun: Instant, failed: bool, devices: Vec<DeviceResult>, notes: Vec<String>) {
+    pub fn add(&self, phase: Phase, begun: Instant, failed: bool, devices: Vec<DeviceResult>, notes: Vec<String>) {
+        self.0.lock().add(phase, begun, failed, devices, notes);
+    }
+
+    /// One more line for the phase that was entered last; what is told again and again is there once.
+    pub fn note(&self, text: String) {
+        if let Some(last) = self.0.lock().phases.last_mut().filter(|last| last.notes.last() != Some(&text)) {
+            last.notes.push(text);
+        }
+    }
+
+    pub fn report(&self, direction: Direction) -> Report {
+        Report { direction, phases: self.0.lock().phases.clone() }
+    }
+}
+
+impl Kept {
+    fn add(&mut self, phase: Phase, begun: Instant, failed: bool, devices: Vec<DeviceResult>, notes: Vec<String>) {
         let (duration, begun) = (begun.elapsed(), begun.saturating_duration_since(self.start));
         // A phase that is entered device by device is one entry.
         if let Some(last) = self.phases.last_mut().filter(|last| last.phase == phase && phase != Phase::Idle) {
@@ -103,16 +125,5 @@ impl Recorder {
             return;
         }
         self.phases.push(PhaseReport { phase, failed, begun, duration, devices, notes });
-    }
-
-    /// One more line for the phase that was entered last; what comes again and again is there once.
-    pub fn note(&mut self, text: String) {
-        if let Some(last) = self.phases.last_mut().filter(|last| last.notes.last() != Some(&text)) {
-            last.notes.push(text);
-        }
-    }
-
-    pub fn report(&self, direction: Direction) -> Report {
-        Report { direction, phases: self.phases.clone() }
     }
 }

@@ -2,19 +2,18 @@
 
 use super::Run;
 use super::sequence::Phase;
-use crate::device::VoidRemains;
+use crate::device::{Device, VoidRemains};
 use crate::error::{Error, Result};
 use crate::group::GroupInner;
 use crate::group::outcome::DeviceOutcome;
 use crate::log::log;
-use crate::workers;
 use std::sync::Arc;
 
 /// C9: the decision to stop was made before vCPUs stopped, and a device may have begun again with initial data since. Whoever wants
 /// to know looks at `ready` once more; that a size could not be read is no reason to stop here.
 pub(super) fn say_late_initial_data(inner: &GroupInner, wanted: &[bool], outcomes: &mut [DeviceOutcome]) {
-    let any_thread: Vec<bool> = inner.members.iter().map(|member| member.device.any_thread()).collect();
-    let looks = workers::run(inner.max_workers, &any_thread, |i| {
+    let devices: Vec<&Device> = inner.members.iter().map(|member| &*member.device).collect();
+    let looks = inner.side_by_side(&devices, false, |i| {
         let member = inner.members.get(i).filter(|_| wanted.get(i).copied().unwrap_or(false))?;
         Some(member.device.late_initial_data())
     });

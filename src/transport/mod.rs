@@ -3,9 +3,10 @@
 //!
 //! May import: uapi, error, gate. Start reading at [`Transport`] here, then at `kernel` (a VFIO device fd), `ops` (functions of a
 //! VMM) or `vfio_ioctls` (that crate's devices). `feature`, `region` and `caps` are the requests in words, `mapped` and `returned` what they answer; `dma_log`, `iommufd`,
-//! `type1` and `tracker_ops` are for dirty logs; `signals` and `threads` are what the library asks of the thread that it is on.
+//! `type1` and `tracker_ops` are for dirty logs; `signals`, `threads` and `clock` are what the library asks of the thread that it is on.
 //!
-//! `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, type1.rs, iommufd.rs and vfio_ioctls.rs.
+//! `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, clock.rs, type1.rs, iommufd.rs and
+//! vfio_ioctls.rs.
 //!
 //! Safe code can implement all traits of this room and call all that implements them, whatever it answers or asks:
 //! memory of a device comes as [`Mapped`], a data fd as [`Returned`], and a request goes to a kernel as the library
@@ -13,6 +14,7 @@
 //! `unsafe`, with its contract.
 
 pub(crate) mod caps;
+pub(crate) mod clock;
 pub(crate) mod dma_log;
 mod feature;
 pub mod iommufd;

@@ -1,14 +1,17 @@
 //! Jobs side by side: each is begun once, on one thread, and may exchange pieces with the calling thread until it is done.
 
-use super::mailbox::Mailbox;
+use super::mailbox::{Arrival, Mailbox};
 use super::threads::{DEFAULT_MAX, Made, Panic, attempt, make_threads};
+use super::watch::{Unwatched, Watch};
 use crate::gate::Waiting;
-use crate::log;
+use crate::log::{self, Level};
 use parking_lot::Mutex;
 use std::any::Any;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, scope};
+use std::time::Instant;
 
 /// Threads of one call that only waits for its devices: one that begins after another has ended makes a step twice as long.
 const MAX_WAITING: usize = 1024;
@@ -45,9 +48,35 @@ impl Queue {
 ///
 /// # Panics
 /// If a job or the sink does: after every worker was joined, and without beginning anything new.
-pub fn run_each<T: Send>(max: usize, any_thread: &[bool], job: impl Fn(usize) -> T + Sync, sink: impl FnMut(usize, T)) {
+pub fn run_each<T: Send>(
+    max: usize,
+    any_thread: &[bool],
+    job: impl Fn(usize) -> T + Sync,
+    mut sink: impl FnMut(usize, T),
+) {
+    run_watched(max, any_thread, job, &mut Unwatched, |_, item, result| sink(item, result));
+}
+
+/// As [`run_each`], with somebody who watches; `sink` gets the watcher too.
+///
+/// # Panics
+/// As `run_each`, and if the watcher does.
+pub fn run_watched<W: Watch, T: Send>(
+    max: usize,
+    any_thread: &[bool],
+    job: impl Fn(usize) -> T + Sync,
+    watch: &mut W,
+    mut sink: impl FnMut(&mut W, usize, T),
+) {
     let max = if max == 0 { MAX_WAITING } else { max };
-    run_pieces(max, any_thread, &[], |item, _: Give<'_, ()>| job(item), |_, ()| None, sink);
+    let results = Places::new(any_thread.len());
+    let job = |item: usize, _: Give<'_, AnyPiece>| results.put(item, job(item));
+    let mut ears = Ears {
+        watch,
+        on: |_: &mut W, _, _| None,
+        sink: |watch: &mut W, item| results.take(item).into_iter().for_each(|result| sink(watch, item, result)),
+    };
+    serve_all(max, any_thread, &Vec::new, &job, &mut ears);
 }
 
 /// As [`run_each`], with the results in the order of the items.
@@ -78,8 +107,60 @@ fn unpacked<P: Send + 'static>(parcel: AnyPiece) -> Option<P> {
 /// What comes from a worker.
 enum Message {
     Piece(usize, AnyPiece),
+    /// For the log.
+    Line(Level, String),
     /// Its result is where the job has put it.
-    Done(usize, Result<(), Panic>, log::Lines),
+    Done(usize, Result<(), Panic>),
+}
+
+/// Where jobs put their results.
+struct Places<T>(Vec<Mutex<Option<T>>>);
+
+impl<T> Places<T> {
+    fn new(count: usize) -> Self {
+        Places((0..count).map(|_| Mutex::new(None)).collect())
+    }
+
+    fn put(&self, item: usize, result: T) {
+        if let Some(place) = self.0.get(item) {
+            *place.lock() = Some(result);
+        }
+    }
+
+    fn take(&self, item: usize) -> Option<T> {
+        self.0.get(item)?.lock().take()
+    }
+}
+
+/// What the calling thread does with what it hears, and while it hears nothing.
+trait Hear {
+    fn on(&mut self, item: usize, piece: AnyPiece) -> Option<AnyPiece>;
+    fn sink(&mut self, item: usize);
+    fn look(&mut self) -> Option<Instant>;
+    fn wants_free_hands(&self) -> bool;
+}
+
+struct Ears<'w, W, O, S> {
+    watch: &'w mut W,
+    on: O,
+    sink: S,
+}
+
+impl<W: Watch, O: FnMut(&mut W, usize, AnyPiece) -> Option<AnyPiece>, S: FnMut(&mut W, usize)> Hear
+    for Ears<'_, W, O, S>
+{
+    fn on(&mut self, item: usize, piece: AnyPiece) -> Option<AnyPiece> {
+        (self.on)(self.watch, item, piece)
+    }
+    fn sink(&mut self, item: usize) {
+        (self.sink)(self.watch, item);
+    }
+    fn look(&mut self) -> Option<Instant> {
+        self.watch.look()
+    }
+    fn wants_free_hands(&self) -> bool {
+        self.watch.wants_free_hands()
+    }
 }
 
 /// As [`run_each`], with jobs that exchange pieces with the calling thread while they run: `on` gets each piece there, in the
@@ -96,22 +177,18 @@ pub fn run_pieces<P: Clone + Send + 'static, T: Send>(
     mut on: impl FnMut(usize, P) -> Option<P>,
     mut sink: impl FnMut(usize, T),
 ) {
-    let results: Vec<Mutex<Option<T>>> = any_thread.iter().map(|_| Mutex::new(None)).collect();
+    let results = Places::new(any_thread.len());
     let job = |item: usize, give: Give<'_, AnyPiece>| {
-        let result = job(item, &mut |piece| give(Box::new(piece)).and_then(unpacked));
-        if let Some(place) = results.get(item) {
-            *place.lock() = Some(result);
-        }
+        results.put(item, job(item, &mut |piece| give(Box::new(piece)).and_then(unpacked)));
     };
-    let mut on = |item: usize, parcel: AnyPiece| Some(Box::new(on(item, unpacked(parcel)?)?) as AnyPiece);
-    let mut sink = |item: usize| {
-        if let Some(result) = results.get(item).and_then(|place| place.lock().take()) {
-            sink(item, result);
-        }
+    let mut ears = Ears {
+        watch: &mut Unwatched,
+        on: |_: &mut Unwatched, item, parcel| Some(Box::new(on(item, unpacked(parcel)?)?) as AnyPiece),
+        sink: |_: &mut Unwatched, item| results.take(item).into_iter().for_each(|result| sink(item, result)),
     };
     let packed = |piece: &P| Box::new(piece.clone()) as AnyPiece;
     let spare = || spare.iter().map(packed).collect();
-    serve_all(max, any_thread, &spare, &job, &mut on, &mut sink);
+    serve_all(max, any_thread, &spare, &job, &mut ears);
 }
 
 /// All of it but for the types of jobs, pieces and results: compiled once, not for each call.
@@ -120,21 +197,22 @@ fn serve_all(
     any_thread: &[bool],
     spare: &dyn Fn() -> Vec<AnyPiece>,
     job: &AnyJob<'_>,
-    on: &mut dyn FnMut(usize, AnyPiece) -> Option<AnyPiece>,
-    sink: &mut dyn FnMut(usize),
+    ears: &mut dyn Hear,
 ) {
     let limit = if max == 0 { DEFAULT_MAX } else { max };
     let items_where =
         |wanted| any_thread.iter().enumerate().filter(|(_, any)| **any == wanted).map(|(i, _)| i).collect::<Vec<_>>();
     let queue = Queue { items: items_where(true), next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
-    if limit == 1 || any_thread.len() <= 1 || queue.items.is_empty() {
+    let alone = any_thread.len() <= 1 && !ears.wants_free_hands();
+    if limit == 1 || alone || queue.items.is_empty() {
         for item in 0..any_thread.len() {
-            job(item, &mut |piece| on(item, piece));
-            sink(item);
+            job(item, &mut |piece| ears.on(item, piece));
+            ears.sink(item);
+            ears.look();
         }
         return;
     }
-    let arrivals = Mailbox::new(0, []);
+    let arrivals: Arc<Mailbox<Message>> = Arc::new(Mailbox::new(0, []));
     let back: Vec<Mailbox<Option<AnyPiece>>> =
         any_thread.iter().map(|_| Mailbox::new(1, spare().into_iter().map(Some))).collect();
     let work = || work(&queue, job, &arrivals, &back);
@@ -151,7 +229,7 @@ fn serve_all(
             Ok(())
         };
         let made = make_threads(limit.min(queue.items.len()), spawn);
-        let caller = Caller { job, on, sink, arrivals: &arrivals, back: &back };
+        let caller = Caller { job, ears, arrivals: &arrivals, back: &back };
         // It leaves when it is done or panics, so that no worker waits for it.
         let outcome = queue.attempt(|| caller.serve(&queue, &items_where(false), made));
         for thread in threads {
@@ -169,22 +247,23 @@ fn serve_all(
 type AnyJob<'a> = dyn Fn(usize, Give<'_, AnyPiece>) + Sync + 'a;
 
 /// A worker's life: one job after the other, as long as there are some.
-fn work(queue: &Queue, job: &AnyJob<'_>, arrivals: &Mailbox<Message>, back: &[Mailbox<Option<AnyPiece>>]) {
+fn work(queue: &Queue, job: &AnyJob<'_>, arrivals: &Arc<Mailbox<Message>>, back: &[Mailbox<Option<AnyPiece>>]) {
     while let Some(item) = queue.take() {
         let mut give = |piece| {
             arrivals.send(Message::Piece(item, piece));
             back.get(item)?.wait().flatten()
         };
-        let (result, lines) = log::capture(|| queue.attempt(|| job(item, &mut give)));
-        arrivals.send(Message::Done(item, result, lines));
+        let lines = Arc::clone(arrivals);
+        let messenger = Arc::new(move |level, text| lines.send(Message::Line(level, text)));
+        let result = log::send(messenger, || queue.attempt(|| job(item, &mut give)));
+        arrivals.send(Message::Done(item, result));
     }
 }
 
 /// The calling thread while workers are at work.
 struct Caller<'a> {
     job: &'a AnyJob<'a>,
-    on: &'a mut dyn FnMut(usize, AnyPiece) -> Option<AnyPiece>,
-    sink: &'a mut dyn FnMut(usize),
+    ears: &'a mut dyn Hear,
     arrivals: &'a Mailbox<Message>,
     /// By item: where its worker waits for a piece.
     back: &'a [Mailbox<Option<AnyPiece>>],
@@ -205,11 +284,15 @@ impl Caller<'_> {
                 self.run_here(item)?;
             }
         }
-        // Ends when the last worker has left.
-        while let Some(message) = self.arrivals.wait() {
-            self.hear(message)?;
+        loop {
+            let until = self.ears.look();
+            match self.arrivals.wait_until(until) {
+                Arrival::Message(message) => self.hear(message)?,
+                Arrival::Late => {}
+                // The last worker has left.
+                Arrival::Gone => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// One job. Workers are served between its pieces, so that they never stand still for it.
@@ -217,14 +300,15 @@ impl Caller<'_> {
         let mut failed = Ok(());
         let job = self.job;
         job(item, &mut |piece| {
-            let next = (self.on)(item, piece);
+            let next = self.ears.on(item, piece);
             if failed.is_ok() {
                 failed = self.hear_arrived();
             }
             next.filter(|_| failed.is_ok())
         });
         failed?;
-        (self.sink)(item);
+        self.ears.sink(item);
+        self.ears.look();
         self.hear_arrived()
     }
 
@@ -238,15 +322,15 @@ impl Caller<'_> {
     fn hear(&mut self, message: Message) -> Result<(), Panic> {
         match message {
             Message::Piece(item, piece) => {
-                let next = (self.on)(item, piece);
+                let next = self.ears.on(item, piece);
                 if let Some(back) = self.back.get(item) {
                     back.send(next);
                 }
             }
-            Message::Done(item, result, lines) => {
-                log::replay(lines);
+            Message::Line(level, text) => log::write(level, format_args!("{text}")),
+            Message::Done(item, result) => {
                 result?;
-                (self.sink)(item);
+                self.ears.sink(item);
             }
         }
         Ok(())

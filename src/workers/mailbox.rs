@@ -3,6 +3,7 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// Many senders, who say when they leave; one receiver.
 pub(super) struct Mailbox<M> {
@@ -51,17 +52,45 @@ impl<M> Mailbox<M> {
 
     /// The next message; `None` once all senders are gone and everything was taken.
     pub fn wait(&self) -> Option<M> {
+        loop {
+            match self.wait_until(None) {
+                Arrival::Message(message) => return Some(message),
+                Arrival::Gone => return None,
+                Arrival::Late => {}
+            }
+        }
+    }
+
+    /// As [`wait`](Self::wait), but not beyond `until`.
+    pub fn wait_until(&self, until: Option<Instant>) -> Arrival<M> {
         let mut state = self.state.lock();
         loop {
             if let Some(message) = state.messages.pop_front() {
-                return Some(message);
+                return Arrival::Message(message);
             }
             if state.senders == 0 {
-                return None;
+                return Arrival::Gone;
             }
-            self.changed.wait(&mut state);
+            match until {
+                None => self.changed.wait(&mut state),
+                Some(until) => {
+                    if self.changed.wait_until(&mut state, until).timed_out() {
+                        return Arrival::Late;
+                    }
+                }
+            }
         }
     }
+}
+
+/// What came of waiting.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival<M> {
+    Message(M),
+    /// All senders have left.
+    Gone,
+    /// Nothing came in time.
+    Late,
 }
 
 /// A sender's stay.
@@ -101,6 +130,19 @@ mod tests {
         });
         assert_eq!(next, [100; 3]);
         assert_eq!(mailbox.poll(), None);
+    }
+
+    #[test]
+    fn who_waits_for_so_long_waits_no_longer() {
+        let mailbox: Mailbox<u32> = Mailbox::new(1, []);
+        let begun = Instant::now();
+        let until = begun.checked_add(std::time::Duration::from_millis(20));
+        assert_eq!(mailbox.wait_until(until), Arrival::Late);
+        assert!(begun.elapsed() >= std::time::Duration::from_millis(20));
+        mailbox.send(7);
+        assert_eq!(mailbox.wait_until(until), Arrival::Message(7));
+        mailbox.leave();
+        assert_eq!(mailbox.wait_until(until), Arrival::Gone);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod courtesy;
 
 use super::threads::{DEFAULT_MAX, Panic, attempt, make_threads};
+use super::watch::Watch;
 use crate::gate::Waiting;
 use crate::log;
 use courtesy::Courtesy;
@@ -54,11 +55,11 @@ pub struct Crew<'a> {
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// Takes turns until every item is done. `hear` is called on the calling thread for each `Show` and `Ask`, in the order of each
-/// item. If a thread cannot be made, the calling thread does its work, and the log says so.
+/// item, and `watch` when it is time. If a thread cannot be made, the calling thread does its work, and the log says so.
 ///
 /// # Panics
 /// If a turn or `hear` does: after every worker was joined, and without beginning anything new.
-pub fn run_turns(crew: Crew<'_>, work: &dyn Work, hear: &mut dyn FnMut(usize)) {
+pub fn run_turns(crew: Crew<'_>, work: &dyn Work, watch: &mut dyn Watch, hear: &mut dyn FnMut(usize)) {
     let limit = if crew.max == 0 { DEFAULT_MAX } else { crew.max };
     let free = crew.any_thread.iter().filter(|any| **any).count();
     let alone = limit == 1 || crew.any_thread.len() <= 1;
@@ -79,7 +80,7 @@ pub fn run_turns(crew: Crew<'_>, work: &dyn Work, hear: &mut dyn FnMut(usize)) {
         let helps = !made.report() || wanted == 0;
         board.fewer_workers(wanted.saturating_sub(threads.len()));
         // Whatever happens here, the workers are stopped and joined.
-        let outcome = attempt(|| board.serve(work, hear, helps, threads.len()));
+        let outcome = attempt(|| board.serve(work, watch, hear, helps, threads.len()));
         if let Err(panic) = outcome {
             board.state.lock().panic.get_or_insert(panic);
         }
@@ -286,10 +287,14 @@ impl<'a> Board<'a> {
     }
 
     /// The calling thread: hears what comes, and has the turns that belong to it; with `helps` also those of the others.
-    fn serve(&self, work: &dyn Work, hear: &mut dyn FnMut(usize), helps: bool, workers: usize) {
+    fn serve(&self, work: &dyn Work, watch: &mut dyn Watch, hear: &mut dyn FnMut(usize), helps: bool, workers: usize) {
         let mut courtesy = Courtesy::new();
+        let mut look_at = watch.look();
         let mut state = self.state.lock();
         while state.panic.is_none() && !(state.left == 0 && state.news.is_empty()) {
+            if look_at.is_some_and(|at| at <= Instant::now()) {
+                look_at = MutexGuard::unlocked(&mut state, || watch.look());
+            }
             if helps {
                 if let Some(items) = state.take_waiting(false) {
                     self.poll(&mut state, &items, false, work);
@@ -310,7 +315,10 @@ impl<'a> Board<'a> {
             } else if let Some(items) = self.looks_after(&mut state, helps) {
                 self.poll(&mut state, &items, true, work);
             } else if holds && !state.pinned.is_empty() {
-                self.for_caller.wait_until(&mut state, courtesy.end());
+                let end = courtesy.end();
+                self.for_caller.wait_until(&mut state, look_at.map_or(end, |at| at.min(end)));
+            } else if let Some(at) = look_at {
+                self.for_caller.wait_until(&mut state, at);
             } else {
                 self.for_caller.wait(&mut state);
             }

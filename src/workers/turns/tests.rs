@@ -1,6 +1,7 @@
 //! Turns on many mixes of threads, limits and panics.
 
 use super::super::threads::refuse_threads_beyond;
+use super::super::watch::Unwatched;
 use super::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,7 +38,7 @@ impl Counting {
     fn run(&self, max: usize, any_thread: &[bool], first: usize) -> Vec<usize> {
         let mut heard = vec![0; any_thread.len()];
         let home = thread::current().id();
-        run_turns(Crew { max, any_thread, first }, self, &mut |item| {
+        run_turns(Crew { max, any_thread, first }, self, &mut Unwatched, &mut |item| {
             assert_eq!(thread::current().id(), home);
             heard[item] += 1;
             if self.how == Turn::Show {
@@ -105,7 +106,7 @@ fn a_slow_item_of_the_calling_thread_holds_the_others_up_by_little() {
     work.pause[0] = Duration::from_millis(10);
     let mut last = vec![Duration::ZERO; 3];
     let begun = Instant::now();
-    run_turns(Crew { max: 0, any_thread: &[false, true, true], first: 0 }, &work, &mut |item| {
+    run_turns(Crew { max: 0, any_thread: &[false, true, true], first: 0 }, &work, &mut Unwatched, &mut |item| {
         last[item] = begun.elapsed();
     });
     assert!(last[1].max(last[2]) < Duration::from_millis(200), "{last:?}");
@@ -126,11 +127,11 @@ fn panics_leave_no_worker_waiting() {
     }
     for any in [vec![true; 3], vec![false, true, true], vec![true]] {
         let crew = Crew { max: 0, any_thread: &any, first: 0 };
-        let run = || run_turns(crew, &Panics(AtomicUsize::new(0)), &mut |_| ());
+        let run = || run_turns(crew, &Panics(AtomicUsize::new(0)), &mut Unwatched, &mut |_| ());
         assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
         let mut heard = 0;
         let run = || {
-            run_turns(crew, &Panics(AtomicUsize::new(1000)), &mut |_| {
+            run_turns(crew, &Panics(AtomicUsize::new(1000)), &mut Unwatched, &mut |_| {
                 heard += 1;
                 assert!(heard < 20, "hear");
             });

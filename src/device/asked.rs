@@ -1,0 +1,182 @@
+//! What is asked of a device now, and since when, for any thread to see: a device that hangs hangs in a request. Whoever looks waits
+//! for nobody.
+
+use super::{Device, State};
+use crate::transport::clock;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What can be asked of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceRequest {
+    /// To go to this state.
+    SetState(State),
+    /// The next bytes of its stream.
+    Read,
+    /// To take bytes of its stream.
+    Write,
+    /// Where it is, what it can do, or how much is left.
+    Query,
+    /// `VFIO_DEVICE_RESET`.
+    Reset,
+    /// Something of its log of written pages.
+    Log,
+}
+
+impl fmt::Display for DeviceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceRequest::SetState(to) => return write!(f, "the change to {to}"),
+            DeviceRequest::Read => "a read of its stream",
+            DeviceRequest::Write => "a write of its stream",
+            DeviceRequest::Query => "a query",
+            DeviceRequest::Reset => "the reset",
+            DeviceRequest::Log => "a request to its log of written pages",
+        })
+    }
+}
+
+/// A request that the device has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What it is.
+    pub request: DeviceRequest,
+    /// Since when, by CLOCK_MONOTONIC, down to 256 ns.
+    pub since: Duration,
+}
+
+impl Asked {
+    /// How long it has taken until now.
+    pub fn age(&self) -> Duration {
+        Duration::from_nanos(clock::now()).saturating_sub(self.since)
+    }
+}
+
+/// What a device is doing, as any thread can see it at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceProgress {
+    /// Its name.
+    pub device: String,
+    /// Where it was found last. It has not arrived where it was asked to go before this says so.
+    pub state: State,
+    /// The request that is with the device, its driver or the VMM's functions for it, or that waits for it to be ready.
+    pub asked: Option<Asked>,
+    /// The same of its DMA log, which is asked beside everything else.
+    pub log: Option<Asked>,
+    /// Bytes consumed in the current or last save session.
+    pub saved_bytes: u64,
+    /// Bytes that it took in the current or last load session.
+    pub loaded_bytes: u64,
+}
+
+/// Which request is in progress: its beginning in units of 256 ns, with its number and its target in the lower bits; 0: none. One
+/// thread at a time writes.
+#[derive(Debug, Default)]
+pub(super) struct RequestSlot(AtomicU64);
+
+const LOWER: u64 = 0xff;
+const _: () = assert!(State::ALL.len() <= 16);
+
+impl RequestSlot {
+    /// A request begins; it ends with the guard. One within another takes its place for so long.
+    pub fn begin(&self, request: DeviceRequest) -> Open<'_> {
+        let (number, target) = match request {
+            DeviceRequest::SetState(to) => (1, to.number()),
+            DeviceRequest::Read => (2, 0),
+            DeviceRequest::Write => (3, 0),
+            DeviceRequest::Query => (4, 0),
+            DeviceRequest::Reset => (5, 0),
+            DeviceRequest::Log => (6, 0),
+        };
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store((clock::now() & !LOWER) | (number << 4) | u64::from(target), Ordering::Relaxed);
+        Open { slot: self, before }
+    }
+
+    pub fn get(&self) -> Option<Asked> {
+        let value = self.0.load(Ordering::Relaxed);
+        let request = match (value & LOWER) >> 4 {
+            1 => DeviceRequest::SetState(State::from_number((value & 0xf) as u32)?),
+            2 => DeviceRequest::Read,
+            3 => DeviceRequest::Write,
+            4 => DeviceRequest::Query,
+            5 => DeviceRequest::Reset,
+            6 => DeviceRequest::Log,
+            _ => return None,
+        };
+        Some(Asked { request, since: Duration::from_nanos(value & !LOWER) })
+    }
+}
+
+/// A request is in progress while it lives.
+pub(super) struct Open<'s> {
+    slot: &'s RequestSlot,
+    before: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.slot.0.store(self.before, Ordering::Relaxed);
+    }
+}
+
+impl Device {
+    /// What the device is doing now. *any: asks no device, waits for no call.*
+    pub fn progress(&self) -> DeviceProgress {
+        // The request first: a state that is read behind it is not older.
+        let (asked, log) = (self.cache.asked.get(), self.cache.log_asked.get());
+        let info = (self.cache.saved_bytes.load(Ordering::Relaxed), self.cache.loaded_bytes.load(Ordering::Relaxed));
+        DeviceProgress {
+            device: self.name.clone(),
+            state: self.cache.state(),
+            asked,
+            log,
+            saved_bytes: info.0,
+            loaded_bytes: info.1,
+        }
+    }
+
+    /// The request that is in progress, but for those of its DMA log.
+    pub(crate) fn asked(&self) -> Option<Asked> {
+        self.cache.asked.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_within_another_takes_its_place_for_so_long() {
+        let slot = RequestSlot::default();
+        assert_eq!(slot.get(), None);
+        for state in State::ALL {
+            let outer = slot.begin(DeviceRequest::SetState(state));
+            let seen = slot.get().unwrap();
+            assert_eq!(seen.request, DeviceRequest::SetState(state));
+            for request in [
+                DeviceRequest::Read,
+                DeviceRequest::Write,
+                DeviceRequest::Query,
+                DeviceRequest::Reset,
+                DeviceRequest::Log,
+            ] {
+                let _inner = slot.begin(request);
+                assert_eq!(slot.get().unwrap().request, request);
+            }
+            assert_eq!(slot.get(), Some(seen));
+            drop(outer);
+            assert_eq!(slot.get(), None);
+        }
+    }
+
+    #[test]
+    fn its_age_counts_from_its_beginning() {
+        let slot = RequestSlot::default();
+        let _open = slot.begin(DeviceRequest::Reset);
+        std::thread::sleep(Duration::from_millis(10));
+        let age = slot.get().unwrap().age();
+        assert!(age >= Duration::from_millis(10) && age < Duration::from_secs(10), "{age:?}");
+    }
+}
