@@ -63,6 +63,32 @@ static void step_row(const struct report *r, const char *what, struct step_time 
     row(what, time.phase_ns, r->devices > 1 ? text : where);
 }
 
+/* "at least" where a part of it is not known: the times of a first migration were never measured. */
+static const char *bound(const struct vfiomig_migration_estimate *estimate)
+{
+    return estimate->unknown ? "at least " : "";
+}
+
+void report_estimate(const struct report *r)
+{
+    const struct vfiomig_migration_estimate *e = &r->estimate;
+
+    report_line_end();
+    if (e->downtime_ns == VFIOMIG_UNKNOWN) {
+        printf("estimated downtime: not known\n");
+        return;
+    }
+    printf("estimated downtime: %s%.1f ms", bound(e), ms(e->downtime_ns));
+    if (e->transition_ns != VFIOMIG_UNKNOWN) {
+        printf(", devices come to rest in %.1f ms", ms(e->transition_ns));
+    }
+    if (e->transfer_ns != VFIOMIG_UNKNOWN) {
+        printf(", %.2f MiB take %.1f ms", mib(e->bytes), ms(e->transfer_ns));
+    }
+    printf("%s%s\n", e->unknown & VFIOMIG_ESTIMATE_TRANSITION ? "; some state changes were never measured" : "",
+           e->unknown & VFIOMIG_ESTIMATE_BYTES ? "; some devices do not say how much they have left" : "");
+}
+
 void report_table(const struct report *r)
 {
     char note[96];
@@ -78,6 +104,10 @@ void report_table(const struct report *r)
     snprintf(note, sizeof note, "%u round%s", r->round, r->round == 1 ? "" : "s");
     row("  pre-copy", r->stopped_at - r->started_at, note);
     row("  downtime", downtime, "vCPU stopped to vCPU started");
+    snprintf(note, sizeof note, "%sthat, for the source's part of it", bound(&r->estimate));
+    if (r->estimate.downtime_ns != VFIOMIG_UNKNOWN) {
+        row("  was estimated", r->estimate.downtime_ns, note);
+    }
     step_row(r, "    P2P_GRACE", phase[VFIOMIG_PHASE_SAVE_P2P_GRACE], "source");
     step_row(r, "    STOP_COPY", phase[VFIOMIG_PHASE_SAVE_STOP_COPY], "source");
     snprintf(note, sizeof note, "%.2f MiB", mib(r->last_ram_bytes));

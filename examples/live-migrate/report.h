@@ -22,7 +22,7 @@ struct report {
 
     uint64_t last_ram_bytes, last_ram_ns; /* with everything stopped */
     uint64_t last_device_bytes, last_device_ns;
-    uint64_t estimate_ns; /* of the downtime, when the guest was stopped; VFIOMIG_UNKNOWN */
+    struct vfiomig_migration_estimate estimate; /* of the downtime, the last before the guest was stopped */
     uint64_t compare_ns; /* what the demo adds to a migration: checksums of both sides */
 
     struct loaded loaded; /* from the destination */
@@ -32,6 +32,7 @@ struct report {
 /* One line per round, rewritten in place on a terminal; `dirty_bytes` are those still to be sent. */
 void report_progress(const struct report *r, const struct wire *wire, uint64_t dirty_bytes, bool round_is_over);
 void report_line_end(void); /* before anything else is printed */
+void report_estimate(const struct report *r); /* what the library expects, before the guest is stopped */
 void report_table(const struct report *r);
 
 #endif

@@ -238,7 +238,7 @@ static int converged(const struct source *s)
     }
     /* Not what only STOP_COPY brings: that is downtime which no further round can save. Nor what is ungiven (C5). */
     const uint64_t left = todo_bytes(s) + (pending.dirty_bytes == VFIOMIG_UNKNOWN ? 0 : pending.dirty_bytes);
-    s->report->estimate_ns = estimate.downtime_ns;
+    s->report->estimate = estimate;
     return (double)left <= (double)given.bytes_per_second / 1e9 * TARGET_DOWNTIME_NS;
 }
 
@@ -288,6 +288,7 @@ static int stop_and_copy(struct source *s)
 
     /* W5, N24: vCPUs before devices, and the VMM's own emulation with them: what writes RAM must be quiet, or in a log.
      * From here to RUNNING nobody may touch the devices' registers (W1, N18, V2-8). */
+    report_estimate(r);
     vm_stop_vcpu(s->vm);
     r->stopped_at = now_ns();
 
