@@ -644,7 +644,7 @@
 #define VFIOMIG_UNMAP_F_LIBRARY 2
 
 /**
- * In `flags` of a vfiomig_phase_report: the phase was not entered.
+ * In vfiomig_phase_report.flags: the phase was not entered.
  */
 #define VFIOMIG_PHASE_REPORT_FAILED 1
 
@@ -1211,7 +1211,7 @@ struct vfiomig_tracker_options {
    */
   const uint32_t *hwpt_ids;
   /**
-   * Number of these ids; not 0 with VFIOMIG_TRACKER_F_HWPT.
+   * Number of `hwpt_ids`; not 0 with VFIOMIG_TRACKER_F_HWPT.
    */
   size_t hwpt_count;
   /**
@@ -1719,7 +1719,7 @@ struct vfiomig_group_abilities {
 };
 
 /**
- * How a migration works. VFIOMIG_INIT first; NULL in its place is all defaults.
+ * How a migration works. Set up with VFIOMIG_INIT. NULL stands for all defaults.
  */
 struct vfiomig_migration_options {
   /**
@@ -1841,7 +1841,7 @@ struct vfiomig_migration_estimate {
    */
   uint32_t unknown;
   /**
-   * Number of devices that do not know their part; the report names them.
+   * Number of devices that do not know their part; `reasons` names them.
    */
   uint32_t unknown_devices;
 };
@@ -2515,8 +2515,8 @@ int64_t vfiomig_bitmap_rescale(uint64_t *dst,
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a page_size or name out of range,
- * VFIOMIG_TRACKER_F_HWPT without ids, ranges that are not in units of 4096), BUSY (another tracker
- * has a log).
+ * VFIOMIG_TRACKER_F_HWPT without ids, apertures that are not in units of 4096), BUSY (another
+ * tracker has a log).
  * Threads: any. Blocks: in the kernel, and in functions of the devices. Since: 0.1
  */
 int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
@@ -2525,8 +2525,8 @@ int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
 
 /**
  * Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is passed to
- * each function and not used otherwise. Of the options, name, devices, page_size, max_workers and
- * the ranges for mappings are used; those that name another log are refused.
+ * each function and not used otherwise. Of the options, `name`, `devices`, `apertures`, `page_size`
+ * and `max_workers` are used; those that name another log are refused.
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`ops` or `out` NULL; a table without start or report; options), BUSY (another
@@ -2567,12 +2567,12 @@ int vfiomig_tracker_get_info(const struct vfiomig_tracker *t,
  * Adds DMA mappings, each as it was mapped, after the mapping was made. Either all are added or
  * none; with `count` 0 nothing is done. While the tracker is started a new mapping counts as dirty
  * once. A log whose ranges do not include it is restarted; everything is then dirty once, unless
- * the device is stopped. The ranges of a log are those of the options, else what is mapped,
+ * the device is stopped. The ranges of a log are the apertures of the options, else what is mapped,
  * generously rounded out. A log that cannot be restarted or read is replaced by the next best.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (`mappings` NULL; not in units of 4096; -EEXIST: overlaps a mapping, or is one),
- * BUSY (-EDEADLK: from a callback of the tracker).
+ * Errors: ARGUMENT (`mappings` NULL; not in units of 4096; flags or reserved not 0; -EEXIST:
+ * overlaps a mapping, or is one), BUSY (-EDEADLK: from a callback of the tracker).
  * States: started or not.
  * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */

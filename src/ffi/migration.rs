@@ -160,7 +160,7 @@ pub struct vfiomig_migration_estimate {
     pub bytes_per_second: u64,
     /// VFIOMIG_ESTIMATE_*: what is not known, or not for all devices. 0: all is known.
     pub unknown: u32,
-    /// Number of devices that do not know their part; the report names them.
+    /// Number of devices that do not know their part; `reasons` names them.
     pub unknown_devices: u32,
 }
 
@@ -174,7 +174,7 @@ const _: () =
     assert!(size_of::<vfiomig_migration_pending>() == 48 && size_of::<vfiomig_migration_estimate_options>() == 32);
 const _: () = assert!(size_of::<vfiomig_migration_estimate>() == 56);
 
-/// How a migration works. VFIOMIG_INIT first; NULL in its place is all defaults.
+/// How a migration works. Set up with VFIOMIG_INIT. NULL stands for all defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_migration_options {

@@ -26,7 +26,7 @@ pub struct vfiomig_phase_report {
     pub reserved: [u64; 2],
 }
 
-/// In `flags` of a vfiomig_phase_report: the phase was not entered.
+/// In vfiomig_phase_report.flags: the phase was not entered.
 pub const VFIOMIG_PHASE_REPORT_FAILED: u32 = 0x1;
 
 const _: () = assert!(size_of::<vfiomig_phase_report>() == 2 * size_of::<usize>() + 40);

@@ -98,7 +98,7 @@ pub struct vfiomig_tracker_options {
     pub device_count: usize,
     /// Ids of the hardware page tables to which the devices are attached, made with dirty tracking.
     pub hwpt_ids: *const u32,
-    /// Number of these ids; not 0 with VFIOMIG_TRACKER_F_HWPT.
+    /// Number of `hwpt_ids`; not 0 with VFIOMIG_TRACKER_F_HWPT.
     pub hwpt_count: usize,
     /// Smallest page in bytes that the VMM needs, a power of two from 4096 to 2^30: a hint to logs
     /// that have a choice. 0: 4096.
@@ -262,8 +262,8 @@ unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a page_size or name out of range,
-/// VFIOMIG_TRACKER_F_HWPT without ids, ranges that are not in units of 4096), BUSY (another tracker
-/// has a log).
+/// VFIOMIG_TRACKER_F_HWPT without ids, apertures that are not in units of 4096), BUSY (another
+/// tracker has a log).
 /// Threads: any. Blocks: in the kernel, and in functions of the devices. Since: 0.1
 // Safety: fds stay open until the handle is freed; handles are live; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
@@ -281,8 +281,8 @@ pub unsafe extern "C" fn vfiomig_tracker_new(
 }
 
 /// Makes a tracker over a log that the VMM keeps itself. The table is copied; `opaque` is passed to
-/// each function and not used otherwise. Of the options, name, devices, page_size, max_workers and
-/// the ranges for mappings are used; those that name another log are refused.
+/// each function and not used otherwise. Of the options, `name`, `devices`, `apertures`, `page_size`
+/// and `max_workers` are used; those that name another log are refused.
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`ops` or `out` NULL; a table without start or report; options), BUSY (another
@@ -375,12 +375,12 @@ pub unsafe extern "C" fn vfiomig_tracker_get_info(
 /// Adds DMA mappings, each as it was mapped, after the mapping was made. Either all are added or
 /// none; with `count` 0 nothing is done. While the tracker is started a new mapping counts as dirty
 /// once. A log whose ranges do not include it is restarted; everything is then dirty once, unless
-/// the device is stopped. The ranges of a log are those of the options, else what is mapped,
+/// the device is stopped. The ranges of a log are the apertures of the options, else what is mapped,
 /// generously rounded out. A log that cannot be restarted or read is replaced by the next best.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (`mappings` NULL; not in units of 4096; -EEXIST: overlaps a mapping, or is one),
-/// BUSY (-EDEADLK: from a callback of the tracker).
+/// Errors: ARGUMENT (`mappings` NULL; not in units of 4096; flags or reserved not 0; -EEXIST:
+/// overlaps a mapping, or is one), BUSY (-EDEADLK: from a callback of the tracker).
 /// States: started or not.
 /// Threads: tracker. Blocks: in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle; `mappings` is readable for `count` elements; `errp` is NULL or valid.
