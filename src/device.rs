@@ -7,6 +7,8 @@
 //! call in progress.
 //!
 //! Follows: docs/design.md, "The state machine" and "The data window".
+//!
+//! Example: [`Device`].
 
 mod asked;
 mod cache;
@@ -48,6 +50,20 @@ pub use transition::OnFailure;
 pub const MAX_NAME: usize = 255;
 
 /// How a device is made.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::dialect::DialectKind;
+///
+/// let hardware = simdev::Device::new(simdev::Config::v1(simdev::Window::Area));
+/// let found = |dialect| {
+///     let options = DeviceOptions { name: "gpu0".into(), dialect, buffer_size: Some(64 << 10), ..DeviceOptions::default() };
+///     Device::new(hardware.transport(), options).map(|device| device.info().dialect)
+/// };
+/// assert_eq!(found(None)?, Some(DialectKind::V1));
+/// assert_eq!(found(Some(DialectKind::V2))?, None);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
     /// For messages, and unique within a migration.
@@ -65,6 +81,21 @@ pub struct DeviceOptions {
 }
 
 /// What is known of a device without asking it.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::{DialectKind, State};
+///
+/// let hardware = simdev::Device::new(simdev::Config::default());
+/// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+/// device.set_state(State::StopCopy, OnFailure::Keep, false)?;
+/// let (len, _) = device.read(&mut [0; 4096])?;
+/// let info = device.info();
+/// assert_eq!((info.dialect, info.state), (Some(DialectKind::V2), State::StopCopy));
+/// assert!(info.session_open && info.session == 1 && !info.complete);
+/// assert_eq!(info.saved_bytes, len as u64);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DeviceInfo {
     /// `None`: not migratable, `reason` says why.

@@ -3,11 +3,35 @@
 //! May import: log. Start reading at [`Error`] and [`ErrorKind`].
 //!
 //! [`State`](crate::dialect::State) is known by its number, which results carry as `u32`.
+//!
+//! ```
+//! use vfiomig::device::{Device, DeviceOptions, OnFailure};
+//! use vfiomig::dialect::State;
+//! use vfiomig::error::ErrorKind;
+//!
+//! let hardware = simdev::Device::new(simdev::Config::default());
+//! let device = Device::new(hardware.transport(), DeviceOptions { name: "nic0".into(), ..DeviceOptions::default() })?;
+//! hardware.inject(simdev::Fault::at(simdev::Access::StateWrite, 0, simdev::Effect::Errno(libc::EBUSY)));
+//! let error = device.set_state(State::Stop, OnFailure::Keep, false).unwrap_err();
+//! assert_eq!((error.kind(), error.errno()), (ErrorKind::Device, libc::EBUSY));
+//! assert_eq!(error.results()[0].found_state(), Some(State::Running));
+//! println!("{error}"); // for people; a program decides by kind, errno and results
+//! # Ok::<(), vfiomig::Error>(())
+//! ```
 
 use crate::log::{Level, write};
 use std::{fmt, io};
 
 /// A positive errno value as the kernel or a VMM's function gave it.
+///
+/// ```
+/// use vfiomig::error::Errno;
+///
+/// assert_eq!(Errno::new(libc::EBUSY).to_string(), "Device or resource busy");
+/// assert_eq!(Errno::new(-1), Errno::new(libc::EIO));
+/// let kind = std::io::Error::from(Errno::new(libc::ENOENT)).kind();
+/// assert_eq!(kind, std::io::ErrorKind::NotFound);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(i32);
 
@@ -109,6 +133,21 @@ fn errno_of(error: &io::Error) -> i32 {
 }
 
 /// What kind of failure it is; callers decide by this, never by the text.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::State;
+/// use vfiomig::error::ErrorKind;
+///
+/// let hardware = simdev::Device::new(simdev::Config::default());
+/// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+/// let error = device.read(&mut [0; 64]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Order, "no session is open: {error}");
+/// hardware.inject(simdev::Fault::at(simdev::Access::StateWrite, 0, simdev::Effect::Errno(libc::EIO)));
+/// let error = device.set_state(State::Stop, OnFailure::Keep, false).unwrap_err();
+/// assert_eq!((error.kind(), error.errno()), (ErrorKind::Device, libc::EIO));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u32)]
 pub enum ErrorKind {
@@ -138,6 +177,8 @@ pub enum ErrorKind {
 }
 
 /// What was done about a device after a step failed.
+///
+/// Example: [`DeviceResult`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Action {
@@ -152,17 +193,34 @@ pub enum Action {
 }
 
 /// One device's part in a step.
+///
+/// ```
+/// use simdev::{Access, Effect, Fault};
+/// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::State;
+/// use vfiomig::error::Action;
+///
+/// let hardware = simdev::Device::new(simdev::Config::default());
+/// let device = Device::new(hardware.transport(), DeviceOptions { name: "nic0".into(), ..DeviceOptions::default() })?;
+/// hardware.inject(Fault::at(Access::StateWrite, 0, Effect::ToError(libc::EIO)));
+/// let error = device.set_state(State::Stop, OnFailure::Reset, false).unwrap_err();
+/// let result = &error.results()[0];
+/// assert_eq!((result.device.as_str(), result.errno, result.action), ("nic0", libc::EIO, Action::Reset));
+/// assert_eq!((result.from_state(), result.to_state()), (Some(State::Running), Some(State::Stop)));
+/// assert_eq!(result.found_state(), Some(State::Running));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DeviceResult {
     /// The device's name.
     pub device: String,
     /// The device's errno, positive; 0 where the device itself did not fail.
     pub errno: i32,
-    /// State before the step (`VFIOMIG_STATE_*`).
+    /// State before the step (`VFIOMIG_STATE_*`); as a [`State`](crate::dialect::State): [`from_state`](Self::from_state).
     pub from: u32,
-    /// State asked for.
+    /// State asked for; [`to_state`](Self::to_state).
     pub to: u32,
-    /// State read back after everything that `action` names.
+    /// State read back after everything that `action` names; [`found_state`](Self::found_state).
     pub found: u32,
     /// What was done.
     pub action: Action,
@@ -175,7 +233,7 @@ pub struct DeviceResult {
 /// The library's error.
 ///
 /// It goes with `?` into [`io::Error`], which keeps it whole, and out of it again. An I/O error of the caller's own, as one of the
-/// socket to which a `put` function writes, becomes one of the kind [`Transport`](ErrorKind::System) with its errno.
+/// socket to which a `put` function writes, becomes one of the kind [`System`](ErrorKind::System) with its errno.
 ///
 /// ```
 /// use std::io;
@@ -204,6 +262,8 @@ pub struct Error {
 }
 
 /// Shorthand of the crate.
+///
+/// Example: [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 macro_rules! constructors {

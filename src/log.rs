@@ -1,6 +1,21 @@
 //! The log sink of the process: silent unless the VMM set one. Levels are those of syslog.
 //!
 //! May import: nothing. Start reading at `write`; `capture` and `replay` bring what a worker logs to the calling thread.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use vfiomig::device::{Device, DeviceOptions};
+//! use vfiomig::log::{Level, set_sink};
+//!
+//! let lines = Arc::new(Mutex::new(Vec::new()));
+//! let kept = Arc::clone(&lines);
+//! set_sink(Some(Arc::new(move |level, line| kept.lock().unwrap().push(format!("{level:?}: {line}")))), Level::Info);
+//! let hardware = simdev::Device::new(simdev::Config::default());
+//! Device::new(hardware.transport(), DeviceOptions { name: "nic0".into(), ..DeviceOptions::default() })?;
+//! assert!(lines.lock().unwrap().iter().any(|line| line.starts_with("Info: nic0: dialect v2, state RUNNING")));
+//! # set_sink(None, Level::Error);
+//! # Ok::<(), vfiomig::Error>(())
+//! ```
 
 use parking_lot::RwLock;
 use std::cell::RefCell;
@@ -9,6 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// syslog's numbers; a sink gets messages up to the level it asked for.
+///
+/// ```
+/// use vfiomig::log::Level;
+///
+/// assert!(Level::Error < Level::Debug && Level::Info as i32 == 6);
+/// ```
+/// Example of a sink: [`set_sink`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(i32)]
 pub enum Level {
@@ -23,6 +45,8 @@ pub enum Level {
 }
 
 /// Receives one line without line end; called on the thread that called the library.
+///
+/// Example: [`set_sink`].
 pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
 const SILENT: i32 = -1;

@@ -6,6 +6,17 @@
 //!
 //! Bit n is bit n % 64 of word n / 64, in the host's byte order (P8). Bits that a slice does not have are off; functions that could
 //! lose one because a slice does not have its place panic. `unsafe` lives in prefetch.rs and vector.rs.
+//!
+//! ```
+//! use std::cell::Cell;
+//! use vfiomig::bitmap::{self, Words};
+//!
+//! let mut dirty = [0u64; 2];
+//! let words = Words::Plain(Cell::from_mut(&mut dirty[..]).as_slice_of_cells());
+//! assert_eq!(bitmap::merge(words, 62, &[0b1011], 0, 4), 3);
+//! assert_eq!(bitmap::runs(&dirty, 0, 128).collect::<Vec<_>>(), [(62, 2), (65, 1)]);
+//! assert_eq!(bitmap::count(&dirty, 64, 64), 1);
+//! ```
 
 #[forbid(unsafe_code)]
 mod access;

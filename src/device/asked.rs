@@ -8,6 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What can be asked of a device.
+///
+/// ```
+/// use vfiomig::device::DeviceRequest;
+/// use vfiomig::dialect::State;
+///
+/// assert_eq!(DeviceRequest::SetState(State::StopCopy).to_string(), "the change to STOP_COPY");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceRequest {
     /// To go to this state.
@@ -38,6 +45,8 @@ impl fmt::Display for DeviceRequest {
 }
 
 /// A request that the device has not answered.
+///
+/// Example: [`DeviceProgress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// What it is.
@@ -54,6 +63,32 @@ impl Asked {
 }
 
 /// What a device is doing, as any thread can see it at any time.
+///
+/// ```
+/// use std::time::Duration;
+/// use vfiomig::device::{Device, DeviceOptions, DeviceRequest, OnFailure};
+/// use vfiomig::dialect::State;
+///
+/// let hardware = simdev::Device::new(simdev::Config::default());
+/// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+/// assert_eq!(device.progress().asked, None);
+/// let slow = simdev::Effect::Delay(Duration::from_millis(200));
+/// hardware.inject(simdev::Fault::at(simdev::Access::StateWrite, 0, slow));
+/// std::thread::scope(|threads| {
+///     let change = threads.spawn(|| device.set_state(State::Stop, OnFailure::Keep, false));
+///     // Another thread sees what the device is busy with, and for how long.
+///     while !change.is_finished() {
+///         let Some(asked) = device.progress().asked else { continue };
+///         if asked.request == DeviceRequest::SetState(State::Stop) {
+///             println!("{} since {:?}", asked.request, asked.age());
+///         }
+///         std::thread::sleep(Duration::from_millis(20));
+///     }
+///     change.join().unwrap()
+/// })?;
+/// assert_eq!(device.progress().state, State::Stop);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceProgress {
     /// Its name.

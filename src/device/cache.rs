@@ -94,6 +94,16 @@ impl Drop for Moving<'_> {
 
 bitflags::bitflags! {
     /// What a device can.
+    ///
+    /// ```
+    /// use vfiomig::device::{CapFlags, Device, DeviceOptions};
+    /// use vfiomig::dialect::Caps;
+    ///
+    /// let hardware = simdev::Device::new(simdev::Config::v2(Caps { p2p: true, pre_copy: false }));
+    /// let caps = Device::new(hardware.transport(), DeviceOptions::default())?.info().caps;
+    /// assert!(caps.contains(CapFlags::P2P | CapFlags::RESET) && !caps.contains(CapFlags::PRE_COPY));
+    /// # Ok::<(), vfiomig::Error>(())
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct CapFlags: u32 {
         /// It has PRE_COPY.

@@ -9,6 +9,22 @@ use crate::log::log;
 use std::sync::atomic::Ordering;
 
 /// What is left to be saved; `None` is unknown, never zero. Estimates all of them.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::State;
+/// use vfiomig::window::StreamFlags;
+///
+/// let hardware = simdev::Device::new(simdev::Config::default());
+/// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+/// assert_eq!(device.pending().initial_bytes, None, "nobody has asked yet");
+/// device.set_state(State::PreCopy, OnFailure::Keep, false)?;
+/// assert!(device.pending_exact()?.initial_bytes.is_some_and(|bytes| bytes > 0));
+/// while !device.read(&mut [0; 4096])?.1.contains(StreamFlags::EMPTY) {}
+/// assert_eq!(device.pending_exact()?.initial_bytes, Some(0), "it is time to stop the guest");
+/// # device.set_state(State::Running, OnFailure::Keep, false)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevicePending {
     /// Initial data left, with what the library has read ahead; while it is not 0, STOP_COPY costs more than it must (C4).

@@ -18,6 +18,26 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What to do with a device whose state change failed.
+///
+/// ```
+/// use simdev::{Access, Effect, Fault};
+/// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::{Caps, State};
+///
+/// let hardware = simdev::Device::new(simdev::Config::v2(Caps { p2p: true, pre_copy: false }));
+/// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+/// for (on_failure, found) in
+///     [(OnFailure::Keep, State::RunningP2p), (OnFailure::ReturnTo(State::Running), State::Running)]
+/// {
+///     // On the way to STOP_COPY the device gets no further than RUNNING_P2P.
+///     hardware.inject(Fault::from(Access::Enter(State::Stop), 0, Effect::Errno(libc::EIO)));
+///     device.set_state(State::StopCopy, on_failure, false).unwrap_err();
+///     assert_eq!(device.state(), found);
+///     hardware.clear_faults();
+///     device.set_state(State::Running, OnFailure::Keep, false)?;
+/// }
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnFailure {
     /// Leave it where it is found.

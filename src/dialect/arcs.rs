@@ -12,6 +12,19 @@ use super::DialectKind;
 use super::state::{Caps, State};
 
 /// What the table says to a request.
+///
+/// ```
+/// use vfiomig::dialect::{Answer, Caps, DialectKind, State, answer, path};
+///
+/// let caps = Caps { p2p: true, pre_copy: true };
+/// let of = |from, to| answer(DialectKind::V2, caps, from, to);
+/// assert_eq!(of(State::Running, State::StopCopy), Answer::Via(State::RunningP2p));
+/// assert_eq!(of(State::StopCopy, State::PreCopy), Answer::Refused);
+/// assert_eq!(
+///     path(DialectKind::V2, caps, State::Running, State::StopCopy),
+///     Some(vec![State::RunningP2p, State::Stop, State::StopCopy])
+/// );
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// The device is there already: success without a request.

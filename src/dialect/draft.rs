@@ -12,6 +12,18 @@ use crate::uapi::region::TYPE_DRAFT_V4;
 const PIECE: usize = 64 << 10;
 
 /// Who remembers how far the bitmap of a range was read (D16); the drafts disagree.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::dialect::{Cursor, DialectKind};
+///
+/// // Its region has v1's id, so only the options can say that it is a draft.
+/// let hardware = simdev::Device::new(simdev::Config::draft(simdev::DraftForm::Rewrite));
+/// let (dialect, draft_cursor) = (Some(DialectKind::Draft), Some(Cursor::Rewrite));
+/// let device = Device::new(hardware.transport(), DeviceOptions { dialect, draft_cursor, ..DeviceOptions::default() })?;
+/// assert_eq!(device.info().dialect, Some(DialectKind::Draft));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
     /// The device: the range is written once, copied_pfns is read again and again. The v4 draft, region type 2.

@@ -5,12 +5,15 @@
 //! one a device speaks.
 //!
 //! Above this room only [`State`] and [`Caps`] exist: bits and numbers of the protocols stay here and in uapi.
+//!
+//! Example: [`Answer`].
 
 pub(crate) mod arcs;
 mod bits;
 mod draft;
 pub(crate) mod probe;
 pub(crate) mod registers;
+mod results;
 mod state;
 mod v1;
 mod v2;
@@ -24,6 +27,17 @@ use registers::{Fault, Registers};
 pub use state::{Caps, Direction, State};
 
 /// Which protocol a device speaks.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::dialect::DialectKind;
+///
+/// let hardware = simdev::Device::new(simdev::Config::v1(simdev::Window::Area));
+/// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+/// assert_eq!(device.info().dialect, Some(DialectKind::V1));
+/// assert_eq!(DialectKind::from_number(2).map(DialectKind::name), Some("v1"));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum DialectKind {
@@ -78,6 +92,8 @@ impl PrecopyFigures {
 }
 
 /// A range of pages, in units of `page_size` bytes.
+///
+/// Example: [`Pfns`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PfnRange {
     /// First page.
@@ -89,6 +105,28 @@ pub struct PfnRange {
 }
 
 /// What a device says of the pages it wrote.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::{PfnRange, Pfns, State};
+///
+/// // The draft's own log. A tracker reads it, and converts it, by itself.
+/// let hardware = simdev::Device::new(simdev::Config::draft(simdev::DraftForm::Sticky));
+/// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+/// device.set_state(State::PreCopy, OnFailure::Keep, false)?;
+/// hardware.dma_write(3).unwrap();
+/// let mut dirty = Vec::new();
+/// device.dirty_pfns(PfnRange { start: 0, page_size: 4096, total: 64 }, &mut |pfns| match pfns {
+///     Pfns::All { first, count } => dirty.extend(first..first + count),
+///     Pfns::Bits { first, count, bitmap } => {
+///         let word = |n: u64| u64::from_ne_bytes(bitmap[n as usize / 64 * 8..][..8].try_into().unwrap());
+///         dirty.extend((0..count).filter(|n| word(*n) >> (n % 64) & 1 == 1).map(|n| first + n));
+///     }
+/// })?;
+/// assert_eq!(dirty, [3]);
+/// # device.set_state(State::Running, OnFailure::Keep, false)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pfns<'a> {
     /// Bit n of `bitmap`, in words of the host, is page `first + n`; set means written.

@@ -15,6 +15,18 @@ use std::fmt;
 const MAX_REGIONS: u32 = 256;
 
 /// Why a device cannot be migrated. In words it fits VFIOMIG_REASON_SIZE.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::dialect::{DialectKind, Reason};
+///
+/// let hardware = simdev::Device::new(simdev::Config::default());
+/// let options = DeviceOptions { dialect: Some(DialectKind::V1), ..DeviceOptions::default() };
+/// let reason = Device::new(hardware.transport(), options)?.info().reason;
+/// assert_eq!(reason, Some(Reason::Other { wanted: DialectKind::V1, found: DialectKind::V2 }));
+/// assert_eq!(reason.unwrap().to_string(), "the options ask for v1 only, and the device speaks v2");
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// Neither feature nor region.

@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// Where a device stands. The numbers are `VFIOMIG_STATE_*`.
+///
+/// ```
+/// use vfiomig::dialect::{Direction, State};
+///
+/// assert_eq!(State::from_number(7), Some(State::PreCopyP2p));
+/// assert_eq!(State::PreCopyP2p.to_string(), "PRE_COPY_P2P");
+/// assert!(State::PreCopyP2p.is_precopy() && State::PreCopyP2p.session() == Some(Direction::Save));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 #[allow(missing_docs, reason = "the kernel's own names; docs/states.md describes them")]
@@ -18,6 +26,13 @@ pub enum State {
 }
 
 /// Which way a session's bytes flow.
+///
+/// ```
+/// use vfiomig::dialect::{Direction, State};
+///
+/// let loads = State::ALL.into_iter().filter(|state| state.session() == Some(Direction::Load));
+/// assert_eq!(loads.collect::<Vec<_>>(), [State::Resuming]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// Out of the device.
@@ -85,6 +100,13 @@ impl fmt::Display for State {
 }
 
 /// The optional states that a device has; STOP_COPY and RESUMING every migratable device has.
+///
+/// ```
+/// use vfiomig::dialect::{Caps, State};
+///
+/// let caps = Caps { p2p: true, pre_copy: false };
+/// assert!(caps.has(State::RunningP2p) && !caps.has(State::PreCopyP2p));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Caps {
     /// RUNNING_P2P, and PRE_COPY_P2P together with `pre_copy`.

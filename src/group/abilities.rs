@@ -7,6 +7,22 @@ use crate::error::Result;
 use std::sync::Arc;
 
 /// What can be done with a group, and a reason for each no.
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::dialect::Caps;
+/// use vfiomig::group::{Group, GroupOptions};
+///
+/// let hardware = simdev::Device::new(simdev::Config::v2(Caps { p2p: true, pre_copy: false }));
+/// let options = DeviceOptions { name: "nic0".into(), ..DeviceOptions::default() };
+/// let group = Group::new(GroupOptions::default());
+/// group.add_device(Arc::new(Device::new(hardware.transport(), options)?))?;
+/// let abilities = group.abilities()?;
+/// assert!(!abilities.migratable && !abilities.pre_copy && abilities.p2p);
+/// assert_eq!(abilities.reasons[0], "nic0: no tracker covers its DMA");
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// A save can begin.

@@ -13,6 +13,24 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// How a group works.
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::dialect::Caps;
+/// use vfiomig::group::{Group, GroupOptions};
+///
+/// let hardware = simdev::Device::new(simdev::Config::v2(Caps { p2p: false, pre_copy: true }));
+/// let device = Arc::new(Device::new(hardware.transport(), DeviceOptions::default())?);
+/// let may_map_for_peers = |foreign_initiators| {
+///     let group = Group::new(GroupOptions { foreign_initiators, ..GroupOptions::default() });
+///     group.add_device(Arc::clone(&device))?;
+///     group.abilities().map(|abilities| abilities.p2p)
+/// };
+/// assert!(may_map_for_peers(0)?, "it has no peer");
+/// assert!(!may_map_for_peers(1)?);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GroupOptions {
     /// Most threads of one call; 0: one per device, within reason; 1: none, devices are served one after another.

@@ -6,6 +6,8 @@
 //! `timings` how long state changes take.
 //!
 //! Follows: docs/design.md, "Phases of a migration".
+//!
+//! Example: [`Group`].
 
 mod abilities;
 mod harvest;

@@ -4,6 +4,8 @@ use crate::device::DeviceProgress;
 use std::time::Duration;
 
 /// Why a progress callback is called.
+///
+/// Example: [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// A device has done what it was asked for, or has failed; its result comes with the call.
@@ -13,6 +15,30 @@ pub enum Why {
 }
 
 /// What a progress callback is told.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::group::{Group, GroupOptions, Why, Wish};
+///
+/// let hardware = simdev::Device::new(simdev::Config::default());
+/// let options = DeviceOptions { name: "nic0".into(), ..DeviceOptions::default() };
+/// let group = Group::new(GroupOptions::default());
+/// group.add_device(Arc::new(Device::new(hardware.transport(), options)?))?;
+/// let arrived = Arc::new(Mutex::new(Vec::new()));
+/// let seen = Arc::clone(&arrived);
+/// group.on_progress(Duration::from_secs(1), move |event| {
+///     match event.why {
+///         Why::Arrived => seen.lock().unwrap().push(event.device.device.clone()),
+///         Why::Waiting => println!("{} of {} after {:?}", event.arrived, event.asked, event.elapsed),
+///     }
+///     Wish::GoOn
+/// })?;
+/// group.pause()?;
+/// assert!(arrived.lock().unwrap().iter().any(|name| name == "nic0"));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Event<'a> {
     /// Why now.
@@ -28,6 +54,8 @@ pub struct Event<'a> {
 }
 
 /// What a progress callback wants.
+///
+/// Example: [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// Nothing.

@@ -11,6 +11,25 @@ use std::sync::Arc;
 pub(crate) const READ_SHIFT: u32 = 37;
 
 /// What kind of log a tracker reads.
+///
+/// ```
+/// use vfiomig::tracker::LogKind;
+/// # use std::sync::Arc;
+/// # let space = simdev::Space::new(&simdev::Ram::new());
+/// # space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// # let hardware = simdev::Device::new(simdev::Config { dma_log: Some(simdev::DmaLog::default()), ..Default::default() });
+/// # hardware.attach(&space);
+/// # let devices = vec![Arc::new(vfiomig::Device::new(hardware.transport(), Default::default())?)];
+/// # let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions { devices, ..Default::default() })?;
+/// # let mapped = vfiomig::tracker::IovaRange { iova: 0, size: 1 << 20 };
+/// # tracker.map(&[vfiomig::tracker::Mapping { range: mapped, cookie: 7 }])?;
+/// # tracker.start()?;
+///
+/// // A tracker over a device that keeps a log of its own.
+/// assert_eq!(tracker.info().kind, LogKind::DmaLog, "{}", tracker.info().reason);
+/// assert_eq!(LogKind::DmaLog.name(), "DMA_LOG");
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum LogKind {

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A range of IOVA as callers give it; `iova + size` may be 2^64, `size` is never 0.
+///
+/// Example: [`Tracker`](crate::tracker::Tracker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IovaRange {
     /// First byte.

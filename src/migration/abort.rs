@@ -15,6 +15,26 @@ use crate::log::log;
 use std::time::Instant;
 
 /// Where an abort brings the devices.
+///
+/// ```
+/// use vfiomig::dialect::{Direction, State};
+/// use vfiomig::migration::{AbortTo, Migration, Phase};
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+///
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SaveStopCopy)?;
+/// save.abort(AbortTo::Running)?;
+/// assert_eq!((save.phase(), hardware.state()), (Phase::Idle, State::Running));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AbortTo {
     /// RUNNING: the guest continues.

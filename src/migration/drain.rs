@@ -32,6 +32,40 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How much one round may do, over all devices.
+///
+/// ```
+/// use std::time::Duration;
+/// use vfiomig::dialect::Direction;
+/// use vfiomig::migration::{Budget, Migration, Phase};
+/// use vfiomig::window::StreamFlags;
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+///
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SavePreCopy)?;
+/// let budget = Budget { bytes: 16 << 10, time: Duration::from_millis(100) };
+/// let mut sent = 0;
+/// loop {
+///     let round = save.save_iterate(budget, &[], &mut |piece| {
+///         sent += piece.bytes.len() as u64; // of the device number `piece.device`
+///         Ok(())
+///     })?;
+///     assert!(round.bytes.iter().sum::<u64>() <= budget.bytes);
+///     if round.flags.iter().all(|flags| flags.contains(StreamFlags::EMPTY)) {
+///         break;
+///     }
+/// }
+/// assert!(sent > 0 && save.pending().ready);
+/// # save.abort(vfiomig::migration::AbortTo::Running)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Never exceeded. Shared evenly by the devices, and what one of them leaves is shared by the others.
@@ -41,6 +75,29 @@ pub struct Budget {
 }
 
 /// Where the bytes of one device go.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use vfiomig::dialect::Direction;
+/// use vfiomig::migration::{Migration, Outlet, Phase};
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+///
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SaveStopCopy)?;
+/// let file = tempfile::tempfile()?;
+/// let round = save.save_complete(&[Outlet::Fd(file.as_fd())], &mut |_| unreachable!("no device has `Call`"))?;
+/// assert_eq!(file.metadata()?.len(), round.bytes[0]);
+/// # save.abort(vfiomig::migration::AbortTo::Running)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Outlet<'a> {
     /// To the caller's function, on the calling thread.
@@ -50,6 +107,43 @@ pub enum Outlet<'a> {
 }
 
 /// Where the bytes of one device come from.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use vfiomig::dialect::Direction;
+/// use vfiomig::migration::{Inlet, Migration, Phase};
+/// # use std::io::{Seek, Write};
+/// # use vfiomig::{device::OnFailure, dialect::State};
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+/// # let source = simdev::Device::new(simdev::Config::default().seeded(1));
+/// # let from = vfiomig::Device::new(source.transport(), Default::default())?;
+/// # from.set_state(State::StopCopy, OnFailure::Keep, false)?;
+/// # let (mut file, mut total, mut part) = (tempfile::tempfile()?, 0, vec![0; 1 << 16]);
+/// # loop {
+/// #     let (len, _) = from.read(&mut part)?;
+/// #     if len == 0 { break }
+/// #     file.write_all(&part[..len])?;
+/// #     total += len as u64;
+/// # }
+/// # file.rewind()?;
+///
+/// // `file` has the stream of the group's only device, and `total` is its length as the source side counted it.
+/// let load = Migration::new(Arc::clone(&group), Direction::Load)?;
+/// load.advance(Phase::LoadResuming)?;
+/// let inlet = Inlet::Fd { fd: file.as_fd(), total: Some(total) };
+/// load.load_complete(&[inlet], &mut |_, _| unreachable!("no device has `Call`"))?;
+/// load.advance(Phase::LoadRunning)?;
+/// # assert!(source.same_content(&hardware));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Inlet<'a> {
     /// From the caller's function, on the calling thread.
@@ -65,6 +159,8 @@ pub enum Inlet<'a> {
 }
 
 /// A run of one device's bytes.
+///
+/// Example: [`Budget`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
     /// Which device of the group.
@@ -76,6 +172,8 @@ pub struct Piece<'a> {
 }
 
 /// What a round brought.
+///
+/// Example: [`Budget`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
     /// Bytes moved, by device.
@@ -85,6 +183,8 @@ pub struct Round {
 }
 
 /// What the caller's function brings of one device.
+///
+/// Example: [`Migration`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fed {
     /// So many bytes of the buffer; at least one.

@@ -10,6 +10,31 @@ use crate::error::{Error, Result};
 use Phase::{Failed, Idle, SaveHalted, SaveP2pGrace, SavePreCopy, SaveStopCopy, SaveTracking, SaveViommuGrace};
 
 /// What the caller of [`Migration::end`] states besides.
+///
+/// ```
+/// use vfiomig::dialect::{Direction, State};
+/// use vfiomig::migration::{EndOptions, Migration, Phase};
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+///
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SaveStopCopy)?;
+/// save.save_complete(&[], &mut |_piece| Ok(()))?;
+/// // The VMM sends all of RAM after the guest was stopped, so it needs no final harvest.
+/// save.end(true, EndOptions { waive_harvest: true, ..EndOptions::default() })?;
+/// assert_eq!(hardware.state(), State::Stop);
+/// // The destination was lost before its guest ran.
+/// save.end(false, EndOptions { no_second_guest: true, ..EndOptions::default() })?;
+/// assert_eq!(hardware.state(), State::Running);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndOptions {
     /// With a committed save: its copy of RAM is whole without a final harvest.

@@ -13,6 +13,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What is left over all devices; `None` is unknown, as each sum is of which one device does not know its part.
+///
+/// ```
+/// use vfiomig::dialect::Direction;
+/// use vfiomig::migration::{Migration, Phase};
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+///
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SavePreCopy)?;
+/// let pending = save.pending_exact()?;
+/// assert!(!pending.ready && pending.initial_bytes.is_some_and(|bytes| bytes > 0));
+/// assert!(pending.reasons[0].contains("nic0"), "{:?}", pending.reasons);
+/// # save.abort(vfiomig::migration::AbortTo::Running)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationPending {
     /// Initial data, which is to be sent before the guest stops.
@@ -32,6 +54,8 @@ pub struct MigrationPending {
 }
 
 /// What the caller knows better than the library.
+///
+/// Example: [`Estimate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EstimateInput {
     /// Of the channel; `None`: as measured by the library's own drains.
@@ -44,6 +68,30 @@ pub struct EstimateInput {
 
 /// How long the guest would stand still, by part. A part is `None` where nothing of it is known. Where only some of it is, it is
 /// the least that it can be, `unknown` has its bit, and so is the sum.
+///
+/// ```
+/// use vfiomig::dialect::Direction;
+/// use vfiomig::migration::{EstimateInput, Lacks, Migration, Phase};
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+///
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SavePreCopy)?;
+/// save.pending_exact()?;
+/// let estimate = save.estimate(EstimateInput { bytes_per_second: Some(1 << 30), ..EstimateInput::default() })?;
+/// assert!(estimate.transfer.is_some() && !estimate.unknown.contains(Lacks::RATE));
+/// // The device was never stopped, so nobody knows how long that takes: the sum is the least that it can be.
+/// assert!(estimate.unknown.contains(Lacks::TRANSITION) && estimate.unknown_devices == 1);
+/// # save.abort(vfiomig::migration::AbortTo::Running)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Estimate {
     /// All of it: the sum of the parts that are known.
@@ -67,6 +115,8 @@ pub struct Estimate {
 
 bitflags::bitflags! {
     /// What an estimate lacks.
+    ///
+    /// Example: [`Estimate`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Lacks: u32 {
         /// How long some state changes take.

@@ -7,6 +7,8 @@
 //! still, `report` what was done.
 //!
 //! Follows: docs/design.md, "Phases of a migration"; docs/faults.md.
+//!
+//! Example: [`Migration`].
 
 mod abort;
 mod advance;

@@ -9,6 +9,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a migration did, in order.
+///
+/// ```
+/// use vfiomig::dialect::Direction;
+/// use vfiomig::migration::{AbortTo, Migration, Phase};
+/// # use std::sync::Arc;
+/// # let hardware = simdev::Device::new(simdev::Config::default());
+/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
+/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
+/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
+/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
+/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
+/// # group.add_device(device)?;
+/// # group.add_tracker(Arc::new(tracker))?;
+///
+/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
+/// save.advance(Phase::SaveStopCopy)?;
+/// let report = save.report()?;
+/// let last = report.phases.last().unwrap();
+/// assert!(last.phase == Phase::SaveStopCopy && !last.failed && last.devices[0].device == "nic0");
+/// print!("{report}"); // a table for people
+/// # save.abort(AbortTo::Running)?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Which way the data flow.
@@ -18,6 +41,8 @@ pub struct Report {
 }
 
 /// One phase; IDLE is an abort.
+///
+/// Example: [`Report`].
 #[derive(Clone, Debug)]
 pub struct PhaseReport {
     /// Where it led.

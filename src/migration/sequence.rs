@@ -8,6 +8,13 @@ use crate::dialect::{Caps, DialectKind, Direction, State};
 use std::fmt;
 
 /// Where a migration stands. The numbers are `VFIOMIG_PHASE_*`.
+///
+/// ```
+/// use vfiomig::migration::Phase;
+///
+/// assert_eq!(Phase::from_number(5), Some(Phase::SaveStopCopy));
+/// assert_eq!(Phase::SaveStopCopy.to_string(), "SAVE_STOP_COPY");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Phase {

@@ -18,6 +18,36 @@ const STAGE_WORDS: usize = 4096;
 const STAGE_BITS: u64 = STAGE_WORDS as u64 * 64;
 
 /// A destination: a range of IOVA, and what gets its dirty pages.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use vfiomig::bitmap::Words;
+/// use vfiomig::tracker::{Dest, IovaRange, Request};
+/// # use std::sync::Arc;
+/// # let space = simdev::Space::new(&simdev::Ram::new());
+/// # space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// # let hardware = simdev::Device::new(simdev::Config { dma_log: Some(simdev::DmaLog::default()), ..Default::default() });
+/// # hardware.attach(&space);
+/// # let devices = vec![Arc::new(vfiomig::Device::new(hardware.transport(), Default::default())?)];
+/// # let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions { devices, ..Default::default() })?;
+/// # let mapped = vfiomig::tracker::IovaRange { iova: 0, size: 1 << 20 };
+/// # tracker.map(&[vfiomig::tracker::Mapping { range: mapped, cookie: 7 }])?;
+/// # tracker.start()?;
+///
+/// hardware.dma_write(5).unwrap();
+/// let bitmap: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+/// let ram = Dest {
+///     range: IovaRange { iova: 0, size: 1 << 20 },
+///     page_size: 4096,
+///     first_bit: 0,
+///     bitmap: Some(Words::Atomic(&bitmap)),
+///     token: 0,
+/// };
+/// let harvest = tracker.harvest(&mut Request { dests: &[ram], ..Request::default() })?;
+/// assert_eq!((harvest.newly, harvest.failed_reads), (1, 0));
+/// assert_eq!(bitmap[0].load(Ordering::Relaxed), 1 << 5);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Dest<'a> {
     /// What is asked; whole units of 4096 bytes.
@@ -33,12 +63,43 @@ pub struct Dest<'a> {
 }
 
 /// Gets the destination, the number of the first bit (a multiple of 64) and words; `false` stops, and refuses these words.
+///
+/// Example: [`Request`].
 pub type WordsFn<'f> = dyn FnMut(&Dest<'_>, u64, &[u64]) -> bool + 'f;
 /// Gets the cookie of the mapping through which was written, also if it is gone, and a run within it; `false` stops,
 /// and refuses this run.
+///
+/// Example: [`Tracker`](super::Tracker).
 pub type RunFn<'f> = dyn FnMut(u64, IovaRange) -> bool + 'f;
 
 /// What a harvest shall do.
+///
+/// ```
+/// use vfiomig::tracker::{Dest, IovaRange, Request};
+/// # use std::sync::Arc;
+/// # let space = simdev::Space::new(&simdev::Ram::new());
+/// # space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// # let hardware = simdev::Device::new(simdev::Config { dma_log: Some(simdev::DmaLog::default()), ..Default::default() });
+/// # hardware.attach(&space);
+/// # let devices = vec![Arc::new(vfiomig::Device::new(hardware.transport(), Default::default())?)];
+/// # let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions { devices, ..Default::default() })?;
+/// # let mapped = vfiomig::tracker::IovaRange { iova: 0, size: 1 << 20 };
+/// # tracker.map(&[vfiomig::tracker::Mapping { range: mapped, cookie: 7 }])?;
+/// # tracker.start()?;
+///
+/// hardware.dma_write(5).unwrap();
+/// let range = IovaRange { iova: 0, size: 1 << 20 };
+/// let dests = [Dest { range, page_size: 4096, first_bit: 64, bitmap: None, token: 0 }];
+/// let mut dirty = Vec::new();
+/// let mut words = |dest: &Dest<'_>, bit: u64, words: &[u64]| {
+///     assert_eq!((dest.first_bit, bit), (64, 64));
+///     dirty.extend_from_slice(words);
+///     true
+/// };
+/// tracker.harvest(&mut Request { dests: &dests, words: Some(&mut words), ..Request::default() })?;
+/// assert_eq!(dirty[0], 1 << 5);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Request<'r> {
     /// The destinations, which must not overlap. Empty, with `run`: everything that is mapped, mapping by mapping, and what is left

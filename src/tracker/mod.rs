@@ -11,6 +11,8 @@
 //!
 //! Follows: docs/design.md, "The harvest"; docs/rules.md, families L, T and I, and D8 to D16. DMA is logged apart from the
 //! device's state (N1), also where that is PRE_COPY, which covers only what is inside the device (N9).
+//!
+//! Example: [`Tracker`].
 
 #[forbid(unsafe_code)]
 mod aside;

@@ -9,6 +9,17 @@ use crate::transport::type1::Container;
 use std::sync::Arc;
 
 /// How a tracker is made.
+///
+/// ```
+/// use vfiomig::tracker::{IovaRange, LogKind, Tracker, TrackerOptions};
+///
+/// // What a VMM does whose devices and IOMMU keep no log: each harvest gives all that is mapped.
+/// let apertures = vec![IovaRange { iova: 0, size: 1 << 30 }];
+/// let tracker = Tracker::new(TrackerOptions { name: "ram".into(), everything: true, apertures, ..TrackerOptions::default() })?;
+/// assert_eq!(tracker.info().kind, LogKind::Everything);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
+/// With a log: [`Tracker`](super::Tracker), [`Iommufd`], [`Container`], [`LogFunctions`].
 #[derive(Default)]
 pub struct TrackerOptions {
     /// For messages.
@@ -37,6 +48,8 @@ pub struct TrackerOptions {
 }
 
 /// One DMA mapping.
+///
+/// Example: [`Tracker`](super::Tracker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// Where it lies.
@@ -46,6 +59,24 @@ pub struct Mapping {
 }
 
 /// What is known of a tracker.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # let space = simdev::Space::new(&simdev::Ram::new());
+/// # space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// # let hardware = simdev::Device::new(simdev::Config { dma_log: Some(simdev::DmaLog::default()), ..Default::default() });
+/// # hardware.attach(&space);
+/// # let devices = vec![Arc::new(vfiomig::Device::new(hardware.transport(), Default::default())?)];
+/// # let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions { devices, ..Default::default() })?;
+/// # let mapped = vfiomig::tracker::IovaRange { iova: 0, size: 1 << 20 };
+/// # tracker.map(&[vfiomig::tracker::Mapping { range: mapped, cookie: 7 }])?;
+/// # tracker.start()?;
+/// // A tracker that was started, over one mapping.
+/// let info = tracker.info();
+/// assert_eq!((info.starts, info.mapped_ranges, info.failed_logs), (1, 1, 0));
+/// assert!(!info.perpetual && info.page_size == 4096 && !info.reason.is_empty());
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerInfo {
     /// The log that is read, or that will be tried first.

@@ -4,6 +4,8 @@ use crate::error::Errno;
 use std::any::Any;
 
 /// What a harvest brought.
+///
+/// Example: [`Dest`](super::Dest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Harvest {
     /// Pages of the destinations that were clean before.

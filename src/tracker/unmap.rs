@@ -16,9 +16,38 @@ use crate::transport::iommufd;
 use crate::transport::type1;
 
 /// The VMM's own function that unmaps.
+///
+/// Example: [`Unmap`].
 pub type UnmapFn<'f> = dyn FnMut(IovaRange) -> std::result::Result<(), Errno> + 'f;
 
 /// Who unmaps.
+///
+/// ```
+/// use vfiomig::error::Errno;
+/// use vfiomig::tracker::{IovaRange, Request, Unmap};
+/// # use std::sync::Arc;
+/// # let space = simdev::Space::new(&simdev::Ram::new());
+/// # space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// # let hardware = simdev::Device::new(simdev::Config { dma_log: Some(simdev::DmaLog::default()), ..Default::default() });
+/// # hardware.attach(&space);
+/// # let devices = vec![Arc::new(vfiomig::Device::new(hardware.transport(), Default::default())?)];
+/// # let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions { devices, ..Default::default() })?;
+/// # let mapped = vfiomig::tracker::IovaRange { iova: 0, size: 1 << 20 };
+/// # tracker.map(&[vfiomig::tracker::Mapping { range: mapped, cookie: 7 }])?;
+/// # tracker.start()?;
+///
+/// hardware.dma_write(5).unwrap();
+/// let mut lost = Vec::new();
+/// let run = &mut |cookie: u64, run: IovaRange| {
+///     lost.push((cookie, run.iova));
+///     true
+/// };
+/// let by_vmm = &mut |range: IovaRange| space.unmap(range.iova, range.size).map(|_| ()).map_err(Errno::new);
+/// let all = IovaRange { iova: 0, size: 1 << 20 };
+/// tracker.unmap(all, Unmap::By(by_vmm), true, &mut Request { run: Some(run), ..Request::default() })?;
+/// assert_eq!(lost, [(7, 5 << 12)]);
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub enum Unmap<'f> {
     /// The VMM, by this function, at the right moment.
     By(&'f mut UnmapFn<'f>),

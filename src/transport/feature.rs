@@ -21,6 +21,8 @@ const CAPACITY: usize = 40;
 ///     std::mem::swap(a, b);
 /// }
 /// ```
+///
+/// Example: [`Transport`](super::Transport) answers some.
 #[repr(C, align(8))]
 pub struct Feature<'m> {
     bytes: [u8; CAPACITY],
@@ -175,6 +177,25 @@ impl DerefMut for AlignedVec {
 }
 
 /// `struct vfio_precopy_info`.
+///
+/// ```
+/// use std::os::fd::BorrowedFd;
+/// use vfiomig::error::Errno;
+/// use vfiomig::transport::{DataFd, PrecopyInfo};
+///
+/// /// A session of a device that has `.0` bytes of initial data left.
+/// struct Data(u64);
+///
+/// impl DataFd for Data {
+///     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
+///         info.answer(0, self.0, 0);
+///         Ok(())
+///     }
+///     # fn read(&mut self, _: &mut [u8]) -> Result<usize, Errno> { Ok(0) }
+///     # fn write(&mut self, _: &[u8]) -> Result<usize, Errno> { Ok(0) }
+///     # fn wait_fd(&self) -> Option<BorrowedFd<'_>> { None }
+/// }
+/// ```
 #[repr(C, align(8))]
 pub struct PrecopyInfo {
     bytes: [u8; u::PRECOPY_INFO_SIZE],

@@ -1,5 +1,7 @@
 //! iommufd: the dirty log of hardware page tables, and the unmap that goes with it (I1 to I11). The VMM opened it, made the page
 //! tables with dirty tracking, and maps memory itself.
+//!
+//! Example: [`Iommufd`].
 
 use super::dma_log::check_bitmap;
 use super::feature::{Aligned, address, check_argsz, field, put};
@@ -11,6 +13,47 @@ use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 
 /// Requests to an iommufd, in the kernel's own layouts; one in software implements it too. An argument starts with
 /// its size, which is that of the request's struct and no more than the length of the slice (else EINVAL).
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::error::Errno;
+/// use vfiomig::tracker::{IovaRange, LogKind, Mapping, Tracker, TrackerOptions};
+/// use vfiomig::transport::iommufd::Iommufd;
+///
+/// /// Counts the requests on their way to an iommufd.
+/// struct Counting<I>(I, std::sync::atomic::AtomicU32);
+///
+/// impl<I: Iommufd> Iommufd for Counting<I> {
+///     fn set_dirty_tracking(&self, argument: &mut [u8]) -> Result<(), Errno> {
+///         self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+///         self.0.set_dirty_tracking(argument)
+///     }
+///     unsafe fn get_dirty_bitmap(&self, argument: &mut [u8]) -> Result<(), Errno> {
+///         // SAFETY: the same contract.
+///         unsafe { self.0.get_dirty_bitmap(argument) }
+///     }
+///     fn ioas_unmap(&self, argument: &mut [u8]) -> Result<(), Errno> {
+///         self.0.ioas_unmap(argument)
+///     }
+/// }
+///
+/// // An iommufd in software; one of the kernel is a `KernelIommufd`.
+/// let space = simdev::Space::new(&simdev::Ram::new());
+/// space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// let iommufd = simdev::Iommufd::new(simdev::IommufdConfig::default());
+/// let ioas = iommufd.ioas(&space);
+/// let hwpt = iommufd.hwpt(ioas, 4096, true);
+/// let iommufd = Arc::new(Counting(iommufd, Default::default()));
+///
+/// let hwpts = Some((Arc::clone(&iommufd) as Arc<dyn Iommufd>, vec![hwpt]));
+/// let tracker = Tracker::new(TrackerOptions { hwpts, ioas_id: Some(ioas), ..TrackerOptions::default() })?;
+/// tracker.map(&[Mapping { range: IovaRange { iova: 0, size: 1 << 20 }, cookie: 0 }])?;
+/// tracker.start()?;
+/// assert_eq!(tracker.info().kind, LogKind::Hwpt);
+/// assert_eq!(iommufd.1.load(std::sync::atomic::Ordering::Relaxed), 1);
+/// # tracker.stop()?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub trait Iommufd: Send + Sync {
     /// By what two values are known as one thing; `None`: by the address of the value that is shared.
     fn identity(&self) -> Option<Identity> {
@@ -32,6 +75,20 @@ pub trait Iommufd: Send + Sync {
 }
 
 /// An iommufd of the kernel, borrowed for as long as this lives.
+///
+/// ```
+/// use std::fs::File;
+/// use vfiomig::transport::Identity;
+/// use vfiomig::transport::iommufd::{Iommufd, KernelIommufd};
+///
+/// // A VMM has an open /dev/iommu. This descriptor is of another kind, and knows none of the requests.
+/// let iommufd = KernelIommufd(File::open("/dev/null")?);
+/// assert!(matches!(iommufd.identity(), Some(Identity::Fd(_))));
+/// let mut argument = [0u8; 16];
+/// argument[0] = 16;
+/// assert_eq!(iommufd.set_dirty_tracking(&mut argument).unwrap_err().get(), libc::ENOTTY);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct KernelIommufd<F>(pub F);
 
 impl<F: AsFd + Send + Sync> KernelIommufd<F> {

@@ -1,4 +1,6 @@
 //! A VFIO device fd that the VMM opened, by group or by cdev. The library neither opens groups nor maps memory.
+//!
+//! Example: [`Kernel`].
 
 use super::feature::{check_argsz, field};
 use super::returned::kind_of;

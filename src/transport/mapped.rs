@@ -26,6 +26,21 @@ type Release = Box<dyn FnOnce(NonNull<u8>, usize) + Send>;
 /// # use vfiomig::transport::Mapped;
 /// let forged = Mapped::new(NonNull::dangling(), 4096, |_, _| ());
 /// ```
+///
+/// Code that can answer for the memory makes one:
+///
+/// ```
+/// use std::ptr::NonNull;
+/// use vfiomig::transport::Mapped;
+///
+/// // Memory of the heap, that only the mapping refers to.
+/// let memory = NonNull::from(Box::leak(Box::new([0u64; 512]))).cast::<u8>();
+/// // SAFETY: the box is taken back only when the mapping is dropped; 4096 bytes are its length.
+/// let mapped = unsafe {
+///     Mapped::new(memory, 4096, |memory, _| drop(Box::from_raw(memory.cast::<[u64; 512]>().as_ptr())))
+/// };
+/// assert_eq!((mapped.as_ptr(), mapped.len()), (memory, 4096));
+/// ```
 pub struct Mapped {
     memory: NonNull<u8>,
     len: usize,

@@ -12,6 +12,8 @@
 //! memory of a device comes as [`Mapped`], a data fd as [`Returned`], and a request goes to a kernel as the library
 //! made it ([`Feature`]), or after a check that its size lies within its buffer. Only what cannot be checked is
 //! `unsafe`, with its contract.
+//!
+//! Example: [`Transport`].
 
 pub(crate) mod caps;
 pub(crate) mod clock;
@@ -39,13 +41,21 @@ use std::time::Duration;
 
 pub use feature::{Feature, PrecopyInfo};
 pub use mapped::Mapped;
-pub use region::{Area, RegionInfo};
-pub(crate) use region::{VfioDeviceInfo, device_info, region_info};
+pub(crate) use region::{Area, RegionInfo, VfioDeviceInfo, device_info, region_info};
 pub(crate) use returned::DataNumber;
 pub use returned::Returned;
 
 /// What a transport speaks to. Two with the same identity speak to the same thing, as far as this process can know: a copy of a
 /// descriptor is not recognised.
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::transport::Identity;
+///
+/// let client = Arc::new("a connection");
+/// assert_eq!(Identity::of(&client), Identity::of(&Arc::clone(&client)));
+/// assert_ne!(Identity::of(&client), Identity::Fd(3));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// An open descriptor.
@@ -66,6 +76,68 @@ impl Identity {
 /// Requests to one device. All of them may block for as long as the device takes, and come with asynchronous signals blocked.
 /// Functions have default bodies that say
 /// "absent" (ENOTTY), so a transport implements what its device has.
+///
+/// ```
+/// use std::io::{Cursor, Read, Write};
+/// use std::os::fd::BorrowedFd;
+/// use std::sync::Mutex;
+/// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::State;
+/// use vfiomig::error::{Errno, Error};
+/// use vfiomig::transport::{DataFd, Feature, PrecopyInfo, Returned, Transport};
+///
+/// /// A v2 device that a VMM emulates: its state as `enum vfio_device_mig_state` has it, and what it would save.
+/// struct Emulated(Mutex<u32>, &'static [u8]);
+///
+/// const STOP_COPY: u32 = 3;
+/// const GET: u32 = 1 << 16;
+/// const SET: u32 = 1 << 17;
+///
+/// impl Transport for Emulated {
+///     fn has_device_info(&self) -> bool {
+///         false
+///     }
+///     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
+///         let mut state = self.0.lock().unwrap();
+///         match feature.flags() {
+///             0x1_0001 => feature.put_u64(8, 1), // VFIO_DEVICE_FEATURE_MIGRATION: stop-copy
+///             flags if flags == GET | 2 => feature.put_u32(8, *state),
+///             flags if flags == SET | 2 => {
+///                 *state = feature.u32_at(8);
+///                 // A number that `open_data` gets; -1: this state has no session.
+///                 feature.put_u32(12, if *state == STOP_COPY { 0 } else { u32::MAX });
+///             }
+///             _ => return Err(Errno::new(libc::ENOTTY)),
+///         }
+///         Ok(())
+///     }
+///     fn open_data(&self, _: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
+///         Ok(Box::new(Data(Cursor::new(self.1))))
+///     }
+/// }
+///
+/// struct Data(Cursor<&'static [u8]>);
+///
+/// impl DataFd for Data {
+///     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
+///         Ok(self.0.read(buf)?)
+///     }
+///     fn write(&mut self, _: &[u8]) -> Result<usize, Errno> {
+///         Err(Errno::new(libc::EOPNOTSUPP))
+///     }
+///     fn precopy_info(&mut self, _: &mut PrecopyInfo) -> Result<(), Errno> {
+///         Err(Errno::new(libc::ENOTTY))
+///     }
+///     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+///         None
+///     }
+/// }
+///
+/// let device = Device::new(Box::new(Emulated(Mutex::new(2), b"its state")), DeviceOptions::default())?;
+/// device.set_state(State::StopCopy, OnFailure::Keep, false)?;
+/// assert_eq!(&device.peek(0)?[..], b"its state");
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub trait Transport: Send + Sync {
     /// `VFIO_DEVICE_GET_INFO`: fills `struct vfio_device_info`; `info` starts with argsz, which is no more than its length (else
     /// EINVAL).
@@ -147,6 +219,8 @@ pub trait Transport: Send + Sync {
 }
 
 /// The data fd of one session. Dropping it closes it.
+///
+/// Example: [`Transport`].
 pub trait DataFd: Send {
     /// `read()`; 0 is the end for now or for good (F3).
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno>;

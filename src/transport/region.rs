@@ -22,7 +22,7 @@ pub(crate) struct VfioDeviceInfo {
 
 /// A part of a region that can be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Area {
+pub(crate) struct Area {
     /// From the start of the region.
     pub offset: u64,
     /// In bytes.
@@ -31,7 +31,7 @@ pub struct Area {
 
 /// What the library uses of `struct vfio_region_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegionInfo {
+pub(crate) struct RegionInfo {
     /// The region's number.
     pub index: u32,
     /// Length in bytes.

@@ -11,6 +11,24 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// let device = Kernel::new(std::fs::File::open("/dev/vfio/devices/vfio0").unwrap());
 /// drop(device.open_data(Some(0))); // would close standard input
 /// ```
+///
+/// A transport whose state changes bring descriptors takes them like this:
+///
+/// ```
+/// use vfiomig::error::{Errno, Error};
+/// use vfiomig::transport::{DataFd, Returned};
+///
+/// fn open_data(data_fd: Option<Returned>) -> Result<std::fs::File, Error> {
+///     match data_fd {
+///         Some(Returned::Owned(fd)) => Ok(fd.into()),
+///         _ => Err(Errno::new(libc::EPROTO).into()),
+///     }
+/// }
+///
+/// let fd = std::fs::File::open("/dev/null")?.into();
+/// assert!(open_data(Some(Returned::Owned(fd))).is_ok() && open_data(None).is_err());
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Returned {
     /// A descriptor.

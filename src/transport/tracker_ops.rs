@@ -1,4 +1,6 @@
 //! A dirty log that the VMM keeps itself, reached by its functions.
+//!
+//! Example: [`LogFunctions`].
 
 use super::Identity;
 use super::dma_log::check_bitmap;
@@ -9,6 +11,7 @@ use std::ffi::{c_int, c_void};
 /// A range of IOVA, or of other addresses; iova + size may be 2^64, size is never 0. Fixed layout,
 /// never grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
 #[repr(C)]
 pub struct LogRange {
     /// First byte.
@@ -26,6 +29,7 @@ const _: () = assert!(size_of::<LogRange>() == 16);
 /// asynchronous signals blocked. They may block. A function must not call back into the same tracker
 /// (-EDEADLK).
 #[derive(Clone, Copy)]
+#[doc(hidden)]
 #[repr(C)]
 pub struct LogOps {
     /// Size of this struct, set by VFIOMIG_INIT.
@@ -57,7 +61,54 @@ pub struct LogOps {
     pub stop: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
 }
 
-/// The same for Rust callers.
+/// A log that the VMM keeps itself. The functions are called one at a time, may block, and must not call back into the same tracker.
+///
+/// ```
+/// use std::collections::BTreeSet;
+/// use std::sync::{Arc, Mutex};
+/// use vfiomig::error::Errno;
+/// use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions};
+/// use vfiomig::transport::tracker_ops::LogFunctions;
+///
+/// /// The pages that an emulated IOMMU saw writes to; `None`: nobody wants to know.
+/// #[derive(Clone, Default)]
+/// struct Written(Arc<Mutex<Option<BTreeSet<u64>>>>);
+///
+/// impl LogFunctions for Written {
+///     fn start(&self, _hint: u64, _ranges: &[[u64; 2]]) -> Result<u64, Errno> {
+///         *self.0.lock().unwrap() = Some(BTreeSet::new());
+///         Ok(4096)
+///     }
+///     fn report(&self, iova: u64, size: u64, page: u64, bitmap: &mut [u64]) -> Result<(), Errno> {
+///         let mut written = self.0.lock().unwrap();
+///         let written = written.as_mut().ok_or(Errno::new(libc::EINVAL))?;
+///         for n in (0..size / page).filter(|n| written.remove(&(iova / page + n))) {
+///             bitmap[n as usize / 64] |= 1 << (n % 64);
+///         }
+///         Ok(())
+///     }
+///     fn stop(&self) -> Result<(), Errno> {
+///         *self.0.lock().unwrap() = None;
+///         Ok(())
+///     }
+/// }
+///
+/// let log = Written::default();
+/// let functions = Some(Box::new(log.clone()) as Box<dyn LogFunctions>);
+/// let tracker = Tracker::new(TrackerOptions { functions, ..TrackerOptions::default() })?;
+/// tracker.map(&[Mapping { range: IovaRange { iova: 1 << 30, size: 1 << 20 }, cookie: 7 }])?;
+/// tracker.start()?;
+/// log.0.lock().unwrap().as_mut().unwrap().insert((1 << 18) + 5);
+/// let mut dirty = Vec::new();
+/// let run = &mut |cookie: u64, run: IovaRange| {
+///     dirty.push((cookie, run.iova, run.size));
+///     true
+/// };
+/// tracker.harvest(&mut Request { run: Some(run), ..Request::default() })?;
+/// assert_eq!(dirty, [(7, (1 << 30) + (5 << 12), 4096)]);
+/// # tracker.stop()?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub trait LogFunctions: Send + Sync {
     /// By what two values are known as one log; `None`: no other tracker can have it.
     fn identity(&self) -> Option<Identity> {
@@ -76,6 +127,7 @@ pub trait LogFunctions: Send + Sync {
 }
 
 /// The table and what its functions are called with.
+#[doc(hidden)]
 pub struct OpsLog {
     ops: LogOps,
     opaque: *mut c_void,

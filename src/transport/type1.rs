@@ -1,4 +1,6 @@
 //! A type1 container: its dirty log and the unmap that goes with it (T1 to T9). The VMM opened it and maps memory itself.
+//!
+//! Example: [`Container`].
 
 use super::dma_log::check_bitmap;
 use super::feature::{Aligned, AlignedVec, address, check_argsz, field, put};
@@ -14,6 +16,46 @@ const MIN_PAGE: u64 = 4096;
 
 /// Requests to a container, in the kernel's own layouts; a container in software implements it too. An argument starts with argsz,
 /// which is no more than the length of the slice (else EINVAL).
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::error::Errno;
+/// use vfiomig::tracker::{IovaRange, Mapping, Tracker, TrackerOptions};
+/// use vfiomig::transport::type1::Container;
+///
+/// /// Keeps other threads from the container while a request is in progress.
+/// struct Locked<C>(C, std::sync::Mutex<()>);
+///
+/// impl<C: Container> Container for Locked<C> {
+///     fn info(&self, info: &mut [u8]) -> Result<(), Errno> {
+///         let _guard = self.1.lock().unwrap();
+///         self.0.info(info)
+///     }
+///     unsafe fn dirty_pages(&self, argument: &mut [u8]) -> Result<(), Errno> {
+///         let _guard = self.1.lock().unwrap();
+///         // SAFETY: the same contract.
+///         unsafe { self.0.dirty_pages(argument) }
+///     }
+///     unsafe fn unmap_dma(&self, argument: &mut [u8]) -> Result<(), Errno> {
+///         let _guard = self.1.lock().unwrap();
+///         // SAFETY: the same contract.
+///         unsafe { self.0.unmap_dma(argument) }
+///     }
+/// }
+///
+/// // A container in software; one of the kernel is a `KernelContainer`.
+/// let space = simdev::Space::new(&simdev::Ram::new());
+/// space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
+/// let type1 = simdev::Type1::new(&space, simdev::Type1Config::default());
+///
+/// let container = Some(Arc::new(Locked(type1.clone(), Default::default())) as Arc<dyn Container>);
+/// let tracker = Tracker::new(TrackerOptions { container, ..TrackerOptions::default() })?;
+/// tracker.map(&[Mapping { range: IovaRange { iova: 0, size: 1 << 20 }, cookie: 0 }])?;
+/// tracker.start()?;
+/// assert!(type1.logging());
+/// # tracker.stop()?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 pub trait Container: Send + Sync {
     /// By what two values are known as one thing; `None`: by the address of the value that is shared.
     fn identity(&self) -> Option<Identity> {
@@ -37,6 +79,18 @@ pub trait Container: Send + Sync {
 }
 
 /// A container fd of the kernel, borrowed for as long as this lives.
+///
+/// ```
+/// use std::fs::File;
+/// use vfiomig::transport::type1::{Container, KernelContainer};
+///
+/// // A VMM has a container of /dev/vfio/vfio. This descriptor is of another kind, and knows none of the requests.
+/// let container = KernelContainer(File::open("/dev/null")?);
+/// let mut info = [0u8; 64];
+/// info[0] = 64;
+/// assert_eq!(container.info(&mut info).unwrap_err().get(), libc::ENOTTY);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct KernelContainer<F>(pub F);
 
 impl<F: AsFd + Send + Sync> KernelContainer<F> {

@@ -1,4 +1,6 @@
 //! Devices and containers of the crate vfio-ioctls, as Cloud Hypervisor and others have them.
+//!
+//! Example: [`VfioHandle`].
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;

@@ -8,6 +8,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 bitflags::bitflags! {
     /// What is said of a stream besides its bytes.
+    ///
+    /// ```
+    /// use vfiomig::device::{Device, DeviceOptions, OnFailure};
+    /// use vfiomig::dialect::State;
+    /// use vfiomig::window::StreamFlags;
+    ///
+    /// let hardware = simdev::Device::new(simdev::Config::v1(simdev::Window::Area));
+    /// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
+    /// device.set_state(State::StopCopy, OnFailure::Keep, false)?;
+    /// let (mut segments, mut part) = (0, vec![0; 1 << 16]);
+    /// loop {
+    ///     let (_, flags) = device.read(&mut part)?;
+    ///     if flags.contains(StreamFlags::END) {
+    ///         break;
+    ///     }
+    ///     segments += u32::from(flags.contains(StreamFlags::SEGMENT_END));
+    /// }
+    /// assert!(segments > 1);
+    /// # Ok::<(), vfiomig::Error>(())
+    /// ```
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct StreamFlags: u32 {
         /// There is nothing now, and more may come; only in PRE_COPY states, and without bytes.

@@ -5,6 +5,8 @@
 //! `patience` how long a call waits for a device, `trouble` how a call fails.
 //!
 //! Knows nothing of states: `device` decides when a window is open. `unsafe` lives in mmap.rs only.
+//!
+//! Example: [`Chunk`] saves, [`Room`] loads.
 
 #[forbid(unsafe_code)]
 pub(crate) mod data_fd;
@@ -40,6 +42,20 @@ use std::os::fd::BorrowedFd;
 pub(crate) use trouble::{Cause, Moved, Trouble, WindowResult};
 
 /// Ways to get along with devices that break the protocol; all off by default.
+///
+/// ```
+/// use vfiomig::device::{CapFlags, Device, DeviceOptions, OnFailure};
+/// use vfiomig::dialect::State;
+/// use vfiomig::window::Quirks;
+///
+/// // A region that could be mapped, and is not.
+/// let hardware = simdev::Device::new(simdev::Config::v1(simdev::Window::Area));
+/// let quirks = Quirks { no_mmap: true, aligned_access: true, ..Quirks::default() };
+/// let device = Device::new(hardware.transport(), DeviceOptions { quirks, ..DeviceOptions::default() })?;
+/// device.set_state(State::StopCopy, OnFailure::Keep, false)?;
+/// assert!(!device.info().caps.contains(CapFlags::MAPPED) && !device.peek(0)?.is_empty());
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
     /// Never map the region: trapped access only, so that no device can raise SIGBUS (P26).
