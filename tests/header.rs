@@ -225,3 +225,40 @@ fn the_table_of_contents_has_every_file_with_functions() {
         assert!(listed || !text.contains("#[unsafe(no_mangle)]"), "{name} exports a function");
     }
 }
+
+/// `VFIOMIG_<NOUN>_F_<X>` is what the caller passes, and nothing else is: an input and an output of one number are not exchanged.
+#[test]
+fn flags_of_inputs_have_an_f_and_no_other_has() {
+    let word = |text: &str, at: usize| -> String {
+        text[at..].chars().take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_').collect()
+    };
+    let words =
+        |text: &str| -> BTreeSet<String> { text.match_indices("VFIOMIG_").map(|(at, _)| word(text, at)).collect() };
+    let mut known = BTreeSet::new();
+    let mut used = String::new();
+    for entry in std::fs::read_dir(root().join("src/ffi")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let code = code.join("\n");
+        // What a struct that is read may have in its flags.
+        for (at, _) in code.match_indices("FLAGS: u32 =") {
+            let end = code[at..].find(';').unwrap();
+            known.extend(words(&code[at..at + end]));
+        }
+        used += &code;
+    }
+    let strangers: Vec<_> = known.iter().filter(|name| !name.contains("_F_")).collect();
+    assert!(strangers.is_empty(), "no flags of inputs by their names: {strangers:?}");
+    let header = generate();
+    let flags: BTreeSet<String> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define "))
+        .map(|line| word(line, 0))
+        .filter(|name| name.contains("_F_"))
+        .collect();
+    assert!(flags.len() > 20, "the scan found only {}: it is broken", flags.len());
+    for name in &flags {
+        let uses = used.match_indices(name.as_str()).filter(|(at, _)| word(&used, *at) == *name).count();
+        assert!(known.contains(name) || uses > 1, "{name} is the flag of no input");
+    }
+}
