@@ -72,7 +72,8 @@ static int64_t call_migration(const char *name, struct vfiomig_migration *m, str
 	VFIOMIG_INIT(&estimate);
 	IS(vfiomig_migration_abort) return vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, errp);
 	IS(vfiomig_migration_advance) return vfiomig_migration_advance(m, VFIOMIG_PHASE_SAVE_TRACKING, 0, errp);
-	IS(vfiomig_migration_advance_device) return vfiomig_migration_advance_device(m, d, VFIOMIG_PHASE_SAVE_TRACKING, 0, errp);
+	IS(vfiomig_migration_advance_device)
+		return vfiomig_migration_advance_device(m, d, VFIOMIG_PHASE_SAVE_TRACKING, 0, errp);
 	IS(vfiomig_migration_end) return vfiomig_migration_end(m, 0, 0, errp);
 	IS(vfiomig_migration_get_estimate) return vfiomig_migration_get_estimate(m, NULL, &estimate, NULL, errp);
 	IS(vfiomig_migration_get_pending) return vfiomig_migration_get_pending(m, 0, &pending, errp);
@@ -121,7 +122,8 @@ static bool call_other(const char *name)
 	arm(name);
 	IS(vfiomig_group_new) FAILS(vfiomig_group_new(NULL, &made_group, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_migration_new)
-		FAILS(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+		FAILS(vfiomig_migration_new(g, VFIOMIG_DIRECTION_SAVE, NULL, &made, ERRP), ENOTRECOVERABLE,
+		      VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_migration_get_phase) CHECK_EQ(vfiomig_migration_get_phase(m), VFIOMIG_PHASE_FAILED);
 	else IS(vfiomig_migration_cancel) vfiomig_migration_cancel(m);
 	else IS(vfiomig_phase_name) CHECK(!strcmp(vfiomig_phase_name(1), "?"));

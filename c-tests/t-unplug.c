@@ -80,7 +80,9 @@ static void unplug(uint32_t direction, uint32_t phase)
 		vfiomig_report_free(report);
 		OK(vfiomig_group_resume(g, ERRP));
 	}
-	next = phase == VFIOMIG_PHASE_SAVE_STOP_COPY ? VFIOMIG_PHASE_SAVE_HALTED : save ? VFIOMIG_PHASE_SAVE_STOP_COPY : VFIOMIG_PHASE_LOAD_RUNNING;
+	next = save ? VFIOMIG_PHASE_SAVE_STOP_COPY : VFIOMIG_PHASE_LOAD_RUNNING;
+	if (phase == VFIOMIG_PHASE_SAVE_STOP_COPY)
+		next = VFIOMIG_PHASE_SAVE_HALTED;
 	FAILS(vfiomig_migration_advance(m, next, 0, ERRP), ENODEV, VFIOMIG_ERR_STALE);
 	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENODEV, VFIOMIG_ERR_STALE);
 	CHECK_EQ(vfiomig_error_result(t_error, 0)->action, VFIOMIG_ACTION_DEAD);
@@ -136,7 +138,8 @@ static void without_states(void)
 
 int main(void)
 {
-	static const uint32_t saves[] = {0, VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_PHASE_SAVE_STOP_COPY};
+	static const uint32_t saves[] = {0, VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY,
+					 VFIOMIG_PHASE_SAVE_STOP_COPY};
 	static const uint32_t loads[] = {VFIOMIG_PHASE_LOAD_RESUMING, VFIOMIG_PHASE_LOAD_LOADED};
 
 	t_begin();

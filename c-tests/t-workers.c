@@ -165,7 +165,8 @@ static void *watch(void *migration)
 
 static void migrate(void)
 {
-	static const uint32_t phases[] = {VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_PHASE_SAVE_P2P_GRACE};
+	static const uint32_t phases[] = {VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY,
+					  VFIOMIG_PHASE_SAVE_P2P_GRACE};
 	struct vfiomig_migration *save = NULL, *load = NULL;
 	pthread_t monitor;
 

@@ -96,7 +96,8 @@ void report_table(const struct report *r)
     const struct running *running = &r->running;
     const bool validated = r->loaded.stop.moved > 0, p2p = running->p2p.moved > 0;
     uint64_t downtime = running->vcpu_at - r->stopped_at - r->compare_ns;
-    uint64_t parts = phase[VFIOMIG_PHASE_SAVE_P2P_GRACE].phase_ns + phase[VFIOMIG_PHASE_SAVE_STOP_COPY].phase_ns + r->last_ram_ns +
+    uint64_t parts = phase[VFIOMIG_PHASE_SAVE_P2P_GRACE].phase_ns +
+                     phase[VFIOMIG_PHASE_SAVE_STOP_COPY].phase_ns + r->last_ram_ns +
                      r->last_device_ns + r->loaded.stop.phase_ns + running->p2p.phase_ns + running->running.phase_ns;
 
     printf("\n%u device%s\n", r->devices, r->devices == 1 ? "" : "s, side by side");
