@@ -284,6 +284,36 @@ static void flags_of_a_round(void)
 	end();
 }
 
+/* Device by device into HALTED, which needs the final harvest or the caller's word, as for all at once. */
+static void halted_one_by_one(void)
+{
+	struct vfiomig_migration_options options;
+	struct vfiomig_migration *none = NULL;
+	const uint32_t waived = VFIOMIG_ADVANCE_F_NO_HARVEST;
+
+	begin(VFIOMIG_PHASE_SAVE_STOP_COPY, 1000);
+	VFIOMIG_INIT(&options);
+	options.flags = 1;
+	FAILS(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &options, &none, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
+	options.argsz = 4;
+	FAILS(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &options, &none, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
+	VFIOMIG_INIT(&options);
+	FAILS(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &options, &none, ERRP), 0, VFIOMIG_ERR_ORDER);
+	CHECK(!none);
+	OK(vfiomig_migration_save_complete(save, DRAIN(.put = swallow), NULL, 0, ERRP));
+	FAILS(vfiomig_migration_advance_device(save, from_d[0], VFIOMIG_PHASE_SAVE_HALTED, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
+	FAILS(vfiomig_migration_advance_device(save, from_d[0], VFIOMIG_PHASE_SAVE_HALTED, 2, ERRP), EINVAL,
+	      VFIOMIG_ERR_ARGUMENT);
+	FAILS(vfiomig_migration_advance_device(load, to_d[0], VFIOMIG_PHASE_LOAD_LOADED, waived, ERRP), EINVAL,
+	      VFIOMIG_ERR_ARGUMENT);
+	for (int i = 0; i < DEVICES; i++) {
+		CHECK_EQ(vfiomig_migration_get_phase(save), VFIOMIG_PHASE_SAVE_STOP_COPY);
+		OK(vfiomig_migration_advance_device(save, from_d[i], VFIOMIG_PHASE_SAVE_HALTED, waived, ERRP));
+	}
+	CHECK_EQ(vfiomig_migration_get_phase(save), VFIOMIG_PHASE_SAVE_HALTED);
+	end();
+}
+
 static void *drain(void *channels)
 {
 	OK(vfiomig_migration_save_complete(save, DRAIN(.channels = channels, .channel_count = DEVICES), NULL, 0, ERRP));
@@ -369,6 +399,7 @@ int main(void)
 		streams_without_an_end(VFIOMIG_PHASE_SAVE_STOP_COPY, true, others);
 	}
 	flags_of_a_round();
+	halted_one_by_one();
 	descriptors_in_any_order();
 	stalled_peer();
 	return t_end();
