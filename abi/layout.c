@@ -112,13 +112,14 @@ AT(vfiomig_dest, opaque, 40);
 AT(vfiomig_dest, flags, 48);
 AT(vfiomig_dest, reserved, 52);
 
-SIZE(vfiomig_harvest_request, 56);
+SIZE(vfiomig_harvest_request, 64);
 AT(vfiomig_harvest_request, dests, 8);
 AT(vfiomig_harvest_request, dest_count, 16);
 AT(vfiomig_harvest_request, words, 24);
 AT(vfiomig_harvest_request, run, 32);
 AT(vfiomig_harvest_request, opaque, 40);
 AT(vfiomig_harvest_request, max_workers, 48);
+AT(vfiomig_harvest_request, pass, 56);
 
 SIZE(vfiomig_harvest_result, 48);
 AT(vfiomig_harvest_result, newly_dirty_pages, 8);

@@ -105,6 +105,11 @@ pub struct vfiomig_harvest_request {
     pub max_workers: u32,
     /// 0.
     pub reserved: u32,
+    /// For VMMs that ask section by section: a number that is another one for each pass over the
+    /// sections. The first harvest with a new number reads as without it. Later ones with the same
+    /// number only report what that read found, as with VFIOMIG_HARVEST_F_NO_READ. A range that was
+    /// reported in this pass already, or was mapped since, is read by itself. 0: none.
+    pub pass: u64,
 }
 
 // SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
@@ -116,7 +121,7 @@ unsafe impl ExtensibleStruct for vfiomig_harvest_request {
         | VFIOMIG_HARVEST_F_ONLY_DESTS;
 }
 
-const _: () = assert!(size_of::<vfiomig_harvest_request>() == 16 + 5 * size_of::<usize>());
+const _: () = assert!(size_of::<vfiomig_harvest_request>() == 24 + 5 * size_of::<usize>());
 
 /// What a harvest found.
 #[repr(C)]
@@ -278,6 +283,7 @@ pub(super) unsafe fn with_request(
         request.no_read = given.flags & VFIOMIG_HARVEST_F_NO_READ != 0;
         request.keep = given.flags & VFIOMIG_HARVEST_F_KEEP != 0;
         request.only_dests = given.flags & VFIOMIG_HARVEST_F_ONLY_DESTS != 0;
+        request.pass = given.pass;
         request.max_workers = given.max_workers as usize;
         if let Some(function) = given.words {
             words = move |dest: &Dest<'_>, first_bit: u64, words: &[u64]| {
@@ -315,8 +321,8 @@ pub(super) unsafe fn with_request(
 ///
 /// Returns: 0 or -errno.
 /// Errors: only for wrong calls, before anything is read: ARGUMENT (the request;
-/// VFIOMIG_HARVEST_F_WITHOUT_DMA), ORDER (not started), BUSY (-EDEADLK: from a callback of the
-/// tracker).
+/// VFIOMIG_HARVEST_F_WITHOUT_DMA; `pass` with VFIOMIG_HARVEST_F_NO_READ), ORDER (not started), BUSY
+/// (-EDEADLK: from a callback of the tracker).
 /// States: started.
 /// Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
 // Safety: `t` is NULL or a live handle; `rq`, `out` and `errp` are NULL or valid, as is everything that the request names.
@@ -392,8 +398,8 @@ pub unsafe extern "C" fn vfiomig_tracker_harvest_many(
 /// cookie only if they lead to the same memory.
 ///
 /// If the unmapping fails, pages may have been reported all the same. `out` is written then; use
-/// these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ, _F_ONLY_DESTS and
-/// _F_WITHOUT_DMA are refused.
+/// these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ, _F_ONLY_DESTS,
+/// _F_WITHOUT_DMA and a `pass` are refused.
 ///
 /// After a call with `unmap` NULL on page tables, later harvests read each mapping by itself,
 /// because a harvest that runs at the same time may find a mapping gone.

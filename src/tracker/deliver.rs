@@ -115,6 +115,9 @@ pub struct Request<'r> {
     pub keep: bool,
     /// Only what holds a part of the destinations is read. A final harvest is done by it only if that is all that is mapped.
     pub only_dests: bool,
+    /// Of a VMM that asks section by section: a number of its own for each pass over them; 0: none. The first harvest of a pass reads all,
+    /// later ones report what it found. What was reported in the pass already, or mapped since, is read by itself, as by `only_dests`.
+    pub pass: u64,
     /// Threads that read side by side; 0: as the tracker was made. 1: none.
     pub max_workers: usize,
     /// What the call reported, also if it failed afterwards: it is not reported again. `None`: it failed before
@@ -228,7 +231,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         }
     }
 
-    fn wants_everything(&self) -> bool {
+    pub fn wants_everything(&self) -> bool {
         self.dests.is_empty() && self.run.is_some()
     }
 

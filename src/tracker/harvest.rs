@@ -4,6 +4,7 @@
 
 use super::deliver::{Deliverer, Request};
 use super::reading::{SpaceLogs, read_all};
+use super::sections::{Ask, Reads};
 use super::space::Tracker;
 use super::state::TrackerInner;
 use super::tally::{Harvest, Tally};
@@ -16,7 +17,7 @@ use crate::gate::Pass;
 /// read; a log that cannot be read shows in the result.
 pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harvest> {
     request.given = None;
-    let Request { no_read, keep, only_dests, max_workers, .. } = *request;
+    let Request { no_read, keep, only_dests, max_workers, pass, .. } = *request;
     // In one order everywhere, so that two harvests of the same trackers cannot wait for each other.
     let mut sorted: Vec<&Tracker> = trackers.to_vec();
     sorted.sort_by_key(|tracker| std::ptr::from_ref(*tracker).addr());
@@ -25,6 +26,9 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     }
     if only_dests && request.dests.is_empty() {
         return Err(Error::argument("only what destinations ask for shall be read, and there is none"));
+    }
+    if no_read && pass != 0 {
+        return Err(Error::argument("a pass reads, and nothing shall be read"));
     }
     let mut deliverer = Deliverer::new(request)?;
     let mut passes: Vec<Pass<'_, TrackerInner>> =
@@ -37,21 +41,32 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     let own_max = passes.iter().map(|inner| inner.max_workers).max().unwrap_or(0);
     let max_workers = if max_workers == 0 { own_max } else { max_workers };
     let mut tally = Tally::default();
+    let plain = match (no_read, only_dests) {
+        (true, _) => Reads::Nothing,
+        (false, true) => Reads::Asked,
+        (false, false) => Reads::All,
+    };
+    let reads = of_pass(&mut passes, pass, &deliverer, plain);
     // The harvest that takes has to report it.
-    if !no_read && !keep {
-        for (tracker, inner) in sorted.iter().zip(&mut passes) {
-            if inner.drop_freed(&mut tally) {
-                tracker.joined(inner);
-            }
+    for ((tracker, inner), _) in
+        sorted.iter().zip(&mut passes).zip(&reads).filter(|(_, reads)| **reads != Reads::Nothing && !keep)
+    {
+        if inner.drop_freed(&mut tally) {
+            tracker.joined(inner);
         }
     }
-    if !no_read {
-        let within = only_dests.then(|| deliverer.asked.clone());
-        let mut parts: Vec<SpaceLogs<'_>> = passes.iter_mut().map(|inner| inner.part()).collect();
+    for what in [Reads::All, Reads::Asked] {
+        let chosen = passes.iter_mut().zip(&reads).filter(|(_, reads)| **reads == what);
+        let mut chosen: Vec<&mut TrackerInner> = chosen.map(|(inner, _)| &mut **inner).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        let within = (what == Reads::Asked).then(|| deliverer.asked.clone());
+        let mut parts: Vec<SpaceLogs<'_>> = chosen.iter_mut().map(|inner| inner.part()).collect();
         let mut no_owner = Deliverer::no_owner();
         let taker = if keep { &mut no_owner } else { &mut deliverer };
         read_all(&mut parts, within.as_ref(), false, max_workers, taker, &mut tally);
-        for inner in passes.iter_mut().filter(|_| !keep) {
+        for inner in chosen.into_iter().filter(|_| !keep) {
             inner.was_read(within.as_ref());
         }
     }
@@ -68,6 +83,24 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     let harvest = deliverer.finish(tally);
     request.given = Some(harvest);
     Ok(harvest)
+}
+
+/// What is read of each tracker, which from here on counts as read in the pass.
+fn of_pass(
+    passes: &mut [Pass<'_, TrackerInner>],
+    token: u64,
+    deliverer: &Deliverer<'_, '_>,
+    plain: Reads,
+) -> Vec<Reads> {
+    let (asked, everything) = (&deliverer.asked, deliverer.wants_everything());
+    let of_one = |inner: &mut Pass<'_, TrackerInner>| {
+        let TrackerInner { sections, record, .. } = &mut **inner;
+        let ask = Ask { token, asked, everything, mapped: &record.maps.mapped };
+        let reads = sections.reads(&ask, plain);
+        sections.was_read(&ask, reads);
+        reads
+    };
+    passes.iter_mut().map(of_one).collect()
 }
 
 impl Tracker {

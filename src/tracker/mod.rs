@@ -6,7 +6,7 @@
 //! (the call). `reading` reads, `shared_range` is a range that several logs report on, until it is merged, `distribute` looks
 //! up the owners of the bits, `deliver` reports them, `leftover` keeps what was read but not asked for, `record` is the
 //! record of mappings and leftovers, `aside` keeps what only a cookie names, and `parts` is the rule of pages that
-//! several have a part of; `join` is for what is plugged in later, `unmap` for what is unmapped. `names` and `tally`
+//! several have a part of; `sections` is for VMMs that ask section by section, `join` for what is plugged in later, `unmap` for what is unmapped. `names` and `tally`
 //! are what they share. `unsafe` lives in scratch.rs.
 //!
 //! Follows: docs/design.md, "The harvest"; docs/rules.md, families L, T and I, and D8 to D16. DMA is logged apart from the
@@ -37,6 +37,8 @@ mod reading;
 #[forbid(unsafe_code)]
 mod record;
 mod scratch;
+#[forbid(unsafe_code)]
+mod sections;
 #[forbid(unsafe_code)]
 mod shared_range;
 #[forbid(unsafe_code)]

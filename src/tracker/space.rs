@@ -3,6 +3,7 @@
 use super::options::{Mapping, TrackerInfo, TrackerOptions};
 use super::record::Record;
 use super::scratch::PagePool;
+use super::sections::SectionPass;
 use super::state::{FinalHarvest, TrackerInner};
 use super::tally::Tally;
 use super::{UNIT, UNIT_SHIFT};
@@ -113,6 +114,7 @@ impl Tracker {
             unasked: false,
             checked: false,
             final_harvest: FinalHarvest::NotOwed,
+            sections: SectionPass::default(),
         };
         let info = inner.info();
         log!(Info, "{name}: {}: {}", info.kind.name(), info.reason);
@@ -252,7 +254,10 @@ impl Tracker {
     /// STOP_COPY was entered: from now on a final harvest is owed, and [`stop`](Self::stop) waits for it (P12).
     #[doc(hidden)]
     pub fn begin_final(&self) -> Result<()> {
-        self.enter()?.final_harvest = FinalHarvest::Owed { read: false };
+        let mut inner = self.enter()?;
+        inner.final_harvest = FinalHarvest::Owed { read: false };
+        // What was read before is no part of it.
+        inner.sections = SectionPass::default();
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::distribute::{FirstRead, check_reading};
 use super::reading::{SpaceLogs, mark, read_all};
 use super::record::Record;
 use super::scratch::PagePool;
+use super::sections::SectionPass;
 use super::state::{FinalHarvest, TrackerInner};
 use super::tally::Tally;
 use crate::error::Errno;
@@ -18,6 +19,7 @@ impl TrackerInner {
     /// Takes the first choice that works; the last one always does.
     pub fn start(&mut self) {
         self.record.clear();
+        self.sections = SectionPass::default();
         self.active = self.first_that_works(0..self.choices.len()).unwrap_or(0);
         self.checked = !self.record.maps.mapped.is_empty();
     }
@@ -123,6 +125,7 @@ impl TrackerInner {
         (self.active, self.record.all_dirty) = (0, None);
         self.choices.iter_mut().for_each(|choice| choice.against = None);
         self.final_harvest = FinalHarvest::NotOwed;
+        self.sections = SectionPass::default();
         self.record.clear();
         self.pool.release();
     }

@@ -4,6 +4,7 @@ use super::options::TrackerInfo;
 use super::reading::SpaceLogs;
 use super::record::Record;
 use super::scratch::PagePool;
+use super::sections::SectionPass;
 use crate::logs::choose::{Choice, Members, Source};
 use crate::logs::log::LogKind;
 use crate::logs::ranges::SpanSet;
@@ -38,6 +39,7 @@ pub(crate) struct TrackerInner {
     /// Something mapped was read since the start, or could have been: it is known whether the active choice works.
     pub checked: bool,
     pub final_harvest: FinalHarvest,
+    pub sections: SectionPass,
 }
 
 impl TrackerInner {

@@ -73,6 +73,9 @@ impl Tracker {
             self.named(Error::argument(format!("range: {iova:#x} + {size:#x} is no range in units of 4096")))
         })?;
         request.given = None;
+        if request.pass != 0 {
+            return Err(self.named(Error::argument("pass: an unmapping is no part of a pass")));
+        }
         let (max_workers, keep) = (request.max_workers, request.keep);
         let mut deliverer = Deliverer::new(request).map_err(|error| self.named(error))?;
         let mut inner = self.enter()?;
@@ -95,7 +98,10 @@ impl Tracker {
             inner.record.give(&mut deliverer, keep);
         }
         match outcome {
-            Ok(()) => inner.record.unmap(span),
+            Ok(()) => {
+                inner.record.unmap(span);
+                inner.sections.forget(span);
+            }
             Err(_) => inner.record.maps.doubtful.insert(span),
         }
         self.done(&inner);

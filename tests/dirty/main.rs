@@ -21,5 +21,6 @@ mod names;
 mod only;
 mod races;
 mod rig;
+mod sections;
 mod torn;
 mod watch;

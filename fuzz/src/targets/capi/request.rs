@@ -55,6 +55,7 @@ pub(super) fn request(
         opaque: (calls as *const Calls).cast_mut().cast(),
         max_workers: 1,
         reserved: 0,
+        pass: u64::from(how >> 6),
     };
     let mut rq = StructBytes::of(&mut f, &rq);
     let mut out = StructBytes::new(&mut f, size_of::<vfiomig_harvest_result>());
