@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A VMM that asks section by section names its pass: the log is read once for it, each section is reported, and who asks
- * again, as a display does, has only that section read (docs/dirty.md).
+ * again, as a display does, has only that section read (docs/dirty.md). Words come in little-endian order if it wants.
  */
 #include "fake-log.h"
 
@@ -68,6 +68,39 @@ static void passes(void)
 	LOG_END(&l, t);
 }
 
+static int take(void *opaque, void *dest_opaque, uint64_t first_bit, const uint64_t *words, size_t word_count)
+{
+	const unsigned char *bytes = (const unsigned char *)words;
+	unsigned char *pages = opaque;
+
+	CHECK(dest_opaque == &l);
+	for (uint64_t n = 0; n < word_count * 64; n++)
+		if (bytes[n / 8] >> (n % 8) & 1)
+			pages[first_bit + n] = 1;
+	return 0;
+}
+
+/* Bytes of little-endian words are eight pages each, on every host. */
+static void little_endian(void)
+{
+	struct vfiomig_dest dest = dest_units(sections[0], UNITS, NULL);
+	struct vfiomig_harvest_request rq = request_for(&dest, 1);
+	unsigned char pages[UNITS + 64] = {0};
+
+	begin();
+	dest.opaque = &l;
+	rq.flags = VFIOMIG_HARVEST_F_LITTLE_ENDIAN;
+	FAILS(vfiomig_tracker_harvest(t, &rq, NULL, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
+	rq.words = take;
+	rq.opaque = pages;
+	log_write(&l, sections[0] + 3);
+	log_write(&l, sections[0] + 70);
+	OK(vfiomig_tracker_harvest(t, &rq, NULL, ERRP));
+	for (unsigned n = 0; n < sizeof pages; n++)
+		CHECK_EQ(pages[n], n == 3 || n == 70);
+	LOG_END(&l, t);
+}
+
 static void misuse(void)
 {
 	struct vfiomig_harvest_request rq = request_for(NULL, 0);
@@ -95,6 +128,7 @@ int main(void)
 {
 	t_begin();
 	passes();
+	little_endian();
 	misuse();
 	return t_end();
 }

@@ -623,6 +623,12 @@
 #define VFIOMIG_HARVEST_F_ONLY_DESTS 8
 
 /**
+ * `words` gets its words in little-endian order on every host: bit n is bit n % 8 of byte n / 8.
+ * Needs `words`. On little-endian hosts this is the order of the host.
+ */
+#define VFIOMIG_HARVEST_F_LITTLE_ENDIAN 16
+
+/**
  * In vfiomig_harvest_result.flags: a read failed, and what it may have hidden is dirty.
  */
 #define VFIOMIG_HARVEST_DEGRADED 1
@@ -1467,6 +1473,13 @@ struct vfiomig_harvest_request {
    * 0.
    */
   uint32_t reserved;
+  /**
+   * For VMMs that ask section by section: a number that is another one for each pass over the
+   * sections. The first harvest with a new number reads as without it. Later ones with the same
+   * number only report what that read found, as with VFIOMIG_HARVEST_F_NO_READ. A range that was
+   * reported in this pass already, or was mapped since, is read by itself. 0: none.
+   */
+  uint64_t pass;
 };
 
 /**
@@ -2684,8 +2697,8 @@ int vfiomig_tracker_remove_hwpt(struct vfiomig_tracker *t,
  *
  * Returns: 0 or -errno.
  * Errors: only for wrong calls, before anything is read: ARGUMENT (the request;
- * VFIOMIG_HARVEST_F_WITHOUT_DMA), ORDER (not started), BUSY (-EDEADLK: from a callback of the
- * tracker).
+ * VFIOMIG_HARVEST_F_WITHOUT_DMA; `pass` with VFIOMIG_HARVEST_F_NO_READ), ORDER (not started), BUSY
+ * (-EDEADLK: from a callback of the tracker).
  * States: started.
  * Threads: tracker. Blocks: in the kernel and in your callbacks. Since: 0.1
  */
@@ -2728,8 +2741,8 @@ int vfiomig_tracker_harvest_many(struct vfiomig_tracker *const *trackers,
  * cookie only if they lead to the same memory.
  *
  * If the unmapping fails, pages may have been reported all the same. `out` is written then; use
- * these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ, _F_ONLY_DESTS and
- * _F_WITHOUT_DMA are refused.
+ * these pages, they are not reported again. VFIOMIG_HARVEST_F_NO_READ, _F_ONLY_DESTS,
+ * _F_WITHOUT_DMA and a `pass` are refused.
  *
  * After a call with `unmap` NULL on page tables, later harvests read each mapping by itself,
  * because a harvest that runs at the same time may find a mapping gone.

@@ -27,6 +27,9 @@ pub const VFIOMIG_HARVEST_F_KEEP: u32 = 0x4;
 /// Read the logs only where they cover a destination, with the neighbouring pages that a log cannot
 /// separate. Needs destinations. It is a final harvest only if these are all that is mapped.
 pub const VFIOMIG_HARVEST_F_ONLY_DESTS: u32 = 0x8;
+/// `words` gets its words in little-endian order on every host: bit n is bit n % 8 of byte n / 8.
+/// Needs `words`. On little-endian hosts this is the order of the host.
+pub const VFIOMIG_HARVEST_F_LITTLE_ENDIAN: u32 = 0x10;
 /// In vfiomig_harvest_result.flags: a read failed, and what it may have hidden is dirty.
 pub const VFIOMIG_HARVEST_DEGRADED: u32 = 0x1;
 /// In vfiomig_harvest_result.flags: a callback returned another value than 0; what it did not get is
@@ -118,7 +121,8 @@ unsafe impl ExtensibleStruct for vfiomig_harvest_request {
     const FLAGS: u32 = VFIOMIG_HARVEST_F_NO_READ
         | VFIOMIG_HARVEST_F_WITHOUT_DMA
         | VFIOMIG_HARVEST_F_KEEP
-        | VFIOMIG_HARVEST_F_ONLY_DESTS;
+        | VFIOMIG_HARVEST_F_ONLY_DESTS
+        | VFIOMIG_HARVEST_F_LITTLE_ENDIAN;
 }
 
 const _: () = assert!(size_of::<vfiomig_harvest_request>() == 24 + 5 * size_of::<usize>());
@@ -284,6 +288,7 @@ pub(super) unsafe fn with_request(
         request.keep = given.flags & VFIOMIG_HARVEST_F_KEEP != 0;
         request.only_dests = given.flags & VFIOMIG_HARVEST_F_ONLY_DESTS != 0;
         request.pass = given.pass;
+        request.little_endian = given.flags & VFIOMIG_HARVEST_F_LITTLE_ENDIAN != 0;
         request.max_workers = given.max_workers as usize;
         if let Some(function) = given.words {
             words = move |dest: &Dest<'_>, first_bit: u64, words: &[u64]| {

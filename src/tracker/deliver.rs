@@ -107,6 +107,8 @@ pub struct Request<'r> {
     pub dests: &'r [Dest<'r>],
     /// For destinations without a bitmap.
     pub words: Option<&'r mut WordsFn<'r>>,
+    /// `words` gets its words in little-endian order: bit n is bit n % 8 of byte n / 8, on every host.
+    pub little_endian: bool,
     /// For destinations without a bitmap if there is no `words`.
     pub run: Option<&'r mut RunFn<'r>>,
     /// Report what earlier reads left over, and read no log.
@@ -139,6 +141,8 @@ pub(crate) enum Owner {
 pub(crate) struct Deliverer<'d, 'r> {
     dests: &'r [Dest<'r>],
     words: Option<&'d mut WordsFn<'r>>,
+    /// Its words are in another order than the host's.
+    swaps: bool,
     run: Option<&'d mut RunFn<'r>>,
     /// All destinations.
     pub asked: SpanSet,
@@ -192,6 +196,10 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             this.asked.insert(span);
             this.places.insert(span.first, (span.last, index));
         }
+        if request.little_endian && request.words.is_none() {
+            return Err(Error::argument("words in little-endian order, and there is no callback that gets words"));
+        }
+        this.swaps = request.little_endian && cfg!(target_endian = "big");
         this.dests = request.dests;
         this.words = request.words.as_deref_mut();
         this.run = request.run.as_deref_mut();
@@ -203,6 +211,7 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         Deliverer {
             dests: &[],
             words: None,
+            swaps: false,
             run: None,
             asked: SpanSet::default(),
             places: BTreeMap::new(),
@@ -388,10 +397,17 @@ impl<'d, 'r> Deliverer<'d, 'r> {
             let full = stage.get_mut(begin..end).unwrap_or(&mut []);
             let pages = full.iter().map(|word| u64::from(word.count_ones())).fold(0, u64::saturating_add);
             let first = first.saturating_add((begin as u64).saturating_mul(64));
+            if self.swaps {
+                swap(full);
+            }
             if pages > 0 && answer(&mut self.panic, || words(dest, first, full)) {
                 full.fill(0);
                 self.took(pages);
             } else if pages > 0 {
+                // What was refused is kept in the host's order.
+                if self.swaps {
+                    swap(full);
+                }
                 self.stopped = true;
             }
         }
@@ -456,6 +472,10 @@ impl<'d, 'r> Deliverer<'d, 'r> {
     }
 }
 
+fn swap(words: &mut [u64]) {
+    words.iter_mut().for_each(|word| *word = word.swap_bytes());
+}
+
 /// What a callback answers. A panic is a stop first.
 fn answer(panic: &mut Option<Box<dyn Any + Send>>, ask: impl FnOnce() -> bool) -> bool {
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|payload| {
@@ -488,5 +508,65 @@ impl Taker for Offer<'_, '_, '_> {
     }
     fn bits(&mut self, bits: &mut Bits<'_>, span: Span) -> NotTaken {
         self.deliverer.bits(self.owner, bits, span, self.names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    const UNITS: u64 = 70;
+
+    /// The first bit and the words of each call of a callback.
+    type Got = Vec<(u64, Vec<u64>)>;
+
+    /// What a callback gets of units 1 and 69 as on a host of the other order, and what is kept if it refuses: as bits, and as a run.
+    fn swapped(takes: bool) -> (Got, Vec<Span>, u64) {
+        let span = Span { first: 0, last: UNITS * UNIT - 1 };
+        let dests = [Dest { range: span.range(), page_size: UNIT, first_bit: 0, bitmap: None, token: 0 }];
+        let got = Cell::new(Got::new());
+        let mut words = |_: &Dest<'_>, first: u64, words: &[u64]| {
+            let mut all = got.take();
+            all.push((first, words.to_vec()));
+            got.set(all);
+            takes
+        };
+        let mut request = Request { dests: &dests, words: Some(&mut words), little_endian: true, ..Request::default() };
+        let mut deliverer = Deliverer::new(&mut request).unwrap();
+        assert_eq!(deliverer.swaps, cfg!(target_endian = "big"));
+        deliverer.swaps = true;
+        let mut maps = Maps::default();
+        maps.insert(span, 0);
+        let nothing = Maps::default();
+        let names = Names::Of(&maps, &nothing);
+        let mut log = [1 << 1, 1 << (69 - 64)];
+        let mut bits = Bits { words: &mut log, shift: UNIT_SHIFT, origin: 0 };
+        let kept = deliverer.bits(Owner::Dest(0), &mut bits, span, names);
+        if takes {
+            let run = Span { first: 8 * UNIT, last: 9 * UNIT - 1 };
+            assert_eq!(deliverer.run(Owner::Dest(0), run, names), None);
+        }
+        let count = deliverer.count.total;
+        (got.take(), kept.refused, count)
+    }
+
+    #[test]
+    fn words_in_the_other_order_are_swapped_and_refused_ones_swapped_back() {
+        let pieces = (0, vec![(1u64 << 1).swap_bytes(), (1u64 << 5).swap_bytes()]);
+        let (got, kept, count) = swapped(true);
+        assert_eq!((got, kept, count), (vec![pieces.clone(), (0, vec![(1u64 << 8).swap_bytes()])], Vec::new(), 3));
+        let (got, kept, count) = swapped(false);
+        let unit = |unit: u64| Span { first: unit * UNIT, last: unit * UNIT + UNIT - 1 };
+        assert_eq!((got, kept, count), (vec![pieces], vec![unit(1), unit(69)], 0));
+    }
+
+    #[test]
+    fn bytes_of_a_little_endian_word_are_eight_pages_each() {
+        let mut words = [1u64 << 9];
+        if cfg!(target_endian = "big") {
+            swap(&mut words);
+        }
+        assert_eq!(words[0].to_ne_bytes(), [0, 2, 0, 0, 0, 0, 0, 0]);
     }
 }
