@@ -138,6 +138,39 @@ AT(vfiomig_phase_report, phase, 32);
 AT(vfiomig_phase_report, flags, 36);
 AT(vfiomig_phase_report, reserved, 40);
 
+SIZE(vfiomig_part_report, 48);
+AT(vfiomig_part_report, device, 0);
+AT(vfiomig_part_report, bytes, 8);
+AT(vfiomig_part_report, reads, 16);
+AT(vfiomig_part_report, time_ns, 24);
+AT(vfiomig_part_report, waits, 32);
+AT(vfiomig_part_report, retries, 40);
+
+SIZE(vfiomig_entry_report, 88);
+AT(vfiomig_entry_report, parts, 0);
+AT(vfiomig_entry_report, part_count, 8);
+AT(vfiomig_entry_report, text, 16);
+AT(vfiomig_entry_report, begun_ns, 24);
+AT(vfiomig_entry_report, duration_ns, 32);
+AT(vfiomig_entry_report, calls, 40);
+AT(vfiomig_entry_report, bytes, 48);
+AT(vfiomig_entry_report, pages, 56);
+AT(vfiomig_entry_report, reads, 64);
+AT(vfiomig_entry_report, kind, 72);
+AT(vfiomig_entry_report, phase, 76);
+AT(vfiomig_entry_report, flags, 80);
+AT(vfiomig_entry_report, reserved, 84);
+
+SIZE(vfiomig_counters_report, 64);
+AT(vfiomig_counters_report, parts, 0);
+AT(vfiomig_counters_report, part_count, 8);
+AT(vfiomig_counters_report, retries, 16);
+AT(vfiomig_counters_report, waits, 24);
+AT(vfiomig_counters_report, degraded, 32);
+AT(vfiomig_counters_report, failed_reads, 40);
+AT(vfiomig_counters_report, log_restarts, 48);
+AT(vfiomig_counters_report, reserved, 56);
+
 SIZE(vfiomig_group_options, 40);
 AT(vfiomig_group_options, max_workers, 8);
 AT(vfiomig_group_options, foreign_initiators, 12);

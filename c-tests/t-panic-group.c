@@ -130,6 +130,10 @@ static bool call_other(const char *name)
 	else IS(vfiomig_report_text) CHECK(!strcmp(vfiomig_report_text(r), ""));
 	else IS(vfiomig_report_phase) CHECK(!vfiomig_report_phase(r, 0));
 	else IS(vfiomig_report_phase_count) CHECK_EQ(vfiomig_report_phase_count(r), 0);
+	else IS(vfiomig_report_json) CHECK(!strcmp(vfiomig_report_json(r), ""));
+	else IS(vfiomig_report_entry) CHECK(!vfiomig_report_entry(r, 0));
+	else IS(vfiomig_report_entry_count) CHECK_EQ(vfiomig_report_entry_count(r), 0);
+	else IS(vfiomig_report_counters) CHECK(!vfiomig_report_counters(r));
 	/* Nothing was freed: end() does it. */
 	else IS(vfiomig_report_free) vfiomig_report_free(r);
 	else IS(vfiomig_migration_free) vfiomig_migration_free(m);

@@ -151,7 +151,11 @@
 #define VFIOMIG_HAVE_MIGRATION_SAVE_COMPLETE 1
 #define VFIOMIG_HAVE_MIGRATION_SAVE_ITERATE 1
 #define VFIOMIG_HAVE_PHASE_NAME 1
+#define VFIOMIG_HAVE_REPORT_COUNTERS 1
+#define VFIOMIG_HAVE_REPORT_ENTRY 1
+#define VFIOMIG_HAVE_REPORT_ENTRY_COUNT 1
 #define VFIOMIG_HAVE_REPORT_FREE 1
+#define VFIOMIG_HAVE_REPORT_JSON 1
 #define VFIOMIG_HAVE_REPORT_PHASE 1
 #define VFIOMIG_HAVE_REPORT_PHASE_COUNT 1
 #define VFIOMIG_HAVE_REPORT_TEXT 1
@@ -653,6 +657,37 @@
  * In vfiomig_phase_report.flags: the phase was not entered.
  */
 #define VFIOMIG_PHASE_REPORT_FAILED 1
+
+/**
+ * vfiomig_entry_report.kind: vfiomig_migration_save_iterate().
+ */
+#define VFIOMIG_ENTRY_ROUNDS 1
+
+/**
+ * vfiomig_entry_report.kind: vfiomig_migration_save_complete().
+ */
+#define VFIOMIG_ENTRY_SAVE_COMPLETE 2
+
+/**
+ * vfiomig_entry_report.kind: vfiomig_migration_load_complete().
+ */
+#define VFIOMIG_ENTRY_LOAD_COMPLETE 3
+
+/**
+ * vfiomig_entry_report.kind: harvests of the trackers that the migration has started.
+ */
+#define VFIOMIG_ENTRY_HARVEST 4
+
+/**
+ * vfiomig_entry_report.kind: a failure that is not one of a device's state change; `text` says
+ * what failed and why.
+ */
+#define VFIOMIG_ENTRY_FAILURE 5
+
+/**
+ * In vfiomig_entry_report.flags: the work failed.
+ */
+#define VFIOMIG_ENTRY_F_FAILED 1
 
 /**
  * Nothing is asked of the device.
@@ -1561,6 +1596,134 @@ struct vfiomig_phase_report {
    * 0.
    */
   uint64_t reserved[2];
+};
+
+/**
+ * What one device moved. Fixed layout, never grows. It lives as long as the report.
+ */
+struct vfiomig_part_report {
+  /**
+   * The device's name.
+   */
+  const char *device;
+  /**
+   * Bytes that it gave (save) or took (load).
+   */
+  uint64_t bytes;
+  /**
+   * Reads of its stream (save), or writes to it (load).
+   */
+  uint64_t reads;
+  /**
+   * How long these took in all, in nanoseconds. Devices are served side by side, so the sum over
+   * devices may be more than the duration of the entry.
+   */
+  uint64_t time_ns;
+  /**
+   * How often a call waited because the device was not ready.
+   */
+  uint64_t waits;
+  /**
+   * How often a request was made once more.
+   */
+  uint64_t retries;
+};
+
+/**
+ * Work of one kind within one phase. Fixed layout, never grows. It lives as long as the report.
+ */
+struct vfiomig_entry_report {
+  /**
+   * Of drains: one per device of the group, in the order in which they were added. Else NULL.
+   */
+  const struct vfiomig_part_report *parts;
+  /**
+   * Number of `parts`.
+   */
+  size_t part_count;
+  /**
+   * Of a failure: what failed and why; else "".
+   */
+  const char *text;
+  /**
+   * When the first of it was begun, in nanoseconds from the beginning of the report.
+   */
+  uint64_t begun_ns;
+  /**
+   * How long it took in all, in nanoseconds. The time between two calls is not in it.
+   */
+  uint64_t duration_ns;
+  /**
+   * Number of calls, or how often the failure was met.
+   */
+  uint64_t calls;
+  /**
+   * Bytes that the devices gave or took.
+   */
+  uint64_t bytes;
+  /**
+   * Of harvests: pages of 4 KiB that were reported as dirty to destinations.
+   */
+  uint64_t pages;
+  /**
+   * Of drains: reads or writes of streams. Of harvests: requests to logs.
+   */
+  uint64_t reads;
+  /**
+   * VFIOMIG_ENTRY_*.
+   */
+  uint32_t kind;
+  /**
+   * VFIOMIG_PHASE_*: the phase that was entered last, or was tried last, when the work was done.
+   */
+  uint32_t phase;
+  /**
+   * 0 or VFIOMIG_ENTRY_F_FAILED.
+   */
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * What was done more than once, or was not as it should be, since the report begins. Fixed layout,
+ * never grows. It lives as long as the report.
+ */
+struct vfiomig_counters_report {
+  /**
+   * One per device of the group: all that it moved, also by the caller's own data calls.
+   */
+  const struct vfiomig_part_report *parts;
+  /**
+   * Number of `parts`.
+   */
+  size_t part_count;
+  /**
+   * Requests to devices that were made once more.
+   */
+  uint64_t retries;
+  /**
+   * Waits for devices that were not ready.
+   */
+  uint64_t waits;
+  /**
+   * Harvests in which some pages were dirty only because a log could not be read.
+   */
+  uint64_t degraded;
+  /**
+   * Requests to logs that failed.
+   */
+  uint64_t failed_reads;
+  /**
+   * How often a log was started anew while it should have run.
+   */
+  uint64_t log_restarts;
+  /**
+   * 0.
+   */
+  uint64_t reserved;
 };
 
 /**
@@ -2789,6 +2952,44 @@ size_t vfiomig_report_phase_count(const struct vfiomig_report *r);
  */
 const struct vfiomig_phase_report *vfiomig_report_phase(const struct vfiomig_report *r,
                                                         size_t index);
+
+/**
+ * The report as JSON, in one line: docs/reports.md has the schema. Fields may be added to it in
+ * later versions; none changes its meaning.
+ *
+ * Returns: a text that lives until vfiomig_report_free(); "" for NULL.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+const char *vfiomig_report_json(const struct vfiomig_report *r);
+
+/**
+ * How many entries besides phases the report has.
+ *
+ * Returns: a count; 0 for NULL.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+size_t vfiomig_report_entry_count(const struct vfiomig_report *r);
+
+/**
+ * What was done in the phases and between them: drains, harvests, and failures, in the order in
+ * which each was begun. Calls of one kind within a phase are one entry. Together with the phases
+ * they have all the time that calls of the library took, except data calls on devices, which are by
+ * device in vfiomig_report_counters().
+ *
+ * Returns: a struct that lives until vfiomig_report_free(); NULL past the last one.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+const struct vfiomig_entry_report *vfiomig_report_entry(const struct vfiomig_report *r,
+                                                        size_t index);
+
+/**
+ * What each device moved in all, and what was done more than once.
+ *
+ * Returns: a struct that lives until vfiomig_report_free(); NULL for NULL, and for a report that is
+ * not one of a migration.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+const struct vfiomig_counters_report *vfiomig_report_counters(const struct vfiomig_report *r);
 
 /**
  * Frees a report with its texts, phases and results. NULL is legal.

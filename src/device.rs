@@ -34,6 +34,7 @@ use crate::log::log;
 use crate::transport::Transport;
 use crate::transport::signals::Blocked;
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
+pub(crate) use asked::Traffic;
 pub use asked::{Asked, DeviceProgress, DeviceRequest};
 use cache::Cache;
 pub use cache::CapFlags;

@@ -3,6 +3,7 @@
 
 use super::{Device, State};
 use crate::transport::clock;
+use crate::window::waits_of_this_thread;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -105,10 +106,29 @@ pub struct DeviceProgress {
     pub loaded_bytes: u64,
 }
 
+/// How often something was done, and for how long in all.
+#[derive(Debug, Default)]
+struct Spent {
+    calls: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Spent {
+    fn get(&self) -> (u64, Duration) {
+        (self.calls.load(Ordering::Relaxed), Duration::from_nanos(self.nanos.load(Ordering::Relaxed)))
+    }
+}
+
 /// Which request is in progress: its beginning in units of 256 ns, with its number and its target in the lower bits; 0: none. One
 /// thread at a time writes.
 #[derive(Debug, Default)]
-pub(super) struct RequestSlot(AtomicU64);
+pub(super) struct RequestSlot {
+    now: AtomicU64,
+    reads: Spent,
+    writes: Spent,
+    /// How often a call waited because the device was not ready.
+    waits: AtomicU64,
+}
 
 const LOWER: u64 = 0xff;
 const _: () = assert!(State::ALL.len() <= 16);
@@ -124,13 +144,13 @@ impl RequestSlot {
             DeviceRequest::Reset => (5, 0),
             DeviceRequest::Log => (6, 0),
         };
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store((clock::now() & !LOWER) | (number << 4) | u64::from(target), Ordering::Relaxed);
-        Open { slot: self, before }
+        let (before, begun) = (self.now.load(Ordering::Relaxed), clock::now());
+        self.now.store((begun & !LOWER) | (number << 4) | u64::from(target), Ordering::Relaxed);
+        Open { slot: self, before, request, begun, waits: waits_of_this_thread() }
     }
 
     pub fn get(&self) -> Option<Asked> {
-        let value = self.0.load(Ordering::Relaxed);
+        let value = self.now.load(Ordering::Relaxed);
         let request = match (value & LOWER) >> 4 {
             1 => DeviceRequest::SetState(State::from_number((value & 0xf) as u32)?),
             2 => DeviceRequest::Read,
@@ -148,11 +168,56 @@ impl RequestSlot {
 pub(super) struct Open<'s> {
     slot: &'s RequestSlot,
     before: u64,
+    request: DeviceRequest,
+    begun: u64,
+    waits: u64,
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.slot.0.store(self.before, Ordering::Relaxed);
+        self.slot.now.store(self.before, Ordering::Relaxed);
+        let spent = match self.request {
+            DeviceRequest::Read => &self.slot.reads,
+            DeviceRequest::Write => &self.slot.writes,
+            _ => return,
+        };
+        spent.calls.fetch_add(1, Ordering::Relaxed);
+        spent.nanos.fetch_add(clock::now().saturating_sub(self.begun), Ordering::Relaxed);
+        let waits = waits_of_this_thread().saturating_sub(self.waits);
+        if waits > 0 {
+            self.slot.waits.fetch_add(waits, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a device has moved since its handle was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    pub saved: u64,
+    pub loaded: u64,
+    /// Calls that read or wrote, and how long they took in all.
+    pub reads: u64,
+    pub read_time: Duration,
+    pub writes: u64,
+    pub write_time: Duration,
+    pub waits: u64,
+    /// Requests that were made once more.
+    pub retries: u64,
+}
+
+impl Traffic {
+    /// What has come since then.
+    pub fn since(self, before: &Traffic) -> Traffic {
+        Traffic {
+            saved: self.saved.saturating_sub(before.saved),
+            loaded: self.loaded.saturating_sub(before.loaded),
+            reads: self.reads.saturating_sub(before.reads),
+            read_time: self.read_time.saturating_sub(before.read_time),
+            writes: self.writes.saturating_sub(before.writes),
+            write_time: self.write_time.saturating_sub(before.write_time),
+            waits: self.waits.saturating_sub(before.waits),
+            retries: self.retries.saturating_sub(before.retries),
+        }
     }
 }
 
@@ -170,6 +235,26 @@ impl Device {
             saved_bytes: info.0,
             loaded_bytes: info.1,
         }
+    }
+
+    /// What it has moved so far, in all sessions. *any.*
+    pub(crate) fn traffic(&self) -> Traffic {
+        let ((reads, read_time), (writes, write_time)) = (self.cache.asked.reads.get(), self.cache.asked.writes.get());
+        Traffic {
+            saved: self.cache.saved_in_all.load(Ordering::Relaxed),
+            loaded: self.cache.loaded_in_all.load(Ordering::Relaxed),
+            reads,
+            read_time,
+            writes,
+            write_time,
+            waits: self.cache.asked.waits.load(Ordering::Relaxed),
+            retries: self.cache.retries.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A request is made once more.
+    pub(crate) fn count_retry(&self) {
+        self.cache.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The request that is in progress, but for those of its DMA log.

@@ -81,6 +81,11 @@ pub(super) struct Cache {
     /// The same of its DMA log, which is asked beside it.
     pub log_asked: RequestSlot,
     pub times: Times,
+    /// Bytes of all sessions.
+    pub saved_in_all: AtomicU64,
+    pub loaded_in_all: AtomicU64,
+    /// Requests that were made once more.
+    pub retries: AtomicU64,
 }
 
 /// While it lives the device may be on its way from one state to another.
@@ -150,6 +155,9 @@ impl Cache {
             asked: RequestSlot::default(),
             log_asked: RequestSlot::default(),
             times: Times::new(),
+            saved_in_all: AtomicU64::new(0),
+            loaded_in_all: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
         }
     }
 

@@ -297,6 +297,7 @@ impl DeviceInner {
         if let Some(session) = &mut self.session {
             session.moved = session.moved.saturating_add(taken as u64);
             cache.loaded_bytes.store(session.moved, Ordering::Relaxed);
+            cache.loaded_in_all.fetch_add(taken as u64, Ordering::Relaxed);
             session.broken |= broken;
         }
         outcome.map_err(|trouble| {

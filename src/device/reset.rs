@@ -58,7 +58,7 @@ impl DeviceInner {
         let _moving = cache.moving();
         log!(Debug, "{name}: the reset begins");
         let _asked = cache.ask(DeviceRequest::Reset);
-        self.try_reset(cache.state(), cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
+        self.try_reset(cache, cancel).map_err(|error| ResetFailed { done: false, found: None, error })?;
         self.forget_past(cache);
         self.end_session(cache);
         self.unread_since = None;
@@ -80,7 +80,8 @@ impl DeviceInner {
         }
     }
 
-    fn try_reset(&self, at: State, cancel: &Follower) -> Result<()> {
+    fn try_reset(&self, cache: &Cache, cancel: &Follower) -> Result<()> {
+        let at = cache.state();
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -90,6 +91,7 @@ impl DeviceInner {
                     return Err(Error::canceled("the reset was canceled while the device was busy"));
                 }
                 Err(errno) if errno.get() == libc::EAGAIN && begun.elapsed() < RESET_PATIENCE => {
+                    cache.retries.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(pause);
                     pause = pause.saturating_mul(2).min(RESET_PAUSE_MAX);
                 }

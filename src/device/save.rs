@@ -227,7 +227,8 @@ impl DeviceInner {
         }
         session.lent = None;
         self.count(cache, len);
-        let _asked = cache.ask(DeviceRequest::Read);
+        // It acknowledges a segment where there are some (V1-6); v2 is asked for nothing.
+        let _asked = cache.ask(DeviceRequest::Query);
         let (window, access) = self.access(cache)?;
         window.take(&access, len);
         Ok(())
@@ -284,6 +285,7 @@ impl DeviceInner {
         if let Some(session) = &mut self.session {
             session.moved = session.moved.saturating_add(len as u64);
             cache.saved_bytes.store(session.moved, Ordering::Relaxed);
+            cache.saved_in_all.fetch_add(len as u64, Ordering::Relaxed);
             if cache.state() == State::StopCopy && len > 0 {
                 session.counts_down = true;
                 cache.stop_copy_bytes.take(len as u64);

@@ -154,6 +154,11 @@ impl GroupInner {
         // What took too long once is not waited for twice in one call.
         let once_more = |done: &DeviceOutcome| done.failed() && done.result.errno != libc::ETIMEDOUT;
         let again: Vec<_> = targets.iter().zip(&done).map(|(to, done)| to.filter(|_| once_more(done))).collect();
+        self.members
+            .iter()
+            .zip(&again)
+            .filter(|(_, to)| to.is_some())
+            .for_each(|(member, _)| member.device.count_retry());
         for ((first, second), asked) in done.iter_mut().zip(self.ask(&again)).zip(&again) {
             match &mut first.error {
                 Some(_) if asked.is_some() && !second.failed() => *first = second,

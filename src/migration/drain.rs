@@ -8,6 +8,7 @@ mod inflow;
 mod outflow;
 mod parcel;
 
+use super::report::EntryKind;
 use super::sequence::Phase;
 use super::{Migration, Run};
 use crate::cancel::Cancel;
@@ -219,7 +220,9 @@ impl Migration {
         put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
+        let drained = run.shown.recorder.drain();
         let result = self.save_round(&inner, &mut run, Some(budget), outlets, put);
+        run.shown.recorder.drained(EntryKind::Rounds, drained, result.is_err());
         self.told(&mut inner, &mut run, "save_iterate", result)
     }
 
@@ -230,7 +233,9 @@ impl Migration {
     pub fn save_complete(&self, outlets: &[Outlet<'_>], put: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
         run.check_entered("save_complete", Phase::SaveStopCopy)?;
+        let drained = run.shown.recorder.drain();
         let result = self.save_round(&inner, &mut run, None, outlets, put);
+        run.shown.recorder.drained(EntryKind::SaveComplete, drained, result.is_err());
         let result = result.and_then(|round| Ok(self.check_ends(round)?));
         // Nothing is saved after it.
         run.parcels = ParcelPool::default();
@@ -249,7 +254,9 @@ impl Migration {
     ) -> Result<Round> {
         let (mut inner, mut run) = self.enter()?;
         run.check_entered("load_complete", Phase::LoadResuming)?;
+        let drained = run.shown.recorder.drain();
         let result = self.load_round(&inner, inlets, get).map_err(Failure::from);
+        run.shown.recorder.drained(EntryKind::LoadComplete, drained, result.is_err());
         self.told(&mut inner, &mut run, "load_complete", result)
     }
 
@@ -409,7 +416,7 @@ impl Migration {
         if run.shown.error.is_some() {
             return Err(error);
         }
-        run.shown.recorder.note(format!("{what}: {error}"));
+        run.shown.recorder.failure(what, &error.to_string());
         let ended = error.kind() == ErrorKind::Stale || self.check_sessions().is_err();
         // A draft has its session in SAVE_TRACKING already, and keeps it in the next phases.
         if fatal || (SAVING.contains(&run.entered) && ended) {

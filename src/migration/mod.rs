@@ -35,13 +35,13 @@ use estimate::Rate;
 use parking_lot::Mutex;
 use report::Recorder;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub use abort::AbortTo;
 pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
 pub use ending::EndOptions;
 pub use estimate::{Estimate, EstimateInput, Lacks, MigrationPending};
-pub use report::{PhaseReport, Report};
+pub use report::{Counters, DevicePart, Entry, EntryKind, PhaseReport, Report};
+pub(crate) use report::{lines_to_json, results_to_json};
 pub use sequence::Phase;
 
 /// One save or one load of a group. While it exists the group's members stay.
@@ -196,11 +196,8 @@ impl Migration {
         let devices: Vec<Arc<Device>> = inner.members.iter().map(|member| Arc::clone(&member.device)).collect();
         let cancel = Arc::new(Cancel::new());
         devices.iter().for_each(|device| device.follow(&cancel));
-        let shown = MigrationView {
-            recorder: Recorder::new(Instant::now()),
-            rate: Rate::default(),
-            error: FirstError::default(),
-        };
+        let shown =
+            MigrationView { recorder: Recorder::new(&devices), rate: Rate::default(), error: FirstError::default() };
         let run = Run {
             entered: Phase::Idle,
             partial: None,

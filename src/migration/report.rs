@@ -1,12 +1,15 @@
 //! What was done and how long it took, so that an operator sees where downtime went.
 
+mod json;
+mod recorder;
+
 use super::sequence::Phase;
 use crate::dialect::{Direction, State};
 use crate::error::{Action, DeviceResult};
-use parking_lot::Mutex;
+pub(crate) use json::{lines_to_json, results_to_json};
+pub(super) use recorder::Recorder;
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a migration did, in order.
 ///
@@ -38,6 +41,131 @@ pub struct Report {
     pub direction: Direction,
     /// One entry per phase that was entered, or tried.
     pub phases: Vec<PhaseReport>,
+    /// What was done in them and between them, in the order in which it was begun: drains, harvests, and failures that are no
+    /// device's. With the phases it has all time that a call of the library took.
+    pub entries: Vec<Entry>,
+    /// What each device has moved since the attempt began, by drains and by the caller's own data calls.
+    pub devices: Vec<DevicePart>,
+    /// What was done more than once, or was not as it should be.
+    pub counters: Counters,
+}
+
+/// What an entry is of.
+///
+/// Example: [`Report`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// `save_iterate`: rounds.
+    Rounds,
+    /// `save_complete`: the streams to their ends.
+    SaveComplete,
+    /// `load_complete`.
+    LoadComplete,
+    /// Harvests of trackers that the migration has started.
+    Harvest,
+    /// Something failed that is no device's state change.
+    Failure,
+}
+
+impl EntryKind {
+    /// In reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            EntryKind::Rounds => "rounds",
+            EntryKind::SaveComplete => "save_complete",
+            EntryKind::LoadComplete => "load_complete",
+            EntryKind::Harvest => "harvest",
+            EntryKind::Failure => "failure",
+        }
+    }
+}
+
+/// Work of one kind in one phase.
+///
+/// Example: [`Report`].
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Which.
+    pub work: EntryKind,
+    /// The phase that was entered last when it was done.
+    pub phase: Phase,
+    /// When the first of it was begun, counted as in [`PhaseReport`].
+    pub begun: Duration,
+    /// How long it took in all: what came between the calls is not in it.
+    pub duration: Duration,
+    /// Calls.
+    pub calls: u64,
+    /// Bytes that devices gave or took.
+    pub bytes: u64,
+    /// Pages that were given as dirty.
+    pub pages: u64,
+    /// Reads or writes of devices' streams; requests to logs.
+    pub reads: u64,
+    /// It failed.
+    pub failed: bool,
+    /// By device, for drains.
+    pub devices: Vec<DevicePart>,
+    /// Of a failure: what and why.
+    pub text: String,
+}
+
+impl Entry {
+    fn new(work: EntryKind, phase: Phase, begun: Duration, duration: Duration) -> Self {
+        let (devices, text) = (Vec::new(), String::new());
+        Entry { work, phase, begun, duration, calls: 1, bytes: 0, pages: 0, reads: 0, failed: false, devices, text }
+    }
+
+    /// More of the same.
+    fn join(&mut self, more: Entry) {
+        self.duration = self.duration.saturating_add(more.duration);
+        self.calls = self.calls.saturating_add(more.calls);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+        self.pages = self.pages.saturating_add(more.pages);
+        self.reads = self.reads.saturating_add(more.reads);
+        for (part, more) in self.devices.iter_mut().zip(more.devices) {
+            part.bytes = part.bytes.saturating_add(more.bytes);
+            part.calls = part.calls.saturating_add(more.calls);
+            part.time = part.time.saturating_add(more.time);
+            part.waits = part.waits.saturating_add(more.waits);
+            part.retries = part.retries.saturating_add(more.retries);
+        }
+    }
+}
+
+/// One device's part.
+///
+/// Example: [`Report`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DevicePart {
+    /// Its name.
+    pub device: String,
+    /// Bytes that it gave or took.
+    pub bytes: u64,
+    /// Reads or writes of its stream.
+    pub calls: u64,
+    /// How long those took, one after another.
+    pub time: Duration,
+    /// How often one had to wait because the device was not ready.
+    pub waits: u64,
+    /// Requests that were made once more.
+    pub retries: u64,
+}
+
+/// What was done more than once, or was not as it should be, since the attempt began.
+///
+/// Example: [`Report`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests to devices that were made once more: resets that were put off, ways back that were refused once.
+    pub retries: u64,
+    /// Waits for devices that were not ready.
+    pub waits: u64,
+    /// Harvests of which some was dirty only because it could not be read.
+    pub degraded: u64,
+    /// Requests to logs that failed.
+    pub failed_reads: u64,
+    /// Logs that were started anew while they should run.
+    pub log_restarts: u64,
 }
 
 /// One phase; IDLE is an abort.
@@ -61,7 +189,11 @@ pub struct PhaseReport {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut entries = self.entries.iter().peekable();
         for phase in &self.phases {
+            while let Some(entry) = entries.next_if(|entry| entry.begun < phase.begun) {
+                write_entry(f, entry)?;
+            }
             let name = if phase.phase == Phase::Idle { "ABORT" } else { phase.phase.name() };
             let failed = if phase.failed { "  FAILED" } else { "" };
             writeln!(f, "{name:<18} at {:>12.3?}  took {:>12.3?}{failed}", phase.begun, phase.duration)?;
@@ -72,8 +204,39 @@ impl fmt::Display for Report {
                 writeln!(f, "    {note}")?;
             }
         }
+        entries.try_for_each(|entry| write_entry(f, entry))?;
+        let Counters { retries, waits, degraded, failed_reads, log_restarts } = self.counters;
+        if self.counters != Counters::default() {
+            writeln!(
+                f,
+                "retries {retries}, waits {waits}, degraded harvests {degraded}, failed reads of logs {failed_reads}, \
+                 restarts of logs {log_restarts}"
+            )?;
+        }
         Ok(())
     }
+}
+
+fn write_entry(f: &mut fmt::Formatter<'_>, entry: &Entry) -> fmt::Result {
+    let Entry { work, begun, duration, calls, bytes, pages, reads, .. } = entry;
+    if *work == EntryKind::Failure {
+        let times = if *calls > 1 { format!(" ({calls} times)") } else { String::new() };
+        return writeln!(f, "{:<18} at {begun:>12.3?}  {}{times}", work.name(), entry.text);
+    }
+    write!(f, "{:<18} at {begun:>12.3?}  took {duration:>12.3?}", work.name())?;
+    if *calls > 1 {
+        write!(f, " in {calls} calls")?;
+    }
+    match work {
+        EntryKind::Harvest => writeln!(f, ": {pages} pages, {reads} reads of logs")?,
+        _ => writeln!(f, ": {bytes} bytes, {reads} reads or writes{}", if entry.failed { "  FAILED" } else { "" })?,
+    }
+    for part in entry.devices.iter().filter(|part| part.calls > 0) {
+        let DevicePart { device, bytes, calls, time, waits, .. } = part;
+        write!(f, "    {device:<16} {bytes} bytes in {calls} reads or writes of {time:.3?} in all")?;
+        writeln!(f, "{}", if *waits > 0 { format!(", {waits} waits") } else { String::new() })?;
+    }
+    Ok(())
 }
 
 fn write_device(f: &mut fmt::Formatter<'_>, device: &DeviceResult) -> fmt::Result {
@@ -97,58 +260,4 @@ fn write_device(f: &mut fmt::Formatter<'_>, device: &DeviceResult) -> fmt::Resul
         write!(f, ": {message}")?;
     }
     writeln!(f)
-}
-
-/// Collects the entries, for any thread to see: a report waits for no call. The lock is held for a copy or an entry only.
-#[derive(Clone)]
-pub(super) struct Recorder(Arc<Mutex<Kept>>);
-
-struct Kept {
-    start: Instant,
-    phases: Vec<PhaseReport>,
-}
-
-impl Recorder {
-    pub fn new(start: Instant) -> Self {
-        Recorder(Arc::new(Mutex::new(Kept { start, phases: Vec::new() })))
-    }
-
-    /// A new attempt began: what an earlier one did is forgotten, so that a report never grows without end.
-    pub fn restart(&self, begun: Instant) {
-        *self.0.lock() = Kept { start: begun, phases: Vec::new() };
-    }
-
-    pub fn add(&self, phase: Phase, begun: Instant, failed: bool, devices: Vec<DeviceResult>, notes: Vec<String>) {
-        self.0.lock().add(phase, begun, failed, devices, notes);
-    }
-
-    /// One more line for the phase that was entered last; what is told again and again is there once.
-    pub fn note(&self, text: String) {
-        if let Some(last) = self.0.lock().phases.last_mut().filter(|last| last.notes.last() != Some(&text)) {
-            last.notes.push(text);
-        }
-    }
-
-    pub fn report(&self, direction: Direction) -> Report {
-        Report { direction, phases: self.0.lock().phases.clone() }
-    }
-}
-
-impl Kept {
-    fn add(&mut self, phase: Phase, begun: Instant, failed: bool, devices: Vec<DeviceResult>, notes: Vec<String>) {
-        let (duration, begun) = (begun.elapsed(), begun.saturating_duration_since(self.start));
-        // A phase that is entered device by device is one entry.
-        if let Some(last) = self.phases.last_mut().filter(|last| last.phase == phase && phase != Phase::Idle) {
-            last.failed = failed;
-            last.duration = last.duration.saturating_add(duration);
-            last.notes.extend(notes);
-            for (old, new) in last.devices.iter_mut().zip(devices) {
-                if new.from != new.to || new.errno != 0 {
-                    *old = new;
-                }
-            }
-            return;
-        }
-        self.phases.push(PhaseReport { phase, failed, begun, duration, devices, notes });
-    }
 }

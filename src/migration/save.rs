@@ -60,6 +60,7 @@ impl Run {
                 self.stop_trackers();
                 return Err(error.context(format!("{}: {}", Phase::SaveTracking, tracker.name())));
             }
+            self.shown.recorder.follow(tracker);
             self.tracking.push(Arc::clone(tracker));
         }
         Ok(())

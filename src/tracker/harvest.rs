@@ -3,6 +3,7 @@
 //! An error while reading is never "no dirt" (P13): what it may have hidden is dirty, and the result says so.
 
 use super::deliver::{Deliverer, Request};
+use super::journal::note;
 use super::reading::{SpaceLogs, read_all};
 use super::sections::{Ask, Reads};
 use super::space::Tracker;
@@ -10,12 +11,14 @@ use super::state::TrackerInner;
 use super::tally::{Harvest, Tally};
 use crate::error::{Error, Result};
 use crate::gate::Pass;
+use std::time::Instant;
 
 /// Harvests several address spaces at once: every destination gets what any of them has for its range.
 ///
 /// *tracker, for each of them; blocks in the kernel and in callbacks.* Errors are misuse only, and come before anything is
 /// read; a log that cannot be read shows in the result.
 pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harvest> {
+    let begun = Instant::now();
     request.given = None;
     let Request { no_read, keep, only_dests, max_workers, pass, .. } = *request;
     // In one order everywhere, so that two harvests of the same trackers cannot wait for each other.
@@ -82,6 +85,10 @@ pub fn harvest(trackers: &[&Tracker], request: &mut Request<'_>) -> Result<Harve
     drop(passes);
     let harvest = deliverer.finish(tally);
     request.given = Some(harvest);
+    // One that watches is nobody's part of a migration.
+    if !keep {
+        note(sorted.iter().filter_map(|tracker| tracker.journal()), begun, &harvest);
+    }
     Ok(harvest)
 }
 

@@ -25,6 +25,8 @@ mod harvest;
 #[forbid(unsafe_code)]
 mod join;
 #[forbid(unsafe_code)]
+mod journal;
+#[forbid(unsafe_code)]
 mod leftover;
 #[forbid(unsafe_code)]
 mod names;
@@ -58,6 +60,7 @@ pub use crate::logs::log::LogKind;
 pub use crate::logs::ranges::IovaRange;
 pub use deliver::{Dest, Request, RunFn, WordsFn};
 pub use harvest::harvest;
+pub(crate) use journal::Journal;
 pub use options::{Mapping, TrackerInfo, TrackerOptions};
 pub use space::Tracker;
 pub use tally::Harvest;

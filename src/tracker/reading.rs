@@ -19,6 +19,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Parts of logs with no more bytes are read on the calling thread, where no log waits: their bits are few.
 const SMALL: u64 = 1 << 30;
@@ -295,6 +296,7 @@ fn walk(
 /// Starts a log anew. If that fails it is failed: everything it should know is dirty until a restart helps.
 pub(super) fn restart(source: &mut Source, record: &Record, page_size: u64) {
     let log = source.log.get_mut();
+    record.restarts.fetch_add(1, Ordering::Relaxed);
     source.failed = log.start(&record.maps, page_size).err();
     if source.failed.is_none() {
         log!(Debug, "{}: {}: started anew", record.name, log.describe());

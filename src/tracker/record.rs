@@ -10,12 +10,16 @@ use super::names::Names;
 use crate::log::Lasting;
 use crate::logs::log::Maps;
 use crate::logs::ranges::Span;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a tracker knows of its address space: mappings, and what was read and not reported yet.
 #[derive(Default)]
 pub(crate) struct Record {
     /// Whose, for messages.
     pub name: String,
+    /// How often a log was started anew while it should run; the tracker's getters have it too.
+    pub restarts: Arc<AtomicU64>,
     pub maps: Maps,
     /// What was read and not given.
     pub left: Leftover,

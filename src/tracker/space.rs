@@ -1,5 +1,6 @@
 //! The dirty log of one address space, as its users call it: mappings, start and stop, and what a migration holds of it.
 
+use super::journal::Journal;
 use super::options::{Mapping, TrackerInfo, TrackerOptions};
 use super::record::Record;
 use super::scratch::PagePool;
@@ -16,8 +17,8 @@ use crate::logs::log::Maps;
 use crate::logs::ranges::{IovaRange, Span};
 use crate::transport::type1::ability;
 use parking_lot::Mutex;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Longest name in bytes.
 const MAX_NAME: usize = 255;
@@ -58,6 +59,8 @@ pub struct Tracker {
     closed: AtomicBool,
     gate: Gate<TrackerInner>,
     info: Mutex<TrackerInfo>,
+    journal: Mutex<Option<Weak<dyn Journal>>>,
+    restarts: Arc<AtomicU64>,
 }
 
 impl Tracker {
@@ -100,10 +103,11 @@ impl Tracker {
         let plans = plans(&members);
         let sources = missing(&plans, &[], &members.aperture, &name)?;
         let devices = Mutex::new(members.devices.clone());
+        let restarts = Arc::<AtomicU64>::default();
         let inner = TrackerInner {
             choices: choices(plans, Vec::new(), sources).0,
             active: 0,
-            record: Record { name: name.clone(), ..Record::default() },
+            record: Record { name: name.clone(), restarts: Arc::clone(&restarts), ..Record::default() },
             pool: PagePool::default(),
             page_size,
             max_workers: options.max_workers,
@@ -119,7 +123,23 @@ impl Tracker {
         let info = inner.info();
         log!(Info, "{name}: {}: {}", info.kind.name(), info.reason);
         let (closed, gate) = (AtomicBool::new(false), Gate::new(GateLevel::Tracker, inner));
-        Ok(Tracker { name, devices, everything, closed, gate, info: Mutex::new(info) })
+        let (info, journal) = (Mutex::new(info), Mutex::new(None));
+        Ok(Tracker { name, devices, everything, closed, gate, info, journal, restarts })
+    }
+
+    /// From now on this one hears of harvests, and nobody else.
+    pub(crate) fn tell(&self, journal: Weak<dyn Journal>) {
+        *self.journal.lock() = Some(journal);
+    }
+
+    /// Who hears of harvests.
+    pub(super) fn journal(&self) -> Option<Arc<dyn Journal>> {
+        self.journal.lock().as_ref().and_then(Weak::upgrade)
+    }
+
+    /// How often a log was started anew while it should run.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
     }
 
     /// The name given in the options.

@@ -14,6 +14,7 @@ use crate::logs::choose::Source;
 use crate::logs::log::{Log, LogKind, Maps};
 use crate::logs::ranges::Span;
 use crate::workers;
+use std::sync::atomic::Ordering;
 
 impl TrackerInner {
     /// Takes the first choice that works; the last one always does.
@@ -143,6 +144,7 @@ impl TrackerInner {
             let log = source.log.get_mut();
             let restarts = new.iter().any(|&(span, _)| log.needs_restart_for(span));
             if restarts {
+                record.restarts.fetch_add(1, Ordering::Relaxed);
                 let still = log.stands_still();
                 if still.is_some() {
                     // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.

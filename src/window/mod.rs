@@ -33,9 +33,10 @@ use crate::error::Error;
 use crate::transport::{DataFd, Transport};
 pub use lent::{Chunk, Room, StreamFlags};
 pub(crate) use lent::{Lend, Loan, NO_SEGMENT};
+#[doc(hidden)]
+pub(crate) use patience::waits_of_this_thread;
 #[cfg(feature = "capi")]
 use raw::{RawChunk, RawRoom};
-#[doc(hidden)]
 pub use region::set_unseen_limit;
 pub(crate) use staging::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER};
 use std::os::fd::BorrowedFd;

@@ -2,6 +2,7 @@
 
 use crate::cancel::Follower;
 use crate::transport::wait_ready;
+use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A poll that comes back before that has not waited for anything.
 const AT_ONCE: Duration = Duration::from_micros(500);
+
+thread_local! {
+    static WAITS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often calls from this thread have waited for a device; `device` counts it for each.
+pub(crate) fn waits_of_this_thread() -> u64 {
+    WAITS.get()
+}
 
 /// How a wait ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +63,7 @@ impl<'a> Patience<'a> {
         if self.left.is_zero() {
             return Waited::Enough;
         }
+        WAITS.set(WAITS.get().wrapping_add(1));
         let begun = Instant::now();
         wait_ready(fd.filter(|_| !self.at_once), for_write);
         let took = begun.elapsed();
