@@ -17,7 +17,19 @@ fn a_c_client() {
     // A target directory of its own: cargo holds the lock of the other one while tests run.
     let target = tmp.join("staticlib");
     run(Command::new(env!("CARGO"))
-        .args(["rustc", "-q", "--offline", "-p", "simdev", "--lib", "--crate-type", "staticlib", "--target-dir"])
+        .args([
+            "rustc",
+            "-q",
+            "--offline",
+            "-p",
+            "simdev",
+            "--lib",
+            "--features",
+            "capi",
+            "--crate-type",
+            "staticlib",
+            "--target-dir",
+        ])
         .arg(&target)
         .current_dir(here));
     let archive = tmp.join("libsimdev.a");
