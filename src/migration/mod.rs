@@ -41,6 +41,7 @@ pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
 pub use ending::EndOptions;
 pub use estimate::{Estimate, EstimateInput, Lacks, MigrationPending};
 pub use report::{Counters, DevicePart, Entry, EntryKind, PhaseReport, Report};
+#[cfg(feature = "capi")]
 pub(crate) use report::{lines_to_json, results_to_json};
 pub use sequence::Phase;
 

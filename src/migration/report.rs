@@ -6,6 +6,7 @@ mod recorder;
 use super::sequence::Phase;
 use crate::dialect::{Direction, State};
 use crate::error::{Action, DeviceResult};
+#[cfg(feature = "capi")]
 pub(crate) use json::{lines_to_json, results_to_json};
 pub(super) use recorder::Recorder;
 use std::fmt;

@@ -37,11 +37,13 @@ impl Report {
 }
 
 /// The results of a call on a group, as the only phase of a report.
+#[cfg(feature = "capi")]
 pub(crate) fn results_to_json(results: &[DeviceResult]) -> String {
     json!({ "version": VERSION, "results": results.iter().map(result).collect::<Vec<_>>() }).to_string()
 }
 
 /// Lines that are no report of what was done.
+#[cfg(feature = "capi")]
 pub(crate) fn lines_to_json(text: &str) -> String {
     json!({ "version": VERSION, "lines": text.lines().collect::<Vec<_>>() }).to_string()
 }
