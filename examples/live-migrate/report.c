@@ -105,7 +105,7 @@ void report_table(const struct report *r)
     snprintf(note, sizeof note, "%u round%s", r->round, r->round == 1 ? "" : "s");
     row("  pre-copy", r->stopped_at - r->started_at, note);
     row("  downtime", downtime, "vCPU stopped to vCPU started");
-    snprintf(note, sizeof note, "%sthat, for the source's part of it", bound(&r->estimate));
+    snprintf(note, sizeof note, "%sfor the source's part of it", bound(&r->estimate));
     if (r->estimate.downtime_ns != VFIOMIG_UNKNOWN) {
         row("  was estimated", r->estimate.downtime_ns, note);
     }

@@ -206,6 +206,11 @@ impl fmt::Display for Report {
             }
         }
         entries.try_for_each(|entry| write_entry(f, entry))?;
+        // Of drains it is there already; what the caller moved by its own data calls is in no entry.
+        if self.entries.iter().all(|entry| entry.devices.is_empty()) && self.devices.iter().any(|part| part.calls > 0) {
+            writeln!(f, "data calls")?;
+            self.devices.iter().try_for_each(|part| write_part(f, part))?;
+        }
         let Counters { retries, waits, degraded, failed_reads, log_restarts } = self.counters;
         if self.counters != Counters::default() {
             writeln!(
@@ -232,12 +237,13 @@ fn write_entry(f: &mut fmt::Formatter<'_>, entry: &Entry) -> fmt::Result {
         EntryKind::Harvest => writeln!(f, ": {pages} pages, {reads} reads of logs")?,
         _ => writeln!(f, ": {bytes} bytes, {reads} reads or writes{}", if entry.failed { "  FAILED" } else { "" })?,
     }
-    for part in entry.devices.iter().filter(|part| part.calls > 0) {
-        let DevicePart { device, bytes, calls, time, waits, .. } = part;
-        write!(f, "    {device:<16} {bytes} bytes in {calls} reads or writes of {time:.3?} in all")?;
-        writeln!(f, "{}", if *waits > 0 { format!(", {waits} waits") } else { String::new() })?;
-    }
-    Ok(())
+    entry.devices.iter().filter(|part| part.calls > 0).try_for_each(|part| write_part(f, part))
+}
+
+fn write_part(f: &mut fmt::Formatter<'_>, part: &DevicePart) -> fmt::Result {
+    let DevicePart { device, bytes, calls, time, waits, .. } = part;
+    write!(f, "    {device:<16} {bytes} bytes in {calls} reads or writes of {time:.3?} in all")?;
+    writeln!(f, "{}", if *waits > 0 { format!(", {waits} waits") } else { String::new() })
 }
 
 fn write_device(f: &mut fmt::Formatter<'_>, device: &DeviceResult) -> fmt::Result {
