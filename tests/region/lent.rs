@@ -56,7 +56,7 @@ impl Lent {
         if is_room {
             set(device, State::Resuming).unwrap();
             let of_device = device.info().caps.contains(CapFlags::MAPPED);
-            let segment = if matches!(device.info().dialect, Some(DialectKind::V2)) { 0 } else { 2000 };
+            let segment = if matches!(device.info().dialect, Some(DialectKind::V2)) { u64::MAX } else { 2000 };
             let room = device.reserve_raw(segment).unwrap();
             let held = vec![0x5a; room.len.min(2000)];
             // SAFETY: the library lends `room.len` bytes.
