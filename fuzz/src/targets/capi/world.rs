@@ -128,6 +128,9 @@ impl World {
             flags: 0,
             max_workers: 1,
             foreign_initiators: 1,
+            progress: None,
+            opaque: null_mut(),
+            progress_interval_ns: 0,
         };
         let mut g = null_mut();
         assert_eq!(c("group", |e| unsafe { vfiomig_group_new(&options, &mut g, e) }), 0);
