@@ -40,3 +40,5 @@ mod migration;
 mod drain;
 #[path = "../src/ffi/ends.rs"]
 mod ends;
+#[path = "../src/ffi/run_state.rs"]
+mod run_state;

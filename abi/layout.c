@@ -112,6 +112,11 @@ AT(vfiomig_dest, opaque, 40);
 AT(vfiomig_dest, flags, 48);
 AT(vfiomig_dest, reserved, 52);
 
+SIZE(vfiomig_run_state_result, 24);
+AT(vfiomig_run_state_result, action, 8);
+AT(vfiomig_run_state_result, void_streams, 12);
+AT(vfiomig_run_state_result, first_void, 16);
+
 SIZE(vfiomig_harvest_request, 64);
 AT(vfiomig_harvest_request, dests, 8);
 AT(vfiomig_harvest_request, dest_count, 16);

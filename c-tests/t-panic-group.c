@@ -57,6 +57,10 @@ static int64_t call_group(const char *name, struct vfiomig_group *g, struct vfio
 	IS(vfiomig_group_remove_device) return vfiomig_group_remove_device(g, d, errp);
 	IS(vfiomig_group_remove_tracker) return vfiomig_group_remove_tracker(g, t, errp);
 	IS(vfiomig_group_resume) return vfiomig_group_resume(g, errp);
+	IS(vfiomig_group_start) return vfiomig_group_start(g, 0, NULL, errp);
+	IS(vfiomig_group_start_begin) return vfiomig_group_start_begin(g, 0, NULL, errp);
+	IS(vfiomig_group_stop) return vfiomig_group_stop(g, 0, NULL, errp);
+	IS(vfiomig_group_stop_begin) return vfiomig_group_stop_begin(g, 0, NULL, errp);
 	IS(vfiomig_group_resume_begin) return vfiomig_group_resume_begin(g, errp);
 	IS(vfiomig_group_set_timings) return vfiomig_group_set_timings(g, "vfiomig-timings 1", NULL, errp);
 	return 1;

@@ -134,6 +134,10 @@
 #define VFIOMIG_HAVE_GROUP_RESUME 1
 #define VFIOMIG_HAVE_GROUP_RESUME_BEGIN 1
 #define VFIOMIG_HAVE_GROUP_SET_TIMINGS 1
+#define VFIOMIG_HAVE_GROUP_START 1
+#define VFIOMIG_HAVE_GROUP_START_BEGIN 1
+#define VFIOMIG_HAVE_GROUP_STOP 1
+#define VFIOMIG_HAVE_GROUP_STOP_BEGIN 1
 #define VFIOMIG_HAVE_HAS_FEATURE 1
 #define VFIOMIG_HAVE_MIGRATION_ABORT 1
 #define VFIOMIG_HAVE_MIGRATION_ADVANCE 1
@@ -896,6 +900,37 @@
  * elsewhere and never will. Required once SAVE_HALTED was begun.
  */
 #define VFIOMIG_END_F_NO_SECOND_GUEST 2
+
+/**
+ * vfiomig_group_stop_begin(), vfiomig_group_stop(): the VM stops so that its guest is handed over,
+ * not for its user.
+ */
+#define VFIOMIG_STOP_F_HAND_OVER 1
+
+/**
+ * In vfiomig_run_state_result.action: the devices are where they have to be.
+ */
+#define VFIOMIG_RUN_STATE_ACTION_NOTHING 0
+
+/**
+ * In vfiomig_run_state_result.action: devices were stopped; a migration is as it was.
+ */
+#define VFIOMIG_RUN_STATE_ACTION_PAUSED 1
+
+/**
+ * In vfiomig_run_state_result.action: devices run again.
+ */
+#define VFIOMIG_RUN_STATE_ACTION_RESUMED 2
+
+/**
+ * In vfiomig_run_state_result.action: the migration entered another phase.
+ */
+#define VFIOMIG_RUN_STATE_ACTION_ADVANCED 3
+
+/**
+ * In vfiomig_run_state_result.action: the migration was aborted.
+ */
+#define VFIOMIG_RUN_STATE_ACTION_ABORTED 4
 
 /**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
@@ -2132,6 +2167,37 @@ struct vfiomig_drain_result {
    * VFIOMIG_CHUNK_EMPTY, _END or _NO_STREAM; 0: more bytes can be read.
    */
   uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * What a stop or a start of the VM did. After a failure it says what was tried.
+ */
+struct vfiomig_run_state_result {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * VFIOMIG_RUN_STATE_ACTION_*.
+   */
+  uint32_t action;
+  /**
+   * How many devices have a stream that became void by this call: the destination side throws away
+   * what it has of them.
+   */
+  uint32_t void_streams;
+  /**
+   * The first of these devices, counted from 0 in the order of the group; 0 if there is none.
+   */
+  uint32_t first_void;
   /**
    * 0.
    */
@@ -3566,6 +3632,90 @@ int vfiomig_migration_end(struct vfiomig_migration *m,
                           uint32_t committed,
                           uint32_t flags,
                           struct vfiomig_error **errp);
+
+/**
+ * The first half of vfiomig_group_stop(), for VMMs that stop in two passes: devices that have P2P
+ * states are brought there, the others still run. Stop vCPUs before. vfiomig_group_stop() with the
+ * same flags follows, or a start.
+ *
+ * Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
+ * Errors: as vfiomig_group_stop().
+ * Phases: any.
+ * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+ */
+int vfiomig_group_stop_begin(struct vfiomig_group *g,
+                             uint32_t flags,
+                             struct vfiomig_run_state_result *out,
+                             struct vfiomig_error **errp);
+
+/**
+ * The VM stops; for a VMM that moves its devices from one handler of its run state. Stop vCPUs
+ * before. All devices stand still after success, whatever the group's migration does, and the call
+ * chooses by its phase:
+ *
+ * - no migration; a save until SAVE_PRE_COPY; a load that is in IDLE or has left LOAD_RESUMING:
+ *   vfiomig_group_pause(), from where a save may continue.
+ * - a save until SAVE_P2P_GRACE with VFIOMIG_STOP_F_HAND_OVER, and one in SAVE_VIOMMU_GRACE or
+ *   SAVE_P2P_GRACE also without it: SAVE_STOP_COPY is entered, the first half enters
+ *   SAVE_P2P_GRACE.
+ * - SAVE_STOP_COPY, SAVE_HALTED, LOAD_RESUMING: nothing.
+ * - FAILED: vfiomig_migration_abort() to STOP. Nothing with VFIOMIG_STOP_F_HAND_OVER, because the
+ *   VM starts again, nor once SAVE_HALTED was begun.
+ *
+ * With VFIOMIG_STOP_F_HAND_OVER and without a migration it is a pause; a load refuses it (ORDER).
+ * VFIOMIG_ABORT_TO_RUN_STATE goes by the last stop without that flag, or start, that was not
+ * refused.
+ *
+ * Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
+ * Errors: ARGUMENT (`flags`, `out`; -ENODEV: a device was freed), ORDER, and those of
+ * vfiomig_group_pause(), vfiomig_migration_advance() and vfiomig_migration_abort().
+ * Phases: any.
+ * Threads: whole. Blocks: in the kernel, for the slowest device; for a drain in progress, which
+ * vfiomig_migration_cancel() ends. Since: 0.1
+ */
+int vfiomig_group_stop(struct vfiomig_group *g,
+                       uint32_t flags,
+                       struct vfiomig_run_state_result *out,
+                       struct vfiomig_error **errp);
+
+/**
+ * The first half of vfiomig_group_start(): stopped devices that have P2P states are brought there.
+ * Nothing where vfiomig_group_start() aborts, which has no half. `flags` is 0.
+ *
+ * Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
+ * Errors: as vfiomig_group_start().
+ * Phases: any.
+ * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
+ */
+int vfiomig_group_start_begin(struct vfiomig_group *g,
+                              uint32_t flags,
+                              struct vfiomig_run_state_result *out,
+                              struct vfiomig_error **errp);
+
+/**
+ * The VM starts: start vCPUs after success. All devices run then, whatever the group's migration
+ * does, and the call chooses by its phase. `flags` is 0.
+ *
+ * - no migration; a save until SAVE_PRE_COPY; a load in IDLE or LOAD_RUNNING:
+ *   vfiomig_group_resume(). A save in SAVE_PRE_COPY is back in SAVE_TRACKING if its streams became
+ *   void.
+ * - a save after SAVE_PRE_COPY, or that has FAILED: vfiomig_migration_abort() to RUNNING. Once
+ *   SAVE_HALTED was begun it is refused (ORDER).
+ * - LOAD_LOADED, LOAD_P2P_GRACE: LOAD_RUNNING is entered, the first half enters LOAD_P2P_GRACE.
+ * - LOAD_RESUMING: refused (ORDER). A load that has FAILED: the first error again; a stop aborts
+ *   it.
+ *
+ * Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
+ * Errors: ARGUMENT (`flags`, `out`; -ENODEV: a device was freed), ORDER, and those of
+ * vfiomig_group_resume(), vfiomig_migration_advance() and vfiomig_migration_abort().
+ * Phases: any.
+ * Threads: whole. Blocks: in the kernel, for the slowest device; for a drain in progress, which
+ * vfiomig_migration_cancel() ends. Since: 0.1
+ */
+int vfiomig_group_start(struct vfiomig_group *g,
+                        uint32_t flags,
+                        struct vfiomig_run_state_result *out,
+                        struct vfiomig_error **errp);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -29,6 +29,7 @@ pub mod log;
 pub mod migration;
 pub mod progress;
 pub mod report;
+pub mod run_state;
 pub mod save;
 mod sized;
 pub mod timings;

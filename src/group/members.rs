@@ -2,6 +2,7 @@
 
 use super::outcome::{DeviceOutcome, results};
 use super::plan::Rest;
+use super::switch::{Switch, SwitchAction};
 use super::watch::Listener;
 use crate::device::Device;
 use crate::dialect::{Direction, State};
@@ -98,6 +99,8 @@ pub(crate) trait Underway: Send + Sync {
     fn instead(&self, inner: &mut GroupInner, rest: Rest, half: bool) -> Option<Result<()>>;
     /// The group has done it, or tried to: where the VM is to be now.
     fn rested(&self, inner: &mut GroupInner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [DeviceOutcome]);
+    /// What it does where the VM stops or starts; `None`: the group pauses or resumes.
+    fn switch(&self, inner: &mut GroupInner, switch: Switch) -> Option<(SwitchAction, Result<()>)>;
     /// As the caller's wish, from within one of its callbacks.
     fn cancel(&self);
 }

@@ -40,29 +40,35 @@ impl Group {
     }
 
     fn rest(&self, what: &str, rest: Rest, steps: usize) -> Result<()> {
-        let mut inner = self.enter()?;
+        self.enter()?.rest(what, rest, steps)
+    }
+}
+
+impl GroupInner {
+    /// A pause or a resume, or the first `steps` of it.
+    pub(super) fn rest(&mut self, what: &str, rest: Rest, steps: usize) -> Result<()> {
         let (begun, half) = (Instant::now(), steps < plan::STEPS);
-        if let Some(why) = inner.frozen {
+        if let Some(why) = self.frozen {
             return Err(Error::order(format!("{what} is refused: {why}")));
         }
-        let underway = inner.underway.clone();
-        if let Some(done) = underway.as_ref().and_then(|underway| underway.instead(&mut inner, rest, half)) {
+        let underway = self.underway.clone();
+        if let Some(done) = underway.as_ref().and_then(|underway| underway.instead(self, rest, half)) {
             return done;
         }
         let loading = |member: &&Member| member.device.state() == State::Resuming && !is_loaded(&member.device);
-        if let Some(loading) = inner.members.iter().find(loading) {
+        if let Some(loading) = self.members.iter().find(loading) {
             return Err(Error::order(format!("{what} is refused: {} is loading", loading.device.name())));
         }
-        let absent: Vec<Option<String>> = inner.members.iter().map(|member| absence(&member.device)).collect();
+        let absent: Vec<Option<String>> = self.members.iter().map(|member| absence(&member.device)).collect();
         let rests: Vec<Option<Rest>> = absent.iter().map(|absent| absent.is_none().then_some(rest)).collect();
-        let mut outcomes = inner.settle(&rests, steps, Barrier::Strict);
+        let mut outcomes = self.settle(&rests, steps, Barrier::Strict);
         for (outcome, absent) in outcomes.iter_mut().zip(absent) {
             outcome.result.message.extend(absent);
         }
         if let Some(underway) = underway {
-            underway.rested(&mut inner, rest, half, begun, &mut outcomes);
+            underway.rested(self, rest, half, begun, &mut outcomes);
         }
-        inner.keep(what, &mut outcomes);
+        self.keep(what, &mut outcomes);
         verdict(what, &outcomes)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Rules: V2-9 and N28 (a save goes back by way of the P2P states; a load only by resets: N10), N16.
 
+use super::course::Course;
 use super::sequence::Phase;
 use super::{Migration, Run};
 use crate::device::{CapFlags, Device, OnFailure};
@@ -67,7 +68,19 @@ impl Migration {
 
     fn abort_with(&self, to: AbortTo, no_second_guest: bool) -> Result<()> {
         let (mut inner, mut run) = self.enter_for_abort()?;
-        if self.direction() == Direction::Load && self.phase() == Phase::LoadRunning {
+        self.course.abort(&mut inner, &mut run, to, no_second_guest)
+    }
+}
+
+impl Course {
+    pub(super) fn abort(
+        &self,
+        inner: &mut GroupInner,
+        run: &mut Run,
+        to: AbortTo,
+        no_second_guest: bool,
+    ) -> Result<()> {
+        if self.direction == Direction::Load && self.phase() == Phase::LoadRunning {
             return Err(Error::order(
                 "abort is refused: all devices run, and a reset would destroy the guest. If the guest is to be given up, free the \
                  migration and reset the devices",
@@ -84,7 +97,7 @@ impl Migration {
         // Data calls of other threads that wait for their device end by it, so that the device is free. A cancel that
         // comes meanwhile was for the attempt that ends here, so it ends too.
         self.cancel.ask();
-        let told = self.bring_back(&mut inner, &mut run, to);
+        let told = self.bring_back(inner, run, to);
         self.cancel.clear();
         told
     }
@@ -92,7 +105,7 @@ impl Migration {
     fn bring_back(&self, inner: &mut GroupInner, run: &mut Run, to: AbortTo) -> Result<()> {
         let begun = Instant::now();
         let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && !run.shown.error.is_some();
-        let lost = match self.direction() {
+        let lost = match self.direction {
             Direction::Save => look_again(inner),
             Direction::Load => reset_touched(inner, run),
         };
@@ -124,7 +137,7 @@ impl Migration {
         match verdict("abort", &outcomes) {
             Ok(()) => {
                 run.shown.error.clear();
-                self.course.count_sessions();
+                self.count_sessions();
                 run.touched.iter_mut().for_each(|touched| *touched = false);
                 self.set_phase(inner, Phase::Idle);
                 log!(Info, "migration: aborted in {:?}", begun.elapsed());

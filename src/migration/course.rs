@@ -8,12 +8,12 @@ use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
 use crate::gate::{Gate, GateLevel, Pass};
-use crate::group::Underway;
 use crate::group::outcome::{DeviceOutcome, results, verdict};
 use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
 use crate::group::step::{Step, never};
 use crate::group::{GroupInner, Member};
+use crate::group::{Switch, SwitchAction, Underway};
 use crate::log::log;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -131,6 +131,10 @@ impl Course {
 }
 
 impl Underway for Course {
+    fn switch(&self, inner: &mut GroupInner, switch: Switch) -> Option<(SwitchAction, Result<()>)> {
+        self.switch_in(inner, switch)
+    }
+
     fn cancel(&self) {
         self.cancel.ask();
     }
@@ -218,7 +222,7 @@ fn leaves_precopy(half: bool, outcomes: &[DeviceOutcome]) -> bool {
 }
 
 /// Why the group cannot be paused or resumed in this phase.
-fn frozen(direction: Direction, phase: Phase) -> Option<&'static str> {
+pub(super) fn frozen(direction: Direction, phase: Phase) -> Option<&'static str> {
     match (direction, phase) {
         (Direction::Save, Phase::Idle | Phase::SaveTracking | Phase::SavePreCopy) => None,
         (Direction::Save, Phase::SaveHalted) => Some("the guest may run elsewhere: only an abort lets it run here"),

@@ -2,7 +2,7 @@
 //!
 //! May import: group, tracker, device, window, dialect, workers, transport, cancel, error, gate, log. Start reading at [`Migration`]
 //! here, `sequence` (the order of phases and of devices in them, pure) and `advance` (one phase after the other). `save` and `load`
-//! are what is special to them, `abort` leads back, `course` is what a pause or resume of the group has to know; `drain` moves whole
+//! are what is special to them, `abort` leads back, `course` is what a pause or resume of the group has to know, `run_state` what it does where the VM stops or starts; `drain` moves whole
 //! streams, `load_done` and `ending` hear how a load's streams and a save end, `estimate` says how long the guest would stand
 //! still, `report` what was done.
 //!
@@ -19,6 +19,7 @@ mod estimate;
 mod load;
 mod load_done;
 mod report;
+mod run_state;
 mod save;
 mod sequence;
 

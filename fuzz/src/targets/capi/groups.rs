@@ -14,6 +14,7 @@ use vfiomig::ffi::group::*;
 
 use vfiomig::ffi::migration::*;
 use vfiomig::ffi::report::*;
+use vfiomig::ffi::run_state::*;
 
 impl World {
     pub(super) unsafe fn migrate(&mut self, op: u8, a: u8, b: u16) {
@@ -56,7 +57,12 @@ impl World {
                 35 => self.drain(a, b),
                 36 => self.look(a),
                 37 => {
-                    match a % 4 {
+                    let hand_over = u32::from(b & 1 != 0);
+                    match a % 8 {
+                        4 => c("stop", |e| vfiomig_group_stop(g, hand_over, null_mut(), e)),
+                        5 => c("start", |e| vfiomig_group_start(g, 0, null_mut(), e)),
+                        6 => c("stop", |e| vfiomig_group_stop_begin(g, hand_over, null_mut(), e)),
+                        7 => c("start", |e| vfiomig_group_start_begin(g, 0, null_mut(), e)),
                         0 => c("pause", |e| vfiomig_group_pause(g, e)),
                         1 => c("resume", |e| vfiomig_group_resume(g, e)),
                         2 => c("pause", |e| vfiomig_group_pause_begin(g, e)),
