@@ -20,7 +20,7 @@ pub(crate) enum SwitchTo {
     Start,
 }
 
-/// What a stop or a start did, or tried to do.
+/// What a stop or a start did, or tried to do. Example: [`Switched`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SwitchAction {
     /// Devices are where they have to be.
@@ -37,6 +37,24 @@ pub enum SwitchAction {
 }
 
 /// What came of a stop or a start.
+///
+/// ```
+/// use std::sync::Arc;
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::dialect::{Caps, State};
+/// use vfiomig::group::{Group, GroupOptions, SwitchAction};
+///
+/// let hardware = simdev::Device::new(simdev::Config::v2(Caps { p2p: true, pre_copy: true }));
+/// let group = Group::new(GroupOptions::default());
+/// group.add_device(Arc::new(Device::new(hardware.transport(), DeviceOptions::default())?))?;
+/// let stopped = group.stop(false);
+/// stopped.outcome?;
+/// assert_eq!(stopped.action, SwitchAction::Paused);
+/// assert!(stopped.void.is_empty(), "nothing was being sent");
+/// assert_eq!(hardware.state(), State::Stop);
+/// group.start().outcome?;
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct Switched {
