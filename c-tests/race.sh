@@ -28,10 +28,12 @@ fixed=()
 if setarch -R true 2>/dev/null; then fixed=(setarch -R); fi
 export TSAN_OPTIONS="exitcode=66 halt_on_error=0 suppressions=$PWD/c-tests/race.supp"
 
-archive() { # MANIFEST ; prints what else must be linked
+archive() { # MANIFEST [OPTION...] ; prints what else must be linked
+	local manifest=$1
+	shift
 	# Warnings are the business of `make lint`.
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags --cap-lints allow" CARGO_TARGET_DIR=$target \
-		"$cargo" rustc --lib --features capi --manifest-path "$1" --target "$host" --crate-type staticlib \
+		"$cargo" rustc --lib "$@" --manifest-path "$manifest" --target "$host" --crate-type staticlib \
 		-- --print native-static-libs 2>"$target/cargo.out" || { cat "$target/cargo.out" >&2; return 1; }
 	sed -n 's/.*native-static-libs: //p' "$target/cargo.out"
 }
@@ -98,7 +100,7 @@ if ! "${fixed[@]}" "$control/main" locked >"$control/locked" 2>&1; then
 fi
 echo 'PASS race control'
 
-libs=$(archive Cargo.toml)
+libs=$(archive Cargo.toml --features capi)
 if [ "$(nm "$target/$host/debug/libvfiomig.a" 2>/dev/null | grep -c ' U __tsan_')" -lt 100 ]; then
 	echo 'FAIL race: the library is not instrumented'
 	exit 1
