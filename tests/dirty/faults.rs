@@ -165,6 +165,7 @@ fn run(log: Log, devices: usize, fault: Fault, writers: bool) -> Option<String> 
     let _note = Note(&what);
     let course = course(&rig, writers);
     if served.reached(id) == 0 {
+        assert!(served.count(fault.access) <= fault.nth, "the request was made, and did not fail");
         return Some(what.clone());
     }
     let (Effect::Errno(errno) | Effect::ErrnoMoved(errno)) = fault.effect else { unreachable!("{what}") };
