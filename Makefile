@@ -93,7 +93,7 @@ $(PANIC)/lib/libvfiomig.so.$(ABI): $(SRC) $(MAP)
 
 abi: $(STAGE)/.done  ## Check: version script = header = exported symbols; struct layouts; types and constants as in the baseline
 	abi/check.sh '$(STAGE)' '$(MAP)' '$(NODE)' '$(CC)'
-	abi/types.sh '$(STAGE)' '$(MAP)' '$(CC)'
+	abi/types.sh '$(STAGE)' '$(MAP)' '$(CC)' || [ $$? -eq 77 ]
 
 abi-baseline: $(STAGE)/.done  ## Write the baseline of types and constants anew (docs/abi.md)
 	abi/types.sh '$(STAGE)' '$(MAP)' '$(CC)' write
