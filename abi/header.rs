@@ -12,6 +12,16 @@ mod log;
 mod ops;
 #[path = "../src/ffi/handle.rs"]
 mod handle;
+#[path = "../src/ffi/device_data.rs"]
+mod device_data;
+#[path = "../src/ffi/device_new.rs"]
+mod device_new;
+#[path = "../src/transport/vfio_user/ops.rs"]
+mod vfio_user_ops;
+#[path = "../src/ffi/vfio_user.rs"]
+mod vfio_user;
+#[path = "../src/ffi/vfio_user_connection.rs"]
+mod vfio_user_connection;
 #[path = "../src/ffi/device.rs"]
 mod device;
 #[path = "../src/ffi/save.rs"]
@@ -22,6 +32,8 @@ mod load;
 mod tracker_ops;
 #[path = "../src/ffi/bitmap.rs"]
 mod bitmap;
+#[path = "../src/ffi/tracker_data.rs"]
+mod tracker_data;
 #[path = "../src/ffi/tracker.rs"]
 mod tracker;
 #[path = "../src/ffi/harvest.rs"]
@@ -36,9 +48,21 @@ mod group;
 mod timings;
 #[path = "../src/ffi/migration.rs"]
 mod migration;
+#[path = "../src/ffi/estimate.rs"]
+mod estimate;
 #[path = "../src/ffi/drain.rs"]
 mod drain;
 #[path = "../src/ffi/ends.rs"]
 mod ends;
 #[path = "../src/ffi/run_state.rs"]
 mod run_state;
+#[path = "../src/ffi/wire_table.rs"]
+mod wire_table;
+#[path = "../src/ffi/wire_object.rs"]
+mod wire_object;
+#[path = "../src/ffi/writer.rs"]
+mod writer;
+#[path = "../src/ffi/reader.rs"]
+mod reader;
+#[path = "../src/ffi/over_wire.rs"]
+mod over_wire;

@@ -65,7 +65,7 @@ AT(vfiomig_device_result, from, 28);
 AT(vfiomig_device_result, to, 32);
 AT(vfiomig_device_result, found, 36);
 AT(vfiomig_device_result, action, 40);
-AT(vfiomig_device_result, reserved, 44);
+AT(vfiomig_device_result, flags, 44);
 
 SIZE(vfiomig_mapping, 32);
 AT(vfiomig_mapping, iova, 0);
@@ -214,6 +214,9 @@ AT(vfiomig_migration_pending, saved_bytes, 32);
 AT(vfiomig_migration_pending, ready, 40);
 AT(vfiomig_migration_pending, reinit_count, 44);
 
+SIZE(vfiomig_migration_options, 16);
+AT(vfiomig_migration_options, queue_bytes, 8);
+
 SIZE(vfiomig_migration_estimate_options, 32);
 AT(vfiomig_migration_estimate_options, bytes_per_second, 8);
 AT(vfiomig_migration_estimate_options, transition_ns, 16);
@@ -237,3 +240,60 @@ SIZE(vfiomig_drain_result, 16);
 AT(vfiomig_drain_result, bytes, 0);
 AT(vfiomig_drain_result, flags, 8);
 AT(vfiomig_drain_result, reserved, 12);
+
+SIZE(vfiomig_wire_word, 16);
+AT(vfiomig_wire_word, key, 0);
+AT(vfiomig_wire_word, value, 8);
+
+SIZE(vfiomig_wire_device, 32);
+AT(vfiomig_wire_device, name, 0);
+AT(vfiomig_wire_device, dialect, 8);
+AT(vfiomig_wire_device, channel, 12);
+AT(vfiomig_wire_device, words, 16);
+AT(vfiomig_wire_device, word_count, 24);
+
+SIZE(vfiomig_writer_options, 72);
+AT(vfiomig_writer_options, write, 8);
+AT(vfiomig_writer_options, opaque, 16);
+AT(vfiomig_writer_options, fd, 24);
+AT(vfiomig_writer_options, timeout_ms, 28);
+AT(vfiomig_writer_options, channel, 32);
+AT(vfiomig_writer_options, channels, 36);
+AT(vfiomig_writer_options, wire, 40);
+AT(vfiomig_writer_options, devices, 48);
+AT(vfiomig_writer_options, device_count, 56);
+AT(vfiomig_writer_options, deadline_ms, 64);
+
+SIZE(vfiomig_reader_options, 40);
+AT(vfiomig_reader_options, read, 8);
+AT(vfiomig_reader_options, opaque, 16);
+AT(vfiomig_reader_options, fd, 24);
+AT(vfiomig_reader_options, timeout_ms, 28);
+AT(vfiomig_reader_options, deadline_ms, 32);
+
+SIZE(vfiomig_record, 40);
+AT(vfiomig_record, data, 0);
+AT(vfiomig_record, len, 8);
+AT(vfiomig_record, position, 16);
+AT(vfiomig_record, record, 24);
+AT(vfiomig_record, device_index, 28);
+AT(vfiomig_record, flags, 32);
+AT(vfiomig_record, reserved, 36);
+
+SIZE(vfiomig_wire_progress, 16);
+AT(vfiomig_wire_progress, bytes, 0);
+AT(vfiomig_wire_progress, round, 8);
+AT(vfiomig_wire_progress, ready, 12);
+
+SIZE(vfiomig_save_to_request, 40);
+AT(vfiomig_save_to_request, round_bytes, 8);
+AT(vfiomig_save_to_request, round_ns, 16);
+AT(vfiomig_save_to_request, step, 24);
+AT(vfiomig_save_to_request, opaque, 32);
+
+SIZE(vfiomig_load_from_request, 48);
+AT(vfiomig_load_from_request, devices, 8);
+AT(vfiomig_load_from_request, device_count, 16);
+AT(vfiomig_load_from_request, record, 24);
+AT(vfiomig_load_from_request, step, 32);
+AT(vfiomig_load_from_request, opaque, 40);

@@ -5,7 +5,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::hint::black_box;
 use std::ptr::{null, null_mut};
-use vfiomig::ffi::device::{vfiomig_device_info, vfiomig_device_options};
+use vfiomig::ffi::device_data::{vfiomig_device_info, vfiomig_device_options};
 use vfiomig::transport::ops::Ops;
 
 /// Answers the probe: v2 with STOP_COPY only, in RUNNING.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A strict dirty log, behind struct vfiomig_tracker_ops or behind the DMA log features of fake.h's device. It knows which
- * pages were written and tells each once, judges every request (rules L1 to L9, I6), fails on demand, counts everything.
+ * A strict dirty log, behind struct vfiomig_tracker_ops or behind the DMA log features of fake.h's device. It knows
+ * which pages were written and tells each once, judges every request (rules L1 to L9, I6), fails on demand, counts
+ * everything.
  */
 #ifndef FAKE_LOG_H
 #define FAKE_LOG_H
@@ -270,7 +271,7 @@ static inline struct vfiomig_tracker *fake_log_tracker(struct fake_log *l)
 	return fake_log_tracker_with(l, 0, 0);
 }
 
-/* Frees the tracker, and judges: nothing forbidden was asked, the log was stopped, nobody calls any more. */
+/* Frees the tracker, and judges: nothing forbidden was asked, the log was stopped, no call is left. */
 #define LOG_END(l, t) log_end((l), (t), __FILE__, __LINE__)
 
 static inline void log_end(struct fake_log *l, struct vfiomig_tracker *t, const char *file, int line)

@@ -684,7 +684,7 @@ static inline void fake_bring(struct fake *f, struct vfiomig_device *d, uint32_t
 	CHECK_EQ(vfiomig_device_get_state(d), S_ERROR);
 }
 
-/* Frees the handle, and judges: nothing forbidden was asked, every session was closed once, nobody calls any more. */
+/* Frees the handle, and judges: nothing forbidden was asked, every session was closed once, no call is left. */
 #define FAKE_END(f, d) fake_end((f), (d), __FILE__, __LINE__)
 
 static inline void fake_end(struct fake *f, struct vfiomig_device *d, const char *file, int line)

@@ -34,7 +34,7 @@ report() { # VERDICT VARIANT [OUTPUT_FILE]
 stale() { # PROGRAM
 	local file
 	[ -e "$1" ] || return 0
-	for file in "$source" "$T_HERE"/*.h "$T_HERE/job.sh" "$T_BUILD/functions.inc" "$T_STAGE/.done" \
+	for file in "$source" "$T_HERE"/*.h "$T_HERE/job.sh" "$T_BUILD"/*.inc "$T_STAGE/.done" \
 		"$T_STAGE/lib/libvfiomig.a"; do
 		[ ! "$file" -nt "$1" ] || return 0
 	done

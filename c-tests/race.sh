@@ -106,7 +106,7 @@ if [ "$(nm "$target/$host/debug/libvfiomig.a" 2>/dev/null | grep -c ' U __tsan_'
 	exit 1
 fi
 failed=0
-for name in t-threads t-free t-reentry t-harvest-threads t-workers t-drain t-bitmap; do
+for name in t-threads t-free t-reentry t-harvest-threads t-workers t-drain t-ahead t-behind t-bitmap t-wire-group; do
 	program "$target/$name" "c-tests/$name.c" "$target/$host/debug/libvfiomig.a" "$libs"
 	result=0
 	timeout -k 5 300 "${fixed[@]}" "$target/$name" >"$target/$name.out" 2>&1 || result=$?

@@ -24,7 +24,28 @@ export T_VALGRIND
 # The functions that the header declares, for the programs that must know them all.
 sed -n 's/^#define VFIOMIG_HAVE_\([A-Z0-9_]*\) 1$/FUNCTION(vfiomig_\L\1)/p' "$stage/include/vfiomig.h" \
 	>"$build/functions.new"
-cmp -s "$build/functions.new" "$build/functions.inc" || mv "$build/functions.new" "$build/functions.inc"
+# The program at the beginning of the guide, for the test that runs it.
+awk '/^```c$/ && !n++ { on = 1; next } /^```/ { on = 0 } on' "$here/../docs/vmm-guide.md" >"$build/smallest-vmm.new"
+# In which states or phases each function may be called, as its comment says.
+awk '/^\/\*\*/ { text = "" } /^ \*/ { sub(/^ \* ?/, ""); text = text $0 " "; next }
+	/^[a-z].*vfiomig_[a-z_]*\(/ && match(text, /(States|Phases): .* Threads: /) {
+		line = substr(text, RSTART + 8, RLENGTH - 18)
+		match($0, /vfiomig_[a-z_]*\(/)
+		printf "ALLOWED(%s, \"%s\")\n", substr($0, RSTART, RLENGTH - 1), line
+		text = ""
+	}' "$stage/include/vfiomig.h" >"$build/allowed.new"
+# The system calls of each group of functions, of those that this machine has.
+awk -F'|' '/^## / { on = /By group/ } on && /^\| [a-z]/ && $2 != " group " {
+		group = $2; gsub(/^ | $/, "", group)
+		while (match($3, /`[a-z0-9_]+`/)) {
+			name = substr($3, RSTART + 1, RLENGTH - 2)
+			printf "#ifdef SYS_%s\nCALL(\"%s\", %s)\n#endif\n", name, group, name
+			$3 = substr($3, RSTART + RLENGTH)
+		}
+	}' "$here/../docs/system-calls.md" >"$build/syscalls.new"
+for made in functions smallest-vmm allowed syscalls; do
+	cmp -s "$build/$made.new" "$build/$made.inc" || mv "$build/$made.new" "$build/$made.inc"
+done
 
 if [ $# -eq 0 ]; then
 	set -- header

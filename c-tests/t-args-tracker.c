@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Wrong parameters of the tracker functions, whether the tracker runs or not: told as ARGUMENT, with nothing asked of the log,
- * nothing changed and nothing written; and structs of every size.
+ * Wrong parameters of the tracker functions, whether the tracker runs or not: refused with ARGUMENT, with nothing asked
+ * of the log, nothing changed and nothing written; and structs of every size.
  */
 #include "fake-log.h"
 #include <fcntl.h>
@@ -80,7 +80,8 @@ static const struct bad_dest {
 	{"reserved", {.iova = 0, .size = UNIT, .page_size = UNIT, .reserved = 1}},
 	{"not aligned", {.iova = 0, .size = UNIT, .page_size = UNIT, .bitmap = (uint64_t *)((char *)words + 1)}},
 	{"not aligned, atomic",
-	 {.iova = 0, .size = UNIT, .page_size = UNIT, .bitmap = (uint64_t *)((char *)words + 4), .flags = VFIOMIG_DEST_F_ATOMIC}},
+	 {.iova = 0, .size = UNIT, .page_size = UNIT, .bitmap = (uint64_t *)((char *)words + 4),
+	 	.flags = VFIOMIG_DEST_F_ATOMIC}},
 };
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
@@ -136,7 +137,7 @@ static void refuse(const struct vfiomig_harvest_request *rq, const char *what)
 
 /* --- calls that are wrong by themselves --------------------------------------------------------------------------- */
 
-enum { WRONG_COUNT = 33 };
+enum { WRONG_COUNT = 37 };
 static int wrong(int i, struct vfiomig_error **e)
 {
 	static struct vfiomig_harvest_result out;
@@ -183,6 +184,10 @@ static int wrong(int i, struct vfiomig_error **e)
 	case 30: return vfiomig_tracker_add_hwpt(t, 1, e); /* it has no iommufd */
 	case 31: return vfiomig_tracker_remove_hwpt(none, 1, e);
 	case 32: return vfiomig_tracker_remove_hwpt(t, 1, e);
+	case 33: return vfiomig_tracker_add_foreign(t, NULL, -1, e);
+	case 34: return vfiomig_tracker_add_foreign(none, "x", -1, e);
+	case 35: return vfiomig_tracker_remove_foreign(t, NULL, e);
+	case 36: return vfiomig_tracker_remove_foreign(t, "x", e); /* it is not in it */
 	default: return 0;
 	}
 }
@@ -318,7 +323,6 @@ static void makers(void)
 		BOTH((o.flags = VFIOMIG_TRACKER_F_TYPE1, o.container_fd = -1), EBADF);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_TYPE1, o.container_fd = INT32_MIN), EBADF);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = -1, o.hwpt_ids = &hwpt, o.hwpt_count = 1), EBADF);
-		BOTH((o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = null), 0);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_HWPT, o.iommufd = null, o.hwpt_count = 1), 0);
 		BOTH((o.flags = VFIOMIG_TRACKER_F_IOAS, o.ioas_id = 1), 0);
 	}
@@ -380,7 +384,8 @@ static int try_input(enum input which, void *p)
 
 static void inputs(enum input which)
 {
-	static const uint32_t sizes[] = {0, 1, 4, 7, 8, 12, 16, 24, 31, 32, 33, 40, 55, 56, 57, 71, 72, 73, 80, 88, 96, 200, 4096};
+	static const uint32_t sizes[] = {0, 1, 4, 7, 8, 12, 16, 24, 31, 32, 33, 40, 55, 56, 57, 71, 72, 73, 80, 88, 96, 200,
+		4096};
 	struct vfiomig_tracker_options o;
 	struct vfiomig_tracker_ops ops;
 	struct vfiomig_harvest_request rq;
@@ -417,9 +422,11 @@ static void inputs(enum input which)
 
 static void outputs(bool info)
 {
-	static const uint32_t sizes[] = {0, 3, 4, 7, 8, 9, 12, 20, 39, 40, 47, 48, 49, 60, 100, 303, 304, 305, 320, 1000, 4096};
+	static const uint32_t sizes[] = {0, 3, 4, 7, 8, 9, 12, 20, 39, 40, 47, 48, 49, 60, 100, 303, 304, 305, 320, 1000,
+		4096};
 	unsigned char whole[512], copy[4096 + 8];
-	uint32_t known = info ? (uint32_t)sizeof(struct vfiomig_tracker_info) : (uint32_t)sizeof(struct vfiomig_harvest_result);
+	uint32_t known =
+		info ? (uint32_t)sizeof(struct vfiomig_tracker_info) : (uint32_t)sizeof(struct vfiomig_harvest_result);
 
 	memset(whole, 0, sizeof whole);
 	memcpy(whole, &known, 4);

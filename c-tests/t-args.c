@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Wrong parameters, in every state a device can be in: told as ARGUMENT, with nothing done and nothing written; and
- * right parameters in every state: the documented answer, never a crash, never a request that is forbidden.
+ * Wrong parameters, in every state a device can be in: refused with ARGUMENT, with nothing done and nothing written;
+ * and right parameters in every state: the documented answer, never a crash, never a request that is forbidden.
  */
 #include "fake.h"
 
@@ -229,7 +229,7 @@ static void makers(void)
 	FAILS(vfiomig_device_new_kernel(INT32_MIN, NULL, &made, ERRP), EBADF, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(ops.flags = 4, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(ops.flags = 1u << 31, VFIOMIG_ERR_ARGUMENT);
-	REFUSED(o.flags = 0x20, VFIOMIG_ERR_ARGUMENT);
+	REFUSED(o.flags = 0x40, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.draft_cursor = 3, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.buffer_size = 4095, VFIOMIG_ERR_ARGUMENT);
 	REFUSED(o.buffer_size = (1u << 30) + 1, VFIOMIG_ERR_ARGUMENT);

@@ -172,8 +172,8 @@ static void lent_only(void)
 }
 
 /*
- * A session that reached its END and then STOP leaves nothing void behind: the next one needs no restart_stream. From its END
- * straight to where the guest runs on it does, for what was sent is not what the guest is any more.
+ * A session that reached its END and then STOP leaves nothing void behind: the next one needs no restart_stream. From
+ * its END straight to where the guest runs on it does, for what was sent is not what the guest is any more.
  */
 static void complete(void)
 {

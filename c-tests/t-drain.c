@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Whole drains of a group: an end must be stated, a stream that can have none fails every call that promises one, the
- * answers of the caller's functions are judged, and descriptors that are not ready hold nobody.
+ * answers of the caller's functions are judged, and descriptors that are not ready hold no call.
  */
 #include "fake.h"
 #include <pthread.h>
@@ -15,7 +15,8 @@ static struct vfiomig_tracker *tracker;
 static struct vfiomig_group *source, *target;
 static struct vfiomig_migration *save, *load;
 
-static void fill(struct vfiomig_group **g, struct fake *fakes, struct vfiomig_device **devices, size_t size, bool backwards)
+static void fill(struct vfiomig_group **g, struct fake *fakes, struct vfiomig_device **devices, size_t size,
+	bool backwards)
 {
 	struct vfiomig_group_options options;
 
@@ -42,6 +43,7 @@ static void fill(struct vfiomig_group **g, struct fake *fakes, struct vfiomig_de
 
 static void begin(uint32_t phase, size_t size)
 {
+	const struct vfiomig_mapping ram = { .size = 1 << 20 };
 	struct vfiomig_tracker_options options;
 
 	fill(&source, from, from_d, size, false);
@@ -49,6 +51,8 @@ static void begin(uint32_t phase, size_t size)
 	VFIOMIG_INIT(&options);
 	options.flags = VFIOMIG_TRACKER_F_EVERYTHING;
 	OK(vfiomig_tracker_new(&options, &tracker, ERRP));
+	/* Without memory no final harvest could be missing. */
+	OK(vfiomig_tracker_map(tracker, &ram, 1, ERRP));
 	OK(vfiomig_group_add_tracker(source, tracker, ERRP));
 	OK(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, NULL, &save, ERRP));
 	OK(vfiomig_migration_new(target, VFIOMIG_DIRECTION_LOAD, NULL, &load, ERRP));
@@ -105,7 +109,7 @@ static int64_t bring(void *opaque, size_t i, void *buf, size_t len, uint32_t *fl
 	return 100;
 }
 
-/* Newcomer H: who forgets the length of a stream hears of it; "cannot know" is a word. */
+/* A caller that forgets the length of a stream gets an error; that it cannot know it is a value. */
 static void ends_are_stated(void)
 {
 	struct feed f = feed_zero;
@@ -133,7 +137,7 @@ static void ends_are_stated(void)
 	end();
 }
 
-/* Newcomer 10: answers that are no errno are told as what they are. */
+/* Answers that are no errno are named in the error as what they are. */
 static void answers_are_judged(void)
 {
 	struct feed f = feed_zero;
@@ -202,7 +206,7 @@ static void requests_are_judged(void)
 					load, DRAIN(.channels = c, .channel_count = DEVICES, .get = bring), NULL, 0, ERRP),
 				"channels[0]");
 	}
-	/* Bits that nobody knows, with bytes and with an end. */
+	/* Bits that are not defined, with bytes and with an end. */
 	f.flags = VFIOMIG_CHUNK_SEGMENT_END | VFIOMIG_CHUNK_EMPTY;
 	REFUSED(vfiomig_migration_load_complete(load, DRAIN(.get = bring, .opaque = &f), NULL, 0, ERRP), "*flags");
 	f.at[0] = f.at[1] = 100;
@@ -233,7 +237,7 @@ static void budgets_alone(void)
 	}
 }
 
-/* Reports f01, f02: a reset in the middle of a stream, told to the library or done by it. */
+/* A reset in the middle of a stream, by the library or reported to it (reports/f01, f02). */
 static void streams_without_an_end(uint32_t phase, bool complete, bool by_others)
 {
 	struct vfiomig_migration_pending pending;
@@ -298,6 +302,11 @@ static void halted_one_by_one(void)
 	options.argsz = 4;
 	FAILS(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &options, &none, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
 	VFIOMIG_INIT(&options);
+	options.queue_bytes = (32 << 10) - 1; /* too little for two devices */
+	FAILS(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &options, &none, ERRP), EINVAL, VFIOMIG_ERR_ARGUMENT);
+	options.queue_bytes = 32 << 10;
+	FAILS(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &options, &none, ERRP), 0, VFIOMIG_ERR_ORDER);
+	options.argsz = 8; /* as a program has it that knows no queue_bytes */
 	FAILS(vfiomig_migration_new(source, VFIOMIG_DIRECTION_SAVE, &options, &none, ERRP), 0, VFIOMIG_ERR_ORDER);
 	CHECK(!none);
 	OK(vfiomig_migration_save_complete(save, DRAIN(.put = swallow), NULL, 0, ERRP));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A load takes the end of each device as it comes and enters LOADED with the last (F7, W7); a save is ended by one word,
- * committed or not, and a guest that may run elsewhere is brought back only by the caller's own.
+ * A load takes the end of each device as it comes, takes that device to LOADED at once, and enters the phase with the
+ * last (F7, W7); a save is ended by one word, committed or not, and a guest that may run elsewhere is brought back only
+ * by the caller's own.
  */
 #include "fake.h"
 
@@ -14,6 +15,7 @@ static struct vfiomig_tracker *tracker;
 
 static void begin(void)
 {
+	const struct vfiomig_mapping ram = { .size = 1 << 20 };
 	struct vfiomig_tracker_options options;
 
 	OK(vfiomig_group_new(NULL, &group, ERRP));
@@ -35,6 +37,8 @@ static void begin(void)
 	VFIOMIG_INIT(&options);
 	options.flags = VFIOMIG_TRACKER_F_EVERYTHING;
 	OK(vfiomig_tracker_new(&options, &tracker, ERRP));
+	/* Without memory no final harvest could be missing. */
+	OK(vfiomig_tracker_map(tracker, &ram, 1, ERRP));
 	OK(vfiomig_group_add_tracker(group, tracker, ERRP));
 }
 
@@ -60,7 +64,9 @@ static void load(void)
 {
 	static const unsigned char bytes[SIZE];
 	struct vfiomig_migration *m = NULL;
+	struct vfiomig_report *report = NULL;
 	struct vfiomig_device *d;
+	int loaded = 0;
 
 	begin();
 	OK(vfiomig_migration_new(group, VFIOMIG_DIRECTION_LOAD, NULL, &m, ERRP));
@@ -73,12 +79,25 @@ static void load(void)
 	FAILS(vfiomig_migration_load_done(m, NULL, SIZE, 0, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	FAILS(vfiomig_migration_load_done(m, d, SIZE, 1, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	FAILS(vfiomig_migration_load_done(m, d, SIZE + 1, 0, ERRP), 0, VFIOMIG_ERR_INCOMPLETE);
+	CHECK_EQ(fakes[2].state, S_RESUMING);
 	CHECK_EQ(OK(vfiomig_migration_load_done(m, d, SIZE, 0, ERRP)), 0);
+	/* It validates now, and not when the others have their streams. */
+	CHECK_EQ(fakes[2].state, S_STOP);
+	CHECK_EQ(fakes[0].state, S_RESUMING);
 	FAILS(vfiomig_migration_load_done(m, d, SIZE, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
 	CHECK_EQ(OK(vfiomig_migration_load_done(m, devices[0], VFIOMIG_UNKNOWN, 0, ERRP)), 0);
 	CHECK_EQ(vfiomig_migration_get_phase(m), VFIOMIG_PHASE_LOAD_RESUMING);
 	CHECK_EQ(OK(vfiomig_migration_load_done(m, devices[1], SIZE, 0, ERRP)), 1);
 	CHECK_EQ(vfiomig_migration_get_phase(m), VFIOMIG_PHASE_LOAD_LOADED);
+	OK(vfiomig_migration_get_report(m, &report, ERRP));
+	for (size_t i = 0; i < vfiomig_report_entry_count(report); i++) {
+		const struct vfiomig_entry_report *e = vfiomig_report_entry(report, i);
+
+		if (e->kind == VFIOMIG_ENTRY_LOADED && e->part_count == 1 && e->parts[0].bytes == SIZE)
+			loaded++;
+	}
+	CHECK_EQ(loaded, DEVICES);
+	vfiomig_report_free(report);
 	FAILS(vfiomig_migration_end(m, 0, 0, ERRP), 0, VFIOMIG_ERR_ARGUMENT);
 	OK(vfiomig_migration_advance(m, VFIOMIG_PHASE_LOAD_RUNNING, 0, ERRP));
 	end(m);

@@ -111,18 +111,18 @@ int main(void)
 
 	t_begin();
 	for (int real_fd = 0; real_fd < 2; real_fd++) {
-		unsigned told = 0, total = with_fault(0, E_STAY, 0, real_fd);
+		unsigned reported = 0, total = with_fault(0, E_STAY, 0, real_fd);
 
 		CHECK(total >= 20 && !hit);
 		for (unsigned at = 1; at <= total; at++)
 			for (int effect = E_STAY; effect <= E_BREAK; effect++)
 				for (int e = 0; e < 3; e++) {
 					with_fault(at, (enum fake_effect)effect, errors[e], real_fd);
-					told += hit;
+					reported += hit;
 				}
 		/* Not all of them have somebody to tell: an opt-in that fails, a close. But most have. */
-		CHECK(told > total * 12 * 2 / 3);
-		printf("%u requests in a life, %u of %u faults were told\n", total, told, total * 12);
+		CHECK(reported > total * 12 * 2 / 3);
+		printf("%u requests in a life, %u of %u faults were told\n", total, reported, total * 12);
 	}
 	return t_end();
 }

@@ -61,7 +61,7 @@ static void no_leak(void)
 	CHECK_EQ(fake_open_fds(), before);
 }
 
-/* One that nobody announced is the library's too: closed, and told. The session that is open stays (V2-4, P17). */
+/* One that was not announced is the library's too: closed, and an error. The session that is open stays (V2-4, P17). */
 static void unexpected(void)
 {
 	unsigned char buf[10];
@@ -162,8 +162,8 @@ static void missing(void)
 }
 
 /*
- * A function that answers "same fd" with the fd itself instead of -1 says the same: the session goes on, and the number is
- * closed once.
+ * A function that answers "same fd" with the fd itself instead of -1 says the same: the session goes on, and the number
+ * is closed once.
  */
 static void same(void)
 {

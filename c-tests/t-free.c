@@ -4,6 +4,7 @@
  */
 #include "fake.h"
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 
 static struct fake f;
@@ -163,6 +164,44 @@ static void with_a_chunk_out(void)
 	CHECK_EQ(vfiomig_error_code(t_error), VFIOMIG_ERR_BUSY);
 }
 
+/* A getter of one number counts nothing: it may be late, and never reads what is gone. */
+static _Atomic(struct vfiomig_device *) shown;
+static atomic_bool over;
+static atomic_uint answers;
+
+static void *looker(void *unused)
+{
+	while (!atomic_load(&over)) {
+		uint32_t state = vfiomig_device_get_state(atomic_load(&shown));
+		CHECK(state == S_RUNNING || state == VFIOMIG_STATE_ERROR);
+		if (state == S_RUNNING)
+			atomic_fetch_add(&answers, 1);
+	}
+	return unused;
+}
+
+static void beside_a_getter(void)
+{
+	pthread_t lookers[2];
+
+	for (int i = 0; i < 2; i++)
+		pthread_create(&lookers[i], NULL, looker, NULL);
+	for (int round = 0; round < 200; round++) {
+		fake_init(&f);
+		d = fake_device(&f);
+		atomic_store(&shown, d);
+		unsigned before = atomic_load(&answers);
+		while (atomic_load(&answers) == before)
+			sched_yield();
+		vfiomig_device_free(d);
+		CHECK_EQ(vfiomig_device_get_state(d), VFIOMIG_STATE_ERROR);
+		FAKE_END(&f, NULL);
+	}
+	atomic_store(&over, true);
+	for (int i = 0; i < 2; i++)
+		pthread_join(lookers[i], NULL);
+}
+
 int main(void)
 {
 	t_begin();
@@ -178,5 +217,6 @@ int main(void)
 	in_callback();
 	in_close();
 	with_a_chunk_out();
+	beside_a_getter();
 	return t_end();
 }

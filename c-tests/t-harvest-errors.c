@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A log that cannot be read is never "no dirt": what it may have hidden is dirty, the result says DEGRADED with the errno,
- * and the log is started anew. One that does not work at all is found out at the start (L6, P13).
+ * A log that cannot be read is never "no dirt": what it may have hidden is dirty, the result says DEGRADED with the
+ * errno, and the log is started anew. One that does not work at all is found out at the start (L6, P13).
  */
 #include "fake.h"
 
@@ -82,7 +82,7 @@ static void one_fails(unsigned at, int error, bool late)
 	LOG_END(&l, t);
 }
 
-/* What is dirty because of a failure is kept like anything else, and told for the part that asks. */
+/* What is dirty because of a failure is kept like anything else, and reported for the part that asks. */
 static void kept(void)
 {
 	struct vfiomig_dest dest = dest_units(50, 10, bitmap);
@@ -250,7 +250,10 @@ static void device_log_fails(void)
 	FAKE_END(&g, d[1]);
 }
 
-/* A device that is freed while a tracker refers to it was unplugged: everything is dirty once, and it is never called again. */
+/*
+ * A device that is freed while a tracker refers to it was unplugged: everything is dirty once, and it is never
+ * called again.
+ */
 static void freed_device(void)
 {
 	struct vfiomig_harvest_result out;
@@ -292,11 +295,14 @@ static const struct bad_start {
 	uint64_t page_size;
 	const char *why;
 } starts[] = {
-	{"START is refused", {.call = L_START, .at = 1, .error = EOPNOTSUPP, .sticky = true}, 0, "start: Operation not supported"},
-	{"no list is short enough", {.call = L_START, .at = 1, .error = E2BIG, .sticky = true}, 0, "start: Argument list too long"},
+	{"START is refused", {.call = L_START, .at = 1, .error = EOPNOTSUPP, .sticky = true}, 0,
+		"start: Operation not supported"},
+	{"no list is short enough", {.call = L_START, .at = 1, .error = E2BIG, .sticky = true}, 0,
+		"start: Argument list too long"},
 	{"it cannot be read", {.call = L_REPORT, .at = 1, .error = EOPNOTSUPP, .sticky = true}, 0,
 	 "reading: Operation not supported"},
-	{"it fails in the first read", {.call = L_REPORT, .at = 1, .error = EIO, .late = true}, 0, "reading: Input/output error"},
+	{"it fails in the first read", {.call = L_REPORT, .at = 1, .error = EIO, .late = true}, 0,
+		"reading: Input/output error"},
 	{"its page is none", {.call = L_START, .at = 0}, 3 * UNIT, "start: Protocol error"},
 };
 

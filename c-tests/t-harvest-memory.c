@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The harvests of a guest with 1 TiB and 16 devices need less than 80 MiB, also if all of it is dirty, nobody asks for it, and
- * pieces come from the middle (docs/dirty.md says where they go).
+ * The harvests of a guest with 1 TiB and 16 devices need less than 80 MiB, also if all of it is dirty, no destination
+ * asks for it, and pieces come from the middle (docs/dirty.md says where they go).
  * variants: plain static
  */
 #include "fake.h"
@@ -62,7 +62,7 @@ int main(void)
 	CHECK(before);
 	OK(vfiomig_tracker_start(t, ERRP));
 	CHECK(info_of(t).kind == VFIOMIG_TRACKER_KIND_DMA_LOG && info_of(t).page_size == UNIT);
-	/* Nobody asks: all of it is kept, twice. */
+	/* No destination asks: all of it is kept, twice. */
 	VFIOMIG_INIT(&out);
 	for (int i = 0; i < 2; i++)
 		OK(vfiomig_tracker_harvest(t, NULL, &out, ERRP));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Class "tracker": the calls of one tracker wait for each other, whatever they are; device data calls and getters go on
- * meanwhile; a callback that calls back is told; _free waits; and a bitmap that others change at the same time loses no
- * bit (P2).
+ * meanwhile; a callback that calls back gets -EDEADLK; _free waits; and a bitmap that others change at the same time
+ * loses no bit (P2).
  */
 #include "fake.h"
 #include <pthread.h>
@@ -22,7 +22,7 @@ static void nap(unsigned ms)
 	nanosleep(&time, NULL);
 }
 
-/* The log keeps one REPORT until it is told to go on. */
+/* The log keeps one REPORT until the test lets it go on. */
 static void keep(struct fake_log *log, enum log_call call)
 {
 	(void)log;
@@ -128,8 +128,9 @@ static void many_wait(void)
 }
 
 /*
- * Devices move their data while their logs are read. Functions of a VMM are called one at a time per device, so a data call
- * may have to wait for one of them, never for the harvest, and never with -EBUSY. The other way round it is the same.
+ * Devices move their data while their logs are read. Functions of a VMM are called one at a time per device, so a data
+ * call may have to wait for one of them, never for the harvest, and never with -EBUSY. The other way round it is the
+ * same.
  */
 static struct fake f, g;
 static struct vfiomig_device *d[2];
@@ -358,14 +359,14 @@ static void reentry_from_a_worker(void)
 /* --- a bitmap that others change ---------------------------------------------------------------------------------- */
 
 /*
- * A migration in small. A device and a vCPU write pages; the page is written first, then its bit is set: the device's in its
- * log, the vCPU's in the migration's bitmap. The migration takes bits away and copies the pages.
+ * A migration in small. A device and a vCPU write pages; the page is written first, then its bit is set: the device's
+ * in its log, the vCPU's in the migration's bitmap. The migration takes bits away and copies the pages.
  *
- * Each bit that was set by the vCPU or by a harvest where none was is taken once: one that is lost, or put back after it was
- * taken, shows in the sums. In the end each copy is equal to its page.
+ * Each bit that was set by the vCPU or by a harvest where none was is taken once: one that is lost, or put back after
+ * it was taken, shows in the sums. In the end each copy is equal to its page.
  *
- * Two threads, which run side by side also on small machines, and a bitmap of a few cache lines: vCPU and migration in one,
- * harvests in the other, which also plays the device and has something for most words each time.
+ * Two threads, which run side by side also on small machines, and a bitmap of a few cache lines: vCPU and migration in
+ * one, harvests in the other, which also plays the device and has something for most words each time.
  */
 enum { PAGES = 4096 };
 static atomic_uint ram[PAGES], copy[PAGES];
@@ -440,7 +441,7 @@ static unsigned since_ms(const struct timespec *begun)
 static void no_bit_is_lost(void)
 {
 	pthread_t thread;
-	uint64_t told = 0, different = 0;
+	uint64_t reported = 0, different = 0;
 	struct timespec begun;
 
 	fake_log_init(&l);
@@ -451,19 +452,19 @@ static void no_bit_is_lost(void)
 	clock_gettime(CLOCK_MONOTONIC, &begun);
 	do {
 		device_writes();
-		told += harvest_dirty();
+		reported += harvest_dirty();
 	} while (since_ms(&begun) < 2000);
 	atomic_store(&over, true);
 	pthread_join(thread, NULL);
-	told += harvest_dirty();
+	reported += harvest_dirty();
 	for (unsigned word = 0; word < PAGES / 64; word++)
 		take_dirty(word);
 	for (unsigned page = 0; page < PAGES; page++)
 		different += ram[page] != copy[page];
-	CHECK_EQ(taken, set + told);
+	CHECK_EQ(taken, set + reported);
 	CHECK_EQ(different, 0);
-	CHECK(set > 1000 && told > 100);
-	printf("%llu bits set by others, %llu by harvests\n", (unsigned long long)set, (unsigned long long)told);
+	CHECK(set > 1000 && reported > 100);
+	printf("%llu bits set by others, %llu by harvests\n", (unsigned long long)set, (unsigned long long)reported);
 	LOG_END(&l, t);
 }
 

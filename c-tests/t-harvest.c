@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What a log tells reaches whoever asked, at every place in a bitmap and between page sizes, as bits, words or runs;
- * what nobody asked for, or a callback refused, is kept. Nothing is given twice, nothing is lost (docs/design.md,
- * "The harvest").
+ * what no destination asked for, or a callback refused, is kept. Nothing is given twice, nothing is lost
+ * (docs/design.md, "The harvest").
  */
 #include "fake-log.h"
 #include <pthread.h>
@@ -36,7 +36,7 @@ static bool logged(uint64_t unit, uint64_t log_page)
 	return false;
 }
 
-/* Whether page `n` of a destination is to be told. Only what is mapped can be written. */
+/* Whether page `n` of a destination is to be reported. Only what is mapped can be written. */
 static bool wanted(uint64_t unit, uint64_t count, uint64_t per_page, uint64_t n, uint64_t log_page)
 {
 	uint64_t from = unit + n * per_page, to = from + per_page < unit + count ? from + per_page : unit + count;
@@ -55,7 +55,7 @@ static void bits(uint64_t log_page, uint64_t per_page, uint64_t first_bit, uint3
 	struct vfiomig_dest dests[2] = {dest_units(FIRST, cut - FIRST, bitmap[0]), dest_units(cut, END + 9 - cut, bitmap[1])};
 	struct vfiomig_harvest_request rq = request_for(dests, 2);
 	struct vfiomig_harvest_result out;
-	uint64_t newly = 0, told = 0;
+	uint64_t newly = 0, reported = 0;
 
 	fake_log_init(&l);
 	l.page_size = log_page * UNIT;
@@ -89,14 +89,14 @@ static void bits(uint64_t log_page, uint64_t per_page, uint64_t first_bit, uint3
 			uint64_t n = bit - first_bit;
 			bool is = n < pages && wanted(unit, count, per_page, n, log_page);
 
-			told += is;
+			reported += is;
 			newly += is && !bit_of(before[d], bit);
 			if (bit_of(bitmap[d], bit) != (is || bit_of(before[d], bit)))
 				T_FAIL("destination %d, bit %llu is %d", d, (unsigned long long)bit, !is);
 		}
 	}
 	CHECK_EQ(out.newly_dirty_pages, newly);
-	CHECK(out.dirty_pages >= told && !out.flags && !out.failed_reads && !out.degraded_bytes && !out.first_errno);
+	CHECK(out.dirty_pages >= reported && !out.flags && !out.failed_reads && !out.degraded_bytes && !out.first_errno);
 	CHECK_EQ(out.argsz, sizeof out);
 	/* Nothing twice. */
 	OK(vfiomig_tracker_harvest(t, &rq, &out, ERRP));
@@ -243,7 +243,7 @@ static void shared_page(void)
 	LOG_END(&l, t);
 }
 
-/* --- what nobody asked for ---------------------------------------------------------------------------------------- */
+/* --- what no one asked for ---------------------------------------------------------------------------------------- */
 
 static void section_by_section(void)
 {
@@ -329,7 +329,7 @@ static bool run_is(unsigned i, uint64_t cookie, uint64_t unit, uint64_t units)
 	return i < ran && runs[i].cookie == cookie && runs[i].unit == unit && runs[i].units == units;
 }
 
-/* Reports f03: a dirty-rate tool and a migration. */
+/* A dirty-rate tool and a migration (reports/f03). */
 static void watcher(void)
 {
 	uint64_t tool[4], ram[4] = {0};
@@ -395,7 +395,7 @@ static int unmap(void *opaque, const struct vfiomig_range *range)
 	return unmapped;
 }
 
-/* Reports f05: dirt belongs to the mapping through which was written. */
+/* A dirty page belongs to the mapping through which it was written (reports/f05). */
 static void addresses_used_again(void)
 {
 	uint64_t bitmap = 0;
@@ -426,7 +426,7 @@ static void addresses_used_again(void)
 	}
 }
 
-/* An unmapping that fails after something was given says what: nobody is told of it again. */
+/* An unmapping that fails after something was given says what: it is not reported again. */
 static void failed_unmapping(void)
 {
 	struct vfiomig_harvest_request rq = request_for(NULL, 0);

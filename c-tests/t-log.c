@@ -54,7 +54,7 @@ static void on_log(void *opaque, int level, const char *message)
 	snprintf(last, sizeof last, "%s", message ? message : "");
 }
 
-/* A device of a group fails: its caller is told by an error object, which has what the one line at ERROR says, and no line
+/* A device of a group fails: its caller gets an error object, which has what the one line at ERROR says, and no line
  * calls that odd but handled. */
 static void group_fails(void)
 {
@@ -92,7 +92,7 @@ static void calls_back(void *opaque, int level, const char *message)
 	vfiomig_set_log(NULL, NULL, VFIOMIG_LOG_DEBUG);
 }
 
-/* What comes out of stdout and stderr while nobody listens. */
+/* What comes out of stdout and stderr while no callback is set. */
 static void silent(void)
 {
 	int out = dup(1), err = dup(2);

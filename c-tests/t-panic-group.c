@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A bug in the library, in any function of groups, migrations and reports: the process lives, the caller is told, the handle accepts
- * only _free. And each of these functions with NULL for what it needs: refused in words, nothing done.
+ * A bug in the library, in any function of groups, migrations and reports: the process lives, the caller gets an error,
+ * the handle accepts only _free. And each of these functions with NULL for what it needs: refused in words, nothing
+ * done.
  * library: panic
  * variants: plain asan valgrind
  */
@@ -83,6 +84,8 @@ static int64_t call_migration(const char *name, struct vfiomig_migration *m, str
 	IS(vfiomig_migration_get_pending) return vfiomig_migration_get_pending(m, 0, &pending, errp);
 	IS(vfiomig_migration_get_report) return vfiomig_migration_get_report(m, &report, errp);
 	IS(vfiomig_migration_load_complete) return vfiomig_migration_load_complete(m, DRAIN(.get = get), NULL, 0, errp);
+	IS(vfiomig_migration_load_from) return vfiomig_migration_load_from(m, NULL, 0, NULL, errp);
+	IS(vfiomig_migration_save_to) return vfiomig_migration_save_to(m, NULL, 0, NULL, errp);
 	IS(vfiomig_migration_load_done) return vfiomig_migration_load_done(m, d, 0, 0, errp);
 	IS(vfiomig_migration_save_complete)
 		return vfiomig_migration_save_complete(m, DRAIN(.put = put), NULL, 0, errp);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A bug in the library, in any function: the process lives, the caller is told, the handle accepts only _free.
+ * A bug in the library, in any function: the process lives, the caller gets an error, the handle accepts only _free.
  * library: panic
  * variants: plain asan valgrind
  */
@@ -62,8 +62,10 @@ static int64_t call_tracker(const char *name, struct vfiomig_error **errp)
 
 	VFIOMIG_INIT(&info);
 	IS(vfiomig_tracker_add_device) return vfiomig_tracker_add_device(t, d, errp);
+	IS(vfiomig_tracker_add_foreign) return vfiomig_tracker_add_foreign(t, "other", -1, errp);
 	IS(vfiomig_tracker_add_hwpt) return vfiomig_tracker_add_hwpt(t, 1, errp);
 	IS(vfiomig_tracker_remove_device) return vfiomig_tracker_remove_device(t, d, errp);
+	IS(vfiomig_tracker_remove_foreign) return vfiomig_tracker_remove_foreign(t, "other", errp);
 	IS(vfiomig_tracker_remove_hwpt) return vfiomig_tracker_remove_hwpt(t, 1, errp);
 	IS(vfiomig_tracker_get_info) return vfiomig_tracker_get_info(t, &info, errp);
 	IS(vfiomig_tracker_harvest) return vfiomig_tracker_harvest(t, NULL, NULL, errp);
@@ -91,6 +93,10 @@ static bool call_other(const char *name)
 		FAILS(vfiomig_device_new_ops(&ops, &f, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_device_new_kernel)
 		FAILS(vfiomig_device_new_kernel(0, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_device_new_vfio_user)
+		FAILS(vfiomig_device_new_vfio_user(NULL, NULL, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
+	else IS(vfiomig_device_new_connection)
+		FAILS(vfiomig_device_new_connection(NULL, NULL, &made, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_tracker_new)
 		FAILS(vfiomig_tracker_new(NULL, &made_tracker, ERRP), ENOTRECOVERABLE, VFIOMIG_ERR_PANIC);
 	else IS(vfiomig_tracker_new_ops)
@@ -184,7 +190,7 @@ static void one_of_a_tracker(const char *name)
 	calls = log_calls();
 	arm(name);
 	IS(vfiomig_tracker_free) {
-		/* It said nothing, so nobody can know; if it did free, a second one would be the caller's bug. */
+		/* It said nothing, so that cannot be known; if it did free, a second one would be the caller's bug. */
 		vfiomig_tracker_free(t);
 		disarm();
 		LOG_END(&l, l.running ? t : NULL);
@@ -204,12 +210,13 @@ static void one_of_a_tracker(const char *name)
 
 static void one(const char *name)
 {
-	static const char *const elsewhere[] = {"vfiomig_group_", "vfiomig_migration_", "vfiomig_report_", "vfiomig_phase_"};
+	static const char *const elsewhere[] = {"vfiomig_group_",  "vfiomig_migration_", "vfiomig_report_", "vfiomig_phase_",
+						"vfiomig_vfio_user_", "vfiomig_writer_", "vfiomig_reader_"};
 	int before = atomic_load(&t_failures);
 
 	for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++)
 		if (!strncmp(name, elsewhere[i], strlen(elsewhere[i])))
-			return; /* t-panic-group.c has them */
+			return; /* t-panic-group.c, t-panic-vfio-user.c and t-panic-wire.c have them */
 	if (call_other(name))
 		goto out;
 	if (!strncmp(name, "vfiomig_tracker_", 16)) {
@@ -223,7 +230,7 @@ static void one(const char *name)
 		arm(name);
 		vfiomig_device_free(d);
 		disarm();
-		/* It said nothing, so nobody can know; if it did free, a second one would be the caller's bug. */
+		/* It said nothing, so that cannot be known; if it did free, a second one would be the caller's bug. */
 		if (f.closed) {
 			FAKE_END(&f, NULL);
 			goto out;

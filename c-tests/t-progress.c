@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A device that hangs is seen: while one of three does not answer for 4 s, progress, report and estimate answer at once from
- * another thread, the callback of the group's options names it, and can ask for cancel; sizes of older and newer callers hold. Times
- * of state changes can be given before a first migration.
+ * A device that hangs is seen: while one of three does not answer for 4 s, progress, report and estimate answer at once
+ * from another thread, the callback of the group's options names it, and can ask for cancel; it hears of a log that hangs, too;
+ * sizes of older and newer callers hold. Times of state changes can be given before a first migration.
  */
 #include "fake.h"
 #include <pthread.h>
@@ -16,8 +16,8 @@ static struct vfiomig_group *group;
 static struct vfiomig_tracker *tracker;
 static struct vfiomig_migration *save;
 
-/* What the callback was told. */
-static atomic_uint arrivals, named, wrong;
+/* What the callback got. */
+static atomic_uint arrivals, named, wrong, logs;
 static atomic_int wish;
 
 static uint64_t now_ns(void)
@@ -39,6 +39,14 @@ static int on_progress(void *opaque, const struct vfiomig_progress_event *e)
 {
 	size_t total = 0;
 
+	if (e->device->flags & VFIOMIG_PROGRESS_TRACKER) {
+		if (e->kind != VFIOMIG_PROGRESS_WAITING || e->arrived || !e->asked || opaque != &wish ||
+		    e->device->request != VFIOMIG_REQUEST_LOG || !e->device->since_ns ||
+		    !strstr(e->device->name, ": log of the VMM") || vfiomig_group_pause(group, NULL) != -EDEADLK)
+			atomic_fetch_add(&wrong, 1);
+		atomic_fetch_add(&logs, 1);
+		return 0;
+	}
 	if (opaque != &wish || e->argsz < sizeof *e || e->device->argsz < sizeof *e->device || e->asked != DEVICES ||
 	    e->arrived > e->asked)
 		atomic_fetch_add(&wrong, 1);
@@ -272,10 +280,110 @@ static void timings_are_given(void)
 	end();
 }
 
+/* A log that hangs is named, too, as long as it does. */
+static struct fake_log hanging;
+
+static void log_hangs(struct fake_log *l, enum log_call call)
+{
+	(void)l;
+	if (call == L_START)
+		nap_ms(1500);
+}
+
+static void *starts(void *t)
+{
+	return (void *)(intptr_t)vfiomig_tracker_start(t, NULL);
+}
+
+static void a_log_hangs(void)
+{
+	struct vfiomig_progress all[DEVICES + 1];
+	struct vfiomig_tracker *ram;
+	uint64_t begun, seen;
+	size_t total = 0;
+	pthread_t t;
+	void *result;
+
+	begin(false);
+	fake_log_init(&hanging);
+	hanging.hook = log_hangs;
+	ram = fake_log_tracker(&hanging);
+	OK(map_units(ram, 0, 16, 0));
+	OK(vfiomig_group_add_tracker(group, ram, ERRP));
+	OK(vfiomig_group_get_progress(group, NULL, 0, &total, ERRP));
+	CHECK_EQ(total, DEVICES);
+	begun = now_ns();
+	pthread_create(&t, NULL, starts, ram);
+	nap_ms(500);
+	seen = now_ns();
+	memset(all, 0x5a, sizeof all);
+	VFIOMIG_INIT(&all[0]);
+	OK(vfiomig_group_get_progress(group, all, DEVICES + 1, &total, ERRP));
+	CHECK_EQ(total, DEVICES + 1);
+	CHECK_EQ(all[0].flags, 0);
+	CHECK_EQ(all[DEVICES].flags, VFIOMIG_PROGRESS_TRACKER);
+	CHECK_EQ(all[DEVICES].request, VFIOMIG_REQUEST_LOG);
+	CHECK_HAS(all[DEVICES].name, ": log of the VMM");
+	/* The clock of a log is some milliseconds behind. */
+	CHECK(all[DEVICES].since_ns + 50000000 > begun && all[DEVICES].since_ns < seen);
+	pthread_join(t, &result);
+	CHECK(!result);
+	OK(vfiomig_group_get_progress(group, NULL, 0, &total, ERRP));
+	CHECK_EQ(total, DEVICES);
+	LOG_END(&hanging, ram);
+	OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
+	end();
+}
+
+/* The library reads it on a thread of its own then, so that the callback hears of it. */
+static void any_log_hangs(struct fake_log *l, enum log_call call)
+{
+	(void)l;
+	(void)call;
+	nap_ms(350);
+}
+
+/* The callback hears of a log of a tracker that is read or stopped, and the tracker goes in the middle of the save. */
+static void a_callback_hears_of_a_log(void)
+{
+	struct vfiomig_tracker_ops ops;
+	struct vfiomig_harvest_request everything;
+	const struct vfiomig_range all = {0, 16 * 4096};
+	struct vfiomig_tracker *ram;
+
+	begin(true);
+	fake_log_init(&hanging);
+	fake_log_ops(&ops);
+	ops.flags |= VFIOMIG_OPS_F_ANY_THREAD;
+	OK(vfiomig_tracker_new_ops(&ops, &hanging, NULL, &ram, ERRP));
+	OK(map_units(ram, 0, 16, 0));
+	OK(vfiomig_group_add_tracker(group, ram, ERRP));
+	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_TRACKING, 0, ERRP));
+	CHECK_EQ(logs, 0);
+	hanging.hook = any_log_hangs;
+	VFIOMIG_INIT(&everything);
+	OK(vfiomig_group_harvest(group, &everything, NULL, ERRP));
+	CHECK(logs >= 2);
+	hanging.hook = NULL;
+	FAILS(vfiomig_group_remove_tracker(group, ram, ERRP), EINVAL, VFIOMIG_ERR_ORDER);
+	OK(vfiomig_tracker_unmap(ram, &all, NULL, NULL, 0, NULL, NULL, ERRP));
+	hanging.hook = any_log_hangs;
+	atomic_store(&logs, 0);
+	OK(vfiomig_group_remove_tracker(group, ram, ERRP));
+	CHECK(logs >= 2);
+	CHECK_EQ(wrong, 0);
+	hanging.hook = NULL;
+	LOG_END(&hanging, ram);
+	OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
+	end();
+}
+
 int main(void)
 {
 	t_begin();
 	sizes_of_callers();
+	a_log_hangs();
+	a_callback_hears_of_a_log();
 	timings_are_given();
 	a_callback_cancels();
 	a_device_hangs();

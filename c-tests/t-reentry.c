@@ -62,7 +62,7 @@ static void reenter(struct fake *f, enum fake_call call)
  */
 static struct vfiomig_group *group;
 static atomic_int stage;
-static int told;
+static int reported;
 
 static void nap(void)
 {
@@ -89,7 +89,7 @@ static void asks_the_group(struct fake *f, enum fake_call call)
 	atomic_store(&stage, 1);
 	nap();
 	VFIOMIG_INIT(&policy);
-	told = vfiomig_group_get_abilities(group, &policy, NULL, NULL);
+	reported = vfiomig_group_get_abilities(group, &policy, NULL, NULL);
 }
 
 static void through_a_group(void)
@@ -109,14 +109,14 @@ static void through_a_group(void)
 	pthread_create(&t, NULL, pauses, NULL);
 	CHECK_EQ(OK(vfiomig_device_read(one, buf, sizeof buf, &flags, ERRP)), sizeof buf);
 	pthread_join(t, NULL);
-	CHECK_EQ(told, -EDEADLK);
+	CHECK_EQ(reported, -EDEADLK);
 	CHECK_EQ(f.state, S_PRE_COPY_P2P);
-	/* Where nobody waits for the device the same callback is in order. */
+	/* Where no call waits for the device the same callback is in order. */
 	struct vfiomig_device_pending pending;
 	VFIOMIG_INIT(&pending);
 	f.hook = asks_the_group;
 	OK(vfiomig_device_get_pending(one, VFIOMIG_PENDING_F_EXACT, &pending, ERRP));
-	CHECK_EQ(told, 0);
+	CHECK_EQ(reported, 0);
 	vfiomig_group_free(group);
 	OK(fake_to(one, S_RUNNING));
 	FAKE_END(&f, one);

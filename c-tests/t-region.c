@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A device with a migration region (v1) behind ops: why it is not migratable, what is lent outlives its window, a call that
- * moves nothing begins no segment, and a load is dead only behind a failure where the device may have taken a byte (F6, V1-9).
+ * A device with a migration region (v1) behind ops: why it is not migratable, what is lent outlives its window, a call
+ * that moves nothing begins no segment, and a load is dead only behind a failure where the device may have taken a byte
+ * (F6, V1-9).
  */
 #include "harness.h"
 #include <fcntl.h>
@@ -253,11 +254,12 @@ static void nothing_is_no_segment(void)
 	OK(vfiomig_device_commit(d, 0, 0, ERRP));
 	CHECK_EQ(OK(vfiomig_device_write(d, bytes, 0, 0, ERRP)), 0);
 	OK(vfiomig_device_finish(d, 0, ERRP));
-	/* The lost end of a segment is told as what it is. */
+	/* The error names the lost end of a segment. */
 	OK(vfiomig_device_reset(d, ERRP));
 	OK(to(d, VFIOMIG_STATE_RESUMING));
 	OK(vfiomig_device_write(d, s.data, WINDOW - 10, 0, ERRP));
-	FAILS(vfiomig_device_write(d, bytes, sizeof bytes, VFIOMIG_CHUNK_SEGMENT_END, ERRP), EMSGSIZE, VFIOMIG_ERR_UNSUPPORTED);
+	FAILS(vfiomig_device_write(d, bytes, sizeof bytes, VFIOMIG_CHUNK_SEGMENT_END, ERRP), EMSGSIZE,
+		VFIOMIG_ERR_UNSUPPORTED);
 	CHECK_HAS(vfiomig_error_message(t_error), "VFIOMIG_CHUNK_SEGMENT_END");
 	CHECK_EQ(s.segments, 0);
 	vfiomig_device_free(d);

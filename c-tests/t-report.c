@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A report has drains, harvests, failures and counters, as structs, as text and as JSON, and what is borrowed from it lives as long
- * as it does.
+ * A report has drains, harvests, failures and counters, as structs, as text and as JSON, and what is borrowed from it
+ * lives as long as it does.
  */
 #include "fake.h"
 
@@ -72,7 +72,8 @@ int main(void)
 	OK(vfiomig_migration_abort(save, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP));
 
 	OK(vfiomig_migration_advance(save, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, ERRP));
-	FAILS(vfiomig_migration_save_complete(save, DRAIN(.put = put, .opaque = &failure), NULL, 0, ERRP), EPIPE, VFIOMIG_ERR_SYSTEM);
+	FAILS(vfiomig_migration_save_complete(save, DRAIN(.put = put, .opaque = &failure), NULL, 0, ERRP), EPIPE,
+		VFIOMIG_ERR_SYSTEM);
 	OK(vfiomig_migration_get_report(save, &report, ERRP));
 	e = entry(report, VFIOMIG_ENTRY_FAILURE);
 	CHECK_EQ(e->flags, VFIOMIG_ENTRY_F_FAILED);

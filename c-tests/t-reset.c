@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Reset: from every state to RUNNING, with patience for EAGAIN, and with the truth where it does not work (V2-14, W8). */
+/*
+ * Reset: from every state to RUNNING, with patience for EAGAIN, and with the truth where it does not work
+ * (V2-14, W8).
+ */
 #include "fake.h"
 
 static void from(uint32_t state)
@@ -64,7 +67,7 @@ int main(void)
 	f.fault[0] = (struct fake_fault){.call = C_RESET, .at = 1, .error = EIO};
 	FAILS(vfiomig_device_reset(d, ERRP), EIO, VFIOMIG_ERR_DEVICE);
 	CHECK_EQ(vfiomig_device_get_state(d), S_STOP_COPY);
-	/* Not RUNNING afterwards: told, and known. */
+	/* Not RUNNING afterwards: an error, and known. */
 	f.reset_to = S_STOP;
 	FAILS(vfiomig_device_reset(d, ERRP), EPROTO, VFIOMIG_ERR_PROTOCOL);
 	CHECK_EQ(vfiomig_device_get_state(d), S_STOP);

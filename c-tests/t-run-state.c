@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A VMM says that its VM stops and starts, in two halves, and no more: the library pauses, resumes, goes on or aborts by the
- * phase of its migration, and says which streams are void by it (N5, N28, docs/vmm-guide.md).
+ * A VMM says that its VM stops and starts, in two halves, and no more: the library pauses, resumes, goes on or aborts
+ * by the phase of its migration, and says which streams are void by it (N5, N28, docs/vmm-guide.md).
  */
 #include "fake.h"
 

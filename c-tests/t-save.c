@@ -52,7 +52,7 @@ static int64_t by_send(struct vfiomig_device *d, size_t max, uint32_t *flags)
 	int64_t n;
 
 	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-	/* What the socket cannot hold would block for ever: nobody reads meanwhile. */
+	/* What the socket cannot hold would block for ever: no thread reads meanwhile. */
 	n = OK(vfiomig_device_send(d, pair[0], max && max < 8192 ? max : 8192, flags, ERRP));
 	if (n > 0) {
 		CHECK_EQ(recv(pair[1], buf, sizeof buf, MSG_WAITALL | MSG_DONTWAIT), n);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A VMM that asks section by section names its pass: the log is read once for it, each section is reported, and who asks
- * again, as a display does, has only that section read (docs/dirty.md). Words come in little-endian order if it wants.
+ * A VMM that asks section by section names its pass: the log is read once for it, each section is reported, and who
+ * asks again, as a display does, has only that section read (docs/dirty.md). Words come in little-endian order if it
+ * wants.
  */
 #include "fake-log.h"
 

@@ -49,7 +49,7 @@ static void full_pipe(void)
 				break;
 			CHECK_EQ(flags, 9);
 			CHECK_EQ(vfiomig_error_result_count(t_error), 0);
-			/* Nobody but the pipe failed: the session goes on. */
+			/* Only the pipe failed: the session goes on. */
 			CHECK_EQ(vfiomig_device_get_state(d), S_STOP_COPY);
 			again++;
 			ssize_t got = read(pair[0], buf + at, sizeof buf - at);

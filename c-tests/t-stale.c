@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A device that others changed: told once, nothing requested, then the state found is the one to go on from. */
+/* A device that others changed: STALE once, nothing requested, then the state found is the one to go on from. */
 #include "fake.h"
 
 /* Moved from `from` to `now` behind the library's back. */
@@ -31,7 +31,7 @@ static void moved(uint32_t from, uint32_t now, bool by_reprobe)
 	CHECK_EQ(info.state, now);
 	CHECK(!info.session_open);
 	if (now == S_ERROR || now == S_RESUMING) {
-		/* Nobody knows what a foreign RESUMING holds. */
+		/* What a foreign RESUMING holds is not known. */
 		FAILS(fake_to(d, S_STOP), 0, VFIOMIG_ERR_ORDER);
 		OK(vfiomig_device_reset(d, ERRP));
 	}
@@ -77,7 +77,10 @@ static void becomes_another(void)
 	FAKE_END(&f, d);
 }
 
-/* A reprobe is for after a reset, so a session is over also where the device has kept its state; what was lent stays readable. */
+/*
+ * A reprobe is for after a reset, so a session is over also where the device has kept its state; what was lent
+ * stays readable.
+ */
 static void is_over(void)
 {
 	struct fake f;

@@ -13,7 +13,7 @@ static struct vfiomig_device *d;
 static sem_t inside, go, started;
 static atomic_bool hold;
 
-/* The device keeps one data_read until it is told to go on. */
+/* The device keeps one data_read until the test lets it go on. */
 static void keep(struct fake *fake, enum fake_call call)
 {
 	(void)fake;
@@ -129,7 +129,7 @@ static void waits_and_goes_first(enum whole kind)
 	pthread_create(&b, NULL, whole, &kind);
 	sem_wait(&started);
 	nap(200);
-	/* It waits, has asked nothing, and nobody overtakes it. */
+	/* It waits, has asked nothing, and no call overtakes it. */
 	CHECK_EQ(returned, 0);
 	CHECK_EQ(f.calls, calls);
 	all_busy();

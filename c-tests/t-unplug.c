@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A device goes by vfiomig_device_free() alone, also during a migration, where it cannot be removed from its group: the group
- * is of use with the others, and takes the same name again. One without migration states takes no part in stop and continue.
+ * A device goes by vfiomig_device_free() alone, also during a migration, where it cannot be removed from its group: the
+ * group is of use with the others, and takes the same name again. One without migration states takes no part in stop
+ * and continue.
  */
 #include "fake.h"
 
@@ -46,7 +47,7 @@ static void unplug(uint32_t direction, uint32_t phase)
 	struct vfiomig_group *g = NULL;
 	struct vfiomig_migration *m = NULL;
 	struct vfiomig_device *d, *other;
-	uint32_t next;
+	uint32_t next, flags = 0;
 
 	fake_init(&gone);
 	fake_init(&stays);
@@ -84,7 +85,12 @@ static void unplug(uint32_t direction, uint32_t phase)
 	if (phase == VFIOMIG_PHASE_SAVE_STOP_COPY)
 		next = VFIOMIG_PHASE_SAVE_HALTED;
 	FAILS(vfiomig_migration_advance(m, next, 0, ERRP), ENODEV, VFIOMIG_ERR_STALE);
-	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), ENODEV, VFIOMIG_ERR_STALE);
+	if (next == VFIOMIG_PHASE_SAVE_HALTED) {
+		/* Who asks for HALTED has said that the guest may run elsewhere. */
+		FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, 0, ERRP), 0, VFIOMIG_ERR_ORDER);
+		flags = VFIOMIG_ABORT_F_NO_SECOND_GUEST;
+	}
+	FAILS(vfiomig_migration_abort(m, VFIOMIG_ABORT_TO_RUNNING, flags, ERRP), ENODEV, VFIOMIG_ERR_STALE);
 	CHECK_EQ(vfiomig_error_result(t_error, 0)->action, VFIOMIG_ACTION_DEAD);
 	CHECK_EQ(vfiomig_error_result(t_error, 0)->found, S_ERROR);
 	CHECK_EQ(stays.state, S_RUNNING);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * No call waits for ever for anything but a request within the kernel: whatever a thread waits for, a cancel ends it, or
- * it ends by itself, and an abort from another thread reaches the device.
+ * No call waits for ever for anything but a request within the kernel: whatever a thread waits for, a cancel ends it,
+ * or it ends by itself, and an abort from another thread reaches the device.
  */
 #include "fake.h"
 #include <pthread.h>
@@ -74,7 +74,7 @@ static void *waits(void *opaque)
 	uint32_t flags;
 	const size_t much = 1 << 20;
 
-	/* As a VMM does: again, as long as it is told that the device was only not ready. */
+	/* As a VMM does: again, as long as the error says that the device was only not ready. */
 	do {
 		vfiomig_error_free(e);
 		e = NULL;

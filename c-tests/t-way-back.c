@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What comes after a pause, a resume, a reset, an abort or the end of a migration: no stream is glued to another, a new
- * beginning is a statement, a second guest runs only by the caller's word, and nobody moves a device under a call.
+ * beginning is a statement, a second guest runs only by the caller's word, and no device is moved under a call.
  */
 #include "fake.h"
 

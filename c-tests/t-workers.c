@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Several devices side by side: their functions run on workers if they may, never two at once for one device; callbacks and
- * the log stay on the calling thread; everything is joined before a call returns (docs/design.md, "Waiting and
- * threads"). Under ThreadSanitizer
- * the devices' own memory, which no lock protects, shows whether a call on one thread ends before the next one begins.
+ * Several devices side by side: their functions run on workers if they may, never two at once for one device; callbacks
+ * and the log stay on the calling thread; everything is joined before a call returns (docs/design.md, "Waiting and
+ * threads"). Under ThreadSanitizer the devices' own memory, which no lock protects, shows whether a call on one thread
+ * ends before the next one begins.
  */
 #include "fake.h"
 #include <pthread.h>

@@ -49,6 +49,6 @@ check_library() {
 
 build live-migrate -I../simdev/include live-migrate.c live-migrate/*.c "$simdev"
 check_library "$out/live-migrate"
-build save save.c vfio-open.c
-build load load.c vfio-open.c
+build save save.c one-device.c vfio-open.c
+build load load.c one-device.c vfio-open.c
 echo "examples: built live-migrate, save and load in $out"

@@ -7,9 +7,10 @@
  *   live-migrate/source.c       the phases of a save, and the way back when one fails
  *   live-migrate/destination.c  the phases of a load
  *   live-migrate/vm.c           the machine: RAM, a vCPU that dirties it, the devices, their tracker and group
- *   live-migrate/wire.c         the VMM's own stream; the library has no format of its own here
+ *   live-migrate/wire.c         what the VMM says itself: RAM between the devices' streams, and who runs the guest
  *   live-migrate/report.c       progress and the table of times
  *   live-migrate/hardware.c     the devices, in software: simdev
+ *   live-migrate/server.c       --vfio-user: the devices in processes of their own
  */
 #include "live-migrate/destination.h"
 #include "live-migrate/options.h"
@@ -74,7 +75,8 @@ static bool judge(struct vm *vm, const struct options *o, const struct report *r
     case MIGRATED:
         report_table(report);
         vm_print_phases(vm, "source");
-        printf("\nThe guest runs at the destination; RAM and the state of every device were equal.\n");
+        printf("\nThe guest runs at the destination; RAM %s equal.\n",
+               o->vfio_user ? "was" : "and the state of every device were");
         if (!report->running.alive) {
             printf("FAILED: but its vCPU or one of its devices stands still\n");
             return false;
@@ -161,6 +163,10 @@ int main(int argc, char **argv)
         return stop - 1;
     }
 
+    if (o.vfio_user && servers_begin(&o) < 0) {
+        return EXIT_FAILURE;
+    }
+
     /* First of all, before any thread and any call of the library: a forked child must not use what its parent made. */
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
@@ -193,6 +199,9 @@ int main(int argc, char **argv)
     bool runs_there = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
     if (runs_there != (outcome == MIGRATED)) {
         fprintf(stderr, "live-migrate: FAILED: source and destination do not agree on where the guest runs\n");
+        good = false;
+    }
+    if (o.vfio_user && !servers_end(&o, outcome == MIGRATED)) {
         good = false;
     }
     return good ? EXIT_SUCCESS : EXIT_FAILURE;

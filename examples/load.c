@@ -6,10 +6,10 @@
  *           -> STOP: here the driver takes it, or says no
  *           -> RUNNING
  *
- * A VMM completes RAM, config space and interrupts between STOP and RUNNING; live-migrate shows where.
+ * A VMM completes RAM, config space and interrupts between STOP and RUNNING; live-migrate shows where. Devices of v1
+ * and the draft have no STOP here (V1-3): they stay in RESUMING, and say yes or no when they run.
  */
-#include "state-file.h"
-#include "vfio-open.h"
+#include "one-device.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,33 +17,65 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <vfiomig.h>
-
-#define PIECE ((uint64_t)1 << 30)
 
 static const char usage[] =
     "usage: load [OPTION...] FILE DEVICE\n"
-    "Loads FILE, made by save, into DEVICE (a PCI address as 0000:00:10.0, or the UUID of an mdev) and lets it run.\n"
+    "Loads FILE, made by save, into DEVICE (a PCI address as 0000:00:10.0, the UUID of an mdev, or unix:PATH, the\n"
+    "socket of a vfio-user server) and lets it run.\n"
     "\n"
     "  --cdev, --group   how to open it (default: the cdev if there is one, else the group)\n"
+    "  --draft           it speaks the draft of 2019, whose region v1 has too\n"
     "  --leave-stopped   leave it in STOP\n"
     "  --help\n";
 
-/* Says what the library says (it names the device) and gives the error back. */
-static int failed(struct vfiomig_error *error)
+static int reader_new(int fd, struct vfiomig_reader **reader, struct vfiomig_error **error)
 {
-    fprintf(stderr, "load: %s\n", vfiomig_error_message(error));
-    vfiomig_error_free(error);
-    return -1;
+    struct vfiomig_reader_options options;
+    VFIOMIG_INIT(&options);
+    options.flags = VFIOMIG_READER_F_FD;
+    options.fd = fd;
+    return vfiomig_reader_new(&options, reader, error);
 }
 
-/* Opens the file and checks it as a whole before any device is touched. */
-static int open_file(const char *file, uint64_t *bytes)
+/* A file is not to be trusted with a terminal. */
+static void print_word(const struct vfiomig_wire_word *word)
+{
+    printf("load: %s: ", word->key);
+    for (const char *c = word->value; *c != '\0'; c++) {
+        putchar((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c);
+    }
+    putchar('\n');
+}
+
+/* Reads all of the file, with no device in sight: what is cut or damaged is known before one is touched. */
+static int check_file(int fd, struct vfiomig_error **error)
+{
+    struct vfiomig_reader *reader = NULL;
+    struct vfiomig_record record = {0};
+    struct vfiomig_wire_device device;
+    int result = reader_new(fd, &reader, error);
+    while (result == 0 && record.record != VFIOMIG_RECORD_FINISH) {
+        result = vfiomig_reader_next(reader, &record, error);
+    }
+    if (result == 0 && vfiomig_reader_get_device(reader, 0, &device, NULL) == 0) {
+        for (size_t i = 0; i < device.word_count; i++) {
+            if (strcmp(device.words[i].key, "saved-from") == 0) {
+                print_word(&device.words[i]);
+            }
+        }
+    }
+    vfiomig_reader_free(reader);
+    return result;
+}
+
+/* The file, at its beginning and found whole; or -1 after saying why not. */
+static int open_file(const char *file)
 {
     struct stat status;
-    unsigned char trailer[TRAILER_SIZE];
+    struct vfiomig_error *error = NULL;
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &status) < 0) {
         fprintf(stderr, "load: %s: %s\n", file, strerror(errno));
@@ -53,16 +85,14 @@ static int open_file(const char *file, uint64_t *bytes)
         fprintf(stderr, "load: %s: not a regular file\n", file);
         goto bad;
     }
-    unsigned long long size = (unsigned long long)status.st_size;
-    if (size < TRAILER_SIZE ||
-        pread(fd, trailer, sizeof trailer, (off_t)(size - TRAILER_SIZE)) != (ssize_t)sizeof trailer ||
-        trailer_get(trailer, bytes) < 0) {
-        fprintf(stderr, "load: %s: %llu bytes without the trailer of a complete save\n", file, size);
+    if (check_file(fd, &error) < 0) {
+        fprintf(stderr, "load: %s: %s\n", file, vfiomig_error_message(error));
+        vfiomig_error_free(error);
         goto bad;
     }
-    if (*bytes != size - TRAILER_SIZE) {
-        fprintf(stderr, "load: %s: too %s: it has %llu bytes, its trailer says %llu\n", file,
-                *bytes > size - TRAILER_SIZE ? "short" : "long", size - TRAILER_SIZE, (unsigned long long)*bytes);
+    /* No byte behind the last record was read, so what is there is none of a save. */
+    if (lseek(fd, 0, SEEK_CUR) != status.st_size || lseek(fd, 0, SEEK_SET) != 0) {
+        fprintf(stderr, "load: %s: there is something behind its end\n", file);
         goto bad;
     }
     return fd;
@@ -73,84 +103,52 @@ bad:
     return -1;
 }
 
-static int load_stream(struct vfiomig_device *device, int fd, uint64_t bytes)
+static int load(struct one_device *d, int fd, bool leave_stopped)
 {
     struct vfiomig_error *error = NULL;
-    /* RESET: while it loads, a device holds nothing that is not in the file. */
-    if (vfiomig_device_set_state(device, VFIOMIG_STATE_RESUMING, VFIOMIG_ON_FAILURE_RESET, 0, &error) < 0) {
-        return failed(error);
+    struct vfiomig_reader *reader = NULL;
+    int result = reader_new(fd, &reader, &error);
+    if (result == 0) {
+        /* The device by its name, with the dialect of the one that was saved; then its stream, and its length (F7). */
+        result = vfiomig_migration_load_from(d->migration, &reader, 1, NULL, &error);
     }
-    for (uint64_t left = bytes; left > 0;) {
-        int64_t n = vfiomig_device_receive(device, fd, (size_t)(left < PIECE ? left : PIECE), 0, &error);
-        if (n < 0) {
-            return failed(error);
+    if (result == 0 && !leave_stopped) {
+        result = vfiomig_migration_advance(d->migration, VFIOMIG_PHASE_LOAD_RUNNING, 0, &error);
+    }
+    vfiomig_reader_free(reader);
+    if (result < 0) {
+        one_device_failed(d, error);
+        /* V2-9: a reset is the only way out of RESUMING. It is made only if the device was touched. */
+        error = NULL;
+        if (vfiomig_migration_abort(d->migration, VFIOMIG_ABORT_TO_RUNNING, 0, &error) < 0) {
+            return one_device_failed(d, error);
         }
-        if (n == 0) {
-            break; /* the file shrank; finish() will say it with both numbers */
-        }
-        left -= (uint64_t)n;
-    }
-    /* F7: without this word the library refuses to leave RESUMING. */
-    if (vfiomig_device_finish(device, bytes, &error) < 0) {
-        return failed(error);
-    }
-    if (vfiomig_device_set_state(device, VFIOMIG_STATE_STOP, VFIOMIG_ON_FAILURE_RESET, 0, &error) < 0) {
-        return failed(error);
-    }
-    return 0;
-}
-
-static int load(struct vfiomig_device *device, const char *name, int fd, uint64_t bytes, bool leave_stopped)
-{
-    struct vfiomig_error *error = NULL;
-    struct vfiomig_device_info info;
-    VFIOMIG_INIT(&info);
-    if (vfiomig_device_get_info(device, &info, &error) < 0) {
-        return failed(error);
-    }
-    if (info.dialect == VFIOMIG_DIALECT_NONE) {
-        fprintf(stderr, "load: %s: not migratable: %s\n", name, info.reason);
+        fprintf(stderr, "load: %s: is in %s\n", d->name, vfiomig_state_name(vfiomig_device_get_state(d->device)));
         return -1;
     }
-    if (info.dialect != VFIOMIG_DIALECT_V2) {
-        /* V1-10: its stream is made of segments whose lengths must survive; this file keeps only bytes. */
-        fprintf(stderr, "load: %s: speaks v1 or the draft; a file of plain bytes cannot hold its segments\n", name);
-        return -1;
+    VFIOMIG_INIT(&d->info);
+    if (vfiomig_device_get_info(d->device, &d->info, &error) < 0) {
+        return one_device_failed(d, error);
     }
-    if (load_stream(device, fd, bytes) < 0) {
-        /* V2-9: a reset is the only way out of RESUMING. Tried also where VFIOMIG_CAP_RESET is not set: mtty can. */
-        if (vfiomig_device_get_state(device) != VFIOMIG_STATE_RUNNING) {
-            if (vfiomig_device_reset(device, &error) < 0) {
-                return failed(error);
-            }
-            fprintf(stderr, "load: %s: reset, now %s\n", name, vfiomig_state_name(vfiomig_device_get_state(device)));
-        }
-        return -1;
-    }
-    /* KEEP: the state is whole now. With P2P the library's request leads through RUNNING_P2P. */
-    if (!leave_stopped &&
-        vfiomig_device_set_state(device, VFIOMIG_STATE_RUNNING, VFIOMIG_ON_FAILURE_KEEP, 0, &error) < 0) {
-        return failed(error);
-    }
-    printf("load: %s: %llu bytes; the device is in %s\n", name, (unsigned long long)bytes,
-           vfiomig_state_name(vfiomig_device_get_state(device)));
+    printf("load: %s: %llu bytes; the device is in %s\n", d->name, (unsigned long long)d->info.loaded_bytes,
+           vfiomig_state_name(d->info.state));
     return 0;
 }
 
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"cdev", no_argument, NULL, 'c'},          {"group", no_argument, NULL, 'g'},
-        {"leave-stopped", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'},
-        {0},
+        {"cdev", no_argument, NULL, 'c'},          {"group", no_argument, NULL, 'g'}, {"draft", no_argument, NULL, 'd'},
+        {"leave-stopped", no_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'},  {0},
     };
-    enum vfio_way way = VFIO_ANY;
+    struct one_device d = ONE_DEVICE_INIT("load");
     bool leave_stopped = false;
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         switch (option) {
-        case 'c': way = VFIO_CDEV; break;
-        case 'g': way = VFIO_GROUP; break;
+        case 'c': d.way = VFIO_CDEV; break;
+        case 'g': d.way = VFIO_GROUP; break;
+        case 'd': d.draft = true; break;
         case 's': leave_stopped = true; break;
         case 'h': fputs(usage, stdout); return 0;
         default: return 2; /* getopt has said why */
@@ -160,28 +158,16 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    const char *name = argv[optind + 1];
-
-    uint64_t bytes = 0;
-    int file = open_file(argv[optind], &bytes);
+    int file = open_file(argv[optind]);
     if (file < 0) {
         return EXIT_FAILURE;
     }
-    struct vfio_device opened;
-    if (vfio_open(&opened, name, way) < 0) {
-        close(file);
-        return EXIT_FAILURE;
+    d.name = argv[optind + 1];
+    int result = one_device_open(&d, VFIOMIG_DIRECTION_LOAD);
+    if (result == 0) {
+        result = load(&d, file, leave_stopped);
     }
-    struct vfiomig_device *device = NULL;
-    struct vfiomig_error *error = NULL;
-    struct vfiomig_device_options options;
-    VFIOMIG_INIT(&options);
-    options.name = name;
-    int result = vfiomig_device_new_kernel(opened.fd, &options, &device, &error) < 0
-                     ? failed(error)
-                     : load(device, name, file, bytes, leave_stopped);
-    vfiomig_device_free(device);
-    vfio_close(&opened);
+    one_device_close(&d);
     close(file);
     return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,111 +1,78 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * save: the state of a VFIO device into a file.
+ * save: the state of a VFIO device into a file, in the library's own format (docs/wire.md).
  *
  *   RUNNING -> PRE_COPY (if the device has it): what can be had while it runs
  *           -> STOP_COPY: the rest, to the END of the stream
- *           -> STOP
+ *           -> STOP, or RUNNING again
  *
  * On any failure it goes back to where it was. There is one device and no guest, so no RAM to send and no vCPU to stop;
  * live-migrate shows where they belong.
  */
-#include "state-file.h"
-#include "vfio-open.h"
+#include "one-device.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include <vfiomig.h>
 
-#define PRE_COPY_MAX_CALLS 100000
+#define MAX_ROUNDS 100
 
 static const char usage[] =
     "usage: save [OPTION...] DEVICE FILE\n"
-    "Saves the migration state of DEVICE (a PCI address as 0000:00:10.0, or the UUID of an mdev) to FILE.\n"
+    "Saves the migration state of DEVICE (a PCI address as 0000:00:10.0, the UUID of an mdev, or unix:PATH, the\n"
+    "socket of a vfio-user server) to FILE.\n"
     "\n"
     "  --cdev, --group   how to open it (default: the cdev if there is one, else the group)\n"
+    "  --draft           it speaks the draft of 2019, whose region v1 has too\n"
     "  --resume          let it run again afterwards (default: it is left in STOP)\n"
     "  --help\n";
 
-/* Says what the library says (it names the device) and gives the error back. */
-static int failed(struct vfiomig_error *error)
+/* What is this program's own in a save: nothing but the word that there were enough rounds. */
+static int step(void *opaque, uint32_t what, const struct vfiomig_wire_progress *progress)
 {
-    fprintf(stderr, "save: %s\n", vfiomig_error_message(error));
-    vfiomig_error_free(error);
-    return -1;
+    const bool terminal = isatty(STDERR_FILENO);
+    (void)opaque;
+    if (what == VFIOMIG_STEP_PROGRESS && terminal) {
+        fprintf(stderr, "\rsave: %llu KiB", (unsigned long long)progress->bytes >> 10);
+    } else if (what == VFIOMIG_STEP_LAST && terminal) {
+        fprintf(stderr, "\r");
+    }
+    /* C4: a device that is not ready stops longer than its size says. C5: one may never be, hence the bound. */
+    return what == VFIOMIG_STEP_ROUND && !progress->ready && progress->round < MAX_ROUNDS ? 1 : 0;
 }
 
-/* KEEP: a device that holds the only copy of its state is never reset behind the caller's back. */
-static int set_state(struct vfiomig_device *device, uint32_t state)
+static int write_wire(struct one_device *d, int fd, struct vfiomig_error **error)
 {
-    struct vfiomig_error *error = NULL;
-    return vfiomig_device_set_state(device, state, VFIOMIG_ON_FAILURE_KEEP, 0, &error) < 0 ? failed(error) : 0;
-}
-
-/* Sends the stream to `fd` until it says `until`, at most `max_calls` times a buffer. */
-static int send_until(struct vfiomig_device *device, int fd, uint32_t until, uint64_t max_calls)
-{
-    struct vfiomig_error *error = NULL;
-    uint32_t flags = 0;
-    for (uint64_t calls = 0; (flags & until) == 0 && calls < max_calls; calls++) {
-        /* At most one buffer a call, so that a thread that wants to change the state never waits long. */
-        const int64_t sent = vfiomig_device_send(device, fd, 0, &flags, &error);
-        if (sent == -EAGAIN) {
-            /* Device or reader had no time, and nothing was moved: a firmware may take longer to save than one call waits. */
-            vfiomig_error_free(error);
-            error = NULL;
-        } else if (sent < 0) {
-            return failed(error);
-        }
+    /* Words say what the device is. load shows it and demands none: addresses of devices differ from host to host. */
+    const struct vfiomig_wire_word word = {"saved-from", d->name};
+    const struct vfiomig_wire_device device = {.name = DEVICE_NAME, .words = &word, .word_count = 1};
+    struct vfiomig_writer_options options;
+    struct vfiomig_save_to_request request;
+    struct vfiomig_writer *writer = NULL;
+    VFIOMIG_INIT(&options);
+    VFIOMIG_INIT(&request);
+    options.flags = VFIOMIG_WRITER_F_FD;
+    options.fd = fd;
+    options.devices = &device;
+    options.device_count = 1;
+    request.flags = VFIOMIG_SAVE_TO_F_ROUNDS;
+    request.step = step;
+    int result = vfiomig_writer_new(d->group, &options, &writer, error);
+    if (result == 0) {
+        result = vfiomig_migration_save_to(d->migration, &writer, 1, &request, error);
     }
-    return 0;
-}
-
-static int save_stream(struct vfiomig_device *device, const struct vfiomig_device_info *info, int fd)
-{
-    if (info->state == VFIOMIG_STATE_RUNNING && (info->caps & VFIOMIG_CAP_PRE_COPY) != 0) {
-        if (set_state(device, VFIOMIG_STATE_PRE_COPY) < 0) {
-            return -1;
-        }
-        /* EMPTY is "nothing now". C5: a device may always find something more to send, hence the bound. */
-        if (send_until(device, fd, VFIOMIG_CHUNK_EMPTY, PRE_COPY_MAX_CALLS) < 0) {
-            return -1;
-        }
-    }
-    /* The same session and the same stream: STOP_COPY brings what is left of it. */
-    if (set_state(device, VFIOMIG_STATE_STOP_COPY) < 0) {
-        return -1;
-    }
-    return send_until(device, fd, VFIOMIG_CHUNK_END, UINT64_MAX);
-}
-
-static int write_trailer(struct vfiomig_device *device, int fd, uint64_t *bytes)
-{
-    struct vfiomig_error *error = NULL;
-    struct vfiomig_device_info info;
-    VFIOMIG_INIT(&info);
-    if (vfiomig_device_get_info(device, &info, &error) < 0) {
-        return failed(error);
-    }
-    unsigned char trailer[TRAILER_SIZE];
-    trailer_put(trailer, info.saved_bytes); /* the stream's length, for END was seen */
-    if (write(fd, trailer, sizeof trailer) != (ssize_t)sizeof trailer || fsync(fd) < 0) {
-        perror("save: writing the trailer");
-        return -1;
-    }
-    *bytes = info.saved_bytes;
-    return 0;
+    vfiomig_writer_free(writer);
+    return result;
 }
 
 /* Under another name first, so that a save that was cut off leaves nothing that looks like a file of state. */
-static int save_to(struct vfiomig_device *device, const struct vfiomig_device_info *info, const char *file,
-                   uint64_t *bytes)
+static int save_to_file(struct one_device *d, const char *file)
 {
     char temporary[PATH_MAX];
+    struct vfiomig_error *error = NULL;
     if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", file) >= (int)sizeof temporary) {
         fprintf(stderr, "save: %s: the name is too long\n", file);
         return -1;
@@ -115,9 +82,10 @@ static int save_to(struct vfiomig_device *device, const struct vfiomig_device_in
         perror(temporary);
         return -1;
     }
-    int result = save_stream(device, info, fd);
-    if (result == 0) {
-        result = write_trailer(device, fd, bytes);
+    int result = write_wire(d, fd, &error) < 0 ? one_device_failed(d, error) : 0;
+    if (result == 0 && fsync(fd) < 0) {
+        perror(temporary);
+        result = -1;
     }
     if (close(fd) < 0 && result == 0) {
         perror(temporary);
@@ -133,60 +101,56 @@ static int save_to(struct vfiomig_device *device, const struct vfiomig_device_in
     return result;
 }
 
-static int save(struct vfiomig_device *device, const char *name, const char *file, bool resume)
+static int save(struct one_device *d, const char *file, bool resume)
 {
     struct vfiomig_error *error = NULL;
-    struct vfiomig_device_info info;
-    VFIOMIG_INIT(&info);
-    if (vfiomig_device_get_info(device, &info, &error) < 0) {
-        return failed(error);
-    }
-    if (info.dialect == VFIOMIG_DIALECT_NONE) {
-        fprintf(stderr, "save: %s: not migratable: %s\n", name, info.reason);
-        return -1;
-    }
-    if (info.dialect != VFIOMIG_DIALECT_V2) {
-        /* V1-10: its stream is made of segments whose lengths must survive; this file keeps only bytes. */
-        fprintf(stderr, "save: %s: speaks v1 or the draft; a file of plain bytes cannot hold its segments\n", name);
-        return -1;
-    }
     /* Most devices are RUNNING when they are opened; a device of a paused guest, and mtty after a save, is in STOP. */
-    if (info.state != VFIOMIG_STATE_RUNNING && info.state != VFIOMIG_STATE_STOP) {
-        fprintf(stderr, "save: %s: found in %s, not in RUNNING or STOP\n", name, vfiomig_state_name(info.state));
+    if (d->info.state != VFIOMIG_STATE_RUNNING && d->info.state != VFIOMIG_STATE_STOP) {
+        fprintf(stderr, "save: %s: found in %s, not in RUNNING or STOP\n", d->name, vfiomig_state_name(d->info.state));
         return -1;
     }
-
-    uint64_t bytes = 0;
-    int result = save_to(device, &info, file, &bytes);
-    if (result == 0) {
-        result = set_state(device, resume ? VFIOMIG_STATE_RUNNING : VFIOMIG_STATE_STOP);
+    int result = save_to_file(d, file);
+    /* The file has everything: the device may rest. Else, or if it is to run on, it goes back. */
+    if (result == 0 && !resume) {
+        result = vfiomig_migration_end(d->migration, 1, VFIOMIG_END_F_NO_HARVEST, &error);
+        result = result < 0 ? one_device_failed(d, error) : 0;
+    }
+    if (result < 0 || resume) {
+        /* Nothing is lost: each state of a save has a way back to where the device was, with all that it held. */
+        const bool runs = d->info.state == VFIOMIG_STATE_RUNNING || (result == 0 && resume);
+        const uint32_t to = runs ? VFIOMIG_ABORT_TO_RUNNING : VFIOMIG_ABORT_TO_STOP;
+        error = NULL;
+        if (vfiomig_migration_abort(d->migration, to, 0, &error) < 0) {
+            return one_device_failed(d, error);
+        }
     }
     if (result < 0) {
-        /* Nothing is lost: each state of a save has a way back to where the device was, with all that it held. */
-        if (set_state(device, info.state) == 0) {
-            fprintf(stderr, "save: %s: is in %s again\n", name, vfiomig_state_name(info.state));
-        }
+        fprintf(stderr, "save: %s: is in %s again\n", d->name, vfiomig_state_name(vfiomig_device_get_state(d->device)));
         return -1;
     }
-    printf("save: %s: %llu bytes to %s; the device is in %s\n", name, (unsigned long long)bytes, file,
-           vfiomig_state_name(vfiomig_device_get_state(device)));
+    VFIOMIG_INIT(&d->info);
+    if (vfiomig_device_get_info(d->device, &d->info, &error) < 0) {
+        return one_device_failed(d, error);
+    }
+    printf("save: %s: %llu bytes to %s; the device is in %s\n", d->name, (unsigned long long)d->info.saved_bytes, file,
+           vfiomig_state_name(d->info.state));
     return 0;
 }
 
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"cdev", no_argument, NULL, 'c'},   {"group", no_argument, NULL, 'g'},
-        {"resume", no_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'},
-        {0},
+        {"cdev", no_argument, NULL, 'c'},   {"group", no_argument, NULL, 'g'}, {"draft", no_argument, NULL, 'd'},
+        {"resume", no_argument, NULL, 'r'}, {"help", no_argument, NULL, 'h'},  {0},
     };
-    enum vfio_way way = VFIO_ANY;
+    struct one_device d = ONE_DEVICE_INIT("save");
     bool resume = false;
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         switch (option) {
-        case 'c': way = VFIO_CDEV; break;
-        case 'g': way = VFIO_GROUP; break;
+        case 'c': d.way = VFIO_CDEV; break;
+        case 'g': d.way = VFIO_GROUP; break;
+        case 'd': d.draft = true; break;
         case 'r': resume = true; break;
         case 'h': fputs(usage, stdout); return 0;
         default: return 2; /* getopt has said why */
@@ -196,22 +160,11 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    const char *name = argv[optind];
-
-    struct vfio_device opened;
-    if (vfio_open(&opened, name, way) < 0) {
-        return EXIT_FAILURE;
+    d.name = argv[optind];
+    int result = one_device_open(&d, VFIOMIG_DIRECTION_SAVE);
+    if (result == 0) {
+        result = save(&d, argv[optind + 1], resume);
     }
-    struct vfiomig_device *device = NULL;
-    struct vfiomig_error *error = NULL;
-    struct vfiomig_device_options options;
-    VFIOMIG_INIT(&options);
-    options.name = name;
-    int result = vfiomig_device_new_kernel(opened.fd, &options, &device, &error) < 0
-                     ? failed(error)
-                     : save(device, name, argv[optind + 1], resume);
-    /* In this order. What the device holds does not outlive its last fd on most hardware; a VMM goes on with it. */
-    vfiomig_device_free(device);
-    vfio_close(&opened);
+    one_device_close(&d);
     return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

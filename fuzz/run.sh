@@ -25,7 +25,7 @@ shift 3
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 cd "$(dirname "$0")"
-known=(probe session region tracker migration bitmap capi)
+known=(probe session region tracker migration bitmap capi vfio_user wire)
 targets=("${@:-${known[@]}}")
 for name in "${targets[@]}"; do
 	[[ " ${known[*]} " == *" $name "* ]] || { echo "fuzz: no target '$name'; there are ${known[*]}" >&2; exit 2; }
@@ -56,7 +56,7 @@ for name in "${targets[@]}"; do
 done
 
 read -ra options <<<"${FUZZ_OPTIONS:-}"
-status=0
+findings=()
 for name in "${targets[@]}"; do
 	found=$target/found/$name crashes=$target/crashes/$name
 	mkdir -p "$found" "$crashes" "corpus/$name" "regressions/$name"
@@ -76,9 +76,16 @@ for name in "${targets[@]}"; do
 		-timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512 -max_len=4096 -len_control=30 -print_final_stats=1 \
 		"${options[@]}" >"$target/$name.log" 2>&1; then
 		tail -n 60 "$target/$name.log"
-		echo "fuzz: $name has a finding; its input is in $crashes. Again, with every call: KIT_TRACE=1 $bin/$name INPUT"
-		status=1
+		findings+=("$name")
 	fi
 	grep -E '^stat::(number_of_executed_units|average_exec_per_sec|new_units_added|peak_rss_mb)' "$target/$name.log" || true
 done
-exit $status
+# Once more what matters, at the end, where it is seen, and with the input itself: of a run elsewhere only the output may be left.
+for name in "${findings[@]}"; do
+	printf '\nfuzz: %s has a finding; its input is in %s. Again, with every call: KIT_TRACE=1 %s INPUT\n' \
+		"$name" "$target/crashes/$name" "$bin/$name"
+	grep -aE -A 3 'panicked at|^SUMMARY: |ERROR: ' "$target/$name.log" | cut -c1-300 | tail -n 12 || true
+	input=$(sed -n 's/.*Test unit written to //p' "$target/$name.log" | tail -n 1)
+	[ -z "$input" ] || printf 'fuzz: the input (base64 -d): %s\n' "$(base64 -w 0 "$input")"
+done
+exit $((${#findings[@]} > 0))

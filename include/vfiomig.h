@@ -17,12 +17,14 @@
  * side calls _save_iterate(), vfiomig_group_harvest() and _save_complete(), the destination side
  * _load_complete(). vfiomig_migration_abort() brings the devices back after any failure, and
  * vfiomig_error_message() says what failed. The rest of this header is for VMMs that need more
- * control, in this order: library, errors, log, devices and their streams (save, load), bitmaps,
- * trackers, harvests, reports, groups, migrations. docs/design.md defines the words.
+ * control, in this order: library, errors, log, devices, devices of vfio-user servers and
+ * connections to those, streams (save, load), bitmaps, trackers, harvests, reports, groups,
+ * migrations. docs/design.md defines the words.
  *
  * Names:
  *  - vfiomig_<object>_get_<x>() fills struct vfiomig_<object>_<x>. A struct that ends in _options
- *    makes something, one that ends in _result is what a call found or did.
+ *    makes something, one that ends in _request goes into a call, and one that ends in _result is
+ *    what the call found or did.
  *  - VFIOMIG_<NOUN>_F_<X> is a flag that the caller passes. A flag without F is one that the
  *    library returns (VFIOMIG_CAP_*, VFIOMIG_CHUNK_*, VFIOMIG_HARVEST_DEGRADED).
  *  - A value of an enumeration has the name of its field or parameter: VFIOMIG_STATE_*,
@@ -37,13 +39,9 @@
  *  - errp, the last parameter, may be NULL. It is written on failure only and never read. Free the
  *    error with vfiomig_error_free(), and a report with vfiomig_report_free(). The bitmap functions
  *    have no errp.
- *  - The lists of errors below leave out what holds for every function with a handle: ARGUMENT for
+ *  - The lists of errors leave out what holds for every function with a handle: ARGUMENT for
  *    NULL, for unknown flags and for an argsz that is wrong; ARGUMENT with -ENODEV where the
  *    handle's group was freed; BUSY with -EDEADLK, as below; PANIC.
- *  - Flags that the caller passes are VFIOMIG_<NOUN>_F_<X>; what the library says has no F in its
- *    name. Other constants carry the name of the field or parameter that they go into.
- *  - vfiomig_<object>_get_<x>() fills struct vfiomig_<object>_<x>. _options make something; a
- *    request goes into a call, and a result comes out of it.
  *  - Structs that begin with argsz are set up with VFIOMIG_INIT, which evaluates its parameter
  *    three times. Zero means default or not given. Texts are UTF-8. Lengths are in bytes.
  *  - Threads. any: from any thread, at any time. device: from any thread; calls on one device wait
@@ -100,8 +98,10 @@
 #define VFIOMIG_HAVE_DEVICE_GET_INFO 1
 #define VFIOMIG_HAVE_DEVICE_GET_PENDING 1
 #define VFIOMIG_HAVE_DEVICE_GET_STATE 1
+#define VFIOMIG_HAVE_DEVICE_NEW_CONNECTION 1
 #define VFIOMIG_HAVE_DEVICE_NEW_KERNEL 1
 #define VFIOMIG_HAVE_DEVICE_NEW_OPS 1
+#define VFIOMIG_HAVE_DEVICE_NEW_VFIO_USER 1
 #define VFIOMIG_HAVE_DEVICE_PEEK 1
 #define VFIOMIG_HAVE_DEVICE_READ 1
 #define VFIOMIG_HAVE_DEVICE_RECEIVE 1
@@ -151,10 +151,17 @@
 #define VFIOMIG_HAVE_MIGRATION_GET_REPORT 1
 #define VFIOMIG_HAVE_MIGRATION_LOAD_COMPLETE 1
 #define VFIOMIG_HAVE_MIGRATION_LOAD_DONE 1
+#define VFIOMIG_HAVE_MIGRATION_LOAD_FROM 1
 #define VFIOMIG_HAVE_MIGRATION_NEW 1
 #define VFIOMIG_HAVE_MIGRATION_SAVE_COMPLETE 1
 #define VFIOMIG_HAVE_MIGRATION_SAVE_ITERATE 1
+#define VFIOMIG_HAVE_MIGRATION_SAVE_TO 1
 #define VFIOMIG_HAVE_PHASE_NAME 1
+#define VFIOMIG_HAVE_READER_FREE 1
+#define VFIOMIG_HAVE_READER_GET_DEVICE 1
+#define VFIOMIG_HAVE_READER_GET_DEVICE_COUNT 1
+#define VFIOMIG_HAVE_READER_NEW 1
+#define VFIOMIG_HAVE_READER_NEXT 1
 #define VFIOMIG_HAVE_REPORT_COUNTERS 1
 #define VFIOMIG_HAVE_REPORT_ENTRY 1
 #define VFIOMIG_HAVE_REPORT_ENTRY_COUNT 1
@@ -166,6 +173,7 @@
 #define VFIOMIG_HAVE_SET_LOG 1
 #define VFIOMIG_HAVE_STATE_NAME 1
 #define VFIOMIG_HAVE_TRACKER_ADD_DEVICE 1
+#define VFIOMIG_HAVE_TRACKER_ADD_FOREIGN 1
 #define VFIOMIG_HAVE_TRACKER_ADD_HWPT 1
 #define VFIOMIG_HAVE_TRACKER_FREE 1
 #define VFIOMIG_HAVE_TRACKER_GET_INFO 1
@@ -175,11 +183,29 @@
 #define VFIOMIG_HAVE_TRACKER_NEW 1
 #define VFIOMIG_HAVE_TRACKER_NEW_OPS 1
 #define VFIOMIG_HAVE_TRACKER_REMOVE_DEVICE 1
+#define VFIOMIG_HAVE_TRACKER_REMOVE_FOREIGN 1
 #define VFIOMIG_HAVE_TRACKER_REMOVE_HWPT 1
 #define VFIOMIG_HAVE_TRACKER_START 1
 #define VFIOMIG_HAVE_TRACKER_STOP 1
 #define VFIOMIG_HAVE_TRACKER_UNMAP 1
 #define VFIOMIG_HAVE_VERSION 1
+#define VFIOMIG_HAVE_VFIO_USER_CALL 1
+#define VFIOMIG_HAVE_VFIO_USER_CONNECT 1
+#define VFIOMIG_HAVE_VFIO_USER_CONNECT_FD 1
+#define VFIOMIG_HAVE_VFIO_USER_FREE 1
+#define VFIOMIG_HAVE_VFIO_USER_GET_INFO 1
+#define VFIOMIG_HAVE_VFIO_USER_MAP 1
+#define VFIOMIG_HAVE_VFIO_USER_SERVE 1
+#define VFIOMIG_HAVE_VFIO_USER_UNMAP 1
+#define VFIOMIG_HAVE_WRITER_DATA 1
+#define VFIOMIG_HAVE_WRITER_END 1
+#define VFIOMIG_HAVE_WRITER_FAIL 1
+#define VFIOMIG_HAVE_WRITER_FINISH 1
+#define VFIOMIG_HAVE_WRITER_FLUSH 1
+#define VFIOMIG_HAVE_WRITER_FREE 1
+#define VFIOMIG_HAVE_WRITER_NEW 1
+#define VFIOMIG_HAVE_WRITER_VMM 1
+#define VFIOMIG_HAVE_WRITER_VOID 1
 
 /**
  * A size, time or rate that is not known. What is not known is never reported as 0.
@@ -221,6 +247,21 @@
  * Groups and migrations: vfiomig_group_new(), vfiomig_migration_new().
  */
 #define VFIOMIG_FEATURE_GROUP 7
+
+/**
+ * Devices of other processes: vfiomig_device_new_vfio_user(), vfiomig_vfio_user_connect().
+ */
+#define VFIOMIG_FEATURE_TRANSPORT_VFIO_USER 8
+
+/**
+ * Queues between devices and the caller: `queue_bytes` of vfiomig_migration_options.
+ */
+#define VFIOMIG_FEATURE_QUEUES 9
+
+/**
+ * A wire for streams and records: vfiomig_writer_new(), vfiomig_reader_new().
+ */
+#define VFIOMIG_FEATURE_WIRE 10
 
 /**
  * The device has failed. Only a reset leads out; until then it may do DMA.
@@ -343,6 +384,12 @@
 #define VFIOMIG_ACTION_DEAD 3
 
 /**
+ * In vfiomig_device_result.flags: the device was not waited for any longer, or its stream has no
+ * end yet; the same call can be made again. -ETIMEDOUT without it is the driver's own.
+ */
+#define VFIOMIG_RESULT_AGAIN 1
+
+/**
  * Something failed that the library could not mend; the caller gets the same as an error object.
  * Levels are those of syslog.
  */
@@ -431,6 +478,12 @@
 #define VFIOMIG_DEVICE_F_NO_WAIT 16
 
 /**
+ * No tracker uses the log of written pages that the device keeps itself: a tracker with this device
+ * uses page tables, the container's log, or none.
+ */
+#define VFIOMIG_DEVICE_F_NO_LOG 32
+
+/**
  * The device has PRE_COPY.
  */
 #define VFIOMIG_CAP_PRE_COPY 1
@@ -511,6 +564,56 @@
 #define VFIOMIG_REASON_SIZE 256
 
 /**
+ * First generation: map the window of the migration region where the server offers it. Some servers
+ * need it (SPDK); others offer a window that they never look at, whose bytes are all zero: a save
+ * finds that out and fails.
+ */
+#define VFIOMIG_VFIO_USER_F_MAP_REGION 2
+
+/**
+ * In vfiomig_vfio_user_call.flags, set by the library: the server may not know the command. If its
+ * reply has the error flag and errno 0, another reply follows, which is to be thrown away.
+ */
+#define VFIOMIG_VFIO_USER_F_MAY_BE_UNKNOWN 1
+
+/**
+ * In vfiomig_vfio_user_call.flags, set by who answers: the reply had the error flag and errno 0.
+ */
+#define VFIOMIG_VFIO_USER_NO_ERRNO 2
+
+/**
+ * In vfiomig_vfio_user_call.flags, set by who answers: no reply came in time.
+ */
+#define VFIOMIG_VFIO_USER_NO_REPLY 4
+
+/**
+ * vfiomig_vfio_user_options: do not ask the server for a second socket for its own requests.
+ * Without one libvfio-user mixes up messages when both sides send at once.
+ */
+#define VFIOMIG_VFIO_USER_F_ONE_SOCKET 4
+
+/**
+ * vfiomig_vfio_user_map(): the device may read the memory.
+ */
+#define VFIOMIG_VFIO_USER_DMA_F_READ 1
+
+/**
+ * vfiomig_vfio_user_map(): the device may write to the memory.
+ */
+#define VFIOMIG_VFIO_USER_DMA_F_WRITE 2
+
+/**
+ * In vfiomig_vfio_user_info.flags: the server says that its device can be migrated. A hint;
+ * vfiomig_device_get_info() knows.
+ */
+#define VFIOMIG_VFIO_USER_MIGRATABLE 1
+
+/**
+ * In vfiomig_vfio_user_info.flags: the server has a second socket for its own requests.
+ */
+#define VFIOMIG_VFIO_USER_TWIN_SOCKET 2
+
+/**
  * There is nothing now, and more may come. In PRE_COPY and PRE_COPY_P2P only.
  */
 #define VFIOMIG_CHUNK_EMPTY 1
@@ -544,7 +647,7 @@
 #define VFIOMIG_TRACKER_F_TYPE1 1
 
 /**
- * iommufd and hwpt_ids are given.
+ * iommufd is given, and hwpt_ids if there are page tables already.
  */
 #define VFIOMIG_TRACKER_F_HWPT 2
 
@@ -689,6 +792,21 @@
 #define VFIOMIG_ENTRY_FAILURE 5
 
 /**
+ * vfiomig_entry_report.kind: streams that were read ahead of the VMM's calls (queue_bytes of
+ * vfiomig_migration_options), from the first read of the first device to the last one of the last.
+ * The devices are read side by side, so the sum of the times of `parts` may be more than that. It
+ * continues beside the VMM's calls: it is not to be added to what these took.
+ */
+#define VFIOMIG_ENTRY_READ_AHEAD 7
+
+/**
+ * vfiomig_entry_report.kind: a device that went to LOAD_LOADED by itself, beside the streams of
+ * others: one entry for each, whose only part is that device and all that it took before. Its time
+ * continues beside calls of the VMM; what these wait for is in the phase.
+ */
+#define VFIOMIG_ENTRY_LOADED 6
+
+/**
  * In vfiomig_entry_report.flags: the work failed.
  */
 #define VFIOMIG_ENTRY_F_FAILED 1
@@ -728,6 +846,11 @@
  * they are made beside the others.
  */
 #define VFIOMIG_REQUEST_LOG 6
+
+/**
+ * In vfiomig_progress.flags: this is a log of one of the group's trackers, and no device.
+ */
+#define VFIOMIG_PROGRESS_TRACKER 1
 
 /**
  * vfiomig_progress_event.kind: a device is done with its step, or has failed in it.
@@ -933,6 +1056,94 @@
 #define VFIOMIG_RUN_STATE_ACTION_ABORTED 4
 
 /**
+ * vfiomig_writer_options: `fd` is given, and `write` is NULL.
+ */
+#define VFIOMIG_WRITER_F_FD 1
+
+/**
+ * In place of the number of a device: the record is of none.
+ */
+#define VFIOMIG_RECORD_NO_DEVICE 4294967295
+
+/**
+ * vfiomig_reader_options: `fd` is given, and `read` is NULL.
+ */
+#define VFIOMIG_READER_F_FD 1
+
+/**
+ * vfiomig_record: the devices came; vfiomig_reader_get_device() has them. Always the first record.
+ */
+#define VFIOMIG_RECORD_TABLE 1
+
+/**
+ * vfiomig_record: the next bytes of a device's stream.
+ */
+#define VFIOMIG_RECORD_DATA 2
+
+/**
+ * vfiomig_record: a device's stream is whole.
+ */
+#define VFIOMIG_RECORD_END 3
+
+/**
+ * vfiomig_record: a device's stream begins anew; what came of it is thrown away.
+ */
+#define VFIOMIG_RECORD_VOID 4
+
+/**
+ * vfiomig_record: a record of the VMM.
+ */
+#define VFIOMIG_RECORD_VMM 5
+
+/**
+ * vfiomig_record: the channel is whole, and nothing more of it follows.
+ */
+#define VFIOMIG_RECORD_FINISH 6
+
+/**
+ * vfiomig_save_to_request: rounds while the guest runs, until `step` says that there were enough.
+ */
+#define VFIOMIG_SAVE_TO_F_ROUNDS 1
+
+/**
+ * vfiomig_wire_step_fn: something was moved; about ten times a second. Only functions of the class
+ * any may be called.
+ */
+#define VFIOMIG_STEP_PROGRESS 1
+
+/**
+ * vfiomig_wire_step_fn, save: a round has ended. The VMM sends its RAM, in the first round all of
+ * it, later what became dirty, and returns 1 for another round, or 0.
+ */
+#define VFIOMIG_STEP_ROUND 2
+
+/**
+ * vfiomig_wire_step_fn, save: vCPUs and everything of the VMM that emulates stop now.
+ */
+#define VFIOMIG_STEP_STOP_VM 3
+
+/**
+ * vfiomig_wire_step_fn, save: the devices are in SAVE_P2P_GRACE. The VMM saves what the kernel
+ * owns, such as the configuration space.
+ */
+#define VFIOMIG_STEP_GRACE 4
+
+/**
+ * vfiomig_wire_step_fn, save: the devices are in SAVE_STOP_COPY. Final harvest and last RAM.
+ */
+#define VFIOMIG_STEP_STOPPED 5
+
+/**
+ * vfiomig_wire_step_fn, save: every stream is on the wire. The VMM's last records.
+ */
+#define VFIOMIG_STEP_LAST 6
+
+/**
+ * vfiomig_wire_step_fn, load: the table came and is that of the group; no device was touched.
+ */
+#define VFIOMIG_STEP_TABLE 7
+
+/**
  * One migratable VFIO device. Made by `vfiomig_device_new_*`, freed by vfiomig_device_free().
  */
 struct vfiomig_device;
@@ -955,6 +1166,11 @@ struct vfiomig_group;
 struct vfiomig_migration;
 
 /**
+ * One channel of a wire that is read. Made by vfiomig_reader_new(), freed by vfiomig_reader_free().
+ */
+struct vfiomig_reader;
+
+/**
  * A report. Made by the library, freed by vfiomig_report_free().
  */
 struct vfiomig_report;
@@ -964,6 +1180,18 @@ struct vfiomig_report;
  * vfiomig_tracker_free().
  */
 struct vfiomig_tracker;
+
+/**
+ * A connection of the library's own to a vfio-user server. Made by `vfiomig_vfio_user_connect*`,
+ * freed by vfiomig_vfio_user_free().
+ */
+struct vfiomig_vfio_user;
+
+/**
+ * One channel of a wire that is written. Made by vfiomig_writer_new(), freed by
+ * vfiomig_writer_free().
+ */
+struct vfiomig_writer;
 
 /**
  * What one step did to one device. Fixed layout, never grows. It lives as long as the error or
@@ -1004,9 +1232,9 @@ struct vfiomig_device_result {
    */
   uint32_t action;
   /**
-   * 0.
+   * VFIOMIG_RESULT_AGAIN, or 0.
    */
-  uint32_t reserved;
+  uint32_t flags;
 };
 
 /**
@@ -1030,7 +1258,8 @@ struct vfiomig_device_options {
   uint32_t flags;
   /**
    * For messages; at most 255 bytes, copied; unique within a group. UTF-8; other bytes read as "?".
-   * NULL: "device".
+   * NULL or empty: "device"; on a connection "vfio-user" with the path of its socket, or with the
+   * number of the library's descriptor. A wire finds devices by name, the same one at both ends.
    */
   const char *name;
   /**
@@ -1126,6 +1355,205 @@ struct vfiomig_device_ops {
    * close() of the data fd: the session has ended.
    */
   void (*data_close)(void *opaque);
+};
+
+/**
+ * One request to a vfio-user server, without its header, and memory for the payload of its reply.
+ */
+struct vfiomig_vfio_user_call {
+  /**
+   * Size of this struct.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_VFIO_USER_F_MAY_BE_UNKNOWN from the asker; VFIOMIG_VFIO_USER_NO_ERRNO and
+   * VFIOMIG_VFIO_USER_NO_REPLY from who answers.
+   */
+  uint32_t flags;
+  /**
+   * The command's number in the protocol.
+   */
+  uint32_t command;
+  /**
+   * How many descriptors go with the request.
+   */
+  uint32_t fd_count;
+  /**
+   * The payload of the request; NULL if request_len is 0.
+   */
+  const void *request;
+  /**
+   * Its length in bytes.
+   */
+  uint64_t request_len;
+  /**
+   * The descriptors, which stay their owner's; NULL if fd_count is 0.
+   */
+  const int *fds;
+  /**
+   * Room for the payload of the reply; NULL if reply_room is 0.
+   */
+  void *reply;
+  /**
+   * Its size in bytes.
+   */
+  uint64_t reply_room;
+  /**
+   * Set by who answers: the bytes of the reply's payload.
+   */
+  uint64_t reply_len;
+  /**
+   * Room for descriptors that come with the reply; NULL if reply_fd_room is 0.
+   */
+  int *reply_fds;
+  /**
+   * How many of them are taken; who answers closes all others.
+   */
+  uint32_t reply_fd_room;
+  /**
+   * Set by who answers: how many there are. They belong to the asker.
+   */
+  uint32_t reply_fd_count;
+};
+
+/**
+ * The VMM's own vfio-user client: one function, and what it has negotiated with the server. The
+ * table is copied when a device is made from it. The function is called on the thread that called
+ * the library, or with VFIOMIG_OPS_F_ANY_THREAD on threads that the library makes within a call;
+ * one call at a time for each device, with asynchronous signals blocked. It may block. It must not
+ * call back into the same device (-EDEADLK).
+ */
+struct vfiomig_vfio_user_ops {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_OPS_F_ANY_THREAD, VFIOMIG_VFIO_USER_F_MAP_REGION.
+   */
+  uint32_t flags;
+  /**
+   * Sends the request and waits for its reply. Returns 0; -errno of a reply with the error flag, or
+   * of a connection that has failed. A reply with the error flag and errno 0 is -EIO, and sets
+   * VFIOMIG_VFIO_USER_NO_ERRNO; if VFIOMIG_VFIO_USER_F_MAY_BE_UNKNOWN is set then, one more reply
+   * arrives, whose msg_id is that of no request: read it and throw it away. A reply that is larger
+   * than reply_room is read to its end and thrown away: -EMSGSIZE. No reply in time is -ETIMEDOUT,
+   * and sets VFIOMIG_VFIO_USER_NO_REPLY: the library asks for nothing more in the step that it is
+   * in, so that a silent server costs that one wait. Requests of the server are answered meanwhile,
+   * as your client always does.
+   */
+  int (*call)(void *opaque, struct vfiomig_vfio_user_call *call);
+  /**
+   * max_data_xfer_size, the smaller of both sides'; 0: 1 MiB.
+   */
+  uint64_t max_data;
+  /**
+   * Most bytes of state in one message to the server; 0: 32 KiB. Many servers read a message of
+   * more than 36 KiB in part, and are out of step from then on, whatever they negotiated.
+   */
+  uint64_t max_write;
+  /**
+   * Most bytes of state in one reply; 0: 1 MiB, or what max_data allows.
+   */
+  uint64_t max_read;
+  /**
+   * migration.pgsize: page size of the dirty log of a first-generation server; 0: 4096.
+   */
+  uint64_t page_size;
+  /**
+   * Of the version 0.minor that was negotiated.
+   */
+  uint32_t minor;
+  /**
+   * max_msg_fds; 0: 1.
+   */
+  uint32_t max_fds;
+};
+
+/**
+ * How a connection is made. Set up with VFIOMIG_INIT. NULL stands for all defaults.
+ */
+struct vfiomig_vfio_user_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_VFIO_USER_F_*; VFIOMIG_OPS_F_ANY_THREAD is for dma_read and dma_write.
+   */
+  uint32_t flags;
+  /**
+   * How long a request may take in milliseconds, and those of a state change, a reset or a probe in
+   * all; 0: 60000. A server stops its device within a state change.
+   */
+  uint32_t timeout_ms;
+  /**
+   * Most bytes of data in a message, 4096 to 2^20; 0: 2^20.
+   */
+  uint32_t max_data;
+  /**
+   * Most bytes of state in one message to the server; 0: 32 KiB (struct vfiomig_vfio_user_ops).
+   */
+  uint64_t max_write;
+  /**
+   * Most bytes of state in one reply; 0: 1 MiB, or what was negotiated.
+   */
+  uint64_t max_read;
+  /**
+   * Reads memory for a server that sends messages: 0 or -errno. Called one at a time, within calls
+   * on the connection and on devices on it, on their threads, or with VFIOMIG_OPS_F_ANY_THREAD on
+   * threads that the library has for those devices; must not call those back (-EDEADLK). NULL: the
+   * library reads and writes what was mapped with a descriptor. Set together with dma_write, or not
+   * at all.
+   */
+  int (*dma_read)(void *opaque, uint64_t address, void *buf, size_t len);
+  /**
+   * Writes memory, likewise. The pages are marked in the dirty log of the connection's device.
+   */
+  int (*dma_write)(void *opaque, uint64_t address, const void *buf, size_t len);
+  /**
+   * For the two functions.
+   */
+  void *opaque;
+};
+
+/**
+ * What is known of a connection.
+ */
+struct vfiomig_vfio_user_info {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT; left as it is.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_VFIO_USER_MIGRATABLE, VFIOMIG_VFIO_USER_TWIN_SOCKET.
+   */
+  uint32_t flags;
+  /**
+   * Of the version 0.minor.
+   */
+  uint32_t minor;
+  /**
+   * Most descriptors with a message.
+   */
+  uint32_t max_fds;
+  /**
+   * Most bytes of data in a message.
+   */
+  uint64_t max_data;
+  /**
+   * Page size of the dirty log of a first-generation server.
+   */
+  uint64_t page_size;
+  /**
+   * The socket by which the server asks for something: when it is readable,
+   * vfiomig_vfio_user_serve() has something to do. Neither read nor write it.
+   */
+  int32_t server_fd;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
 };
 
 /**
@@ -1274,8 +1702,8 @@ struct vfiomig_tracker_options {
   const char *name;
   /**
    * Every device that does DMA in this address space. The devices' own logs are used only if each
-   * device has one. Devices may come and go later: vfiomig_tracker_add_device(). A device that is
-   * named twice counts once.
+   * device has one. Devices may come and go later: vfiomig_tracker_add_device(), _add_foreign(). A
+   * device that is named twice counts once.
    */
   struct vfiomig_device *const *devices;
   /**
@@ -1283,11 +1711,12 @@ struct vfiomig_tracker_options {
    */
   size_t device_count;
   /**
-   * Ids of the hardware page tables to which the devices are attached, made with dirty tracking.
+   * Ids of the hardware page tables to which the devices are attached, as for
+   * vfiomig_tracker_add_hwpt(), which adds later ones.
    */
   const uint32_t *hwpt_ids;
   /**
-   * Number of `hwpt_ids`; not 0 with VFIOMIG_TRACKER_F_HWPT.
+   * Number of `hwpt_ids`.
    */
   size_t hwpt_count;
   /**
@@ -1669,7 +2098,8 @@ struct vfiomig_part_report {
  */
 struct vfiomig_entry_report {
   /**
-   * Of drains: one per device of the group, in the order in which they were added. Else NULL.
+   * Of drains and of streams that were read ahead: one per device of the group, in the order in
+   * which they were added. Of VFIOMIG_ENTRY_LOADED that device. Else NULL.
    */
   const struct vfiomig_part_report *parts;
   /**
@@ -1701,7 +2131,7 @@ struct vfiomig_entry_report {
    */
   uint64_t pages;
   /**
-   * Of drains: reads or writes of streams. Of harvests: requests to logs.
+   * Of drains and of streams that were read ahead: reads or writes. Of harvests: requests to logs.
    */
   uint64_t reads;
   /**
@@ -1762,7 +2192,8 @@ struct vfiomig_counters_report {
 };
 
 /**
- * What one device is doing. Times are nanoseconds of CLOCK_MONOTONIC, rounded down to 256 ns.
+ * What one device is doing, or a tracker. Times are nanoseconds of CLOCK_MONOTONIC, rounded down to
+ * 256 ns.
  */
 struct vfiomig_progress {
   /**
@@ -1771,7 +2202,7 @@ struct vfiomig_progress {
    */
   uint32_t argsz;
   /**
-   * 0.
+   * 0 or VFIOMIG_PROGRESS_TRACKER.
    */
   uint32_t flags;
   /**
@@ -1810,7 +2241,8 @@ struct vfiomig_progress {
    */
   uint64_t loaded_bytes;
   /**
-   * The device's name, with the terminating NUL.
+   * The device's name, with the terminating NUL; of a tracker its name, ": ", and the log that is
+   * asked, possibly cut. A tracker's `request` is VFIOMIG_REQUEST_LOG, and all but `since_ns` is 0.
    */
   char name[VFIOMIG_NAME_SIZE];
 };
@@ -1833,11 +2265,12 @@ struct vfiomig_progress_event {
    */
   uint32_t kind;
   /**
-   * How many devices take part in this step.
+   * How many devices take part in this step; trackers where they are started or stopped, logs in a
+   * harvest.
    */
   uint32_t asked;
   /**
-   * How many of them are done with it. In a drain this stays 0.
+   * How many of them are done with it. In a drain and in a harvest this stays 0.
    */
   uint32_t arrived;
   /**
@@ -1850,23 +2283,26 @@ struct vfiomig_progress_event {
   uint64_t elapsed_ns;
   /**
    * The device that has arrived; or, of those that have not, the one whose request is the
-   * oldest. Its argsz is that of the library, too.
+   * oldest. With VFIOMIG_PROGRESS_TRACKER it is the log of a tracker that has not answered. Its
+   * argsz is that of the library, too.
    */
   const struct vfiomig_progress *device;
 };
 
 /**
  * Called when a device has arrived where a call on the group or its migration has sent it, and at
- * an interval while one has not arrived, or while a drain is in progress. Returns 0, or any other
- * value to ask for what vfiomig_migration_cancel() does to the group's migration. Without a
- * migration, and in vfiomig_migration_abort(), such a value has no effect.
+ * an interval while one has not arrived, while a tracker that the migration starts or stops has
+ * not answered, while a log is read in vfiomig_group_harvest(), or while a drain is in progress.
+ * Returns 0, or any other value to ask for what vfiomig_migration_cancel() does to the group's
+ * migration. Such a value has no effect without a migration, in vfiomig_migration_abort() and in
+ * vfiomig_group_harvest().
  *
  * It is called on the thread that made the call, with no lock held. It may call every function of
  * the class *any*; functions that would wait for the call in progress return -EDEADLK. Other
  * threads serve the devices meanwhile. Where the calling thread has to serve them itself, it is
  * called between requests only, and not while one of them hangs: with max_workers 1, for devices
- * without VFIOMIG_OPS_F_ANY_THREAD, in a drain of one device, and where no thread could be
- * created.
+ * without VFIOMIG_OPS_F_ANY_THREAD, in a drain of one device, in a harvest that reads 1 GiB or less
+ * for its destinations, and where no thread could be created.
  */
 typedef int (*vfiomig_progress_fn)(void *opaque, const struct vfiomig_progress_event *event);
 
@@ -1941,6 +2377,19 @@ struct vfiomig_migration_options {
    * 0.
    */
   uint32_t flags;
+  /**
+   * Memory for queues between devices and the caller, in bytes and for all devices together; 0:
+   * none. A load puts what vfiomig_device_write(), _receive(), _commit() and _finish() get into a
+   * queue for each device, and a thread for each, which continues between the calls, gives it to
+   * the device. A save reads ahead: from the moment in which a device is in STOP_COPY, a thread of
+   * the library reads its stream into a queue, from which the data calls on the device take: for
+   * callers that serve one device after another. Bytes, order, segments and sizes stay as they
+   * are, and an error is returned where it happened; at least 16 KiB for each device. The threads
+   * end with their streams, with an abort, and with the migration; a cancel ends them, too.
+   * Devices whose functions have no VFIOMIG_OPS_F_ANY_THREAD, a draft that is saved, and groups
+   * with `max_workers` 1 have no queues.
+   */
+  uint64_t queue_bytes;
 };
 
 /**
@@ -2204,6 +2653,294 @@ struct vfiomig_run_state_result {
   uint32_t reserved;
 };
 
+/**
+ * Takes bytes of a channel. Returns how many, 1 to `len`; -EAGAIN if it takes none now; else
+ * -errno, which ends the channel. 0 and more than `len` do, too.
+ */
+typedef int64_t (*vfiomig_write_fn)(void *opaque, const void *data, size_t len);
+
+/**
+ * What a device is, in the VMM's words: "vendor", "firmware". Fixed layout, never grows.
+ */
+struct vfiomig_wire_word {
+  /**
+   * 1 to 255 bytes; once for each device.
+   */
+  const char *key;
+  /**
+   * At most 65535 bytes.
+   */
+  const char *value;
+};
+
+/**
+ * A device of a wire. Fixed layout, never grows.
+ */
+struct vfiomig_wire_device {
+  /**
+   * The device's name.
+   */
+  const char *name;
+  /**
+   * VFIOMIG_DIALECT_*; VFIOMIG_DIALECT_NONE where the device of that name is in a group, which
+   * knows.
+   */
+  uint32_t dialect;
+  /**
+   * The channel that has its records.
+   */
+  uint32_t channel;
+  /**
+   * May be NULL if `word_count` is 0.
+   */
+  const struct vfiomig_wire_word *words;
+  /**
+   * At most 255.
+   */
+  size_t word_count;
+};
+
+/**
+ * How a writer works. Set up with VFIOMIG_INIT.
+ */
+struct vfiomig_writer_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_WRITER_F_*.
+   */
+  uint32_t flags;
+  /**
+   * Takes the bytes; or NULL, with VFIOMIG_WRITER_F_FD.
+   */
+  vfiomig_write_fn write;
+  /**
+   * Passed to `write`.
+   */
+  void *opaque;
+  /**
+   * With VFIOMIG_WRITER_F_FD: the descriptor, a socket, a pipe or a file. It is borrowed.
+   */
+  int32_t fd;
+  /**
+   * With VFIOMIG_WRITER_F_FD: how long a call waits while the descriptor takes nothing. 0: 60 s.
+   * Nothing is waited for in non-blocking mode.
+   */
+  uint32_t timeout_ms;
+  /**
+   * Which channel of the wire this is, from 0.
+   */
+  uint32_t channel;
+  /**
+   * How many the wire has, at most 64. 0: 1.
+   */
+  uint32_t channels;
+  /**
+   * A number that no other wire has, the same in all its channels.
+   */
+  uint64_t wire;
+  /**
+   * The devices of the wire, or, with a group, those that have words or channels of their own.
+   * May be NULL if `device_count` is 0.
+   */
+  const struct vfiomig_wire_device *devices;
+  /**
+   * At most 1024.
+   */
+  size_t device_count;
+  /**
+   * With VFIOMIG_WRITER_F_FD: how long after vfiomig_writer_new() every call fails (-ETIMEDOUT),
+   * whatever moves: the time for all of the channel. 0: no limit.
+   */
+  uint64_t deadline_ms;
+};
+
+/**
+ * Brings the next bytes of a channel. Returns how many, at most `len`; 0 at the end of the channel;
+ * -EAGAIN if it has none now; else -errno, which ends the channel.
+ */
+typedef int64_t (*vfiomig_read_fn)(void *opaque, void *buf, size_t len);
+
+/**
+ * How a reader works. Set up with VFIOMIG_INIT.
+ */
+struct vfiomig_reader_options {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_READER_F_*.
+   */
+  uint32_t flags;
+  /**
+   * Brings the bytes; or NULL, with VFIOMIG_READER_F_FD.
+   */
+  vfiomig_read_fn read;
+  /**
+   * Passed to `read`.
+   */
+  void *opaque;
+  /**
+   * With VFIOMIG_READER_F_FD: the descriptor, a socket, a pipe or a file. It is borrowed, and no
+   * byte after the channel's last record is read.
+   */
+  int32_t fd;
+  /**
+   * With VFIOMIG_READER_F_FD: how long a call waits while the descriptor brings nothing. 0: 60 s.
+   * Nothing is waited for in non-blocking mode.
+   */
+  uint32_t timeout_ms;
+  /**
+   * With VFIOMIG_READER_F_FD: how long after vfiomig_reader_new() every call fails (-ETIMEDOUT),
+   * whatever moves: the time for all of the channel. 0: no limit.
+   */
+  uint64_t deadline_ms;
+};
+
+/**
+ * A record of a wire. Fixed layout, never grows.
+ */
+struct vfiomig_record {
+  /**
+   * DATA, VMM: its bytes, which stay until the next call on the reader; else NULL.
+   */
+  const void *data;
+  /**
+   * Number of bytes.
+   */
+  size_t len;
+  /**
+   * DATA: bytes of the stream before these. END: the stream's length. VOID: bytes that are thrown
+   * away. VMM: the VMM's own number for the kind of record.
+   */
+  uint64_t position;
+  /**
+   * VFIOMIG_RECORD_*.
+   */
+  uint32_t record;
+  /**
+   * The number of the device in the table, or VFIOMIG_RECORD_NO_DEVICE.
+   */
+  uint32_t device_index;
+  /**
+   * DATA: VFIOMIG_CHUNK_SEGMENT_END or 0.
+   */
+  uint32_t flags;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * How far a save or a load over a wire is. Fixed layout, never grows.
+ */
+struct vfiomig_wire_progress {
+  /**
+   * Bytes of devices that this call has moved.
+   */
+  uint64_t bytes;
+  /**
+   * VFIOMIG_STEP_ROUND: the number of the round, from 1; else 0.
+   */
+  uint32_t round;
+  /**
+   * VFIOMIG_STEP_ROUND: 1 if no device is known to have initial data left; else 0.
+   */
+  uint32_t ready;
+};
+
+/**
+ * Hears of each VFIOMIG_STEP_*, on the thread that called the library. Returns 0 to continue; 1 for
+ * another round, after VFIOMIG_STEP_ROUND only; -errno to end the call with that error. Between the
+ * drains, so in all steps but VFIOMIG_STEP_PROGRESS, the VMM may call the group, its own writers
+ * and the trackers, and in VFIOMIG_STEP_STOP_VM enter SAVE_VIOMMU_GRACE.
+ */
+typedef int (*vfiomig_wire_step_fn)(void *opaque,
+                                    uint32_t step,
+                                    const struct vfiomig_wire_progress *progress);
+
+/**
+ * What vfiomig_migration_save_to() shall do. Set up with VFIOMIG_INIT. NULL stands for all
+ * defaults.
+ */
+struct vfiomig_save_to_request {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * VFIOMIG_SAVE_TO_F_*.
+   */
+  uint32_t flags;
+  /**
+   * With rounds: largest number of bytes of devices of a round. 0: 64 MiB.
+   */
+  uint64_t round_bytes;
+  /**
+   * With rounds: no read is begun after so many nanoseconds of a round. 0: a second.
+   */
+  uint64_t round_ns;
+  /**
+   * May be NULL: then rounds end when the devices are ready, or after 64.
+   */
+  vfiomig_wire_step_fn step;
+  /**
+   * Passed to `step`.
+   */
+  void *opaque;
+};
+
+/**
+ * Gets a record of the VMM, on the thread that called the library. `device_index` is the number of
+ * a device in the group, or SIZE_MAX. `kind` is the number that the source side gave. Returns 0, or
+ * -errno to end the load with that error.
+ */
+typedef int (*vfiomig_wire_record_fn)(void *opaque,
+                                      size_t device_index,
+                                      uint64_t kind,
+                                      const void *data,
+                                      size_t len);
+
+/**
+ * What vfiomig_migration_load_from() shall do. Set up with VFIOMIG_INIT. NULL stands for all
+ * defaults.
+ */
+struct vfiomig_load_from_request {
+  /**
+   * Size of this struct, set by VFIOMIG_INIT.
+   */
+  uint32_t argsz;
+  /**
+   * 0.
+   */
+  uint32_t flags;
+  /**
+   * Devices of the group with words that the wire must have for them, with the same values.
+   * Others may be left out. `dialect` and `channel` are 0.
+   */
+  const struct vfiomig_wire_device *devices;
+  /**
+   * Number of `devices`.
+   */
+  size_t device_count;
+  /**
+   * NULL: a record of the VMM is refused.
+   */
+  vfiomig_wire_record_fn record;
+  /**
+   * May be NULL.
+   */
+  vfiomig_wire_step_fn step;
+  /**
+   * Passed to `record` and `step`.
+   */
+  void *opaque;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -2332,6 +3069,159 @@ int vfiomig_device_new_ops(const struct vfiomig_device_ops *ops,
                            struct vfiomig_error **errp);
 
 /**
+ * Makes a device from the VMM's own connection to a vfio-user server, which has negotiated a
+ * version already. The library speaks both generations of the protocol through one function; which
+ * of them the server speaks it finds out itself. The table is copied; `opaque` is passed to the
+ * function and not used otherwise. What the VMM must do beside it is in docs/vfio-user.md.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`ops` or `out` NULL; a table without `call`, or with limits that hold no
+ * message; options, as of vfiomig_device_new_kernel()), UNSUPPORTED (a dialect that this version
+ * does not know), DEVICE (the server or the connection failed), PROTOCOL (the server reports
+ * impossible values).
+ * States: any.
+ * Threads: any. Blocks: in your function. Since: 0.1
+ */
+int vfiomig_device_new_vfio_user(const struct vfiomig_vfio_user_ops *ops,
+                                 void *opaque,
+                                 const struct vfiomig_device_options *o,
+                                 struct vfiomig_device **out,
+                                 struct vfiomig_error **errp);
+
+/**
+ * Connects to the UNIX socket of a vfio-user server, which serves one device, and agrees on a
+ * version. The library makes no thread for it: requests of the server are answered within calls on
+ * the connection and on its device, and by vfiomig_vfio_user_serve().
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`path` or `out` NULL; options), SYSTEM (no socket of that path), DEVICE (the
+ * server refused, has gone, or was silent), PROTOCOL (its answer), UNSUPPORTED (another
+ * version).
+ * Threads: any. Blocks: until the server answers, timeout_ms at most. Since: 0.1
+ */
+int vfiomig_vfio_user_connect(const char *path,
+                              const struct vfiomig_vfio_user_options *o,
+                              struct vfiomig_vfio_user **out,
+                              struct vfiomig_error **errp);
+
+/**
+ * The same over a socket that is connected to a server already and on which nothing was said. The
+ * library uses a copy of the descriptor: close yours when you like.
+ *
+ * Returns: 0 or -errno.
+ * Errors: as of vfiomig_vfio_user_connect(); ARGUMENT (-1 as fd: -EBADF; no UNIX stream socket).
+ * Threads: any. Blocks: until the server answers, timeout_ms at most. Since: 0.1
+ */
+int vfiomig_vfio_user_connect_fd(int fd,
+                                 const struct vfiomig_vfio_user_options *o,
+                                 struct vfiomig_vfio_user **out,
+                                 struct vfiomig_error **errp);
+
+/**
+ * Ends a connection; NULL is legal. Waits for the call in progress. Devices on it fail from then on
+ * (-ENODEV): free them first. Called from one of its own functions it frees nothing and logs an
+ * error.
+ *
+ * Threads: any; no call on the handle may begin during or after it. Blocks: until the call in
+ * progress returns. Since: 0.1
+ */
+void vfiomig_vfio_user_free(struct vfiomig_vfio_user *c);
+
+/**
+ * What was negotiated.
+ *
+ * Returns: 0 or -errno.
+ * Errors: those of every function.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_vfio_user_get_info(const struct vfiomig_vfio_user *c,
+                               struct vfiomig_vfio_user_info *info,
+                               struct vfiomig_error **errp);
+
+/**
+ * Gives the server memory of the VM. With a descriptor (memfd, file; -1: none) the server uses the
+ * memory by itself, `offset` bytes into it, and keeps a copy of the descriptor until the memory is
+ * unmapped. Without one it sends messages, which dma_read and dma_write answer. Report the same
+ * mappings, each as a whole, to a tracker (vfiomig_tracker_map()).
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (unknown flags), DEVICE (-EEXIST: it overlaps another mapping; -ETIMEDOUT: the
+ * server may have it all the same, and vfiomig_vfio_user_unmap() takes it away; the server refused;
+ * the connection has failed).
+ * Threads: any; waits for the call in progress. Blocks: until the server answers, timeout_ms at
+ * most. Since: 0.1
+ */
+int vfiomig_vfio_user_map(struct vfiomig_vfio_user *c,
+                          uint64_t iova,
+                          uint64_t size,
+                          int fd,
+                          uint64_t offset,
+                          uint32_t flags,
+                          struct vfiomig_error **errp);
+
+/**
+ * Takes a mapping away, as it was given. Where a tracker runs, call it from the unmap function of
+ * vfiomig_tracker_unmap(): what the server has logged of the memory goes with it.
+ *
+ * Returns: 0 or -errno.
+ * Errors: DEVICE (-ENOENT: nothing is mapped so, here or at the server; the server refused; the
+ * connection has failed).
+ * Threads: any; waits for the call in progress. Blocks: until the server answers, timeout_ms at
+ * most. Since: 0.1
+ */
+int vfiomig_vfio_user_unmap(struct vfiomig_vfio_user *c,
+                            uint64_t iova,
+                            uint64_t size,
+                            struct vfiomig_error **errp);
+
+/**
+ * Answers what the server asks for: waits up to `timeout_ms` for a message, and serves all that are
+ * there. Call it when server_fd is readable.
+ *
+ * Returns: how many messages there were, or -errno.
+ * Errors: DEVICE (the connection has failed).
+ * Threads: any; waits for the call in progress. Blocks: timeout_ms, then for as long as messages
+ * come, but begins none after the connection's timeout_ms, which is also how long one may take; and
+ * in dma_read and dma_write.
+ * Since: 0.1
+ */
+int vfiomig_vfio_user_serve(struct vfiomig_vfio_user *c,
+                            uint32_t timeout_ms,
+                            struct vfiomig_error **errp);
+
+/**
+ * Sends any other request of the protocol, as those of interrupts or of BARs, and waits for its
+ * reply. Not for those that the library makes itself: device features, state data, DMA.
+ *
+ * Returns: 0 or -errno, also of a reply with the error flag; its errno 0 is -EIO, with
+ * VFIOMIG_VFIO_USER_NO_ERRNO in the flags. No reply in time is -ETIMEDOUT, with
+ * VFIOMIG_VFIO_USER_NO_REPLY.
+ * Errors: ARGUMENT (`call` NULL, or with a length and no memory), DEVICE (the server refused; the
+ * connection has failed; -EMSGSIZE: the reply is larger than reply_room).
+ * Threads: any; waits for the call in progress. Blocks: until the server answers, timeout_ms at
+ * most. Since: 0.1
+ */
+int vfiomig_vfio_user_call(struct vfiomig_vfio_user *c,
+                           struct vfiomig_vfio_user_call *call,
+                           struct vfiomig_error **errp);
+
+/**
+ * Makes a device from a connection of the library's own. The connection is used until
+ * vfiomig_device_free(); free it afterwards. One device at a time.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL; options, as of vfiomig_device_new_kernel()), UNSUPPORTED (a dialect
+ * that this version does not know), DEVICE (the server or the connection failed), PROTOCOL (the
+ * server reports impossible values).
+ * States: any.
+ * Threads: any. Blocks: until the server has answered all of it, timeout_ms at most. Since: 0.1
+ */
+int vfiomig_device_new_connection(struct vfiomig_vfio_user *c,
+                                  const struct vfiomig_device_options *o,
+                                  struct vfiomig_device **out,
+                                  struct vfiomig_error **errp);
+
+/**
  * Frees a device handle; NULL is legal. Waits for the call in progress, closes the data fd, and
  * leaves the device in its state. Afterwards the library never uses the device fd, the ops or their
  * `opaque` again, and memory that was lent is gone. A group forgets the device at its next call, or
@@ -2341,7 +3231,8 @@ int vfiomig_device_new_ops(const struct vfiomig_device_ops *ops,
  *
  * States: any.
  * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
- * progress returns. Since: 0.1
+ * progress returns, and a request that hangs in the kernel, also of a thread that reads ahead.
+ * Since: 0.1
  */
 void vfiomig_device_free(struct vfiomig_device *d);
 
@@ -2387,7 +3278,7 @@ uint32_t vfiomig_device_get_state(const struct vfiomig_device *d);
  * library: nothing was requested, and the state that was found is known now), UNSUPPORTED (not
  * migratable), DEVICE (the kernel's errno; -ETIMEDOUT: the stream has no end yet), PROTOCOL (no
  * data fd came, or one too many), SYSTEM (-ENOMEM).
- * States: as docs/states.md says.
+ * States: those from which the table of arcs leads to `state` (docs/states.md).
  * Threads: whole. Blocks: in the kernel, for seconds on some devices. Since: 0.1
  */
 int vfiomig_device_set_state(struct vfiomig_device *d,
@@ -2422,7 +3313,8 @@ int vfiomig_device_reset(struct vfiomig_device *d, struct vfiomig_error **errp);
  *
  * Returns: 0 or -errno.
  * Errors: BUSY (-EDEADLK, as of vfiomig_device_set_state()), ORDER (the device still needs its
- * reset), DEVICE (the kernel's errno), PROTOCOL (the device reports impossible values).
+ * reset), DEVICE (the kernel's errno; -ETIMEDOUT: a read of its stream was not answered for 5 s,
+ * and nothing was probed; call again), PROTOCOL (the device reports impossible values).
  * States: any.
  * Threads: whole. Blocks: in the kernel. Since: 0.1
  */
@@ -2567,13 +3459,17 @@ int vfiomig_device_reserve(struct vfiomig_device *d,
  * leads out of RESUMING; else the buffer is still lent and the call can be repeated. The message
  * says which.
  *
+ * In a load with `queue_bytes` the bytes are put into the device's queue, and the call may return
+ * before the device has them: what it does not take is an error of the next call for it, the
+ * session is broken, and only a reset leads out.
+ *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`len` is more than was lent; `flags`), BUSY, ORDER (state; after finish; no
  * buffer is lent), STALE (the session has ended or is broken), DEVICE (the device refused the
  * bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE), CANCELED
- * (while the device was not ready).
+ * (while the device was not ready, or its queue was full).
  * States: RESUMING.
- * Threads: device. Blocks: in the kernel. Since: 0.1
+ * Threads: device. Blocks: in the kernel; with `queue_bytes` while the queue is full. Since: 0.1
  */
 int vfiomig_device_commit(struct vfiomig_device *d,
                           size_t len,
@@ -2585,15 +3481,16 @@ int vfiomig_device_commit(struct vfiomig_device *d,
  * buffer at a time; `len` 0 gives nothing. A state change or other calls that wait may run between
  * two buffers; if that ends the session, the message says how many bytes were taken. `flags` is
  * VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft), else 0. After a failure
- * the session is broken, or the call can be repeated, as with vfiomig_device_commit().
+ * the session is broken, or the call can be repeated, as with vfiomig_device_commit(), which says
+ * too what `queue_bytes` changes; then a copy is made.
  *
  * Returns: `len`, or -errno.
  * Errors: ARGUMENT (`buf` NULL; `flags`), BUSY (also: a buffer is lent), ORDER (state; after
  * finish), STALE (the session is broken; another one has begun), SYSTEM (-ENOMEM), DEVICE (the
  * device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable;
- * -EMSGSIZE), CANCELED (while the device was not ready).
+ * -EMSGSIZE), CANCELED (while the device was not ready, or its queue was full).
  * States: RESUMING.
- * Threads: device. Blocks: in the kernel. Since: 0.1
+ * Threads: device. Blocks: in the kernel; with `queue_bytes` while the queue is full. Since: 0.1
  */
 int64_t vfiomig_device_write(struct vfiomig_device *d,
                              const void *buf,
@@ -2628,7 +3525,8 @@ int64_t vfiomig_device_receive(struct vfiomig_device *d,
  * cannot leave RESUMING, because some drivers accept a truncated stream silently. VFIOMIG_UNKNOWN:
  * the VMM's format does not carry the length, so a stream that was cut off is not noticed. Bytes
  * that are missing may still be written, and finish be called again; if more bytes were loaded than
- * `total`, only a reset is left.
+ * `total`, only a reset is left. In a load with `queue_bytes` the length is compared with what was
+ * put; what the device says of these bytes comes when LOAD_LOADED is entered.
  *
  * Returns: 0 or -errno.
  * Errors: BUSY (also: a buffer is lent), ORDER (state), STALE (the session is broken), UNSUPPORTED
@@ -2748,6 +3646,11 @@ int64_t vfiomig_bitmap_rescale(uint64_t *dst,
  * everything is dirty, and the tracker covers no device, so a group needs another tracker. One with
  * VFIOMIG_TRACKER_F_EVERYTHING covers all devices.
  *
+ * A tracker can live as long as its address space: make it with the container, report every mapping
+ * and unmapping as it is made and each device and page table that comes and goes, and add it to the
+ * group once. The log is chosen anew, from what is there, when the tracker is started for the first
+ * time or again after its last stop (docs/dirty.md, "A tracker for the life of a container").
+ *
  * The tracker refers to its devices. A device handle that is freed counts as unplugged: everything
  * is dirty once, in a migration at each harvest, and the tracker continues without it.
  *
@@ -2757,8 +3660,7 @@ int64_t vfiomig_bitmap_rescale(uint64_t *dst,
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a page_size or name out of range,
- * VFIOMIG_TRACKER_F_HWPT without ids, apertures that are not in units of 4096), BUSY (another
- * tracker has a log).
+ * apertures that are not in units of 4096), BUSY (another tracker has a log).
  * Threads: any. Blocks: in the kernel, and in functions of the devices. Since: 0.1
  */
 int vfiomig_tracker_new(const struct vfiomig_tracker_options *o,
@@ -2883,13 +3785,55 @@ int vfiomig_tracker_remove_device(struct vfiomig_tracker *t,
                                   struct vfiomig_error **errp);
 
 /**
- * Adds a hardware page table with dirty tracking, to which a device of this address space is
- * attached. While the tracker is started and reads page tables, the dirty tracking of the new one
- * is switched on, and everything is dirty once.
+ * Adds a device of this address space for which there is no vfiomig_device, because the VMM or
+ * another library serves it. `name` is for messages and names it in
+ * vfiomig_tracker_remove_foreign(); at most 255 bytes, copied.
+ *
+ * `device_fd` is its VFIO device fd, or -1. With it the tracker may use the DMA log that the device
+ * keeps itself, and asks it for nothing else; no other code may use that log meanwhile. The fd is
+ * borrowed until the device is removed or the tracker freed. With -1, or if the device keeps no
+ * log, the logs of the other devices are not enough, and the tracker uses page tables, the
+ * container's log, or none. If the tracker is started, everything is dirty once.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT; -EEXIST: the tracker has it), BUSY
- * (another tracker has it; -EDEADLK: from a callback of the tracker).
+ * Errors: ARGUMENT (`name` NULL or too long; `device_fd` below -1; -EEXIST: the tracker has a
+ * foreign device of that name), BUSY (another tracker has its log; -EDEADLK: from a callback of the
+ * tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_tracker_add_foreign(struct vfiomig_tracker *t,
+                                const char *name,
+                                int device_fd,
+                                struct vfiomig_error **errp);
+
+/**
+ * Removes a foreign device that does no DMA any more, or that is added as a vfiomig_device next.
+ * What its log holds is read and left over, and the log is stopped, so its fd must be open still.
+ * If the tracker is started, and everything was dirty at each harvest because of that device, a
+ * better log is started, and everything is dirty once more. Other logs are not touched.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`name` NULL, or not in the tracker), BUSY (-EDEADLK: from a callback of the
+ * tracker).
+ * States: started or not.
+ * Threads: tracker. Blocks: in the kernel. Since: 0.1
+ */
+int vfiomig_tracker_remove_foreign(struct vfiomig_tracker *t,
+                                   const char *name,
+                                   struct vfiomig_error **errp);
+
+/**
+ * Adds the hardware page table to which a device of this address space was attached. Each call
+ * counts one attached device, foreign or not. While the tracker is started and reads page tables,
+ * the dirty tracking of a new one is switched on, and everything is dirty once. `hwpt_id` may be a
+ * page table without dirty tracking, which shows when it is started; 0 stands for anything else to
+ * which a device is attached, as for a mediated device. With one of these page tables cannot speak
+ * for all devices, and the tracker uses another log.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT), BUSY (another tracker has it; -EDEADLK:
+ * from a callback of the tracker).
  * States: started or not.
  * Threads: tracker. Blocks: in the kernel. Since: 0.1
  */
@@ -2898,10 +3842,11 @@ int vfiomig_tracker_add_hwpt(struct vfiomig_tracker *t,
                              struct vfiomig_error **errp);
 
 /**
- * Removes a hardware page table to which no device is attached any more. What it holds is read and
- * left over, and its dirty tracking is switched off; other logs are not touched. Call it before the
- * page table is destroyed. If it was the last one and a device stays, everything is dirty until
- * another one is added.
+ * Takes back one vfiomig_tracker_add_hwpt(), for a device that is attached no more. With the last
+ * one of a page table, what that holds is read and left over, and its dirty tracking is switched
+ * off; other logs are not touched. Call it before the page table is destroyed. If no page table is
+ * left and a device stays, everything is dirty until another one is added. If the others can speak
+ * for all devices again, their dirty tracking is used as after vfiomig_tracker_remove_foreign().
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT, or not in the tracker), BUSY (-EDEADLK:
@@ -3068,9 +4013,10 @@ void vfiomig_report_free(struct vfiomig_report *r);
  * What each device of the group is doing now, in the order in which they were added. The values are
  * those that any thread may read: no device is asked, and no call in progress is waited for, also
  * while a device hangs, and in callbacks. `devices` has `count` elements, and the first of them was
- * set up with VFIOMIG_INIT; it may be NULL if `count` is 0. `*total` is set to the number of
- * devices, which may be more than `count`. A device whose handle was freed keeps its place as long
- * as the group's migration exists.
+ * set up with VFIOMIG_INIT; it may be NULL if `count` is 0. A device whose handle was freed keeps
+ * its place as long as the group's migration exists. Behind the devices comes each tracker of the
+ * group that waits for a log, with VFIOMIG_PROGRESS_TRACKER: to start, read or stop it. `*total` is
+ * set to the number of all these, which may be more than `count`.
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`total` NULL, `devices` NULL or not set up).
@@ -3133,15 +4079,19 @@ int vfiomig_group_remove_device(struct vfiomig_group *g,
                                 struct vfiomig_error **errp);
 
 /**
- * Adds a tracker. Every device of the group must be covered by one before it can be saved. The
- * group does not free it. If the tracker is freed while it is in the group, the group forgets it at
- * its next call; during a migration it keeps its place, and a save cannot be completed, because
- * dirty pages are lost.
+ * Adds a tracker, once for its life: each save starts it and stops it, whether or not the VMM
+ * starts it too. Every device of the group must be covered by one before it can be saved. A save
+ * that tracks already starts the tracker now, and everything in it is dirty once.
+ *
+ * The group does not free it. If the tracker is freed while it is in the group, the group forgets
+ * it at its next call. A save that has started it continues if nothing is lost with it: all that
+ * was mapped was unmapped before, what was written there was reported, and another tracker covers
+ * each device that is still there. Otherwise the save is refused SAVE_STOP_COPY, or SAVE_HALTED.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (`t` NULL, or in the group already; -ENODEV: it was freed), ORDER (a migration
- * of the group exists).
- * Phases: none: no migration of the group may exist.
+ * Errors: ARGUMENT (`t` NULL, or in the group already; -ENODEV: it was freed), ORDER (in
+ * SAVE_STOP_COPY).
+ * Phases: any but SAVE_STOP_COPY.
  * Threads: whole. Blocks: for calls in progress. Since: 0.1
  */
 int vfiomig_group_add_tracker(struct vfiomig_group *g,
@@ -3149,12 +4099,15 @@ int vfiomig_group_add_tracker(struct vfiomig_group *g,
                               struct vfiomig_error **errp);
 
 /**
- * Removes a tracker. One that was freed need not be removed.
+ * Removes a tracker, as when its address space goes. One that was freed need not be removed. A save
+ * that has started it stops it, and takes it for one that has reported everything: it is refused
+ * while the tracker has mappings, or knows of pages that were not reported, and from
+ * SAVE_STOP_COPY on until its final harvest.
  *
  * Returns: 0 or -errno.
- * Errors: ARGUMENT (`t` NULL, or not in the group), ORDER (a migration of the group exists).
- * Phases: none: no migration of the group may exist.
- * Threads: whole. Blocks: for calls in progress. Since: 0.1
+ * Errors: ARGUMENT (`t` NULL, or not in the group), ORDER (a save would miss what it knows).
+ * Phases: any.
+ * Threads: whole. Blocks: for calls in progress; in the kernel, where a log is stopped. Since: 0.1
  */
 int vfiomig_group_remove_tracker(struct vfiomig_group *g,
                                  struct vfiomig_tracker *t,
@@ -3325,8 +4278,8 @@ int vfiomig_group_set_timings(struct vfiomig_group *g,
                               struct vfiomig_error **errp);
 
 /**
- * Makes a migration in IDLE. While it exists, devices and trackers of the group can neither be
- * added nor removed. `direction` is one of VFIOMIG_DIRECTION_*. It is refused, with every reason,
+ * Makes a migration in IDLE. While it exists, no device of the group can be added or removed, and
+ * no tracker removed. `direction` is one of VFIOMIG_DIRECTION_*. It is refused, with every reason,
  * unless all devices are migratable and in RUNNING or STOP; a save also unless a tracker covers
  * each device.
  *
@@ -3349,7 +4302,7 @@ int vfiomig_migration_new(struct vfiomig_group *g,
  *
  * Phases: any.
  * Threads: whole; no call on the handle may begin during or after it. Blocks: until the call in
- * progress returns. Since: 0.1
+ * progress returns, and the request of a device that hangs in the kernel. Since: 0.1
  */
 void vfiomig_migration_free(struct vfiomig_migration *m);
 
@@ -3429,12 +4382,14 @@ const char *vfiomig_phase_name(uint32_t phase);
 void vfiomig_migration_cancel(struct vfiomig_migration *m);
 
 /**
- * Brings the devices back to `to`, one of VFIOMIG_ABORT_TO_*; the migration is in IDLE and may
- * begin again. Save: sessions end, the streams are void, and vCPUs must be stopped until it
+ * Brings the devices back to where `to`, one of VFIOMIG_ABORT_TO_*, says; the migration is in IDLE
+ * and may begin again. Save: sessions end, the streams are void, and vCPUs must be stopped until it
  * returns. Load: devices that were asked for anything are reset. A device that cannot be brought
  * back is named by the error, and abort may be called again after the caller has reset it: the
- * library resets no device that holds a guest's state. In IDLE the devices are brought to `to`,
- * too.
+ * library resets no device that holds a guest's state. A device that has not answered to a read of
+ * its stream for 5 s is not waited for: the others are back when the call returns -ETIMEDOUT, and
+ * abort is called again for that one, which passes STOP then while the vCPUs run, if they were
+ * started. In IDLE the devices are brought there, too.
  *
  * Once SAVE_HALTED was begun the guest may run on the destination side, and only the caller knows.
  * Then `flags` must have VFIOMIG_ABORT_F_NO_SECOND_GUEST; without it nothing is done, whatever `to`
@@ -3446,9 +4401,10 @@ void vfiomig_migration_cancel(struct vfiomig_migration *m);
  *
  * Returns: 0 or -errno.
  * Errors: ARGUMENT (`to`, `flags`), ORDER (LOAD_RUNNING, or SAVE_HALTED without the flag), DEVICE
- * (-ETIMEDOUT: a stream has no end yet, call again), PROTOCOL, STALE (a device was changed outside
- * of this library; -ENODEV: a device was freed, and the others are back), UNSUPPORTED (no reset),
- * SYSTEM (-ENOMEM).
+ * (-ETIMEDOUT with VFIOMIG_RESULT_AGAIN in the result of a device, and said before other failures:
+ * its stream has no end yet, or a read was not answered: call again), PROTOCOL, STALE (a device was
+ * changed outside of this library; -ENODEV: a device was freed, and the others are back),
+ * UNSUPPORTED (no reset), SYSTEM (-ENOMEM).
  * Phases: any but LOAD_RUNNING, where a reset would destroy the guest.
  * Threads: whole. Blocks: in the kernel, for the slowest device; a reset that the kernel puts off 5
  * s at most, the rest of a stream that must be read likewise. Since: 0.1
@@ -3561,11 +4517,14 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
                                         struct vfiomig_error **errp);
 
 /**
- * Loads all streams into their devices and calls vfiomig_device_finish() for each. Called again, it
- * continues with those that are not finished. Descriptors are served in the order in which they
- * bring bytes; `get` is called for the device that the library chooses. The first failure is
- * returned, and `get` is not called after it. `results` is as of vfiomig_migration_save_iterate():
- * the bytes that each device took in this call, and VFIOMIG_CHUNK_END.
+ * Loads all streams into their devices, and takes each device to LOAD_LOADED as soon as its own
+ * stream is whole, as vfiomig_migration_load_done() does, beside the streams of the others.
+ * LOAD_LOADED is entered with the last device. Called again, it continues with those that are not
+ * finished; in LOAD_LOADED nothing is left to do. A device that does not accept its stream fails
+ * the migration. Descriptors are served in the order in which they bring bytes; `get` is called for
+ * the device that the library chooses. The first failure is returned, and `get` is not called after
+ * it. `results` is as of vfiomig_migration_save_iterate(): the bytes that each device took in this
+ * call, and VFIOMIG_CHUNK_END.
  *
  * Returns: bytes that the devices took in this call, or -errno.
  * Errors: ARGUMENT (`rq`: a budget, `put`, `channel_count`, `get` NULL, flags of a channel; -EBADF;
@@ -3573,8 +4532,8 @@ int64_t vfiomig_migration_save_complete(struct vfiomig_migration *m,
  * lent), CANCELED, ORDER (another phase), STALE (a device's session has ended or is broken),
  * INCOMPLETE (not as long as the source side counted), DEVICE, PROTOCOL, SYSTEM (`get` or a
  * descriptor failed; -ETIMEDOUT as of vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor
- * for a device with segments).
- * Phases: LOAD_RESUMING.
+ * for a device with segments); in FAILED the first error again.
+ * Phases: LOAD_RESUMING; LOAD_LOADED.
  * Threads: whole. Blocks: in the kernel, in `get`, and on descriptors, which are polled, whatever
  * their mode: a cancel ends that wait, as does an abort. Since: 0.1
  */
@@ -3585,23 +4544,36 @@ int64_t vfiomig_migration_load_complete(struct vfiomig_migration *m,
                                         struct vfiomig_error **errp);
 
 /**
- * The end of the stream of one device: states its length, as vfiomig_device_finish() does, and with
- * the last device of the group enters LOAD_LOADED, where v2 devices validate their streams side by
- * side. For VMMs that learn of each device's end by itself; threads may call it at once for their
- * devices, and one of them gets 1. `flags` is 0.
+ * The end of the stream of one device: states its length, as vfiomig_device_finish() does, and
+ * takes the device to LOAD_LOADED, where a v2 device validates its stream. v1 and draft devices
+ * stay in RESUMING until they run. The phase is entered with the last device of the group. For VMMs
+ * that learn of each device's end by itself. Threads may call it at once for their devices, which
+ * go side by side, and one of them gets 1; calls for other devices do not wait for it. A VMM with
+ * one thread that has all streams before it states an end calls vfiomig_device_finish() for each
+ * instead, and vfiomig_migration_advance() takes all devices to LOAD_LOADED side by side. `flags`
+ * is 0.
+ *
+ * With `queue_bytes` of the migration's options the device goes to LOAD_LOADED on its own thread,
+ * after what is on its way to it, and the call does not wait for that; but the last one waits for
+ * all devices. What became of an earlier device is an error of the next call, or of the last, and
+ * names it; until 1 was returned nothing is known of the devices but the lengths of their streams.
  *
  * If the stream is too short or too long nothing else happens (INCOMPLETE): bytes that are missing
- * may still be written, and the call repeated. If LOAD_LOADED was not entered for another reason
- * than a failure of a device, vfiomig_migration_advance() enters it.
+ * may still be written, and the call repeated. If the device does not accept its stream, it is
+ * reset and the migration is FAILED, whatever the streams of the others have come to. If
+ * LOAD_LOADED was not entered for another reason, vfiomig_migration_advance() enters it.
  *
  * Returns: 1: LOAD_LOADED was entered; 0: other devices have no end yet; or -errno.
  * Errors: ARGUMENT (`d` NULL, or not in the group; `flags`), ORDER (the phase; the end of `d` was
  * stated already), INCOMPLETE (both lengths are in the message), BUSY (a buffer is lent), STALE
- * (the session of `d` is broken), CANCELED; with the last device also those of
- * vfiomig_migration_advance(); in FAILED the first error again.
+ * (the session of `d` is broken), CANCELED (also: another thread has aborted meanwhile), and those
+ * of vfiomig_migration_advance(); in FAILED the first error again.
  * Phases: LOAD_RESUMING.
- * Threads: whole. Blocks: for a data call on `d`; with the last device in the kernel, for the
- * slowest one. Since: 0.1
+ * Threads: whole, but it holds no other call up while the device validates, except those that must
+ * wait for the device: vfiomig_migration_advance(), _advance_device(), _load_complete() and
+ * _abort().
+ * Blocks: for a data call on `d`, and in the kernel for `d`; with `queue_bytes` never, but the last
+ * one for all devices: a cancel ends that wait, as does an abort. Since: 0.1
  */
 int vfiomig_migration_load_done(struct vfiomig_migration *m,
                                 struct vfiomig_device *d,
@@ -3657,7 +4629,7 @@ int vfiomig_group_stop_begin(struct vfiomig_group *g,
  *   vfiomig_group_pause(), from where a save may continue.
  * - a save until SAVE_P2P_GRACE with VFIOMIG_STOP_F_HAND_OVER, and one in SAVE_VIOMMU_GRACE or
  *   SAVE_P2P_GRACE also without it: SAVE_STOP_COPY is entered, the first half enters
- *   SAVE_P2P_GRACE.
+ *   SAVE_P2P_GRACE. If the migration was canceled: CANCELED, and without the flag as in FAILED.
  * - SAVE_STOP_COPY, SAVE_HALTED, LOAD_RESUMING: nothing.
  * - FAILED: vfiomig_migration_abort() to STOP. Nothing with VFIOMIG_STOP_F_HAND_OVER, because the
  *   VM starts again, nor once SAVE_HALTED was begun.
@@ -3684,7 +4656,7 @@ int vfiomig_group_stop(struct vfiomig_group *g,
  *
  * Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
  * Errors: as vfiomig_group_start().
- * Phases: any.
+ * Phases: any but SAVE_HALTED and LOAD_RESUMING; FAILED of a save, not of a load.
  * Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
  */
 int vfiomig_group_start_begin(struct vfiomig_group *g,
@@ -3702,20 +4674,252 @@ int vfiomig_group_start_begin(struct vfiomig_group *g,
  * - a save after SAVE_PRE_COPY, or that has FAILED: vfiomig_migration_abort() to RUNNING. Once
  *   SAVE_HALTED was begun it is refused (ORDER).
  * - LOAD_LOADED, LOAD_P2P_GRACE: LOAD_RUNNING is entered, the first half enters LOAD_P2P_GRACE.
- * - LOAD_RESUMING: refused (ORDER). A load that has FAILED: the first error again; a stop aborts
- *   it.
+ * - LOAD_RESUMING: refused (ORDER), and the message names the devices that have no whole stream.
+ *   A load that has FAILED: the first error again; a stop aborts it.
  *
  * Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
  * Errors: ARGUMENT (`flags`, `out`; -ENODEV: a device was freed), ORDER, and those of
  * vfiomig_group_resume(), vfiomig_migration_advance() and vfiomig_migration_abort().
- * Phases: any.
+ * Phases: any but SAVE_HALTED and LOAD_RESUMING; FAILED of a save, not of a load.
  * Threads: whole. Blocks: in the kernel, for the slowest device; for a drain in progress, which
- * vfiomig_migration_cancel() ends. Since: 0.1
+ * vfiomig_migration_cancel() ends, and the call itself where it aborts a save. Since: 0.1
  */
 int vfiomig_group_start(struct vfiomig_group *g,
                         uint32_t flags,
                         struct vfiomig_run_state_result *out,
                         struct vfiomig_error **errp);
+
+/**
+ * Makes a writer for one channel of a wire. With `g`, the table has the devices of the group, in
+ * their order, each in channel 0 unless `devices` has it; without it (NULL), it has `devices`.
+ * Preamble and table are written with the first record, or by vfiomig_writer_flush().
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`o`, `out` NULL, channel, devices; -EBADF), UNSUPPORTED (a device of the group
+ * is not migratable).
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_writer_new(struct vfiomig_group *g,
+                       const struct vfiomig_writer_options *o,
+                       struct vfiomig_writer **out,
+                       struct vfiomig_error **errp);
+
+/**
+ * Frees a writer; NULL is legal. Waits for the call in progress; what the channel did not take yet
+ * is lost. The descriptor stays open. Called from its own `write` it frees nothing and logs an
+ * error.
+ *
+ * Threads: any; no call on the handle may begin during or after it. Blocks: until the call in
+ * progress returns. Since: 0.1
+ */
+void vfiomig_writer_free(struct vfiomig_writer *w);
+
+/**
+ * Writes the next bytes of a device's stream, 1 byte to 1 MiB, as one record. `device_index` is its
+ * number in the table. `flags` is VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1,
+ * draft), else 0.
+ *
+ * A record that the channel takes in part is kept in the writer and continued by the next call;
+ * -EAGAIN: the one before is still there, and nothing of this one was taken. After any other
+ * failure of the channel every call returns that failure.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`device_index`, `data` NULL, `len`, `flags`), BUSY (another call on the writer
+ * is in progress), ORDER (against docs/wire.md, which the message says), SYSTEM (the channel
+ * failed;
+ * -EAGAIN; -ETIMEDOUT), CANCELED.
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_writer_data(struct vfiomig_writer *w,
+                        uint32_t device_index,
+                        const void *data,
+                        size_t len,
+                        uint32_t flags,
+                        struct vfiomig_error **errp);
+
+/**
+ * Says that a device's stream is whole. `total` is its length as the library counted it
+ * (saved_bytes of vfiomig_device_info); it is compared with what was written.
+ *
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_writer_data(); ORDER also: `total` is not what was written.
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_writer_end(struct vfiomig_writer *w,
+                       uint32_t device_index,
+                       uint64_t total,
+                       struct vfiomig_error **errp);
+
+/**
+ * Says that a device's stream begins anew: what was written of it, and its END, is thrown away.
+ *
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_writer_data().
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_writer_void(struct vfiomig_writer *w,
+                        uint32_t device_index,
+                        struct vfiomig_error **errp);
+
+/**
+ * Writes a record of the VMM, at most 1 MiB. `device_index` is the number of a device in the table,
+ * or VFIOMIG_RECORD_NO_DEVICE. `kind` is the VMM's own number.
+ *
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_writer_data().
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_writer_vmm(struct vfiomig_writer *w,
+                       uint32_t device_index,
+                       uint64_t kind,
+                       const void *data,
+                       size_t len,
+                       struct vfiomig_error **errp);
+
+/**
+ * Writes the last record: the channel is whole. Refused (ORDER) before the END of each device of
+ * the channel. vfiomig_writer_flush() says when the channel has taken everything.
+ *
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_writer_data().
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_writer_finish(struct vfiomig_writer *w, struct vfiomig_error **errp);
+
+/**
+ * Writes the last record of a channel whose source side gives up, so that the other side need not
+ * wait. `text` says why, in at most 1024 bytes; the rest is cut.
+ *
+ * Returns: 0 or -errno.
+ * Errors: as vfiomig_writer_data().
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_writer_fail(struct vfiomig_writer *w, const char *text, struct vfiomig_error **errp);
+
+/**
+ * Writes what the channel did not take yet.
+ *
+ * Returns: 0 if nothing is left, or -errno.
+ * Errors: as vfiomig_writer_data(); -EAGAIN: something is left.
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_writer_flush(struct vfiomig_writer *w, struct vfiomig_error **errp);
+
+/**
+ * Makes a reader for one channel of a wire. Nothing is read before vfiomig_reader_next().
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`o`, `out` NULL; -EBADF).
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+int vfiomig_reader_new(const struct vfiomig_reader_options *o,
+                       struct vfiomig_reader **out,
+                       struct vfiomig_error **errp);
+
+/**
+ * Frees a reader; NULL is legal. Waits for the call in progress. What it has given stays no longer;
+ * the descriptor stays open. Called from its own `read` it frees nothing and logs an error.
+ *
+ * Threads: any; no call on the handle may begin during or after it. Blocks: until the call in
+ * progress returns. Since: 0.1
+ */
+void vfiomig_reader_free(struct vfiomig_reader *r);
+
+/**
+ * Reads the next record, and checks it against docs/wire.md before any of its bytes is given. After
+ * VFIOMIG_RECORD_FINISH it gives that again. At most one record is kept, so a peer cannot make it
+ * need more than 1 MiB and the table.
+ *
+ * -EAGAIN: the channel has no more bytes now; call again. Any other failure is final, and every
+ * further call returns it: PROTOCOL (against the format; -EBADMSG: bytes changed on the way),
+ * UNSUPPORTED (a later version, or a record or feature that this version does not know),
+ * INCOMPLETE (the wire was cut; -ECONNABORTED: the source side gave up, and the message says why),
+ * SYSTEM (the channel failed; -ETIMEDOUT). The message says which record of which device, where
+ * it is, and what was expected and found.
+ *
+ * Returns: 0 or -errno.
+ * Errors: as above, and ARGUMENT (`out` NULL), BUSY (another call on the reader is in progress),
+ * CANCELED.
+ * Threads: any, one at a time. Blocks: on the channel. Since: 0.1
+ */
+int vfiomig_reader_next(struct vfiomig_reader *r,
+                        struct vfiomig_record *out,
+                        struct vfiomig_error **errp);
+
+/**
+ * How many devices the wire has.
+ *
+ * Returns: their number; 0 before VFIOMIG_RECORD_TABLE came, for NULL, and while another call on
+ * the reader is in progress.
+ * Threads: any. Blocks: never. Since: 0.1
+ */
+size_t vfiomig_reader_get_device_count(const struct vfiomig_reader *r);
+
+/**
+ * A device of the wire by its number, as the source side described it: for a VMM that compares more
+ * than names and dialects. The texts stay as long as the reader.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`out` NULL, `device_index`), BUSY (another call on the reader is in progress),
+ * ORDER (VFIOMIG_RECORD_TABLE has not come).
+ * Threads: any, one at a time. Blocks: never. Since: 0.1
+ */
+int vfiomig_reader_get_device(struct vfiomig_reader *r,
+                              uint32_t device_index,
+                              struct vfiomig_wire_device *out,
+                              struct vfiomig_error **errp);
+
+/**
+ * Saves all devices over a wire, from wherever the migration stands: rounds if they are asked for,
+ * the phases up to SAVE_STOP_COPY, every stream to its END, and the last record of each channel.
+ * `writers` are the channels of one wire, each once. The migration stays in SAVE_STOP_COPY until
+ * the VMM knows what became of the guest; then vfiomig_migration_end(). A simple VMM whose guest
+ * stands still passes NULL as `rq`.
+ *
+ * After a failure the wire is not whole: the other side gets the reason if the channels still work,
+ * and vfiomig_migration_abort() is left. In non-blocking mode a writer is waited for, too, 60 s at
+ * most. If the group is resumed during the rounds, the streams of a wire of one channel begin anew.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`writers`, their tables, `rq`), BUSY (a writer is in use), CANCELED, ORDER (a
+ * load; bytes of a stream were consumed and are not on the wire), STALE, DEVICE, PROTOCOL, SYSTEM
+ * (a channel, or `step`, failed; -ETIMEDOUT; -ENOMEM), UNSUPPORTED (the devices of the table are
+ * not those of the group); in FAILED the first error again.
+ * Phases: any of a save up to SAVE_STOP_COPY.
+ * Threads: whole. Blocks: in the kernel, in `step`, and on the channels. Since: 0.1
+ */
+int vfiomig_migration_save_to(struct vfiomig_migration *m,
+                              struct vfiomig_writer *const *writers,
+                              size_t count,
+                              const struct vfiomig_save_to_request *rq,
+                              struct vfiomig_error **errp);
+
+/**
+ * Loads all devices from a wire, up to LOAD_LOADED. First the tables are read and compared with the
+ * group; only then a device is touched. Each device enters LOAD_LOADED after its own END. Success
+ * means that every channel was whole. `readers` are the channels of one wire, each once, in any
+ * order.
+ *
+ * After a failure vfiomig_migration_abort() is left. The message says which record of which device
+ * is wrong, where it is, and what was expected and found. Several channels with descriptors are
+ * read at the same time, each on a thread of this call; readers with functions, and with
+ * `max_workers` 1 all, are served by the calling thread: then they must not block. A wire of
+ * several channels whose streams begin anew is refused.
+ *
+ * Returns: 0 or -errno.
+ * Errors: ARGUMENT (`readers`, `rq`), BUSY (a reader is in use), CANCELED, ORDER (a save; another
+ * phase), INCOMPLETE (the wire was cut; -ECONNABORTED: the source side gave up), PROTOCOL,
+ * UNSUPPORTED (other devices, words or dialects; a later version; a record of the VMM without
+ * `record`), STALE, DEVICE, SYSTEM (a channel or a function failed; -ETIMEDOUT; -ENOMEM); in FAILED
+ * the first error again.
+ * Phases: IDLE, LOAD_RESUMING.
+ * Threads: whole. Blocks: in the kernel, in the functions, and on the channels. Since: 0.1
+ */
+int vfiomig_migration_load_from(struct vfiomig_migration *m,
+                                struct vfiomig_reader *const *readers,
+                                size_t count,
+                                const struct vfiomig_load_from_request *rq,
+                                struct vfiomig_error **errp);
 
 #ifdef __cplusplus
 }  // extern "C"

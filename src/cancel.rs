@@ -21,11 +21,11 @@ pub(crate) struct Cancel {
 }
 
 /// An abort waits as long as this lives.
-pub(crate) struct Hurry<'a>(&'a AtomicUsize);
+pub(crate) struct Hurry(Arc<Cancel>);
 
-impl Drop for Hurry<'_> {
+impl Drop for Hurry {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.aborts.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -34,10 +34,11 @@ impl Cancel {
         Cancel { wish: AtomicU8::new(CLEAR), aborts: AtomicUsize::new(0) }
     }
 
-    /// What a drain moves from now on is void: it ends before its next piece.
-    pub fn hurry(&self) -> Hurry<'_> {
+    /// An abort begins to wait for the call in progress: what a drain moves from now on is void, so it ends before its next
+    /// piece.
+    pub fn hurry(self: &Arc<Self>) -> Hurry {
         self.aborts.fetch_add(1, Ordering::AcqRel);
-        Hurry(&self.aborts)
+        Hurry(Arc::clone(self))
     }
 
     /// Whether a drain may continue.
@@ -56,6 +57,11 @@ impl Cancel {
 
     pub fn asked(&self) -> bool {
         self.wish.load(Ordering::Acquire) == ASKED
+    }
+
+    /// The last phase was begun.
+    pub fn is_closed(&self) -> bool {
+        self.wish.load(Ordering::Acquire) == CLOSED
     }
 
     pub fn check(&self) -> Result<()> {
@@ -80,7 +86,7 @@ impl Cancel {
     }
 }
 
-/// Whose wish a device follows in its own waits: that of its last migration, as long as there is one.
+/// The cancel that ends a device's own waits: that of its last migration, as long as there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Follower(Mutex<Weak<Cancel>>);
 
@@ -92,6 +98,13 @@ impl Follower {
     pub fn asked(&self) -> bool {
         let cancel = self.0.lock().upgrade();
         cancel.is_some_and(|cancel| cancel.asked())
+    }
+
+    /// The same, or an abort waits for the call.
+    #[cfg(feature = "capi")]
+    pub fn ends_drain(&self) -> bool {
+        let cancel = self.0.lock().upgrade();
+        cancel.is_some_and(|cancel| cancel.check_drain().is_err())
     }
 }
 

@@ -1,19 +1,25 @@
 //! One migratable VFIO device: transport, dialect, data window and session with one handle.
 //!
-//! May import: window, dialect, transport, cancel, error, gate, log. Start reading at [`Device`] here, and at `transition` (states) or
-//! `save` (bytes). `observe` reads where a device is, `past` knows when that may be a lie, `reset` and `reprobe` begin anew; `session`
-//! is one save or load, `load` and `pending` (sizes) are its other calls, `dirty` is for the logs that devices keep themselves;
-//! `cache` is what any thread may read, also `asked` (the request in progress) and `times` (how long state changes take); `entered` is a
-//! call in progress.
+//! May import: window, dialect, workers, transport, cancel, error, gate, log. Start reading at [`Device`] here, and at
+//! `transition` (states) or `save` (bytes). `observe` reads where a device is, `past` knows when that may be a lie, `reset` and
+//! `reprobe` begin anew; `session` is one save or load, `load` (`behind`: by way of a queue) and `pending` (sizes) are its other
+//! calls, `ahead` reads a stream ahead of them (`ahead_record` is what others see of it), `callers_fd` is for a descriptor of
+//! the caller that moves nothing, `dirty` for the logs that devices keep themselves; `cache` is what any thread may read, also
+//! `asked` (the request in progress) and `times` (how long state changes take); `entered` is a call in progress.
 //!
 //! Follows: docs/design.md, "The state machine" and "The data window".
 //!
 //! Example: [`Device`].
 
+mod ahead;
+mod ahead_record;
 mod asked;
+mod behind;
 mod cache;
+mod callers_fd;
 pub(crate) mod dirty;
 mod entered;
+pub(crate) mod fact;
 mod load;
 mod observe;
 mod past;
@@ -31,11 +37,13 @@ use crate::dialect::{Caps, Cursor, Dialect, DialectKind, Reason, State};
 use crate::error::{Error, Result};
 use crate::gate::{Denied, Driver, Gate, GateLevel, Pass, this_thread, within};
 use crate::log::log;
-use crate::transport::Transport;
+use crate::transport::one_call::WithinCall;
 use crate::transport::signals::Blocked;
+use crate::transport::{Peer, Transport};
 use crate::window::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER, Quirks, Window};
 pub(crate) use asked::Traffic;
 pub use asked::{Asked, DeviceProgress, DeviceRequest};
+pub(crate) use behind::AfterLoad;
 use cache::Cache;
 pub use cache::CapFlags;
 use entered::Entered;
@@ -47,7 +55,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 pub use transition::OnFailure;
 
-/// Longest name in bytes.
+/// Longest name of a device, in bytes of UTF-8.
 pub const MAX_NAME: usize = 255;
 
 /// How a device is made.
@@ -67,7 +75,8 @@ pub const MAX_NAME: usize = 255;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
-    /// For messages, and unique within a migration.
+    /// For messages, and unique within a group; at most [`MAX_NAME`] bytes. Empty: what the transport is called
+    /// ([`Transport::name`]), or "device". A wire finds devices by name, and wants the same one at both ends.
     pub name: String,
     /// The only dialect to look for; `None` looks for all. A draft with v1's region id must be named.
     pub dialect: Option<DialectKind>,
@@ -79,6 +88,8 @@ pub struct DeviceOptions {
     pub buffer_size: Option<usize>,
     /// *device* calls that would wait for another call answer BUSY instead.
     pub no_wait: bool,
+    /// No tracker uses the log of written pages that the device keeps itself.
+    pub no_log: bool,
 }
 
 /// What is known of a device without asking it.
@@ -101,11 +112,11 @@ pub struct DeviceOptions {
 pub struct DeviceInfo {
     /// `None`: not migratable, `reason` says why.
     pub dialect: Option<DialectKind>,
-    /// What it can.
+    /// What it can do.
     pub caps: CapFlags,
     /// Last known state.
     pub state: State,
-    /// A data fd is open.
+    /// A session is open: a data fd (v2), or a stay in SAVING or RESUMING (v1, draft).
     pub session_open: bool,
     /// Sessions opened so far by this handle; the number of the current or last one.
     pub session: u64,
@@ -126,8 +137,8 @@ pub struct DeviceInfo {
 /// One device.
 ///
 /// Methods named *whole* in their documentation wait for the call in progress and go before later ones; those named
-/// *device* wait for the calls before them, unless [`DeviceOptions::no_wait`] was asked for; the rest read cached values without
-/// a lock. Dropping a device closes it.
+/// *device* wait for the calls before them, unless [`DeviceOptions::no_wait`] was asked for; the rest read cached values and wait
+/// for no call. Dropping a device closes it.
 ///
 /// ```
 /// use vfiomig::device::{CapFlags, Device, OnFailure, DeviceOptions};
@@ -145,9 +156,14 @@ pub struct DeviceInfo {
 pub struct Device {
     name: String,
     no_wait: bool,
+    no_log: bool,
     any_thread: bool,
     report_adds_bits: bool,
-    cache: Cache,
+    logs_by_mapping: bool,
+    /// Of a server, whose silence is a request without an answer.
+    of_server: bool,
+    buffer_size: usize,
+    cache: Arc<Cache>,
     gate: Gate<DeviceInner>,
     /// Requests to the DMA log go beside data calls and state changes, which may be in progress on another thread.
     log: Gate<Arc<dyn Transport>>,
@@ -158,7 +174,7 @@ struct DeviceInner {
     /// For the log.
     name: String,
     transport: Arc<dyn Transport>,
-    dialect: std::result::Result<Box<dyn Dialect>, Reason>,
+    dialect: std::result::Result<Arc<dyn Dialect>, Reason>,
     window: Box<dyn Window>,
     /// The window that another one took the place of while a chunk or buffer of it was lent.
     kept: Option<Box<dyn Window>>,
@@ -183,7 +199,10 @@ impl Device {
     /// Probes the device that `transport` reaches, in whatever state it is, and changes nothing but the REINIT opt-in (C8).
     ///
     /// A device that cannot be migrated is no error: [`DeviceInfo::reason`] says why.
-    pub fn new(transport: Box<dyn Transport>, options: DeviceOptions) -> Result<Device> {
+    pub fn new(transport: Box<dyn Transport>, mut options: DeviceOptions) -> Result<Device> {
+        if options.name.is_empty() {
+            options.name = transport.name().unwrap_or_else(|| "device".to_string());
+        }
         if options.name.len() > MAX_NAME {
             let len = options.name.len();
             return Err(Error::argument(format!("name: {len} bytes, longer than {MAX_NAME}")));
@@ -193,9 +212,11 @@ impl Device {
             return Err(Error::argument(format!("buffer_size: {size} is not within {MIN_BUFFER} to {MAX_BUFFER}")));
         }
         let (any_thread, report_adds_bits) = (transport.any_thread(), transport.report_adds_bits());
-        let cache = Cache::new();
+        let logs_by_mapping = transport.logs_by_mapping();
+        let of_server = transport.peer() != Peer::Driver;
+        let cache = Arc::new(Cache::new());
         let transport: Arc<dyn Transport> = Arc::from(transport);
-        let _blocked = Blocked::new();
+        let (_blocked, _call) = (Blocked::new(), WithinCall::with_one_deadline());
         let found = probe(&options.name, &*transport, options.dialect, options.draft_cursor)
             .map_err(|error| error.context(&options.name))?;
         cache.set_found(&found, false);
@@ -220,12 +241,16 @@ impl Device {
             unread_since: None,
         };
         let log = Gate::new(GateLevel::Log, Arc::clone(&inner.transport));
-        let no_wait = options.no_wait;
+        let DeviceOptions { name, no_wait, no_log, .. } = options;
         let device = Device {
-            name: options.name,
+            name,
             no_wait,
+            no_log,
             any_thread,
             report_adds_bits,
+            logs_by_mapping,
+            of_server,
+            buffer_size: size,
             cache,
             gate: Gate::new(GateLevel::Device, inner),
             log,
@@ -243,7 +268,7 @@ impl Device {
         }
     }
 
-    /// Which protocol it speaks and what it can, or why it cannot be migrated.
+    /// Which protocol it speaks and what it can do, or why it cannot be migrated.
     pub(crate) fn ability(&self) -> Result<(DialectKind, Caps)> {
         let info = self.info();
         let caps = Caps { p2p: info.caps.contains(CapFlags::P2P), pre_copy: info.caps.contains(CapFlags::PRE_COPY) };
@@ -318,6 +343,11 @@ impl Device {
         self.any_thread
     }
 
+    /// Whether its DMA log is kept mapping by mapping.
+    pub(crate) fn logs_by_mapping(&self) -> bool {
+        self.logs_by_mapping
+    }
+
     /// Whether reports of its DMA log leave the bits that are on already.
     pub(crate) fn report_adds_bits(&self) -> bool {
         self.report_adds_bits
@@ -334,10 +364,18 @@ impl Device {
         self.cache.state()
     }
 
+    /// Where the number of that state stands, for ever.
+    #[cfg(feature = "capi")]
+    pub(crate) fn state_fact(&self) -> &'static std::sync::atomic::AtomicU32 {
+        self.cache.state_fact()
+    }
+
     /// Everything that is known without asking the device.
     pub fn info(&self) -> DeviceInfo {
         // First: what is said besides is of this session, or of a later one.
         let session = self.cache.session.load(Ordering::Acquire);
+        // Before what it counts: who sees an end sees all bytes of its stream.
+        let complete = self.cache.complete.load(Ordering::Acquire);
         DeviceInfo {
             dialect: DialectKind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
             caps: CapFlags::from_bits_retain(self.cache.caps.load(Ordering::Relaxed)),
@@ -348,7 +386,7 @@ impl Device {
             loaded_bytes: self.cache.loaded_bytes.load(Ordering::Relaxed),
             seen_empty: self.cache.seen_empty.load(Ordering::Relaxed),
             broken: self.cache.broken.load(Ordering::Relaxed),
-            complete: self.cache.complete.load(Ordering::Relaxed),
+            complete,
             reason: self.cache.reason(),
         }
     }
@@ -356,10 +394,15 @@ impl Device {
     /// Ends the use of the device: waits for the call in progress, closes the data fd, drops the transport. The device's
     /// state stays as it is. Later calls answer ENODEV. *whole.*
     pub fn close(&self) -> Result<()> {
-        // Both before either is closed: a call from a callback of the log frees nothing either.
+        if self.gate.is_mine() {
+            return Err(self.denied(Denied::Reentry));
+        }
+        // Both before either is closed, and before a load is given up: a call from a callback of the log frees nothing either.
         let log = self.log.enter_to_close().map_err(|denied| self.denied(denied))?;
-        let pass = self.gate.enter_to_close().map_err(|denied| self.denied(denied))?;
+        let mut pass = self.gate.enter_to_close().map_err(|denied| self.denied(denied))?;
+        self.abandon_load();
         let _blocked = Blocked::new();
+        pass.stop_reading().map_err(|error| self.named(error))?;
         let inner = pass.close();
         drop(log.close());
         self.cache.closed.store(true, Ordering::Relaxed);
@@ -371,6 +414,7 @@ impl Device {
                 kept.close();
             }
         }
+        self.end_write_behind();
         Ok(())
     }
 
@@ -391,8 +435,8 @@ impl Device {
         self.entered(self.gate.enter_whole())
     }
 
-    /// Reports of the log go beside it, so the device may be free for a call from one of the functions through which it is reached.
-    /// Such a call could ask for nothing, and what it began would look like a failure of the device.
+    /// Reports of the log go beside it, so the device may be free for a call from one of the functions through which it is
+    /// reached. Such a call could ask for nothing, and what it began would look like a failure of the device.
     fn entered<'a>(
         &self,
         pass: std::result::Result<Pass<'a, DeviceInner>, Denied>,

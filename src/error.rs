@@ -132,6 +132,12 @@ fn errno_of(error: &io::Error) -> i32 {
     error.raw_os_error().or_else(by_kind).unwrap_or(libc::EIO)
 }
 
+/// The table goes first: Rust 1.85 has no kind for EOPNOTSUPP.
+fn kind_of(errno: i32) -> io::ErrorKind {
+    let known = IO_KINDS.iter().find(|(_, of)| *of == errno).map(|(kind, _)| *kind);
+    known.unwrap_or_else(|| io::Error::from_raw_os_error(errno).kind())
+}
+
 /// What kind of failure it is; callers decide by this, never by the text.
 ///
 /// ```
@@ -153,8 +159,9 @@ fn errno_of(error: &io::Error) -> i32 {
 pub enum ErrorKind {
     /// A parameter is wrong: nothing was done.
     Argument = 1,
-    /// A chunk or buffer is still lent; another call is in progress on a device that does not wait; or the call comes
-    /// from a callback and would wait for itself.
+    /// A chunk or buffer is still lent; another call is in progress on a device whose calls do not wait
+    /// ([`no_wait`](crate::device::DeviceOptions::no_wait)); or the call comes from a callback and would wait for itself
+    /// (EDEADLK).
     Busy = 2,
     /// The call is not allowed in this state or phase: nothing was done.
     Order = 3,
@@ -168,9 +175,10 @@ pub enum ErrorKind {
     System = 7,
     /// A stream is shorter or longer than the source side counted.
     Incomplete = 8,
-    /// The session to which the call belongs has ended; its stream is void.
+    /// The session has ended or is broken, the stream is void, or the device was changed outside of this library; with ENODEV:
+    /// the handle of a member was freed.
     Stale = 9,
-    /// A cancel was asked for.
+    /// A cancel was asked for, or an abort has ended the call.
     Canceled = 10,
     /// A bug in the library was caught; the handle accepts only `_free`.
     Panic = 11,
@@ -222,8 +230,11 @@ pub struct DeviceResult {
     pub to: u32,
     /// State read back after everything that `action` names; [`found_state`](Self::found_state).
     pub found: u32,
-    /// What was done.
+    /// What the library did about the device after a failure.
     pub action: Action,
+    /// The device was not waited for any longer, or has more to give than a call waits for: the same call can be made again. An
+    /// ETIMEDOUT without it is the driver's own.
+    pub again: bool,
     /// How long the step took on this device.
     pub duration: std::time::Duration,
     /// The same in words.
@@ -232,8 +243,8 @@ pub struct DeviceResult {
 
 /// The library's error.
 ///
-/// It goes with `?` into [`io::Error`], which keeps it whole, and out of it again. An I/O error of the caller's own, as one of the
-/// socket to which a `put` function writes, becomes one of the kind [`System`](ErrorKind::System) with its errno.
+/// It goes with `?` into [`io::Error`], which keeps it whole, and out of it again. An I/O error of the caller's own, as one of
+/// the socket to which a `put` function writes, becomes one of the kind [`System`](ErrorKind::System) with its errno.
 ///
 /// ```
 /// use std::io;
@@ -258,7 +269,9 @@ pub struct Error {
     message: String,
     results: Vec<DeviceResult>,
     /// The log has it already.
-    told: bool,
+    logged: bool,
+    /// The library's own patience has ended: the call can be made again.
+    again: bool,
 }
 
 /// Shorthand of the crate.
@@ -275,7 +288,7 @@ macro_rules! constructors {
 }
 
 impl Error {
-    /// `errno` is positive.
+    /// An error of the caller's own code; `errno` is positive, as in `<errno.h>`.
     pub fn new(kind: ErrorKind, errno: i32, message: impl Into<String>) -> Self {
         Error::made(kind, errno, message.into())
     }
@@ -284,7 +297,7 @@ impl Error {
     #[cold]
     #[inline(never)]
     fn made(kind: ErrorKind, errno: i32, message: String) -> Self {
-        Error { kind, errno, message, results: Vec::new(), told: false }
+        Error { kind, errno, message, results: Vec::new(), logged: false, again: false }
     }
 
     constructors! {
@@ -315,11 +328,24 @@ impl Error {
         self.kind == ErrorKind::Device && self.errno == libc::EAGAIN
     }
 
+    /// The library waits for a device no longer (ETIMEDOUT); the same call can be made again.
+    pub(crate) fn waited_enough(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Device, libc::ETIMEDOUT, message).for_again(true)
+    }
+
+    pub(crate) fn for_again(self, again: bool) -> Self {
+        Error { again, ..self }
+    }
+
+    pub(crate) fn is_for_again(&self) -> bool {
+        self.again
+    }
+
     pub(crate) fn system(errno: Errno, message: impl Into<String>) -> Self {
         Error::new(ErrorKind::System, errno.get(), message)
     }
 
-    /// What a call on a member's own handle says of its end, where the call is the group's.
+    /// For a call on a group: that a member's handle was freed is no wrong parameter of that call, so the kind becomes STALE.
     pub(crate) fn of_member(self) -> Self {
         if self.kind == ErrorKind::Argument && self.errno == libc::ENODEV {
             return Error { kind: ErrorKind::Stale, ..self };
@@ -343,17 +369,17 @@ impl Error {
         self
     }
 
-    /// Writes the log. One failure is one line at the level ERROR, from the code that meets it first; what more comes
-    /// of it is INFO, and so is a cancel, which was asked for.
+    /// Writes the error to the log. One failure is one line at the level ERROR, from the code that meets it first; what more
+    /// comes of it is INFO, and so is a cancel, which was asked for.
     pub(crate) fn tell(&mut self, before: impl fmt::Display) {
-        let is_news = !self.told && self.kind != ErrorKind::Canceled;
+        let is_news = !self.logged && self.kind != ErrorKind::Canceled;
         write(if is_news { Level::Error } else { Level::Info }, format_args!("{before}: {self}"));
-        self.told = true;
+        self.logged = true;
     }
 
-    /// The log has as much of it as of `other`, with which the same was met again; `None`: nothing.
-    pub(crate) fn told_as(&mut self, other: Option<&Error>) {
-        self.told = other.is_some_and(|other| other.told);
+    /// The log has it already if it has `other`, which is the same failure met before.
+    pub(crate) fn logged_as(&mut self, other: Option<&Error>) {
+        self.logged = other.is_some_and(|other| other.logged);
     }
 
     /// The same failure in other words.
@@ -366,7 +392,7 @@ impl Error {
         self.kind
     }
 
-    /// Positive errno.
+    /// The errno, positive: a call of the C API returns its negative.
     pub fn errno(&self) -> i32 {
         self.errno
     }
@@ -379,7 +405,7 @@ impl Error {
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
-        io::Error::new(io::Error::from_raw_os_error(error.errno).kind(), error)
+        io::Error::new(kind_of(error.errno), error)
     }
 }
 
@@ -399,7 +425,7 @@ impl From<io::Error> for Error {
 }
 
 impl From<Errno> for Error {
-    /// Of a descriptor or function of the caller.
+    /// The errno is one of a descriptor or function of the caller: the kind is `System`.
     fn from(errno: Errno) -> Error {
         Error::system(errno, errno.to_string())
     }
@@ -419,6 +445,7 @@ mod tests {
             to: 2,
             found: 1,
             action: Action::None,
+            again: false,
             duration: std::time::Duration::ZERO,
             message: String::new(),
         };
@@ -428,7 +455,7 @@ mod tests {
         assert_eq!(back.to_string(), "nic0: its stream is void");
         for errno in 1..=LAST_PUBLIC {
             let io = io::Error::from_raw_os_error(errno);
-            let kind = io.kind();
+            let kind = if errno == libc::EOPNOTSUPP { io::ErrorKind::Unsupported } else { io.kind() };
             let ours = Error::from(io);
             assert_eq!((ours.kind(), ours.errno()), (ErrorKind::System, errno));
             assert!(!ours.to_string().contains("os error"), "{ours}");

@@ -5,7 +5,7 @@
 
 mod deadlock;
 
-pub(crate) use deadlock::{GateLevel, Waiting, this_thread, waits_for_me, within};
+pub(crate) use deadlock::{GateLevel, GateToken, Promise, Waiting, this_thread, waits_for_me, within};
 
 use crate::error::{Error, ErrorKind};
 use deadlock::Seat;
@@ -73,8 +73,8 @@ pub(crate) struct Gate<T> {
 struct Slot<T> {
     /// `None` while a call has it, and for good once closed.
     value: Option<Box<T>>,
-    /// The thread of the call in progress, or of the one whose turn it is. While there is none no thread waits: who leaves hands
-    /// over.
+    /// The thread of the call in progress, or of the one whose turn it is. While there is none no thread waits, because a call
+    /// that leaves hands its turn over.
     owner: Option<usize>,
     devices: VecDeque<Arc<Seat>>,
     wholes: VecDeque<Arc<Seat>>,
@@ -115,7 +115,7 @@ impl<T> Slot<T> {
     }
 }
 
-/// Whose calls a device must not be moved beside.
+/// What calls on it count on where a device is, so that no callback of theirs may move the device: the gate of its group.
 pub(crate) trait Driver: Send + Sync {
     /// A call is in progress that ends only after the calling thread's: what comes now comes from a callback of it.
     fn calls_me(&self) -> bool;
@@ -123,7 +123,7 @@ pub(crate) trait Driver: Send + Sync {
 
 impl<T: Send> Driver for Gate<T> {
     fn calls_me(&self) -> bool {
-        self.slot.lock().owner.is_some_and(|owner| deadlock::is_mine(self.id, owner))
+        deadlock::is_mine(self.id, self.slot.lock().owner)
     }
 }
 
@@ -157,6 +157,12 @@ impl<T> Gate<T> {
         self.pass(Class::Whole, true)
     }
 
+    /// As [`enter_whole`](Self::enter_whole), but `Busy` once `patient` says no, which is asked every so often and waits for
+    /// nothing.
+    pub fn enter_whole_while(&self, patient: &dyn Fn() -> bool) -> Result<Pass<'_, T>, Denied> {
+        self.pass_while(Class::Whole, true, Some(patient))
+    }
+
     /// As [`enter_whole`](Self::enter_whole), for the end of the value's use: takes a broken one too.
     pub fn enter_to_close(&self) -> Result<Pass<'_, T>, Denied> {
         self.pass(Class::Closing, true)
@@ -164,18 +170,34 @@ impl<T> Gate<T> {
 
     /// Whether the calling thread would get EDEADLK.
     pub fn is_mine(&self) -> bool {
-        self.slot.lock().owner.is_some_and(|owner| deadlock::is_mine(self.id, owner))
+        deadlock::is_mine(self.id, self.slot.lock().owner)
     }
 
-    /// Why no call is let in, whoever has the value: it is closed, or broken. Waits for nobody.
+    /// For a thread that has left the gate while calls on it have to wait for what it does next. As long as the result lives, a
+    /// call on the gate from this thread would wait for itself, so it is refused as if the thread held the gate.
+    pub fn promise(&self) -> Promise {
+        self.token().promise()
+    }
+
+    /// Names the gate to a thread that does not borrow it, for [`promise`](Self::promise).
+    pub fn token(&self) -> GateToken {
+        GateToken { level: self.level, gate: self.id }
+    }
+
+    /// Why no call is let in, whoever has the value: it is closed, or broken. Never waits.
     pub fn check(&self) -> Result<(), Denied> {
         self.slot.lock().refusal(false).map_or(Ok(()), Err)
     }
 
     fn pass(&self, class: Class, wait: bool) -> Result<Pass<'_, T>, Denied> {
+        self.pass_while(class, wait, None)
+    }
+
+    /// `patient`: whether one that waits does so any longer; `None`: for as long as it takes.
+    fn pass_while(&self, class: Class, wait: bool, patient: Option<&dyn Fn() -> bool>) -> Result<Pass<'_, T>, Denied> {
         let closing = class == Class::Closing;
         let mut slot = self.slot.lock();
-        if slot.owner.is_some_and(|owner| deadlock::is_mine(self.id, owner)) {
+        if deadlock::is_mine(self.id, slot.owner) {
             return Err(Denied::Reentry);
         }
         if let Some(refusal) = slot.refusal(closing) {
@@ -189,7 +211,7 @@ impl<T> Gate<T> {
             let seat = Arc::new(Seat::new(self.id, place, closing));
             slot.queue(class).push_back(Arc::clone(&seat));
             drop(slot);
-            let verdict = deadlock::wait(&seat);
+            let verdict = deadlock::wait(&seat, patient);
             slot = self.slot.lock();
             if let Err(denied) = verdict {
                 slot.queue(class).retain(|other| !Arc::ptr_eq(other, &seat));

@@ -2,8 +2,9 @@
 //!
 //! The crate does three jobs: it brings devices through the states of a migration ([`migration`], [`group`]), it collects the pages
 //! that they write ([`tracker`]), and it moves their state in and out ([`Device`]). vCPUs, RAM, the wire and every decision stay with
-//! the VMM. No `unsafe` is needed for any of it. How devices are reached is a [`Transport`](transport::Transport): a device fd of the
-//! kernel ([`Kernel`](transport::kernel::Kernel)), handles of the crate vfio-ioctls, or the VMM's own.
+//! the VMM; one that has no format for a wire can have the crate's ([`wire`]). No `unsafe` is needed for any of it. How devices are
+//! reached is a [`Transport`](transport::Transport): a device fd of the kernel ([`Kernel`](transport::kernel::Kernel)), handles of the
+//! crate vfio-ioctls, or the VMM's own.
 //!
 //! # Save a device in 20 lines
 //!
@@ -39,7 +40,7 @@
 //! # Ok::<(), io::Error>(())
 //! ```
 //!
-//! The other end is in the documentation of [`Room`](window::Room). Several devices with a guest that runs: [`Migration`].
+//! The other end is in the documentation of [`Room`](window::Room). [`Migration`] is for several devices and a guest that runs.
 //!
 //! # Features
 //!
@@ -55,11 +56,13 @@
 //
 // Rooms, each of which imports only from those to its right:
 //
-// `ffi` → `migration` → `group` → `tracker` → `logs` → `bitmap` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`;
+// `ffi` → `migration` → `wire` → `group` → `tracker` → `logs` → `bitmap` → `device` → `window` → `dialect` → `workers` → `transport` → `uapi`;
 // `cancel`, `error`, `gate` and `log` are used by all.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, improper_ctypes_definitions, rustdoc::broken_intra_doc_links)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, clippy::missing_safety_doc)]
+// The threshold is in clippy.toml.
+#![deny(clippy::too_many_lines)]
 #![cfg_attr(
     not(test),
     deny(
@@ -104,6 +107,8 @@ pub mod transport;
 #[forbid(unsafe_code)]
 mod uapi;
 pub mod window;
+#[forbid(unsafe_code)]
+pub mod wire;
 #[forbid(unsafe_code)]
 mod workers;
 

@@ -18,10 +18,11 @@
 //! ```
 
 use parking_lot::RwLock;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 /// syslog's numbers; a sink gets messages up to the level it asked for.
 ///
@@ -53,8 +54,8 @@ const SILENT: i32 = -1;
 static MAX_LEVEL: AtomicI32 = AtomicI32::new(SILENT);
 static SINK: RwLock<Option<Sink>> = RwLock::new(None);
 
-/// Sets the sink, which gets the lines up to `max_level`, or removes it. A call of the old sink may still be in progress in another
-/// thread.
+/// Sets the sink, which gets the lines up to `max_level`, or removes it. A call of the old sink may still be in progress in
+/// another thread.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -88,7 +89,7 @@ pub fn use_log_crate() {
     set_sink(Some(Arc::new(sink)), most);
 }
 
-/// As [`set_sink`]; any number of syslog's is a level.
+/// As [`set_sink`], with any of syslog's numbers as `max_level`.
 pub(crate) fn set_sink_up_to(sink: Option<Sink>, max_level: i32) {
     let level = if sink.is_some() { max_level } else { SILENT };
     *SINK.write() = sink;
@@ -112,7 +113,7 @@ pub(crate) type Messenger = Arc<dyn Fn(Level, String) + Send + Sync>;
 enum Captured {
     /// Kept: those of this level and graver ones.
     Kept(Level, Lines),
-    /// Told at once, by another thread.
+    /// Written at once, by another thread.
     Sent(Messenger),
 }
 
@@ -125,7 +126,7 @@ fn captured<R>(with: impl FnOnce(&mut Option<Captured>) -> R) -> Option<R> {
     CAPTURED.try_with(|lines| with(&mut lines.borrow_mut())).ok()
 }
 
-/// Until it is dropped, also by a panic, or the thread would be silent for ever.
+/// Puts back where this thread's lines went before when it is dropped, also by a panic: else the thread would be silent for ever.
 struct Restore(Option<Captured>);
 
 impl Restore {
@@ -145,7 +146,8 @@ pub(crate) fn capture<T>(job: impl FnOnce() -> T) -> (T, Lines) {
     capture_from(Level::Debug, job)
 }
 
-/// Runs `job` and keeps the errors that it logs, for it is not known yet whether they are some.
+/// Runs `job` and keeps the errors that it logs: the caller decides later at which level they are written. Other lines are
+/// written at once.
 pub(crate) fn capture_errors<T>(job: impl FnOnce() -> T) -> (T, Lines) {
     capture_from(Level::Error, job)
 }
@@ -160,13 +162,14 @@ fn capture_from<T>(level: Level, job: impl FnOnce() -> T) -> (T, Lines) {
     (result, lines)
 }
 
-/// Runs `job` on a worker; what it logs goes to the calling thread at once, for a request that hangs is in no line that comes later.
+/// Runs `job` on a worker; what it logs goes to the calling thread at once, for a request that hangs is in no line that comes
+/// later.
 pub(crate) fn send<T>(messenger: Messenger, job: impl FnOnce() -> T) -> T {
     let _restore = Restore::behind(Captured::Sent(messenger));
     job()
 }
 
-/// Whether anybody hears lines of this level.
+/// Whether lines of this level are heard.
 pub(crate) fn is_heard(level: Level) -> bool {
     level as i32 <= MAX_LEVEL.load(Ordering::Acquire)
 }
@@ -208,17 +211,35 @@ pub(crate) fn write(level: Level, text: fmt::Arguments<'_>) {
     }
 }
 
+/// A request that takes longer is in the log, and again each time that it has taken so much longer.
+const LONG: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static PATIENCE: Cell<(Duration, Duration)> = const { Cell::new((LONG, AGAIN)) };
+}
+
+/// After what time a request is logged that was not answered, and how much later again.
+pub(crate) fn patience() -> (Duration, Duration) {
+    PATIENCE.try_with(Cell::get).unwrap_or((LONG, AGAIN))
+}
+
+/// For tests: calls from this thread warn of requests that take so long, and again after so much longer.
+pub(crate) fn set_patience(long: Duration, again: Duration) {
+    PATIENCE.set((long, again));
+}
+
 /// A condition that lasts is logged when it begins and when it ends, not with each call that meets it.
 #[derive(Debug, Default)]
 pub(crate) struct Lasting(AtomicBool);
 
 impl Lasting {
-    /// It is met; whether that is news.
+    /// The condition is met; returns whether it was not the last time.
     pub fn begins(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }
 
-    /// It is not met; whether that is news.
+    /// The condition is not met; returns whether it was the last time.
     pub fn ends(&self) -> bool {
         // Most often there was none, and then nothing is written.
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)

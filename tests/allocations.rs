@@ -65,7 +65,7 @@ fn plain(v1: bool) -> Box<dyn Transport> {
     // SAFETY: a C string and no flags.
     let fd = unsafe { libc::memfd_create(c"region".as_ptr(), 0) };
     assert!(fd >= 0);
-    // SAFETY: just made, nobody else has it.
+    // SAFETY: just made, it has no other owner.
     let file = unsafe { std::fs::File::from_raw_fd(fd) };
     file.set_len(DATA + SEGMENT).unwrap();
     Box::new(Plain { v1, file, state: Mutex::new((if v1 { 1 } else { 2 }, 0)) })
@@ -143,7 +143,7 @@ impl Transport for Plain {
             // SAFETY: the mapping made above.
             unsafe { libc::munmap(memory.as_ptr().cast(), len) };
         };
-        // SAFETY: just mapped, and nobody else has it.
+        // SAFETY: just mapped, it has no other owner.
         Ok(unsafe { Mapped::new(NonNull::new(at.cast()).unwrap(), len, unmap) })
     }
 

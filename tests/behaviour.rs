@@ -12,7 +12,7 @@ use vfiomig::error::ErrorKind;
 
 both_doors! {
     whole_migrations_in_every_shape
-    empty_and_end_are_told_apart
+    empty_and_end_differ
     precopy_info_comes_before_reading_on
     partial_consume_lends_the_rest_again
     chunk_lives_from_precopy_into_stop_copy
@@ -118,7 +118,7 @@ fn whole_migrations_in_every_shape<D: Door>() {
     }
 }
 
-fn empty_and_end_are_told_apart<D: Door>() {
+fn empty_and_end_differ<D: Door>() {
     for end in [PrecopyEnd::NoMessage, PrecopyEnd::Zero] {
         let fake = Fake::full(300);
         fake.model().precopy_end = end;
@@ -632,7 +632,7 @@ fn reset_that_is_missing<D: Door>() {
     let failed = door.reset().unwrap_err();
     assert!(failed.is(ErrorKind::Unsupported), "{failed:?}");
     assert_eq!(door.state(), State::PreCopy);
-    // A failed reset as policy: told, and the device stays where it was found.
+    // A failed reset as policy: an error, and the device stays where it was found.
     fake.model().fault = Some((next_call(&fake) + 1, Fault::Errno(libc::EIO)));
     let failed = door.set_state_with(State::StopCopy, OnFailure::Reset, false).unwrap_err();
     assert!(

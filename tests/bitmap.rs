@@ -141,6 +141,23 @@ fn check_drain(mut case: Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Many bits of 64 KiB pages to 4 KiB pages, the way that random moves hardly take: whole words, a line without bits between,
+/// and a destination that begins with a word or does not.
+#[test]
+fn dense_pages_of_64_kib_become_pages_of_4_kib() {
+    for (words, dst_bit, skip, atomic) in (0..36).map(|n| (n % 2, n / 2 % 3, n / 6 % 3, n / 18 == 1)) {
+        let words = [3, 70][words];
+        let dense = |n: u64| if (24..32).contains(&n) { 0 } else { (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+        let src: Vec<u64> = (0..words).map(dense).collect();
+        let skip = [0, 64 << 16, 1 << 16][skip];
+        let len = (bits_of(&src) << 16) - skip;
+        let dst_bit = [0, 64, 65][dst_bit];
+        let m = Move { src_shift: 16, skip, len, dst_shift: 12, dst_bit, dst_phase: 0 };
+        let dst = (0..words * 16 + 3).map(|n| if n % 5 == 0 { 0x8001 << (n % 47) } else { 0 }).collect();
+        check_drain(Case { src, dst, m, atomic, unit: 12 }).unwrap();
+    }
+}
+
 /// Source, destination, first bit and number of the source's, first bit of the destination's, which of them are atomic.
 type TwoSides = (Vec<u64>, Vec<u64>, (u64, u64), u64, (bool, bool));
 
@@ -293,7 +310,7 @@ proptest! {
     }
 }
 
-/// A caller that asks for more than the slices have is told so in debug builds, and loses nothing else in others.
+/// A caller that asks for more than the slices have gets a panic in debug builds, and loses nothing else in others.
 #[test]
 fn what_does_not_fit_is_a_mistake() {
     let run = || {

@@ -65,7 +65,7 @@ fn a_read_that_is_not_ready() {
         assert!(failure.to_string().contains("d0: "), "{failure}");
         assert_eq!(rig.fakes[0].count(Access::DataRead), 4, "the wait ended with the first answer after the cancel");
         assert_eq!(migration.phase(), Phase::SaveStopCopy);
-        // A VMM with a loop of its own is told the same, until it aborts.
+        // A VMM with a loop of its own gets the same, until it aborts.
         let failure = rig.devices[0].read(&mut [0; 100]).unwrap_err();
         assert_eq!(failure.kind(), ErrorKind::Canceled, "{failure}");
         assert!(rig.devices[0].peek(0).is_err_and(|failure| failure.kind() == ErrorKind::Canceled));
@@ -211,8 +211,8 @@ fn a_harvest_behind_a_segment() {
     std::thread::spawn(move || device.read(&mut [0; 10]).unwrap()).join().unwrap();
     let harvest = || {
         let begun = Instant::now();
-        let told = tracker.harvest(&mut vfiomig::tracker::Request::default()).unwrap();
-        assert_eq!(told.first_errno.map(|errno| errno.get()), Some(libc::EBUSY));
+        let reported = tracker.harvest(&mut vfiomig::tracker::Request::default()).unwrap();
+        assert_eq!(reported.first_errno.map(|errno| errno.get()), Some(libc::EBUSY));
         begun.elapsed()
     };
     let patient = harvest();

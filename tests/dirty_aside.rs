@@ -54,16 +54,16 @@ fn unmappings(tracker: &Tracker, cookie: u64, by_run: bool) -> Duration {
     let begun = Instant::now();
     for place in 0..PLACES {
         let words = [const { std::cell::Cell::new(0u64) }; 1];
-        let mut told = 0;
+        let mut reported = 0;
         let mut run = |_: u64, range: IovaRange| {
-            told += range.size;
+            reported += range.size;
             true
         };
         let bitmap = (!by_run).then_some(Words::Plain(&words));
         let dests = [Dest { range: at(place + FAR), page_size: PAGE, first_bit: 0, bitmap, token: 0 }];
         let mut request = Request { dests: &dests, run: by_run.then_some(&mut run), ..Request::default() };
         tracker.unmap(at(place + FAR), Unmap::By(&mut |_| Ok(())), true, &mut request).unwrap();
-        assert_eq!(if by_run { told } else { words[0].get() * PAGE }, PAGE);
+        assert_eq!(if by_run { reported } else { words[0].get() * PAGE }, PAGE);
         map(tracker, place + FAR, cookie);
     }
     begun.elapsed()
@@ -100,16 +100,16 @@ fn what_is_put_aside_takes_little_memory_and_is_found_by_its_range() {
         assert!(slow < quick * 10 + Duration::from_millis(100), "{quick:?} {slow:?}");
     }
 
-    let mut told = BTreeMap::new();
+    let mut reported = BTreeMap::new();
     let mut run = |cookie: u64, range: IovaRange| {
         for iova in (range.iova..range.iova + range.size).step_by(PAGE as usize) {
             if cookie < ROUNDS * PLACES && cookie != 7 {
-                assert_eq!(told.insert(cookie, iova), None, "told twice");
+                assert_eq!(reported.insert(cookie, iova), None, "told twice");
             }
         }
         true
     };
     tracker.harvest(&mut Request { run: Some(&mut run), no_read: true, ..Request::default() }).unwrap();
     wanted.remove(&7);
-    assert!(told == wanted, "{} of {}", told.len(), wanted.len());
+    assert!(reported == wanted, "{} of {}", reported.len(), wanted.len());
 }

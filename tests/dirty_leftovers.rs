@@ -47,13 +47,13 @@ fn scattered_leftovers_take_little_memory() {
     // Bitmaps take 32 MiB at most (docs/dirty.md); the pages as much as 10^6 of them may, in proportion.
     let grown = peak() - before;
     assert!(grown < (32 << 20) + (32 << 20) * PAGES / 1_000_000, "{} MiB", grown >> 20);
-    let (mut told, mut runs) = (0, 0);
+    let (mut reported, mut runs) = (0, 0);
     let mut run = |_: u64, run: IovaRange| {
         assert_eq!((run.iova % EACH, run.size), (0, PAGE));
-        told += run.size / PAGE;
+        reported += run.size / PAGE;
         runs += 1;
         true
     };
     tracker.harvest(&mut Request { run: Some(&mut run), no_read: true, ..Request::default() }).unwrap();
-    assert_eq!((told, runs), (PAGES, PAGES));
+    assert_eq!((reported, runs), (PAGES, PAGES));
 }

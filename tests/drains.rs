@@ -281,7 +281,7 @@ fn a_load_that_breaks_is_aborted_by_resets() {
         let load = target.load();
         assert_eq!(load.load_complete(&[], &mut feed(&streams)).unwrap_err().kind(), ErrorKind::Order);
         load.advance(Phase::LoadResuming).unwrap();
-        // A source of bytes that ends early is told by the count.
+        // A source of bytes that ends early is found by the count.
         let mut cut = streams.clone();
         cut[4].parts.pop();
         let total = streams[4].len() as u64;
@@ -343,21 +343,21 @@ fn cancel_ends_a_drain_and_no_byte_is_lost() {
 }
 
 #[test]
-fn a_call_from_a_callback_is_told_so() {
+fn a_call_from_a_callback_is_refused() {
     let source = Rig::source(&configs(), 0);
     source.allow_abort();
     let save = source.save();
     save.advance(Phase::SavePreCopy).unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     save.save_iterate(PLENTY, &[], &mut |_| {
         let calls =
             [save.advance(Phase::SaveStopCopy), save.abort(AbortTo::Running), source.group.pause(), save.close()];
-        told.extend(calls.map(|result| result.unwrap_err().errno()));
+        reported.extend(calls.map(|result| result.unwrap_err().errno()));
         let _ = (save.phase(), save.pending());
         Ok(())
     })
     .unwrap();
-    assert!(!told.is_empty() && told.iter().all(|&errno| errno == libc::EDEADLK), "{told:?}");
+    assert!(!reported.is_empty() && reported.iter().all(|&errno| errno == libc::EDEADLK), "{reported:?}");
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn what_a_load_done_refuses_changes_nothing() {
     assert_eq!(kind_of(load.load_done(a, Some(lengths[0] - 1))), ErrorKind::Incomplete);
     assert!(!load.load_done(a, Some(lengths[0])).unwrap());
     assert_eq!(kind_of(load.load_done(a, Some(lengths[0]))), ErrorKind::Order);
-    // A length that nobody knows.
+    // A length that is not known.
     assert!(load.load_done(b, None).unwrap());
     assert_eq!(kind_of(load.load_done(b, None)), ErrorKind::Order);
     load.advance(Phase::LoadRunning).unwrap();
@@ -112,7 +112,7 @@ fn a_stream_that_turns_out_bad_fails_the_load_in_the_call_that_ends_it() {
     let mix = [both(), both()];
     let (target, load, lengths) = written(&mix, 1);
     assert!(!load.load_done(&target.devices[0], Some(lengths[0])).unwrap());
-    target.fakes[0].inject(Fault::from(Access::StateWrite, 0, Effect::Errno(libc::EINVAL)));
+    target.fakes[1].inject(Fault::from(Access::StateWrite, 0, Effect::Errno(libc::EINVAL)));
     let failure = load.load_done(&target.devices[1], Some(lengths[1])).unwrap_err();
     assert_eq!((failure.kind(), load.phase()), (ErrorKind::Device, Phase::Failed));
     assert_eq!(load.load_done(&target.devices[1], None).unwrap_err().to_string(), failure.to_string());
@@ -230,4 +230,25 @@ fn a_save_that_failed_before_halted_ends_uncommitted_without_a_word() {
 fn a_load_has_no_such_end() {
     let rig = Rig::target(&[both()], 1);
     assert_eq!(kind_of(rig.load().end(false, NONE)), ErrorKind::Argument);
+}
+
+type Loss = fn(&Rig);
+
+/// A load that can have no last device says so in the first call that meets it, and not by a 0 for ever.
+#[test]
+fn a_member_that_can_have_no_end_is_named_by_the_ends_of_the_others() {
+    let losses: [(&str, Loss); 2] = [
+        ("its handle was freed", |rig| rig.devices[1].close().unwrap()),
+        ("others have reset it", |rig| {
+            rig.fakes[1].reset().unwrap();
+            rig.devices[1].reprobe().unwrap();
+        }),
+    ];
+    for (loss, lose) in losses {
+        let (target, load, lengths) = written(&[both(), both()], 1);
+        lose(&target);
+        let failure = load.load_done(&target.devices[0], Some(lengths[0])).unwrap_err();
+        assert!(failure.to_string().contains("d1"), "{loss}: {failure}");
+        assert_eq!(load.phase(), Phase::Failed, "{loss}");
+    }
 }

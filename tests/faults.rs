@@ -1,4 +1,4 @@
-//! A fault at call k, for every k, in probe, save, load and reset: the outcome is named, the state told is the device's own,
+//! A fault at call k, for every k, in probe, save, load and reset: the outcome is named, the state reported is the device's own,
 //! and a VMM that follows the report brings the device back. Each fault is shown to have been reached.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -101,7 +101,7 @@ fn probe<D: Door>() {
                 if failure.is(ErrorKind::Unsupported) { Ok(door.pending(false)?) } else { Err(failure) }
             })?;
             door.reprobe()?;
-            // A probe that was told "absent" made a device that says so.
+            // A probe that got "absent" made a device that says so.
             let (dialect, _, _, _, _, _, reason) = door.info();
             assert_eq!(dialect == 0, !reason.is_empty());
             Ok(())

@@ -40,13 +40,14 @@ fn members_come_and_go_but_not_during_a_migration() {
     for refused in [
         rig.group.add_device(Arc::clone(&other)),
         rig.group.remove_device(&rig.devices[0]),
-        rig.group.add_tracker(Arc::new(rig::Log::default()).tracker(&[])),
-        rig.group.remove_tracker(&rig.tracker),
-        rig.group.add_tracker(Arc::clone(&rig.tracker)),
         Migration::new(Arc::clone(&rig.group), Direction::Save).map(|_| ()),
     ] {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Order);
     }
+    // A container may come at any time, once.
+    let beside = Arc::new(rig::Log::default()).tracker(&[]);
+    rig.group.add_tracker(Arc::clone(&beside)).unwrap();
+    assert_eq!(rig.group.add_tracker(beside).unwrap_err().kind(), ErrorKind::Argument);
     drop(migration);
     rig.group.remove_device(&rig.devices[0]).unwrap();
     rig.group.add_device(other).unwrap();
@@ -117,12 +118,12 @@ fn a_device_is_unplugged_at_any_moment() {
                     let pausable = matches!(at, Some(Idle | Phase::SaveTracking | SavePreCopy));
                     if pausable {
                         rig.group.pause().unwrap();
-                        let told = rig.group.results().unwrap();
+                        let reported = rig.group.results().unwrap();
                         assert!(
-                            told[0].message.contains("d0: its handle was freed: it takes no part"),
-                            "{what}: {told:?}"
+                            reported[0].message.contains("d0: its handle was freed: it takes no part"),
+                            "{what}: {reported:?}"
                         );
-                        assert_eq!(told[0].errno, 0);
+                        assert_eq!(reported[0].errno, 0);
                         rig.group.resume().unwrap();
                     }
                     let refused = rig.group.add_device(named("d0")).unwrap_err();
@@ -141,7 +142,12 @@ fn a_device_is_unplugged_at_any_moment() {
                     );
                     assert!(failure.to_string().contains("d0"), "{what}: {failure}");
                     if aborts {
-                        let failure = migration.abort(AbortTo::Running).unwrap_err();
+                        // Who asks for HALTED has said that the guest may run elsewhere.
+                        let abort = || match next {
+                            SaveHalted => migration.abort_without_second_guest(AbortTo::Running),
+                            _ => migration.abort(AbortTo::Running),
+                        };
+                        let failure = abort().unwrap_err();
                         assert_eq!(failure.errno(), libc::ENODEV, "{what}: {failure}");
                         assert_eq!(rig.states()[1], State::Running, "{what}");
                     }
@@ -151,7 +157,7 @@ fn a_device_is_unplugged_at_any_moment() {
                     rig.devices[1].reset().unwrap();
                 }
                 rig.group.pause().unwrap();
-                // A session that nobody ended is held.
+                // A session that was not ended is held.
                 assert!(matches!(rig.states()[1], State::Stop | State::StopCopy), "{what}");
                 rig.group.resume().unwrap();
                 assert_eq!(rig.states()[1], State::Running, "{what}");
@@ -186,19 +192,19 @@ fn a_device_without_states_takes_no_part() {
         }
         rig.group.pause().unwrap();
         assert_eq!(rig.states(), [State::Stop; 2]);
-        let told = rig.group.results().unwrap();
+        let reported = rig.group.results().unwrap();
         assert!(
-            told[2].message.contains("gpu: not migratable") && told[2].message.contains("takes no part"),
-            "{told:?}"
+            reported[2].message.contains("gpu: not migratable") && reported[2].message.contains("takes no part"),
+            "{reported:?}"
         );
-        assert_eq!((told[2].errno, told[2].from), (0, told[2].to));
+        assert_eq!((reported[2].errno, reported[2].from), (0, reported[2].to));
         if halves {
             rig.group.resume_begin().unwrap();
         }
         rig.group.resume().unwrap();
         assert_eq!(rig.states(), [State::Running; 2]);
     }
-    // One that does is told apart.
+    // One that does has a result of its own.
     let writes = rig.fakes[1].count(Access::StateWrite);
     rig.fakes[1].inject(Fault::at(Access::StateWrite, writes, Effect::Errno(libc::EBUSY)));
     let failure = rig.group.pause().unwrap_err();
@@ -263,8 +269,10 @@ fn a_pause_costs_the_slowest_device_of_each_step() {
         rig.group.pause().unwrap();
         begun.elapsed()
     };
-    let side_by_side = (0..5).map(|_| slow(0)).min().unwrap();
-    assert!(side_by_side < delay * 2 + Duration::from_millis(8), "{side_by_side:?}");
+    // What else runs on the machine makes a run longer, never shorter: one that is as short as it must be proves it.
+    let mut seen = Vec::new();
+    let short = |took: &Duration| *took < delay * 2 + Duration::from_millis(8);
+    assert!((0..50).map(|_| slow(0)).inspect(|took| seen.push(*took)).any(|took| short(&took)), "{seen:?}");
     let serial = slow(1);
     assert!(serial >= delay * 16, "{serial:?}");
 }
@@ -491,7 +499,7 @@ fn a_harvest_without_dma_reads_in_the_moment() {
 
 /// A device that does not come back from the moment is an error, and what was given is given.
 #[test]
-fn a_harvest_before_a_device_that_does_not_come_back_is_told() {
+fn a_harvest_before_a_device_that_does_not_come_back_is_reported() {
     let ndma = Config::v1_ndma(Window::Trapped);
     let rig = Rig::source(&[ndma.clone(), ndma], 0);
     rig.tracker.start().unwrap();

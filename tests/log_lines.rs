@@ -7,11 +7,11 @@ mod rig;
 
 use parking_lot::Mutex;
 use rig::Rig;
-use simdev::{Access, Config, Effect, Fault, Ram, Space, Type1, Type1Config, Window};
+use simdev::{Access, Config, DmaLog, Effect, Fault, Ram, Space, Type1, Type1Config, Window};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use vfiomig::device::{self, Device, OnFailure};
+use vfiomig::device::{self, Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::{Caps, State};
 use vfiomig::error::{Errno, Error, ErrorKind};
 use vfiomig::internals::refuse_threads_beyond;
@@ -86,8 +86,8 @@ fn a_device_that_is_made_says_what_it_is() {
             let options = device::DeviceOptions { name: "d".into(), ..device::DeviceOptions::default() };
             Device::new(fake.transport(), options).unwrap();
         });
-        let told = of_level(&lines, Level::Info);
-        assert!(told.last().is_some_and(|line| line.starts_with(said)), "{said}: {lines:#?}");
+        let reported = of_level(&lines, Level::Info);
+        assert!(reported.last().is_some_and(|line| line.starts_with(said)), "{said}: {lines:#?}");
     }
 }
 
@@ -111,7 +111,7 @@ fn a_device_call_that_fails_is_one_error() {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Device);
     assert_errors(&lines, &["d0: "], "reset");
 
-    // What a caller did wrong is told to the caller.
+    // What a caller did wrong is an error to the caller only.
     let (result, lines) = logged(|| rig(1).devices[0].finish(None));
     result.unwrap_err();
     assert_errors(&lines, &[], "a wrong order");
@@ -139,7 +139,7 @@ fn a_step_that_fails_is_one_error_for_each_device_that_failed() {
             save.advance(Phase::SaveP2pGrace).unwrap();
             fail(&rig, State::StopCopy);
             let error = save.advance(Phase::SaveStopCopy).unwrap_err();
-            // What it is told again is no other failure.
+            // What it gets again is no other failure.
             assert_eq!(save.advance(Phase::SaveStopCopy).unwrap_err().to_string(), error.to_string());
             error
         });
@@ -219,9 +219,9 @@ fn an_abort_that_fails_is_one_error() {
     assert_errors(&lines, &["abort: d0: "], "abort of a load");
 }
 
-/// A state that cannot be read is told when that begins, and when it is over, not with each call.
+/// A state that cannot be read is a line when that begins, and when it is over, not with each call.
 #[test]
-fn a_condition_that_lasts_is_told_twice() {
+fn a_condition_that_lasts_is_logged_twice() {
     let ((), lines) = logged(|| {
         let rig = rig(1);
         let device = &rig.devices[0];
@@ -234,11 +234,15 @@ fn a_condition_that_lasts_is_told_twice() {
             assert_eq!(device.observe().unwrap(), State::Running);
         }
     });
-    let told: Vec<_> = lines.iter().filter(|(level, text)| *level <= Level::Info && text.contains("state")).collect();
-    let told: Vec<_> = told.iter().filter(|(_, text)| !text.contains("dialect")).collect();
-    assert!(told.len() == 2, "{lines:#?}");
-    assert!(told[0].0 == Level::Warning && told[0].1.starts_with("d0: its state cannot be read: "), "{lines:#?}");
-    assert_eq!(told[1].1, "d0: its state can be read again: RUNNING");
+    let reported: Vec<_> =
+        lines.iter().filter(|(level, text)| *level <= Level::Info && text.contains("state")).collect();
+    let reported: Vec<_> = reported.iter().filter(|(_, text)| !text.contains("dialect")).collect();
+    assert!(reported.len() == 2, "{lines:#?}");
+    assert!(
+        reported[0].0 == Level::Warning && reported[0].1.starts_with("d0: its state cannot be read: "),
+        "{lines:#?}"
+    );
+    assert_eq!(reported[1].1, "d0: its state can be read again: RUNNING");
 }
 
 /// A state change that fails on a device whose state cannot be read afterwards.
@@ -275,18 +279,18 @@ impl LogFunctions for Stubborn {
 const PAGE: Mapping = Mapping { range: IovaRange { iova: 0, size: 4096 }, cookie: 0 };
 
 /// Of the lines at WARNING and INFO those with one of the words: one of each level, in this order.
-fn assert_told_twice(lines: &[(Level, String)], words: [&str; 2]) {
-    let told: Vec<_> = lines
+fn assert_logged_twice(lines: &[(Level, String)], words: [&str; 2]) {
+    let reported: Vec<_> = lines
         .iter()
         .filter(|(level, text)| *level <= Level::Info && words.iter().any(|word| text.contains(word)))
         .map(|(level, text)| (*level, words.iter().position(|word| text.contains(word))))
         .collect();
-    assert_eq!(told, [(Level::Warning, Some(0)), (Level::Info, Some(1))], "{words:?}: {lines:#?}");
+    assert_eq!(reported, [(Level::Warning, Some(0)), (Level::Info, Some(1))], "{words:?}: {lines:#?}");
 }
 
 /// No thread can be had for a while: each call is done by fewer, and only the first one says so.
 #[test]
-fn missing_threads_are_told_twice() {
+fn missing_threads_are_logged_twice() {
     let ((), lines) = logged(|| {
         let rig = rig(4);
         for available in [usize::MAX, 1, 0, 2, usize::MAX, usize::MAX] {
@@ -295,12 +299,12 @@ fn missing_threads_are_told_twice() {
             rig.group.resume().unwrap();
         }
     });
-    assert_told_twice(&lines, ["threads could be made", "threads can be made again"]);
+    assert_logged_twice(&lines, ["threads could be made", "threads can be made again"]);
 }
 
 /// A log that cannot be stopped, or not be started, start for start.
 #[test]
-fn a_stubborn_log_is_told_twice() {
+fn a_stubborn_log_is_logged_twice() {
     let cases = [
         (0, ["OPS is not used", "OPS can be used again"]),
         (1, ["stop: Input/output error", "it can be stopped again"]),
@@ -321,13 +325,65 @@ fn a_stubborn_log_is_told_twice() {
                 tracker.stop().unwrap();
             }
         });
-        assert_told_twice(&lines, words);
+        assert_logged_twice(&lines, words);
     }
+}
+
+/// The line has both logs: which one is read now, and which one was.
+#[test]
+fn a_log_that_takes_the_place_of_another_is_named() {
+    let ((), lines) = logged(|| {
+        let log = Stubborn::default();
+        let options =
+            TrackerOptions { functions: Some(Box::new(log.clone())), name: "ram".into(), ..TrackerOptions::default() };
+        let tracker = Tracker::new(options).unwrap();
+        tracker.map(&[PAGE]).unwrap();
+        for fails in [true, true, false, false] {
+            log.0[0].store(fails, Relaxed);
+            tracker.start().unwrap();
+        }
+        tracker.stop().unwrap();
+    });
+    let said: Vec<_> = of_level(&lines, Level::Info).into_iter().filter(|line| line.contains("the place of")).collect();
+    assert_eq!(said, ["ram: OPS takes the place of EVERYTHING"], "{lines:#?}");
+}
+
+/// Choices are made from who is there at each start and at each change; that a log cannot be read stays known.
+#[test]
+fn a_log_that_cannot_be_read_is_logged_once() {
+    let (reasons, lines) = logged(|| {
+        let log = Some(DmaLog { report: false, ..DmaLog::default() });
+        let make = |name: &str| {
+            let fake = simdev::Device::new(Config { dma_log: log, ..Config::v2(Caps { p2p: true, pre_copy: true }) });
+            let options = DeviceOptions { name: name.into(), ..DeviceOptions::default() };
+            Arc::new(Device::new(fake.transport(), options).unwrap())
+        };
+        let (first, second) = (make("first"), make("second"));
+        let options =
+            TrackerOptions { devices: vec![Arc::clone(&first)], name: "ram".into(), ..TrackerOptions::default() };
+        let tracker = Tracker::new(options).unwrap();
+        tracker.map(&[PAGE]).unwrap();
+        let mut reasons = Vec::new();
+        for _ in 0..3 {
+            tracker.start().unwrap();
+            reasons.push(tracker.info().reason);
+            tracker.stop().unwrap();
+        }
+        tracker.start().unwrap();
+        tracker.add_device(Arc::clone(&second)).unwrap();
+        reasons.push(tracker.info().reason);
+        tracker.remove_device(&second).unwrap();
+        reasons.push(tracker.info().reason);
+        tracker.stop().unwrap();
+        reasons
+    });
+    assert_eq!(of_level(&lines, Level::Warning).len(), 1, "{lines:#?}");
+    assert!(reasons.iter().all(|reason| reason.contains("reading: Operation not supported")), "{reasons:#?}");
 }
 
 /// A container that does not unmap with a bitmap, but without.
 #[test]
-fn unmappings_without_a_bitmap_are_told_twice() {
+fn unmappings_without_a_bitmap_are_logged_twice() {
     let ((), lines) = logged(|| {
         let space = Space::new(&Ram::new());
         let container = Type1::new(&space, Type1Config::default());
@@ -345,12 +401,12 @@ fn unmappings_without_a_bitmap_are_told_twice() {
             tracker.map(&[PAGE]).unwrap();
         }
     });
-    assert_told_twice(&lines, ["with its dirty bitmap failed", "with their dirty bitmaps again"]);
+    assert_logged_twice(&lines, ["with its dirty bitmap failed", "with their dirty bitmaps again"]);
 }
 
 /// A server that fails each acknowledgement once.
 #[test]
-fn acknowledgements_that_fail_are_told_twice() {
+fn acknowledgements_that_fail_are_logged_twice() {
     let ((), lines) = logged(|| {
         let config = Config { vary_segments: false, ..Config::v1(Window::Trapped) }.state_size(6000).segments(1000);
         let rig = Rig::source(&[config], 1);
@@ -364,5 +420,5 @@ fn acknowledgements_that_fail_are_told_twice() {
             while !rig.devices[0].read(&mut [0; 5000]).unwrap().1.contains(SEGMENT_END) {}
         }
     });
-    assert_told_twice(&lines, ["acknowledging a segment failed", "segments are acknowledged again"]);
+    assert_logged_twice(&lines, ["acknowledging a segment failed", "segments are acknowledged again"]);
 }

@@ -8,17 +8,18 @@ mod rig;
 
 use parking_lot::Mutex;
 use rig::Rig;
-use simdev::{Access, Config, Effect, Fault};
+use simdev::{Access, Config, DmaLog, Effect, Fault};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 use vfiomig::device::{DeviceProgress, DeviceRequest};
-use vfiomig::dialect::{Caps, State};
+use vfiomig::dialect::{Caps, Direction, State};
 use vfiomig::error::ErrorKind;
-use vfiomig::group::{Why, Wish, set_warnings};
+use vfiomig::group::{Event, Who, Why, Wish, set_warnings};
 use vfiomig::log::{Level, set_sink};
-use vfiomig::migration::{AbortTo, EstimateInput, Phase};
+use vfiomig::migration::{AbortTo, EstimateInput, Migration, MigrationOptions, Phase};
+use vfiomig::tracker::{IovaRange, LogAsked, LogRequest, Mapping, Tracker, TrackerOptions};
 
 fn both() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true }).state_size(10_000)
@@ -85,21 +86,23 @@ fn getters_answer_beside_a_device_that_hangs() {
     }
 }
 
-/// What a callback was told.
-type Told = Arc<Mutex<Vec<(Why, DeviceProgress, usize, usize)>>>;
+/// What a callback got.
+type Reported = Arc<Mutex<Vec<(Why, DeviceProgress, usize, usize)>>>;
 
-fn listen(rig: &Rig, wish: impl Fn(Why) -> Wish + Send + Sync + 'static) -> Told {
-    let told = Told::default();
-    let kept = Arc::clone(&told);
+fn listen(rig: &Rig, wish: impl Fn(Why) -> Wish + Send + Sync + 'static) -> Reported {
+    let reported = Reported::default();
+    let kept = Arc::clone(&reported);
     let caller = thread::current().id();
     rig.group
         .on_progress(Duration::from_millis(50), move |event| {
             assert_eq!(thread::current().id(), caller, "called on the calling thread");
-            kept.lock().push((event.why, event.device.clone(), event.arrived, event.asked));
+            if let Who::Device(device) = event.who {
+                kept.lock().push((event.why, device.clone(), event.arrived, event.asked));
+            }
             wish(event.why)
         })
         .unwrap();
-    told
+    reported
 }
 
 #[test]
@@ -110,18 +113,18 @@ fn a_callback_hears_who_has_arrived_and_who_has_not() {
         rig.allow_abort();
         let save = rig.save();
         save.advance(Phase::SaveP2pGrace).unwrap();
-        let told = listen(&rig, |_| Wish::GoOn);
+        let reported = listen(&rig, |_| Wish::GoOn);
         hang(&rig, 0, State::StopCopy, Duration::from_millis(500));
         save.advance(Phase::SaveStopCopy).unwrap();
-        let told = std::mem::take(&mut *told.lock());
-        let waits: Vec<_> = told.iter().filter(|(why, ..)| *why == Why::Waiting).collect();
-        assert!(waits.len() >= 3 && waits.len() <= 10, "{told:?}");
+        let reported = std::mem::take(&mut *reported.lock());
+        let waits: Vec<_> = reported.iter().filter(|(why, ..)| *why == Why::Waiting).collect();
+        assert!(waits.len() >= 3 && waits.len() <= 10, "{reported:?}");
         for (_, device, arrived, asked) in waits {
             assert_eq!((&*device.device, *asked), ("d0", count));
             assert!(*arrived < count);
             assert_eq!(device.asked.unwrap().request, DeviceRequest::SetState(State::StopCopy));
         }
-        let arrivals: Vec<_> = told.iter().filter(|(why, ..)| *why == Why::Arrived).collect();
+        let arrivals: Vec<_> = reported.iter().filter(|(why, ..)| *why == Why::Arrived).collect();
         assert_eq!(arrivals.len(), count);
         for (n, (_, device, arrived, asked)) in arrivals.iter().enumerate() {
             assert_eq!((*arrived, *asked, device.state, device.asked), (n + 1, count, State::StopCopy, None));
@@ -139,12 +142,12 @@ fn without_workers_a_callback_hears_between_requests() {
     rig.allow_abort();
     let save = rig.save();
     save.advance(Phase::SaveP2pGrace).unwrap();
-    let told = listen(&rig, |_| Wish::GoOn);
+    let reported = listen(&rig, |_| Wish::GoOn);
     hang(&rig, 0, State::StopCopy, Duration::from_millis(300));
     save.advance(Phase::SaveStopCopy).unwrap();
-    let told: Vec<_> = told.lock().iter().map(|(why, device, ..)| (*why, device.device.clone())).collect();
+    let reported: Vec<_> = reported.lock().iter().map(|(why, device, ..)| (*why, device.device.clone())).collect();
     let arrived = |name: &str| (Why::Arrived, name.to_string());
-    assert_eq!(told, [arrived("d0"), (Why::Waiting, "d1".to_string()), arrived("d1")]);
+    assert_eq!(reported, [arrived("d0"), (Why::Waiting, "d1".to_string()), arrived("d1")]);
     save.abort(AbortTo::Running).unwrap();
 }
 
@@ -171,7 +174,7 @@ fn a_callback_can_ask_for_cancel() {
     rig.group.pause().unwrap();
 }
 
-/// The group's other functions are told that they would wait for themselves, getters answer.
+/// The group's other functions get EDEADLK, because they would wait for themselves; getters answer.
 #[test]
 fn getters_answer_in_a_callback_and_others_do_not_hang() {
     let _one = ONE.lock();
@@ -235,6 +238,150 @@ fn the_log_has_what_takes_long_while_it_does() {
     set_warnings(Duration::from_secs(5), Duration::from_secs(10));
 }
 
+/// A device goes to LOADED behind the calls, and the one that waits for it tells when it is late and when it is back.
+#[test]
+fn a_late_end_of_a_load_is_told_twice() {
+    let _one = ONE.lock();
+    let source = Rig::source(&[both(), both()], 1);
+    let streams = source.save_all(&source.save()).unwrap();
+    let target = Rig::target(&[both(), both()], 0);
+    let options = MigrationOptions { queue_bytes: 1 << 20 };
+    let load = Migration::with_options(Arc::clone(&target.group), Direction::Load, options).unwrap();
+    load.advance(Phase::LoadResuming).unwrap();
+    hang(&target, 0, State::Stop, Duration::from_millis(1000));
+    set_warnings(Duration::from_millis(200), Duration::from_secs(10));
+    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&lines);
+    set_sink(Some(Arc::new(move |_, text: &str| kept.lock().push(text.to_string()))), Level::Warning);
+    for (device, stream) in target.devices.iter().zip(&streams) {
+        for (bytes, segment_end) in &stream.parts {
+            device.write(bytes, *segment_end).unwrap();
+        }
+        load.load_done(device, Some(stream.len() as u64)).unwrap();
+    }
+    set_sink(None, Level::Error);
+    set_warnings(Duration::from_secs(5), Duration::from_secs(10));
+    assert_eq!(load.phase(), Phase::LoadLoaded);
+    let lines = lines.lock();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("d0: the change to STOP was not answered for "), "{lines:?}");
+    assert!(lines[1].starts_with("d0: the change to STOP was answered after "), "{lines:?}");
+}
+
+/// A log that hangs when it is started, read or stopped: any thread sees which, and the log of messages has it while it hangs where
+/// other threads work for the call, else behind it.
+#[test]
+fn a_log_that_hangs_is_seen() {
+    let _one = ONE.lock();
+    set_warnings(Duration::from_millis(200), Duration::from_secs(10));
+    let config = Config { dma_log: Some(DmaLog::default()), ..both() };
+    for count in [1, 2] {
+        let rig = Rig::source(&vec![config.clone(); count], 0);
+        rig.allow_abort();
+        rig.group.remove_tracker(&rig.tracker).unwrap();
+        let options = TrackerOptions { name: "ram".into(), devices: rig.devices.clone(), ..TrackerOptions::default() };
+        let tracker = Arc::new(Tracker::new(options).unwrap());
+        tracker.map(&[Mapping { range: IovaRange { iova: 0, size: 1 << 20 }, cookie: 0 }]).unwrap();
+        rig.group.add_tracker(Arc::clone(&tracker)).unwrap();
+        let save = rig.save();
+        let track = || save.advance(Phase::SaveTracking).unwrap();
+        let harvest = || {
+            rig.harvest();
+        };
+        let abort = || save.abort(AbortTo::Running).unwrap();
+        let calls: [(&dyn Fn(), Access, LogRequest, &str); 3] = [
+            (&track, Access::DmaLogStart, LogRequest::Start, "the start was not answered for "),
+            (
+                &harvest,
+                Access::DmaLogReport,
+                LogRequest::Read,
+                ["a read was answered after ", "a read was not answered for "][count - 1],
+            ),
+            (&abort, Access::DmaLogStop, LogRequest::Stop, "the stop was not answered for "),
+        ];
+        for (call, access, request, line) in calls {
+            let nth = rig.fakes[0].count(access);
+            let effect = Effect::Delay(Duration::from_millis(700));
+            rig.fakes[0].inject(Fault { access, nth, times: 1, effect });
+            let heard = Arc::new(AtomicBool::new(false));
+            let (kept, whole) = (Arc::clone(&heard), format!("ram: DMA log of d0: {line}"));
+            let sink = move |_, text: &str| kept.store(kept.load(SeqCst) | text.starts_with(&whole), SeqCst);
+            set_sink(Some(Arc::new(sink)), Level::Warning);
+            let over = AtomicBool::new(false);
+            let seen = thread::scope(|scope| {
+                let looks = scope.spawn(|| {
+                    let mut seen = Vec::new();
+                    while !over.load(SeqCst) {
+                        seen.extend(quick(|| rig.group.asked_logs()));
+                        at(20);
+                    }
+                    seen
+                });
+                call();
+                over.store(true, SeqCst);
+                looks.join().unwrap()
+            });
+            set_sink(None, Level::Error);
+            assert!(heard.load(SeqCst), "{count} {request}");
+            let named = |asked: &&LogAsked| asked.log == "ram: DMA log of d0" && asked.request == request;
+            assert!(seen.iter().filter(named).count() >= 5, "{count} {request}: {seen:?}");
+            assert!(rig.group.asked_logs().is_empty());
+        }
+    }
+    set_warnings(Duration::from_secs(5), Duration::from_secs(10));
+}
+
+/// The callback hears of logs that do not answer, also where there is one only: as they are started, read and stopped.
+#[test]
+fn a_callback_hears_of_logs_that_do_not_answer() {
+    let _one = ONE.lock();
+    let config = Config { dma_log: Some(DmaLog::default()), ..both() };
+    for count in [1, 2] {
+        let rig = Rig::source(&vec![config.clone(); count], 0);
+        rig.allow_abort();
+        rig.group.remove_tracker(&rig.tracker).unwrap();
+        let options = TrackerOptions { name: "ram".into(), devices: rig.devices.clone(), ..TrackerOptions::default() };
+        let tracker = Arc::new(Tracker::new(options).unwrap());
+        tracker.map(&[Mapping { range: IovaRange { iova: 0, size: 1 << 20 }, cookie: 0 }]).unwrap();
+        rig.group.add_tracker(Arc::clone(&tracker)).unwrap();
+        let save = rig.save();
+        let (caller, group) = (thread::current().id(), Arc::clone(&rig.group));
+        let heard: Arc<Mutex<Vec<(LogRequest, usize, usize)>>> = Arc::default();
+        let kept = Arc::clone(&heard);
+        let hear = move |event: &Event<'_>| {
+            assert_eq!(thread::current().id(), caller, "called on the calling thread");
+            if let (Who::Log(log), Why::Waiting) = (event.who, event.why) {
+                assert_eq!(log.log, "ram: DMA log of d0");
+                assert!(event.elapsed >= Duration::from_millis(50));
+                // A call that would wait for this one is refused, and a getter answers.
+                assert_eq!(group.pause().unwrap_err().errno(), libc::EDEADLK);
+                assert!(!group.progress().is_empty());
+                kept.lock().push((log.request, event.arrived, event.asked));
+            }
+            Wish::GoOn
+        };
+        rig.group.on_progress(Duration::from_millis(50), hear).unwrap();
+        let track = || save.advance(Phase::SaveTracking).unwrap();
+        let harvest = || {
+            rig.harvest();
+        };
+        let abort = || save.abort(AbortTo::Running).unwrap();
+        let calls: [(&dyn Fn(), Access, LogRequest, usize); 3] = [
+            (&track, Access::DmaLogStart, LogRequest::Start, 1),
+            (&harvest, Access::DmaLogReport, LogRequest::Read, count),
+            (&abort, Access::DmaLogStop, LogRequest::Stop, 1),
+        ];
+        for (call, access, request, asked) in calls {
+            let nth = rig.fakes[0].count(access);
+            rig.fakes[0].inject(Fault { access, nth, times: 1, effect: Effect::Delay(Duration::from_millis(500)) });
+            call();
+            let heard = std::mem::take(&mut *heard.lock());
+            assert!(heard.len() >= 3 && heard.len() <= 10, "{count} {request}: {heard:?}");
+            assert!(heard.iter().all(|seen| *seen == (request, 0, asked)), "{count} {request}: {heard:?}");
+        }
+    }
+}
+
 /// A drain is watched as well.
 #[test]
 fn a_read_that_hangs_in_a_drain_is_seen() {
@@ -243,7 +390,7 @@ fn a_read_that_hangs_in_a_drain_is_seen() {
     let rig = Rig::source(&[both(), both()], 0);
     let save = rig.save();
     save.advance(Phase::SaveStopCopy).unwrap();
-    let told = listen(&rig, |_| Wish::GoOn);
+    let reported = listen(&rig, |_| Wish::GoOn);
     let warned = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&warned);
     let sink =
@@ -256,11 +403,11 @@ fn a_read_that_hangs_in_a_drain_is_seen() {
     set_sink(None, Level::Error);
     set_warnings(Duration::from_secs(5), Duration::from_secs(10));
     assert!(warned.load(SeqCst));
-    let told = told.lock();
-    let read = told.iter().filter(|(why, device, ..)| {
+    let reported = reported.lock();
+    let read = reported.iter().filter(|(why, device, ..)| {
         *why == Why::Waiting && device.asked.is_some_and(|asked| asked.request == DeviceRequest::Read)
     });
-    assert!(read.count() >= 3, "{told:?}");
+    assert!(read.count() >= 3, "{reported:?}");
 }
 
 /// Times belong to the devices, come back as a text, and a measured one takes the place of one that was given.

@@ -9,9 +9,9 @@ use rig::Rig;
 use serde_json::Value;
 use simdev::{Access, Config, Effect, Fault};
 use std::time::{Duration, Instant};
-use vfiomig::dialect::Caps;
-use vfiomig::error::{Error, ErrorKind};
-use vfiomig::migration::{AbortTo, Budget, EntryKind, Fed, Phase, Report};
+use vfiomig::dialect::{Caps, Direction, State};
+use vfiomig::error::{Action, DeviceResult, Error, ErrorKind};
+use vfiomig::migration::{AbortTo, Budget, Counters, DevicePart, Entry, EntryKind, Fed, Phase, PhaseReport, Report};
 
 const PLENTY: Budget = Budget { bytes: u64::MAX, time: Duration::from_secs(60) };
 
@@ -144,4 +144,125 @@ fn a_load_has_its_drain() {
     load.abort(AbortTo::Running).unwrap();
     source.harvest();
     save.advance(Phase::SaveHalted).unwrap();
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A device's result of a step that took 1 ms.
+fn result(device: &str, steps: [State; 3], (errno, action): (i32, Action), message: &str) -> DeviceResult {
+    let [from, to, found] = steps.map(State::number);
+    let message = message.into();
+    DeviceResult { device: device.into(), errno, from, to, found, action, again: false, duration: MS, message }
+}
+
+fn phase(phase: Phase, begun: u32, failed: bool, devices: Vec<DeviceResult>, notes: &[&str]) -> PhaseReport {
+    let notes = notes.iter().map(|note| (*note).to_string()).collect();
+    PhaseReport { phase, failed, begun: MS * begun, duration: MS, devices, notes }
+}
+
+/// 1000 bytes by two calls, and of an idle device nothing.
+fn entry(work: EntryKind, begun: u32, (calls, failed): (u64, bool), text: &str) -> Entry {
+    let part = |device: &str, calls: u64, waits| {
+        let device = device.to_string();
+        DevicePart { device, bytes: calls * 500, calls, time: MS * calls as u32, waits, retries: 0 }
+    };
+    Entry {
+        work,
+        phase: Phase::SavePreCopy,
+        begun: MS * begun,
+        duration: MS,
+        calls,
+        bytes: 1000,
+        pages: 3,
+        reads: 2,
+        failed,
+        devices: vec![part("nic0", 2, 0), part("idle", 0, 0), part("gpu0", 1, 4)],
+        text: text.into(),
+    }
+}
+
+/// People read it: all that it can say, to the letter.
+#[test]
+fn the_text_is_a_table_of_what_happened() {
+    use State::{Error, PreCopy, Running, StopCopy};
+    let none = (0, Action::None);
+    let mut report = Report {
+        direction: Direction::Save,
+        phases: vec![
+            phase(
+                Phase::SavePreCopy,
+                0,
+                false,
+                vec![
+                    result("nic0", [Running, PreCopy, PreCopy], none, ""),
+                    result("old0", [Running, Running, Running], none, "old0: it has no pre-copy"),
+                ],
+                &["the guest runs"],
+            ),
+            phase(
+                Phase::SaveStopCopy,
+                10,
+                true,
+                vec![
+                    result("nic0", [PreCopy, StopCopy, PreCopy], (16, Action::Recovered), "nic0: busy"),
+                    result("gpu0", [PreCopy, StopCopy, Running], (5, Action::Reset), ""),
+                    result("old0", [Running, Running, Error], (19, Action::Dead), "old0: gone"),
+                ],
+                &[],
+            ),
+            phase(Phase::Idle, 20, false, vec![], &[]),
+        ],
+        entries: vec![
+            entry(EntryKind::Rounds, 2, (3, false), ""),
+            entry(EntryKind::Harvest, 3, (1, false), ""),
+            entry(EntryKind::Loaded, 4, (1, false), ""),
+            entry(EntryKind::Loaded, 5, (1, true), ""),
+            entry(EntryKind::Failure, 11, (2, true), "save_complete: the wire is cut"),
+            entry(EntryKind::Failure, 12, (1, true), "the sink is full"),
+            entry(EntryKind::SaveComplete, 30, (1, true), ""),
+        ],
+        devices: vec![],
+        counters: Counters { retries: 1, waits: 2, degraded: 3, failed_reads: 4, log_restarts: 5 },
+    };
+    report.devices = report.entries[0].devices.clone();
+    let expected = "\
+SAVE_PRE_COPY      at      0.000ns  took      1.000ms
+    nic0             RUNNING -> PRE_COPY in 1.000ms
+    old0             stays in RUNNING: old0: it has no pre-copy
+    the guest runs
+rounds             at      2.000ms  took      1.000ms in 3 calls: 1000 bytes, 2 reads or writes
+    nic0             1000 bytes in 2 reads or writes of 2.000ms in all
+    gpu0             500 bytes in 1 reads or writes of 1.000ms in all, 4 waits
+harvest            at      3.000ms  took      1.000ms: 3 pages, 2 reads of logs
+    nic0             1000 bytes in 2 reads or writes of 2.000ms in all
+    gpu0             500 bytes in 1 reads or writes of 1.000ms in all, 4 waits
+loaded             at      4.000ms  took      1.000ms: nic0, beside the others
+loaded             at      5.000ms  took      1.000ms: nic0, beside the others  FAILED
+SAVE_STOP_COPY     at     10.000ms  took      1.000ms  FAILED
+    nic0             PRE_COPY -> STOP_COPY in 1.000ms, errno 16, found in PRE_COPY, recovered: nic0: busy
+    gpu0             PRE_COPY -> STOP_COPY in 1.000ms, errno 5, found in RUNNING, reset
+    old0             RUNNING -> RUNNING in 1.000ms, errno 19, found in ERROR, its state cannot be read: old0: gone
+failure            at     11.000ms  save_complete: the wire is cut (2 times)
+failure            at     12.000ms  the sink is full
+ABORT              at     20.000ms  took      1.000ms
+save_complete      at     30.000ms  took      1.000ms: 1000 bytes, 2 reads or writes  FAILED
+    nic0             1000 bytes in 2 reads or writes of 2.000ms in all
+    gpu0             500 bytes in 1 reads or writes of 1.000ms in all, 4 waits
+retries 1, waits 2, degraded harvests 3, failed reads of logs 4, restarts of logs 5
+";
+    assert_eq!(report.to_string(), expected);
+
+    // Who drains by itself has its data calls in it.
+    report.phases.clear();
+    report.entries.clear();
+    report.counters = Counters::default();
+    let expected = "\
+data calls
+    nic0             1000 bytes in 2 reads or writes of 2.000ms in all
+    idle             0 bytes in 0 reads or writes of 0.000ns in all
+    gpu0             500 bytes in 1 reads or writes of 1.000ms in all, 4 waits
+";
+    assert_eq!(report.to_string(), expected);
+    report.devices.iter_mut().for_each(|part| part.calls = 0);
+    assert_eq!(report.to_string(), "");
 }

@@ -201,6 +201,27 @@ fn a_load_stops_and_starts_in_every_phase() {
     }
 }
 
+/// As where the source has fewer devices: an operator has to know which of them is missing.
+#[test]
+fn a_start_before_all_is_loaded_names_the_devices_that_have_no_whole_stream() {
+    let mix = [both(), both()];
+    let source = Rig::source(&mix, 1);
+    let streams = source.save_all(&source.save()).unwrap();
+    for in_two in [false, true] {
+        let target = Rig::target(&mix, 1);
+        let load = target.load();
+        load.advance(Phase::LoadResuming).unwrap();
+        streams[0].write(&target.devices[0]).unwrap();
+        let (started, _) = start(&target, in_two);
+        let said = started.outcome.unwrap_err().to_string();
+        assert!(said.contains("d1: ") && !said.contains("d0: "), "{said}");
+        streams[1].write(&target.devices[1]).unwrap();
+        let (started, _) = start(&target, in_two);
+        let said = started.outcome.unwrap_err().to_string();
+        assert!(said.contains("LOAD_LOADED was not entered"), "{said}");
+    }
+}
+
 #[test]
 fn without_a_migration_it_is_a_pause_and_a_resume() {
     for mix in all_mixes() {
@@ -308,9 +329,9 @@ fn an_abort_goes_by_the_users_last_word() {
     }
 }
 
-/// A resume that fails may have ended sessions: that is told with the failure.
+/// A resume that fails may have ended sessions: that comes with the failure.
 #[test]
-fn void_streams_are_told_with_a_failure() {
+fn void_streams_are_reported_with_a_failure() {
     let rig = Rig::source(&[both(), both()], 1);
     let save = save_in(&rig, Phase::SavePreCopy);
     stop(&rig, false, false).0.outcome.unwrap();

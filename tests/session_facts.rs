@@ -104,3 +104,46 @@ fn observe_takes_over_what_others_did() {
         go(&device, State::PreCopy);
     }
 }
+
+/// Who looks from another thread, at whatever moment: an end comes with all bytes that were before it.
+#[test]
+fn an_end_that_is_seen_has_all_bytes_before_it() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    let config = Config { abort_allowed: true, ..Config::v2(Caps { p2p: false, pre_copy: false }) };
+    let config = config.seeded(3).state_size(2000);
+    let device = &open(&simdev::Device::new(config.clone()), &config);
+    let (looks, over, total) = (&AtomicU64::new(0), &AtomicBool::new(false), &AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let info = device.info();
+                // Of a session that is still the last one all is of that session.
+                if info.complete && device.info().session == info.session {
+                    assert!(info.saved_bytes >= total.load(Ordering::Relaxed), "{info:?}");
+                }
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_secs(2) {
+            go(device, State::StopCopy);
+            let mut sum = 0;
+            loop {
+                let (len, _) = device.read(&mut [0; 64]).unwrap();
+                sum += len as u64;
+                if len == 0 {
+                    break;
+                }
+            }
+            total.store(sum, Ordering::Relaxed);
+            let seen = looks.load(Ordering::Relaxed);
+            while looks.load(Ordering::Relaxed) < seen + 2 {
+                assert!(!watcher.is_finished(), "who looks has ended");
+                std::thread::yield_now();
+            }
+            go(device, State::Running);
+            device.restart_stream().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}

@@ -51,7 +51,7 @@ fn rest(device: &Device) -> vfiomig::Result<usize> {
     }
 }
 
-/// A read that failed may have dropped bytes, so the stream has a hole that nobody can see. It gets no END.
+/// A read that failed may have dropped bytes, so the stream has a hole that cannot be seen. It gets no END.
 #[test]
 fn a_failed_read_of_the_data_fd_breaks_the_save() {
     for errno in [libc::EIO, libc::ENODEV, libc::EFAULT, libc::EPROTO, 512] {
@@ -297,7 +297,7 @@ fn a_reset_by_others_ends_what_only_a_reset_ends() {
         set(&device, State::PreCopy).unwrap_or_else(|failure| panic!("{how}: {failure}"));
         assert!(sim.violations().is_empty(), "{how}: {:?}", sim.violations());
     }
-    // Nobody has reset it, whatever was said: then a reset of the library's own is the way.
+    // It was not reset, whatever was said: then a reset of the library's own is the way.
     let (sim, device) = broken();
     assert_eq!(device.reprobe().unwrap_err().kind(), ErrorKind::Order);
     assert_eq!(set(&device, State::Running).unwrap_err().kind(), ErrorKind::Order);
@@ -439,4 +439,18 @@ fn the_data_fd_goes_with_its_state() {
     let reads = sim.count(Access::DataRead);
     assert!(device.read(&mut [0; 10]).is_err());
     assert_eq!(sim.count(Access::DataRead), reads);
+}
+
+/// The register is read once more just before it is written, for the bits that are not ours: what others did to the device between
+/// the two reads is seen there, so that bytes of a session that they have ended are not joined to those of the next one (V2-10).
+#[test]
+fn a_device_that_others_move_just_before_the_request_is_asked_for_nothing() {
+    let (sim, device) = open(Config::v1_ndma(Window::Trapped).state_size(10_000));
+    set(&device, State::PreCopy).unwrap();
+    let (writes, running) = (sim.count(Access::StateWrite), 0b0001);
+    sim.inject(Fault::at(Access::StateRead, sim.count(Access::StateRead) + 1, Effect::Lie(running)));
+    let error = set(&device, State::PreCopyP2p).unwrap_err();
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Protocol, libc::EPROTO), "{error}");
+    assert!(error.to_string().contains("it is in RUNNING just before the request, and was in PRE_COPY"), "{error}");
+    assert_eq!(sim.count(Access::StateWrite), writes, "nothing was asked for");
 }

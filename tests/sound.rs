@@ -141,13 +141,13 @@ fn a_request_that_was_written_over_is_asked_as_it_was_made() {
     tracker.start().unwrap();
     assert_eq!(tracker.info().kind, tracker::LogKind::DmaLog);
     [3, 64, 199].into_iter().for_each(|page| sim.dma_write(page).unwrap());
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut run = |_, range: tracker::IovaRange| {
-        told.extend(range.iova / 4096..(range.iova + range.size) / 4096);
+        reported.extend(range.iova / 4096..(range.iova + range.size) / 4096);
         true
     };
     tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
-    assert_eq!(told, [3, 64, 199]);
+    assert_eq!(reported, [3, 64, 199]);
     tracker.stop().unwrap();
     set(&device, State::StopCopy).unwrap();
     let stream = read_all(&device);

@@ -277,7 +277,7 @@ fn a_policy_names_each_device_that_lacks_something() {
     );
 }
 
-/// Who is not let in hears by whom, and what is left.
+/// A call that is not let in says which other one is in, and what is left.
 #[test]
 fn a_call_that_is_not_let_in_says_why() {
     let sim = simdev::Device::new(v2(true, true));

@@ -27,7 +27,7 @@ fn config() -> Config {
     Config::v2(Caps { p2p: true, pre_copy: true }).state_size(1 << 20)
 }
 
-/// What a thread does with its device, or with the migration, until it is told something else than "not ready".
+/// What a thread does with its device, or with the migration, until it gets something else than "not ready".
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     Read,
@@ -46,7 +46,7 @@ impl Way {
         matches!(self, Way::Write | Way::Receive | Way::Get)
     }
 
-    /// It hangs in the VMM's own function, which nobody but the VMM can end.
+    /// It hangs in the VMM's own function, which only the VMM can end.
     fn is_callers(self) -> bool {
         matches!(self, Way::Put | Way::Get)
     }
@@ -243,7 +243,7 @@ fn a_drain_waits_for_a_device_that_takes_its_time() {
 }
 
 /// A device whose STOP_COPY cannot be left before the end of its stream (xe), and whose firmware takes its time: the abort waits for
-/// what it has to read, for as long as it reads. One that takes longer is told as one, and the next abort goes on.
+/// what it has to read, for as long as it reads. One that takes longer is an error, and the next abort goes on.
 #[test]
 fn an_abort_waits_for_a_stream_that_takes_its_time() {
     for (ready_after, aborts) in [(2500, 1), (7000, 2)] {
@@ -260,6 +260,7 @@ fn an_abort_waits_for_a_stream_that_takes_its_time() {
             for part in ["d0", "not ready", "ask again, or reset it"] {
                 assert!(failure.to_string().contains(part), "{failure}");
             }
+            assert!(failure.results()[0].again, "{failure:?}");
             assert_eq!(source.states(), [State::StopCopy, State::Running]);
             let took = begun.elapsed();
             assert!((Duration::from_secs(4)..Duration::from_millis(6500)).contains(&took), "{took:?}");
@@ -276,22 +277,22 @@ fn an_abort_waits_for_a_stream_that_takes_its_time() {
     }
 }
 
-/// A callback of a device that calls its group, whose call in another thread waits for that device, is told so.
+/// A callback of a device that calls its group, whose call in another thread waits for that device, gets EDEADLK.
 #[test]
 fn a_callback_does_not_wait_for_who_waits_for_it() {
     type Group = Arc<Mutex<Option<Arc<vfiomig::group::Group>>>>;
     let group: Group = Arc::default();
-    let told: Arc<Mutex<Vec<i32>>> = Arc::default();
+    let reported: Arc<Mutex<Vec<i32>>> = Arc::default();
     let armed = Arc::new(AtomicBool::new(false));
     let rig = Rig::new(&[config().seeded(1)], 1, &|fake, _| {
-        let (group, told, armed) = (Arc::clone(&group), Arc::clone(&told), Arc::clone(&armed));
+        let (group, reported, armed) = (Arc::clone(&group), Arc::clone(&reported), Arc::clone(&armed));
         let before = move || {
             if armed.swap(false, Ordering::SeqCst) {
                 // The other thread has come to the device.
                 std::thread::sleep(Duration::from_millis(200));
                 let group = group.lock().unwrap().clone().unwrap();
                 let errno = group.devices().map_or_else(|error| error.errno(), |_| 0);
-                told.lock().unwrap().push(errno);
+                reported.lock().unwrap().push(errno);
             }
         };
         Box::new(Hooked { inner: fake.transport(), before: Arc::new(before) })
@@ -305,7 +306,7 @@ fn a_callback_does_not_wait_for_who_waits_for_it() {
         rig.group.pause().unwrap();
         asks.join().unwrap().unwrap();
     });
-    assert_eq!(*told.lock().unwrap(), [libc::EDEADLK]);
+    assert_eq!(*reported.lock().unwrap(), [libc::EDEADLK]);
     assert_eq!(rig.states(), [State::Stop]);
     *group.lock().unwrap() = None;
 }
@@ -321,16 +322,16 @@ fn a_harvest_does_not_wait_for_the_abort_that_waits_for_it() {
     let inside = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let harvest = scope.spawn(|| {
-            let mut told = Vec::new();
+            let mut reported = Vec::new();
             let run = &mut |_: u64, _: tracker::IovaRange| {
                 if !inside.swap(true, Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(200));
-                    told.push(save.pending_exact().err().map(|error| error.errno()));
+                    reported.push(save.pending_exact().err().map(|error| error.errno()));
                 }
                 true
             };
             rig.tracker.harvest(&mut tracker::Request { run: Some(run), ..tracker::Request::default() }).unwrap();
-            told
+            reported
         });
         while !inside.load(Ordering::SeqCst) {
             std::thread::yield_now();
@@ -369,7 +370,7 @@ unsafe extern "C" fn calls_its_device(opaque: *mut c_void, feature: *mut c_void,
     let flags = unsafe { feature.cast::<u32>().add(1).read() };
     if let (Some(device), DMA_LOG_REPORT) = (DEVICE.take(), flags & 0xffff) {
         let stop = || device.set_state(State::Stop, vfiomig::device::OnFailure::Keep, false).err();
-        let told = [
+        let reported = [
             device.read(&mut [0; 100]).err(),
             device.write(&[0; 100], false).err(),
             device.pending_exact().err(),
@@ -377,14 +378,14 @@ unsafe extern "C" fn calls_its_device(opaque: *mut c_void, feature: *mut c_void,
             device.reset().err(),
             device.reprobe().err(),
         ];
-        TOLD.set(told.into_iter().flatten().collect());
+        TOLD.set(reported.into_iter().flatten().collect());
     }
     // SAFETY: the function that simdev gave, with what it was to be called with.
     unsafe { FUNCTION.get().unwrap()(opaque, feature, argsz) }
 }
 
 /// Reports of the log go beside data calls, so that a device may be free while its functions are not. What comes from within one
-/// is told so before anything is asked, and breaks nothing.
+/// gets an error before anything is asked, and breaks nothing.
 #[test]
 fn a_function_that_calls_its_device_breaks_no_session() {
     for state in [State::PreCopy, State::StopCopy, State::Resuming] {
@@ -408,9 +409,9 @@ fn a_function_that_calls_its_device_breaks_no_session() {
         device.set_state(state, vfiomig::device::OnFailure::Keep, false).unwrap();
         DEVICE.set(Some(Arc::clone(&device)));
         ram.harvest(&mut tracker::Request::default()).unwrap();
-        let told = TOLD.take();
-        assert_eq!(told.len(), 6);
-        for error in told {
+        let reported = TOLD.take();
+        assert_eq!(reported.len(), 6);
+        for error in reported {
             assert_eq!((error.kind(), error.errno()), (ErrorKind::Busy, libc::EDEADLK), "{error}");
         }
         let info = device.info();

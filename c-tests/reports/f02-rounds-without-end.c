@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A device is reset in pre-copy and the library is told: every further round is a success of 0 bytes, `ready` stays 0 for ever. */
+/*
+ * A device is reset in pre-copy and the library is told: every further round is a success of 0 bytes, `ready`
+ * stays 0 for ever.
+ */
 #include "rep.h"
 int main(void)
 {
@@ -17,7 +20,8 @@ int main(void)
 	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
 	OK(vfiomig_device_reset(r.h[0], E())); /* the guest reboots */
 	do {
-		x = vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 1 << 20, .budget_ns = 1000000000, .put = wire_put, .opaque = &w), mv, 1, E());
+		x = vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 1 << 20, .budget_ns = 1000000000, .put = wire_put,
+			.opaque = &w), mv, 1, E());
 		VFIOMIG_INIT(&p);
 		if (x >= 0) x = vfiomig_migration_get_pending(r.m, VFIOMIG_PENDING_F_EXACT, &p, E());
 	} while (x >= 0 && !p.ready && ++rounds < 1000);

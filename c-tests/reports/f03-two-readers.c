@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A dirty-rate tool and a migration use one tracker: what the tool is told must not be lost to the migration. The tool watches, with
- * VFIOMIG_HARVEST_F_KEEP.
+ * A dirty-rate tool and a migration use one tracker: what the tool gets must not be lost to the migration. The tool
+ * watches, with VFIOMIG_HARVEST_F_KEEP.
  */
 #include "rep.h"
 static void watch(struct vfiomig_tracker *t, uint64_t *bitmap)
@@ -35,7 +35,8 @@ int main(void)
 	dev_dma(&a, 0x7000);
 	watch(r.t, tool);
 	OK(vfiomig_migration_save_complete(r.m, DRAIN(.put = wire_put, .opaque = &w), mv, 1, E()));
-	SHOULD(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_HALTED, 0, E()) < 0, "HALTED is entered, page 7 was told to the tool only");
+	SHOULD(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_HALTED, 0, E()) < 0,
+		"HALTED is entered, page 7 was told to the tool only");
 	rig_down(&r);
 	return rep_end("f03-two-readers");
 }

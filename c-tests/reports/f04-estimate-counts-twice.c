@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A stream of 1000 MiB, 900 of them offered in pre-copy; MIG_DATA_SIZE says 1000 (what is left to the end of stop copy). */
+/*
+ * A stream of 1000 MiB, 900 of them offered in pre-copy; MIG_DATA_SIZE says 1000 (what is left to the end of
+ * stop copy).
+ */
 #include "rep.h"
 int main(void)
 {
@@ -17,7 +20,9 @@ int main(void)
 	o.bytes_per_second = 1000 << 20; o.transition_ns = 1;
 	OK(vfiomig_migration_get_pending(r.m, VFIOMIG_PENDING_F_EXACT, &p, E()));
 	OK(vfiomig_migration_get_estimate(r.m, &o, &e, NULL, E()));
-	NOTE("initial %llu MiB, stop_copy %llu MiB: estimate %llu MiB, %llu ms", (unsigned long long)p.initial_bytes >> 20, (unsigned long long)p.stop_copy_bytes >> 20, (unsigned long long)e.bytes >> 20, (unsigned long long)e.transfer_ns / 1000000);
+	NOTE("initial %llu MiB, stop_copy %llu MiB: estimate %llu MiB, %llu ms", (unsigned long long)p.initial_bytes >> 20,
+		(unsigned long long)p.stop_copy_bytes >> 20, (unsigned long long)e.bytes >> 20,
+		(unsigned long long)e.transfer_ns / 1000000);
 	SHOULD(e.bytes == 1000ull << 20, "right: 1000 MiB, 1000 ms");
 	OK(vfiomig_migration_abort(r.m, VFIOMIG_ABORT_TO_RUNNING, 0, E()));
 	rig_down(&r);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Written, unmapped without a request, mapped again to another guest page before the next harvest: the first page is never told. */
+/*
+ * Written, unmapped without a request, mapped again to another guest page before the next harvest: the first
+ * page is never reported.
+ */
 #include "rep.h"
 static int unmap(void *o, const struct vfiomig_range *r) { (void)o; (void)r; return 0; }
 static bool seen_a;
@@ -11,7 +14,8 @@ int main(void)
 	dev_init(&a, "vf0"); a.has_log = true;
 	struct vfiomig_device *h = dev_handle(&a);
 	struct vfiomig_tracker *t = tracker_of(&h, 1, 0);
-	struct vfiomig_mapping A = {.iova = 0x10000, .size = 0x1000, .cookie = 0xA}, B = {.iova = 0x10000, .size = 0x1000, .cookie = 0xB};
+	struct vfiomig_mapping A = {.iova = 0x10000, .size = 0x1000, .cookie = 0xA},
+		B = {.iova = 0x10000, .size = 0x1000, .cookie = 0xB};
 	struct vfiomig_range r = {0x10000, 0x1000};
 	struct vfiomig_harvest_request rq;
 	OK(vfiomig_tracker_map(t, &A, 1, E()));

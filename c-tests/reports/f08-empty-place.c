@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A device is hot-unplugged by freeing its handle: its empty place cannot be removed, and the group is of no use any more. */
+/*
+ * A device is hot-unplugged by freeing its handle: its empty place cannot be removed, and the group is of no use
+ * any more.
+ */
 #include "rep.h"
 int main(void)
 {
@@ -8,7 +11,8 @@ int main(void)
 	rep_begin(20);
 	dev_init(&a, "vf0"); dev_init(&b, "vf1");
 	rig_up(&r, list, 2, VFIOMIG_TRACKER_F_EVERYTHING);
-	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E())); /* while it exists, remove_device() is refused */
+	/* while it exists, remove_device() is refused */
+	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	vfiomig_device_free(r.h[0]);                                       /* surprise removal in a migration */
 	(void)vfiomig_migration_abort(r.m, VFIOMIG_ABORT_TO_RUNNING, 0, E());
 	vfiomig_migration_free(r.m); r.m = NULL;

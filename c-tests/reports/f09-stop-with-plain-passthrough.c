@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Pause and resume of a VM in which one device has no migration support. Nobody migrates. */
+/* Pause and resume of a VM in which one device has no migration support. There is no migration. */
 #include "rep.h"
 int main(void)
 {

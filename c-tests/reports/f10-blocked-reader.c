@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The data fd is a real descriptor in blocking mode and the driver has nothing yet (mlx5 while its firmware saves, xe until a packet is
- * ready). The operator cancels: the reader must come back, and abort must reach the device, whose state change is what wakes a reader
- * in these drivers.
+ * The data fd is a real descriptor in blocking mode and the driver has nothing yet (mlx5 while its firmware saves, xe
+ * until a packet is ready). The operator cancels: the reader must come back, and abort must reach the device, whose
+ * state change is what wakes a reader in these drivers.
  */
 #include "rep.h"
 static struct rig r;
@@ -47,11 +47,13 @@ int main(int argc, char **argv)
 	double begun = now_s();
 	vfiomig_migration_cancel(r.m);
 	while (!back && now_s() - begun < 3) usleep(10000);
-	NOTE("%s: after cancel the reader is %s after %.2f s (result %lld, %s)", nonblock ? "non-blocking" : "blocking", back ? "back" : "NOT back", now_s() - begun, (long long)res, back ? code_name(rcode) : "-");
+	NOTE("%s: after cancel the reader is %s after %.2f s (result %lld, %s)", nonblock ? "non-blocking" : "blocking",
+		back ? "back" : "NOT back", now_s() - begun, (long long)res, back ? code_name(rcode) : "-");
 	SHOULD(back, "cancel does not reach a reader of a descriptor in blocking mode");
 	pthread_create(&u, NULL, aborter, NULL);
 	while (!aborted && now_s() - begun < 6) usleep(10000);
-	NOTE("abort: %s; the device is in %u and was asked for %u state changes", aborted ? "done" : "waits for the reader", a.state, a.sets);
+	NOTE("abort: %s; the device is in %u and was asked for %u state changes", aborted ? "done" : "waits for the reader",
+		a.state, a.sets);
 	SHOULD(aborted && a.state == S_RUNNING, "abort cannot reach the device while a reader is blocked");
 	int rc = rep_end(nonblock ? "f10-blocked-reader nonblock" : "f10-blocked-reader");
 	fflush(stdout);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A guest with a vIOMMU maps one page a round, each at another address: none of it may make all of RAM dirty again. The tracker
- * knows the aperture.
+ * A guest with a vIOMMU maps one page a round, each at another address: none of it may make all of RAM dirty again. The
+ * tracker knows the aperture.
  */
 #include "rep.h"
 static int unmap(void *o, const struct vfiomig_range *r) { (void)o; (void)r; return 0; }
@@ -30,7 +30,8 @@ int main(void)
 		if (ones(b, 16384) > worst) worst = ones(b, 16384);
 		OK(vfiomig_tracker_unmap(t, &gone, unmap, NULL, 0, NULL, NULL, E()));
 	}
-	NOTE("20 rounds, nothing was written to RAM: %u STARTs, up to %llu of 16384 pages dirty a round", a.n_start, (unsigned long long)worst);
+	NOTE("20 rounds, nothing was written to RAM: %u STARTs, up to %llu of 16384 pages dirty a round", a.n_start,
+		(unsigned long long)worst);
 	SHOULD(worst == 0, "pre-copy cannot converge");
 	SHOULD(a.n_start <= 2, "%u", a.n_start); /* the second is for the page size */
 	vfiomig_tracker_free(t); vfiomig_device_free(h);

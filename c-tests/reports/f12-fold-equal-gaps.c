@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * More ranges than the tracker takes, all gaps alike (virtio-mem plugs every second block; a guest's IOVA allocator spreads its buffers):
- * how are they folded, and what does one unmap cost while tracking?
+ * More ranges than the tracker takes, all gaps alike (virtio-mem plugs every second block; a guest's IOVA allocator
+ * spreads its buffers): how are they folded, and what does one unmap cost while tracking?
  */
 #include "rep.h"
 static int unmap(void *o, const struct vfiomig_range *r) { (void)o; (void)r; return 0; }
@@ -30,7 +30,8 @@ int main(void)
 		uint64_t asked = a.report_bytes / n;
 		NOTE("%llu x %llu KiB every %llu MiB: held %u, largest %llu MiB of %llu MiB in all; an unmap asks for %llu MiB of log and takes %.2f ms here", (unsigned long long)lay[k].n, (unsigned long long)lay[k].size >> 10, (unsigned long long)lay[k].stride >> 20, a.log_ranges, (unsigned long long)max >> 20, (unsigned long long)sum >> 20, (unsigned long long)asked >> 20, (now_s() - s) / n * 1e3);
 		SHOULD(max <= sum / a.log_ranges * 8, "one range has nearly everything, the others have one mapping each");
-		SHOULD(asked <= sum / a.log_ranges * 16, "an unmap reads %llu MiB of log for %llu KiB", (unsigned long long)asked >> 20, (unsigned long long)lay[k].size >> 10);
+		SHOULD(asked <= sum / a.log_ranges * 16, "an unmap reads %llu MiB of log for %llu KiB",
+			(unsigned long long)asked >> 20, (unsigned long long)lay[k].size >> 10);
 		vfiomig_tracker_free(t); vfiomig_device_free(h); free(m);
 	}
 	return rep_end("f12-fold-equal-gaps");

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A log that cannot be read: the same line at level ERROR in every pass; none says what it means (everything is sent again). */
+/*
+ * A log that cannot be read: the same line at level ERROR in every pass; none says what it means (everything is
+ * sent again).
+ */
 #include "rep.h"
 int main(void)
 {

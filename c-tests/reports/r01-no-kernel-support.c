@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A driver without migration: what does the user read? Also: not a VFIO fd at all, a closed fd, a group that has such a device. */
+/*
+ * A driver without migration: what does the user read? Also: not a VFIO fd at all, a closed fd, a group that has
+ * such a device.
+ */
 #include "rep.h"
 int main(void)
 {
@@ -26,9 +29,11 @@ int main(void)
 	SHOULD(code() == VFIOMIG_ERR_UNSUPPORTED && strstr(msg(), "0000:b1:00.2") && !strstr(msg(), "0000:b1:00.3"));
 	/* states: what happens to pause of a VM with such a device, without any migration? */
 	int x = vfiomig_group_pause(r.g, E());
-	NOTE("group_pause: %d %s: %s; other device in %s", x, code_name(code()), msg(), vfiomig_state_name(vfiomig_device_get_state(r.h[1])));
+	NOTE("group_pause: %d %s: %s; other device in %s", x, code_name(code()), msg(),
+		vfiomig_state_name(vfiomig_device_get_state(r.h[1])));
 	x = vfiomig_group_resume(r.g, E());
-	NOTE("group_resume: %d %s: %s; other device in %s", x, code_name(code()), msg(), vfiomig_state_name(vfiomig_device_get_state(r.h[1])));
+	NOTE("group_resume: %d %s: %s; other device in %s", x, code_name(code()), msg(),
+		vfiomig_state_name(vfiomig_device_get_state(r.h[1])));
 	/* unplugged: the rest migrates */
 	OK(vfiomig_group_remove_device(r.g, r.h[0], E()));
 	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));

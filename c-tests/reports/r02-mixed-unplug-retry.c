@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* One device in use (EBUSY at the stop), the migration is given up, the device is taken out, the rest migrates, the device is put back. */
+/*
+ * One device in use (EBUSY at the stop), the migration is given up, the device is taken out, the rest migrates,
+ * the device is put back.
+ */
 #include "rep.h"
 static int busy;
 static int on_set(struct dev *d, uint32_t from, uint32_t to) { (void)from; (void)d; return busy && (to == S_STOP_COPY || to == S_STOP) ? EBUSY : 0; }
@@ -17,7 +20,8 @@ int main(void)
 	NOTE("%s: %s", code_name(code()), msg());
 	SHOULD(code() == VFIOMIG_ERR_DEVICE && strstr(msg(), "zip-vf0") && strstr(msg(), "STOP_COPY"));
 	const struct vfiomig_device_result *x = vfiomig_error_result(rep_err, 0);
-	if (x) NOTE("result: %s from %s to %s found %s errno %d: %s", x->device, vfiomig_state_name(x->from), vfiomig_state_name(x->to), vfiomig_state_name(x->found), x->saved_errno, x->message);
+	if (x) NOTE("result: %s from %s to %s found %s errno %d: %s", x->device, vfiomig_state_name(x->from),
+		vfiomig_state_name(x->to), vfiomig_state_name(x->found), x->saved_errno, x->message);
 	SHOULD(x && x->saved_errno == EBUSY);
 	OK(vfiomig_migration_abort(r.m, VFIOMIG_ABORT_TO_RUNNING, 0, E()));
 	SHOULD(a.state == S_RUNNING && b.state == S_RUNNING);

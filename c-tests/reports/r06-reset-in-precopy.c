@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Guest reboot or FLR while in PRE_COPY: the kernel is back in RUNNING, both fds are dead. With and without a word to the library. */
+/*
+ * Guest reboot or FLR while in PRE_COPY: the kernel is back in RUNNING, both fds are dead. With and without a
+ * word to the library.
+ */
 #include "rep.h"
 static void one(const char *what, int how)
 {
@@ -13,11 +16,13 @@ static void one(const char *what, int how)
 	rig_up(&r, list, 2, 0);
 	OK(vfiomig_migration_new(r.g, VFIOMIG_DIRECTION_SAVE, NULL, &r.m, E()));
 	OK(vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E()));
-	OK(vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 8192, .budget_ns = 1000000000, .put = wire_put, .opaque = &w), mv, 2, E()));
+	OK(vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 8192, .budget_ns = 1000000000, .put = wire_put,
+		.opaque = &w), mv, 2, E()));
 	if (how == 0) OK(vfiomig_device_reset(r.h[0], E()));
 	if (how >= 1) dev_reset(&a); /* the guest's FLR */
 	if (how == 2) OK(vfiomig_device_reprobe(r.h[0], E()));
-	int64_t x = vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 65536, .budget_ns = 1000000000, .put = wire_put, .opaque = &w), mv, 2, E());
+	int64_t x = vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 65536, .budget_ns = 1000000000, .put = wire_put,
+		.opaque = &w), mv, 2, E());
 	NOTE("iterate: %lld %s: %s", (long long)x, code_name(code()), msg());
 	x = vfiomig_migration_advance(r.m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E());
 	NOTE("advance: %lld %s: %s", (long long)x, code_name(code()), msg());

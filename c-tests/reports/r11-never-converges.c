@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A device that always has new pre-copy data, beside one with initial data: rounds end, the quiet one is served, ready is told. */
+/*
+ * A device that always has new pre-copy data, beside one with initial data: rounds end, the quiet one is served,
+ * ready is reported.
+ */
 #include "rep.h"
 static size_t got[2];
 static int put(void *o, size_t dev, const void *p, size_t n, uint32_t f) { (void)o; (void)p; (void)f; got[dev] += n; return 0; }
@@ -23,12 +26,15 @@ int main(void)
 			got[0] = got[1] = 0;
 			int rounds = 0;
 			do {
-				OK(vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 4 << 20, .budget_ns = 10000000000ull, .put = put), mv, 2, E()));
-				SHOULD(mv[0].bytes <= 2 << 20 && mv[1].bytes <= 2 << 20, "%llu %llu of a share of 2 MiB", (unsigned long long)mv[0].bytes, (unsigned long long)mv[1].bytes);
+				OK(vfiomig_migration_save_iterate(r.m, DRAIN(.budget_bytes = 4 << 20, .budget_ns = 10000000000ull, .put = put), mv,
+					2, E()));
+				SHOULD(mv[0].bytes <= 2 << 20 && mv[1].bytes <= 2 << 20, "%llu %llu of a share of 2 MiB",
+					(unsigned long long)mv[0].bytes, (unsigned long long)mv[1].bytes);
 				VFIOMIG_INIT(&p);
 				OK(vfiomig_migration_get_pending(r.m, 0, &p, E()));
 			} while (!p.ready && ++rounds < 50);
-			NOTE("threads %d order %d: ready after %d rounds; calm %zu of %u; dirty_bytes still %llu", threads, order, rounds + 1, got[c], 8 << 20, (unsigned long long)p.dirty_bytes);
+			NOTE("threads %d order %d: ready after %d rounds; calm %zu of %u; dirty_bytes still %llu", threads, order,
+				rounds + 1, got[c], 8 << 20, (unsigned long long)p.dirty_bytes);
 			SHOULD(p.ready && got[c] == 8 << 20);
 			/* time is the limit: a round of 50 ms ends, though the fast device never says EMPTY and bytes are not limited */
 			double t = now_s();

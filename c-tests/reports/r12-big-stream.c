@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A state of more than 4 GiB (512 MiB and 4 GiB were limits of drivers): counted in 64 bits, memory bounded, no whole-blob buffer. */
+/*
+ * A state of more than 4 GiB (512 MiB and 4 GiB were limits of drivers): counted in 64 bits, memory bounded, no
+ * whole-blob buffer.
+ */
 #include "rep.h"
 #include <sys/resource.h>
 static int64_t rd(struct dev *d, void *b, size_t n)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Two threads write one stream at once (a driver's file position is torn by it), two read one: nobody gets through beside another. */
+/*
+ * Two threads write one stream at once (a driver's file position is torn by it), two read one: no thread gets
+ * through beside another.
+ */
 #include "rep.h"
 static struct vfiomig_device *h;
 static volatile unsigned inside, most, busy, okay;
@@ -13,7 +16,8 @@ static void *worker(void *o)
 	(void)o;
 	for (int i = 0; i < 200; i++) {
 		struct vfiomig_error *e = NULL;
-		int64_t x = loading ? vfiomig_device_write(h, buf, sizeof buf, 0, &e) : vfiomig_device_read(h, buf, sizeof buf, &f, &e);
+		int64_t x = loading ? vfiomig_device_write(h, buf, sizeof buf, 0, &e) : vfiomig_device_read(h, buf, sizeof buf, &f,
+			&e);
 		if (x > 0) __sync_add_and_fetch(&okay, 1);
 		else if (vfiomig_error_code(e) == VFIOMIG_ERR_BUSY) __sync_add_and_fetch(&busy, 1);
 		else printf("  %lld %s\n", (long long)x, vfiomig_error_message(e)), rep_bad++;
@@ -34,7 +38,8 @@ int main(void)
 		for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, worker, NULL);
 		for (int i = 0; i < 4; i++) pthread_join(t[i], NULL);
 		struct vfiomig_device_info i = info_of(h);
-		NOTE("%s: %u went through, %u BUSY, at most %u at once; counted %llu", loading ? "load" : "save", okay, busy, most, (unsigned long long)(loading ? i.loaded_bytes : i.saved_bytes));
+		NOTE("%s: %u went through, %u BUSY, at most %u at once; counted %llu", loading ? "load" : "save", okay, busy, most,
+			(unsigned long long)(loading ? i.loaded_bytes : i.saved_bytes));
 		SHOULD(most == 1 && okay + busy == 800);
 		SHOULD((loading ? i.loaded_bytes : i.saved_bytes) == okay * 4096ull);
 		vfiomig_device_free(h);

@@ -13,7 +13,9 @@ int main(void)
 	OK(vfiomig_tracker_start(t, E()));
 	for (int s = 12; s < 64; s++) {
 		memset(b, 0, sizeof b);
-		struct vfiomig_dest d[3] = {{.iova = 0, .size = 1 << 20, .page_size = 1ull << s, .bitmap = calloc(33, 8)}, {.iova = 1ull << 63, .size = 1 << 20, .page_size = 1ull << s, .bitmap = calloc(33, 8)}, {.iova = ~0ull - 0xfffff, .size = 1 << 20, .page_size = 1ull << s, .bitmap = calloc(33, 8)}};
+		struct vfiomig_dest d[3] = {{.iova = 0, .size = 1 << 20, .page_size = 1ull << s, .bitmap = calloc(33, 8)},
+			{.iova = 1ull << 63, .size = 1 << 20, .page_size = 1ull << s, .bitmap = calloc(33, 8)},
+			{.iova = ~0ull - 0xfffff, .size = 1 << 20, .page_size = 1ull << s, .bitmap = calloc(33, 8)}};
 		struct vfiomig_harvest_request rq;
 		VFIOMIG_INIT(&rq); rq.dests = d; rq.dest_count = 3;
 		dev_dma(&a, 0x3000); dev_dma(&a, (1ull << 63) + 0xff000); dev_dma(&a, ~0ull - 0xfffff);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The TPM's command buffer is RAM at 0xfed40080, and a page of BAR is 2 KiB: what does the VMM read, and does the rest go on? */
+/*
+ * The TPM's command buffer is RAM at 0xfed40080, and a page of BAR is 2 KiB: what does the VMM read, and does
+ * the rest go on?
+ */
 #include "rep.h"
 int main(void)
 {
@@ -8,7 +11,8 @@ int main(void)
 	dev_init(&a, "vf0"); a.has_log = true;
 	struct vfiomig_device *h = dev_handle(&a);
 	struct vfiomig_tracker *t = tracker_of(&h, 1, 0);
-	struct vfiomig_mapping m[3] = {{.size = 1 << 20}, {.iova = 0xfed40080, .size = 0xf80}, {.iova = 1ull << 32, .size = 1 << 20}};
+	struct vfiomig_mapping m[3] = {{.size = 1 << 20}, {.iova = 0xfed40080, .size = 0xf80},
+		{.iova = 1ull << 32, .size = 1 << 20}};
 	int x = vfiomig_tracker_map(t, m, 3, E());
 	NOTE("three mappings, the second is odd: %d %s: %s", x, code_name(code()), msg());
 	SHOULD(x < 0 && code() == VFIOMIG_ERR_ARGUMENT && strstr(msg(), "0xfed40080") && strstr(msg(), "[1]"));

@@ -28,10 +28,14 @@ int main(void)
 		fake_write(0x3000); fake_write((33 << 20) + 0x5000);
 		struct vfiomig_harvest_result r = harvest(t, 0, 64 << 20, b);
 		struct vfiomig_tracker_info i = tinfo(t);
-		NOTE("%d: kind %u, %llu pages, flags %u, errno %d, page %llu; reason: %s", k, i.kind, (unsigned long long)ones(b, 16384), r.flags, r.first_errno, (unsigned long long)i.page_size, i.reason);
-		if (k < 2) SHOULD(i.kind == VFIOMIG_TRACKER_KIND_EVERYTHING && ones(b, 16384) == 16384 && i.flags & VFIOMIG_TRACKER_PERPETUAL && strlen(i.reason) > 10);
-		if (k == 2) SHOULD(i.kind == VFIOMIG_TRACKER_KIND_TYPE1 && ones(b, 16384) == 16384 && r.flags & VFIOMIG_HARVEST_DEGRADED && r.first_errno == EIO);
-		if (k == 3) SHOULD(ones(b, 16384) == 32 && bit(b, 3) && bit(b, (33 << 20 >> 12) + 5), "64 KiB pages: %llu", (unsigned long long)ones(b, 16384));
+		NOTE("%d: kind %u, %llu pages, flags %u, errno %d, page %llu; reason: %s", k, i.kind,
+			(unsigned long long)ones(b, 16384), r.flags, r.first_errno, (unsigned long long)i.page_size, i.reason);
+		if (k < 2) SHOULD(i.kind == VFIOMIG_TRACKER_KIND_EVERYTHING && ones(b, 16384) == 16384 &&
+			i.flags & VFIOMIG_TRACKER_PERPETUAL && strlen(i.reason) > 10);
+		if (k == 2) SHOULD(i.kind == VFIOMIG_TRACKER_KIND_TYPE1 && ones(b, 16384) == 16384 &&
+			r.flags & VFIOMIG_HARVEST_DEGRADED && r.first_errno == EIO);
+		if (k == 3) SHOULD(ones(b, 16384) == 32 && bit(b, 3) && bit(b, (33 << 20 >> 12) + 5), "64 KiB pages: %llu",
+			(unsigned long long)ones(b, 16384));
 		if (k == 4) SHOULD(bit(b, 3) && bit(b, (33 << 20 >> 12) + 5));
 		vfiomig_tracker_free(t);
 		close(fake_container); close(fake_iommufd);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The connection breaks: while saving (reader gone, no SIGPIPE, nothing lost in the device), while loading (with and without the length). */
+/*
+ * The connection breaks: while saving (reader gone, no SIGPIPE, nothing lost in the device), while loading (with
+ * and without the length).
+ */
 #include "rep.h"
 int main(void)
 {
@@ -33,9 +36,11 @@ int main(void)
 		OK(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
 		SHOULD(write(p[1], buf, 7000) == 7000);
 		close(p[1]);
-		struct vfiomig_channel c = {.fd = p[0], .flags = VFIOMIG_CHANNEL_F_FD | VFIOMIG_CHANNEL_F_TOTAL, .total = with_total ? 15000 : VFIOMIG_UNKNOWN};
+		struct vfiomig_channel c = {.fd = p[0], .flags = VFIOMIG_CHANNEL_F_FD | VFIOMIG_CHANNEL_F_TOTAL,
+			.total = with_total ? 15000 : VFIOMIG_UNKNOWN};
 		x = vfiomig_migration_load_complete(l.m, DRAIN(.channels = &c, .channel_count = 1), NULL, 0, E());
-		NOTE("7000 of 15000 bytes came, %s: %lld %s: %s", with_total ? "length known" : "length not known", (long long)x, code_name(code()), msg());
+		NOTE("7000 of 15000 bytes came, %s: %lld %s: %s", with_total ? "length known" : "length not known", (long long)x,
+			code_name(code()), msg());
 		if (with_total) {
 			SHOULD(x < 0 && code() == VFIOMIG_ERR_INCOMPLETE && strstr(msg(), "7000") && strstr(msg(), "15000"));
 			/* a new connection brings the rest */

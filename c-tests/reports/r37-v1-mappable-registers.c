@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A v1 region that can be mapped as a whole, registers and all: they must be trapped all the same (what is in memory there is something else). */
+/*
+ * A v1 region that can be mapped as a whole, registers and all: they must be trapped all the same (what is in
+ * memory there is something else).
+ */
 #include "rep.h"
 #include "v1dev.h"
 int main(void)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Plugging a device fails (its probe is refused, or it may not join the group); the user plugs it again under the same name. */
+/*
+ * Plugging a device fails (its probe is refused, or it may not join the group); the user plugs it again under
+ * the same name.
+ */
 #include "rep.h"
 static int fail;
 static int feat(struct dev *d, void *f, uint32_t n) { (void)d; (void)n; return fail && ((struct feature *)f)->flags == (1u << 16 | 1) ? -EIO : 1000; }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The destination's device is reset (AER) in the middle of its load, with and without a word: the load must fail, not go on. */
+/*
+ * The destination's device is reset (AER) in the middle of its load, with and without a word: the load must
+ * fail, not go on.
+ */
 #include "rep.h"
 int main(void)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Asked for the state it is in: no request, no second event for whoever counts them; a change made by others is seen first. */
+/*
+ * Asked for the state it is in: no request, no second event for whoever counts them; a change made by others is
+ * seen first.
+ */
 #include "rep.h"
 static unsigned lines; static char last[300];
 static void logger(void *o, int l, const char *m) { (void)o; (void)l; lines++; snprintf(last, sizeof last, "%s", m); }
@@ -24,7 +27,8 @@ int main(void)
 	/* each forbidden request is refused here, not in the kernel */
 	OK(to(h, VFIOMIG_STATE_STOP_COPY));
 	sets = a.sets;
-	static const uint32_t no[] = {VFIOMIG_STATE_PRE_COPY, VFIOMIG_STATE_PRE_COPY_P2P, VFIOMIG_STATE_RESUMING, VFIOMIG_STATE_ERROR, 8, 99};
+	static const uint32_t no[] = {VFIOMIG_STATE_PRE_COPY, VFIOMIG_STATE_PRE_COPY_P2P, VFIOMIG_STATE_RESUMING,
+		VFIOMIG_STATE_ERROR, 8, 99};
 	for (size_t k = 0; k < sizeof no / sizeof *no; k++) { SHOULD(to(h, no[k]) < 0); NOTE("STOP_COPY -> %u: %s", no[k], msg()); }
 	SHOULD(a.sets == sets);
 	vfiomig_device_free(h);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* vm_stop outside of any migration: a device refuses; nobody gave an error object. No crash, others are told, cont works. */
+/*
+ * vm_stop outside of any migration: a device refuses; the caller gave no error object. No crash, the others have
+ * results, cont works.
+ */
 #include "rep.h"
 static int fail;
 static int on_set(struct dev *d, uint32_t from, uint32_t to) { (void)d; (void)from; (void)to; return fail; }

@@ -23,7 +23,8 @@
 /* --- verdict ------------------------------------------------------------------------------------------------------ */
 static int rep_bad, rep_checks;
 #define SHOULD(c, ...) \
-	(rep_checks++, (c) ? (void)0 : (rep_bad++, printf("  not so (line %d): %s -- ", __LINE__, #c), printf("" __VA_ARGS__), (void)putchar('\n')))
+	(rep_checks++, (c) ? (void)0 : (rep_bad++, printf("  not so (line %d): %s -- ", __LINE__, #c), \
+		printf("" __VA_ARGS__), (void)putchar('\n')))
 #define NOTE(...) (printf("  "), printf(__VA_ARGS__), (void)putchar('\n'))
 static inline int rep_end(const char *name)
 {
@@ -65,7 +66,8 @@ static inline long long rep_ok(long long r, const char *call, int line)
 }
 static inline const char *code_name(uint32_t c)
 {
-	static const char *const n[] = {"none", "ARGUMENT", "BUSY", "ORDER", "UNSUPPORTED", "DEVICE", "PROTOCOL", "SYSTEM", "INCOMPLETE", "STALE", "CANCELED", "PANIC"};
+	static const char *const n[] = {"none", "ARGUMENT", "BUSY", "ORDER", "UNSUPPORTED", "DEVICE", "PROTOCOL", "SYSTEM",
+		"INCOMPLETE", "STALE", "CANCELED", "PANIC"};
 	return c < sizeof n / sizeof *n ? n[c] : "?";
 }
 
@@ -132,7 +134,8 @@ static inline bool dev_arc(const struct dev *d, uint32_t a, uint32_t b)
 	if (!dev_has(d, a) || !dev_has(d, b)) return false;
 	for (size_t i = 0; i < sizeof arcs / sizeof *arcs; i++)
 		if (arcs[i][0] == a && arcs[i][1] == b) return true;
-	if (!(d->flags & F_P2P) && ((a == S_RUNNING && b == S_STOP) || (a == S_STOP && b == S_RUNNING) || (a == S_PRE_COPY && b == S_STOP_COPY)))
+	if (!(d->flags & F_P2P) && ((a == S_RUNNING && b == S_STOP) || (a == S_STOP && b == S_RUNNING) ||
+		(a == S_PRE_COPY && b == S_STOP_COPY)))
 		return true;
 	return false;
 }
@@ -191,7 +194,8 @@ static inline uint64_t log_page_of(const struct dev *d) { return d->log_page ? d
 static inline void dev_dma(struct dev *d, uint64_t addr) /* the device writes one page of 4 KiB */
 {
 	if (!d->log_on) return;
-	if (d->n_dirty == d->cap_dirty) d->dirty = realloc(d->dirty, sizeof *d->dirty * (d->cap_dirty = d->cap_dirty ? 2 * d->cap_dirty : 64));
+	if (d->n_dirty == d->cap_dirty) d->dirty = realloc(d->dirty,
+		sizeof *d->dirty * (d->cap_dirty = d->cap_dirty ? 2 * d->cap_dirty : 64));
 	d->dirty[d->n_dirty++] = addr >> 12;
 }
 static inline int dev_log(struct dev *d, struct feature *f)
@@ -380,7 +384,8 @@ static inline int map1(struct vfiomig_tracker *t, uint64_t iova, uint64_t size)
 	return vfiomig_tracker_map(t, &m, 1, E());
 }
 /* Harvest [iova, iova + size) in pages of 4 KiB into a plain bitmap. */
-static inline struct vfiomig_harvest_result harvest(struct vfiomig_tracker *t, uint64_t iova, uint64_t size, uint64_t *bitmap)
+static inline struct vfiomig_harvest_result harvest(struct vfiomig_tracker *t, uint64_t iova, uint64_t size,
+	uint64_t *bitmap)
 {
 	struct vfiomig_dest dest = {.iova = iova, .size = size, .page_size = 4096, .bitmap = bitmap};
 	struct vfiomig_harvest_request rq;
@@ -469,7 +474,8 @@ static inline int64_t rig_save(struct rig *r, struct wire *w, bool precopy, bool
 	if (precopy) {
 		if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_PRE_COPY, 0, E())) < 0) return x;
 		for (int i = 0; i < 3; i++)
-			if ((x = vfiomig_migration_save_iterate(r->m, DRAIN(.budget_bytes = 64 << 20, .budget_ns = 1000000000, .put = wire_put, .opaque = w), moved, r->n, E())) < 0) return x;
+			if ((x = vfiomig_migration_save_iterate(r->m, DRAIN(.budget_bytes = 64 << 20, .budget_ns = 1000000000,
+				.put = wire_put, .opaque = w), moved, r->n, E())) < 0) return x;
 	}
 	if ((x = vfiomig_migration_advance(r->m, VFIOMIG_PHASE_SAVE_STOP_COPY, 0, E())) < 0) return x;
 	if ((x = vfiomig_migration_save_complete(r->m, DRAIN(.put = wire_put, .opaque = w), moved, r->n, E())) < 0) return x;
@@ -497,6 +503,7 @@ static inline void rep_logger(void *o, int level, const char *text)
 {
 	size_t at = strlen(rep_log_text);
 	(void)o;
-	if (at + strlen(text) + 8 < sizeof rep_log_text) snprintf(rep_log_text + at, sizeof rep_log_text - at, "[%d] %s\n", level, text);
+	if (at + strlen(text) + 8 < sizeof rep_log_text) snprintf(rep_log_text + at, sizeof rep_log_text - at, "[%d] %s\n",
+		level, text);
 }
 #endif

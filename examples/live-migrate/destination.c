@@ -2,8 +2,10 @@
 /*
  * The destination, phase by phase; docs/vmm-guide.md says what a VMM must do before each of them, and why:
  *
- *   RESUMING: RAM and the devices' streams as they come -> trailer: finish, LOADED, compare -> ask -> P2P_GRACE ->
- *   RUNNING -> vCPUs
+ *   RESUMING: RAM and the devices' streams as they come, each device LOADED behind its END -> compare -> ask ->
+ *   P2P_GRACE -> RUNNING -> vCPUs
+ *
+ * Up to LOADED vfiomig_migration_load_from() does it, and calls record() with what the source's VMM has sent.
  *
  * Devices of v1 and the draft stay in RESUMING when LOADED is entered, and validate and are compared when they leave
  * it.
@@ -20,15 +22,21 @@
 struct destination {
     struct vm *vm;
     struct wire *wire;
-    struct end end; /* the trailer */
+    struct vfiomig_reader *reader;
+    struct end end;
+    bool ended; /* it has come */
     bool compared;
     bool runs;     /* the vCPU was started: the guest exists only here */
     char why[256]; /* what has failed, for the source */
 };
 
+/* The first reason counts: what else is said of it says less. */
 __attribute__((format(printf, 2, 3))) static int failed(struct destination *d, const char *format, ...)
 {
     va_list arguments;
+    if (d->why[0] != '\0') {
+        return -1;
+    }
     va_start(arguments, format);
     vsnprintf(d->why, sizeof d->why, format, arguments);
     va_end(arguments);
@@ -50,53 +58,44 @@ static int advance(struct destination *d, uint32_t phase, struct step_time *time
     return vm_advance(d->vm, phase, time, &error) < 0 ? library_failed(d, error) : 0;
 }
 
-static int receive_ram(struct destination *d, const struct frame *frame)
+static int receive_ram(struct destination *d, const void *data, size_t len)
 {
+    uint64_t first = 0;
+    const size_t bytes = len < sizeof first ? 1 : len - sizeof first, count = bytes / PAGE_BYTES;
+    if (len >= sizeof first) {
+        memcpy(&first, data, sizeof first);
+    }
     /* Never trust a stream with addresses. */
-    const size_t count = frame->len / PAGE_BYTES;
-    if (frame->len % PAGE_BYTES != 0 || frame->arg > d->vm->pages || count > d->vm->pages - frame->arg) {
+    if (bytes % PAGE_BYTES != 0 || first > d->vm->pages || count > d->vm->pages - first) {
         return failed(d, "the stream has RAM that the guest has not");
     }
-    void *to = (void *)(d->vm->ram + frame->arg * PAGE_WORDS);
-    return wire_receive(d->wire, to, frame->len) < 0 ? failed(d, "the source is gone") : 0;
+    memcpy((void *)(d->vm->ram + first * PAGE_WORDS), (const char *)data + sizeof first, bytes);
+    return 0;
 }
 
-static int receive_device(struct destination *d, const struct frame *frame)
+/* What the source's VMM has sent between the streams. The library has checked that no byte of it changed. */
+static int record(void *opaque, size_t device_index, uint64_t kind, const void *data, size_t len)
 {
-    struct vfiomig_error *error = NULL;
-    uint64_t segment_left = frame->arg;
-    size_t left = frame->len;
-    if (frame->device >= d->vm->devices || (frame->flags & ~(uint32_t)VFIOMIG_CHUNK_SEGMENT_END) != 0 ||
-        segment_left < left) {
-        return failed(d, "the stream has a piece of a device's state that makes no sense");
+    struct destination *d = opaque;
+    int result;
+    (void)device_index; /* these are of none */
+    if (kind == RECORD_RAM) {
+        result = receive_ram(d, data, len);
+    } else if (kind == RECORD_END && len == sizeof d->end) {
+        memcpy(&d->end, data, len);
+        d->ended = true;
+        result = 0;
+    } else {
+        result = failed(d, "the stream has a record that makes no sense");
     }
-    struct vfiomig_device *device = d->vm->device[frame->device].handle;
-    while (left > 0) {
-        /* The bytes are received where the library wants them: on v1 with a mapped window, into the device itself. The
-         * room can be smaller than the piece, where the window is mapped in parts that do not lie as the source's. */
-        void *room;
-        size_t len;
-        if (vfiomig_device_reserve(device, segment_left, &room, &len, &error) < 0) {
-            return library_failed(d, error);
-        }
-        len = len < left ? len : left;
-        if (wire_receive(d->wire, room, len) < 0) {
-            return failed(d, "the source is gone"); /* the room stays out: nothing of it reaches the device */
-        }
-        left -= len;
-        segment_left -= segment_left == VFIOMIG_UNKNOWN ? 0 : len;
-        if (vfiomig_device_commit(device, len, left == 0 ? frame->flags : 0, &error) < 0) {
-            return library_failed(d, error);
-        }
-    }
-    return 0;
+    return result < 0 ? -EPROTO : 0;
 }
 
 static int compare_devices(struct destination *d, uint64_t *ns)
 {
     const uint64_t begun = now_ns();
     for (unsigned i = 0; i < d->vm->devices; i++) {
-        if (simdev_checksum(d->vm->device[i].hardware.device) != d->end.device[i].checksum) {
+        if (hardware_checksum(&d->vm->device[i].hardware) != d->end.device_checksum[i]) {
             return failed(d, "the state of %s is not equal to that of the source", d->vm->device[i].name);
         }
     }
@@ -105,23 +104,33 @@ static int compare_devices(struct destination *d, uint64_t *ns)
     return 0;
 }
 
+/*
+ * The table is compared with the group before a device is touched: names, dialects. Then each device gets its stream,
+ * and goes to LOADED behind its END: F7, only the saver knows how long a stream is.
+ */
+static int load(struct destination *d)
+{
+    struct vfiomig_error *error = NULL;
+    struct vfiomig_reader_options options;
+    struct vfiomig_load_from_request request;
+    VFIOMIG_INIT(&options);
+    VFIOMIG_INIT(&request);
+    options.read = wire_read;
+    options.opaque = d->wire;
+    request.record = record;
+    request.opaque = d;
+    if (vfiomig_reader_new(&options, &d->reader, &error) < 0 ||
+        vfiomig_migration_load_from(d->vm->migration, &d->reader, 1, &request, &error) < 0) {
+        return library_failed(d, error);
+    }
+    return d->ended ? 0 : failed(d, "the stream has no end");
+}
+
 /* Everything is here, says the source. Is it? */
-static int complete(struct destination *d, const struct frame *frame, struct loaded *loaded)
+static int compare(struct destination *d, struct loaded *loaded)
 {
     struct vm *vm = d->vm;
-    struct vfiomig_error *error = NULL;
-    if (frame->len != sizeof d->end || wire_receive(d->wire, &d->end, sizeof d->end) < 0) {
-        return failed(d, "the source is gone");
-    }
-    for (unsigned i = 0; i < vm->devices; i++) {
-        /* F7: only the saver knows how long a stream is; without this word the library refuses to leave RESUMING. */
-        if (vfiomig_device_finish(vm->device[i].handle, d->end.device[i].stream_bytes, &error) < 0) {
-            return library_failed(d, error);
-        }
-    }
-    if (advance(d, VFIOMIG_PHASE_LOAD_LOADED, &loaded->stop) < 0) {
-        return -1;
-    }
+    vm_read_times(vm, VFIOMIG_PHASE_LOAD_LOADED, &loaded->stop);
     const uint64_t begun = now_ns();
     if (vm_ram_checksum(vm) != d->end.ram_checksum) {
         return failed(d, "RAM is not equal to that of the source");
@@ -155,8 +164,7 @@ static int run(struct destination *d)
     }
     d->runs = true;
     running.alive = vm_is_alive(d->vm);
-    const struct frame frame = {.type = FRAME_RUNNING, .len = sizeof running};
-    if (wire_send(d->wire, &frame, &running) < 0) {
+    if (wire_send(d->wire, MESSAGE_RUNNING, &running, sizeof running) < 0) {
         return failed(d, "the source is gone"); /* but the guest runs */
     }
     return 0;
@@ -165,37 +173,25 @@ static int run(struct destination *d)
 /* 0 when the guest runs here. */
 static int receive(struct destination *d)
 {
-    struct step_time time;
     struct loaded loaded = {0};
-    const struct frame answer = {.type = FRAME_LOADED, .len = sizeof loaded};
-    struct frame frame;
+    struct message message;
     struct vfiomig_error *error = NULL;
     if (vm_begin(d->vm, VFIOMIG_DIRECTION_LOAD, &error) < 0) {
         return library_failed(d, error);
     }
-    if (advance(d, VFIOMIG_PHASE_LOAD_RESUMING, &time) < 0) {
+    if (load(d) < 0 || compare(d, &loaded) < 0) {
         return -1;
     }
-    while (wire_receive_frame(d->wire, &frame) == 0) {
-        int result = 0;
-        switch (frame.type) {
-        case FRAME_RAM: result = receive_ram(d, &frame); break;
-        case FRAME_DEVICE: result = receive_device(d, &frame); break;
-        case FRAME_END:
-            result = complete(d, &frame, &loaded);
-            if (result == 0 && wire_send(d->wire, &answer, &loaded) < 0) {
-                result = failed(d, "the source is gone");
-            }
-            break;
-        case FRAME_GO: return run(d);
-        case FRAME_ABORT: return failed(d, "the source runs on");
-        default: return failed(d, "the stream makes no sense");
-        }
-        if (result < 0) {
-            return -1;
-        }
+    /* No byte behind the last record was read: what follows is between the two VMMs. */
+    if (wire_send(d->wire, MESSAGE_LOADED, &loaded, sizeof loaded) < 0 ||
+        wire_receive(d->wire, &message, sizeof message) < 0) {
+        return failed(d, "the source is gone");
     }
-    return failed(d, "the source is gone");
+    switch (message.type) {
+    case MESSAGE_GO: return run(d);
+    case MESSAGE_ABORT: return failed(d, "the source runs on");
+    default: return failed(d, "the stream makes no sense");
+    }
 }
 
 static void give_up(struct destination *d)
@@ -205,7 +201,7 @@ static void give_up(struct destination *d)
     /* V2-9: only a reset leads out of RESUMING without loading what is there, and abort does that. Once all devices run
      * it is refused, for it would destroy a guest; but here no vCPU was started, and the source is to go on with the
      * only guest there is. So this VMM resets them itself. */
-    if (d->vm->migration != NULL && vm_abort(d->vm, &error) < 0) {
+    if (d->vm->migration != NULL && vm_abort(d->vm, 0, &error) < 0) {
         const bool all_run = vfiomig_migration_get_phase(d->vm->migration) == VFIOMIG_PHASE_LOAD_RUNNING;
         if (!all_run) {
             fail("destination", error);
@@ -219,19 +215,20 @@ static void give_up(struct destination *d)
             }
         }
     }
-    const struct frame frame = {.type = FRAME_FAILED, .len = (uint32_t)strlen(d->why)};
-    wire_send(d->wire, &frame, d->why);
-    /* The source may be in the middle of a frame, and hears only after it. */
-    while (wire_receive_some(d->wire, rubbish, sizeof rubbish) > 0) {
+    wire_send(d->wire, MESSAGE_FAILED, d->why, strlen(d->why));
+    /* The source may be in the middle of a record, and hears only after it. */
+    while (wire_read(d->wire, rubbish, sizeof rubbish) > 0) {
     }
 }
 
 int destination_run(struct vm *vm, struct wire *wire)
 {
     struct destination d = {.vm = vm, .wire = wire};
+    int result = 0;
     if (receive(&d) < 0 && !d.runs) {
         give_up(&d);
-        return -1;
+        result = -1;
     }
-    return 0;
+    vfiomig_reader_free(d.reader);
+    return result;
 }

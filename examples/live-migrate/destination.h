@@ -5,7 +5,10 @@
 #include "vm.h"
 #include "wire.h"
 
-/* Receives a VM into a fresh one and runs it. 0: the guest runs here; -1: it does not, and the source was told why. */
+/*
+ * Receives a VM into a fresh one and runs it. 0: the guest runs here; -1: it does not, and the source got the
+ * reason.
+ */
 int destination_run(struct vm *vm, struct wire *wire);
 
 #endif

@@ -24,7 +24,8 @@ int hardware_new(struct hardware *h, const struct options *o, uint64_t seed)
         .segment_size = SEGMENT_BYTES,
         .skew = SKEW_BYTES,
         .precopy_bytes = o->state_bytes - o->state_bytes / 8, /* the rest can be had only when it has stopped */
-        .dma_log_page_size = o->dialect == SIMDEV_V2 ? DMA_LOG_PAGE : 0, /* the draft has registers for it, v1 nothing */
+        .dma_log_page_size = o->dialect == SIMDEV_V2 ? DMA_LOG_PAGE : 0,
+        	/* the draft has registers for it, v1 nothing */
     };
     *h = (struct hardware){.device = simdev_new(&options)};
     return h->device == NULL ? -1 : simdev_get_ops(h->device, &h->ops, &h->opaque);
@@ -32,8 +33,21 @@ int hardware_new(struct hardware *h, const struct options *o, uint64_t seed)
 
 void hardware_free(struct hardware *h)
 {
+    server_free(&h->server);
     simdev_free(h->device);
     h->device = NULL;
+}
+
+uint64_t hardware_checksum(const struct hardware *h)
+{
+    return h->device != NULL ? simdev_checksum(h->device) : 0;
+}
+
+void hardware_allow_abort(const struct hardware *h)
+{
+    if (h->device != NULL) {
+        simdev_allow_abort(h->device, 1);
+    }
 }
 
 static void delay(const struct hardware *h, uint32_t state, uint64_t times, uint64_t us)
@@ -43,6 +57,9 @@ static void delay(const struct hardware *h, uint32_t state, uint64_t times, uint
 
 void hardware_make_slow(const struct hardware *h, bool source)
 {
+    if (h->device == NULL) {
+        return; /* its server was told when it began */
+    }
     if (source) {
         /* Once: N15 lets a write of several bits pass through STOP_COPY twice. */
         delay(h, VFIOMIG_STATE_PRE_COPY_P2P, 1, 4000);
@@ -57,6 +74,9 @@ void hardware_make_slow(const struct hardware *h, bool source)
 
 void hardware_let_fail(const struct hardware *h, uint32_t dialect, enum step step)
 {
+    if (h->device == NULL) {
+        return; /* as above */
+    }
     switch (step) {
     case STEP_NONE: break;
     case STEP_PRECOPY:
@@ -74,8 +94,12 @@ void hardware_let_fail(const struct hardware *h, uint32_t dialect, enum step ste
     }
 }
 
-void hardware_ring(const struct hardware *h, uint64_t value)
+void hardware_ring(struct hardware *h, uint64_t value)
 {
+    if (h->device == NULL) {
+        server_ring(&h->server);
+        return;
+    }
     h->ops.region_write(h->opaque, BAR0, 0, &value, sizeof value);
 }
 

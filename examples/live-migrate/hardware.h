@@ -9,12 +9,14 @@
 #define HARDWARE_H
 
 #include "options.h"
+#include "server.h"
 
 #include <stdbool.h>
 #include <vfiomig.h>
 
 struct hardware {
-    struct simdev *device;
+    struct simdev *device; /* NULL: it is in another process */
+    struct server server;
     struct vfiomig_device_ops ops; /* for the library; the vCPU uses the device's BAR through it */
     void *opaque;
 };
@@ -30,7 +32,13 @@ void hardware_make_slow(const struct hardware *h, bool source);
 void hardware_let_fail(const struct hardware *h, uint32_t dialect, enum step step);
 
 /* What a driver in the guest does: a write to BAR 0. */
-void hardware_ring(const struct hardware *h, uint64_t value);
+void hardware_ring(struct hardware *h, uint64_t value);
+
+/* Of its state; 0 if only its server knows. */
+uint64_t hardware_checksum(const struct hardware *h);
+
+/* It judges a stream that is left before its END; not from here on. */
+void hardware_allow_abort(const struct hardware *h);
 
 /* Prints what the device has to say against its user, which is nothing; how much it was. */
 uint64_t hardware_print_violations(const struct hardware *h, const char *who, const char *name);

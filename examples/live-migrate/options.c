@@ -16,6 +16,8 @@ static const char usage[] =
     "\n"
     "  --dialect NAME    what the devices speak: draft, v1, v1-ndma or v2 (default v2)\n"
     "  --devices N       how many there are, 1 to 16 (default 4)\n"
+    "  --vfio-user       the devices are in processes of their own, a vfiomig-simdev for each (v1 or v2; default\n"
+    "                    1 device)\n"
     "  --window KIND     draft and v1, where state appears: mapped (all of the region), sparse (in two mapped\n"
     "                    areas with a gap between them) or trapped (default mapped)\n"
     "  --state-size MIB  state of each device (default 16)\n"
@@ -73,10 +75,12 @@ int options_parse(struct options *o, int argc, char **argv)
         {"ram", required_argument, NULL, 'm'},
         {"rate", required_argument, NULL, 'r'}, {"link", required_argument, NULL, 'l'},
         {"rounds", required_argument, NULL, 'n'}, {"fail", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},       {0},
+        {"vfio-user", no_argument, NULL, 'u'},  {"help", no_argument, NULL, 'h'},
+        {0},
     };
-    uint64_t ram = 256, state = 16, devices = 4, rate = 64, link = 200, rounds = 20;
+    uint64_t ram = 256, state = 16, devices = 0, rate = 64, link = 200, rounds = 20;
     const struct choice *dialect = choose(dialects, "v2"), *window = choose(windows, "mapped"), *step = NULL;
+    bool vfio_user = false;
     int option;
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         bool good = true;
@@ -90,6 +94,7 @@ int options_parse(struct options *o, int argc, char **argv)
         case 'l': good = number(optarg, 0, 65536, &link); break;
         case 'n': good = number(optarg, 1, 10000, &rounds); break;
         case 'f': good = (step = choose(steps, optarg)) != NULL; break;
+        case 'u': vfio_user = true; break;
         case 'h': fputs(usage, stdout); return 1;
         default: return 3; /* getopt has said why */
         }
@@ -102,10 +107,18 @@ int options_parse(struct options *o, int argc, char **argv)
         fprintf(stderr, "live-migrate: %s: what is this? (see --help)\n", argv[optind]);
         return 3;
     }
+    if (vfio_user && dialect->value != SIMDEV_V1 && dialect->value != SIMDEV_V2) {
+        fprintf(stderr, "live-migrate: vfio-user has v1 and v2 only, not %s (see --help)\n", dialect->name);
+        return 3;
+    }
+    if (devices == 0) {
+        devices = vfio_user ? 1 : 4;
+    }
+    *o = (struct options){.vfio_user = vfio_user};
     o->dialect = dialect->value;
     o->dialect_name = dialect->name;
-    o->window = window->value;
-    o->window_name = window->name;
+    o->window = vfio_user ? SIMDEV_TRAPPED : window->value;
+    o->window_name = vfio_user ? "trapped" : window->name;
     o->devices = (unsigned)devices;
     o->fail = step != NULL ? (enum step)step->value : STEP_NONE;
     o->ram_bytes = ram * MIB;

@@ -4,6 +4,7 @@
 #define OPTIONS_H
 
 #include <simdev.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,8 @@ struct options {
     uint64_t link_rate;  /* bytes per second, 0: no limit */
     unsigned max_rounds;
     enum step fail;
+    bool vfio_user;        /* the devices are in other processes, */
+    char directory[40];    /* whose sockets, reports and words are in here; made before there are two processes */
 };
 
 /* 0, or the exit status plus 1 when there is nothing to run (--help, wrong usage). */

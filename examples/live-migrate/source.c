@@ -2,9 +2,11 @@
 /*
  * The source, phase by phase; docs/vmm-guide.md says what a VMM must do before each of them, and why:
  *
- *   TRACKING -> PRE_COPY: all RAM, the devices' data, rounds of what became dirty -> vCPUs stop -> P2P_GRACE ->
- *   STOP_COPY: last harvest, last RAM, the devices' streams to their END -> trailer -> the destination agrees ->
+ *   TRACKING -> PRE_COPY: rounds of the devices' data and of RAM, first all, then what became dirty -> vCPUs stop ->
+ *   P2P_GRACE -> STOP_COPY: last harvest, last RAM, the devices' streams to their END -> the destination agrees ->
  *   it runs; here: HALTED
+ *
+ * Up to the last record vfiomig_migration_save_to() does it, and calls step() where something is the VMM's own.
  *
  * Each phase is a barrier: all devices are in it before one goes on. Until the destination's vCPU runs, every failure
  * leads back to RUNNING here.
@@ -18,18 +20,21 @@
 #include <string.h>
 
 #define WHO "source"
-#define RUN_PAGES ((size_t)64)          /* pages in one frame */
-#define CHUNK_BYTES ((size_t)1 << 20)   /* most of a device's stream in one frame */
+#define RUN_PAGES ((size_t)64)          /* pages in one record */
 #define TARGET_DOWNTIME_NS 30000000u    /* for the data; the device's own transitions come on top */
 
 struct source {
     struct vm *vm;
     struct wire *wire;
     struct report *report;
-    struct vfiomig_device_pending pending[MAX_DEVICES];
+    struct vfiomig_writer *writer;
+    unsigned max_rounds;
+    enum step step;              /* where it is, for --fail */
+    bool said;                   /* step() has failed, and has said why */
     bool refused;                /* the destination has said that the guest does not and will not run there */
     uint64_t *todo;              /* pages to be sent */
-    uint64_t *run;               /* room for RUN_PAGES of them */
+    uint64_t *run;               /* the number of the first page, and room for RUN_PAGES of them */
+    uint64_t stopped_bytes, stopped_at; /* of devices, when their last data began */
 };
 
 static int lost_peer(void)
@@ -45,33 +50,25 @@ static int library_failed(struct vfiomig_error *error)
     return fail(WHO, error);
 }
 
-/* The destination's next frame must be `type`, with `len` bytes. */
-static int expect(struct source *s, enum frame_type type, void *to, size_t len)
+/* The destination's next message must be `type`, with `len` bytes. */
+static int expect(struct source *s, enum message_type type, void *to, size_t len)
 {
-    struct frame frame;
+    struct message message;
     char text[256] = "";
-    if (wire_receive_frame(s->wire, &frame) < 0) {
+    if (wire_receive(s->wire, &message, sizeof message) < 0) {
         return lost_peer();
     }
-    if (frame.type == type && frame.len == len) {
+    if (message.type == type && message.len == len) {
         return wire_receive(s->wire, to, len) < 0 ? lost_peer() : 0;
     }
-    if (frame.type != FRAME_FAILED || frame.len >= sizeof text || wire_receive(s->wire, text, frame.len) < 0) {
+    if (message.type != MESSAGE_FAILED || message.len >= sizeof text ||
+        wire_receive(s->wire, text, message.len) < 0) {
         return lost_peer();
     }
     s->refused = true;
     report_line_end();
     fprintf(stderr, WHO ": the destination has failed: %s\n", text);
     return -1;
-}
-
-static int send_frame(struct source *s, const struct frame *frame, const void *payload)
-{
-    /* It speaks before it is asked only if it has failed. */
-    if (wire_has_news(s->wire)) {
-        return expect(s, FRAME_FAILED, NULL, SIZE_MAX);
-    }
-    return wire_send(s->wire, frame, payload) < 0 ? lost_peer() : 0;
 }
 
 /* The devices hold the only copy of the guest's state, so the library resets none of a save, whatever fails. */
@@ -103,6 +100,16 @@ static uint64_t todo_bytes(const struct source *s)
     return pages * PAGE_BYTES;
 }
 
+/* The destination has spoken: it says why itself. */
+static int writer_failed(const struct source *s, struct vfiomig_error *error)
+{
+    if (!wire_has_news(s->wire)) {
+        return library_failed(error);
+    }
+    vfiomig_error_free(error);
+    return -1;
+}
+
 /* Sends the pages in `todo` and empties it. */
 static int send_ram(struct source *s)
 {
@@ -117,10 +124,12 @@ static int send_ram(struct source *s)
             page++;
             continue;
         }
-        vm_copy_pages(s->vm, page, count, s->run);
-        const struct frame frame = {.type = FRAME_RAM, .len = (uint32_t)(count * PAGE_BYTES), .arg = page};
-        if (send_frame(s, &frame, s->run) < 0) {
-            return -1;
+        s->run[0] = page;
+        vm_copy_pages(s->vm, page, count, s->run + 1);
+        struct vfiomig_error *error = NULL;
+        if (vfiomig_writer_vmm(s->writer, VFIOMIG_RECORD_NO_DEVICE, RECORD_RAM, s->run,
+                               sizeof *s->run + count * PAGE_BYTES, &error) < 0) {
+            return writer_failed(s, error);
         }
         page += count;
         left -= count * PAGE_BYTES;
@@ -131,90 +140,7 @@ static int send_ram(struct source *s)
     return 0;
 }
 
-/* --- the devices -------------------------------------------------------------------------------------------------- */
-
-/* Sends a device's stream until there is nothing now (EMPTY, in pre-copy) or it is complete (END, in STOP_COPY). */
-static int send_device(struct source *s, unsigned i, uint64_t max)
-{
-    struct vfiomig_device *device = s->vm->device[i].handle;
-    struct vfiomig_error *error = NULL;
-    struct vfiomig_chunk chunk;
-    bool within = false; /* a segment (v1, draft): the draft's window shows the dirty log only between two of them (D5) */
-    for (uint64_t sent = 0; sent < max || within; sent += chunk.len) {
-        /* The bytes are sent from where the library read them to; of a mapped window, from the device's own memory. */
-        const int result = vfiomig_device_peek(device, CHUNK_BYTES, &chunk, &error);
-        if (result == -EAGAIN) {
-            /* Nothing was moved: a firmware may take longer to save than one call waits. */
-            vfiomig_error_free(error);
-            error = NULL;
-            chunk.len = 0;
-            continue;
-        }
-        if (result < 0) {
-            return library_failed(error);
-        }
-        if (chunk.len == 0) {
-            return 0;
-        }
-        const struct frame frame = {
-            .type = FRAME_DEVICE,
-            .len = (uint32_t)chunk.len,
-            .device = i,
-            .flags = chunk.flags & VFIOMIG_CHUNK_SEGMENT_END,
-            /* V1-10. The first chunk of a segment says how long all of it is; v2 has no segments. */
-            .arg = chunk.segment_left,
-        };
-        if (send_frame(s, &frame, chunk.data) < 0) {
-            return -1; /* the chunk stays out; leaving the session takes it back */
-        }
-        if (vfiomig_device_consume(device, chunk.len, &error) < 0) {
-            return library_failed(error);
-        }
-        within = chunk.segment_left != VFIOMIG_UNKNOWN && (chunk.flags & VFIOMIG_CHUNK_SEGMENT_END) == 0;
-        s->report->device_bytes += chunk.len;
-    }
-    return 0;
-}
-
-static int get_pending(struct source *s)
-{
-    for (unsigned i = 0; i < s->vm->devices; i++) {
-        struct vfiomig_error *error = NULL;
-        VFIOMIG_INIT(&s->pending[i]);
-        /* EXACT asks the device, so it belongs to the thread that moves its data (P2); on v1 and the draft within a
-         * segment it answers from memory, for asking would acknowledge what was not sent yet (V1-6, P21). */
-        if (vfiomig_device_get_pending(s->vm->device[i].handle, VFIOMIG_PENDING_F_EXACT, &s->pending[i], &error) < 0) {
-            return library_failed(error);
-        }
-    }
-    return 0;
-}
-
-static uint64_t known(uint64_t bytes)
-{
-    return bytes == VFIOMIG_UNKNOWN ? 0 : bytes;
-}
-
-/* How much of a device's stream to send in a round. C5: some devices offer data for ever; "until EMPTY" may not end. */
-static uint64_t round_budget(const struct vfiomig_device_pending *pending)
-{
-    uint64_t bytes = known(pending->initial_bytes) + known(pending->dirty_bytes);
-    const uint64_t least = 8 << 20; /* for a driver that gives no figures */
-    return bytes > least ? bytes : least;
-}
-
 /* --- phases ------------------------------------------------------------------------------------------------------- */
-
-/* The devices in turn, so that none waits for another to have nothing left. */
-static int send_devices(struct source *s)
-{
-    for (unsigned i = 0; i < s->vm->devices; i++) {
-        if (send_device(s, i, round_budget(&s->pending[i])) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
 
 /* Whether it is time to stop the guest; -1: the library has failed. */
 static int converged(const struct source *s)
@@ -242,89 +168,61 @@ static int converged(const struct source *s)
     return (double)left <= (double)given.bytes_per_second / 1e9 * TARGET_DOWNTIME_NS;
 }
 
-static int pre_copy(struct source *s, unsigned max_rounds)
+/* The devices have had their part of a round. 1: another one. */
+static int end_round(struct source *s)
 {
     struct report *r = s->report;
-
-    /* P14: the log comes first. A page that is written between "sent" and "logged" would be lost. */
-    vm_log_clear(s->vm);
-    if (advance(s, VFIOMIG_PHASE_SAVE_TRACKING) < 0) {
+    if (send_ram(s) < 0 || harvest(s) < 0) {
         return -1;
     }
-    memset(s->todo, 0xff, s->vm->bitmap_words * sizeof *s->todo);
-    for (size_t page = s->vm->pages; page < s->vm->bitmap_words * 64; page++) {
-        s->todo[page / 64] &= ~(UINT64_C(1) << (page % 64));
+    report_progress(r, s->wire, todo_bytes(s), true);
+    const int done = converged(s);
+    /* C5: some devices offer data for ever, and never "nothing left". */
+    if (done != 0 || r->round >= s->max_rounds) {
+        return done < 0 ? -1 : 0;
     }
-    r->started_at = now_ns();
-    if (advance(s, VFIOMIG_PHASE_SAVE_PRE_COPY) < 0 || get_pending(s) < 0) {
-        return -1;
-    }
-    int done;
-    do {
-        r->round++;
-        r->round_at = now_ns();
-        r->round_sent = s->wire->sent;
-        if (send_ram(s) < 0 || send_devices(s) < 0 || get_pending(s) < 0) {
-            return -1;
-        }
-        if (harvest(s) < 0) {
-            return -1;
-        }
-        report_progress(r, s->wire, todo_bytes(s), true);
-        done = converged(s);
-    } while (r->round < max_rounds && done == 0);
-    return done < 0 ? -1 : 0;
+    r->round++;
+    r->round_at = now_ns();
+    r->round_sent = s->wire->sent;
+    return 1;
 }
 
-static int stop_and_copy(struct source *s)
+static int stop_vm(struct source *s)
 {
-    struct report *r = s->report;
-
-    /* N20: with page requests there is one more barrier before, in which devices start no DMA, and vCPUs run on to answer
-     * what was asked. A VMM without a vIOMMU goes past it. */
+    s->step = STEP_STOP_COPY;
+    /* N20: with page requests there is one more barrier before, in which devices start no DMA, and vCPUs run on to
+     * answer what was asked. A VMM without a vIOMMU goes past it. */
     if (s->vm->page_requests && advance(s, VFIOMIG_PHASE_SAVE_VIOMMU_GRACE) < 0) {
         return -1;
     }
-
     /* W5, N24: vCPUs before devices, and the VMM's own emulation with them: what writes RAM must be quiet, or in a log.
-     * From here to RUNNING nobody may touch the devices' registers (W1, N18, V2-8). */
-    report_estimate(r);
+     * From here to RUNNING nothing may touch the devices' registers (W1, N18, V2-8). */
+    report_estimate(s->report);
     vm_stop_vcpu(s->vm);
-    r->stopped_at = now_ns();
-
-    /* N5, V2-6: all reach P2P before one goes on, for a stopped device does not answer its peers. */
-    if (advance(s, VFIOMIG_PHASE_SAVE_P2P_GRACE) < 0) {
-        return -1;
-    }
-    /* N17: what belongs to the kernel and not to the device's stream is saved now: PCI configuration, MSI state. The
-     * devices of this demo have none; the vCPU's registers go with the trailer. */
-    if (advance(s, VFIOMIG_PHASE_SAVE_STOP_COPY) < 0) {
-        return -1;
-    }
-
-    /* P12: only now are all devices quiet; in PRE_COPY_P2P v2's may still write RAM. So this is the last harvest. */
-    uint64_t begun = now_ns(), before = r->ram_bytes;
-    if (harvest(s) < 0 || send_ram(s) < 0) {
-        return -1;
-    }
-    r->last_ram_ns = now_ns() - begun;
-    r->last_ram_bytes = r->ram_bytes - before;
-
-    before = r->device_bytes;
-    begun = now_ns();
-    for (unsigned i = 0; i < s->vm->devices; i++) {
-        if (send_device(s, i, UINT64_MAX) < 0) {
-            return -1;
-        }
-    }
-    r->last_device_ns = now_ns() - begun;
-    r->last_device_bytes = r->device_bytes - before;
+    s->report->stopped_at = now_ns();
     return 0;
 }
 
-/* Says how long the devices' streams were, and waits for the destination's word that it has everything. */
-static int hand_over(struct source *s)
+/* P12: only now are all devices quiet; in PRE_COPY_P2P v2's may still write RAM. So this is the last harvest. */
+static int send_last_ram(struct source *s)
 {
+    struct report *r = s->report;
+    const uint64_t begun = now_ns(), before = r->ram_bytes;
+    if (harvest(s) < 0 || send_ram(s) < 0) {
+        return -1;
+    }
+    s->stopped_at = now_ns();
+    s->stopped_bytes = r->device_bytes;
+    r->last_ram_ns = s->stopped_at - begun;
+    r->last_ram_bytes = r->ram_bytes - before;
+    return 0;
+}
+
+/* Every stream is on the wire, with its length. */
+static int send_end(struct source *s)
+{
+    struct vfiomig_error *error = NULL;
+    struct report *r = s->report;
     const uint64_t begun = now_ns();
     struct end end = {
         .ram_checksum = vm_ram_checksum(s->vm),
@@ -332,19 +230,91 @@ static int hand_over(struct source *s)
         .vcpu_steps = s->vm->vcpu.steps,
     };
     for (unsigned i = 0; i < s->vm->devices; i++) {
-        struct vfiomig_error *error = NULL;
-        struct vfiomig_device_info info;
-        VFIOMIG_INIT(&info);
-        if (vfiomig_device_get_info(s->vm->device[i].handle, &info, &error) < 0) {
-            return library_failed(error);
-        }
-        end.device[i].stream_bytes = info.saved_bytes; /* the stream's length, for END was seen */
-        end.device[i].checksum = simdev_checksum(s->vm->device[i].hardware.device);
+        end.device_checksum[i] = hardware_checksum(&s->vm->device[i].hardware);
     }
-    s->report->compare_ns = now_ns() - begun;
-    const struct frame frame = {.type = FRAME_END, .len = sizeof end};
-    if (send_frame(s, &frame, &end) < 0 ||
-        expect(s, FRAME_LOADED, &s->report->loaded, sizeof s->report->loaded) < 0) {
+    r->last_device_ns = begun - s->stopped_at;
+    r->last_device_bytes = r->device_bytes - s->stopped_bytes;
+    r->compare_ns = now_ns() - begun;
+    if (vfiomig_writer_vmm(s->writer, VFIOMIG_RECORD_NO_DEVICE, RECORD_END, &end, sizeof end, &error) < 0) {
+        return writer_failed(s, error);
+    }
+    return 0;
+}
+
+/* What is the VMM's own at each moment of the save. N17: in VFIOMIG_STEP_GRACE it saves what belongs to the kernel and
+ * not to a device's stream, PCI configuration and MSI state; the devices of this demo have none. */
+static int step(void *opaque, uint32_t what, const struct vfiomig_wire_progress *progress)
+{
+    struct source *s = opaque;
+    int result = 0;
+    s->report->device_bytes = progress->bytes;
+    switch (what) {
+    case VFIOMIG_STEP_PROGRESS: report_progress(s->report, s->wire, todo_bytes(s), false); break;
+    case VFIOMIG_STEP_ROUND: result = end_round(s); break;
+    case VFIOMIG_STEP_STOP_VM: result = stop_vm(s); break;
+    case VFIOMIG_STEP_STOPPED: result = send_last_ram(s); break;
+    case VFIOMIG_STEP_LAST: result = send_end(s); break;
+    default: break;
+    }
+    s->said = result < 0;
+    return result < 0 ? -ECANCELED : result;
+}
+
+static int save(struct source *s)
+{
+    struct report *r = s->report;
+    struct vfiomig_error *error = NULL;
+    struct vfiomig_writer_options options;
+    struct vfiomig_save_to_request request;
+    VFIOMIG_INIT(&options);
+    VFIOMIG_INIT(&request);
+    options.write = wire_write;
+    options.opaque = s->wire;
+    options.wire = now_ns();
+    request.flags = VFIOMIG_SAVE_TO_F_ROUNDS;
+    request.step = step;
+    request.opaque = s;
+
+    /* P14: the log comes first. A page that is written between "sent" and "logged" would be lost. */
+    vm_log_clear(s->vm);
+    memset(s->todo, 0xff, s->vm->bitmap_words * sizeof *s->todo);
+    for (size_t page = s->vm->pages; page < s->vm->bitmap_words * 64; page++) {
+        s->todo[page / 64] &= ~(UINT64_C(1) << (page % 64));
+    }
+    s->step = STEP_PRECOPY;
+    r->round = 1;
+    r->started_at = r->round_at = now_ns();
+    /*
+     * The table has the devices of the group, by name. All reach a phase before one goes on: N5, V2-6, a stopped device
+     * does not answer its peers. The devices hold the only copy of the guest's state, so the library resets none.
+     */
+    int result = vfiomig_writer_new(s->vm->group, &options, &s->writer, &error);
+    if (result == 0) {
+        result = vfiomig_migration_save_to(s->vm->migration, &s->writer, 1, &request, &error);
+    }
+    if (result == 0) {
+        for (uint32_t phase = VFIOMIG_PHASE_SAVE_TRACKING; phase <= VFIOMIG_PHASE_SAVE_STOP_COPY; phase++) {
+            vm_read_times(s->vm, phase, &r->phase[phase]);
+        }
+        return 0;
+    }
+    if (s->said) {
+        vfiomig_error_free(error);
+    } else {
+        writer_failed(s, error);
+    }
+    if (wire_has_news(s->wire)) {
+        s->step = STEP_LOAD;
+        expect(s, MESSAGE_FAILED, NULL, SIZE_MAX);
+    }
+    return -1;
+}
+
+/* Waits for the destination's word that it has everything. */
+static int hand_over(struct source *s)
+{
+    s->step = STEP_LOAD;
+    if (expect(s, MESSAGE_LOADED, &s->report->loaded, sizeof s->report->loaded) < 0) {
         return -1;
     }
     s->report->compare_ns += s->report->loaded.compare_ns;
@@ -357,13 +327,12 @@ static int hand_over(struct source *s)
  */
 static enum outcome let_go(struct source *s)
 {
-    const struct frame frame = {.type = FRAME_GO};
-    if (wire_send(s->wire, &frame, NULL) < 0) {
+    if (wire_send(s->wire, MESSAGE_GO, NULL, 0) < 0) {
         lost_peer();
         return LOST;
     }
     advance(s, VFIOMIG_PHASE_SAVE_HALTED); /* out of the downtime */
-    if (expect(s, FRAME_RUNNING, &s->report->running, sizeof s->report->running) < 0) {
+    if (expect(s, MESSAGE_RUNNING, &s->report->running, sizeof s->report->running) < 0) {
         return s->refused ? GOES_ON : LOST;
     }
     s->report->compare_ns += s->report->running.compare_ns;
@@ -374,10 +343,9 @@ static enum outcome let_go(struct source *s)
 static enum outcome go_on(struct source *s)
 {
     struct vm *vm = s->vm;
-    const struct frame frame = {.type = FRAME_ABORT};
-    wire_send(s->wire, &frame, NULL); /* it may be gone: no matter */
+    wire_send(s->wire, MESSAGE_ABORT, NULL, 0); /* it may be gone, or know it by the wire: no matter */
     for (unsigned i = 0; i < vm->devices; i++) {
-        simdev_allow_abort(vm->device[i].hardware.device, 1); /* it judges a stream that is left before its END */
+        hardware_allow_abort(&vm->device[i].hardware);
     }
     /*
      * V2-9. From PRE_COPY the way is RUNNING, from everywhere else it leads through the P2P states, where all have to
@@ -385,7 +353,8 @@ static enum outcome go_on(struct source *s)
      * the next try begins new ones. vCPUs stay stopped until it returns.
      */
     struct vfiomig_error *error = NULL;
-    if (vm_abort(vm, &error) < 0) {
+    /* Behind HALTED the library wants to hear that no guest runs elsewhere: the destination has said so. */
+    if (vm_abort(vm, s->refused ? VFIOMIG_ABORT_F_NO_SECOND_GUEST : 0, &error) < 0) {
         library_failed(error);
         return LOST;
     }
@@ -398,29 +367,25 @@ static enum outcome go_on(struct source *s)
 enum outcome source_run(struct vm *vm, struct wire *wire, const struct options *o, struct report *report)
 {
     enum outcome outcome = GOES_ON; /* before the first step the VM is untouched */
-    enum step failed_in = STEP_NONE;
     struct vfiomig_error *error = NULL;
-    struct source s = {.vm = vm, .wire = wire, .report = report};
+    struct source s = {.vm = vm, .wire = wire, .report = report, .max_rounds = o->max_rounds};
     report->devices = vm->devices;
     s.todo = malloc(vm->bitmap_words * sizeof *s.todo);
-    s.run = malloc(RUN_PAGES * PAGE_BYTES);
+    s.run = malloc(sizeof *s.run + RUN_PAGES * PAGE_BYTES);
     if (s.todo == NULL || s.run == NULL) {
         fprintf(stderr, WHO ": no memory\n");
     } else if (vm_begin(vm, VFIOMIG_DIRECTION_SAVE, &error) < 0) {
         library_failed(error);
-    } else if (pre_copy(&s, o->max_rounds) < 0) {
-        failed_in = STEP_PRECOPY;
-    } else if (stop_and_copy(&s) < 0) {
-        failed_in = STEP_STOP_COPY;
-    } else if (hand_over(&s) < 0) {
-        failed_in = STEP_LOAD;
-    } else if ((outcome = let_go(&s)) == GOES_ON) {
-        failed_in = STEP_LOAD;
+    } else {
+        if (save(&s) == 0 && hand_over(&s) == 0) {
+            outcome = let_go(&s);
+        }
+        if (outcome == GOES_ON) {
+            report->failed_in = s.step;
+            outcome = go_on(&s);
+        }
     }
-    if (failed_in != STEP_NONE) {
-        report->failed_in = failed_in;
-        outcome = go_on(&s);
-    }
+    vfiomig_writer_free(s.writer);
     free(s.todo);
     free(s.run);
     return outcome;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* What each device does in a tick: 8 MiB/s of RAM and 4 MiB/s of its own state change. */
 #define DMA_PAGES 2
@@ -15,6 +16,7 @@
 #define STATE_BYTES ((uint64_t)4 << 10)
 #define WORKING_SET 4 /* the guest dirties this part of its RAM */
 #define TICK_US 1000
+#define LONGEST_PAUSE 64u /* seconds between two tries to bring a device back */
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -60,6 +62,20 @@ static void write_by_dma(struct vm *vm, const struct vm_device *d, size_t page, 
     }
 }
 
+/* A device in another process works by itself; in RAM one sees that it does. */
+static void watch_server(struct vm *vm, struct vm_device *d)
+{
+    const size_t first = d->hardware.server.window / PAGE_BYTES;
+    uint64_t sum = 0;
+    for (size_t page = first; page < first + SERVER_WINDOW / PAGE_BYTES; page++) {
+        sum += atomic_load_explicit(&vm->ram[page * PAGE_WORDS], memory_order_relaxed);
+    }
+    if (sum != d->seen) {
+        d->seen = sum;
+        atomic_fetch_add_explicit(&d->ticks, 1, memory_order_relaxed);
+    }
+}
+
 static void *run_devices(void *opaque)
 {
     struct vm *vm = opaque;
@@ -68,6 +84,10 @@ static void *run_devices(void *opaque)
         pthread_mutex_lock(&vm->dma_lock);
         for (unsigned i = 0; i < vm->devices; i++) {
             struct vm_device *d = &vm->device[i];
+            if (d->hardware.device == NULL) {
+                watch_server(vm, d);
+                continue;
+            }
             const uint64_t tick = atomic_load_explicit(&d->ticks, memory_order_relaxed) + 1;
             if (simdev_redirty(d->hardware.device, next_random(&random) % d->state_bytes, STATE_BYTES, tick) < 0) {
                 continue; /* it rests */
@@ -88,11 +108,15 @@ static int add_device(struct vm *vm, const struct options *o, const char *name, 
     struct vm_device *d = &vm->device[vm->devices];
     snprintf(d->name, sizeof d->name, "simdev%u", vm->devices);
     d->state_bytes = o->state_bytes;
-    if (hardware_new(&d->hardware, o, fresh ? 0 : vm->devices + 1) < 0) {
+    const unsigned number = vm->devices++; /* from here on vm_free() knows it */
+    if (o->vfio_user) {
+        if (server_new(&d->hardware.server, o, number, !fresh, vm->ram_fd) < 0) {
+            return -1;
+        }
+    } else if (hardware_new(&d->hardware, o, fresh ? 0 : number + 1) < 0) {
         fprintf(stderr, "%s: no memory for %s\n", name, d->name);
         return -1;
     }
-    vm->devices++; /* from here on vm_free() knows it */
 
     /* These functions take calls from any thread, one at a time: so the library moves the devices side by side. */
     d->hardware.ops.flags |= VFIOMIG_OPS_F_ANY_THREAD;
@@ -102,7 +126,10 @@ static int add_device(struct vm *vm, const struct options *o, const char *name, 
     /* P22: the draft and v1 have the same region type, and nothing in the device tells them apart. */
     options.dialect = o->dialect == SIMDEV_DRAFT_REWRITE ? VFIOMIG_DIALECT_DRAFT : VFIOMIG_DIALECT_AUTO;
     struct vfiomig_error *error = NULL;
-    if (vfiomig_device_new_ops(&d->hardware.ops, d->hardware.opaque, &options, &d->handle, &error) < 0) {
+    const int result =
+        o->vfio_user ? vfiomig_device_new_connection(d->hardware.server.connection, &options, &d->handle, &error)
+                     : vfiomig_device_new_ops(&d->hardware.ops, d->hardware.opaque, &options, &d->handle, &error);
+    if (result < 0) {
         return fail(name, error);
     }
 
@@ -122,8 +149,8 @@ static int add_device(struct vm *vm, const struct options *o, const char *name, 
 }
 
 /*
- * A log of DMA that the VMM keeps itself, for v1 devices, which keep none. A VMM whose devices are all emulated, or behind
- * a page table of its own, has one; for VFIO devices it names a container or an iommufd in the options instead.
+ * A log of DMA that the VMM keeps itself, for v1 devices, which keep none. A VMM whose devices are all emulated, or
+ * behind a page table of its own, has one; for VFIO devices it names a container or an iommufd in the options instead.
  */
 static int own_log_start(void *opaque, const struct vfiomig_range *ranges, size_t count, uint64_t *page_size)
 {
@@ -168,7 +195,7 @@ static int add_tracker(struct vm *vm, const char *name)
     options.devices = handles;
     options.device_count = vm->devices;
     int result;
-    if (vm->device[0].dialect == VFIOMIG_DIALECT_V1) {
+    if (vm->device[0].dialect == VFIOMIG_DIALECT_V1 && vm->ram_fd < 0) {
         struct vfiomig_tracker_ops ops;
         VFIOMIG_INIT(&ops);
         ops.start = own_log_start;
@@ -184,13 +211,26 @@ static int add_tracker(struct vm *vm, const char *name)
     return result < 0 ? fail(name, error) : 0;
 }
 
+/* A device that does not answer is named while it does not, and so is a log of the tracker. */
+static int say_who_waits(void *opaque, const struct vfiomig_progress_event *event)
+{
+    (void)opaque;
+    if (event->kind == VFIOMIG_PROGRESS_WAITING && event->device->request != VFIOMIG_REQUEST_NONE) {
+        fprintf(stderr, "waiting for %s: %.1f s so far\n", event->device->name, (double)event->elapsed_ns / 1e9);
+    }
+    return 0;
+}
+
 /* The devices and the tracker of one VM, as long as the VM lives; and whether it can be migrated at all. */
 static int add_group(struct vm *vm, const char *name)
 {
     struct vfiomig_error *error = NULL;
     struct vfiomig_report *reasons = NULL;
     struct vfiomig_group_abilities can;
-    int result = vfiomig_group_new(NULL, &vm->group, &error);
+    struct vfiomig_group_options options;
+    VFIOMIG_INIT(&options);
+    options.progress = say_who_waits; /* once a second */
+    int result = vfiomig_group_new(&options, &vm->group, &error);
     for (unsigned i = 0; result == 0 && i < vm->devices; i++) {
         result = vfiomig_group_add_device(vm->group, vm->device[i].handle, &error);
     }
@@ -212,12 +252,22 @@ static int add_group(struct vm *vm, const char *name)
 
 int vm_new(struct vm *vm, const struct options *o, const char *name, bool fresh)
 {
-    *vm = (struct vm){.ram_bytes = o->ram_bytes, .pages = o->ram_bytes / PAGE_BYTES, .dirty_rate = o->dirty_rate};
+    *vm = (struct vm){
+        .ram_bytes = o->ram_bytes, .ram_fd = -1, .pages = o->ram_bytes / PAGE_BYTES, .dirty_rate = o->dirty_rate};
     pthread_mutex_init(&vm->dma_lock, NULL);
     vm->bitmap_words = (vm->pages + 63) / 64;
     vm->dirty = calloc(vm->bitmap_words, sizeof *vm->dirty);
     vm->dma_pages = calloc(vm->pages, sizeof *vm->dma_pages);
-    void *ram = mmap(NULL, vm->ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int kind = MAP_PRIVATE | MAP_ANONYMOUS;
+    if (o->vfio_user) { /* memory that servers can map, too */
+        kind = MAP_SHARED;
+        vm->ram_fd = memfd_create("guest RAM", MFD_CLOEXEC);
+        if (vm->ram_fd < 0 || ftruncate(vm->ram_fd, (off_t)vm->ram_bytes) < 0) {
+            perror(name);
+            return -1;
+        }
+    }
+    void *ram = mmap(NULL, vm->ram_bytes, PROT_READ | PROT_WRITE, kind | MAP_NORESERVE, vm->ram_fd, 0);
     vm->ram = ram == MAP_FAILED ? NULL : ram;
     if (vm->dirty == NULL || vm->dma_pages == NULL || vm->ram == NULL) {
         fprintf(stderr, "%s: no memory for a guest with %zu MiB\n", name, vm->ram_bytes >> 20);
@@ -288,6 +338,9 @@ void vm_free(struct vm *vm)
     if (vm->ram != NULL) {
         munmap((void *)vm->ram, vm->ram_bytes);
     }
+    if (vm->ram_fd >= 0) {
+        close(vm->ram_fd);
+    }
     free((void *)vm->dirty);
     free(vm->dma_pages);
     pthread_mutex_destroy(&vm->dma_lock);
@@ -314,19 +367,21 @@ int vm_begin(struct vm *vm, uint32_t direction, struct vfiomig_error **error)
     return vfiomig_migration_new(vm->group, direction, NULL, &vm->migration, error);
 }
 
-/* The last phase of the library's report. */
-static void read_times(const struct vm *vm, struct step_time *time)
+void vm_read_times(const struct vm *vm, uint32_t phase, struct step_time *time)
 {
     struct vfiomig_report *report = NULL;
+    *time = (struct step_time){0};
     if (vfiomig_migration_get_report(vm->migration, &report, NULL) < 0) {
         return;
     }
-    const size_t count = vfiomig_report_phase_count(report);
-    const struct vfiomig_phase_report *last = count > 0 ? vfiomig_report_phase(report, count - 1) : NULL;
-    if (last != NULL) {
-        time->phase_ns = last->duration_ns;
-        for (size_t i = 0; i < last->result_count; i++) {
-            const struct vfiomig_device_result *r = &last->results[i];
+    for (size_t n = 0; n < vfiomig_report_phase_count(report); n++) {
+        const struct vfiomig_phase_report *entered = vfiomig_report_phase(report, n);
+        if (entered->phase != phase) {
+            continue;
+        }
+        *time = (struct step_time){.phase_ns = entered->duration_ns};
+        for (size_t i = 0; i < entered->result_count; i++) {
+            const struct vfiomig_device_result *r = &entered->results[i];
             time->moved += r->from != r->found;
             time->sum_ns += r->duration_ns;
         }
@@ -336,20 +391,29 @@ static void read_times(const struct vm *vm, struct step_time *time)
 
 int vm_advance(struct vm *vm, uint32_t phase, struct step_time *time, struct vfiomig_error **error)
 {
-    *time = (struct step_time){0};
     const int result = vfiomig_migration_advance(vm->migration, phase, 0, error);
-    if (result == 0) {
-        read_times(vm, time);
-    }
+    vm_read_times(vm, phase, time);
     /* A DMA write that a device was allowed before it stopped is in RAM now. Hardware sees to that by itself (N12). */
     pthread_mutex_lock(&vm->dma_lock);
     pthread_mutex_unlock(&vm->dma_lock);
     return result;
 }
 
-int vm_abort(struct vm *vm, struct vfiomig_error **error)
+int vm_abort(struct vm *vm, uint32_t flags, struct vfiomig_error **error)
 {
-    return vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, 0, error);
+    unsigned pause = 1;
+    int result;
+    /* All but those that the message names run again; once those answer they are brought back, too. For two minutes: what takes
+     * longer is for whoever looks after the device. */
+    while ((result = vfiomig_migration_abort(vm->migration, VFIOMIG_ABORT_TO_RUNNING, flags, error)) == -ETIMEDOUT &&
+           pause <= LONGEST_PAUSE) {
+        fprintf(stderr, "%s; asked again in %u s\n", vfiomig_error_message(*error), pause);
+        vfiomig_error_free(*error);
+        *error = NULL;
+        sleep(pause);
+        pause *= 2;
+    }
+    return result;
 }
 
 void vm_print_phases(const struct vm *vm, const char *who)

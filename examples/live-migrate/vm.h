@@ -27,6 +27,7 @@ struct vm_device {
     uint32_t dialect;              /* VFIOMIG_DIALECT_* */
     uint32_t caps;                 /* VFIOMIG_CAP_* */
     size_t state_bytes;
+    uint64_t seen;                 /* --vfio-user: what it had written when it was looked at last */
     atomic_uint_fast64_t ticks;    /* how often it has worked; grows only while it runs */
 };
 
@@ -34,6 +35,7 @@ struct vm {
     /* Written by the vCPU and by DMA while the migration reads it; so, all of them use relaxed atomics. */
     _Atomic uint64_t *ram;
     size_t ram_bytes;
+    int ram_fd; /* --vfio-user: for the servers; else -1 */
     size_t pages;
     size_t bitmap_words;
     _Atomic uint64_t *dirty; /* pages that the vCPU wrote */
@@ -77,8 +79,11 @@ int vm_begin(struct vm *vm, uint32_t direction, struct vfiomig_error **error);
 /* Brings all devices into a phase, side by side, with a barrier behind it (N5); how long it took is in `time`. */
 int vm_advance(struct vm *vm, uint32_t phase, struct step_time *time, struct vfiomig_error **error);
 
-/* Brings all devices back; the source's run again, the destination's are reset. */
-int vm_abort(struct vm *vm, struct vfiomig_error **error);
+/* The same of a phase that was entered, the last time; all 0 if it was not. */
+void vm_read_times(const struct vm *vm, uint32_t phase, struct step_time *time);
+
+/* Brings all devices back; the source's run again, the destination's are reset. `flags`: VFIOMIG_ABORT_F_*. */
+int vm_abort(struct vm *vm, uint32_t flags, struct vfiomig_error **error);
 
 /* What the library did to each device, and how long it took. */
 void vm_print_phases(const struct vm *vm, const char *who);

@@ -5,9 +5,9 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
-#define CREDIT_NS 5000000u /* what was slept too long is made good, up to this */
+#define CREDIT_NS 5000000u            /* what was slept too long is made good, up to this */
+#define MOST_AT_ONCE ((size_t)1 << 18) /* so that the link is slow evenly */
 
 /* The socket between two processes is much faster than a network; this makes it as slow as one. */
 static void keep_to_rate(struct wire *wire, size_t len)
@@ -25,41 +25,44 @@ static void keep_to_rate(struct wire *wire, size_t len)
     }
 }
 
-int wire_send(struct wire *wire, const struct frame *frame, const void *payload)
+static int64_t send_some(struct wire *wire, const void *data, size_t len)
 {
-    struct iovec parts[2] = {{(void *)(uintptr_t)frame, sizeof *frame}, {(void *)(uintptr_t)payload, frame->len}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    size_t left = sizeof *frame + frame->len;
-    wire->sent += left;
-    keep_to_rate(wire, left);
-    while (left > 0) {
-        ssize_t n = sendmsg(wire->fd, &message, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return -1;
-        }
-        left -= (size_t)n;
-        for (size_t i = 0; i < 2; i++) {
-            size_t done = (size_t)n < parts[i].iov_len ? (size_t)n : parts[i].iov_len;
-            parts[i].iov_base = (char *)parts[i].iov_base + done;
-            parts[i].iov_len -= done;
-            n -= (ssize_t)done;
-        }
-    }
-    return 0;
+    ssize_t n;
+    do {
+        n = send(wire->fd, data, len, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
 }
 
-int wire_receive(struct wire *wire, void *to, size_t len)
+int64_t wire_write(void *opaque, const void *data, size_t len)
+{
+    struct wire *wire = opaque;
+    if (wire_has_news(wire)) {
+        return -ECONNABORTED;
+    }
+    len = len < MOST_AT_ONCE ? len : MOST_AT_ONCE;
+    keep_to_rate(wire, len);
+    const int64_t sent = send_some(wire, data, len);
+    wire->sent += sent > 0 ? (uint64_t)sent : 0;
+    return sent;
+}
+
+int64_t wire_read(void *opaque, void *buf, size_t len)
+{
+    struct wire *wire = opaque;
+    ssize_t n;
+    do {
+        n = recv(wire->fd, buf, len, 0);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int send_all(struct wire *wire, const void *data, size_t len)
 {
     for (size_t done = 0; done < len;) {
-        ssize_t n = recv(wire->fd, (char *)to + done, len - done, MSG_WAITALL);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            errno = n == 0 ? ECONNRESET : errno;
+        const int64_t n = send_some(wire, (const char *)data + done, len - done);
+        if (n < 0) {
+            errno = (int)-n;
             return -1;
         }
         done += (size_t)n;
@@ -67,18 +70,23 @@ int wire_receive(struct wire *wire, void *to, size_t len)
     return 0;
 }
 
-int64_t wire_receive_some(struct wire *wire, void *to, size_t len)
+int wire_send(struct wire *wire, uint32_t type, const void *payload, size_t len)
 {
-    ssize_t n;
-    do {
-        n = recv(wire->fd, to, len, 0);
-    } while (n < 0 && errno == EINTR);
-    return n;
+    const struct message message = {.type = type, .len = (uint32_t)len};
+    return send_all(wire, &message, sizeof message) < 0 ? -1 : send_all(wire, payload, len);
 }
 
-int wire_receive_frame(struct wire *wire, struct frame *frame)
+int wire_receive(struct wire *wire, void *to, size_t len)
 {
-    return wire_receive(wire, frame, sizeof *frame);
+    for (size_t done = 0; done < len;) {
+        const int64_t n = wire_read(wire, (char *)to + done, len - done);
+        if (n <= 0) {
+            errno = n == 0 ? ECONNRESET : (int)-n;
+            return -1;
+        }
+        done += (size_t)n;
+    }
+    return 0;
 }
 
 bool wire_has_news(const struct wire *wire)

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The VMM's own stream: frames over a socket.
- *
- * The library has no say in it. It lends the bytes of a device's stream, and this is where they are packed: each piece
- * in a frame of its own, for nobody knows how long the stream is before its end.
- *
- * V1-10: on v1 and the draft a stream is made of segments, which the destination's device must get one by one and as
- * long as they were. So every piece says how much of its segment is left, itself included, and whether it is the last.
+ * What the VMM says itself. The devices' streams are in the library's format (docs/wire.md), and the library writes and
+ * reads them; RAM goes between them, as records of the VMM. When the last record is through, and in the other
+ * direction, a few messages decide where the guest runs.
  */
 #ifndef WIRE_H
 #define WIRE_H
@@ -17,36 +13,33 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum frame_type {
-    /* source to destination */
-    FRAME_RAM = 1, /* pages; arg: the first one's number */
-    FRAME_DEVICE,  /* bytes of a device's stream; arg: how much is left of the segment, 0 on v2 */
-    FRAME_END,     /* struct end */
-    FRAME_GO,      /* the source will not run again */
-    FRAME_ABORT,   /* the source will run again: forget everything */
-    /* destination to source */
-    FRAME_LOADED,  /* struct loaded: everything fits; may I run? */
-    FRAME_FAILED,  /* a text: I cannot */
-    FRAME_RUNNING, /* struct running */
+/* Records of the VMM; the numbers are its own. */
+enum record_kind {
+    RECORD_RAM = 1, /* the number of a page, 8 bytes; then pages */
+    RECORD_END,     /* struct end */
 };
 
-struct frame {
-    uint32_t type;
-    uint32_t len;    /* of the payload */
-    uint32_t device; /* FRAME_DEVICE: which one */
-    uint32_t flags;  /* FRAME_DEVICE: 0 or VFIOMIG_CHUNK_SEGMENT_END */
-    uint64_t arg;
-};
-
-/* The trailer. F7: not every driver notices a stream that was cut off, so its length travels on its own. */
+/* What the comparison of the demo needs, and the vCPU. */
 struct end {
     uint64_t ram_checksum;
     uint64_t vcpu_random;
     uint64_t vcpu_steps;
-    struct {
-        uint64_t stream_bytes;
-        uint64_t checksum;
-    } device[MAX_DEVICES];
+    uint64_t device_checksum[MAX_DEVICES];
+};
+
+enum message_type {
+    /* source to destination, behind the last record */
+    MESSAGE_GO = 1, /* the source will not run again */
+    MESSAGE_ABORT,  /* the source will run again: forget everything */
+    /* destination to source */
+    MESSAGE_LOADED,  /* struct loaded: everything fits; may I run? */
+    MESSAGE_FAILED,  /* a text: I cannot */
+    MESSAGE_RUNNING, /* struct running */
+};
+
+struct message {
+    uint32_t type;
+    uint32_t len; /* of what follows */
 };
 
 /* How long a phase took, and what the devices took for it, added up. */
@@ -76,11 +69,17 @@ struct wire {
     uint64_t sent;
 };
 
+/*
+ * For the library's writer and reader; `opaque` is a struct wire. A writer with VFIOMIG_WRITER_F_FD needs no function;
+ * this one makes the socket as slow as a network, and stops (-ECONNABORTED) when the peer speaks before it is asked,
+ * which it does only if it has failed.
+ */
+int64_t wire_write(void *opaque, const void *data, size_t len);
+int64_t wire_read(void *opaque, void *buf, size_t len);
+
 /* 0, or -1 when the peer is gone (errno says why). */
-int wire_send(struct wire *wire, const struct frame *frame, const void *payload);
-int wire_receive_frame(struct wire *wire, struct frame *frame);
+int wire_send(struct wire *wire, uint32_t type, const void *payload, size_t len);
 int wire_receive(struct wire *wire, void *to, size_t len);
-int64_t wire_receive_some(struct wire *wire, void *to, size_t len); /* bytes, 0 at the end */
 
 /* Whether the peer has said something. */
 bool wire_has_news(const struct wire *wire);

@@ -89,6 +89,10 @@ impl Feed {
         let pick = self.u8() as usize;
         if pick == 255 { self.u32() as i32 } else { ERRNOS[pick % ERRNOS.len()] }
     }
+    /// What a function returns that fails: -errno, of which the lowest number has no errno.
+    pub fn refusal(&mut self) -> i32 {
+        self.errno().wrapping_neg()
+    }
     pub fn bytes(&mut self, n: usize) -> Vec<u8> {
         (0..n).map(|_| self.u8()).collect()
     }

@@ -32,4 +32,4 @@ macro_rules! targets {
     ($($name:ident)*) => { $(#[test] fn $name() { replay(stringify!($name), kit::targets::$name::run); })* };
 }
 
-targets!(probe session region tracker migration bitmap capi);
+targets!(probe session region tracker migration bitmap capi vfio_user wire);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Software devices in every dialect of the VFIO migration protocol, for tests and examples of libvfiomig. Link the static
- * library (cargo rustc -p simdev --features capi --crate-type staticlib) beside libvfiomig.
+ * Software devices in every dialect of the VFIO migration protocol, for tests and examples of libvfiomig. Link the
+ * static library (cargo rustc -p simdev --features capi --crate-type staticlib) beside libvfiomig.
  *
  * Calls on one device may come from any thread. Functions that return int return 0 (or a number) or -errno.
  */
@@ -71,14 +71,14 @@ struct simdev_options {
 /* A device in RUNNING; NULL if the options make none: simdev_why_not() says why. */
 struct simdev *simdev_new(const struct simdev_options *o);
 /*
- * A device that behaves as a driver of the kernel or a vfio-user server does, by name: "mlx5", "hisi_acc", "pds", "qat",
- * "virtio", "xe", "mtty", "spdk-v1", "libvfio-user-v1", "libvfio-user-v2"; NULL for any other. seed 0: a state of zeros.
- * A request that would hurt the host of such a driver aborts the program.
+ * A device that behaves as a driver of the kernel or a vfio-user server does, by name: "mlx5", "hisi_acc", "pds",
+ * "qat", "virtio", "xe", "mtty", "spdk-v1", "libvfio-user-v1", "libvfio-user-v2"; NULL for any other. seed 0: a state
+ * of zeros. A request that would hurt the host of such a driver aborts the program.
  */
 struct simdev *simdev_new_peer(const char *name, uint64_t seed);
 /*
- * Why the calling thread's last simdev_new() or simdev_new_peer() returned NULL, with the field and its value; "" if it did not.
- * Lives until the thread's next one.
+ * Why the calling thread's last simdev_new() or simdev_new_peer() returned NULL, with the field and its value; "" if it
+ * did not. Lives until the thread's next one.
  */
 const char *simdev_why_not(void);
 /* The VMM has closed the device fd (1), or opened it again (0). A data call while it is closed aborts the program. */
@@ -89,8 +89,8 @@ int simdev_stands_still(const struct simdev *d);
 void simdev_free(struct simdev *d);
 
 /*
- * The table and the pointer for vfiomig_device_new_ops(). Both are written whole, argsz too: VFIOMIG_INIT is not needed. They are
- * good until simdev_free(). 0, or -EINVAL for NULL.
+ * The table and the pointer for vfiomig_device_new_ops(). Both are written whole, argsz too: VFIOMIG_INIT is not
+ * needed. They are good until simdev_free(). 0, or -EINVAL for NULL.
  */
 int simdev_get_ops(const struct simdev *d, struct vfiomig_device_ops *ops, void **opaque);
 
@@ -107,9 +107,9 @@ size_t simdev_take_dma_log(const struct simdev *d, uint64_t *pages, size_t max);
 uint64_t simdev_violations(const struct simdev *d);
 const char *simdev_violation_text(const struct simdev *d, uint64_t index);
 /*
- * A device whose SAVING is left with data unread breaks a rule (F5): somebody has lost a part of its stream. A client that means
- * it says so with 1, before vfiomig_migration_abort(), and before vfiomig_group_resume() of a group that was held in pre-copy; 0
- * takes it back. As SIMDEV_F_ABORT_ALLOWED, but for an abort at any time.
+ * A device whose SAVING is left with data unread breaks a rule (F5): somebody has lost a part of its stream. A client
+ * that means it says so with 1, before vfiomig_migration_abort(), and before vfiomig_group_resume() of a group that was
+ * held in pre-copy; 0 takes it back. As SIMDEV_F_ABORT_ALLOWED, but for an abort at any time.
  */
 void simdev_allow_abort(const struct simdev *d, int allowed);
 
@@ -153,7 +153,8 @@ enum simdev_effect {
 };
 
 /* Met at access nth (from 0, since simdev_new) and the times - 1 that follow. A number for simdev_fault_reached(). */
-int simdev_inject(const struct simdev *d, uint32_t access, uint64_t nth, uint64_t times, uint32_t effect, uint64_t value);
+int simdev_inject(const struct simdev *d, uint32_t access, uint64_t nth, uint64_t times, uint32_t effect,
+	uint64_t value);
 uint64_t simdev_fault_reached(const struct simdev *d, int fault);
 void simdev_clear_faults(const struct simdev *d);
 uint64_t simdev_count(const struct simdev *d, uint32_t access);

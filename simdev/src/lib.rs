@@ -4,7 +4,8 @@
 //!
 //! A [`Device`] takes requests as a kernel driver does, through [`Device::transport`], [`Device::ops`] or its own functions,
 //! and shows the test what happened: [`Device::violations`], [`Device::transitions`], [`Device::content`]. For the logs of
-//! written pages there are [`Ram`] with its copy at the destination, [`Space`], [`Type1`], [`Iommufd`] and [`Writers`].
+//! written pages there are [`Ram`] with its copy at the destination, [`Space`], [`Type1`], [`Iommufd`] and [`Writers`]. A [`Server`]
+//! puts a device behind a UNIX socket, in vfio-user.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
@@ -18,6 +19,7 @@ mod dialects;
 mod machine;
 mod peers;
 mod registers;
+mod server;
 mod spaces;
 
 pub use base::judge::Violation;
@@ -29,4 +31,5 @@ pub use device::{Device, Runner, Writers};
 pub use dialects::MIGRATION_REGION;
 pub use machine::{Access, Effect, Fault, FaultId, Level, Transition, register_path, request_path};
 pub use peers::Peer;
+pub use server::{End, Happens, Paced, Quirk, Quirks, Server, ServerOptions, ServerThread, Trigger};
 pub use spaces::{Iommufd, IommufdConfig, Mapping, Ram, Space, Type1, Type1Config, Watch};

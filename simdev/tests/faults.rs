@@ -77,16 +77,16 @@ fn lies() {
         let (d, c) = v1();
         c.state(SAVING).unwrap();
         let id = d.inject(Fault::from(access, d.count(access) + 1, Effect::Lie(0x77)));
-        let mut told = Vec::new();
+        let mut shown = Vec::new();
         for _ in 0..3 {
             if at > 8 {
                 c.pending();
                 c.offset();
             }
-            told.push(c.get(at));
+            shown.push(c.get(at));
         }
-        assert!(told[1] == 0x77 || at == 0x10, "{access:?}");
-        assert_eq!(told[2], 0x77, "{access:?}");
+        assert!(shown[1] == 0x77 || at == 0x10, "{access:?}");
+        assert_eq!(shown[2], 0x77, "{access:?}");
         assert!(d.fault_reached(id) >= 2);
     }
     let d = Device::new(Config::default());
@@ -97,9 +97,9 @@ fn lies() {
     assert_eq!((v2::state(&d), v2::state(&d)), (99, v2::RUNNING));
 }
 
-/// What follows a lie is judged by what was told: only what leaves the region is an offence.
+/// What follows a lie is judged by what was read: only what leaves the region is an offence.
 #[test]
-fn a_client_is_judged_by_what_it_was_told() {
+fn a_client_is_judged_by_what_it_was_shown() {
     let (d, c) = v1();
     c.state(SAVING).unwrap();
     d.inject(Fault::at(Access::DataOffsetRead, 0, Effect::Lie(5000)));

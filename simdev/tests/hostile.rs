@@ -66,7 +66,7 @@ proptest! {
                     let mut b = [0u8; 40];
                     b[..4].copy_from_slice(&(n as u32).to_ne_bytes());
                     b[4..8].copy_from_slice(&flags.to_ne_bytes());
-                    // A bitmap's or a range's address stays one that nobody has: the kernel's EFAULT.
+                    // A bitmap's or a range's address stays one that is not mapped: the kernel's EFAULT.
                     for (i, v) in values.into_iter().enumerate() {
                         b[8 + i * 8..16 + i * 8].copy_from_slice(&(v % 9000).to_ne_bytes());
                     }

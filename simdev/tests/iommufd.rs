@@ -137,11 +137,11 @@ fn large_entries_are_a_superset() {
 #[test]
 fn a_query_that_cuts_an_entry_loses_its_dirt() {
     // 7.3 records the entry, which begins below the query: dropped. 6.12 records as many pages from where the walk is.
-    for (kernel, told) in [(Kernel::V6_12, (80..144).collect()), (Kernel::V7_3, vec![])] {
+    for (kernel, reported) in [(Kernel::V6_12, (80..144).collect()), (Kernel::V7_3, vec![])] {
         let f = fixture(64, kernel);
         f.set(f.hwpt, 1).unwrap();
         f.write(&[70]);
-        assert_eq!((f.get(0, 80, 48), f.rules()), (Ok(told), vec!["I5"]));
+        assert_eq!((f.get(0, 80, 48), f.rules()), (Ok(reported), vec!["I5"]));
         assert_eq!(f.get(0, 64, 64), Ok(vec![]), "70 is lost");
         f.write(&[127]);
         assert_eq!((f.get(0, 64, 32), f.rules()), (Ok((64..128).collect()), vec!["I5"]), "I6: past the end");
@@ -190,8 +190,8 @@ fn requests_that_a_client_knows_to_be_wrong() {
         (f.hwpt, 0, [64 * P, 63 * P], 2 * P, libc::EINVAL, "I3"),
         (f.hwpt, 0, [END, 5 * P], P, libc::EOVERFLOW, "I3"),
     ] {
-        let told = (f.get_into(hwpt, flags, range, page, at), f.rules());
-        assert_eq!(told, (Err(errno), vec![rule]), "{hwpt} {flags} {range:x?} {page:#x}");
+        let reported = (f.get_into(hwpt, flags, range, page, at), f.rules());
+        assert_eq!(reported, (Err(errno), vec![rule]), "{hwpt} {flags} {range:x?} {page:#x}");
     }
     f.write(&[64]);
     assert_eq!((f.get_into(f.hwpt, 0, [64 * P, 64 * P], P, 8), f.rules()), (Ok(()), vec!["I7"]));

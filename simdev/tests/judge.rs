@@ -14,7 +14,7 @@ fn v1() -> Config {
     Config::v1(Window::Trapped)
 }
 
-/// Runs `obey` on one device and `break_it` on another; only the second is told off, by `rule`.
+/// Runs `obey` on one device and `break_it` on another; only the second is blamed, by `rule`.
 fn both<A, B>(rule: &str, config: Config, obey: impl FnOnce(&Client) -> A, break_it: impl FnOnce(&Client) -> B) {
     let (good, bad) = (device(config.clone()), device(config));
     obey(&Client::open(&good, true, usize::MAX));

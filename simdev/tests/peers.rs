@@ -59,7 +59,7 @@ fn names_and_flags() {
 }
 
 #[test]
-fn an_empty_pre_copy_is_told_in_two_ways() {
+fn an_empty_pre_copy_is_reported_in_two_ways() {
     for (peer, no_message) in [
         (Peer::Mlx5, true),
         (Peer::Virtio, true),

@@ -79,7 +79,7 @@ fn a_write_goes_where_the_address_is_mapped_or_nowhere() {
 }
 
 #[test]
-fn writers_write_until_told_to_stop() {
+fn writers_write_until_they_are_stopped() {
     let ram = Ram::new();
     let space = Space::new(&ram);
     map(&space, 0, 8, 0).unwrap();

@@ -270,7 +270,7 @@ fn v2_truncated_streams() {
 }
 
 #[test]
-fn reinit_is_told_once_and_only_to_those_who_asked() {
+fn reinit_is_reported_once_and_only_to_those_who_asked() {
     for opted in [false, true] {
         let device = Device::new(Config { opt_in: true, ..Config::default() }.seeded(1));
         if opted {

@@ -1,4 +1,4 @@
-//! The software container (T1 to T9): what clients of the rules get, and what the others are told.
+//! The software container (T1 to T9): what clients that keep the rules get, and what the others are blamed for.
 
 mod common;
 
@@ -224,8 +224,8 @@ fn requests_that_a_client_knows_to_be_wrong() {
         (64 * P, 129 * P, (P, 24, at)),
         (END, 5 * P, (P, 8, at)),
     ] {
-        let told = (get_into(&c, iova, size, bitmap), rules(&c));
-        assert_eq!(told, (Err(libc::EINVAL), vec!["T3"]), "{iova:#x} + {size:#x}, {bitmap:?}");
+        let reported = (get_into(&c, iova, size, bitmap), rules(&c));
+        assert_eq!(reported, (Err(libc::EINVAL), vec!["T3"]), "{iova:#x} + {size:#x}, {bitmap:?}");
     }
     for (first, pages) in [(64, 32), (65, 63), (100, 100), (64, 129)] {
         assert_eq!((unmap(&c, first, pages), rules(&c)), (Err(libc::EINVAL), vec!["T7"]), "{first} + {pages}");

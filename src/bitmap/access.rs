@@ -60,8 +60,10 @@ pub(super) trait DstWord: Sized {
     const BY_VECTOR: bool;
     /// Returns how many were off before.
     fn or(&self, bits: u64) -> u64;
-    /// Whether some are off.
-    fn lacks(&self, bits: u64) -> bool;
+    /// What is on.
+    fn look(&self) -> u64;
+    /// As `or`, where `old` was on a moment ago.
+    fn or_to(&self, old: u64, bits: u64) -> u64;
 }
 
 impl DstWord for Cell<u64> {
@@ -75,8 +77,13 @@ impl DstWord for Cell<u64> {
     }
 
     #[inline(always)]
-    fn lacks(&self, bits: u64) -> bool {
-        bits & !self.get() != 0
+    fn look(&self) -> u64 {
+        self.get()
+    }
+
+    #[inline(always)]
+    fn or_to(&self, _old: u64, bits: u64) -> u64 {
+        self.or(bits)
     }
 }
 
@@ -85,8 +92,17 @@ impl DstWord for AtomicU64 {
 
     #[inline(always)]
     fn or(&self, bits: u64) -> u64 {
+        self.or_to(self.look(), bits)
+    }
+
+    #[inline(always)]
+    fn look(&self) -> u64 {
+        self.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn or_to(&self, mut old: u64, bits: u64) -> u64 {
         // Most bits of a busy guest are on already, and a locked operation costs as much as twenty plain ones.
-        let mut old = self.load(Ordering::Relaxed);
         if STORES_SUFFICE && bits == u64::MAX && old != u64::MAX {
             self.store(bits, Ordering::Release);
             return ones(!old);
@@ -99,11 +115,6 @@ impl DstWord for AtomicU64 {
             }
         }
         0
-    }
-
-    #[inline(always)]
-    fn lacks(&self, bits: u64) -> bool {
-        bits & !self.load(Ordering::Relaxed) != 0
     }
 }
 

@@ -95,15 +95,15 @@ fn expand<D: DstWord, S: SrcWord>(dst: &[D], src: &[S], span: &Extent, k: u32) -
             count.add(scatter(dst, words, span.dst_bit.wrapping_add(from.wrapping_sub(fine_first)), k));
             continue;
         }
+        let to = span.dst_bit.wrapping_add(from.wrapping_sub(fine_first));
+        let whole = D::BY_VECTOR && k == scale::LANES && n == bits_in(fine.len()) && low_bits(to) == 0;
+        if let Some(to) = dst.get(index(to)..).and_then(|to| to.get(..fine.len())).filter(|_| whole) {
+            count.add(vector::or_spread(to, words));
+            continue;
+        }
         S::with_cells(words, |words| vector::expand(fine, words, k));
         if n != 0 {
-            count.add(or_bits(
-                dst,
-                span.dst_bit.wrapping_add(from.wrapping_sub(fine_first)),
-                fine,
-                from.wrapping_sub(origin),
-                n,
-            ));
+            count.add(or_bits(dst, to, fine, from.wrapping_sub(origin), n));
             let (first, bits) = touched(from, from.wrapping_add(n).wrapping_sub(1), k);
             clear_bits(src, first, bits);
         }

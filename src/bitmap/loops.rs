@@ -11,8 +11,14 @@ use super::types::Count;
 
 /// Words of a cache line.
 pub(super) const LINE: usize = 8;
+/// Bytes of any of the kinds of words.
+const WORD_BYTES: usize = size_of::<u64>();
 /// Words that are tested at once.
 const GROUP: usize = 8 * LINE;
+/// Lines of a group, as bits, and how many of them are most.
+const LINES: usize = GROUP / LINE;
+const MANY: u64 = (1 << LINES) - 1;
+const MOST: u32 = 5;
 /// Words per step: a bit for each line of them fits into a word.
 const TILE: usize = 64 * LINE;
 
@@ -46,7 +52,9 @@ fn or_all<D: DstWord, S: SrcWord, const SHIFTED: bool>(dst: &[D], src: &[S], shi
         found.words = found.words.wrapping_add(u64::from(bits != 0));
     };
     if SHIFTED {
-        for ((to, low), high) in dst.iter().zip(src).zip(src.get(1..).unwrap_or_default()) {
+        // As windows: a compiler that knows both words by one pointer makes vectors of the loop.
+        for (to, pair) in dst.iter().zip(src.windows(2)) {
+            let [low, high] = pair else { continue };
             let bits = funnel(low.read(), high.read(), shift);
             low.write(0);
             or(to, bits);
@@ -59,18 +67,6 @@ fn or_all<D: DstWord, S: SrcWord, const SHIFTED: bool>(dst: &[D], src: &[S], shi
         }
     }
     found
-}
-
-/// Words of a tile that lack bits, and these bits.
-struct Wanted {
-    /// The tile before had many words with bits and many without.
-    mixed: bool,
-    places: [u16; TILE],
-    bits: [u64; TILE],
-}
-
-impl Wanted {
-    const NONE: Wanted = Wanted { mixed: false, places: [0; TILE], bits: [0; TILE] };
 }
 
 /// A tile whose lines that have bits are known and on their way to the cache.
@@ -105,71 +101,81 @@ impl<'a, D: DstWord, S: SrcWord> Tile<'a, D, S> {
 
     #[inline(always)]
     fn is_dense(&self) -> bool {
-        D::BY_VECTOR && (self.dirty.count_ones() as usize).wrapping_mul(3 * LINE) >= self.dst.len()
+        (self.dirty.count_ones() as usize).wrapping_mul(3 * LINE) >= self.dst.len()
     }
 
     #[inline(always)]
-    fn or<const SHIFTED: bool>(mut self, shift: u32, wanted: &mut Wanted, add: &mut impl FnMut(&OrCounts)) {
-        let lines = u64::from(self.dirty.count_ones());
-        if !D::BY_VECTOR && wanted.mixed {
-            let found = self.or_wanted::<SHIFTED>(shift, wanted);
-            wanted.mixed = is_mixed(found.words, lines);
-            return add(&found);
-        }
-        let mut words: u64 = 0;
+    fn or<const SHIFTED: bool>(mut self, shift: u32, add: &mut impl FnMut(&OrCounts)) {
+        let more = usize::from(SHIFTED);
+        let part = |at: usize, len: usize| {
+            Some((self.dst.get(at..)?.get(..len)?, self.src.get(at..)?.get(..len.wrapping_add(more))?))
+        };
         while self.dirty != 0 {
-            let at = (self.dirty.trailing_zeros() as usize).wrapping_mul(LINE);
-            let end = at.wrapping_add(LINE);
-            self.dirty &= self.dirty.wrapping_sub(1);
-            if let (Some(to), Some(from)) =
-                (self.dst.get(at..end), self.src.get(at..end.wrapping_add(usize::from(SHIFTED))))
-            {
-                let found = or_all::<D, S, SHIFTED>(to, from, shift);
-                words = words.wrapping_add(found.words);
-                add(&found);
-            }
-        }
-        wanted.mixed = is_mixed(words, lines);
-    }
-}
-
-/// Whether there are many words with bits and many without, so that nothing shows which is next.
-#[inline(always)]
-fn is_mixed(words: u64, lines: u64) -> bool {
-    let all = lines.wrapping_mul(LINE as u64);
-    words.wrapping_mul(16) > all.wrapping_mul(3) && words.wrapping_mul(16) < all.wrapping_mul(14)
-}
-
-impl<D: DstWord, S: SrcWord> Tile<'_, D, S> {
-    /// Finds the words that lack bits without a branch, because nothing shows beforehand which of them do, and then visits only
-    /// these: a wrong guess costs nearly as much as a locked operation.
-    #[inline(always)]
-    fn or_wanted<const SHIFTED: bool>(&self, shift: u32, wanted: &mut Wanted) -> OrCounts {
-        let (mut found, mut count, mut dirty) = (OrCounts::default(), 0_usize, self.dirty);
-        while dirty != 0 {
-            let at = (dirty.trailing_zeros() as usize).wrapping_mul(LINE);
-            let end = at.wrapping_add(LINE);
-            dirty &= dirty.wrapping_sub(1);
-            let from = self.src.get(at..end.wrapping_add(usize::from(SHIFTED)));
-            let (Some(to), Some(from)) = (self.dst.get(at..end), from) else { continue };
-            for ((to, low), n) in to.iter().zip(from).zip(0_usize..) {
-                let high = if SHIFTED { from.get(n.wrapping_add(1)).map_or(0, SrcWord::read) } else { 0 };
-                let bits = if SHIFTED { funnel(low.read(), high, shift) } else { low.read() };
-                low.write(0);
-                found.total = found.total.wrapping_add(ones(bits));
-                found.words = found.words.wrapping_add(u64::from(bits != 0));
-                if let (Some(place), Some(room)) = (wanted.places.get_mut(count), wanted.bits.get_mut(count)) {
-                    (*place, *room) = (at.wrapping_add(n) as u16, bits);
+            let line = self.dirty.trailing_zeros() as usize;
+            let group = line & !(LINES - 1);
+            let lines = self.dirty.wrapping_shr(group as u32) & MANY;
+            if !D::BY_VECTOR && lines.count_ones() > MOST {
+                if let Some((to, from)) = part(group.wrapping_mul(LINE), GROUP) {
+                    self.dirty &= !MANY.wrapping_shl(group as u32);
+                    add(&or_marked::<D, S, SHIFTED>(to, from, shift));
+                    continue;
                 }
-                count = count.wrapping_add(usize::from(to.lacks(bits)));
+            }
+            self.dirty &= self.dirty.wrapping_sub(1);
+            if let Some((to, from)) = part(line.wrapping_mul(LINE), LINE) {
+                add(&or_all::<D, S, SHIFTED>(to, from, shift));
             }
         }
-        for (place, bits) in wanted.places.iter().zip(&wanted.bits).take(count) {
-            let newly = self.dst.get(usize::from(*place)).map_or(0, |to| to.or(*bits));
-            found.newly = found.newly.wrapping_add(newly);
-        }
-        found
     }
+}
+
+/// A tile of which many lines have bits.
+#[inline(always)]
+fn or_dense<D: DstWord, S: SrcWord, const SHIFTED: bool>(dst: &[D], src: &[S], shift: u32) -> OrCounts {
+    if D::BY_VECTOR || dst.len() < GROUP {
+        return or_all::<D, S, SHIFTED>(dst, src, shift);
+    }
+    let mut sum = OrCounts::default();
+    for (dst, at) in dst.chunks(GROUP).zip((0_usize..).step_by(GROUP)) {
+        let src = src.get(at..).unwrap_or_default();
+        let src = src.get(..dst.len().wrapping_add(usize::from(SHIFTED))).unwrap_or(src);
+        let found = or_marked::<D, S, SHIFTED>(dst, src, shift);
+        sum.newly = sum.newly.wrapping_add(found.newly);
+        sum.total = sum.total.wrapping_add(found.total);
+        sum.words = sum.words.wrapping_add(found.words);
+    }
+    sum
+}
+
+/// A group of words of which most lines have bits. Which words have some is found without a branch, because nothing shows it
+/// beforehand; what a locked operation needs is read before the one in front of it, which lets no later read pass.
+#[inline(always)]
+fn or_marked<D: DstWord, S: SrcWord, const SHIFTED: bool>(dst: &[D], src: &[S], shift: u32) -> OrCounts {
+    let bits_of = |low: u64, high: u64| if SHIFTED { funnel(low, high, shift) } else { low };
+    let above = if SHIFTED { src.get(1..).unwrap_or_default() } else { src };
+    let (mut found, mut marks) = (OrCounts::default(), 0_u64);
+    for ((low, high), at) in src.iter().zip(above).zip(0..dst.len() as u32) {
+        let bits = bits_of(low.read(), high.read());
+        found.total = found.total.wrapping_add(ones(bits));
+        marks |= u64::from(bits != 0).wrapping_shl(at);
+    }
+    found.words = u64::from(marks.count_ones());
+    let mut before: Option<(&D, u64, u64)> = None;
+    loop {
+        let at = marks.trailing_zeros() as usize;
+        let next = dst.get(at).zip(src.get(at)).zip(above.get(at)).filter(|_| marks != 0);
+        let next = next.map(|((to, low), high)| (to, to.look(), bits_of(low.read(), high.read())));
+        if let Some((to, old, bits)) = before {
+            found.newly = found.newly.wrapping_add(to.or_to(old, bits));
+        }
+        before = next;
+        if next.is_none() {
+            break;
+        }
+        marks &= marks.wrapping_sub(1);
+    }
+    src.iter().take(dst.len()).for_each(|word| word.write(0));
+    found
 }
 
 /// Word i of `dst` gets the 64 bits of `src` from bit 64 * i + `shift` on, all in word i if not `SHIFTED`. If it is, `src` has
@@ -181,31 +187,49 @@ pub(super) fn or_words<D: DstWord, S: SrcWord, const SHIFTED: bool>(mut dst: &[D
     let words = src.len().saturating_sub(usize::from(SHIFTED));
     dst = dst.get(..words).unwrap_or(dst);
     let mut add = |found: &OrCounts| sum.add(Count { newly: found.newly, total: found.total });
+    // To the first line of the destination: what is asked for and written is whole lines of it.
+    let mut skew = ((dst.as_ptr().addr() / WORD_BYTES).wrapping_neg() % LINE).min(dst.len());
     // What was found last shows what to expect.
-    let mut dense = false;
-    let mut wanted = Wanted::NONE;
+    let (mut dense, mut nothing) = (false, false);
     // The tile before: while the next is looked at, its words come from memory.
     let mut pending: Option<Tile<'_, D, S>> = None;
     loop {
+        if nothing {
+            // Where there is nothing, there often is nothing for long.
+            let empty = src.len().wrapping_sub(past::<S, GROUP>(src, 0, usize::MAX).len());
+            let empty = empty.saturating_sub(usize::from(SHIFTED)) & !LINE.wrapping_sub(1);
+            if let (Some(to), Some(from)) = (dst.get(empty..), src.get(empty..)) {
+                (dst, src) = (to, from);
+            }
+            nothing = false;
+        }
         // One place for the last tile too: each would be a copy of the loop.
         let last = pending.take();
         if dst.is_empty() && last.is_none() {
             break;
         }
-        let len = if dst.len() < LINE { dst.len() } else { TILE.min(dst.len() & !LINE.wrapping_sub(1)) };
+        let len = if skew != 0 {
+            std::mem::take(&mut skew)
+        } else if dst.len() < LINE {
+            dst.len()
+        } else {
+            TILE.min(dst.len() & !LINE.wrapping_sub(1))
+        };
         let (to, from) = (dst.get(..len), src.get(..len.wrapping_add(usize::from(SHIFTED))));
         let (Some(to), Some(from)) = (to, from) else { break };
         (dst, src) = (dst.get(len..).unwrap_or_default(), src.get(len..).unwrap_or_default());
-        if !dense && len >= LINE {
+        let looks = !dense && len >= LINE;
+        if looks {
             let tile = Tile::new::<SHIFTED>(to, from);
             dense = tile.is_dense();
-            pending = Some(tile);
+            nothing = tile.dirty == 0;
+            pending = (!nothing).then_some(tile);
         }
         if let Some(last) = last {
-            last.or::<SHIFTED>(shift, &mut wanted, &mut add);
+            last.or::<SHIFTED>(shift, &mut add);
         }
-        if pending.is_none() && len != 0 {
-            let found = or_all::<D, S, SHIFTED>(to, from, shift);
+        if !looks && len != 0 {
+            let found = or_dense::<D, S, SHIFTED>(to, from, shift);
             add(&found);
             dense = found.words.wrapping_mul(8) >= len as u64;
         }

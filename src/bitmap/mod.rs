@@ -1,11 +1,12 @@
 //! Bitmaps of pages: moved, merged, counted, cut into runs; at every alignment and between page sizes.
 //!
 //! May import: nothing. Start reading at `types` and at the functions here; `convert` goes between page sizes, `bits` moves runs
-//! of bits, `runs` finds them; `vector` compiles the loops over whole words, `loops` and `scale`, for the machine; `place` and
-//! `access` are what all of them share.
+//! of bits, `runs` finds them by their `edges`; `vector` compiles the loops over whole words, `loops`, `scale` and `edges`, for
+//! the machine; `place` and `access` are what all of them share.
 //!
-//! Bit n is bit n % 64 of word n / 64, in the host's byte order (P8). Bits that a slice does not have are off; functions that could
-//! lose one because a slice does not have its place panic. `unsafe` lives in prefetch.rs and vector.rs.
+//! Bit n is bit n % 64 of word n / 64, in the host's byte order (P8). A run is given by its first bit and its length in bits.
+//! Bits that a slice does not have are off; functions that could lose a bit because a slice is too short panic, as each says.
+//! `unsafe` lives in prefetch.rs and vector.rs.
 //!
 //! ```
 //! use std::cell::Cell;
@@ -24,6 +25,8 @@ mod access;
 mod bits;
 #[forbid(unsafe_code)]
 mod convert;
+#[forbid(unsafe_code)]
+mod edges;
 #[forbid(unsafe_code)]
 mod loops;
 #[forbid(unsafe_code)]
@@ -48,6 +51,9 @@ use std::sync::atomic::{Ordering, fence};
 
 /// Moves bits: each source page that is dirty sets every destination page that it shares a byte of the move with, and every
 /// source bit that the move touches is off afterwards.
+///
+/// # Panics
+/// If the move is not within both slices.
 pub fn drain(src: &mut [u64], dst: Words<'_>, m: &Move) -> Count {
     let src = Cell::from_mut(src).as_slice_of_cells();
     match dst {
@@ -59,7 +65,10 @@ pub fn drain(src: &mut [u64], dst: Words<'_>, m: &Move) -> Count {
     }
 }
 
-/// Turns on a run.
+/// Turns on `bits` bits from bit `bit` on.
+///
+/// # Panics
+/// If they are not within `dst`.
 pub fn set_range(dst: Words<'_>, bit: u64, bits: u64) -> Count {
     match dst {
         Words::Plain(dst) => set_bits(dst, bit, bits),
@@ -71,6 +80,9 @@ pub fn set_range(dst: Words<'_>, bit: u64, bits: u64) -> Count {
 }
 
 /// Turns on what is on in the source, which stays as it is. Returns how many bits were off before.
+///
+/// # Panics
+/// If `bits` bits are not within both slices.
 pub fn merge(dst: Words<'_>, dst_bit: u64, src: &[u64], src_bit: u64, bits: u64) -> u64 {
     let count = match dst {
         Words::Plain(dst) => or_bits(dst, dst_bit, src, src_bit, bits),
@@ -84,6 +96,9 @@ pub fn merge(dst: Words<'_>, dst_bit: u64, src: &[u64], src_bit: u64, bits: u64)
 
 /// Moves bits; those of an atomic source are cleared as they are read, so none that is set meanwhile is lost or taken twice.
 /// Pages whose bits were taken may be read after the call.
+///
+/// # Panics
+/// If `bits` bits are not within `dst`.
 pub fn take(dst: Words<'_>, dst_bit: u64, src: Words<'_>, src_bit: u64, bits: u64) -> Count {
     match (dst, src) {
         (Words::Plain(dst), Words::Plain(src)) => take_bits(dst, dst_bit, src, src_bit, bits),
@@ -104,7 +119,7 @@ pub fn take_away(src: Words<'_>, bit: u64, bits: u64) -> u64 {
     sum
 }
 
-/// Bits that are on.
+/// How many of `bits` bits from bit `bit` on are on.
 pub fn count(src: &[u64], bit: u64, bits: u64) -> u64 {
     let WordRun { head, body, tail } = WordRun::of(src.len(), bit, bits);
     let edge = |(index, mask): (usize, u64)| src.get(index).map_or(0, |word| u64::from((word & mask).count_ones()));
@@ -120,15 +135,15 @@ pub fn runs(src: &[u64], from: u64, end: u64) -> impl Iterator<Item = (u64, u64)
 
 /// The first of these runs.
 pub fn next_run(src: &[u64], from: u64, end: u64) -> Option<(u64, u64)> {
-    runs(src, from, end).next()
+    runs::next_run(src, from, end)
 }
 
-/// Turns off a run.
+/// Turns off `bits` bits from bit `bit` on.
 pub fn clear_range(src: &mut [u64], bit: u64, bits: u64) {
     clear_bits(Cell::from_mut(src).as_slice_of_cells(), bit, bits);
 }
 
-/// Whether a bit of a run is on.
+/// Whether one of `bits` bits from bit `bit` on is on.
 pub fn any(src: &[u64], bit: u64, bits: u64) -> bool {
     any_bits(src, bit, bits)
 }
@@ -146,7 +161,10 @@ pub fn clear(src: &mut [u64], bit: u64) {
 }
 
 /// [`merge`] between page sizes (P9), from the first bit of both: a destination page is on if a byte of it is in a source page
-/// that is. Returns how many bits were off before.
+/// that is. Page sizes are `1 << dst_shift` and `1 << src_shift` bytes. Returns how many bits were off before.
+///
+/// # Panics
+/// If `dst` has no bits for all of `src_bits`.
 pub fn rescale(dst: Words<'_>, dst_shift: u32, src: &[u64], src_shift: u32, src_bits: u64) -> u64 {
     let src_bits = src_bits.min(room(src.len(), 0));
     let len = src_bits.saturating_mul(page(src_shift));

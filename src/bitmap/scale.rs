@@ -1,14 +1,19 @@
 //! Whole words from one page size to another: each bit becomes 2^K bits, or 2^K bits become one. As in `loops`, the forms are
-//! those that compilers make vectors of, and `vector` compiles them.
+//! those that compilers make vectors of, and `vector` compiles them. For [`LANES`], pages of 64 KiB and of 4 KiB, processors
+//! have instructions of their own, which no compiler finds: these loops get them as a function.
 
-use super::access::SrcWord;
-use super::loops::{any, funnel};
+use super::access::{DstWord, SrcWord, ones};
+use super::loops::{LINE, any, funnel};
+use super::types::Count;
 use std::cell::Cell;
 
 /// The largest K of [`fold`]: more bits than a word has come from several of its results.
 pub(super) const MAX_FOLD: u32 = 6;
 /// The largest K of [`expand`]: from there on each bit becomes whole words, which runs do as fast.
 pub(super) const MAX_EXPAND: u32 = 5;
+
+/// The K whose lanes, of 16 bits, have instructions of their own.
+pub(super) const LANES: u32 = 4;
 
 /// Steps that move the halves of groups of bits apart, or together again, for a spacing of 2^K.
 struct Steps<const K: u32>;
@@ -97,4 +102,52 @@ pub(super) fn fold<const K: u32>(out: &mut [u64], src: &[Cell<u64>], shift: u32)
         }
         low.iter().for_each(|word| word.write(0));
     }
+}
+
+/// Which of the lanes of 16 bits of a line have any bit.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+pub(super) fn lanes_of(line: &[u64; LINE]) -> u32 {
+    let of_word = |word: u64| Steps::<LANES>::gather(Steps::<LANES>::lanes(word)) as u32;
+    line.iter().zip(0_u32..).fold(0, |all, (word, at)| all | of_word(*word).wrapping_shl(at.wrapping_mul(4)))
+}
+
+/// [`fold`] for [`LANES`], where the lanes begin with the first bit. Lines that are zero are not written.
+#[inline(always)]
+pub(super) fn fold_lanes(out: &mut [u64], src: &[Cell<u64>], lanes_of: impl Fn(&[u64; LINE]) -> u32) {
+    for (out, src) in out.iter_mut().zip(src.chunks_exact(2 * LINE)) {
+        *out = 0;
+        for (src, place) in src.chunks_exact(LINE).zip([0, 32]) {
+            let mut line = [0; LINE];
+            line.iter_mut().zip(src).for_each(|(to, word)| *to = word.read());
+            let lanes = lanes_of(&line);
+            if lanes != 0 {
+                *out |= u64::from(lanes).wrapping_shl(place);
+                src.iter().for_each(|word| word.write(0));
+            }
+        }
+    }
+}
+
+/// The words that a word of coarse bits stands for.
+#[inline(always)]
+pub(super) fn spread_lanes(word: u64) -> [u64; 16] {
+    let mut fine = [0; 16];
+    expand::<LANES>(&mut fine, &[Cell::new(word)]);
+    fine
+}
+
+/// [`expand`] for [`LANES`], merged at once; `dst` has 16 words for each of `src`, which is cleared.
+#[inline(always)]
+pub(super) fn or_spread<D: DstWord, S: SrcWord>(dst: &[D], src: &[S], spread: impl Fn(u64) -> [u64; 16]) -> Count {
+    let mut count = Count::default();
+    for (dst, word) in dst.chunks_exact(16).zip(src) {
+        let bits = word.read();
+        word.write(0);
+        let fine = spread(bits);
+        // Whatever was on before: to look for that first is no loop that compilers make vectors of.
+        let newly = dst.iter().zip(&fine).fold(0_u64, |sum, (to, bits)| sum.wrapping_add(to.or(*bits)));
+        let total = ones(bits).wrapping_shl(LANES);
+        count.add(Count { newly, total });
+    }
+    count
 }

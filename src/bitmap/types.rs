@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 
-/// Where bits go.
+/// A bitmap that bits go to, or are taken from.
 ///
 /// ```
 /// use std::cell::Cell;

@@ -1,12 +1,18 @@
-//! What is asked of a device now, and since when, for any thread to see: a device that hangs hangs in a request. Whoever looks waits
-//! for nobody.
+//! What is asked of a device now, and since when, for any thread to see: a device that hangs hangs in a request. A look
+//! never waits.
 
-use super::{Device, State};
+use super::{Device, DeviceInner, State};
+use crate::error::{Error, Result};
+use crate::gate::Denied;
 use crate::transport::clock;
 use crate::window::waits_of_this_thread;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// How often who waits for a request looks whether it was answered.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What can be asked of a device.
 ///
@@ -225,7 +231,7 @@ impl Device {
     /// What the device is doing now. *any: asks no device, waits for no call.*
     pub fn progress(&self) -> DeviceProgress {
         // The request first: a state that is read behind it is not older.
-        let (asked, log) = (self.cache.asked.get(), self.cache.log_asked.get());
+        let (asked, log) = (self.asked(), self.cache.log_asked.get());
         let info = (self.cache.saved_bytes.load(Ordering::Relaxed), self.cache.loaded_bytes.load(Ordering::Relaxed));
         DeviceProgress {
             device: self.name.clone(),
@@ -240,15 +246,28 @@ impl Device {
     /// What it has moved so far, in all sessions. *any.*
     pub(crate) fn traffic(&self) -> Traffic {
         let ((reads, read_time), (writes, write_time)) = (self.cache.asked.reads.get(), self.cache.asked.writes.get());
+        let ahead = self.ahead_traffic();
         Traffic {
             saved: self.cache.saved_in_all.load(Ordering::Relaxed),
             loaded: self.cache.loaded_in_all.load(Ordering::Relaxed),
-            reads,
-            read_time,
+            reads: reads.saturating_add(ahead.reads),
+            read_time: read_time.saturating_add(ahead.read_time),
             writes,
             write_time,
-            waits: self.cache.asked.waits.load(Ordering::Relaxed),
+            waits: self.cache.asked.waits.load(Ordering::Relaxed).saturating_add(ahead.waits),
             retries: self.cache.retries.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What of it was read ahead, into the queue: whether its caller has taken it or not. *any.*
+    pub(crate) fn ahead_traffic(&self) -> Traffic {
+        let (reads, read_time) = self.cache.ahead_asked.reads.get();
+        Traffic {
+            saved: self.cache.ahead.bytes.load(Ordering::Relaxed),
+            reads,
+            read_time,
+            waits: self.cache.ahead_asked.waits.load(Ordering::Relaxed),
+            ..Traffic::default()
         }
     }
 
@@ -259,7 +278,54 @@ impl Device {
 
     /// The request that is in progress, but for those of its DMA log.
     pub(crate) fn asked(&self) -> Option<Asked> {
-        self.cache.asked.get()
+        self.cache.asked.get().or_else(|| self.cache.ahead_asked.get())
+    }
+
+    /// Waits for a read of its stream that is in progress, which nothing can overtake, until that has taken `most` in all. Who
+    /// reads in a loop does not read again before.
+    pub(crate) fn wait_for_read(&self, most: Duration) -> Result<()> {
+        self.behind_read(most, |_| ())
+    }
+
+    /// The same; and no other read follows, because what was sent of the stream is void.
+    pub(crate) fn void_behind_read(&self, most: Duration) -> Result<()> {
+        self.behind_read(most, |inner| inner.void_session(&self.cache))
+    }
+
+    fn behind_read(&self, most: Duration, then: impl FnOnce(&mut DeviceInner)) -> Result<()> {
+        let slots = [&self.cache.asked, &self.cache.ahead_asked];
+        let read = |slot: &RequestSlot| slot.get().filter(|asked| asked.request == DeviceRequest::Read);
+        let hangs = || slots.into_iter().filter_map(read).find(|asked| asked.age() >= most);
+        let late = Cell::new(None);
+        let patient = || {
+            late.set(hangs());
+            late.get().is_none()
+        };
+        // Who reads ahead does not have the device, and was told to stop, so that no other read follows.
+        while patient() && read(&self.cache.ahead_asked).is_some() {
+            std::thread::sleep(LOOK);
+        }
+        if late.get().is_none() {
+            match self.gate.enter_whole_while(&patient) {
+                Ok(mut inner) => {
+                    then(&mut inner);
+                    return Ok(());
+                }
+                Err(Denied::Busy) => {}
+                // The next call says why.
+                Err(_) => return Ok(()),
+            }
+        }
+        let Some(asked) = late.get() else { return Ok(()) };
+        let text =
+            format!("{} was not answered for {:.1?}, and nothing else can be asked before", asked.request, asked.age());
+        Err(self.named(Error::waited_enough(text)))
+    }
+
+    /// Whether the call that failed so can be made again: the library waits for the device no longer, or its server has not
+    /// answered.
+    pub(crate) fn is_for_again(&self, error: &Error) -> bool {
+        error.is_for_again() || self.of_server && error.errno() == libc::ETIMEDOUT
     }
 }
 

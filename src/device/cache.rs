@@ -1,14 +1,18 @@
 //! Last known values, readable from any thread without waiting for a call.
 
+use super::ahead_record::AheadRecord;
 use super::asked::{DeviceRequest, Open, RequestSlot};
+use super::behind::Behind;
+use super::fact::Fact;
 use super::times::Times;
 use crate::cancel::Follower;
 use crate::dialect::probe::Probed;
 use crate::dialect::{DialectKind, Reason, State};
+use crate::error::Errno;
 use crate::gate::Driver;
 use parking_lot::Mutex;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// `VFIOMIG_UNKNOWN`.
 pub const UNKNOWN: u64 = u64::MAX;
@@ -26,7 +30,7 @@ impl Figure {
         self.0.store(value.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
-    /// So much less. It was wrong if that is more than there was.
+    /// Takes `less` off. A figure that is smaller than that was wrong, and is unknown from here on.
     pub fn take(&self, less: u64) {
         self.set(self.get().and_then(|value| value.checked_sub(less)));
     }
@@ -37,7 +41,9 @@ impl Figure {
 }
 
 pub(super) struct Cache {
-    state: AtomicU32,
+    state: Fact,
+    /// The state is called ERROR because it could not be read, with this errno; 0: it was read.
+    unread: AtomicI32,
     /// Requests that can change the state: odd while one is in the kernel.
     moves: AtomicU64,
     pub dialect: AtomicU32,
@@ -60,7 +66,9 @@ pub(super) struct Cache {
     pub initial_gone: AtomicBool,
     /// The open session's stream is whole.
     pub complete: AtomicBool,
-    /// The open session is only there to be ended.
+    /// What was sent of its stream is void.
+    pub stream_void: AtomicBool,
+    /// The open session is broken: it gives or takes nothing more, and is only left.
     pub broken: AtomicBool,
     /// The last exact figures were not asked for, since a segment was under way (P21).
     pub pending_cached: AtomicBool,
@@ -80,12 +88,17 @@ pub(super) struct Cache {
     pub asked: RequestSlot,
     /// The same of its DMA log, which is asked beside it.
     pub log_asked: RequestSlot,
+    /// The same of the thread that reads its stream ahead.
+    pub ahead_asked: RequestSlot,
+    pub ahead: AheadRecord,
     pub times: Times,
     /// Bytes of all sessions.
     pub saved_in_all: AtomicU64,
     pub loaded_in_all: AtomicU64,
     /// Requests that were made once more.
     pub retries: AtomicU64,
+    /// What is on its way to the device.
+    pub behind: Behind,
 }
 
 /// While it lives the device may be on its way from one state to another.
@@ -98,7 +111,7 @@ impl Drop for Moving<'_> {
 }
 
 bitflags::bitflags! {
-    /// What a device can.
+    /// What a device can do.
     ///
     /// ```
     /// use vfiomig::device::{CapFlags, Device, DeviceOptions};
@@ -127,7 +140,8 @@ bitflags::bitflags! {
 impl Cache {
     pub fn new() -> Self {
         Cache {
-            state: AtomicU32::new(State::Error.number()),
+            state: Fact::new(State::Error.number()),
+            unread: AtomicI32::new(0),
             moves: AtomicU64::new(0),
             dialect: AtomicU32::new(0),
             caps: AtomicU32::new(0),
@@ -144,6 +158,7 @@ impl Cache {
             seen_empty: AtomicBool::new(false),
             initial_gone: AtomicBool::new(false),
             complete: AtomicBool::new(false),
+            stream_void: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             pending_cached: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
@@ -154,11 +169,19 @@ impl Cache {
             cancel: Follower::default(),
             asked: RequestSlot::default(),
             log_asked: RequestSlot::default(),
+            ahead_asked: RequestSlot::default(),
+            ahead: AheadRecord::default(),
             times: Times::new(),
             saved_in_all: AtomicU64::new(0),
             loaded_in_all: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            behind: Behind::default(),
         }
+    }
+
+    #[cfg(feature = "capi")]
+    pub fn state_fact(&self) -> &'static AtomicU32 {
+        self.state.place()
     }
 
     pub fn state(&self) -> State {
@@ -210,7 +233,19 @@ impl Cache {
         } else {
             self.emptied.store(false, Ordering::Relaxed);
         }
+        self.unread.store(0, Ordering::Relaxed);
         self.state.store(state.number(), Ordering::Release);
+    }
+
+    /// The state cannot be read: to everybody it is ERROR.
+    pub fn set_unread(&self, errno: i32) {
+        self.set_state(State::Error);
+        self.unread.store(errno, Ordering::Relaxed);
+    }
+
+    /// Why the state could not be read, if it could not: then ERROR is not known, only assumed.
+    pub fn unread(&self) -> Option<Errno> {
+        Some(self.unread.load(Ordering::Relaxed)).filter(|&errno| errno != 0).map(Errno::new)
     }
 
     /// Takes over what a probe found; `mapped`: the window stays, and is mapped.

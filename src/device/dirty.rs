@@ -6,6 +6,7 @@ use crate::dialect::registers::Fault;
 use crate::dialect::{DialectKind, Direction, PfnRange, Pfns};
 use crate::error::{Errno, Error, Result};
 use crate::gate::{Denied, waits_for_me};
+use crate::transport::one_call::WithinCall;
 use crate::transport::{Transport, dma_log};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -153,14 +154,20 @@ impl Device {
         }
     }
 
-    /// The log that the device keeps itself, if it has one. *Waits for the log request in progress; asks the kernel.*
-    pub(crate) fn own_log(&self) -> Option<OwnLog> {
-        if self.info().dialect == Some(DialectKind::Draft) {
-            return Some(OwnLog::Pfns);
+    /// The log that the device keeps itself, or why there is none to be used. *Waits for the log request in progress; asks the
+    /// kernel.*
+    pub(crate) fn own_log(&self) -> std::result::Result<OwnLog, &'static str> {
+        const NONE: &str = "keeps no log of its own";
+        if self.no_log {
+            return Err("is made without the use of its own log");
         }
-        let transport = self.enter_log().ok()?;
+        if self.info().dialect == Some(DialectKind::Draft) {
+            return Ok(OwnLog::Pfns);
+        }
+        let transport = self.enter_log().map_err(|_| NONE)?;
+        let _call = WithinCall::with_one_deadline();
         let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
-        dma_log::probe(&**transport).then_some(OwnLog::Dma)
+        if dma_log::probe(&**transport) { Ok(OwnLog::Dma) } else { Err(NONE) }
     }
 
     fn enter_log(&self) -> std::result::Result<Entered<'_, Arc<dyn Transport>>, Errno> {
@@ -176,6 +183,7 @@ impl Device {
     /// Starts the DMA log; `page_size` is a hint, the answer is the device's own.
     pub(crate) fn dma_log_start(&self, page_size: u64, ranges: &[[u64; 2]]) -> std::result::Result<u64, Errno> {
         let transport = self.enter_log()?;
+        let _call = WithinCall::with_one_deadline();
         let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
         dma_log::start(&**transport, page_size, ranges)
     }
@@ -189,6 +197,7 @@ impl Device {
         bitmap: &mut [u64],
     ) -> std::result::Result<(), Errno> {
         let transport = self.enter_log()?;
+        let _call = WithinCall::with_one_deadline();
         let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
         dma_log::report(&**transport, iova, length, page_size, bitmap)
     }
@@ -196,6 +205,7 @@ impl Device {
     /// Stops the DMA log, which is then gone.
     pub(crate) fn dma_log_stop(&self) -> std::result::Result<(), Errno> {
         let transport = self.enter_log()?;
+        let _call = WithinCall::with_one_deadline();
         let _asked = self.cache.log_asked.begin(DeviceRequest::Log);
         dma_log::stop(&**transport)
     }

@@ -1,6 +1,7 @@
 //! A call in progress.
 
 use crate::gate::Pass;
+use crate::transport::one_call::WithinCall;
 use crate::transport::signals::Blocked;
 use std::ops::{Deref, DerefMut};
 
@@ -8,13 +9,15 @@ use std::ops::{Deref, DerefMut};
 /// throw a migration away when a signal comes (P1, K8), and no request of any transport or dialect can be forgotten.
 pub(super) struct Entered<'a, T> {
     pass: Pass<'a, T>,
+    // A server that is silent costs the call one deadline.
+    _call: WithinCall,
     // After the pass: signals come when the next call has its turn.
     _blocked: Blocked,
 }
 
 impl<'a, T> Entered<'a, T> {
     pub fn new(pass: Pass<'a, T>) -> Self {
-        Entered { pass, _blocked: Blocked::new() }
+        Entered { pass, _call: WithinCall::of_any_length(), _blocked: Blocked::new() }
     }
 }
 

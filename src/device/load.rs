@@ -1,11 +1,11 @@
 //! State bytes into the device: reserve and commit, and write and receive on top of them; finish (docs/design.md,
 //! "The data window").
 //!
-//! Rules: F6 (after a refused write the session is broken), F7 and K5 (the byte count decides whether a stream is whole), V1-9 and
-//! V1-10 (segments are handed over as one, with their length).
+//! Rules: F6 (after a refused write the session is broken), F7 and K5 (the byte count decides whether a stream is whole), V1-9
+//! and V1-10 (segments are handed over as one, with their length).
 
 use super::cache::Cache;
-use super::save::not_moved;
+use super::callers_fd::not_moved;
 use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::Direction;
 use crate::error::{Error, Result};
@@ -15,15 +15,18 @@ use crate::window::{Access, Loan, Moved, NO_SEGMENT, Room, Trouble, Window, Wind
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 
-const DEAD: &str = "the device refused a part of the stream: the session is broken, only a reset remains";
+const BROKEN: &str = "the device refused a part of the stream: the session is broken, only a reset remains";
 
 impl Device {
     /// Lends a buffer for the next bytes of the stream. *device; on v1 and the draft it asks the device where they go.*
     ///
-    /// `segment_left`: bytes from here to the end of their segment (v1, draft), as the chunk at the source had them; `None` on v2,
-    /// which has no segments. A segment that does not fit the device's window is refused here (EMSGSIZE). One buffer is lent at a time,
-    /// until [`commit`](Self::commit) or until it is dropped.
+    /// `segment_left`: bytes from here to the end of their segment (v1, draft), as the chunk at the source had them; `None` on
+    /// v2, which has no segments. A segment that does not fit the device's window is refused here (EMSGSIZE). One buffer is
+    /// lent at a time, until [`commit`](Self::commit) or until it is dropped.
     pub fn reserve(&self, segment_left: Option<u64>) -> Result<Room> {
+        if let Some(queue) = self.load_queue()? {
+            return self.lend_room(&queue, segment_left.unwrap_or(NO_SEGMENT));
+        }
         let mut inner = self.enter()?;
         let room = |window: &mut dyn Window, access: &Access<'_>| {
             let room = window.room(access, segment_left.unwrap_or(NO_SEGMENT))?;
@@ -36,9 +39,12 @@ impl Device {
     /// Gives the first `len` bytes of the lent buffer to the device. 0 returns it unused. *device; may block in the kernel.*
     ///
     /// `segment_end` says that a segment ends with them (v1, draft); where its length is known it is checked. The buffer is empty
-    /// afterwards. A failure after the device may have taken a byte ends the session, and only a reset remains; after any other
+    /// afterwards. A failure after the device may have taken a byte breaks the session, and only a reset remains; after any other
     /// the buffer is as it was, and the call can be made again. The text says which.
     pub fn commit(&self, room: &mut Room, len: usize, segment_end: bool) -> Result<()> {
+        if let Some(queue) = self.load_queue()? {
+            return self.put_room(&queue, Some(room), len, segment_end);
+        }
         let mut inner = self.enter()?;
         let guard = Some(room.guard());
         let outcome = inner.commit(&self.cache, &self.name, len, guard, |window, access| {
@@ -54,6 +60,12 @@ impl Device {
     #[cfg(feature = "capi")]
     #[doc(hidden)]
     pub fn reserve_raw(&self, segment_left: u64) -> Result<RawRoom> {
+        while let Some(queue) = self.load_queue()? {
+            if let Some(room) = self.lend_raw_room(&queue, segment_left)? {
+                return Ok(room);
+            }
+            // The session has ended meanwhile, or goes on without a queue: which of both, and why, is asked anew.
+        }
         let mut inner = self.enter()?;
         let room = |window: &mut dyn Window, access: &Access<'_>| {
             let room = window.raw_room(access, segment_left)?;
@@ -66,6 +78,9 @@ impl Device {
     #[cfg(feature = "capi")]
     #[doc(hidden)]
     pub fn commit_raw(&self, len: usize, segment_end: bool) -> Result<()> {
+        if let Some(queue) = self.load_queue()? {
+            return self.put_room(&queue, None, len, segment_end);
+        }
         let mut inner = self.enter()?;
         let outcome = inner
             .commit(&self.cache, &self.name, len, None, |window, access| window.commit_raw(access, len, segment_end));
@@ -77,12 +92,14 @@ impl Device {
     /// At most one buffer at a time: a state change, or another call that waits, comes between. If that ends the session the
     /// rest is refused, and the text says how much was taken. `segment_end` as in [`commit`](Self::commit).
     pub fn write(&self, buf: &[u8], segment_end: bool) -> Result<()> {
-        self.write_pieces(buf, segment_end, KeptBytes::ByCaller)
+        match self.load_queue()? {
+            Some(queue) => self.put_write(&queue, buf, segment_end),
+            None => self.write_pieces(buf, segment_end, KeptBytes::ByCaller),
+        }
     }
 
-    /// As [`write`](Self::write), for a caller that cannot give the bytes again: the session ends with any failure.
-    /// But if the caller keeps them for a device that is only not ready (EAGAIN, nothing taken), that is none.
-    /// *device.*
+    /// As [`write`](Self::write), for a caller that cannot give the bytes again: any failure breaks the session. With `keeps` the
+    /// caller keeps them while the device is only not ready (EAGAIN, nothing taken), and that failure breaks nothing. *device.*
     pub(crate) fn write_once(&self, buf: &[u8], segment_end: bool, keeps: bool) -> Result<()> {
         self.write_pieces(buf, segment_end, if keeps { KeptBytes::WhileNotReady } else { KeptBytes::ByNobody })
     }
@@ -131,14 +148,26 @@ impl Device {
 
     /// As [`receive`](Self::receive), but never waits for `fd`; `None`: it has nothing now.
     pub(crate) fn receive_now(&self, fd: BorrowedFd<'_>, len: usize, segment_end: bool) -> Result<Option<usize>> {
+        if let Some(queue) = self.load_queue()? {
+            return self.put_received(&queue, fd, len, segment_end);
+        }
         let mut inner = self.enter()?;
         inner.receive(&self.cache, &self.name, fd, len, segment_end).map_err(|error| self.at_name(error))
     }
 
     /// Says how many bytes the stream has; only then may the device leave RESUMING (F7). *device; never blocks.*
     ///
-    /// `None`: the caller states that its format does not carry it. If bytes are missing they may still be written.
+    /// `None`: the caller states that its format does not carry it. INCOMPLETE: so many bytes were not written, or more; if
+    /// bytes are missing they may still be written.
     pub fn finish(&self, total: Option<u64>) -> Result<()> {
+        match self.load_queue()? {
+            Some(queue) => self.put_end(&queue, total),
+            None => self.finish_now(total),
+        }
+    }
+
+    /// As [`finish`](Self::finish), once the device has all that was put before.
+    pub(super) fn finish_now(&self, total: Option<u64>) -> Result<()> {
         let mut inner = self.enter()?;
         inner.finish(&self.cache, total).map_err(|error| self.named(error))
     }
@@ -154,7 +183,8 @@ enum KeptBytes {
 }
 
 /// A part of the bytes of one write.
-struct WritePart<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct WritePart<'a> {
     bytes: &'a [u8],
     /// Bytes of the same call that were taken before.
     before: usize,
@@ -164,14 +194,50 @@ struct WritePart<'a> {
     held: KeptBytes,
 }
 
+impl<'a> WritePart<'a> {
+    /// Bytes that wait for the device.
+    pub fn kept(bytes: &'a [u8], before: usize, after: usize, segment_end: bool) -> Self {
+        WritePart { bytes, before, after, segment_end, held: KeptBytes::WhileNotReady }
+    }
+
+    /// Whether they wait for a device that is only not ready.
+    pub fn keep(&mut self, keep: bool) {
+        self.held = if keep { KeptBytes::WhileNotReady } else { KeptBytes::ByNobody };
+    }
+
+    pub fn is_kept(&self) -> bool {
+        matches!(self.held, KeptBytes::WhileNotReady)
+    }
+
+    /// The device has so many of them.
+    pub fn advance(&mut self, taken: usize) {
+        self.bytes = self.bytes.get(taken..).unwrap_or_default();
+        self.before = self.before.saturating_add(taken);
+    }
+}
+
+/// Why a stream of so many bytes is not one of that length.
+pub(super) fn wrong_length(total: u64, moved: u64) -> Option<Error> {
+    if total > moved {
+        return Some(Error::incomplete(format!(
+            "the stream is short: {moved} of {total} bytes were loaded, {} are missing",
+            total.saturating_sub(moved)
+        )));
+    }
+    (total < moved).then(|| {
+        Error::incomplete(format!("the stream is too long: {moved} bytes were loaded, the source side counted {total}"))
+    })
+}
+
 impl DeviceInner {
     /// The stream can take bytes.
     fn check_open(&mut self, cache: &Cache, what: &str) -> Result<()> {
         self.find_again(cache)?;
         self.settle_dropped();
+        self.settle_lost(cache);
         let session = self.session(Direction::Load, cache.state())?;
         if session.broken {
-            return Err(Error::stale(DEAD));
+            return Err(Error::stale(BROKEN));
         }
         if session.complete {
             return Err(Error::order(format!("{what} after finish")));
@@ -182,15 +248,22 @@ impl DeviceInner {
         Ok(())
     }
 
+    /// Bytes that were on their way are lost.
+    pub(super) fn settle_lost(&mut self, cache: &Cache) {
+        if cache.behind.has_lost(cache.session.load(Ordering::Relaxed)) {
+            self.break_load(cache);
+        }
+    }
+
     /// Bytes of the stream are lost.
-    fn break_load(&mut self, cache: &Cache) {
+    pub(super) fn break_load(&mut self, cache: &Cache) {
         if let Some(session) = self.session.as_mut().filter(|session| session.direction == Direction::Load) {
             session.broken = true;
             cache.broken.store(true, Ordering::Relaxed);
         }
     }
 
-    fn reserve<T>(
+    pub(super) fn reserve<T>(
         &mut self,
         cache: &Cache,
         name: &str,
@@ -202,7 +275,7 @@ impl DeviceInner {
         let (window, access) = self.access(cache)?;
         let (room, loan) = match lend(window, &access) {
             Ok(lent) => lent,
-            Err(trouble) => return Err(self.told(cache, name, "asking for the place of a segment", trouble)),
+            Err(trouble) => return Err(self.access_failed(cache, name, "asking for the place of a segment", trouble)),
         };
         if let Some(session) = &mut self.session {
             session.lent = Some(loan);
@@ -210,7 +283,7 @@ impl DeviceInner {
         Ok(room)
     }
 
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         cache: &Cache,
         name: &str,
@@ -237,7 +310,7 @@ impl DeviceInner {
         self.pushed(cache, name, 0, len, outcome.map(|()| len)).map(|_| ())
     }
 
-    fn write(&mut self, cache: &Cache, name: &str, piece: WritePart<'_>) -> Result<()> {
+    pub(super) fn write(&mut self, cache: &Cache, name: &str, piece: WritePart<'_>) -> Result<()> {
         let WritePart { bytes, before, after, segment_end, held } = piece;
         let asked = before.saturating_add(bytes.len()).saturating_add(after);
         if let Err(error) = self.check_open(cache, "write") {
@@ -304,16 +377,17 @@ impl DeviceInner {
             let way_on = if broken { "only a reset remains" } else { "the call can be made again" };
             let taken = taken.saturating_add(before);
             let what = format!("writing the stream ({taken} of {asked} bytes taken; {way_on})");
-            self.told(cache, name, &what, trouble)
+            self.access_failed(cache, name, &what, trouble)
         })
     }
 
     fn finish(&mut self, cache: &Cache, total: Option<u64>) -> Result<()> {
         self.settle_dropped();
+        self.settle_lost(cache);
         let unfinished = self.window.unfinished();
         let session = self.session(Direction::Load, cache.state())?;
         if session.broken {
-            return Err(Error::stale(DEAD));
+            return Err(Error::stale(BROKEN));
         }
         if session.lent.is_some() {
             return Err(Error::busy("a buffer is lent: commit comes first"));
@@ -322,18 +396,12 @@ impl DeviceInner {
         session.complete = false;
         cache.complete.store(false, Ordering::Relaxed);
         let moved = session.moved;
-        match (total, unfinished) {
-            (_, Some(text)) => Err(Error::incomplete(format!("the stream is cut: {text}"))),
-            (Some(total), _) if total > moved => Err(Error::incomplete(format!(
-                "the stream is short: {moved} of {total} bytes were loaded, {} are missing",
-                total.saturating_sub(moved)
-            ))),
-            (Some(total), _) if total < moved => Err(Error::incomplete(format!(
-                "the stream is too long: {moved} bytes were loaded, the source side counted {total}"
-            ))),
-            _ => {
+        match (unfinished, total.and_then(|total| wrong_length(total, moved))) {
+            (Some(text), _) => Err(Error::incomplete(format!("the stream is cut: {text}"))),
+            (None, Some(error)) => Err(error),
+            (None, None) => {
                 session.complete = true;
-                cache.complete.store(true, Ordering::Relaxed);
+                cache.complete.store(true, Ordering::Release);
                 Ok(())
             }
         }

@@ -1,12 +1,14 @@
 //! Where a device is: read, and taken over from what others did.
 //!
-//! Rules: V2-3 and V2-10 (read the state after a failure), P17 (a session may be well although the state cannot be read), K2, K15.
+//! Rules: V2-3 and V2-10 (read the state after a failure), P17 (a session may be well although the state cannot be read), K2,
+//! K15.
 
 use super::cache::Cache;
 use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::State;
-use crate::error::{Action, DeviceResult, Errno, Error, Result};
+use crate::error::{Action, DeviceResult, Errno, Error, ErrorKind, Result};
 use crate::log::log;
+use crate::transport::one_call::WithinCall;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,7 +17,25 @@ impl Device {
     /// is known as one in ERROR from here on. *whole; one request.*
     pub fn observe(&self) -> Result<State> {
         let mut inner = self.enter_whole()?;
-        inner.look(&self.cache).map_err(|error| self.named(error))
+        let _call = WithinCall::with_one_deadline();
+        inner.stop_reading().map_err(|error| self.named(error))?;
+        let found = inner.look(&self.cache).map_err(|error| self.named(error));
+        inner.start_reading(&self.cache, &self.name);
+        found
+    }
+
+    /// Its state could not be read when it was looked at last: it may be well (P17).
+    pub(crate) fn is_unread(&self) -> bool {
+        self.cache.unread().is_some()
+    }
+
+    /// Why a device that is known as in ERROR takes no part. Only one that was seen there wants a reset.
+    pub(crate) fn in_error(&self) -> Error {
+        let name = self.name();
+        match self.cache.unread() {
+            Some(errno) => Error::device(errno, format!("{name}: its state cannot be read: {errno}")),
+            None => Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps")),
+        }
     }
 }
 
@@ -67,7 +87,7 @@ impl DeviceInner {
 
     /// The state cannot be read: to everybody the device is in ERROR, but its session is not over for that (P17).
     pub(super) fn lose_sight(&mut self, cache: &Cache, before: State, error: &Error) {
-        cache.set_state(State::Error);
+        cache.set_unread(error.errno());
         // It lasts, so it is logged when it begins and when it ends.
         if self.unread_since.replace(before).is_none() {
             log!(Warning, "{}: its state cannot be read: {error}", self.name);
@@ -93,6 +113,7 @@ impl DeviceInner {
             to: before.number(),
             found: now.number(),
             action: dead_or_none(found),
+            again: false,
             duration: Duration::ZERO,
             message: error.to_string(),
         };

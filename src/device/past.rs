@@ -1,5 +1,5 @@
-//! What a device has been through since its last reset, and what drivers make of it: states that are not true, steps that must not
-//! be asked for, streams that have to be read to their end, loads that are judged by what an earlier one left.
+//! What a device has been through since its last reset, and what drivers make of it: states that are not true, steps that must
+//! not be asked for, streams that have to be read to their end, loads that are judged by what an earlier one left.
 //!
 //! None of it is in the uAPI's text; each is what a driver of the kernel does: K1, K3, K6, K17, K21.
 
@@ -239,7 +239,7 @@ impl DeviceInner {
                     "after {DRAIN_PATIENCE:?} and {bytes} bytes{not_ready} its stream has no end yet, and before that STOP_COPY cannot \
                      be left: ask again, or reset it"
                 );
-                return Err(Error::device(Errno::new(libc::ETIMEDOUT), text));
+                return Err(Error::waited_enough(text));
             }
         }
     }

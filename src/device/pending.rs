@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::log::log;
 use std::sync::atomic::Ordering;
 
-/// What is left to be saved; `None` is unknown, never zero. Estimates all of them.
+/// What is left to be saved, in bytes; `None` is unknown, never zero. All of them are estimates.
 ///
 /// ```
 /// use vfiomig::device::{Device, DeviceOptions, OnFailure};
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 ///
 /// let hardware = simdev::Device::new(simdev::Config::default());
 /// let device = Device::new(hardware.transport(), DeviceOptions::default())?;
-/// assert_eq!(device.pending().initial_bytes, None, "nobody has asked yet");
+/// assert_eq!(device.pending().initial_bytes, None, "it was not asked yet");
 /// device.set_state(State::PreCopy, OnFailure::Keep, false)?;
 /// assert!(device.pending_exact()?.initial_bytes.is_some_and(|bytes| bytes > 0));
 /// while !device.read(&mut [0; 4096])?.1.contains(StreamFlags::EMPTY) {}
@@ -61,16 +61,9 @@ impl Device {
         if let Some(error) = save.and_then(Session::hole) {
             return Err(self.named(error));
         }
-        let stop_copy = inner.stop_copy_bytes(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
-        let dialect = inner.dialect().map_err(|error| self.named(error))?;
-        // Where bytes were read in STOP_COPY already, most drivers still say how much it was before (hisi_acc, qat,
-        // mtty, xe). Where their figure was too small it is unknown by now, and stays so: it never goes up.
-        let counted = inner.session.as_ref().is_some_and(|session| session.counts_down);
-        if dialect.registers().is_none() && !counted {
-            self.cache.stop_copy_bytes.set(stop_copy);
-        }
-        if inner.session.as_ref().is_some_and(|session| session.direction == Direction::Save) {
-            inner.update_figures(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
+        // Read ahead, what is left was asked for before, and goes down with what is taken; the device would say less than that.
+        if inner.window.ahead().is_none() {
+            inner.sizes(&self.cache, &self.name).map_err(|error| self.at_name(error))?;
         }
         Ok(self.pending())
     }
@@ -90,6 +83,21 @@ impl Device {
 }
 
 impl DeviceInner {
+    /// Asks for all sizes.
+    pub(super) fn sizes(&mut self, cache: &Cache, name: &str) -> Result<()> {
+        let stop_copy = self.stop_copy_bytes(cache, name)?;
+        // Where bytes were read in STOP_COPY already, most drivers still say how much it was before (hisi_acc, qat,
+        // mtty, xe). Where their figure was too small it is unknown by now, and stays so: it never goes up.
+        let counted = self.session.as_ref().is_some_and(|session| session.counts_down);
+        if self.dialect()?.registers().is_none() && !counted {
+            cache.stop_copy_bytes.set(stop_copy);
+        }
+        if self.session.as_ref().is_some_and(|session| session.direction == Direction::Save) {
+            self.update_figures(cache, name)?;
+        }
+        Ok(())
+    }
+
     /// V2-13, K22: an estimate that is optional, and that some drivers cannot give now (mlx5 says ENOTCONN): then it is unknown,
     /// unless the device is not well at all.
     fn stop_copy_bytes(&mut self, cache: &Cache, name: &str) -> Result<Option<u64>> {
@@ -116,7 +124,7 @@ impl DeviceInner {
         }
         let figures = match window.figures(&access) {
             Ok(figures) => figures,
-            Err(trouble) => return Err(self.told(cache, name, "reading sizes", trouble)),
+            Err(trouble) => return Err(self.access_failed(cache, name, "reading sizes", trouble)),
         };
         let precopy = figures.precopy;
         // What was read ahead and not consumed is left to be sent too; it counts as initial, as in the kernel (C9).

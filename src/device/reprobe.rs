@@ -5,20 +5,26 @@ use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::probe::{Probed, probe};
 use crate::dialect::{Dialect, Reason, State};
 use crate::error::Result;
+use crate::log::patience;
 use crate::transport::RegionInfo;
+use crate::transport::one_call::WithinCall;
 use crate::window::data_fd::FdWindow;
 use crate::window::region::RegionWindow;
 use crate::window::{Quirks, Window};
+use std::sync::Arc;
 
 impl Device {
     /// Probes again after a reset or a new realisation done by others: what it held is gone. *whole.*
     ///
     /// The state is read. A session has ended, whatever the state is, because servers keep the state over a reset
     /// (K24); its stream is void. What others did without a reset is [`observe`](Self::observe)'s. EDEADLK as for
-    /// [`set_state`](Self::set_state).
+    /// [`set_state`](Self::set_state). ETIMEDOUT: a read of its stream was not answered for 5 s, and nothing was probed; call again.
     pub fn reprobe(&self) -> Result<()> {
         self.check_not_driven()?;
         let mut inner = self.enter_whole()?;
+        let _call = WithinCall::with_one_deadline();
+        self.wait_for_read(patience().0)?;
+        inner.stop_reading().map_err(|error| self.named(error))?;
         inner.check_past_again().map_err(|error| self.named(error))?;
         // Also if the probe fails: the reset was done.
         inner.end_session(&self.cache);
@@ -48,7 +54,7 @@ pub(super) fn new_window(found: &Probed, buffer_size: usize, quirks: Quirks) -> 
 impl DeviceInner {
     /// Whether the window fits what was found.
     fn keeps_window(&self, found: &Probed) -> bool {
-        fn region(dialect: &std::result::Result<Box<dyn Dialect>, Reason>) -> Option<&RegionInfo> {
+        fn region(dialect: &std::result::Result<Arc<dyn Dialect>, Reason>) -> Option<&RegionInfo> {
             dialect.as_ref().ok()?.registers().map(|registers| &registers.region)
         }
         region(&self.dialect) == region(&found.dialect)

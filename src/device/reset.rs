@@ -1,13 +1,16 @@
 //! Reset, which leads out of every state: the device's own is lost.
 //!
-//! Rules: V2-14, W8 and K20 (a reset is tried again, and the state read after it), K24 (servers keep the migration state over it).
+//! Rules: V2-14, W8 and K20 (a reset is tried again, and the state read after it), K24 (servers keep the migration state over
+//! it).
 
 use super::cache::Cache;
 use super::{Device, DeviceInner, DeviceRequest};
 use crate::cancel::Follower;
 use crate::dialect::State;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gate::Denied;
 use crate::log::log;
+use crate::transport::one_call::WithinCall;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -28,11 +31,10 @@ impl Device {
     ///
     /// It leads out of everything, of a canceled migration too, so no cancel ends its patience.
     ///
-    /// EDEADLK as for [`set_state`](Self::set_state).
+    /// PROTOCOL: it was reset, and is in another state than RUNNING all the same. EDEADLK as for [`set_state`](Self::set_state).
     pub fn reset(&self) -> Result<()> {
         self.check_not_driven()?;
-        let mut inner = self.enter_whole()?;
-        let done = inner.reset(&self.cache, &self.name, &Follower::default());
+        let done = self.reset_it()?;
         done.map(|_| ()).map_err(|ResetFailed { mut error, .. }| {
             error.tell(&self.name);
             self.named(error)
@@ -41,9 +43,22 @@ impl Device {
 
     /// As [`reset`](Self::reset), for the call on the group itself, which knows whether it is a failure.
     pub(crate) fn reset_now(&self) -> Result<()> {
-        let mut inner = self.enter_whole()?;
-        let done = inner.reset(&self.cache, &self.name, &Follower::default());
+        let done = self.reset_it()?;
         done.map(|_| ()).map_err(|failed| self.named(failed.error))
+    }
+
+    fn reset_it(&self) -> Result<std::result::Result<State, ResetFailed>> {
+        if self.gate.is_mine() {
+            return Err(self.denied(Denied::Reentry));
+        }
+        let mut inner = self.enter_whole()?;
+        let _call = WithinCall::with_one_deadline();
+        // What is on its way is not waited for; and it goes on where the reset is refused.
+        self.abandon_load();
+        let done = inner.reset(&self.cache, &self.name, &Follower::default());
+        drop(inner);
+        self.join_load();
+        Ok(done)
     }
 }
 
@@ -55,6 +70,7 @@ impl DeviceInner {
         name: &str,
         cancel: &Follower,
     ) -> std::result::Result<State, ResetFailed> {
+        self.stop_reading().map_err(|error| ResetFailed { done: false, found: None, error })?;
         let _moving = cache.moving();
         log!(Debug, "{name}: the reset begins");
         let _asked = cache.ask(DeviceRequest::Reset);

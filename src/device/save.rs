@@ -3,7 +3,9 @@
 //! Rules: F2 and P3 (0 is the end only in STOP_COPY, and the state is read to be sure), F3 and K11 (EMPTY), F4 (pre-copy
 //! info before reading on after EMPTY), V1-8 (the same for pending_bytes 0).
 
+use super::asked::Open;
 use super::cache::Cache;
+use super::callers_fd::not_moved;
 use super::session::Session;
 use super::{Device, DeviceInner, DeviceRequest};
 use crate::dialect::{Direction, State};
@@ -13,6 +15,7 @@ use crate::transport::{caller_patience, is_nonblocking, wait_ready};
 use crate::window::raw::RawChunk;
 use crate::window::{Access, Chunk, Lend, StreamFlags, Trouble, Window, WindowResult};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -30,8 +33,8 @@ pub(crate) enum VoidRemains {
 impl Device {
     /// The caller begins a stream from nothing and has thrown away what it has of an earlier one. *device.*
     ///
-    /// Needed after a save session that was begun ended by anything but STOP after its END, by callers without a migration; refused
-    /// while bytes of the open session were consumed, also up to its END: it gives none of them again.
+    /// Needed after a save session that was begun ended by anything but STOP after its END, by callers without a migration;
+    /// refused while bytes of the open session were consumed, also up to its END: it gives none of them again.
     pub fn restart_stream(&self) -> Result<()> {
         let mut inner = self.enter()?;
         if let Some(session) = inner.session.as_ref().filter(|session| session.direction == Direction::Save) {
@@ -44,7 +47,7 @@ impl Device {
                 return Err(self.named(Error::order(text)));
             }
         }
-        inner.stream_void = false;
+        inner.set_void(&self.cache, false);
         Ok(())
     }
 
@@ -54,7 +57,8 @@ impl Device {
         // Freed: then there is nothing to begin.
         if let Ok(mut inner) = self.enter_whole() {
             let given = inner.session.as_ref().is_some_and(Session::was_begun);
-            inner.stream_void &= given;
+            let void = inner.stream_void && given;
+            inner.set_void(&self.cache, void);
         }
     }
 
@@ -73,12 +77,13 @@ impl Device {
     /// What was sent of the open session is void, also where it is whole: an abort ends it.
     pub(crate) fn void_stream(&self) {
         if let Ok(mut inner) = self.enter_whole() {
-            let DeviceInner { session: Some(session), stream_void, .. } = &mut *inner else { return };
-            if session.direction == Direction::Save {
-                *stream_void |= session.was_begun() || session.complete;
-                session.complete = false;
-            }
+            inner.void_session(&self.cache);
         }
+    }
+
+    /// Whether what was sent of its stream is void. *any.*
+    pub(crate) fn has_void_stream(&self) -> bool {
+        !self.is_closed() && self.cache.stream_void.load(Ordering::Relaxed)
     }
 
     /// Lends the next bytes of the stream, up to `max` (0: no bound). *device; may block in the kernel.*
@@ -102,7 +107,7 @@ impl Device {
         let guard = chunk.guard();
         // Before the device is free for another call, so that the next read finds the buffer unused.
         drop(chunk);
-        inner.consume(&self.cache, len, Some(guard)).map_err(|error| self.named(error))
+        inner.consume(&self.cache, &self.name, len, Some(guard)).map_err(|error| self.named(error))
     }
 
     /// As [`peek`](Self::peek), by pointer and without a copy of device memory.
@@ -119,7 +124,7 @@ impl Device {
     #[doc(hidden)]
     pub fn consume_raw(&self, len: usize) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.consume(&self.cache, len, None).map_err(|error| self.named(error))
+        inner.consume(&self.cache, &self.name, len, None).map_err(|error| self.named(error))
     }
 
     /// Copies the next bytes of the stream into `buf`, at most one read of the device, and never beyond the end of a segment;
@@ -178,24 +183,32 @@ impl Device {
     }
 }
 
-/// The caller's descriptor has moved nothing; `None`: because it is not ready.
-pub(super) fn not_moved<T>(what: &str, fd: BorrowedFd<'_>, errno: Errno) -> Result<Option<T>> {
-    if errno.get() == libc::EAGAIN {
-        return Ok(None);
-    }
-    let text = format!("{what} the stream: the caller's fd {} failed: {errno}; nothing was moved", fd.as_raw_fd());
-    Err(Error::system(errno, text))
-}
-
 /// 0 says "no bound".
 fn bound(max: usize) -> usize {
     if max == 0 { usize::MAX } else { max }
 }
 
 impl DeviceInner {
+    /// For any thread to see, too.
+    pub(super) fn set_void(&mut self, cache: &Cache, void: bool) {
+        self.stream_void = void;
+        cache.stream_void.store(void, Ordering::Relaxed);
+    }
+
+    /// What was sent of the open save session is void.
+    pub(super) fn void_session(&mut self, cache: &Cache) {
+        let Some(session) = self.session.as_mut().filter(|session| session.direction == Direction::Save) else {
+            return;
+        };
+        let begun = session.was_begun() || session.complete;
+        session.complete = false;
+        let void = self.stream_void || begun;
+        self.set_void(cache, void);
+    }
+
     fn lend<T: Lend>(
         &mut self,
-        cache: &Cache,
+        cache: &Arc<Cache>,
         name: &str,
         lend: impl FnOnce(&mut dyn Window, &Access<'_>) -> WindowResult<Option<T>>,
     ) -> Result<T> {
@@ -204,7 +217,7 @@ impl DeviceInner {
         if let Some(flags) = nothing {
             return Ok(T::nothing(flags));
         }
-        let _asked = cache.ask(DeviceRequest::Read);
+        let _asked = self.asks(cache, DeviceRequest::Read);
         let (window, access) = self.access(cache)?;
         match lend(window, &access) {
             Ok(Some(chunk)) => {
@@ -214,11 +227,11 @@ impl DeviceInner {
                 Ok(chunk)
             }
             Ok(None) => self.no_bytes(cache).map(T::nothing),
-            Err(trouble) => Err(self.told(cache, name, READING, trouble)),
+            Err(trouble) => Err(self.access_failed(cache, name, READING, trouble)),
         }
     }
 
-    fn consume(&mut self, cache: &Cache, len: usize, guard: Option<u64>) -> Result<()> {
+    fn consume(&mut self, cache: &Arc<Cache>, name: &str, len: usize, guard: Option<u64>) -> Result<()> {
         self.check_not_stale()?;
         let session = self.session(Direction::Save, cache.state())?;
         let lent = session.out(guard, "no chunk is lent: peek comes first")?.len;
@@ -228,17 +241,24 @@ impl DeviceInner {
         session.lent = None;
         self.count(cache, len);
         // It acknowledges a segment where there are some (V1-6); v2 is asked for nothing.
-        let _asked = cache.ask(DeviceRequest::Query);
+        let asked = self.asks(cache, DeviceRequest::Query);
         let (window, access) = self.access(cache)?;
         window.take(&access, len);
+        drop(asked);
+        self.start_reading(cache, name);
         Ok(())
     }
 
-    fn read(&mut self, cache: &Cache, name: &str, buf: &mut [u8]) -> Result<(usize, StreamFlags)> {
+    /// A request begins, unless what is asked for is in a queue.
+    fn asks<'c>(&self, cache: &'c Cache, request: DeviceRequest) -> Option<Open<'c>> {
+        (!self.reads_ahead()).then(|| cache.ask(request))
+    }
+
+    fn read(&mut self, cache: &Arc<Cache>, name: &str, buf: &mut [u8]) -> Result<(usize, StreamFlags)> {
         if let Some(flags) = self.nothing_now(cache, name)? {
             return Ok((0, flags));
         }
-        let _asked = cache.ask(DeviceRequest::Read);
+        let _asked = self.asks(cache, DeviceRequest::Read);
         let (window, access) = self.access(cache)?;
         let outcome = window.read(&access, buf);
         self.moved(cache, name, outcome)
@@ -247,7 +267,7 @@ impl DeviceInner {
     /// `None`: `fd` takes nothing now.
     fn send(
         &mut self,
-        cache: &Cache,
+        cache: &Arc<Cache>,
         name: &str,
         fd: BorrowedFd<'_>,
         max: usize,
@@ -255,7 +275,7 @@ impl DeviceInner {
         if let Some(flags) = self.nothing_now(cache, name)? {
             return Ok(Some((0, flags)));
         }
-        let _asked = cache.ask(DeviceRequest::Read);
+        let _asked = self.asks(cache, DeviceRequest::Read);
         let (window, access) = self.access(cache)?;
         let outcome = window.send(&access, fd, bound(max));
         match outcome.as_ref().err().and_then(Trouble::of_descriptor) {
@@ -277,7 +297,7 @@ impl DeviceInner {
                 Ok((len, flags))
             }
             Ok(None) => self.no_bytes(cache).map(|flags| (0, flags)),
-            Err(trouble) => Err(self.told(cache, name, READING, trouble)),
+            Err(trouble) => Err(self.access_failed(cache, name, READING, trouble)),
         }
     }
 
@@ -294,7 +314,7 @@ impl DeviceInner {
     }
 
     /// Checks that bytes may be asked for; the flags where it is known already that there are none.
-    fn nothing_now(&mut self, cache: &Cache, name: &str) -> Result<Option<StreamFlags>> {
+    fn nothing_now(&mut self, cache: &Arc<Cache>, name: &str) -> Result<Option<StreamFlags>> {
         self.find_again(cache)?;
         let state = cache.state();
         let unread = self.window.unread();
@@ -307,6 +327,8 @@ impl DeviceInner {
         if complete {
             return Ok(Some(StreamFlags::END));
         }
+        // Behind a failure that can be tried again, or a state change that failed.
+        self.start_reading(cache, name);
         // F4: mlx5 and virtio offer new data only after pre-copy info was asked for.
         let asks_first = unread == 0 && ran_empty && state.is_precopy();
         if asks_first && self.update_figures(cache, name)?.says_empty() {
@@ -342,14 +364,14 @@ impl DeviceInner {
         if found != State::StopCopy {
             self.end_session(cache);
             // Whatever was consumed of it, the stream has no end.
-            self.stream_void = true;
+            self.set_void(cache, true);
             return Err(Error::stale(format!("the stream ended, but the device is in {found}, not in STOP_COPY")));
         }
         if let Some(session) = &mut self.session {
             session.complete = true;
         }
         cache.stop_copy_bytes.set(Some(0));
-        cache.complete.store(true, Ordering::Relaxed);
+        cache.complete.store(true, Ordering::Release);
         Ok(StreamFlags::END)
     }
 }

@@ -1,5 +1,5 @@
-//! A session: one data fd, one save or load of one device. What an earlier one left in the window is gone (N7). It has an identity
-//! and is never glued to another.
+//! A session is one save or one load of one device: one data fd, or one stay in SAVING or RESUMING. What an earlier one left in
+//! the window is gone (N7). It has an identity, and is never glued to another.
 
 use super::DeviceInner;
 use super::cache::Cache;
@@ -93,7 +93,7 @@ impl DeviceInner {
     }
 
     /// An access that the window could not do, as the caller's error.
-    pub(super) fn told(&mut self, cache: &Cache, name: &str, what: &str, trouble: Trouble) -> Error {
+    pub(super) fn access_failed(&mut self, cache: &Cache, name: &str, what: &str, trouble: Trouble) -> Error {
         if let Some(session) = self.session.as_mut().filter(|_| trouble.moved != Moved::Nothing) {
             session.broken = true;
             cache.broken.store(true, Ordering::Relaxed);
@@ -125,18 +125,21 @@ impl DeviceInner {
             }
             let begun = session.was_begun() || session.complete;
             if session.direction == Direction::Save && begun {
-                self.stream_void = true;
+                self.set_void(cache, true);
             }
             self.lent_is_stale |= lent;
         }
         self.window.end(lent);
+        self.leave_queue(lent);
         cache.initial_bytes.set(None);
         cache.dirty_bytes.set(None);
         cache.seen_empty.store(false, Ordering::Relaxed);
         cache.initial_gone.store(false, Ordering::Relaxed);
         cache.complete.store(false, Ordering::Relaxed);
         cache.broken.store(false, Ordering::Relaxed);
-        cache.session_open.store(false, Ordering::Relaxed);
+        cache.session_open.store(false, Ordering::Release);
+        // Last: from here on none begins.
+        self.lent_is_stale |= cache.behind.end();
     }
 
     /// A guard that was dropped is not lent any more: nothing of it was consumed, or committed.

@@ -26,13 +26,14 @@ impl Times {
 }
 
 impl Device {
-    /// How long the change took the last time, or takes as whoever knows it has said. *any.*
+    /// How long the change took the last time, or what [`set_transition_time`](Self::set_transition_time) has said since.
+    /// `None`: it is not known. *any.*
     pub fn transition_time(&self, from: State, to: State) -> Option<Duration> {
         let nanos = self.cache.times.place(from, to)?.load(Ordering::Relaxed);
         (nanos != UNKNOWN_TIME).then(|| Duration::from_nanos(nanos))
     }
 
-    /// It takes so long, in a save or a pause, until the next one says how long.
+    /// States how long the change takes in a save or a pause, until one of these measures it. *any.*
     pub fn set_transition_time(&self, from: State, to: State, time: Duration) {
         if let Some(place) = self.cache.times.place(from, to) {
             place.store(u64::try_from(time.as_nanos()).unwrap_or(UNKNOWN_TIME), Ordering::Relaxed);

@@ -14,6 +14,7 @@ use crate::dialect::{Answer, State, answer, arcs::session_survives, path};
 use crate::error::{Action, DeviceResult, Error, ErrorKind, Result};
 use crate::log::log;
 use crate::transport::DataNumber;
+use crate::transport::one_call::WithinCall;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -69,15 +70,20 @@ impl Device {
 
     /// As [`set_state`](Self::set_state), for the call on the group itself; `note` gets what was done besides, for reports.
     pub(crate) fn change_state(&self, to: State, on_failure: OnFailure, raw: bool, note: &mut String) -> Result<()> {
+        self.wait_load()?;
         let mut inner = self.enter_whole()?;
+        let _call = WithinCall::with_one_deadline();
+        inner.stop_reading().map_err(|error| self.named(error))?;
         let from = inner.check_request(&self.cache, to, raw).map_err(|error| self.named(error))?;
         if from == to && !(to == State::Running && self.only_says_running()) {
+            inner.start_reading(&self.cache, &self.name);
             return Ok(());
         }
         let begun = Instant::now();
         match inner.go(&self.cache, &self.name, to, note) {
             Ok(()) => {
                 log!(Debug, "{}: {from} -> {to} in {:?}", self.name, begun.elapsed());
+                inner.start_reading(&self.cache, &self.name);
                 Ok(())
             }
             Err(failed) => Err(self.recover(&mut inner, from, to, failed, on_failure, begun)),
@@ -124,7 +130,7 @@ impl Device {
             _ => "",
         };
         let text = format!("{from} -> {to} failed: {error}{hint}{text}");
-        let mut error = Error::new(error.kind(), error.errno(), text);
+        let mut error = Error::new(error.kind(), error.errno(), text).for_again(self.is_for_again(&error));
         error.tell(&self.name);
         let error = self.named(error);
         let result = DeviceResult {
@@ -134,6 +140,7 @@ impl Device {
             to: to.number(),
             found: found.unwrap_or(State::Error).number(),
             action,
+            again: error.is_for_again(),
             duration: begun.elapsed(),
             message: error.to_string(),
         };
@@ -187,7 +194,8 @@ impl DeviceInner {
     }
 
     /// F7, and F6 with mtty's trap (K4): after a refused write the driver may count the bytes and accept the stream.
-    fn check_leaving_resuming(&self, cache: &Cache) -> Result<()> {
+    fn check_leaving_resuming(&mut self, cache: &Cache) -> Result<()> {
+        self.settle_lost(cache);
         match &self.session {
             Some(session) if session.broken => {
                 Err(Error::order("the device refused a part of the stream: only a reset leaves RESUMING"))
@@ -205,14 +213,14 @@ impl DeviceInner {
         let _moving = cache.moving();
         let unreadable = |error| Failed { error, found: None };
         let dialect = self.dialect().map_err(unreadable)?;
-        let way = path(dialect.kind(), dialect.caps(), from, to).unwrap_or_default();
+        let path = path(dialect.kind(), dialect.caps(), from, to).unwrap_or_default();
         log!(Debug, "{}: {from} -> {to} begins", self.name);
         let _asked = cache.ask(DeviceRequest::SetState(to));
-        let requested = dialect.request_state(&*self.transport, to);
+        let requested = dialect.request_state(&*self.transport, from, to);
         self.window.begin_anew();
         match requested {
-            Ok(requested) => self.arrived(cache, from, to, &way, requested.data_fd),
-            Err(fault) => Err(self.not_arrived(cache, from, &way, fault)),
+            Ok(requested) => self.arrived(cache, from, to, &path, requested.data_fd),
+            Err(fault) => Err(self.not_arrived(cache, from, &path, fault)),
         }
     }
 
@@ -221,17 +229,18 @@ impl DeviceInner {
         cache: &Cache,
         from: State,
         to: State,
-        way: &[State],
+        path: &[State],
         data_fd: Option<DataNumber>,
     ) -> std::result::Result<(), Failed> {
         cache.set_state(to);
-        let survives = session_survives(from, way, to);
+        let survives = session_survives(from, path, to);
         if !survives {
             // A whole stream is no void one; by every other arc out of SAVING the guest runs on.
             let whole =
                 from == State::StopCopy && to == State::Stop && self.session.as_ref().is_some_and(|s| s.complete);
             self.end_session(cache);
-            self.stream_void &= !whole;
+            let void = self.stream_void && !whole;
+            self.set_void(cache, void);
         }
         let failed = |error| Failed { error, found: Some(to) };
         match to.session() {
@@ -248,14 +257,14 @@ impl DeviceInner {
         }
     }
 
-    fn not_arrived(&mut self, cache: &Cache, from: State, way: &[State], fault: Fault) -> Failed {
+    fn not_arrived(&mut self, cache: &Cache, from: State, path: &[State], fault: Fault) -> Failed {
         let found = self.read_state_again();
         match &found {
             Ok(state) => {
                 cache.set_state(*state);
                 // EMFILE and its like: the device has moved, but the descriptor is lost (V2-5, P16, K19); not the session of
                 // `from` either.
-                if !session_survives(from, way, *state) {
+                if !session_survives(from, path, *state) {
                     self.end_session(cache);
                 }
             }

@@ -2,7 +2,7 @@
 //! check before every request (V2-1), the documentation (docs/states.md), and the exhaustive test in tests/arcs.rs.
 //!
 //! Rows are where the device is, columns what is asked for, in the order of the states' numbers. A cell is the next
-//! state on the way. Lower case is *never used*: legal for the kernel, but it throws a session away on the way to
+//! state on the path. Lower case is *never used*: legal for the kernel, but it throws a session away on the way to
 //! something else (V2-2) or starts a stopped device; only a raw request takes it. `__` is *refused*: the kernel
 //! blocks it, or loops on it (STOP_COPY to PRE_COPY, C6; Linux 6.12: V2-1, K18), or the device lacks the state. `HH`
 //! is where the device is already. Follows: V2-12, Linux's `vfio_mig_get_next_state()`; for the migration region V1-3
@@ -29,9 +29,9 @@ use super::state::{Caps, State};
 pub enum Answer {
     /// The device is there already: success without a request.
     Here,
-    /// Legal; the next state on the way.
+    /// Legal; the next state on the path.
     Via(State),
-    /// Legal for the kernel but a trap; the next state on the way.
+    /// Legal for the kernel but a trap; the next state on the path.
     NeverUsed(State),
     /// Must not reach the kernel.
     Refused,
@@ -162,7 +162,7 @@ pub fn answer(kind: DialectKind, caps: Caps, from: State, to: State) -> Answer {
 pub fn path(kind: DialectKind, caps: Caps, from: State, to: State) -> Option<Vec<State>> {
     let mut path = Vec::new();
     let mut at = from;
-    // No way is longer than the number of states: tests/arcs.rs walks all of them.
+    // No path is longer than the number of states: tests/arcs.rs walks all of them.
     for _ in State::ALL {
         match answer(kind, caps, at, to) {
             Answer::Here => return Some(path),

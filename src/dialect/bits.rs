@@ -42,14 +42,28 @@ pub(super) fn read(registers: &Registers, transport: &dyn Transport, ndma: bool)
     from_bits(value, ndma).ok_or_else(|| Fault::Nonsense(format!("device_state {value:#x} is no state")))
 }
 
-/// One write brings the device to `to`; several bits take effect in N15's order. The result is read back (N6).
-pub(super) fn request(registers: &Registers, transport: &dyn Transport, ndma: bool, to: State) -> Result<(), Fault> {
+/// One write brings the device from `from` to `to`; several bits take effect in N15's order. The result is read back (N6).
+pub(super) fn request(
+    registers: &Registers,
+    transport: &dyn Transport,
+    ndma: bool,
+    (from, to): (State, State),
+) -> Result<(), Fault> {
     let before = registers.device_state(transport)?;
-    // The caller has looked, too; the value is here, so a device that has failed since is asked for nothing.
-    if from_bits(before, ndma).is_none_or(|state| state == State::Error) {
-        return Err(Fault::Nonsense(format!(
-            "device_state reads {before:#x} just before the request: nothing was asked for"
-        )));
+    // The caller has looked, too; the value is here, so a device that has failed since is asked for nothing. Nor is one that
+    // others have moved since (V2-10): its session has ended, and the request would begin another one unseen.
+    match from_bits(before, ndma).filter(|&state| state != State::Error) {
+        Some(state) if state == from => {}
+        Some(state) => {
+            return Err(Fault::Nonsense(format!(
+                "it is in {state} just before the request, and was in {from}: others changed it, and nothing was asked for"
+            )));
+        }
+        None => {
+            return Err(Fault::Nonsense(format!(
+                "device_state reads {before:#x} just before the request: nothing was asked for"
+            )));
+        }
     }
     let value = (before & !mask(ndma)) | to_bits(to);
     registers.set_device_state(transport, value)?;

@@ -114,16 +114,16 @@ impl Dialect for Draft {
         bits::read(&self.registers, transport, false).map_err(|fault| fault.into_error("reading device_state"))
     }
 
-    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Fault> {
-        bits::request(&self.registers, transport, false, to).map(|()| Requested { data_fd: None })
+    fn request_state(&self, transport: &dyn Transport, from: State, to: State) -> Result<Requested, Fault> {
+        bits::request(&self.registers, transport, false, (from, to)).map(|()| Requested { data_fd: None })
     }
 
     fn registers(&self) -> Option<&Registers> {
         Some(&self.registers)
     }
 
-    /// D8 to D16. Whatever goes wrong, what was not reported is reported as dirty before the error is returned (D14, D15): reading
-    /// copied_pfns has made the device forget it.
+    /// D8 to D16. Whatever goes wrong, what was not reported is reported as dirty before the error is returned (D14, D15):
+    /// reading copied_pfns has made the device forget it.
     fn dirty_pfns(
         &self,
         transport: &dyn Transport,

@@ -1,8 +1,8 @@
 //! The migration protocols. A dialect speaks states and features through a [`Transport`]; it knows no fd and no ioctl.
 //!
-//! May import: transport, uapi, error, log. Start reading at the trait `Dialect` here, `state` (the words of all dialects) and `arcs`
-//! (which request is allowed where, a table); then at `v2`, or at `registers`, `v1` and `draft` with `bits`. `probe` finds out which
-//! one a device speaks.
+//! May import: transport, uapi, error, log. Start reading at the trait `Dialect` here, `state` (the words of all dialects) and
+//! `arcs` (which request is allowed where, a table); then at `v2`, or at `registers`, `v1` and `draft` with `bits`. `probe`
+//! finds out which one a device speaks.
 //!
 //! Above this room only [`State`] and [`Caps`] exist: bits and numbers of the protocols stay here and in uapi.
 //!
@@ -138,7 +138,7 @@ pub enum Pfns<'a> {
         /// Whole words.
         bitmap: &'a [u8],
     },
-    /// All of these, or the device could not say.
+    /// All of these are dirty, or the device could not say which.
     All {
         /// First page.
         first: u64,
@@ -155,7 +155,7 @@ pub(crate) struct Requested {
 }
 
 /// One protocol with one device. Callers have checked every request against the arc table (V2-1).
-pub(crate) trait Dialect: Send {
+pub(crate) trait Dialect: Send + Sync {
     fn kind(&self) -> DialectKind;
     fn caps(&self) -> Caps;
     /// Whether REINIT is reported (C8).
@@ -163,7 +163,8 @@ pub(crate) trait Dialect: Send {
         false
     }
     fn read_state(&self, transport: &dyn Transport) -> Result<State, Error>;
-    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Fault>;
+    /// `from` is where the device was seen; where the protocol makes the request look again, it has to be there still.
+    fn request_state(&self, transport: &dyn Transport, from: State, to: State) -> Result<Requested, Fault>;
     /// Estimated bytes of STOP_COPY, in any state.
     fn stop_copy_bytes(&self, transport: &dyn Transport) -> Result<Option<u64>, Errno> {
         let _ = transport;

@@ -6,10 +6,11 @@ use super::v2::{V2, V2Support};
 use super::{Dialect, DialectKind};
 use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::log::log;
-use crate::transport::{RegionInfo, Transport, VfioDeviceInfo, device_info, region_info};
+use crate::transport::{Peer, RegionInfo, Transport, VfioDeviceInfo, device_info, region_info};
 use crate::uapi::migration_region::{DRAFT_REGISTERS_END, REGISTERS_END};
 use crate::uapi::region::{TYPE_DRAFT_V4, TYPE_MIGRATION};
 use std::fmt;
+use std::sync::Arc;
 
 /// Bounds the walk over regions of a device that says nonsense; PCI devices have 9 and a few of their own.
 const MAX_REGIONS: u32 = 256;
@@ -31,6 +32,11 @@ const MAX_REGIONS: u32 = 256;
 pub enum Reason {
     /// Neither feature nor region.
     NoSupport,
+    /// The same of a vfio-user server (U-3).
+    NoServerSupport {
+        /// It knows device features, and has not that of migration.
+        knows_features: bool,
+    },
     /// Migration flags without STOP_COPY.
     NoStopCopy(u64),
     /// The options name one protocol, and the device speaks another.
@@ -63,7 +69,16 @@ impl fmt::Display for Reason {
             Reason::NoSupport => f.write_str(
                 "no kernel support: the driver offers neither VFIO_DEVICE_FEATURE_MIGRATION nor a migration region",
             ),
-            Reason::NoStopCopy(0) => f.write_str("no stop-copy: the driver offers migration with no flag set"),
+            Reason::NoServerSupport { knows_features } => write!(
+                f,
+                "no support: the vfio-user server {}; start it with migration, if it has that, or unplug the device first",
+                if *knows_features {
+                    "offers neither the feature MIGRATION (v2) nor a migration region (v1)"
+                } else {
+                    "does not know device features (v2), and has no migration region (v1)"
+                }
+            ),
+            Reason::NoStopCopy(0) => f.write_str("no stop-copy: the device offers migration with no flag set"),
             Reason::NoStopCopy(flags) => {
                 write!(f, "no stop-copy: migration flags {flags:#x} are a combination that no uAPI defines")
             }
@@ -85,7 +100,7 @@ impl fmt::Display for Reason {
 
 /// What was found.
 pub(crate) struct Probed {
-    pub dialect: std::result::Result<Box<dyn Dialect>, Reason>,
+    pub dialect: std::result::Result<Arc<dyn Dialect>, Reason>,
     pub can_reset: bool,
 }
 
@@ -102,7 +117,7 @@ pub(crate) fn probe(
         Err(_) if !transport.has_device_info() => (None, None),
         // libvfio-user's v2 refuses it in STOP and STOP_COPY, where the next client may find the device.
         Err(errno) if may_be_v2 && errno.means_absent() => (None, Some(errno)),
-        Err(errno) => return Err(not_a_device(errno)),
+        Err(errno) => return Err(not_a_device(errno, transport.peer())),
     };
     // Where it is not known, a reset is tried.
     let can_reset = info.map_or(refused.is_some(), |info| info.can_reset);
@@ -110,7 +125,7 @@ pub(crate) fn probe(
     if may_be_v2 {
         match V2::ask(transport) {
             Ok(V2Support::Caps(caps)) => {
-                return Ok(Probed { dialect: Ok(Box::new(V2::new(transport, caps))), can_reset });
+                return Ok(Probed { dialect: Ok(Arc::new(V2::new(transport, caps))), can_reset });
             }
             Ok(V2Support::BadFlags(flags)) => no_stop_copy = Some(Reason::NoStopCopy(flags)),
             Ok(V2Support::Absent) => {}
@@ -118,7 +133,7 @@ pub(crate) fn probe(
         }
     }
     if let Some(errno) = refused {
-        return Err(not_a_device(errno));
+        return Err(not_a_device(errno, transport.peer()));
     }
     let regions = Regions::look(name, transport, info);
     let dialect = match regions.best(wanted) {
@@ -128,13 +143,14 @@ pub(crate) fn probe(
     Ok(Probed { dialect, can_reset })
 }
 
-fn not_a_device(errno: Errno) -> Error {
-    let hint = match errno.get() {
-        libc::EINVAL => " (a cdev must be bound to an iommufd first)",
-        libc::EBADF => " (not an open descriptor)",
-        _ => "",
+fn not_a_device(errno: Errno, peer: Peer) -> Error {
+    let (request, hint) = match (peer, errno.get()) {
+        (Peer::VfioUser { .. }, _) => ("VFIO_USER_DEVICE_GET_INFO", ""),
+        (Peer::Driver, libc::EINVAL) => ("VFIO_DEVICE_GET_INFO", " (a cdev must be bound to an iommufd first)"),
+        (Peer::Driver, libc::EBADF) => ("VFIO_DEVICE_GET_INFO", " (not an open descriptor)"),
+        (Peer::Driver, _) => ("VFIO_DEVICE_GET_INFO", ""),
     };
-    Error::device(errno, format!("VFIO_DEVICE_GET_INFO failed: {errno}{hint}"))
+    Error::device(errno, format!("{request} failed: {errno}{hint}"))
 }
 
 /// Which dialect a region's id speaks of. Type 3 is v1's and the later drafts': only the caller can know that it is a draft,
@@ -220,7 +236,10 @@ impl Regions {
         match &self.broken {
             Some(text) => Reason::Broken(text.clone()),
             None if !transport.has_device_info() && transport.has_region_info() => Reason::NoDeviceInfo,
-            None => Reason::NoSupport,
+            None => match transport.peer() {
+                Peer::Driver => Reason::NoSupport,
+                Peer::VfioUser { knows_features } => Reason::NoServerSupport { knows_features },
+            },
         }
     }
 }
@@ -231,9 +250,9 @@ fn region_dialect(
     region: &RegionInfo,
     wanted: Option<DialectKind>,
     cursor: Option<Cursor>,
-) -> Box<dyn Dialect> {
+) -> Arc<dyn Dialect> {
     if kind != DialectKind::V1 {
-        return Box::new(Draft::new(region.clone(), cursor));
+        return Arc::new(Draft::new(region.clone(), cursor));
     }
     // Only v1 has the capability.
     if wanted.is_none() && !region.ndma {
@@ -242,7 +261,7 @@ fn region_dialect(
             "{name}: taken for v1; the later drafts of 2019 look the same, and are found only if the options name them"
         );
     }
-    Box::new(V1::new(region.clone()))
+    Arc::new(V1::new(region.clone()))
 }
 
 #[cfg(test)]

@@ -111,12 +111,12 @@ impl fmt::Display for State {
 pub struct Caps {
     /// RUNNING_P2P, and PRE_COPY_P2P together with `pre_copy`.
     pub p2p: bool,
-    /// PRE_COPY.
+    /// PRE_COPY, before the device is stopped.
     pub pre_copy: bool,
 }
 
 impl Caps {
-    /// All capability sets; all are real (hisi has PRE_COPY without P2P, pds P2P without PRE_COPY).
+    /// All capability sets; each is that of some driver (V2-11).
     pub const ALL: [Caps; 4] = [
         Caps { p2p: false, pre_copy: false },
         Caps { p2p: true, pre_copy: false },

@@ -8,7 +8,7 @@ use crate::uapi::migration_region::REGISTERS_END;
 
 pub(super) struct V1 {
     registers: Registers,
-    /// Without the capability the bit is reserved; the P2P states are then pushed down to the next step (N22).
+    /// Without the capability the bit is reserved, and there are no P2P states: their work is done in the next step (N22).
     ndma: bool,
 }
 
@@ -32,8 +32,8 @@ impl Dialect for V1 {
         bits::read(&self.registers, transport, self.ndma).map_err(|fault| fault.into_error("reading device_state"))
     }
 
-    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Fault> {
-        bits::request(&self.registers, transport, self.ndma, to).map(|()| Requested { data_fd: None })
+    fn request_state(&self, transport: &dyn Transport, from: State, to: State) -> Result<Requested, Fault> {
+        bits::request(&self.registers, transport, self.ndma, (from, to)).map(|()| Requested { data_fd: None })
     }
 
     fn registers(&self) -> Option<&Registers> {

@@ -63,7 +63,7 @@ impl V2 {
         V2 { caps, reinit: caps.pre_copy && Self::opt_in(transport) }
     }
 
-    /// Without it the flags of pre-copy info are an echo of the input (C7, C8). Kernels before 7 answer ENOTTY.
+    /// Without it the flags of pre-copy info are an echo of the input (C7). Kernels before 7.1 answer ENOTTY (C8).
     fn opt_in(transport: &dyn Transport) -> bool {
         transport.device_feature(&mut Feature::new(u::MIG_PRECOPY_INFO_V2 | u::SET, 0)).is_ok()
     }
@@ -96,7 +96,7 @@ impl Dialect for V2 {
         Ok(state)
     }
 
-    fn request_state(&self, transport: &dyn Transport, to: State) -> Result<Requested, Fault> {
+    fn request_state(&self, transport: &dyn Transport, _: State, to: State) -> Result<Requested, Fault> {
         let mut feature = Feature::new(u::MIG_DEVICE_STATE | u::SET, u::MIG_DEVICE_STATE_SIZE);
         feature.ask_u32(u::MIG_STATE, to_kernel(to));
         // V2-5: a failed copy back leaves what was there, which must not look like a descriptor.
@@ -122,7 +122,7 @@ impl Dialect for V2 {
                 dirty_bytes: known(info.dirty_bytes()),
                 reinit: self.reinit && info.flags() & u::PRECOPY_REINIT != 0,
             }),
-            // C2: no such ioctl (xe, pds), or not in PRE_COPY_P2P (hisi).
+            // C2: no such ioctl (xe, pds), or not in this state (hisi_acc: PRE_COPY only).
             Err(errno) if errno.means_absent() => Ok(PrecopyFigures::UNKNOWN),
             Err(errno) => Err(errno),
         }

@@ -1,12 +1,11 @@
 //! Whole parts of a migration for VMMs without a loop of their own: streams of all devices, side by side.
 
-use super::device::borrow_fd;
 use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_migration};
+use super::input::{borrow_fd, slice};
 use super::library::VFIOMIG_UNKNOWN;
 use super::save::VFIOMIG_CHUNK_SEGMENT_END;
 use super::sized::{ExtensibleStruct, copy_in};
-use super::tracker::slice;
 use crate::error::{Errno, Error, Result};
 use crate::migration::{Budget, Fed, Inlet, Migration, Outlet, Piece, Round};
 use crate::window::StreamFlags;
@@ -252,7 +251,7 @@ fn caller_failed(what: &str, result: i64) -> Error {
     }
 }
 
-/// The end of a stream as `get` told it.
+/// The end of a stream as `get` stated it.
 fn end_of(device: usize, total: u64) -> Result<Fed> {
     match total {
         NOT_STATED => Err(Error::argument(format!(
@@ -381,11 +380,14 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
     unsafe { on("vfiomig_migration_save_complete", m, errp, body) }
 }
 
-/// Loads all streams into their devices and calls vfiomig_device_finish() for each. Called again, it
-/// continues with those that are not finished. Descriptors are served in the order in which they
-/// bring bytes; `get` is called for the device that the library chooses. The first failure is
-/// returned, and `get` is not called after it. `results` is as of vfiomig_migration_save_iterate():
-/// the bytes that each device took in this call, and VFIOMIG_CHUNK_END.
+/// Loads all streams into their devices, and takes each device to LOAD_LOADED as soon as its own
+/// stream is whole, as vfiomig_migration_load_done() does, beside the streams of the others.
+/// LOAD_LOADED is entered with the last device. Called again, it continues with those that are not
+/// finished; in LOAD_LOADED nothing is left to do. A device that does not accept its stream fails
+/// the migration. Descriptors are served in the order in which they bring bytes; `get` is called for
+/// the device that the library chooses. The first failure is returned, and `get` is not called after
+/// it. `results` is as of vfiomig_migration_save_iterate(): the bytes that each device took in this
+/// call, and VFIOMIG_CHUNK_END.
 ///
 /// Returns: bytes that the devices took in this call, or -errno.
 /// Errors: ARGUMENT (`rq`: a budget, `put`, `channel_count`, `get` NULL, flags of a channel; -EBADF;
@@ -393,8 +395,8 @@ pub unsafe extern "C" fn vfiomig_migration_save_complete(
 /// lent), CANCELED, ORDER (another phase), STALE (a device's session has ended or is broken),
 /// INCOMPLETE (not as long as the source side counted), DEVICE, PROTOCOL, SYSTEM (`get` or a
 /// descriptor failed; -ETIMEDOUT as of vfiomig_migration_save_complete()), UNSUPPORTED (a descriptor
-/// for a device with segments).
-/// Phases: LOAD_RESUMING.
+/// for a device with segments); in FAILED the first error again.
+/// Phases: LOAD_RESUMING; LOAD_LOADED.
 /// Threads: whole. Blocks: in the kernel, in `get`, and on descriptors, which are polled, whatever
 /// their mode: a cancel ends that wait, as does an abort. Since: 0.1
 // Safety: As for vfiomig_migration_save_iterate().

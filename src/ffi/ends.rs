@@ -25,23 +25,36 @@ fn options(flags: u32) -> Result<EndOptions> {
     })
 }
 
-/// The end of the stream of one device: states its length, as vfiomig_device_finish() does, and with
-/// the last device of the group enters LOAD_LOADED, where v2 devices validate their streams side by
-/// side. For VMMs that learn of each device's end by itself; threads may call it at once for their
-/// devices, and one of them gets 1. `flags` is 0.
+/// The end of the stream of one device: states its length, as vfiomig_device_finish() does, and
+/// takes the device to LOAD_LOADED, where a v2 device validates its stream. v1 and draft devices
+/// stay in RESUMING until they run. The phase is entered with the last device of the group. For VMMs
+/// that learn of each device's end by itself. Threads may call it at once for their devices, which
+/// go side by side, and one of them gets 1; calls for other devices do not wait for it. A VMM with
+/// one thread that has all streams before it states an end calls vfiomig_device_finish() for each
+/// instead, and vfiomig_migration_advance() takes all devices to LOAD_LOADED side by side. `flags`
+/// is 0.
+///
+/// With `queue_bytes` of the migration's options the device goes to LOAD_LOADED on its own thread,
+/// after what is on its way to it, and the call does not wait for that; but the last one waits for
+/// all devices. What became of an earlier device is an error of the next call, or of the last, and
+/// names it; until 1 was returned nothing is known of the devices but the lengths of their streams.
 ///
 /// If the stream is too short or too long nothing else happens (INCOMPLETE): bytes that are missing
-/// may still be written, and the call repeated. If LOAD_LOADED was not entered for another reason
-/// than a failure of a device, vfiomig_migration_advance() enters it.
+/// may still be written, and the call repeated. If the device does not accept its stream, it is
+/// reset and the migration is FAILED, whatever the streams of the others have come to. If
+/// LOAD_LOADED was not entered for another reason, vfiomig_migration_advance() enters it.
 ///
 /// Returns: 1: LOAD_LOADED was entered; 0: other devices have no end yet; or -errno.
 /// Errors: ARGUMENT (`d` NULL, or not in the group; `flags`), ORDER (the phase; the end of `d` was
 /// stated already), INCOMPLETE (both lengths are in the message), BUSY (a buffer is lent), STALE
-/// (the session of `d` is broken), CANCELED; with the last device also those of
-/// vfiomig_migration_advance(); in FAILED the first error again.
+/// (the session of `d` is broken), CANCELED (also: another thread has aborted meanwhile), and those
+/// of vfiomig_migration_advance(); in FAILED the first error again.
 /// Phases: LOAD_RESUMING.
-/// Threads: whole. Blocks: for a data call on `d`; with the last device in the kernel, for the
-/// slowest one. Since: 0.1
+/// Threads: whole, but it holds no other call up while the device validates, except those that must
+/// wait for the device: vfiomig_migration_advance(), _advance_device(), _load_complete() and
+/// _abort().
+/// Blocks: for a data call on `d`, and in the kernel for `d`; with `queue_bytes` never, but the last
+/// one for all devices: a cancel ends that wait, as does an abort. Since: 0.1
 // Safety: `m` and `d` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_migration_load_done(

@@ -25,9 +25,13 @@ pub struct vfiomig_device_result {
     pub found: u32,
     /// VFIOMIG_ACTION_*.
     pub action: u32,
-    /// 0.
-    pub reserved: u32,
+    /// VFIOMIG_RESULT_AGAIN, or 0.
+    pub flags: u32,
 }
+
+/// In vfiomig_device_result.flags: the device was not waited for any longer, or its stream has no
+/// end yet; the same call can be made again. -ETIMEDOUT without it is the driver's own.
+pub const VFIOMIG_RESULT_AGAIN: u32 = 0x1;
 
 const _: () = assert!(size_of::<vfiomig_device_result>() == 2 * size_of::<*const c_char>() + 32);
 
@@ -63,7 +67,7 @@ pub(super) fn results_of(results: &[DeviceResult], texts: &mut Vec<CString>) -> 
         to: result.to,
         found: result.found,
         action: result.action as u32,
-        reserved: 0,
+        flags: if result.again { VFIOMIG_RESULT_AGAIN } else { 0 },
     };
     results.iter().map(result).collect()
 }
@@ -84,5 +88,29 @@ pub(super) unsafe fn set_error(errp: *mut *mut vfiomig_error, error: Error) {
         let object = Box::into_raw(Box::new(vfiomig_error::new(&error)));
         // SAFETY: not NULL, so writable by the contract of this function. What was there is never read.
         unsafe { errp.write(object) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Action;
+
+    #[test]
+    fn a_call_that_can_be_made_again_is_told_of_in_the_result() {
+        let result = |again| DeviceResult {
+            device: "nic0".into(),
+            errno: libc::ETIMEDOUT,
+            from: 3,
+            to: 2,
+            found: 3,
+            action: Action::None,
+            again,
+            duration: std::time::Duration::ZERO,
+            message: String::new(),
+        };
+        let results = results_of(&[result(true), result(false)], &mut Vec::new());
+        let told: Vec<_> = results.iter().map(|result| (result.saved_errno, result.flags)).collect();
+        assert_eq!(told, [(libc::ETIMEDOUT, VFIOMIG_RESULT_AGAIN), (libc::ETIMEDOUT, 0)]);
     }
 }

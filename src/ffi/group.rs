@@ -168,15 +168,19 @@ pub unsafe extern "C" fn vfiomig_group_remove_device(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Adds a tracker. Every device of the group must be covered by one before it can be saved. The
-/// group does not free it. If the tracker is freed while it is in the group, the group forgets it at
-/// its next call; during a migration it keeps its place, and a save cannot be completed, because
-/// dirty pages are lost.
+/// Adds a tracker, once for its life: each save starts it and stops it, whether or not the VMM
+/// starts it too. Every device of the group must be covered by one before it can be saved. A save
+/// that tracks already starts the tracker now, and everything in it is dirty once.
+///
+/// The group does not free it. If the tracker is freed while it is in the group, the group forgets
+/// it at its next call. A save that has started it continues if nothing is lost with it: all that
+/// was mapped was unmapped before, what was written there was reported, and another tracker covers
+/// each device that is still there. Otherwise the save is refused SAVE_STOP_COPY, or SAVE_HALTED.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (`t` NULL, or in the group already; -ENODEV: it was freed), ORDER (a migration
-/// of the group exists).
-/// Phases: none: no migration of the group may exist.
+/// Errors: ARGUMENT (`t` NULL, or in the group already; -ENODEV: it was freed), ORDER (in
+/// SAVE_STOP_COPY).
+/// Phases: any but SAVE_STOP_COPY.
 /// Threads: whole. Blocks: for calls in progress. Since: 0.1
 // Safety: `g` and `t` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
@@ -192,12 +196,15 @@ pub unsafe extern "C" fn vfiomig_group_add_tracker(
     unsafe { on(NAME, g, errp, body) }
 }
 
-/// Removes a tracker. One that was freed need not be removed.
+/// Removes a tracker, as when its address space goes. One that was freed need not be removed. A save
+/// that has started it stops it, and takes it for one that has reported everything: it is refused
+/// while the tracker has mappings, or knows of pages that were not reported, and from
+/// SAVE_STOP_COPY on until its final harvest.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (`t` NULL, or not in the group), ORDER (a migration of the group exists).
-/// Phases: none: no migration of the group may exist.
-/// Threads: whole. Blocks: for calls in progress. Since: 0.1
+/// Errors: ARGUMENT (`t` NULL, or not in the group), ORDER (a save would miss what it knows).
+/// Phases: any.
+/// Threads: whole. Blocks: for calls in progress; in the kernel, where a log is stopped. Since: 0.1
 // Safety: `g` and `t` are NULL or live handles; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_remove_tracker(

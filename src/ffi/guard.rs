@@ -60,7 +60,7 @@ pub(super) unsafe fn guard<T: ReturnToC>(
     value.map_or_else(|| status.into(), ReturnToC::success)
 }
 
-/// [`guard`] but for the type of the result. 0 or -errno.
+/// As [`guard`], for a function that only returns 0 or -errno.
 ///
 /// # Safety
 /// As for [`guard`].
@@ -108,7 +108,14 @@ unsafe fn failed(
 
 /// Runs `body` of a function that has no way to fail in C; after a panic it returns `fallback`.
 pub(super) fn guard_value<T>(name: &'static str, fallback: T, body: impl FnOnce() -> T) -> T {
-    caught(name, body).unwrap_or_else(|payload| {
+    let _not_canceled = NotCanceled::new();
+    guard_fact(name, fallback, body)
+}
+
+/// As [`guard_value`], for a `body` that only reads memory: it has no cancellation point, and to keep cancels away costs two
+/// locked operations, which is more than the rest.
+pub(super) fn guard_fact<T>(name: &'static str, fallback: T, body: impl FnOnce() -> T) -> T {
+    attempt(name, body).unwrap_or_else(|payload| {
         drop_payload(payload);
         fallback
     })
@@ -116,6 +123,10 @@ pub(super) fn guard_value<T>(name: &'static str, fallback: T, body: impl FnOnce(
 
 fn caught<T>(name: &'static str, body: impl FnOnce() -> T) -> std::thread::Result<T> {
     let _not_canceled = NotCanceled::new();
+    attempt(name, body)
+}
+
+fn attempt<T>(name: &'static str, body: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(|| {
         inject_panic(name);
         body()
@@ -131,10 +142,10 @@ unsafe extern "C" {
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
 
 /// This thread cannot be canceled while it lives; a cancel that came meanwhile is kept.
-struct NotCanceled(c_int);
+pub(super) struct NotCanceled(c_int);
 
 impl NotCanceled {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut old = 0;
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, Some(&mut old));
         NotCanceled(old)

@@ -3,8 +3,8 @@
 use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{object_of, on, poison, vfiomig_tracker};
+use super::input::slice;
 use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
-use super::tracker::slice;
 use crate::bitmap::Words;
 use crate::error::{Errno, Error, Result};
 use crate::tracker::{Dest, Harvest, IovaRange, Request, Tracker, Unmap, harvest};

@@ -23,6 +23,12 @@ pub const VFIOMIG_FEATURE_DIALECT_DRAFT: u64 = 5;
 pub const VFIOMIG_FEATURE_TRACKER: u64 = 6;
 /// Groups and migrations: vfiomig_group_new(), vfiomig_migration_new().
 pub const VFIOMIG_FEATURE_GROUP: u64 = 7;
+/// Devices of other processes: vfiomig_device_new_vfio_user(), vfiomig_vfio_user_connect().
+pub const VFIOMIG_FEATURE_TRANSPORT_VFIO_USER: u64 = 8;
+/// Queues between devices and the caller: `queue_bytes` of vfiomig_migration_options.
+pub const VFIOMIG_FEATURE_QUEUES: u64 = 9;
+/// A wire for streams and records: vfiomig_writer_new(), vfiomig_reader_new().
+pub const VFIOMIG_FEATURE_WIRE: u64 = 10;
 
 /// The device has failed. Only a reset leads out; until then it may do DMA.
 pub const VFIOMIG_STATE_ERROR: u32 = 0;
@@ -97,6 +103,9 @@ pub extern "C" fn vfiomig_has_feature(feature: u64) -> c_int {
                 | VFIOMIG_FEATURE_DIALECT_DRAFT
                 | VFIOMIG_FEATURE_TRACKER
                 | VFIOMIG_FEATURE_GROUP
+                | VFIOMIG_FEATURE_TRANSPORT_VFIO_USER
+                | VFIOMIG_FEATURE_QUEUES
+                | VFIOMIG_FEATURE_WIRE
         ))
     })
 }

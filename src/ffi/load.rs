@@ -1,8 +1,8 @@
 //! State bytes into a device.
 
-use super::device::borrow_fd;
 use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_device};
+use super::input::borrow_fd;
 use super::library::VFIOMIG_UNKNOWN;
 use super::save::{VFIOMIG_CHUNK_SEGMENT_END, check_len};
 use crate::device::Device;
@@ -64,13 +64,17 @@ pub unsafe extern "C" fn vfiomig_device_reserve(
 /// leads out of RESUMING; else the buffer is still lent and the call can be repeated. The message
 /// says which.
 ///
+/// In a load with `queue_bytes` the bytes are put into the device's queue, and the call may return
+/// before the device has them: what it does not take is an error of the next call for it, the
+/// session is broken, and only a reset leads out.
+///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`len` is more than was lent; `flags`), BUSY, ORDER (state; after finish; no
 /// buffer is lent), STALE (the session has ended or is broken), DEVICE (the device refused the
 /// bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable; -EMSGSIZE), CANCELED
-/// (while the device was not ready).
+/// (while the device was not ready, or its queue was full).
 /// States: RESUMING.
-/// Threads: device. Blocks: in the kernel. Since: 0.1
+/// Threads: device. Blocks: in the kernel; with `queue_bytes` while the queue is full. Since: 0.1
 // Safety: `d` is NULL or a live handle; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_commit(
@@ -88,15 +92,16 @@ pub unsafe extern "C" fn vfiomig_device_commit(
 /// buffer at a time; `len` 0 gives nothing. A state change or other calls that wait may run between
 /// two buffers; if that ends the session, the message says how many bytes were taken. `flags` is
 /// VFIOMIG_CHUNK_SEGMENT_END with the last bytes of a segment (v1, draft), else 0. After a failure
-/// the session is broken, or the call can be repeated, as with vfiomig_device_commit().
+/// the session is broken, or the call can be repeated, as with vfiomig_device_commit(), which says
+/// too what `queue_bytes` changes; then a copy is made.
 ///
 /// Returns: `len`, or -errno.
 /// Errors: ARGUMENT (`buf` NULL; `flags`), BUSY (also: a buffer is lent), ORDER (state; after
 /// finish), STALE (the session is broken; another one has begun), SYSTEM (-ENOMEM), DEVICE (the
 /// device refused the bytes; -EAGAIN: it was not ready), PROTOCOL, UNSUPPORTED (not migratable;
-/// -EMSGSIZE), CANCELED (while the device was not ready).
+/// -EMSGSIZE), CANCELED (while the device was not ready, or its queue was full).
 /// States: RESUMING.
-/// Threads: device. Blocks: in the kernel. Since: 0.1
+/// Threads: device. Blocks: in the kernel; with `queue_bytes` while the queue is full. Since: 0.1
 // Safety: `d` is NULL or a live handle; `buf` is NULL or readable for `len`; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_device_write(
@@ -157,7 +162,8 @@ pub unsafe extern "C" fn vfiomig_device_receive(
 /// cannot leave RESUMING, because some drivers accept a truncated stream silently. VFIOMIG_UNKNOWN:
 /// the VMM's format does not carry the length, so a stream that was cut off is not noticed. Bytes
 /// that are missing may still be written, and finish be called again; if more bytes were loaded than
-/// `total`, only a reset is left.
+/// `total`, only a reset is left. In a load with `queue_bytes` the length is compared with what was
+/// put; what the device says of these bytes comes when LOAD_LOADED is entered.
 ///
 /// Returns: 0 or -errno.
 /// Errors: BUSY (also: a buffer is lent), ORDER (state), STALE (the session is broken), UNSUPPORTED

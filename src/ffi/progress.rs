@@ -1,12 +1,13 @@
 //! What devices are doing, for VMMs that have to say who hangs.
 
-use super::device::VFIOMIG_NAME_SIZE;
+use super::device_data::VFIOMIG_NAME_SIZE;
 use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_group};
 use super::sized::{ExtensibleStruct, check_out, copy_out};
 use crate::device::{Asked, DeviceProgress, DeviceRequest};
 use crate::error::{Error, Result};
-use crate::group::{Event, Group, Why, Wish};
+use crate::group::{Event, Group, Who, Why, Wish};
+use crate::tracker::LogAsked;
 use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 
@@ -26,14 +27,18 @@ pub const VFIOMIG_REQUEST_RESET: u32 = 5;
 /// they are made beside the others.
 pub const VFIOMIG_REQUEST_LOG: u32 = 6;
 
-/// What one device is doing. Times are nanoseconds of CLOCK_MONOTONIC, rounded down to 256 ns.
+/// In vfiomig_progress.flags: this is a log of one of the group's trackers, and no device.
+pub const VFIOMIG_PROGRESS_TRACKER: u32 = 0x1;
+
+/// What one device is doing, or a tracker. Times are nanoseconds of CLOCK_MONOTONIC, rounded down to
+/// 256 ns.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_progress {
     /// Size of this struct, set by VFIOMIG_INIT. In an array that of the first element holds for
     /// each, and all are set to it.
     pub argsz: u32,
-    /// 0.
+    /// 0 or VFIOMIG_PROGRESS_TRACKER.
     pub flags: u32,
     /// VFIOMIG_REQUEST_*: the request that the device has not answered yet. The driver has it, or
     /// the VMM's functions, or it waits until the device is ready.
@@ -54,7 +59,8 @@ pub struct vfiomig_progress {
     pub saved_bytes: u64,
     /// Bytes that the device took in the current or last load session.
     pub loaded_bytes: u64,
-    /// The device's name, with the terminating NUL.
+    /// The device's name, with the terminating NUL; of a tracker its name, ": ", and the log that is
+    /// asked, possibly cut. A tracker's `request` is VFIOMIG_REQUEST_LOG, and all but `since_ns` is 0.
     pub name: [c_char; VFIOMIG_NAME_SIZE],
 }
 
@@ -84,12 +90,6 @@ impl vfiomig_progress {
             Some(DeviceRequest::Log) => (VFIOMIG_REQUEST_LOG, state),
         };
         let since = |asked: Option<Asked>| asked.map_or(0, |asked| nanos(asked.since));
-        let mut name = [0; VFIOMIG_NAME_SIZE];
-        // The last byte stays 0; names are no longer than that.
-        let bytes = progress.device.bytes().filter(|&byte| byte != 0);
-        for (to, from) in name.iter_mut().take(VFIOMIG_NAME_SIZE.saturating_sub(1)).zip(bytes) {
-            *to = c_char::from_ne_bytes([from]);
-        }
         vfiomig_progress {
             argsz: size_of::<vfiomig_progress>() as u32,
             flags: 0,
@@ -101,9 +101,35 @@ impl vfiomig_progress {
             log_since_ns: since(progress.log),
             saved_bytes: progress.saved_bytes,
             loaded_bytes: progress.loaded_bytes,
-            name,
+            name: name_of(&progress.device),
         }
     }
+
+    fn of_log(asked: &LogAsked) -> Self {
+        vfiomig_progress {
+            argsz: size_of::<vfiomig_progress>() as u32,
+            flags: VFIOMIG_PROGRESS_TRACKER,
+            request: VFIOMIG_REQUEST_LOG,
+            state: 0,
+            target: 0,
+            reserved: 0,
+            since_ns: nanos(asked.since),
+            log_since_ns: 0,
+            saved_bytes: 0,
+            loaded_bytes: 0,
+            name: name_of(&asked.log),
+        }
+    }
+}
+
+/// Cut to what there is room for; the last byte stays 0.
+fn name_of(text: &str) -> [c_char; VFIOMIG_NAME_SIZE] {
+    let mut name = [0; VFIOMIG_NAME_SIZE];
+    let bytes = text.bytes().filter(|&byte| byte != 0);
+    for (to, from) in name.iter_mut().take(VFIOMIG_NAME_SIZE.saturating_sub(1)).zip(bytes) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    name
 }
 
 /// vfiomig_progress_event.kind: a device is done with its step, or has failed in it.
@@ -122,32 +148,36 @@ pub struct vfiomig_progress_event {
     pub flags: u32,
     /// VFIOMIG_PROGRESS_*.
     pub kind: u32,
-    /// How many devices take part in this step.
+    /// How many devices take part in this step; trackers where they are started or stopped, logs in a
+    /// harvest.
     pub asked: u32,
-    /// How many of them are done with it. In a drain this stays 0.
+    /// How many of them are done with it. In a drain and in a harvest this stays 0.
     pub arrived: u32,
     /// 0.
     pub reserved: u32,
     /// How long the step has taken so far, in nanoseconds.
     pub elapsed_ns: u64,
     /// The device that has arrived; or, of those that have not, the one whose request is the
-    /// oldest. Its argsz is that of the library, too.
+    /// oldest. With VFIOMIG_PROGRESS_TRACKER it is the log of a tracker that has not answered. Its
+    /// argsz is that of the library, too.
     pub device: *const vfiomig_progress,
 }
 
 const _: () = assert!(size_of::<vfiomig_progress_event>() == 40);
 
 /// Called when a device has arrived where a call on the group or its migration has sent it, and at
-/// an interval while one has not arrived, or while a drain is in progress. Returns 0, or any other
-/// value to ask for what vfiomig_migration_cancel() does to the group's migration. Without a
-/// migration, and in vfiomig_migration_abort(), such a value has no effect.
+/// an interval while one has not arrived, while a tracker that the migration starts or stops has
+/// not answered, while a log is read in vfiomig_group_harvest(), or while a drain is in progress.
+/// Returns 0, or any other value to ask for what vfiomig_migration_cancel() does to the group's
+/// migration. Such a value has no effect without a migration, in vfiomig_migration_abort() and in
+/// vfiomig_group_harvest().
 ///
 /// It is called on the thread that made the call, with no lock held. It may call every function of
 /// the class *any*; functions that would wait for the call in progress return -EDEADLK. Other
 /// threads serve the devices meanwhile. Where the calling thread has to serve them itself, it is
 /// called between requests only, and not while one of them hangs: with max_workers 1, for devices
-/// without VFIOMIG_OPS_F_ANY_THREAD, in a drain of one device, and where no thread could be
-/// created.
+/// without VFIOMIG_OPS_F_ANY_THREAD, in a drain of one device, in a harvest that reads 1 GiB or less
+/// for its destinations, and where no thread could be created.
 pub type vfiomig_progress_fn =
     Option<unsafe extern "C" fn(opaque: *mut c_void, event: *const vfiomig_progress_event) -> c_int>;
 
@@ -165,8 +195,11 @@ unsafe impl Sync for ProgressCallback {}
 impl ProgressCallback {
     fn call(&self, event: &Event<'_>) -> Wish {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let device = vfiomig_progress::of(event.device);
-        let told = vfiomig_progress_event {
+        let device = match event.who {
+            Who::Device(device) => vfiomig_progress::of(device),
+            Who::Log(log) => vfiomig_progress::of_log(log),
+        };
+        let event_of_c = vfiomig_progress_event {
             argsz: size_of::<vfiomig_progress_event>() as u32,
             flags: 0,
             kind: match event.why {
@@ -180,7 +213,7 @@ impl ProgressCallback {
             device: &raw const device,
         };
         // SAFETY: vfiomig_group_new's contract; both structs live until the call returns.
-        match unsafe { (self.function)(self.opaque, &raw const told) } {
+        match unsafe { (self.function)(self.opaque, &raw const event_of_c) } {
             0 => Wish::GoOn,
             _ => Wish::Cancel,
         }
@@ -211,16 +244,17 @@ pub(super) fn listen(
 /// What each device of the group is doing now, in the order in which they were added. The values are
 /// those that any thread may read: no device is asked, and no call in progress is waited for, also
 /// while a device hangs, and in callbacks. `devices` has `count` elements, and the first of them was
-/// set up with VFIOMIG_INIT; it may be NULL if `count` is 0. `*total` is set to the number of
-/// devices, which may be more than `count`. A device whose handle was freed keeps its place as long
-/// as the group's migration exists.
+/// set up with VFIOMIG_INIT; it may be NULL if `count` is 0. A device whose handle was freed keeps
+/// its place as long as the group's migration exists. Behind the devices comes each tracker of the
+/// group that waits for a log, with VFIOMIG_PROGRESS_TRACKER: to start, read or stop it. `*total` is
+/// set to the number of all these, which may be more than `count`.
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`total` NULL, `devices` NULL or not set up).
 /// Phases: any.
 /// Threads: any. Blocks: never. Since: 0.1
-// Safety: `g` is NULL or a live handle; `devices` is NULL or valid for `count` elements of its argsz; `total` and `errp` are NULL or
-// valid.
+// Safety: `g` is NULL or a live handle; `devices` is NULL or valid for `count` elements of its argsz; `total` and `errp` are
+// NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_get_progress(
     g: *mut vfiomig_group,
@@ -235,11 +269,12 @@ pub unsafe extern "C" fn vfiomig_group_get_progress(
         }
         // SAFETY: the contract of this function.
         let size = if count == 0 { 0 } else { unsafe { check_out(devices) }? };
-        let progress = group.progress();
-        for (index, device) in progress.iter().take(count).enumerate() {
+        let mut progress: Vec<vfiomig_progress> = group.progress().iter().map(vfiomig_progress::of).collect();
+        progress.extend(group.asked_logs().iter().map(vfiomig_progress::of_log));
+        for (index, one) in progress.iter().take(count).enumerate() {
             let to = devices.cast::<u8>().wrapping_add(index.wrapping_mul(size)).cast::<vfiomig_progress>();
             // SAFETY: within `count` elements of `size` bytes, by the contract of this function.
-            unsafe { copy_out(to, size, &vfiomig_progress::of(device)) };
+            unsafe { copy_out(to, size, one) };
             // SAFETY: the first field of the same element.
             unsafe { to.cast::<u32>().write_unaligned(u32::try_from(size).unwrap_or(0)) };
         }

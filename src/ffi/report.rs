@@ -42,6 +42,16 @@ pub const VFIOMIG_ENTRY_HARVEST: u32 = 4;
 /// vfiomig_entry_report.kind: a failure that is not one of a device's state change; `text` says
 /// what failed and why.
 pub const VFIOMIG_ENTRY_FAILURE: u32 = 5;
+/// vfiomig_entry_report.kind: streams that were read ahead of the VMM's calls (queue_bytes of
+/// vfiomig_migration_options), from the first read of the first device to the last one of the last.
+/// The devices are read side by side, so the sum of the times of `parts` may be more than that. It
+/// continues beside the VMM's calls: it is not to be added to what these took.
+pub const VFIOMIG_ENTRY_READ_AHEAD: u32 = 7;
+
+/// vfiomig_entry_report.kind: a device that went to LOAD_LOADED by itself, beside the streams of
+/// others: one entry for each, whose only part is that device and all that it took before. Its time
+/// continues beside calls of the VMM; what these wait for is in the phase.
+pub const VFIOMIG_ENTRY_LOADED: u32 = 6;
 
 /// In vfiomig_entry_report.flags: the work failed.
 pub const VFIOMIG_ENTRY_F_FAILED: u32 = 0x1;
@@ -69,7 +79,8 @@ pub struct vfiomig_part_report {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct vfiomig_entry_report {
-    /// Of drains: one per device of the group, in the order in which they were added. Else NULL.
+    /// Of drains and of streams that were read ahead: one per device of the group, in the order in
+    /// which they were added. Of VFIOMIG_ENTRY_LOADED that device. Else NULL.
     pub parts: *const vfiomig_part_report,
     /// Number of `parts`.
     pub part_count: usize,
@@ -85,7 +96,7 @@ pub struct vfiomig_entry_report {
     pub bytes: u64,
     /// Of harvests: pages of 4 KiB that were reported as dirty to destinations.
     pub pages: u64,
-    /// Of drains: reads or writes of streams. Of harvests: requests to logs.
+    /// Of drains and of streams that were read ahead: reads or writes. Of harvests: requests to logs.
     pub reads: u64,
     /// VFIOMIG_ENTRY_*.
     pub kind: u32,
@@ -196,8 +207,10 @@ impl vfiomig_report {
                 EntryKind::Rounds => VFIOMIG_ENTRY_ROUNDS,
                 EntryKind::SaveComplete => VFIOMIG_ENTRY_SAVE_COMPLETE,
                 EntryKind::LoadComplete => VFIOMIG_ENTRY_LOAD_COMPLETE,
+                EntryKind::Loaded => VFIOMIG_ENTRY_LOADED,
                 EntryKind::Harvest => VFIOMIG_ENTRY_HARVEST,
                 EntryKind::Failure => VFIOMIG_ENTRY_FAILURE,
+                EntryKind::ReadAhead => VFIOMIG_ENTRY_READ_AHEAD,
             },
             phase: entry.phase.number(),
             flags: if entry.failed { VFIOMIG_ENTRY_F_FAILED } else { 0 },

@@ -125,7 +125,7 @@ pub unsafe extern "C" fn vfiomig_group_stop_begin(
 ///   vfiomig_group_pause(), from where a save may continue.
 /// - a save until SAVE_P2P_GRACE with VFIOMIG_STOP_F_HAND_OVER, and one in SAVE_VIOMMU_GRACE or
 ///   SAVE_P2P_GRACE also without it: SAVE_STOP_COPY is entered, the first half enters
-///   SAVE_P2P_GRACE.
+///   SAVE_P2P_GRACE. If the migration was canceled: CANCELED, and without the flag as in FAILED.
 /// - SAVE_STOP_COPY, SAVE_HALTED, LOAD_RESUMING: nothing.
 /// - FAILED: vfiomig_migration_abort() to STOP. Nothing with VFIOMIG_STOP_F_HAND_OVER, because the
 ///   VM starts again, nor once SAVE_HALTED was begun.
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn vfiomig_group_stop(
 ///
 /// Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
 /// Errors: as vfiomig_group_start().
-/// Phases: any.
+/// Phases: any but SAVE_HALTED and LOAD_RESUMING; FAILED of a save, not of a load.
 /// Threads: whole. Blocks: in the kernel, for the slowest device. Since: 0.1
 // Safety: `g` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
@@ -181,15 +181,15 @@ pub unsafe extern "C" fn vfiomig_group_start_begin(
 /// - a save after SAVE_PRE_COPY, or that has FAILED: vfiomig_migration_abort() to RUNNING. Once
 ///   SAVE_HALTED was begun it is refused (ORDER).
 /// - LOAD_LOADED, LOAD_P2P_GRACE: LOAD_RUNNING is entered, the first half enters LOAD_P2P_GRACE.
-/// - LOAD_RESUMING: refused (ORDER). A load that has FAILED: the first error again; a stop aborts
-///   it.
+/// - LOAD_RESUMING: refused (ORDER), and the message names the devices that have no whole stream.
+///   A load that has FAILED: the first error again; a stop aborts it.
 ///
 /// Returns: 0 or -errno; `out`, which may be NULL, is written on failure, too.
 /// Errors: ARGUMENT (`flags`, `out`; -ENODEV: a device was freed), ORDER, and those of
 /// vfiomig_group_resume(), vfiomig_migration_advance() and vfiomig_migration_abort().
-/// Phases: any.
+/// Phases: any but SAVE_HALTED and LOAD_RESUMING; FAILED of a save, not of a load.
 /// Threads: whole. Blocks: in the kernel, for the slowest device; for a drain in progress, which
-/// vfiomig_migration_cancel() ends. Since: 0.1
+/// vfiomig_migration_cancel() ends, and the call itself where it aborts a save. Since: 0.1
 // Safety: `g` is NULL or a live handle; `out` is NULL or valid for its argsz; `errp` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfiomig_group_start(

@@ -1,8 +1,8 @@
 //! State bytes out of a device.
 
-use super::device::borrow_fd;
 use super::error_object::vfiomig_error;
 use super::handle::{on, vfiomig_device};
+use super::input::borrow_fd;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::window::{StreamFlags, raw};

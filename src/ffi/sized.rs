@@ -97,6 +97,18 @@ pub(super) unsafe fn check_out<T: ExtensibleStruct>(to: *const T) -> Result<usiz
     argsz::<T>(unsafe { to.cast::<u32>().read_unaligned() })
 }
 
+/// Takes the answers of an earlier call out of the flags of a struct that is used again: they are no flags of a request.
+///
+/// # Safety
+/// `of` is a struct that [`check_out`] has found to be one, and writable.
+pub(super) unsafe fn clear_answers<T: ExtensibleStruct>(of: *mut T, answers: u32) {
+    let flags = of.cast::<u32>().wrapping_add(1);
+    // SAFETY: the contract of this function: it has argsz and flags.
+    let asked = unsafe { flags.read_unaligned() } & !answers;
+    // SAFETY: the same.
+    unsafe { flags.write_unaligned(asked) };
+}
+
 /// Copies a struct out: what both sides know; the rest of the caller's is zeroed, its argsz stays.
 ///
 /// # Safety
@@ -181,8 +193,9 @@ mod tests {
             let size = unsafe { check_out::<Sample>(bytes.as_ptr().cast()) }.unwrap();
             // SAFETY: as long as its argsz.
             unsafe { copy_out(bytes.as_mut_ptr().cast::<Sample>(), size, &ours) };
-            let mut whole = Vec::new();
-            for word in [argsz, 1, 2, 0, 3, 4] { whole.extend(word.to_ne_bytes()); }
+            let mut whole = [argsz.to_ne_bytes(), 1u32.to_ne_bytes()].concat();
+            whole.extend(2u64.to_ne_bytes());
+            for word in [3u32, 4] { whole.extend(word.to_ne_bytes()); }
             whole.resize(bytes.len().max(24), 0);
             whole.truncate(bytes.len());
             prop_assert_eq!(bytes, whole);

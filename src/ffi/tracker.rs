@@ -1,194 +1,25 @@
 //! Tracker handles: make, describe, add mappings, start and stop.
 
-use super::device::{VFIOMIG_OPS_F_ANY_THREAD, VFIOMIG_REASON_SIZE, borrow_fd, text_of};
+use super::device_data::{VFIOMIG_OPS_F_ANY_THREAD, VFIOMIG_REASON_SIZE};
 use super::error_object::vfiomig_error;
 use super::guard::guard;
 use super::handle::{free, new, object_of, on};
 pub use super::handle::{vfiomig_device, vfiomig_tracker};
-use super::sized::{ExtensibleStruct, check_out, copy_in, copy_out};
+use super::input::{borrow_fd, slice, text_of};
+use super::sized::{check_out, copy_in, copy_out};
+use super::tracker_data::{
+    VFIOMIG_TRACKER_F_EVERYTHING, VFIOMIG_TRACKER_F_HWPT, VFIOMIG_TRACKER_F_IOAS, VFIOMIG_TRACKER_F_NO_DEVICE_LOG,
+    VFIOMIG_TRACKER_F_TYPE1, VFIOMIG_TRACKER_PERPETUAL, vfiomig_mapping, vfiomig_tracker_info, vfiomig_tracker_options,
+};
 use crate::error::{Error, Result};
-use crate::tracker::{IovaRange, LogKind, Mapping, Tracker, TrackerOptions};
+use crate::tracker::{IovaRange, Mapping, Tracker, TrackerOptions};
+use crate::transport::Transport;
 use crate::transport::iommufd::{Iommufd, KernelIommufd};
-use crate::transport::tracker_ops::{LogOps, LogRange, OpsLog};
+use crate::transport::kernel::Kernel;
+use crate::transport::tracker_ops::{LogOps, OpsLog};
 use crate::transport::type1::{Container, KernelContainer};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
-
-/// container_fd is given.
-pub const VFIOMIG_TRACKER_F_TYPE1: u32 = 0x1;
-/// iommufd and hwpt_ids are given.
-pub const VFIOMIG_TRACKER_F_HWPT: u32 = 0x2;
-/// ioas_id is given: the library can unmap from it. Only with VFIOMIG_TRACKER_F_HWPT.
-pub const VFIOMIG_TRACKER_F_IOAS: u32 = 0x4;
-/// Do not use the devices' own logs.
-pub const VFIOMIG_TRACKER_F_NO_DEVICE_LOG: u32 = 0x8;
-/// Use no log at all: everything that is mapped is dirty at each harvest.
-pub const VFIOMIG_TRACKER_F_EVERYTHING: u32 = 0x10;
-
-const TRACKER_FLAGS: u32 = VFIOMIG_TRACKER_F_TYPE1
-    | VFIOMIG_TRACKER_F_HWPT
-    | VFIOMIG_TRACKER_F_IOAS
-    | VFIOMIG_TRACKER_F_NO_DEVICE_LOG
-    | VFIOMIG_TRACKER_F_EVERYTHING;
-
-/// No log: everything that is mapped is dirty at each harvest.
-pub const VFIOMIG_TRACKER_KIND_EVERYTHING: u32 = 1;
-/// The container's log.
-pub const VFIOMIG_TRACKER_KIND_TYPE1: u32 = 2;
-/// The DMA log of each device (v2; some may be draft devices).
-pub const VFIOMIG_TRACKER_KIND_DMA_LOG: u32 = 3;
-/// Dirty tracking of hardware page tables.
-pub const VFIOMIG_TRACKER_KIND_HWPT: u32 = 4;
-/// The dirty-page registers of draft devices. They answer only while the device saves: enter
-/// PRE_COPY before vfiomig_tracker_start(), or the first harvest in PRE_COPY finds everything dirty.
-pub const VFIOMIG_TRACKER_KIND_DRAFT: u32 = 5;
-/// A log that the VMM keeps itself.
-pub const VFIOMIG_TRACKER_KIND_OPS: u32 = 6;
-
-const _: () = assert!(
-    LogKind::Everything as u32 == VFIOMIG_TRACKER_KIND_EVERYTHING
-        && LogKind::Type1 as u32 == VFIOMIG_TRACKER_KIND_TYPE1
-);
-const _: () = assert!(
-    LogKind::DmaLog as u32 == VFIOMIG_TRACKER_KIND_DMA_LOG && LogKind::Hwpt as u32 == VFIOMIG_TRACKER_KIND_HWPT
-);
-const _: () =
-    assert!(LogKind::Draft as u32 == VFIOMIG_TRACKER_KIND_DRAFT && LogKind::Ops as u32 == VFIOMIG_TRACKER_KIND_OPS);
-
-/// In vfiomig_tracker_info.flags: every harvest reports all that is mapped as dirty, so waiting does
-/// not help. For a type1 container it is set by the first read of a mapped page, and cleared when a
-/// clean page is seen. For other logs it is set while the log cannot be read; `reason` says
-/// why.
-pub const VFIOMIG_TRACKER_PERPETUAL: u32 = 0x1;
-
-/// One DMA mapping. Fixed layout, never grows.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct vfiomig_mapping {
-    /// First byte; a multiple of 4096.
-    pub iova: u64,
-    /// Length in bytes; a multiple of 4096, not 0. iova + size may be 2^64.
-    pub size: u64,
-    /// The VMM's own number: passed to `run`, also for pages left over of a mapping that was unmapped.
-    pub cookie: u64,
-    /// 0.
-    pub flags: u32,
-    /// 0.
-    pub reserved: u32,
-}
-
-const _: () = assert!(size_of::<vfiomig_mapping>() == 32);
-
-/// How a tracker is made. Set up with VFIOMIG_INIT. A container fd, an iommufd or an id is used only
-/// with its flag.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct vfiomig_tracker_options {
-    /// Size of this struct, set by VFIOMIG_INIT.
-    pub argsz: u32,
-    /// VFIOMIG_TRACKER_F_*.
-    pub flags: u32,
-    /// For messages; at most 255 bytes, copied. UTF-8; other bytes read as "?". NULL: "tracker".
-    pub name: *const c_char,
-    /// Every device that does DMA in this address space. The devices' own logs are used only if each
-    /// device has one. Devices may come and go later: vfiomig_tracker_add_device(). A device that is
-    /// named twice counts once.
-    pub devices: *const *mut vfiomig_device,
-    /// Number of `devices`.
-    pub device_count: usize,
-    /// Ids of the hardware page tables to which the devices are attached, made with dirty tracking.
-    pub hwpt_ids: *const u32,
-    /// Number of `hwpt_ids`; not 0 with VFIOMIG_TRACKER_F_HWPT.
-    pub hwpt_count: usize,
-    /// Smallest page in bytes that the VMM needs, a power of two from 4096 to 2^30: a hint to logs
-    /// that have a choice. 0: 4096.
-    pub page_size: u64,
-    /// A type1 container. The library uses it until vfiomig_tracker_free().
-    pub container_fd: i32,
-    /// The library uses it until vfiomig_tracker_free().
-    pub iommufd: i32,
-    /// The IOAS of the page tables.
-    pub ioas_id: u32,
-    /// Largest number of threads within a call. 0: one per log, at most 64. 1: no threads are created.
-    pub max_workers: u32,
-    /// Ranges in which mappings will be, in units of 4096. Logs of devices and of the VMM are started
-    /// for all of them, so that a mapping within them does not restart a log. For guests with an IOMMU
-    /// of their own: its address width as one range. They may overlap; what is mapped elsewhere is
-    /// logged as well.
-    pub apertures: *const LogRange,
-    /// Number of `apertures`. 0: logs hold what is mapped, rounded out.
-    pub aperture_count: usize,
-}
-
-// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl ExtensibleStruct for vfiomig_tracker_options {
-    const NAME: &'static str = "vfiomig_tracker_options";
-    const FLAGS: u32 = TRACKER_FLAGS;
-}
-
-const _: () = assert!(size_of::<vfiomig_tracker_options>() == 8 + 7 * size_of::<usize>() + 24);
-
-// SAFETY: repr(C) with argsz and flags first, then pointers without padding; zeros are NULL pointers.
-unsafe impl ExtensibleStruct for LogOps {
-    const NAME: &'static str = "vfiomig_tracker_ops";
-    const FLAGS: u32 = VFIOMIG_OPS_F_ANY_THREAD;
-}
-
-/// What is known of a tracker.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct vfiomig_tracker_info {
-    /// Size of this struct, set by VFIOMIG_INIT; left as it is.
-    pub argsz: u32,
-    /// 0 or VFIOMIG_TRACKER_PERPETUAL.
-    pub flags: u32,
-    /// VFIOMIG_TRACKER_KIND_*: the log that is read, or that will be tried first.
-    pub kind: u32,
-    /// Calls of vfiomig_tracker_start(), by VMM and migration, without their stop. The tracker is
-    /// started if it is not 0.
-    pub starts: u32,
-    /// Logs that cannot be started or read: everything mapped is dirty at each harvest until a restart
-    /// succeeds.
-    pub failed_logs: u32,
-    /// 0.
-    pub reserved: u32,
-    /// Largest page of a log in bytes while the tracker is started; else `page_size` of the options.
-    pub page_size: u64,
-    /// Mapped ranges, neighbours joined.
-    pub mapped_ranges: u64,
-    /// Ranges in the log with the fewest: fewer than `mapped_ranges` if the log takes no more. 0 while
-    /// not started.
-    pub logged_ranges: u64,
-    /// Why this log is read, and what is wrong with it, in words.
-    pub reason: [c_char; VFIOMIG_REASON_SIZE],
-}
-
-// SAFETY: repr(C) with argsz and flags first, no padding (asserted below), and zeros are a value.
-unsafe impl ExtensibleStruct for vfiomig_tracker_info {
-    const NAME: &'static str = "vfiomig_tracker_info";
-    const FLAGS: u32 = 0;
-}
-
-const _: () = assert!(size_of::<vfiomig_tracker_info>() == 48 + VFIOMIG_REASON_SIZE);
-const _: () = assert!(std::mem::offset_of!(vfiomig_tracker_info, page_size) == 24);
-
-/// A C array; NULL is legal where it is empty.
-///
-/// # Safety
-/// `first` is NULL or readable for `count` elements, for as long as the result is used.
-pub(super) unsafe fn slice<'a, T>(what: &str, first: *const T, count: usize) -> Result<&'a [T]> {
-    if count == 0 {
-        return Ok(&[]);
-    }
-    if first.is_null() {
-        return Err(Error::argument(format!("{what} is NULL, but {count} are to be there")));
-    }
-    if !first.is_aligned() || count.checked_mul(size_of::<T>()).is_none_or(|bytes| isize::try_from(bytes).is_err()) {
-        return Err(Error::argument(format!("{what}: {count} elements at {first:p} are no array")));
-    }
-    // SAFETY: not NULL, aligned, of a legal size; readable by the contract of this function.
-    Ok(unsafe { std::slice::from_raw_parts(first, count) })
-}
 
 /// # Safety
 /// `o` is NULL or readable for its argsz; what it points to is readable, and its fds stay open until the tracker is freed.
@@ -253,6 +84,11 @@ unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<
 /// everything is dirty, and the tracker covers no device, so a group needs another tracker. One with
 /// VFIOMIG_TRACKER_F_EVERYTHING covers all devices.
 ///
+/// A tracker can live as long as its address space: make it with the container, report every mapping
+/// and unmapping as it is made and each device and page table that comes and goes, and add it to the
+/// group once. The log is chosen anew, from what is there, when the tracker is started for the first
+/// time or again after its last stop (docs/dirty.md, "A tracker for the life of a container").
+///
 /// The tracker refers to its devices. A device handle that is freed counts as unplugged: everything
 /// is dirty once, in a migration at each harvest, and the tracker continues without it.
 ///
@@ -262,8 +98,7 @@ unsafe fn make(out: *mut *mut vfiomig_tracker, options: impl FnOnce() -> Result<
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (`out` NULL; -1 as fd: -EBADF; options, also a page_size or name out of range,
-/// VFIOMIG_TRACKER_F_HWPT without ids, apertures that are not in units of 4096), BUSY (another
-/// tracker has a log).
+/// apertures that are not in units of 4096), BUSY (another tracker has a log).
 /// Threads: any. Blocks: in the kernel, and in functions of the devices. Since: 0.1
 // Safety: fds stay open until the handle is freed; handles are live; pointers are NULL or valid as described.
 #[unsafe(no_mangle)]
@@ -487,13 +322,96 @@ pub unsafe extern "C" fn vfiomig_tracker_remove_device(
     unsafe { on(NAME, t, errp, body) }
 }
 
-/// Adds a hardware page table with dirty tracking, to which a device of this address space is
-/// attached. While the tracker is started and reads page tables, the dirty tracking of the new one
-/// is switched on, and everything is dirty once.
+/// Adds a device of this address space for which there is no vfiomig_device, because the VMM or
+/// another library serves it. `name` is for messages and names it in
+/// vfiomig_tracker_remove_foreign(); at most 255 bytes, copied.
+///
+/// `device_fd` is its VFIO device fd, or -1. With it the tracker may use the DMA log that the device
+/// keeps itself, and asks it for nothing else; no other code may use that log meanwhile. The fd is
+/// borrowed until the device is removed or the tracker freed. With -1, or if the device keeps no
+/// log, the logs of the other devices are not enough, and the tracker uses page tables, the
+/// container's log, or none. If the tracker is started, everything is dirty once.
 ///
 /// Returns: 0 or -errno.
-/// Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT; -EEXIST: the tracker has it), BUSY
-/// (another tracker has it; -EDEADLK: from a callback of the tracker).
+/// Errors: ARGUMENT (`name` NULL or too long; `device_fd` below -1; -EEXIST: the tracker has a
+/// foreign device of that name), BUSY (another tracker has its log; -EDEADLK: from a callback of the
+/// tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel. Since: 0.1
+// Safety: `t` is NULL or a live handle; `name` is NULL or a C string; `device_fd` is -1 or a descriptor
+// that stays open as long as it is borrowed; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_add_foreign(
+    t: *mut vfiomig_tracker,
+    name: *const c_char,
+    device_fd: c_int,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    // SAFETY: the contract of this function.
+    let body = |tracker: &Tracker| {
+        // SAFETY: the contract of this function.
+        let log = unsafe { foreign_log(device_fd) }?;
+        // SAFETY: the contract of this function.
+        tracker.add_foreign(&unsafe { foreign_name(name) }?, log)
+    };
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_tracker_add_foreign", t, errp, body) }
+}
+
+/// Removes a foreign device that does no DMA any more, or that is added as a vfiomig_device next.
+/// What its log holds is read and left over, and the log is stopped, so its fd must be open still.
+/// If the tracker is started, and everything was dirty at each harvest because of that device, a
+/// better log is started, and everything is dirty once more. Other logs are not touched.
+///
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (`name` NULL, or not in the tracker), BUSY (-EDEADLK: from a callback of the
+/// tracker).
+/// States: started or not.
+/// Threads: tracker. Blocks: in the kernel. Since: 0.1
+// Safety: `t` is NULL or a live handle; `name` is NULL or a C string; `errp` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfiomig_tracker_remove_foreign(
+    t: *mut vfiomig_tracker,
+    name: *const c_char,
+    errp: *mut *mut vfiomig_error,
+) -> c_int {
+    // SAFETY: the contract of this function.
+    let body = |tracker: &Tracker| tracker.remove_foreign(&unsafe { foreign_name(name) }?);
+    // SAFETY: the contract of this function.
+    unsafe { on("vfiomig_tracker_remove_foreign", t, errp, body) }
+}
+
+/// # Safety
+/// `device_fd` is -1, or a descriptor that stays open as long as it is borrowed.
+unsafe fn foreign_log(device_fd: c_int) -> Result<Option<Arc<dyn Transport>>> {
+    if device_fd == -1 {
+        return Ok(None);
+    }
+    // SAFETY: the contract of this function.
+    let fd = unsafe { borrow_fd("device_fd", device_fd) }?;
+    Ok(Some(Arc::new(Kernel::new(fd))))
+}
+
+/// # Safety
+/// `name` is NULL or a C string.
+unsafe fn foreign_name(name: *const c_char) -> Result<String> {
+    if name.is_null() {
+        return Err(Error::argument("name is NULL"));
+    }
+    // SAFETY: a C string by the contract of this function.
+    Ok(text_of(unsafe { CStr::from_ptr(name) }))
+}
+
+/// Adds the hardware page table to which a device of this address space was attached. Each call
+/// counts one attached device, foreign or not. While the tracker is started and reads page tables,
+/// the dirty tracking of a new one is switched on, and everything is dirty once. `hwpt_id` may be a
+/// page table without dirty tracking, which shows when it is started; 0 stands for anything else to
+/// which a device is attached, as for a mediated device. With one of these page tables cannot speak
+/// for all devices, and the tracker uses another log.
+///
+/// Returns: 0 or -errno.
+/// Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT), BUSY (another tracker has it; -EDEADLK:
+/// from a callback of the tracker).
 /// States: started or not.
 /// Threads: tracker. Blocks: in the kernel. Since: 0.1
 // Safety: `t` is NULL or a live handle; `errp` is NULL or valid.
@@ -507,10 +425,11 @@ pub unsafe extern "C" fn vfiomig_tracker_add_hwpt(
     unsafe { on("vfiomig_tracker_add_hwpt", t, errp, |tracker| tracker.add_hwpt(hwpt_id)) }
 }
 
-/// Removes a hardware page table to which no device is attached any more. What it holds is read and
-/// left over, and its dirty tracking is switched off; other logs are not touched. Call it before the
-/// page table is destroyed. If it was the last one and a device stays, everything is dirty until
-/// another one is added.
+/// Takes back one vfiomig_tracker_add_hwpt(), for a device that is attached no more. With the last
+/// one of a page table, what that holds is read and left over, and its dirty tracking is switched
+/// off; other logs are not touched. Call it before the page table is destroyed. If no page table is
+/// left and a device stays, everything is dirty until another one is added. If the others can speak
+/// for all devices again, their dirty tracking is used as after vfiomig_tracker_remove_foreign().
 ///
 /// Returns: 0 or -errno.
 /// Errors: ARGUMENT (made without VFIOMIG_TRACKER_F_HWPT, or not in the tracker), BUSY (-EDEADLK:

@@ -4,8 +4,10 @@
 use super::Denied;
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The order in which the library itself enters gates, one within the other; several of one level by address. So calls of
 /// the library never wait in a circle: one that is closed has a callback in it, which went against the order.
@@ -17,6 +19,8 @@ pub(crate) enum GateLevel {
     /// A device's log of written pages.
     Log,
     Device,
+    /// A window that a thread of the library reads.
+    Reader,
     /// The functions that a VMM gave for a device.
     Functions,
 }
@@ -24,7 +28,7 @@ pub(crate) enum GateLevel {
 impl GateLevel {
     /// Whether a panic may leave the value half changed. The others hold nothing that is changed in steps.
     pub fn can_break(self) -> bool {
-        matches!(self, GateLevel::Migration | GateLevel::Tracker | GateLevel::Device)
+        matches!(self, GateLevel::Migration | GateLevel::Tracker | GateLevel::Device | GateLevel::Reader)
     }
 }
 
@@ -41,7 +45,8 @@ thread_local! {
     static HELD: RefCell<HeldGates> = const { RefCell::new(HeldGates { callers: Vec::new(), gates: Vec::new() }) };
 }
 
-/// Of a thread that ends there may be nothing any more: it is no worker, and [`this_thread`] says what it has entered.
+/// A thread that ends may have lost its thread-local already, and then counts as holding nothing: it is no worker, and
+/// [`this_thread`] still recognises what it has entered.
 fn held<R: Default>(read: impl FnOnce(&mut HeldGates) -> R) -> R {
     HELD.try_with(|held| read(&mut held.borrow_mut())).unwrap_or_default()
 }
@@ -81,9 +86,36 @@ pub(crate) fn within(level: GateLevel) -> bool {
     held(|held| held.gates.iter().any(|(of, _)| *of == level))
 }
 
-/// Whether the gate, which `owner` has, is not left before the calling thread continues.
-pub(super) fn is_mine(gate: usize, owner: usize) -> bool {
-    owner == this_thread() || held(|held| held.gates.iter().any(|(_, id)| *id == gate))
+/// Whether the gate, which `owner` has, is not left before the calling thread continues; or it was promised.
+pub(super) fn is_mine(gate: usize, owner: Option<usize>) -> bool {
+    owner == Some(this_thread()) || held(|held| held.gates.iter().any(|(_, id)| *id == gate))
+}
+
+/// A gate that the calling thread has left, and counts as holding until this is dropped. It stays on its thread.
+pub(crate) struct Promise {
+    gate: usize,
+    _stays: PhantomData<*const ()>,
+}
+
+/// A gate's name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GateToken {
+    pub(super) level: GateLevel,
+    pub(super) gate: usize,
+}
+
+impl GateToken {
+    /// As [`Gate::promise`](super::Gate::promise), for the calling thread.
+    pub fn promise(self) -> Promise {
+        entered(self.level, self.gate);
+        Promise { gate: self.gate, _stays: PhantomData }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        left(self.gate);
+    }
 }
 
 pub(super) fn entered(level: GateLevel, gate: usize) {
@@ -110,22 +142,22 @@ pub(super) struct Seat {
     /// Gates that are not left as long as it waits.
     holds: Vec<usize>,
     verdict: Mutex<Option<Result<(), Denied>>>,
-    told: Condvar,
+    given: Condvar,
 }
 
 impl Seat {
     pub fn new(gate: usize, place: GateRank, closing: bool) -> Self {
         let holds = held(|held| held.gates.iter().map(|(_, id)| *id).collect());
-        Seat { thread: this_thread(), closing, gate, place, holds, verdict: Mutex::new(None), told: Condvar::new() }
+        Seat { thread: this_thread(), closing, gate, place, holds, verdict: Mutex::new(None), given: Condvar::new() }
     }
 
     /// Ends the wait. `false`: it has ended before.
     pub fn tell(&self, verdict: Result<(), Denied>) -> bool {
-        let mut told = self.verdict.lock();
-        let first = told.is_none();
+        let mut given = self.verdict.lock();
+        let first = given.is_none();
         if first {
-            *told = Some(verdict);
-            self.told.notify_one();
+            *given = Some(verdict);
+            self.given.notify_one();
         }
         first
     }
@@ -138,8 +170,11 @@ impl Seat {
 /// All calls that wait at some gate.
 static SEATS: Mutex<Vec<Arc<Seat>>> = Mutex::new(Vec::new());
 
-/// Waits for the verdict, unless that would be for ever.
-pub(super) fn wait(seat: &Arc<Seat>) -> Result<(), Denied> {
+/// How often who waits is asked whether it waits on.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits for the verdict, unless that would be for ever, or `patient` says no.
+pub(super) fn wait(seat: &Arc<Seat>, patient: Option<&dyn Fn() -> bool>) -> Result<(), Denied> {
     {
         let mut seats = SEATS.lock();
         seats.push(Arc::clone(seat));
@@ -148,22 +183,27 @@ pub(super) fn wait(seat: &Arc<Seat>) -> Result<(), Denied> {
             against_the_order(&circle).unwrap_or(seat).tell(Err(Denied::Reentry));
         }
     }
-    let mut told = seat.verdict.lock();
-    let verdict = loop {
-        match *told {
-            Some(verdict) => break verdict,
-            None => seat.told.wait(&mut told),
+    let mut verdict = seat.verdict.lock();
+    let given = loop {
+        match (*verdict, patient) {
+            (Some(given), _) => break given,
+            (None, None) => seat.given.wait(&mut verdict),
+            (None, Some(patient)) if patient() => {
+                seat.given.wait_for(&mut verdict, LOOK);
+            }
+            // From here on nobody can let it in.
+            (None, Some(_)) => *verdict = Some(Err(Denied::Busy)),
         }
     };
-    drop(told);
+    drop(verdict);
     SEATS.lock().retain(|other| !Arc::ptr_eq(other, seat));
-    verdict
+    given
 }
 
-/// Lengthens `way` until what its last call waits for is held by its first. What still waits cannot have left what it holds, so
-/// what is found is true, and of a circle the call that closes it finds it.
-fn closes<'s>(seats: &'s [Arc<Seat>], way: &mut Vec<&'s Arc<Seat>>, seen: &mut Vec<usize>) -> bool {
-    let (Some(&first), Some(&last)) = (way.first(), way.last()) else { return false };
+/// Lengthens `chain` until what its last call waits for is held by its first. A call that still waits cannot have left what it
+/// holds, so a circle that is found is real, and the call that closes a circle finds it.
+fn closes<'s>(seats: &'s [Arc<Seat>], chain: &mut Vec<&'s Arc<Seat>>, seen: &mut Vec<usize>) -> bool {
+    let (Some(&first), Some(&last)) = (chain.first(), chain.last()) else { return false };
     if !last.waits() {
         return false;
     }
@@ -171,16 +211,16 @@ fn closes<'s>(seats: &'s [Arc<Seat>], way: &mut Vec<&'s Arc<Seat>>, seen: &mut V
         return true;
     }
     for (i, next) in seats.iter().enumerate() {
-        // A way that was walked in vain once leads nowhere later.
+        // What was walked in vain once leads nowhere later.
         if !next.holds.contains(&last.gate) || seen.contains(&i) {
             continue;
         }
         seen.push(i);
-        way.push(next);
-        if closes(seats, way, seen) {
+        chain.push(next);
+        if closes(seats, chain, seen) {
             return true;
         }
-        way.pop();
+        chain.pop();
     }
     false
 }

@@ -52,6 +52,29 @@ fn nobody_starves() {
     assert_eq!(*gate.enter().unwrap(), ["whole 1", "device 1", "whole 2", "device 2"]);
 }
 
+/// It goes before *device* calls as long as it waits, and is out of the way when it does not.
+#[test]
+fn who_has_waited_long_enough_is_turned_away() {
+    let gate = Gate::new(GateLevel::Device, 0);
+    let patient = std::sync::atomic::AtomicBool::new(true);
+    scope(|scope| {
+        let pass = gate.enter().unwrap();
+        let waits = || gate.enter_whole_while(&|| patient.load(Ordering::Relaxed)).map(|mut value| *value += 1);
+        let first = scope.spawn(waits);
+        pause();
+        assert!(!first.is_finished());
+        drop(pass);
+        assert_eq!(first.join().unwrap(), Ok(()));
+        let pass = gate.enter().unwrap();
+        let second = scope.spawn(waits);
+        pause();
+        patient.store(false, Ordering::Relaxed);
+        assert_eq!(second.join().unwrap(), Err(Denied::Busy));
+        drop(pass);
+        assert_eq!(*gate.enter().unwrap(), 1);
+    });
+}
+
 #[test]
 fn who_waits_hears_of_the_end() {
     let gate = Gate::new(GateLevel::Device, ());
@@ -158,6 +181,27 @@ fn also_through_workers_and_several_handles() {
     });
 }
 
+/// Who works for a call that has left its gate, and for which later calls wait, cannot wait for these; others can be let in.
+#[test]
+fn a_gate_that_was_promised_counts_as_held() {
+    let gate = Gate::new(GateLevel::Group, ());
+    let promise = gate.promise();
+    assert!(gate.is_mine() && gate.calls_me() && within(GateLevel::Group));
+    assert_eq!(refusal(gate.enter_whole()), Some(Denied::Reentry));
+    scope(|scope| {
+        assert_eq!(scope.spawn(|| refusal(gate.enter_whole())).join().unwrap(), None);
+        let waiting = Waiting::here();
+        let worker = scope.spawn(|| {
+            waiting.adopt();
+            refusal(gate.enter_whole())
+        });
+        assert_eq!(worker.join().unwrap(), Some(Denied::Reentry));
+    });
+    drop(promise);
+    assert!(!gate.is_mine() && !within(GateLevel::Group));
+    assert_eq!(refusal(gate.enter_whole()), None);
+}
+
 /// A callback may wait for other handles: what ends without it is no circle.
 #[test]
 fn what_ends_is_waited_for() {
@@ -199,7 +243,7 @@ fn nothing_hangs_and_nobody_is_accused_wrongly() {
                     seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     seed >> 33
                 };
-                let mut told = 0;
+                let mut refusals = 0;
                 for _ in 0..2000 {
                     let mut pair = [random() % 5, random() % 5];
                     let callback = random() % 4 == 0;
@@ -211,13 +255,13 @@ fn nothing_hangs_and_nobody_is_accused_wrongly() {
                     let _outer = outer.enter_whole().unwrap();
                     let refused = refusal(if random() % 2 == 0 { inner.enter() } else { inner.enter_whole() });
                     assert!(refused.is_none() || (refused == Some(Denied::Reentry) && (callback || first == second)));
-                    told += usize::from(refused.is_some());
+                    refusals += usize::from(refused.is_some());
                 }
-                told
+                refusals
             })
         })
         .collect();
-    let told: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-    assert!(told > 0);
+    let refusals: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(refusals > 0);
     assert!(gates.iter().all(|gate| gate.try_enter().is_ok()));
 }

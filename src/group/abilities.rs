@@ -4,6 +4,7 @@ use super::members::{Group, GroupInner};
 use crate::device::{CapFlags, Device};
 use crate::dialect::{DialectKind, State};
 use crate::error::Result;
+use crate::tracker::Tracker;
 use std::sync::Arc;
 
 /// What can be done with a group, and a reason for each no.
@@ -85,14 +86,17 @@ impl GroupInner {
     /// Why a save cannot begin.
     pub fn save_obstacles(&self) -> Vec<String> {
         let mut reasons = self.device_obstacles();
-        for member in &self.members {
-            let device = &member.device;
-            let covered = self.trackers.iter().any(|tracker| tracker.is_everything() || tracker.covers(device));
-            if !covered {
-                reasons.push(format!("{}: no tracker covers its DMA", device.name()));
-            }
-        }
+        reasons.extend(self.uncovered());
         reasons
+    }
+
+    /// Devices whose writes no tracker would report. One whose handle was freed is found by other means.
+    pub fn uncovered(&self) -> Vec<String> {
+        let speaks = |tracker: &Tracker, device| tracker.is_everything() || tracker.covers(device);
+        let covered = |device| self.trackers.iter().any(|tracker| !tracker.is_closed() && speaks(tracker, device));
+        let devices = self.members.iter().map(|member| &member.device);
+        let uncovered = devices.filter(|device| !device.is_closed() && !covered(device));
+        uncovered.map(|device| format!("{}: no tracker covers its DMA", device.name())).collect()
     }
 
     /// Why no migration at all can begin.

@@ -3,19 +3,30 @@
 use super::members::{Group, GroupInner};
 use super::outcome::{DeviceOutcome, verdict};
 use super::step::{Step, never};
+use super::vigil::event_of;
 use crate::device::{Device, OnFailure};
 use crate::dialect::{DialectKind, State};
 use crate::error::{Error, Result};
-use crate::tracker::{Harvest, Request, Tracker, harvest};
+use crate::tracker::{Harvest, LogEar, LogsWait, Request, Tracker, harvest_heard};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 impl Group {
     /// Reads and clears all trackers, as [`crate::tracker::harvest`] does. *tracker: waits for other calls on the trackers, goes
-    /// beside data calls, phases and drains; blocks in the kernel and in callbacks.*
+    /// beside data calls, phases and drains; blocks in the kernel and in callbacks.* What the progress callback answers has no
+    /// effect on it.
     pub fn harvest(&self, request: &mut Request<'_>) -> Result<Harvest> {
         let trackers = self.trackers.read().clone();
-        let trackers: Vec<&Tracker> = trackers.iter().map(|tracker| &**tracker).collect();
-        harvest(&trackers, request)
+        // One whose address space has gone keeps its place in a migration, which knows what was lost with it.
+        let trackers: Vec<&Tracker> =
+            trackers.iter().filter(|tracker| !tracker.is_closed()).map(|tracker| &**tracker).collect();
+        let listener = self.listener.read().clone();
+        let Some(listener) = listener else { return harvest_heard(&trackers, request, None) };
+        let hear = |wait: &LogsWait<'_>| {
+            // A call on the group from the callback would be one from within this one.
+            let _promise = self.promise();
+            listener.hear(&event_of(wait));
+        };
+        harvest_heard(&trackers, request, Some(LogEar { interval: listener.interval, hear: &hear }))
     }
 
     /// As [`harvest`](Self::harvest), in a moment without DMA: what is read and what is cleared are the same pages,

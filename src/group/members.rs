@@ -4,10 +4,11 @@ use super::outcome::{DeviceOutcome, results};
 use super::plan::Rest;
 use super::switch::{Switch, SwitchAction};
 use super::watch::Listener;
+use crate::cancel::Hurry;
 use crate::device::Device;
 use crate::dialect::{Direction, State};
 use crate::error::{DeviceResult, Error, Result};
-use crate::gate::{Driver, Gate, GateLevel, Pass};
+use crate::gate::{Driver, Gate, GateLevel, GateToken, Pass, Promise};
 use crate::tracker::Tracker;
 use parking_lot::RwLock;
 use std::sync::{Arc, Weak};
@@ -42,8 +43,8 @@ pub struct GroupOptions {
 
 /// The devices and trackers of one VM.
 ///
-/// Methods are of the class *whole*, they wait for each other and for the calls in progress on the devices; but for
-/// [`harvest`](Self::harvest), which goes beside all of them.
+/// Methods are of the class *whole*, they wait for each other and for the calls in progress on the devices, unless their text
+/// says *any*; [`harvest`](Self::harvest) goes beside all of them.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -70,6 +71,10 @@ pub struct Group {
     /// The members' devices, for getters, which wait for no call. Held for a copy only, as the next one is.
     pub(super) devices: RwLock<Vec<Arc<Device>>>,
     shown: Arc<LastResults>,
+    /// As in `GroupInner`, for harvests.
+    pub(super) listener: RwLock<Option<Arc<Listener>>>,
+    /// The same, for calls that end what they would wait for.
+    pub(super) underway: RwLock<Option<Arc<dyn Underway>>>,
 }
 
 /// What a call has for itself while it is in progress.
@@ -95,7 +100,8 @@ struct LastResults(RwLock<Vec<DeviceResult>>);
 
 /// A migration of the group, as far as a pause or a resume concerns it.
 pub(crate) trait Underway: Send + Sync {
-    /// What it does in place of the group; `None`: the group stops or continues its devices itself. `half`: the first pass of two.
+    /// What it does in place of the group; `None`: the group stops or continues its devices itself. `half`: the first pass of
+    /// two.
     fn instead(&self, inner: &mut GroupInner, rest: Rest, half: bool) -> Option<Result<()>>;
     /// The group has done it, or tried to: where the VM is to be now.
     fn rested(&self, inner: &mut GroupInner, rest: Rest, half: bool, begun: Instant, outcomes: &mut [DeviceOutcome]);
@@ -103,6 +109,12 @@ pub(crate) trait Underway: Send + Sync {
     fn switch(&self, inner: &mut GroupInner, switch: Switch) -> Option<(SwitchAction, Result<()>)>;
     /// As the caller's wish, from within one of its callbacks.
     fn cancel(&self);
+    /// The VM starts by an abort: a drain in progress ends for it as long as the result lives.
+    fn hurries(&self, switch: Switch) -> Option<Hurry>;
+    /// A tracker came: a save that tracks starts it.
+    fn tracker_came(&self, inner: &GroupInner, tracker: &Arc<Tracker>) -> Result<()>;
+    /// A tracker goes: a save that has started it stops it, and refuses what it would miss.
+    fn tracker_goes(&self, inner: &GroupInner, tracker: &Arc<Tracker>) -> Result<()>;
 }
 
 /// One place of a group.
@@ -127,7 +139,8 @@ impl Group {
             listener: None,
         };
         let gate = Arc::new(Gate::new(GateLevel::Group, inner));
-        Group { options, gate, trackers: RwLock::default(), devices: RwLock::default(), shown }
+        let (trackers, devices, listener, underway) = Default::default();
+        Group { options, gate, trackers, devices, shown, listener, underway }
     }
 
     /// Adds a device. Refused for a name that the group has already, and while a migration exists. The place of a device whose
@@ -166,33 +179,39 @@ impl Group {
         Ok(())
     }
 
-    /// Adds a tracker. Refused while a migration exists. The place of one whose handle was freed goes as that of a device does.
+    /// Adds a tracker, for as long as it lives: migrations start and stop it. A save that tracks already starts it now, and all
+    /// that it knows is dirty once; one in STOP_COPY refuses it. The place of one whose handle was freed goes as that of a
+    /// device does.
     pub fn add_tracker(&self, tracker: Arc<Tracker>) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.check_no_migration("adding a tracker")?;
         if tracker.is_closed() {
             return Err(Error::gone(format!("{}: the tracker handle was freed", tracker.name())));
         }
         if inner.trackers.iter().any(|other| Arc::ptr_eq(other, &tracker)) {
             return Err(Error::argument(format!("{}: the group has this tracker", tracker.name())));
         }
+        if let Some(underway) = &inner.underway {
+            underway.tracker_came(&inner, &tracker)?;
+        }
         inner.trackers.push(tracker);
         *self.trackers.write() = inner.trackers.clone();
         Ok(())
     }
 
-    /// Removes a tracker. One whose handle was freed is gone already. Refused while a migration exists.
+    /// Removes a tracker. One whose handle was freed is gone already. A save that tracks by it stops it now, and refuses that
+    /// while it has mappings, or pages that were not reported.
     pub fn remove_tracker(&self, tracker: &Arc<Tracker>) -> Result<()> {
         let mut inner = self.enter()?;
-        inner.check_no_migration("removing a tracker")?;
         if tracker.is_closed() {
             return Ok(());
         }
-        let before = inner.trackers.len();
-        inner.trackers.retain(|other| !Arc::ptr_eq(other, tracker));
-        if inner.trackers.len() == before {
+        if !inner.trackers.iter().any(|other| Arc::ptr_eq(other, tracker)) {
             return Err(Error::argument(format!("{}: the group has no such tracker", tracker.name())));
         }
+        if let Some(underway) = &inner.underway {
+            underway.tracker_goes(&inner, tracker)?;
+        }
+        inner.trackers.retain(|other| !Arc::ptr_eq(other, tracker));
         *self.trackers.write() = inner.trackers.clone();
         Ok(())
     }
@@ -214,6 +233,8 @@ impl Group {
         drop(self.gate.enter_to_close().map_err(|denied| denied.of("group"))?.close());
         self.trackers.write().clear();
         self.devices.write().clear();
+        *self.listener.write() = None;
+        *self.underway.write() = None;
         Ok(())
     }
 
@@ -227,6 +248,22 @@ impl Group {
             self.show_devices(&inner);
         }
         Ok(inner)
+    }
+
+    /// The group has this migration, or none.
+    pub(crate) fn has_underway(&self, inner: &mut GroupInner, underway: Option<Arc<dyn Underway>>) {
+        *self.underway.write() = underway.clone();
+        inner.underway = underway;
+    }
+
+    /// As if a call on the group was in progress, for its part that is done outside of the gate.
+    pub(crate) fn promise(&self) -> Promise {
+        self.gate.promise()
+    }
+
+    /// For a thread that works for calls on the group.
+    pub(crate) fn token(&self) -> GateToken {
+        self.gate.token()
     }
 
     fn show_devices(&self, inner: &GroupInner) {

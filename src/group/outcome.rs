@@ -22,7 +22,7 @@ impl DeviceOutcome {
     /// It could not take part.
     pub fn refused(device: &Device, to: State, error: Error) -> Self {
         let outcome = failure(device, device.state(), to, error, Duration::ZERO);
-        if device.is_closed() { outcome.dead() } else { outcome }
+        if device.is_closed() || device.is_unread() { outcome.dead() } else { outcome }
     }
 
     /// Its state cannot be read: it is known as one in ERROR, whatever was seen of it last.
@@ -66,6 +66,7 @@ pub(super) fn result(device: &Device, from: State, to: State, duration: Duration
         to: to.number(),
         found: device.state().number(),
         action: Action::None,
+        again: false,
         duration,
         message: String::new(),
     }
@@ -75,17 +76,32 @@ pub(super) fn result(device: &Device, from: State, to: State, duration: Duration
 pub(super) fn failure(device: &Device, from: State, to: State, error: Error, duration: Duration) -> DeviceOutcome {
     let error = error.of_member();
     let result = match error.results() {
-        [told] => DeviceResult { from: from.number(), to: to.number(), duration, ..told.clone() },
-        _ => DeviceResult { errno: error.errno(), message: error.to_string(), ..result(device, from, to, duration) },
+        [stated] => DeviceResult { from: from.number(), to: to.number(), duration, ..stated.clone() },
+        _ => DeviceResult {
+            errno: error.errno(),
+            message: error.to_string(),
+            again: device.is_for_again(&error),
+            ..result(device, from, to, duration)
+        },
     };
     DeviceOutcome { result, error: Some(error) }
 }
 
 /// What a call over several devices returns: the first failure in the order of the members, with the results of all.
 pub(crate) fn verdict(what: &str, outcomes: &[DeviceOutcome]) -> Result<(), Error> {
-    let mut failures = outcomes.iter().filter_map(|outcome| outcome.error.as_ref());
-    let Some(first) = failures.next() else { return Ok(()) };
-    let others = match failures.count() {
+    verdict_led_by(what, outcomes, |_| true)
+}
+
+/// The same, but a failure that `leads` comes before the others, wherever its device is among the members.
+pub(crate) fn verdict_led_by(
+    what: &str,
+    outcomes: &[DeviceOutcome],
+    leads: impl Fn(&DeviceOutcome) -> bool,
+) -> Result<(), Error> {
+    let failures = || outcomes.iter().filter(|outcome| outcome.error.is_some());
+    let first = failures().find(|outcome| leads(outcome)).or_else(|| failures().next());
+    let Some(first) = first.and_then(|outcome| outcome.error.as_ref()) else { return Ok(()) };
+    let others = match failures().count().saturating_sub(1) {
         0 => String::new(),
         more => format!("; {more} more of {} devices failed", outcomes.len()),
     };

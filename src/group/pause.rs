@@ -2,7 +2,7 @@
 
 use super::members::{Group, GroupInner, Member};
 use super::outcome::{DeviceOutcome, verdict};
-use super::plan::{self, Rest, Way};
+use super::plan::{self, Rest, StepTargets};
 use super::step::{Step, never};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{DialectKind, State};
@@ -26,9 +26,9 @@ impl Group {
         self.rest("pause", Rest::Hold, plan::GRACE)
     }
 
-    /// Lets all devices run again, by way of their P2P states. A save session that was held ends: what was sent of it is void, and
-    /// a migration in SAVE_PRE_COPY is in TRACKING again. A load that rests in LOADED is ended by it, through its phases. vCPUs are
-    /// started after it returns. *whole; blocks as `pause` does.*
+    /// Lets all devices run again, by way of their P2P states. A save session that was held ends: what was sent of it is void,
+    /// and a migration in SAVE_PRE_COPY is in TRACKING again. A load that rests in LOADED is ended by it, through its phases.
+    /// vCPUs are started after it returns. *whole; blocks as `pause` does.*
     pub fn resume(&self) -> Result<()> {
         self.rest("resume", Rest::Running, plan::STEPS)
     }
@@ -106,22 +106,22 @@ impl GroupInner {
         let handed_over: Vec<bool> = self.members.iter().zip(rests).map(runs).collect();
         let mut outcomes: Vec<DeviceOutcome> =
             self.members.iter().map(|member| DeviceOutcome::nothing(&member.device)).collect();
-        let mut ways: Vec<Way> = Vec::new();
+        let mut plans: Vec<StepTargets> = Vec::new();
         for ((member, rest), outcome) in self.members.iter().zip(rests).zip(&mut outcomes) {
-            let way = match rest {
-                Some(rest) => way_of(member, *rest),
-                None => Ok(Way::default()),
+            let plan = match rest {
+                Some(rest) => targets_of(member, *rest),
+                None => Ok(StepTargets::default()),
             };
-            ways.push(way.unwrap_or_else(|error| {
+            plans.push(plan.unwrap_or_else(|error| {
                 *outcome = DeviceOutcome::refused(&member.device, rest.map_or(member.device.state(), end_of), error);
-                Way::default()
+                StepTargets::default()
             }));
         }
         for step in 0..steps {
-            let targets: Vec<_> = ways
+            let targets: Vec<_> = plans
                 .iter()
                 .zip(&outcomes)
-                .map(|(way, outcome)| way.get(step).copied().flatten().filter(|_| !outcome.failed()))
+                .map(|(plan, outcome)| plan.get(step).copied().flatten().filter(|_| !outcome.failed()))
                 .collect();
             let done = match barrier {
                 Barrier::Strict => self.ask(&targets),
@@ -168,7 +168,7 @@ impl GroupInner {
         for ((first, second), asked) in done.iter_mut().zip(self.ask(&again)).zip(&again) {
             match &mut first.error {
                 Some(_) if asked.is_some() && !second.failed() => *first = second,
-                Some(error) => error.told_as(second.error.as_ref()),
+                Some(error) => error.logged_as(second.error.as_ref()),
                 None => {}
             }
         }
@@ -193,23 +193,25 @@ fn end_of(rest: Rest) -> State {
     }
 }
 
-fn way_of(member: &Member, rest: Rest) -> Result<Way> {
+fn targets_of(member: &Member, rest: Rest) -> Result<StepTargets> {
     let device = &member.device;
-    let (name, at) = (device.name(), device.state());
+    let name = device.name();
     if device.is_closed() {
         return Err(Error::unplugged(format!("{name}: the device handle was freed")));
     }
     let (kind, caps) = device.ability()?;
-    let way = if at == State::Resuming && !is_loaded(device) { None } else { plan::way(kind, caps, at, rest) };
-    let way =
-        way.ok_or_else(|| Error::order(format!("{name}: only a reset leads out of {at}, which loses its state")))?;
-    Ok(if rest == Rest::Running { awake(device, way) } else { way })
+    // ERROR was only assumed, and a guest's device is not given up for that (P17).
+    let at = if device.is_unread() { device.observe()? } else { device.state() };
+    let targets = if at == State::Resuming && !is_loaded(device) { None } else { plan::targets(kind, caps, at, rest) };
+    let targets = targets
+        .ok_or_else(|| Error::order(format!("{name}: only a reset leads out of {at}, which loses its state")))?;
+    Ok(if rest == Rest::Running { awake(device, targets) } else { targets })
 }
 
 /// Asking for RUNNING brings back a device that only says that it runs, so it is asked.
-fn awake(device: &Device, mut way: Way) -> Way {
-    if let Some(last) = way.last_mut().filter(|_| device.only_says_running()) {
+fn awake(device: &Device, mut targets: StepTargets) -> StepTargets {
+    if let Some(last) = targets.last_mut().filter(|_| device.only_says_running()) {
         *last = Some(State::Running);
     }
-    way
+    targets
 }

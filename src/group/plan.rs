@@ -1,8 +1,8 @@
 //! How a device comes to rest or runs again, in steps with a barrier after each (N5): data, and no device in sight.
 //!
 //! Grace comes first (N5, N18, N19): no device stops while one that can stop its peer-to-peer DMA has not been
-//! asked to, and none starts while one that could answer is still stopped. Where a device lacks the P2P states, what would be done
-//! in them is done at the next step (N22).
+//! asked to, and none starts while one that could answer is still stopped. Where a device lacks the P2P states, what would be
+//! done in them is done at the next step (N22).
 
 use crate::dialect::{Caps, DialectKind, State};
 
@@ -17,31 +17,31 @@ pub(crate) enum Rest {
     Hold,
 }
 
-/// Barriers of a plan. In the first, sessions end where they can end nowhere else; the second is grace; in the third run those that
-/// can leave RESUMING only so, because what they were loaded with may turn out to be bad; the fourth is the rest.
+/// Barriers of a plan. In the first, sessions end where they can end nowhere else; the second is grace; in the third run those
+/// that can leave RESUMING only so, because what they were loaded with may turn out to be bad; the fourth is the rest.
 pub(crate) const STEPS: usize = 4;
 
 /// How many of them lead to grace.
 pub(crate) const GRACE: usize = 2;
 
 /// What a device is asked for in each step.
-pub(crate) type Way = [Option<State>; STEPS];
+pub(crate) type StepTargets = [Option<State>; STEPS];
 
-const NOTHING: Way = [None; STEPS];
+const NOTHING: StepTargets = [None; STEPS];
 
-const fn last(to: State) -> Way {
+const fn last(to: State) -> StepTargets {
     [None, None, None, Some(to)]
 }
 
-const fn grace(first: State, then: State) -> Way {
+const fn grace(first: State, then: State) -> StepTargets {
     [None, Some(first), None, Some(then)]
 }
 
-const fn early(first: State, then: State) -> Way {
+const fn early(first: State, then: State) -> StepTargets {
     [Some(first), None, None, Some(then)]
 }
 
-type Row = (State, Way);
+type Row = (State, StepTargets);
 
 use State::{PreCopy as PC, PreCopyP2p as PP, Running as RU, RunningP2p as RP, Stop as ST, StopCopy as SC};
 
@@ -65,7 +65,7 @@ const STOP: [Row; 4] = [(RU, last(ST)), (PC, early(RU, ST)), (SC, last(ST)), (ST
 const HOLD: [Row; 4] = [(RU, last(ST)), (PC, last(SC)), (SC, NOTHING), (ST, NOTHING)];
 
 /// V1-3: v1 and the draft leave RESUMING to run, with NDMA by way of their P2P state. To rest they stay in it: it is stopped.
-fn way_of_loaded(caps: Caps, rest: Rest) -> Way {
+fn targets_of_loaded(caps: Caps, rest: Rest) -> StepTargets {
     match (rest, caps.p2p) {
         (Rest::Stop | Rest::Hold, _) => NOTHING,
         (Rest::Running, true) => grace(RP, RU),
@@ -73,10 +73,10 @@ fn way_of_loaded(caps: Caps, rest: Rest) -> Way {
     }
 }
 
-/// The way of such a device; `None`: from there only a reset leads anywhere (ERROR, and RESUMING by V2-9).
-pub(crate) fn way(kind: DialectKind, caps: Caps, from: State, rest: Rest) -> Option<Way> {
+/// What such a device is asked for; `None`: from there only a reset leads anywhere (ERROR, and RESUMING by V2-9).
+pub(crate) fn targets(kind: DialectKind, caps: Caps, from: State, rest: Rest) -> Option<StepTargets> {
     if from == State::Resuming && kind != DialectKind::V2 {
-        return Some(way_of_loaded(caps, rest));
+        return Some(targets_of_loaded(caps, rest));
     }
     let rows: &[Row] = match (rest, caps.p2p) {
         (Rest::Running, true) => &RUNNING_P2P,
@@ -86,7 +86,7 @@ pub(crate) fn way(kind: DialectKind, caps: Caps, from: State, rest: Rest) -> Opt
         (Rest::Hold, true) => &HOLD_P2P,
         (Rest::Hold, false) => &HOLD,
     };
-    rows.iter().find(|(state, _)| *state == from).map(|(_, way)| *way)
+    rows.iter().find(|(state, _)| *state == from).map(|(_, targets)| *targets)
 }
 
 #[cfg(test)]
@@ -163,15 +163,15 @@ pub(crate) mod tests {
         for step in 0..STEPS {
             let mut next = now.clone();
             for (i, dev) in mix.iter().enumerate() {
-                let Some(to) = way(dev.kind, dev.caps, dev.at, rest).unwrap()[step] else { continue };
+                let Some(to) = targets(dev.kind, dev.caps, dev.at, rest).unwrap()[step] else { continue };
                 let from = now[i];
                 assert!(
                     matches!(answer(dev.kind, dev.caps, from, to), Answer::Via(_)),
                     "{mix:?} {rest:?}: step {step} asks {from} -> {to}"
                 );
-                let way = path(dev.kind, dev.caps, from, to).unwrap();
-                let stops = !stopped(from) && way.iter().any(|&s| stopped(s));
-                let starts = !matches!(from, RU | PC) && way.contains(&RU);
+                let path = path(dev.kind, dev.caps, from, to).unwrap();
+                let stops = !stopped(from) && path.iter().any(|&s| stopped(s));
+                let starts = !matches!(from, RU | PC) && path.contains(&RU);
                 for (other, &state) in mix.iter().zip(&now).filter(|(other, _)| other.caps.p2p) {
                     assert!(!stops || quiet(state), "{mix:?} {rest:?}: {dev:?} stops while {other:?} is in {state}");
                     assert!(
@@ -199,8 +199,8 @@ pub(crate) mod tests {
     fn where_only_a_reset_helps_there_is_no_way() {
         for (kind, caps) in DEVICES {
             for rest in RESTS {
-                assert_eq!(way(kind, caps, State::Error, rest), None);
-                assert_eq!(way(kind, caps, State::Resuming, rest).is_none(), kind == DialectKind::V2);
+                assert_eq!(targets(kind, caps, State::Error, rest), None);
+                assert_eq!(targets(kind, caps, State::Resuming, rest).is_none(), kind == DialectKind::V2);
             }
         }
     }

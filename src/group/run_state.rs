@@ -6,38 +6,41 @@ use super::switch::{Switch, SwitchAction, SwitchTo, Switched};
 use crate::error::Result;
 
 impl Group {
-    /// The first half of [`stop`](Self::stop): vCPUs are stopped by now. Devices that can are brought to their P2P states, others still
-    /// run. *whole; blocks in the kernel for the slowest device.*
+    /// The first half of [`stop`](Self::stop): vCPUs are stopped by now. Devices that can are brought to their P2P states,
+    /// others still run. *whole; blocks in the kernel for the slowest device.*
     pub fn stop_begin(&self, hand_over: bool) -> Switched {
         self.switch(Switch { to: stop(hand_over), half: true })
     }
 
-    /// The VM stops. `hand_over`: because its guest is handed over, not for its user. Whatever its migration is doing, all devices
-    /// stand still afterwards. *whole; blocks in the kernel for the slowest device.*
+    /// The VM stops. `hand_over`: because its guest is handed over, not for its user. Whatever its migration is doing, all
+    /// devices stand still afterwards. *whole; blocks in the kernel for the slowest device.*
     ///
-    /// Without a migration, and in one as long as that is possible, this is a pause. To hand over a save goes on to STOP_COPY, and
-    /// past pre-copy it does so for a user too. A migration that has failed is aborted to STOP, but not in a hand-over, where the
-    /// VM starts again.
+    /// Without a migration, and in one as long as that is possible, this is a pause. To hand over a save goes on to STOP_COPY,
+    /// and past pre-copy it does so for a user too. A migration that has failed is aborted to STOP, but not in a hand-over,
+    /// where the VM starts again.
     pub fn stop(&self, hand_over: bool) -> Switched {
         self.switch(Switch { to: stop(hand_over), half: false })
     }
 
-    /// The first half of [`start`](Self::start): stopped devices that can are brought to their P2P states. *whole; blocks in the kernel
-    /// for the slowest device.*
+    /// The first half of [`start`](Self::start): stopped devices that can are brought to their P2P states. *whole; blocks in
+    /// the kernel for the slowest device.*
     pub fn start_begin(&self) -> Switched {
         self.switch(Switch { to: SwitchTo::Start, half: true })
     }
 
-    /// The VM starts: vCPUs are started after it returns. All devices run, or it fails. *whole; blocks in the kernel for the slowest
-    /// device.*
+    /// The VM starts: vCPUs are started after it returns. All devices run, or it fails. *whole; blocks in the kernel for the
+    /// slowest device.*
     ///
-    /// Without a migration, and in one as long as that is possible, this is a resume, which voids the streams of a save in pre-copy. A
-    /// save that is past it, or has failed, is aborted. What was loaded runs.
+    /// Without a migration, and in one as long as that is possible, this is a resume, which voids the streams of a save in
+    /// pre-copy. A save that is past it, or has failed, is aborted, and a drain in progress in another thread ends for that. What
+    /// was loaded runs.
     pub fn start(&self) -> Switched {
         self.switch(Switch { to: SwitchTo::Start, half: false })
     }
 
     fn switch(&self, switch: Switch) -> Switched {
+        let underway = self.underway.read().clone();
+        let _hurry = underway.as_ref().and_then(|underway| underway.hurries(switch));
         let mut inner = match self.enter() {
             Ok(inner) => inner,
             Err(error) => return Switched { action: SwitchAction::Nothing, void: Vec::new(), outcome: Err(error) },
@@ -55,7 +58,7 @@ impl Group {
 
 impl GroupInner {
     fn void_streams(&self) -> Vec<bool> {
-        self.members.iter().map(|member| member.device.void_remains(false).is_some()).collect()
+        self.members.iter().map(|member| member.device.has_void_stream()).collect()
     }
 
     /// What the group does of itself.

@@ -52,9 +52,16 @@ impl GroupInner {
         }
         outcomes
     }
+
+    /// Remembers what became of a member that was moved beside a step.
+    pub fn note(&mut self, member: usize, outcome: &DeviceOutcome) {
+        let load = self.migration == Some(Direction::Load);
+        self.members.get_mut(member).into_iter().for_each(|member| member.note(outcome, load));
+    }
 }
 
-fn move_one(device: &Device, to: State, step: &Step<'_>) -> DeviceOutcome {
+/// One device, on whichever thread.
+pub(crate) fn move_one(device: &Device, to: State, step: &Step<'_>) -> DeviceOutcome {
     let from = device.state();
     if (step.canceled)() {
         let error = Error::canceled(format!("{}: {from} -> {to} was not begun: canceled", device.name()));

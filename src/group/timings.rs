@@ -1,8 +1,8 @@
-//! How long state changes take, as a text that a VMM keeps: what was measured here holds for the next process, and what a vendor says
-//! holds for a first migration.
+//! How long state changes take, as a text that a VMM keeps: what was measured here holds for the next process, and what a
+//! vendor says holds for a first migration.
 //!
-//! The first line is `vfiomig-timings 1`; each other one is `FROM TO TIME NAME`: two states, a whole number with a unit (ns, us, ms,
-//! s), and the device's name up to the end of the line. Empty lines and those that begin with # say nothing.
+//! The first line is `vfiomig-timings 1`; each other one is `FROM TO TIME NAME`: two states, a whole number with a unit (ns,
+//! us, ms, s), and the device's name up to the end of the line. Empty lines and those that begin with # say nothing.
 
 use super::members::Group;
 use crate::device::Device;
@@ -19,8 +19,8 @@ const UNITS: [(&str, u64); 4] = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("
 const ESCAPES: [(char, char); 3] = [('\\', '\\'), ('\n', 'n'), ('\r', 'r')];
 
 impl Group {
-    /// What is known of the times that the devices' state changes take, in the form that [`set_timings`](Self::set_timings) takes.
-    /// *any: asks no device and waits for no call.*
+    /// What is known of the times that the devices' state changes take, in the form that [`set_timings`](Self::set_timings)
+    /// takes. *any: asks no device and waits for no call.*
     pub fn timings(&self) -> String {
         let devices = self.devices.read().clone();
         let mut text = FIRST_LINE.to_string();
@@ -35,8 +35,8 @@ impl Group {
         text
     }
 
-    /// Takes over times that were measured earlier, or that somebody else knows. They hold until a change is measured. The names that
-    /// no device of the group has are kept out and come back. *any.*
+    /// Takes over times that were measured earlier, or that come from elsewhere. They hold until a change is measured.
+    /// Returns the names that no device of the group has: their lines are left out. *any.*
     ///
     /// A text that is not of this form, or of another version, is refused as a whole (ARGUMENT, which says which line).
     pub fn set_timings(&self, text: &str) -> Result<Vec<String>> {
@@ -74,11 +74,11 @@ fn parse(text: &str) -> Result<Vec<Timing>> {
     let mut timings: Vec<Timing> = Vec::new();
     let mut seen = BTreeSet::new();
     for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#')) {
-        let told = |why: String| Error::argument(format!("timings, line {number}: {why}"));
-        let timing = parse_line(line).map_err(told)?;
+        let wrong = |why: String| Error::argument(format!("timings, line {number}: {why}"));
+        let timing = parse_line(line).map_err(wrong)?;
         if !seen.insert((timing.name.clone(), timing.from, timing.to)) {
             let Timing { name, from, to, .. } = timing;
-            return Err(told(format!("{}: {from} to {to} was given before", short(&name))));
+            return Err(wrong(format!("{}: {from} to {to} was given before", short(&name))));
         }
         timings.push(timing);
     }
@@ -108,8 +108,8 @@ fn duration(word: &str) -> std::result::Result<Duration, String> {
     let whole = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
     // The largest number stands for an unknown time.
     let nanos = whole.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)).filter(|&n| n != u64::MAX);
-    let told = || format!("\"{}\" is no time: a whole number with ns, us, ms or s, up to 584 years", short(word));
-    Ok(Duration::from_nanos(nanos.ok_or_else(told)?))
+    let wrong = || format!("\"{}\" is no time: a whole number with ns, us, ms or s, up to 584 years", short(word));
+    Ok(Duration::from_nanos(nanos.ok_or_else(wrong)?))
 }
 
 fn escaped(name: &str) -> String {
@@ -138,7 +138,7 @@ fn unescaped(text: &str) -> std::result::Result<String, String> {
     Ok(name)
 }
 
-/// What is not ours is not told at length.
+/// What is not ours is not repeated at length.
 fn short(text: &str) -> String {
     text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_wrong_is_named() {
-        for (text, told) in [
+        for (text, message) in [
             ("", "line 1: \"\" is not \"vfiomig-timings 1\""),
             ("vfiomig-timings 2\n", "line 1: \"vfiomig-timings 2\""),
             (
@@ -203,7 +203,7 @@ mod tests {
             ),
         ] {
             let error = parse(text).err().unwrap().to_string();
-            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains(message), "{text}: {error}");
         }
         assert!(parse("vfiomig-timings 1\r\nRUNNING STOP 1ms a b\r\n").unwrap()[0].name == "a b");
     }

@@ -1,53 +1,58 @@
-//! Devices that hang are seen: while others work for it, the calling thread tells the VMM who has arrived and who has not, and the log
-//! of what takes long. No thread is made for it, so where the calling thread does the work itself it is told between requests.
+//! Devices that hang are seen: while others work for it, the calling thread tells the VMM who has arrived and who has not, and
+//! the log of what takes long. No thread is made for it, so where the calling thread does the work itself both hear between
+//! requests.
 
 use super::members::{Group, GroupInner, Underway};
-use super::watch::{Event, Listener, Why, Wish};
+use super::watch::{Event, Listener, Who, Why, Wish};
 use crate::device::{Asked, Device, DeviceProgress, DeviceRequest};
 use crate::error::Result;
-use crate::log::{Level, is_heard, log};
+use crate::log::{Level, is_heard, log, patience, set_patience};
+use crate::tracker::{LogAsked, LogEar, LogsWait, Tracker, side_by_side};
 use crate::workers::{self, Watch};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A request that takes longer is in the log, and again each time that it has taken so much longer.
-const LONG: Duration = Duration::from_secs(5);
-const AGAIN: Duration = Duration::from_secs(10);
 /// Callbacks are not called more often than this, whatever was asked for.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 
-thread_local! {
-    static PATIENCE: Cell<(Duration, Duration)> = const { Cell::new((LONG, AGAIN)) };
-}
-
 /// For tests: calls from this thread warn of requests that take so long, and again after so much longer.
 pub fn set_warnings(long: Duration, again: Duration) {
-    PATIENCE.set((long, again));
+    set_patience(long, again);
 }
 
 impl Group {
-    /// `call` hears of each device that has arrived where a call on the group or its migration has sent it, and at the interval while
-    /// one has not, or while a drain is in progress. *whole.* It takes the place of an earlier one.
+    /// `call` hears of each device that has arrived where a call on the group or its migration has sent it, and at the interval
+    /// while one has not, while a log of a tracker does not answer to a start, a read or a stop, or while a drain is in progress.
+    /// *whole.* It takes the place of an earlier one.
     ///
     /// It is called on the thread that made the call, with no lock held, and may call all that is of the class *any*; other calls
-    /// on the group or its devices are told that they would wait for themselves (EDEADLK). While that thread does the work itself it
-    /// can be called between requests only: with `max_workers` 1, for devices that must be asked on it, and where no thread could be had.
+    /// on the group or its devices are refused, for they would wait for themselves (EDEADLK). While that thread does the work
+    /// itself it can be called between requests only: with `max_workers` 1, for devices that must be asked on it, and where no
+    /// thread could be had.
     pub fn on_progress(
         &self,
         interval: Duration,
         call: impl Fn(&Event<'_>) -> Wish + Send + Sync + 'static,
     ) -> Result<()> {
-        self.enter()?.listener =
-            Some(Arc::new(Listener { interval: interval.max(LEAST_INTERVAL), call: Box::new(call) }));
+        let listener = Arc::new(Listener::new(interval.max(LEAST_INTERVAL), Box::new(call)));
+        let mut inner = self.enter()?;
+        *self.listener.write() = Some(Arc::clone(&listener));
+        inner.listener = Some(listener);
         Ok(())
     }
 
-    /// What each device of the group is doing now, in the order in which they were added. *any: asks no device and waits for nobody,
-    /// also during every other call.*
+    /// What each device of the group is doing now, in the order in which they were added. *any: asks no device and waits for no
+    /// call, also during every other call.*
     pub fn progress(&self) -> Vec<DeviceProgress> {
         let devices = self.devices.read().clone();
         devices.iter().map(|device| device.progress()).collect()
+    }
+
+    /// Logs of its trackers that are being asked, for each tracker the one that was asked first. *any*, as
+    /// [`progress`](Self::progress).
+    pub fn asked_logs(&self) -> Vec<LogAsked> {
+        let trackers = self.trackers.read().clone();
+        trackers.iter().filter_map(|tracker| tracker.asked()).collect()
     }
 }
 
@@ -55,8 +60,8 @@ impl Group {
 pub(crate) struct Vigil<'a> {
     devices: Vec<&'a Device>,
     there: Vec<bool>,
-    /// By device: the request that the log was told of, and when it is told again.
-    told: Vec<Option<(Asked, Instant)>>,
+    /// By device: the request that the log has, and when it is logged again.
+    logged: Vec<Option<(Asked, Instant)>>,
     listener: Option<Arc<Listener>>,
     underway: Option<Arc<dyn Underway>>,
     /// Devices are sent somewhere, and the VMM hears of those that arrive.
@@ -76,9 +81,9 @@ impl GroupInner {
         let listener = self.listener.clone();
         Vigil {
             there: vec![false; devices.len()],
-            told: vec![None; devices.len()],
+            logged: vec![None; devices.len()],
             call_at: listener.as_ref().and_then(|listener| begun.checked_add(listener.interval)),
-            warn_at: begun.checked_add(PATIENCE.get().0).filter(|_| warns),
+            warn_at: begun.checked_add(patience().0).filter(|_| warns),
             underway: self.underway.clone(),
             devices,
             listener,
@@ -86,6 +91,22 @@ impl GroupInner {
             warns,
             begun,
         }
+    }
+
+    /// Something of trackers side by side, watched; results in their order.
+    pub fn trackers_side_by_side(
+        &self,
+        trackers: &[Arc<Tracker>],
+        job: impl Fn(&Tracker) -> Result<()> + Sync,
+    ) -> Vec<Result<()>> {
+        let hear = |wait: &LogsWait<'_>| {
+            let Some(listener) = &self.listener else { return };
+            if listener.hear(&event_of(wait)) == Wish::Cancel {
+                self.underway.iter().for_each(|underway| underway.cancel());
+            }
+        };
+        let ear = self.listener.as_ref().map(|listener| LogEar { interval: listener.interval, hear: &hear });
+        side_by_side(trackers, self.max_workers, ear, job)
     }
 
     /// Something of some members side by side, watched; results in their order.
@@ -104,8 +125,32 @@ impl GroupInner {
     }
 }
 
+/// What a callback hears of logs.
+pub(super) fn event_of<'a>(wait: &LogsWait<'a>) -> Event<'a> {
+    let LogsWait { log, arrived, asked, elapsed } = *wait;
+    Event { why: Why::Waiting, who: Who::Log(log), arrived, asked, elapsed }
+}
+
 impl Vigil<'_> {
-    fn arrived(&mut self, item: usize) {
+    /// What the only device that is watched is asked for, outside of the group's gate.
+    pub fn alone<T: Send>(mut self, max_workers: usize, job: impl Fn() -> T + Sync) -> Option<T> {
+        let any_thread: Vec<bool> = self.devices.iter().map(|device| device.any_thread()).collect();
+        let mut done = None;
+        workers::run_watched(
+            max_workers,
+            &any_thread,
+            |_| job(),
+            &mut self,
+            |vigil, item, result| {
+                done = Some(result);
+                vigil.arrived(item);
+            },
+        );
+        done
+    }
+
+    /// A device is where it was to go.
+    pub fn arrived(&mut self, item: usize) {
         self.there.get_mut(item).into_iter().for_each(|there| *there = true);
         self.tell_back(item, None);
         if self.moves {
@@ -116,10 +161,11 @@ impl Vigil<'_> {
     }
 
     fn call(&self, why: Why, device: &DeviceProgress) {
+        let who = Who::Device(device);
         let Some(listener) = &self.listener else { return };
         let arrived = self.there.iter().filter(|there| **there).count();
-        let event = Event { why, device, arrived, asked: self.devices.len(), elapsed: self.begun.elapsed() };
-        if (listener.call)(&event) == Wish::Cancel {
+        let event = Event { why, who, arrived, asked: self.devices.len(), elapsed: self.begun.elapsed() };
+        if listener.hear(&event) == Wish::Cancel {
             self.underway.iter().for_each(|underway| underway.cancel());
         }
     }
@@ -132,9 +178,9 @@ impl Vigil<'_> {
             .min_by_key(|device| device.asked.map_or(Duration::MAX, |a| a.since))
     }
 
-    /// A request that the log was told of is over.
+    /// A request that the log has is over.
     fn tell_back(&mut self, item: usize, now: Option<Asked>) {
-        let Some(place) = self.told.get_mut(item) else { return };
+        let Some(place) = self.logged.get_mut(item) else { return };
         if let Some((asked, _)) = place.take_if(|(asked, _)| Some(*asked) != now) {
             let name = self.devices.get(item).map_or("", |device| device.name());
             log!(Warning, "{name}: {} was answered after {:.1?}", asked.request, asked.age());
@@ -143,14 +189,14 @@ impl Vigil<'_> {
 
     /// What takes long; when to look again.
     fn warn(&mut self) -> Option<Instant> {
-        let (long, again) = PATIENCE.get();
+        let (long, again) = patience();
         let now = Instant::now();
         // What begins from here on is not long before that.
         let mut next = now.checked_add(long);
         for item in 0..self.devices.len() {
             let asked = self.devices.get(item).and_then(|device| device.asked());
             self.tell_back(item, asked);
-            let (Some(device), Some(place), Some(asked)) = (self.devices.get(item), self.told.get_mut(item), asked)
+            let (Some(device), Some(place), Some(asked)) = (self.devices.get(item), self.logged.get_mut(item), asked)
             else {
                 continue;
             };
@@ -170,6 +216,16 @@ impl Vigil<'_> {
             next = [next, due].into_iter().flatten().min();
         }
         next
+    }
+}
+
+impl Drop for Vigil<'_> {
+    /// Whoever only waited, for a device that others had asked, may leave before a look has found the answer.
+    fn drop(&mut self) {
+        for item in 0..self.devices.len() {
+            let asked = self.devices.get(item).and_then(|device| device.asked());
+            self.tell_back(item, asked);
+        }
     }
 }
 

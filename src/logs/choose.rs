@@ -1,12 +1,16 @@
 //! Which log a tracker reads, and why: the devices' own if every one has one, else the page tables', else the container's, else
-//! none (L10). A choice that turns out not to work when it is started is replaced by the next.
+//! none (L10). A choice that turns out not to work when it is started is replaced by the next. It is made from what is there
+//! when a log begins, for a tracker lives as long as its address space, and its members come and go.
 
+use super::asked::LogSlot;
+use super::by_mapping::ByMapping;
 use super::claim::{Claim, LogId};
 use super::draft::DraftLog;
 use super::everything::Everything;
+use super::foreign::{ForeignDevice, ForeignLog};
 use super::hwpt::Hwpt;
 use super::log::{Log, LogKind, UnmapOrder};
-use super::ranged::Ranged;
+use super::ranged::{Keeper, Ranged};
 use super::ranges::Span;
 use super::type1::Type1;
 use crate::device::Device;
@@ -16,7 +20,7 @@ use crate::log::{Lasting, log};
 use crate::transport::Identity;
 use crate::transport::iommufd::Iommufd;
 use crate::transport::tracker_ops::LogFunctions;
-use crate::transport::type1::{Ability, Container};
+use crate::transport::type1::{Ability, Container, ability};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +29,7 @@ use std::sync::Arc;
 pub(crate) struct Source {
     pub log: Mutex<Box<dyn Log>>,
     pub any_thread: bool,
+    pub slot: Arc<LogSlot>,
     /// Why it keeps no log although it should: all that is mapped is dirty until a restart helps.
     pub failed: Option<Errno>,
     /// Reads of the last harvest that had any made a thread sleep; before the first it is taken to be so.
@@ -50,6 +55,7 @@ impl Source {
         let any_thread = log.any_thread();
         Ok(Source {
             any_thread,
+            slot: LogSlot::new(format!("{name}: {}", log.describe()), any_thread),
             log: Mutex::new(log),
             failed: None,
             waits: true,
@@ -90,7 +96,7 @@ impl Source {
     }
 }
 
-/// A way to know what is dirty. Sources within one are OR-ed, choices are alternatives.
+/// What says which pages are dirty. Sources within one are OR-ed, choices are alternatives.
 pub(crate) struct Choice {
     pub kind: LogKind,
     pub sources: Vec<Source>,
@@ -103,16 +109,44 @@ pub(crate) struct Choice {
     pub unmap_order: UnmapOrder,
 }
 
+/// Stands for whatever a device is attached to that keeps no log: no object of an iommufd has this id.
+pub(crate) const NO_HWPT: u32 = 0;
+
+/// Page tables of an iommufd.
+pub(crate) struct PageTables {
+    pub iommufd: Arc<dyn Iommufd>,
+    /// One for each device that is attached, as the VMM said: an id may be there more than once, and be `NO_HWPT`.
+    pub attached: Vec<u32>,
+    /// There was one: an empty list means that no device is attached, not that none is known.
+    pub had_some: bool,
+}
+
+impl PageTables {
+    pub fn new(iommufd: Arc<dyn Iommufd>, attached: Vec<u32>) -> Self {
+        PageTables { iommufd, had_some: !attached.is_empty(), attached }
+    }
+
+    /// Each of them once.
+    fn ids(&self) -> Vec<u32> {
+        let mut ids = self.attached.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
 /// What logs are made from.
 pub(crate) struct Members {
     /// Every device that does DMA in the address space.
     pub devices: Vec<Arc<Device>>,
     /// There were some: an empty list means that no device writes, not that none is known.
     pub had_devices: bool,
+    /// Devices that do DMA in the address space and are not the library's.
+    pub foreign: Vec<ForeignDevice>,
     pub container: Option<Arc<dyn Container>>,
-    /// What the container said of its log when it was asked, once.
+    /// What the container said of its log when the log was chosen.
     pub ability: std::result::Result<Option<Ability>, Errno>,
-    pub hwpts: Option<(Arc<dyn Iommufd>, Vec<u32>)>,
+    pub hwpts: Option<PageTables>,
     pub functions: Option<Arc<dyn LogFunctions>>,
     pub no_device_log: bool,
     pub everything: bool,
@@ -121,15 +155,26 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// The last page table has gone, and a device has not: it writes through one that the tracker does not know yet.
+    /// No page table is known, and a device is there, or nothing was said of any: it writes through one that the tracker does not
+    /// know yet.
     pub fn lack_page_tables(&self) -> bool {
-        !self.devices.is_empty() && self.hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty())
+        let Some(tables) = &self.hwpts else { return false };
+        let has_devices = !self.devices.is_empty() || !self.foreign.is_empty();
+        tables.attached.is_empty() && (has_devices || !(self.had_devices || tables.had_some))
+    }
+
+    /// The container is asked for its log as long as it has none: it may get its IOMMU after the tracker was made.
+    pub fn ask_container(&mut self) {
+        if !matches!(self.ability, Ok(Some(_))) {
+            self.ability = self.container.as_ref().map_or(Ok(None), |container| ability(&**container));
+        }
     }
 }
 
 /// How one source is made.
 enum Spec {
     Dma(Arc<Device>),
+    Foreign(ForeignLog),
     Pfns(Arc<Device>),
     Hwpt(Arc<dyn Iommufd>, u32),
     Type1(Arc<dyn Container>, Ability),
@@ -148,6 +193,7 @@ impl Spec {
     fn id(&self) -> LogId {
         match self {
             Spec::Dma(device) | Spec::Pfns(device) => LogId::Device(Identity::of(device)),
+            Spec::Foreign(log) => LogId::Device(Identity::of(&log.transport)),
             Spec::Hwpt(iommufd, id) => LogId::Hwpt(iommufd.identity().unwrap_or(Identity::of(iommufd)), *id),
             Spec::Type1(container, _) => LogId::Container(container.identity().unwrap_or(Identity::of(container))),
             Spec::Ops(functions) => functions.identity().map_or(LogId::Nothing, LogId::Functions),
@@ -155,9 +201,25 @@ impl Spec {
         }
     }
 
+    /// What a mapping's log knows is gone with the mapping (U-13).
+    fn goes_with_mappings(&self) -> bool {
+        match self {
+            Spec::Dma(device) => device.logs_by_mapping(),
+            Spec::Foreign(log) => log.transport.logs_by_mapping(),
+            _ => false,
+        }
+    }
+
+    /// A log that is started for ranges.
+    fn ranged(&self, keeper: impl Keeper + 'static, aperture: &[Span]) -> Box<dyn Log> {
+        let log = Ranged::new(keeper, aperture);
+        if self.goes_with_mappings() { Box::new(ByMapping::new(log)) } else { Box::new(log) }
+    }
+
     fn make(&self, aperture: &[Span]) -> Box<dyn Log> {
         match self {
-            Spec::Dma(device) => Box::new(Ranged::new(Arc::clone(device), aperture)),
+            Spec::Dma(device) => self.ranged(Arc::clone(device), aperture),
+            Spec::Foreign(log) => self.ranged(log.clone(), aperture),
             Spec::Pfns(device) => Box::new(DraftLog::new(Arc::clone(device))),
             Spec::Hwpt(iommufd, id) => Box::new(Hwpt::new(Arc::clone(iommufd), *id)),
             Spec::Type1(container, ability) => Box::new(Type1::new(Arc::clone(container), *ability)),
@@ -167,20 +229,39 @@ impl Spec {
     }
 }
 
-fn own_logs(devices: &[Arc<Device>]) -> std::result::Result<Plan, String> {
+fn own_logs(members: &Members) -> std::result::Result<Plan, String> {
+    if members.no_device_log {
+        return Err("logs of devices are switched off".to_string());
+    }
+    if members.devices.is_empty() && !members.had_devices {
+        return Err("no device was named".to_string());
+    }
     let mut specs = Vec::new();
-    let mut kind = if devices.is_empty() { LogKind::DmaLog } else { LogKind::Draft };
-    for device in devices {
+    for device in &members.foreign {
+        specs.push(Spec::Foreign(device.own_log()?));
+    }
+    let mut kind = if members.devices.is_empty() || !specs.is_empty() { LogKind::DmaLog } else { LogKind::Draft };
+    for device in &members.devices {
         match device.own_log() {
-            Some(OwnLog::Dma) => {
+            Ok(OwnLog::Dma) => {
                 specs.push(Spec::Dma(Arc::clone(device)));
                 kind = LogKind::DmaLog;
             }
-            Some(OwnLog::Pfns) => specs.push(Spec::Pfns(Arc::clone(device))),
-            None => return Err(format!("{} keeps no log of its own", device.name())),
+            Ok(OwnLog::Pfns) => specs.push(Spec::Pfns(Arc::clone(device))),
+            Err(why) => return Err(format!("{} {why}", device.name())),
         }
     }
     Ok(Plan { kind, specs, why: String::new() })
+}
+
+/// Page tables speak for all devices if each is attached to one that can.
+fn page_tables(members: &Members, tables: &PageTables) -> std::result::Result<Vec<Spec>, String> {
+    if tables.attached.contains(&NO_HWPT) {
+        return Err("a device is attached to no page table that keeps a log".to_string());
+    }
+    let specs = tables.ids().into_iter().map(|id| Spec::Hwpt(Arc::clone(&tables.iommufd), id));
+    // Those that are known tell what they can.
+    Ok(specs.chain(members.lack_page_tables().then_some(Spec::Everything)).collect())
 }
 
 /// What can be tried, best first; the last one cannot fail.
@@ -193,22 +274,14 @@ pub(crate) fn plans(members: &Members) -> Vec<Plan> {
     } else if let Some(functions) = &members.functions {
         plan(LogKind::Ops, vec![Spec::Ops(Arc::clone(functions))]);
     } else {
-        if members.no_device_log {
-            against.push("logs of devices are switched off".to_string());
-        } else if members.devices.is_empty() && !members.had_devices {
-            against.push("no device was named".to_string());
-        } else {
-            match own_logs(&members.devices) {
-                Ok(own) => plan(own.kind, own.specs),
-                Err(text) => against.push(text),
-            }
+        match own_logs(members) {
+            Ok(own) => plan(own.kind, own.specs),
+            Err(text) => against.push(text),
         }
-        if let Some((iommufd, hwpts)) = &members.hwpts {
-            let mut specs: Vec<Spec> = hwpts.iter().map(|&id| Spec::Hwpt(Arc::clone(iommufd), id)).collect();
-            if members.lack_page_tables() {
-                specs.push(Spec::Everything);
-            }
-            plan(LogKind::Hwpt, specs);
+        match members.hwpts.as_ref().map(|tables| page_tables(members, tables)) {
+            None => {}
+            Some(Ok(specs)) => plan(LogKind::Hwpt, specs),
+            Some(Err(text)) => against.push(text),
         }
         match (&members.container, members.ability) {
             (None, _) => {}
@@ -265,12 +338,17 @@ pub(crate) fn possible(
     (left, new)
 }
 
-/// The choices, with the sources that there are and those that were missing; and the sources that are in none of them.
-pub(crate) fn choices(plans: Vec<Plan>, old: Vec<Choice>, mut missing: VecDeque<Source>) -> (Vec<Choice>, Vec<Source>) {
-    let mut old: Vec<Source> = old.into_iter().flat_map(|choice| choice.sources).collect();
+/// The choices, with the sources that there are and those that were missing; and the sources that are in none of them. What was
+/// found out about a kind of log, and was logged, stays known: nothing new is found out before it is started again.
+pub(crate) fn choices(
+    plans: Vec<Plan>,
+    mut known: Vec<Choice>,
+    mut missing: VecDeque<Source>,
+) -> (Vec<Choice>, Vec<Source>) {
+    let mut old: Vec<Source> = known.iter_mut().flat_map(|choice| std::mem::take(&mut choice.sources)).collect();
     let mut source = |spec: &Spec| {
-        let known = |source: &Source| spec.id() != LogId::Nothing && source.claim.id() == spec.id();
-        match old.iter().position(known) {
+        let same = |source: &Source| spec.id() != LogId::Nothing && source.claim.id() == spec.id();
+        match old.iter().position(same) {
             Some(at) => Some(old.swap_remove(at)),
             None => missing.pop_front(),
         }
@@ -279,10 +357,13 @@ pub(crate) fn choices(plans: Vec<Plan>, old: Vec<Choice>, mut missing: VecDeque<
         let unmap_order = match plan.kind {
             LogKind::Type1 => UnmapOrder::Together,
             LogKind::Hwpt => UnmapOrder::ReadThenUnmap,
+            LogKind::DmaLog if plan.specs.iter().any(Spec::goes_with_mappings) => UnmapOrder::ReadThenUnmap,
             LogKind::DmaLog | LogKind::Draft | LogKind::Ops | LogKind::Everything => UnmapOrder::UnmapThenRead,
         };
         let sources = plan.specs.iter().filter_map(&mut source).collect();
-        Choice { kind: plan.kind, sources, why: plan.why, against: None, logged: None, unmap_order }
+        let before = known.iter_mut().find(|choice| choice.kind == plan.kind);
+        let (against, logged) = before.map_or((None, None), |choice| (choice.against.take(), choice.logged.take()));
+        Choice { kind: plan.kind, sources, why: plan.why, against, logged, unmap_order }
     };
     let choices = plans.into_iter().map(choice).collect();
     (choices, old)

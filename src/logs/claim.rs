@@ -29,7 +29,7 @@ impl Claim {
         if id != LogId::Nothing {
             if let Some((_, other)) = taken.iter().find(|(other, _)| *other == id) {
                 return Err(Error::busy(format!(
-                    "{name}: {what} is read by tracker {other} already, and each would take what the other has to be told: \
+                    "{name}: {what} is read by tracker {other} already, and each would take what the other has to report: \
                      use that one, a harvest that keeps takes nothing from others; or free it first"
                 )));
             }

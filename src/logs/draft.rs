@@ -1,6 +1,6 @@
 //! The draft's own log: the registers of its migration region (D8 to D16). It answers only while the device saves, so a harvest
-//! before that finds everything dirty; and it knows only what was written in its session, so the first harvest in one that was not
-//! open at the start does.
+//! before that finds everything dirty; and it knows only what was written in its session, so the first harvest in one that was
+//! not open at the start does.
 
 use super::log::{Log, Maps, READ_SHIFT, Read};
 use super::ranges::Span;

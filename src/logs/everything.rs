@@ -1,4 +1,5 @@
-//! No log at all: whatever is mapped is dirty at each harvest. Correct, and never done.
+//! No log at all: whatever is mapped is dirty at each harvest. That is always correct, but a pre-copy of RAM never converges on
+//! it.
 
 use super::log::{Log, Maps, Read};
 use super::ranges::Span;

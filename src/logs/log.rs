@@ -68,7 +68,7 @@ pub(crate) enum UnmapOrder {
     UnmapThenRead,
     /// One request does both (T7).
     Together,
-    /// The bits lie in the page table, which goes with the mapping (I9).
+    /// The bits lie in the page table, or with a server's mapping, and go with the mapping (I9, U-13).
     ReadThenUnmap,
 }
 
@@ -99,6 +99,11 @@ impl Maps {
         }
         self.mapped.remove(span);
         self.doubtful.remove(span);
+    }
+
+    /// Whether exactly this is mapped.
+    pub fn has(&self, span: Span) -> bool {
+        self.list.get(&span.first).is_some_and(|&(last, _)| last == span.last)
     }
 
     /// Takes `span` out, also out of the middle of mappings; returns what it took.
@@ -132,11 +137,10 @@ impl Maps {
     }
 
     /// `area`, or its mappings one by one if some of them may be gone: each is there as a whole or not at all.
-    pub fn one_by_one(&self, area: Span) -> Vec<Span> {
-        if self.all_doubtful || self.doubtful.overlaps(area) {
-            return self.overlapping(area).map(|(whole, _)| whole).collect();
-        }
-        vec![area]
+    pub fn one_by_one(&self, area: Span) -> impl Iterator<Item = Span> + '_ {
+        let in_doubt = self.all_doubtful || self.doubtful.overlaps(area);
+        let mappings = in_doubt.then(|| self.overlapping(area).map(|(whole, _)| whole));
+        mappings.into_iter().flatten().chain((!in_doubt).then_some(area))
     }
 
     /// The mappings within `span`, joined into reads of up to `1 << shift` bytes that cut no mapping; across holes only if
@@ -201,7 +205,7 @@ pub(crate) trait Log: Send {
     /// The requests that read the whole log once, or the part of it that holds `within`.
     fn reads(&self, maps: &Maps, within: Option<Span>) -> Vec<Read>;
 
-    /// Logs of one address space with the same number have the same reads.
+    /// A number for the list of its reads: logs of one address space that give the same number have the same list.
     fn reads_alike(&self) -> Option<u64> {
         None
     }

@@ -127,6 +127,11 @@ impl<K: Keeper> Ranged<K> {
         self.held.list.iter().all(|span| span.pages(self.shift) <= bound)
     }
 
+    /// Reads what `read` asks for, and learns nothing from it.
+    pub fn report(&self, read: &Read, bitmap: &mut [u64]) -> Result<(), Errno> {
+        self.keeper.report(read.span.range(), 1u64.checked_shl(read.shift).unwrap_or(0), bitmap)
+    }
+
     /// STOP, if there is something to stop. One that was refused is remembered.
     fn halt(&mut self) -> Result<(), Errno> {
         if self.running {
@@ -184,8 +189,8 @@ impl<K: Keeper> Log for Ranged<K> {
                     match errno.get() {
                         // Fewer ranges, never fewer pages.
                         libc::E2BIG if ranges.len() > 1 => most = fewer(ranges.len()),
-                        // An earlier user left it running (L1): it is taken over, once. If there was nothing to stop the ranges are
-                        // what was refused.
+                        // An earlier user left it running (L1): it is taken over, once. If there was nothing to stop the ranges
+                        // are what was refused.
                         libc::EINVAL | libc::EEXIST
                             if !std::mem::replace(&mut found_running, true) && self.keeper.stop().is_ok() => {}
                         // Devices have a largest sum of ranges (L3).
@@ -237,7 +242,7 @@ impl<K: Keeper> Log for Ranged<K> {
     }
 
     fn read(&mut self, read: &Read, _keep: bool, bitmap: &mut [u64]) -> Result<(), Errno> {
-        let outcome = self.keeper.report(read.span.range(), 1u64.checked_shl(read.shift).unwrap_or(0), bitmap);
+        let outcome = self.report(read, bitmap);
         let refused = |errno: &Errno| matches!(errno.get(), libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT);
         if outcome.is_ok() {
             self.reads_parts |= !self.held.list.contains(&read.span);

@@ -7,7 +7,7 @@ use crate::error::Errno;
 use crate::transport::type1::{self as requests, Ability, Container};
 use std::sync::Arc;
 
-/// The container and what it can.
+/// The container and what it says of its log.
 pub(crate) struct Type1 {
     container: Arc<dyn Container>,
     ability: Ability,

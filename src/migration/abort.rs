@@ -9,10 +9,10 @@ use crate::device::{CapFlags, Device, OnFailure};
 use crate::dialect::{DialectKind, Direction, State};
 use crate::error::{Action, DeviceResult, Error, ErrorKind, Result};
 use crate::group::GroupInner;
-use crate::group::outcome::{DeviceOutcome, results, verdict};
+use crate::group::outcome::{DeviceOutcome, results, verdict_led_by};
 use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
-use crate::log::log;
+use crate::log::{log, patience};
 use std::time::Instant;
 
 /// Where an abort brings the devices.
@@ -40,7 +40,7 @@ use std::time::Instant;
 pub enum AbortTo {
     /// RUNNING: the guest continues.
     Running,
-    /// STOP.
+    /// STOP: the devices stand still, and vCPUs have to.
     Stop,
     /// To the VM's run state: STOP if the last of pause and resume was a pause, before the migration or in it, else RUNNING.
     RunState,
@@ -53,7 +53,8 @@ impl Migration {
     /// [`abort_without_second_guest`](Self::abort_without_second_guest). vCPUs stay stopped until it returns. Load:
     /// devices that were touched are reset; refused once all run. A device that cannot be brought back is named by
     /// the error, and abort may be called again, after a reset of it by the caller: the library resets no device that
-    /// holds a guest's state.
+    /// holds a guest's state. One that does not answer to a read of its stream for 5 s (ETIMEDOUT) holds the others up no longer;
+    /// abort is called again when it has.
     ///
     /// What waits for a device of the migration in other threads is canceled; a cancel during an abort does not outlive it.
     pub fn abort(&self, to: AbortTo) -> Result<()> {
@@ -97,20 +98,23 @@ impl Course {
         // Data calls of other threads that wait for their device end by it, so that the device is free. A cancel that
         // comes meanwhile was for the attempt that ends here, so it ends too.
         self.cancel.ask();
-        let told = self.bring_back(inner, run, to);
+        run.ahead.stop();
+        let done = self.bring_back(inner, run, to);
+        run.ahead.end(self.devices(), patience().0);
         self.cancel.clear();
-        told
+        done
     }
 
     fn bring_back(&self, inner: &mut GroupInner, run: &mut Run, to: AbortTo) -> Result<()> {
         let begun = Instant::now();
+        inner.members.iter().for_each(|member| member.device.abandon_load());
+        self.gather_for_abort(inner, run);
+        run.attempt = run.attempt.wrapping_add(1);
         let nothing_begun = run.entered == Phase::Idle && run.partial.is_none() && !run.shown.error.is_some();
         let lost = match self.direction {
             Direction::Save => look_again(inner),
             Direction::Load => reset_touched(inner, run),
         };
-        // Also one that had reached its END: what comes next is another.
-        inner.members.iter().for_each(|member| member.device.void_stream());
         let mut rests = run.rests(to);
         for (rest, lost) in rests.iter_mut().zip(&lost) {
             // What was loaded is no state to run from, and a device that is silent is not asked for more.
@@ -125,7 +129,8 @@ impl Course {
                 None => {}
             }
         }
-        let notes = run.stop_trackers();
+        inner.members.iter().for_each(|member| member.device.join_load());
+        let notes = run.stop_trackers(Some(inner));
         let failed = outcomes.iter().any(DeviceOutcome::failed);
         if !nothing_begun || failed {
             run.shown.recorder.add(Phase::Idle, begun, failed, results(&outcomes), notes);
@@ -134,7 +139,8 @@ impl Course {
         run.partial = None;
         run.entered = Phase::Idle;
         run.halted = false;
-        match verdict("abort", &outcomes) {
+        // The caller has to know that it can be called again, whatever else there is to say.
+        match verdict_led_by("abort", &outcomes, is_for_again) {
             Ok(()) => {
                 run.shown.error.clear();
                 self.count_sessions();
@@ -164,9 +170,20 @@ impl Run {
     }
 }
 
-/// Reads where each device is: after a failure, and after what others did to it (V2-3, V2-10).
+/// A read of its stream is not answered, or its stream has no end yet. A driver that answers ETIMEDOUT is another failure.
+fn is_for_again(outcome: &DeviceOutcome) -> bool {
+    outcome.result.again
+}
+
+/// Reads where each device is: after a failure, and after what others did to it (V2-3, V2-10). One that does not answer to a read
+/// of its stream stands still, so the others need not wait for it. What was sent of the others' is void, also of one that had
+/// reached its END: what comes next is another.
 fn look_again(inner: &mut GroupInner) -> Vec<Option<DeviceOutcome>> {
+    let most = patience().0;
     side_by_side(inner, &vec![true; inner.members.len()], |device| {
+        if let Err(error) = device.void_behind_read(most) {
+            return Some(DeviceOutcome::refused(device, State::Running, error));
+        }
         // Once more, because what is given up here is a guest's device.
         let error = device.observe().or_else(|_| device.observe()).err()?;
         Some(DeviceOutcome::refused(device, State::Running, error).dead())
@@ -202,17 +219,17 @@ fn reset_touched(inner: &mut GroupInner, run: &mut Run) -> Vec<Option<DeviceOutc
 /// because entering that discards what was loaded. And it may keep RESUMING over a reset, with nothing in it: then it
 /// can be left (libvfio-user).
 fn make_fresh(device: &Device) -> Result<Action> {
-    let mut told = device.reset_now();
-    let refused = told.as_ref().err().filter(|error| error.errno() == libc::EINVAL && device.state() == State::Stop);
+    let mut reset = device.reset_now();
+    let refused = reset.as_ref().err().filter(|error| error.errno() == libc::EINVAL && device.state() == State::Stop);
     if let Some(error) = refused.filter(|_| device.info().caps.contains(CapFlags::RESET)) {
         if !device.may_hold_load() {
             log!(Info, "{error}; nothing was loaded, so it is left as it is");
             return Ok(Action::None);
         }
         device.change_state(State::Resuming, OnFailure::Keep, false, &mut String::new()).map_err(still_loaded)?;
-        told = device.reset_now();
+        reset = device.reset_now();
     }
-    match told {
+    match reset {
         Err(_) if device.is_emptied() => {
             let out = if device.info().dialect == Some(DialectKind::V2) { State::Stop } else { State::Running };
             match device.change_state(out, OnFailure::Keep, false, &mut String::new()) {
@@ -222,7 +239,7 @@ fn make_fresh(device: &Device) -> Result<Action> {
         }
         // Reset all the same, and fresh where it stands.
         Err(error) if error.kind() == ErrorKind::Protocol && device.state() != State::Error => Ok(()),
-        told => told,
+        reset => reset,
     }
     .map(|()| Action::Reset)
 }

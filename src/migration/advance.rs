@@ -3,7 +3,7 @@
 use super::course::{BY_DEVICE, Course};
 use super::load::say_not_validated;
 use super::save::{check_beginnings, say_late_initial_data};
-use super::sequence::{self, DeviceTraits, Phase};
+use super::sequence::{self, DeviceTraits, Phase, READS_AHEAD};
 use super::{Migration, Partial, Run};
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
@@ -13,12 +13,12 @@ use crate::group::outcome::{DeviceOutcome, results, verdict};
 use crate::group::step::Step;
 use crate::log::log;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Phases in which what comes next counts on where the devices stand: the state is read back.
 const CONFIRMED: [Phase; 3] = [Phase::SaveViommuGrace, Phase::SaveP2pGrace, Phase::LoadP2pGrace];
 
-/// The phases after which nothing can be canceled.
+/// Once one of these was begun nothing can be canceled.
 const LAST: [Phase; 2] = [Phase::SaveHalted, Phase::LoadRunning];
 
 impl Migration {
@@ -48,7 +48,8 @@ impl Migration {
         self.advance_device_with(device, to, false)
     }
 
-    /// As [`advance_device`](Self::advance_device) to HALTED, without a final harvest: the caller knows that its copy of RAM is whole.
+    /// As [`advance_device`](Self::advance_device) to HALTED, without a final harvest: the caller knows that its copy of RAM is
+    /// whole.
     pub fn advance_device_without_harvest(&self, device: &Arc<Device>) -> Result<()> {
         self.advance_device_with(device, Phase::SaveHalted, true)
     }
@@ -56,16 +57,17 @@ impl Migration {
     fn advance_device_with(&self, device: &Arc<Device>, to: Phase, waive_harvest: bool) -> Result<()> {
         let (mut inner, mut run) = self.enter()?;
         let course = &self.course;
+        course.gather(&mut inner, &mut run)?;
         let place = inner.members.iter().position(|member| Arc::ptr_eq(&member.device, device));
         let Some(place) = place else {
             return Err(Error::argument(format!("{}: the group has no such device", device.name())));
         };
-        let Some(way) = course.way(&run, to)? else { return Ok(()) };
-        if way.len() > 1 {
-            let first = way.first().copied().unwrap_or(to);
+        let Some(phases) = course.phases_to(&run, to)? else { return Ok(()) };
+        if phases.len() > 1 {
+            let first = phases.first().copied().unwrap_or(to);
             return Err(Error::order(format!("{to} is not next for a single device: {first} comes before it")));
         }
-        course.check_members(&mut inner, &mut run, way)?;
+        course.check_members(&mut inner, &mut run, phases)?;
         let parts = parts(&inner)?;
         let resuming = |part: &DeviceTraits| part.at == State::Resuming;
         let first = || inner.members.iter().zip(&parts).filter(|(_, part)| resuming(part));
@@ -84,9 +86,10 @@ impl Migration {
 
 impl Course {
     pub(super) fn advance(&self, inner: &mut GroupInner, run: &mut Run, to: Phase, waive_harvest: bool) -> Result<()> {
-        let Some(way) = self.way(run, to)? else { return Ok(()) };
-        self.check_members(inner, run, way)?;
-        for &phase in way {
+        self.gather(inner, run)?;
+        let Some(phases) = self.phases_to(run, to)? else { return Ok(()) };
+        self.check_members(inner, run, phases)?;
+        for &phase in phases {
             self.cancel.check()?;
             let all = vec![true; inner.members.len()];
             self.enter_phase(inner, run, phase, &all, waive_harvest)?;
@@ -95,7 +98,7 @@ impl Course {
     }
 
     /// The phases to enter; `None`: `to` is entered already.
-    fn way(&self, run: &Run, to: Phase) -> Result<Option<&'static [Phase]>> {
+    fn phases_to(&self, run: &Run, to: Phase) -> Result<Option<&'static [Phase]>> {
         if let Some(error) = run.shown.error.get() {
             return Err(error);
         }
@@ -103,10 +106,10 @@ impl Course {
             return Ok(None);
         }
         self.cancel.check()?;
-        let way = sequence::way(self.direction, run.entered, to);
+        let phases = sequence::phases_to(self.direction, run.entered, to);
         let begun = run.partial.as_ref().map(|partial| partial.phase);
-        match way {
-            Some(way) if begun.is_none_or(|begun| way.first() == Some(&begun)) => Ok(Some(way)),
+        match phases {
+            Some(phases) if begun.is_none_or(|begun| phases.first() == Some(&begun)) => Ok(Some(phases)),
             _ => {
                 let allowed = match begun {
                     Some(begun) => vec![begun],
@@ -121,7 +124,7 @@ impl Course {
 
     /// No device was moved outside of the library since the last step, and none is gone or in ERROR: else the
     /// migration has failed. After a resume new streams can begin: else nothing is done.
-    pub(super) fn check_members(&self, inner: &mut GroupInner, run: &mut Run, way: &[Phase]) -> Result<()> {
+    pub(super) fn check_members(&self, inner: &mut GroupInner, run: &mut Run, phases: &[Phase]) -> Result<()> {
         let loaded = matches!(run.entered, Phase::LoadLoaded | Phase::LoadP2pGrace);
         let look = |member: &crate::group::Member| {
             let (device, at) = (&member.device, member.device.state());
@@ -130,7 +133,7 @@ impl Course {
             let error = if device.is_closed() {
                 Error::unplugged(format!("{name}: the device handle was freed"))
             } else if at == State::Error {
-                Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps"))
+                device.in_error()
             } else if at != expected {
                 Error::stale(format!("{name}: the last phase left it in {expected}, and it is found in {at}"))
             } else if loaded && !device.may_hold_load() {
@@ -145,8 +148,12 @@ impl Course {
             DeviceOutcome::refused(device, expected, error)
         };
         let outcomes: Vec<DeviceOutcome> = inner.members.iter().map(look).collect();
-        let next = way.first().copied().unwrap_or(run.entered);
+        let next = phases.first().copied().unwrap_or(run.entered);
         if outcomes.iter().any(DeviceOutcome::failed) {
+            if next == Phase::SaveHalted {
+                // The caller has said that the guest may run elsewhere, whatever keeps its devices from there.
+                run.give_away(inner);
+            }
             self.judge(inner, run, next, Instant::now(), outcomes, Vec::new())?;
         }
         // In IDLE whatever was sent was of another save.
@@ -170,6 +177,9 @@ impl Course {
         let (begun, first) = (Instant::now(), run.partial.is_none());
         let done = run.partial.as_ref().map_or_else(|| vec![false; parts.len()], |partial| partial.done.clone());
         let wanted: Vec<bool> = chosen.iter().zip(&done).map(|(chosen, done)| *chosen && !done).collect();
+        if phase == Phase::LoadLoaded {
+            self.wait_for_bytes(inner, run, &wanted)?;
+        }
         run.check_streams(inner, phase, &wanted)?;
         if phase == Phase::SaveHalted && first {
             run.check_harvested(waive_harvest)?;
@@ -178,8 +188,7 @@ impl Course {
             self.cancel.close()?;
         }
         if phase == Phase::SaveHalted {
-            run.halted = true;
-            inner.members.iter().for_each(|member| member.device.hand_over(true));
+            run.give_away(inner);
         }
         let notes = if first { self.begin_phase(inner, run, phase, &parts, begun)? } else { Vec::new() };
         let ending = if phase == Phase::SaveHalted { self.end_sessions(&wanted) } else { Vec::new() };
@@ -218,8 +227,11 @@ impl Course {
         }
         match phase {
             Phase::SaveTracking => run.start_trackers(inner)?,
-            Phase::SaveStopCopy => run.check_trackers()?,
-            Phase::SaveHalted => return Ok(run.stop_trackers()),
+            READS_AHEAD => {
+                run.check_trackers(inner)?;
+                run.ahead.begin(inner);
+            }
+            Phase::SaveHalted => return Ok(run.stop_trackers(Some(inner))),
             _ => {}
         }
         Ok(Vec::new())
@@ -248,7 +260,14 @@ impl Course {
     }
 
     /// The members of `done` have reached the phase, which is entered if these are all.
-    fn end_phase(&self, inner: &mut GroupInner, run: &mut Run, phase: Phase, done: Vec<bool>, begun: Instant) {
+    pub(super) fn end_phase(
+        &self,
+        inner: &mut GroupInner,
+        run: &mut Run,
+        phase: Phase,
+        done: Vec<bool>,
+        begun: Instant,
+    ) {
         run.partial = None;
         if done.contains(&false) {
             run.partial = Some(Partial { phase, done });
@@ -260,6 +279,9 @@ impl Course {
                 // One that was freed meanwhile has no final harvest, which HALTED will find.
                 let _ = tracker.begin_final();
             }
+        }
+        if phase == Phase::SaveHalted {
+            run.ahead.end(self.devices(), Duration::MAX);
         }
         run.entered = phase;
         self.set_phase(inner, phase);
@@ -305,7 +327,7 @@ impl Course {
     }
 
     /// Keeps results; a failure of a device ends the migration, a cancel does not.
-    fn judge(
+    pub(super) fn judge(
         &self,
         inner: &mut GroupInner,
         run: &mut Run,
@@ -315,9 +337,9 @@ impl Course {
         notes: Vec<String>,
     ) -> Result<()> {
         inner.keep(phase.name(), &mut outcomes);
-        let told = verdict(phase.name(), &outcomes);
-        run.shown.recorder.add(phase, begun, told.is_err(), results(&outcomes), notes);
-        let Err(error) = told else { return Ok(()) };
+        let judged = verdict(phase.name(), &outcomes);
+        run.shown.recorder.add(phase, begun, judged.is_err(), results(&outcomes), notes);
+        let Err(error) = judged else { return Ok(()) };
         let canceled =
             |outcome: &DeviceOutcome| outcome.error.as_ref().is_none_or(|error| error.kind() == ErrorKind::Canceled);
         if !outcomes.iter().all(canceled) {
@@ -329,6 +351,7 @@ impl Course {
             let mut error = verdict(phase.name(), &failed).err().unwrap_or(error);
             error.tell("migration failed");
             run.shown.error.set(&error);
+            run.ahead.stop();
             self.set_phase(inner, Phase::Failed);
             return Err(error);
         }
@@ -337,7 +360,7 @@ impl Course {
 }
 
 /// What decides about each member's place in a phase.
-fn parts(inner: &GroupInner) -> Result<Vec<DeviceTraits>> {
+pub(super) fn parts(inner: &GroupInner) -> Result<Vec<DeviceTraits>> {
     let part = |member: &crate::group::Member| {
         let (kind, caps) = member.device.ability()?;
         Ok(DeviceTraits { kind, caps, at: member.device.state() })

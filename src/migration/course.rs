@@ -1,9 +1,11 @@
 //! The part of a migration that a pause or a resume of its group concerns: they may come at any moment of it.
 
+use super::arrivals::Arrivals;
 use super::drain::lost_session;
 use super::sequence::{DeviceTraits, Phase, target};
 use super::{MigrationView, Run};
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Hurry};
+use crate::device::fact::Fact;
 use crate::device::{Device, OnFailure};
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
@@ -13,10 +15,11 @@ use crate::group::pause::Barrier;
 use crate::group::plan::{Rest, STEPS};
 use crate::group::step::{Step, never};
 use crate::group::{GroupInner, Member};
-use crate::group::{Switch, SwitchAction, Underway};
+use crate::group::{Switch, SwitchAction, SwitchTo, Underway};
 use crate::log::log;
+use crate::tracker::Tracker;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Why the group cannot be paused or resumed.
@@ -26,9 +29,11 @@ pub(super) const BY_DEVICE: &str = "a phase was begun device by device: end it f
 pub(super) struct Course {
     pub direction: Direction,
     /// The phase's number.
-    phase: AtomicU32,
+    phase: Fact,
     pub cancel: Arc<Cancel>,
     pub run: Gate<Run>,
+    /// Members of a load that go to LOADED outside of `run`.
+    pub arrivals: Arc<Arrivals>,
     /// As in `Run`.
     pub shown: MigrationView,
     devices: Vec<Arc<Device>>,
@@ -46,7 +51,13 @@ impl Course {
     ) -> Self {
         let sessions = devices.iter().map(|device| AtomicU64::new(device.info().session)).collect();
         let run = Gate::new(GateLevel::Migration, run);
-        Course { direction, phase: AtomicU32::new(Phase::Idle.number()), cancel, run, shown, devices, sessions }
+        let (phase, arrivals) = (Fact::new(Phase::Idle.number()), Arc::new(Arrivals::new(devices.len())));
+        Course { direction, phase, cancel, run, arrivals, shown, devices, sessions }
+    }
+
+    #[cfg(feature = "capi")]
+    pub fn phase_fact(&self) -> &'static std::sync::atomic::AtomicU32 {
+        self.phase.place()
     }
 
     pub fn phase(&self) -> Phase {
@@ -56,6 +67,10 @@ impl Course {
     pub fn set_phase(&self, inner: &mut GroupInner, phase: Phase) {
         self.phase.store(phase.number(), Ordering::Release);
         inner.frozen = frozen(self.direction, phase);
+    }
+
+    pub fn devices(&self) -> &[Arc<Device>] {
+        &self.devices
     }
 
     pub fn enter_run(&self) -> Result<Pass<'_, Run>> {
@@ -139,6 +154,37 @@ impl Underway for Course {
         self.cancel.ask();
     }
 
+    fn hurries(&self, switch: Switch) -> Option<Hurry> {
+        let past =
+            matches!(self.phase(), Phase::SaveViommuGrace | Phase::SaveP2pGrace | Phase::SaveStopCopy | Phase::Failed);
+        let aborts = past && self.direction == Direction::Save && switch == Switch { to: SwitchTo::Start, half: false };
+        // A callback of that drain gets EDEADLK, and the drain continues.
+        (aborts && !self.cancel.is_closed() && !self.run.is_mine()).then(|| self.cancel.hurry())
+    }
+
+    fn tracker_came(&self, inner: &GroupInner, tracker: &Arc<Tracker>) -> Result<()> {
+        let mut run = self.enter_run()?;
+        match self.phase() {
+            Phase::SaveTracking | Phase::SavePreCopy | Phase::SaveViommuGrace | Phase::SaveP2pGrace => {
+                run.tracker_came(inner, tracker)
+            }
+            // Begun device by device: the others were started with the first.
+            Phase::Idle if self.direction == Direction::Save && run.partial.is_some() => {
+                run.tracker_came(inner, tracker)
+            }
+            Phase::SaveStopCopy => Err(Error::order(format!(
+                "adding a tracker is refused in {}: RAM that it speaks of was sent, and the VM stands still",
+                Phase::SaveStopCopy
+            ))),
+            // A save begins to track later, or has ended; a load does not.
+            _ => Ok(()),
+        }
+    }
+
+    fn tracker_goes(&self, inner: &GroupInner, tracker: &Arc<Tracker>) -> Result<()> {
+        self.enter_run()?.tracker_goes(inner, tracker)
+    }
+
     fn instead(&self, inner: &mut GroupInner, rest: Rest, half: bool) -> Option<Result<()>> {
         let loaded = matches!(self.phase(), Phase::LoadLoaded | Phase::LoadP2pGrace);
         match rest {
@@ -196,7 +242,8 @@ fn save_again(inner: &mut GroupInner, run: &mut Run, outcomes: &mut [DeviceOutco
     );
     for (outcome, again) in outcomes.iter_mut().zip(again) {
         match &again.error {
-            // The guest runs all the same: until SAVE_PRE_COPY, which asks again, every page of such a log is dirty, and once more then.
+            // The guest runs all the same: until SAVE_PRE_COPY, which asks again, every page of such a log is dirty, and once
+            // more then.
             Some(error) if again.result.found == State::Running.number() => {
                 let note = format!("no log of written pages until SAVE_PRE_COPY: {error}");
                 log!(Warning, "migration: {note}");
@@ -204,7 +251,8 @@ fn save_again(inner: &mut GroupInner, run: &mut Run, outcomes: &mut [DeviceOutco
             }
             // It ran, and does no more.
             Some(_) => *outcome = again,
-            None => {}
+            // Results say where the devices are when the call returns.
+            None => *outcome = outcome.clone().then(again),
         }
     }
 }

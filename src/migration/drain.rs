@@ -4,7 +4,9 @@
 //! Rules: F3, F4 and V1-8 are the device's (`device/save.rs`); here a round ends at EMPTY, END or its budget (C5, K13), and each
 //! device's bytes stay in their order (N2).
 
+mod call;
 mod inflow;
+mod load;
 mod outflow;
 mod parcel;
 
@@ -13,17 +15,17 @@ use super::sequence::Phase;
 use super::{Migration, Run};
 use crate::cancel::Cancel;
 use crate::device::Device;
-use crate::dialect::{DialectKind, State};
+use crate::dialect::{DialectKind, Direction, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Pass;
 use crate::group::GroupInner;
 use crate::transport::{caller_patience, wait_any};
 use crate::window::StreamFlags;
 use crate::workers::turns::{Crew, run_turns};
-use inflow::Inflow;
+pub use call::{Budget, Fed, Inlet, Outlet, Piece, Round};
 use outflow::{Flow, Outflow, SaveLane};
 pub(super) use parcel::ParcelPool;
-use parcel::Progress;
+pub(super) use parcel::Progress;
 use parking_lot::Mutex;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -32,183 +34,13 @@ use std::time::{Duration, Instant};
 /// A caller's descriptor is looked at this long before everything else is looked at again.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How much one round may do, over all devices.
-///
-/// ```
-/// use std::time::Duration;
-/// use vfiomig::dialect::Direction;
-/// use vfiomig::migration::{Budget, Migration, Phase};
-/// use vfiomig::window::StreamFlags;
-/// # use std::sync::Arc;
-/// # let hardware = simdev::Device::new(simdev::Config::default());
-/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
-/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
-/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
-/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
-/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
-/// # group.add_device(device)?;
-/// # group.add_tracker(Arc::new(tracker))?;
-///
-/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
-/// save.advance(Phase::SavePreCopy)?;
-/// let budget = Budget { bytes: 16 << 10, time: Duration::from_millis(100) };
-/// let mut sent = 0;
-/// loop {
-///     let round = save.save_iterate(budget, &[], &mut |piece| {
-///         sent += piece.bytes.len() as u64; // of the device number `piece.device`
-///         Ok(())
-///     })?;
-///     assert!(round.bytes.iter().sum::<u64>() <= budget.bytes);
-///     if round.flags.iter().all(|flags| flags.contains(StreamFlags::EMPTY)) {
-///         break;
-///     }
-/// }
-/// assert!(sent > 0 && save.pending().ready);
-/// # save.abort(vfiomig::migration::AbortTo::Running)?;
-/// # Ok::<(), vfiomig::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Never exceeded. Shared evenly by the devices, and what one of them leaves is shared by the others.
-    pub bytes: u64,
-    /// No read is begun after it.
-    pub time: Duration,
-}
-
-/// Where the bytes of one device go.
-///
-/// ```
-/// use std::os::fd::AsFd;
-/// use vfiomig::dialect::Direction;
-/// use vfiomig::migration::{Migration, Outlet, Phase};
-/// # use std::sync::Arc;
-/// # let hardware = simdev::Device::new(simdev::Config::default());
-/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
-/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
-/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
-/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
-/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
-/// # group.add_device(device)?;
-/// # group.add_tracker(Arc::new(tracker))?;
-///
-/// let save = Migration::new(Arc::clone(&group), Direction::Save)?;
-/// save.advance(Phase::SaveStopCopy)?;
-/// let file = tempfile::tempfile()?;
-/// let round = save.save_complete(&[Outlet::Fd(file.as_fd())], &mut |_| unreachable!("no device has `Call`"))?;
-/// assert_eq!(file.metadata()?.len(), round.bytes[0]);
-/// # save.abort(vfiomig::migration::AbortTo::Running)?;
-/// # Ok::<(), vfiomig::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub enum Outlet<'a> {
-    /// To the caller's function, on the calling thread.
-    Call,
-    /// To this descriptor, on whichever thread serves the device. Only v2: a descriptor keeps no segments.
-    Fd(BorrowedFd<'a>),
-}
-
-/// Where the bytes of one device come from.
-///
-/// ```
-/// use std::os::fd::AsFd;
-/// use vfiomig::dialect::Direction;
-/// use vfiomig::migration::{Inlet, Migration, Phase};
-/// # use std::io::{Seek, Write};
-/// # use vfiomig::{device::OnFailure, dialect::State};
-/// # use std::sync::Arc;
-/// # let hardware = simdev::Device::new(simdev::Config::default());
-/// # let options = vfiomig::device::DeviceOptions { name: "nic0".into(), ..Default::default() };
-/// # let device = Arc::new(vfiomig::Device::new(hardware.transport(), options)?);
-/// # let options = vfiomig::tracker::TrackerOptions { devices: vec![device.clone()], everything: true, ..Default::default() };
-/// # let tracker = vfiomig::tracker::Tracker::new(options)?;
-/// # let group = Arc::new(vfiomig::group::Group::new(Default::default()));
-/// # group.add_device(device)?;
-/// # group.add_tracker(Arc::new(tracker))?;
-/// # let source = simdev::Device::new(simdev::Config::default().seeded(1));
-/// # let from = vfiomig::Device::new(source.transport(), Default::default())?;
-/// # from.set_state(State::StopCopy, OnFailure::Keep, false)?;
-/// # let (mut file, mut total, mut part) = (tempfile::tempfile()?, 0, vec![0; 1 << 16]);
-/// # loop {
-/// #     let (len, _) = from.read(&mut part)?;
-/// #     if len == 0 { break }
-/// #     file.write_all(&part[..len])?;
-/// #     total += len as u64;
-/// # }
-/// # file.rewind()?;
-///
-/// // `file` has the stream of the group's only device, and `total` is its length as the source side counted it.
-/// let load = Migration::new(Arc::clone(&group), Direction::Load)?;
-/// load.advance(Phase::LoadResuming)?;
-/// let inlet = Inlet::Fd { fd: file.as_fd(), total: Some(total) };
-/// load.load_complete(&[inlet], &mut |_, _| unreachable!("no device has `Call`"))?;
-/// load.advance(Phase::LoadRunning)?;
-/// # assert!(source.same_content(&hardware));
-/// # Ok::<(), vfiomig::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub enum Inlet<'a> {
-    /// From the caller's function, on the calling thread.
-    Call,
-    /// From this descriptor, on whichever thread serves the device. Only v2: a descriptor keeps no segments.
-    Fd {
-        /// Read to `total`, or to its end.
-        fd: BorrowedFd<'a>,
-        /// The length of the stream as the source side counted it. `None`: the caller states that its format does not
-        /// carry it: then a connection that broke looks like an end (F7).
-        total: Option<u64>,
-    },
-}
-
-/// A run of one device's bytes.
-///
-/// Example: [`Budget`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece<'a> {
-    /// Which device of the group.
-    pub device: usize,
-    /// At least one.
-    pub bytes: &'a [u8],
-    /// A segment ends with them (v1, draft): the caller's format must carry this.
-    pub segment_end: bool,
-}
-
-/// What a round brought.
-///
-/// Example: [`Budget`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Round {
-    /// Bytes moved, by device.
-    pub bytes: Vec<u64>,
-    /// `EMPTY`, `END` or `NO_STREAM` by device; none of them: there is more. After a load `END`.
-    pub flags: Vec<StreamFlags>,
-}
-
-/// What the caller's function brings of one device.
-///
-/// Example: [`Migration`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fed {
-    /// So many bytes of the buffer; at least one.
-    Bytes {
-        /// How many.
-        len: usize,
-        /// A segment ends with them (v1, draft).
-        segment_end: bool,
-    },
-    /// The stream is at its end. Its length as the source side counted it; `None`: the caller's format does not carry it.
-    End {
-        /// In bytes.
-        total: Option<u64>,
-    },
-}
-
 impl Migration {
     /// One bounded round over all open streams, side by side and fairly by bytes and by time: each device until EMPTY, END or its
     /// share of the budget. In pre-copy the sizes are read after it; a size that cannot be read is an error of the
     /// round, whose bytes have been put. *whole; blocks in the kernel, on descriptors and in `put`.*
     ///
-    /// `outlets`: one per device, or empty: `Call` for all. A descriptor that takes nothing ends its device's part of the round: at
-    /// once in non-blocking mode, else with the time of the budget. What it did not take stays in the stream.
+    /// `outlets`: one per device, or empty: `Call` for all. A descriptor that takes nothing ends its device's part of the
+    /// round: at once in non-blocking mode, else with the time of the budget. What it did not take stays in the stream.
     ///
     /// A member whose session in this migration has ended or is broken (STALE), that is in ERROR or whose handle was
     /// freed fails the migration here. After a resume of a group that was held in pre-copy it is STALE, not FAILED:
@@ -219,11 +51,14 @@ impl Migration {
         outlets: &[Outlet<'_>],
         put: &mut dyn FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Round> {
+        if self.direction() != Direction::Save {
+            return Err(Error::order("save_iterate is for saves"));
+        }
         let (mut inner, mut run) = self.enter()?;
         let drained = run.shown.recorder.drain();
         let result = self.save_round(&inner, &mut run, Some(budget), outlets, put);
         run.shown.recorder.drained(EntryKind::Rounds, drained, result.is_err());
-        self.told(&mut inner, &mut run, "save_iterate", result)
+        self.conclude(&mut inner, &mut run, "save_iterate", result)
     }
 
     /// Every stream to its END; success means just that. Needs STOP_COPY. *whole; blocks as `save_iterate` does.*
@@ -239,68 +74,7 @@ impl Migration {
         let result = result.and_then(|round| Ok(self.check_ends(round)?));
         // Nothing is saved after it.
         run.parcels = ParcelPool::default();
-        self.told(&mut inner, &mut run, "save_complete", result)
-    }
-
-    /// Every stream into its device, and `finish`. Needs RESUMING of a load; called again, it continues with what is not
-    /// finished. *whole; blocks in the kernel, on descriptors and in `get`.* `inlets`: one per device, or empty: `Call` for all.
-    ///
-    /// Devices and descriptors are served in whatever order bytes come. The first failure is returned, and nothing more is asked of
-    /// `get` after it. Descriptors are waited for as `save_complete` says. The round has what each device took in this call.
-    pub fn load_complete(
-        &self,
-        inlets: &[Inlet<'_>],
-        get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
-    ) -> Result<Round> {
-        let (mut inner, mut run) = self.enter()?;
-        run.check_entered("load_complete", Phase::LoadResuming)?;
-        let drained = run.shown.recorder.drain();
-        let result = self.load_round(&inner, inlets, get).map_err(Failure::from);
-        run.shown.recorder.drained(EntryKind::LoadComplete, drained, result.is_err());
-        self.told(&mut inner, &mut run, "load_complete", result)
-    }
-
-    fn load_round(
-        &self,
-        inner: &GroupInner,
-        inlets: &[Inlet<'_>],
-        get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>,
-    ) -> Result<Round> {
-        self.cancel.check()?;
-        let with_fd: Vec<bool> = inlets.iter().map(|inlet| matches!(inlet, Inlet::Fd { .. })).collect();
-        self.check_channels(&with_fd)?;
-        let loaded = || self.devices.iter().map(|device| device.info().loaded_bytes);
-        let before: Vec<u64> = loaded().collect();
-        let pool = ParcelPool::default();
-        let lane = |(index, device)| inflow::LoadLane {
-            device,
-            index,
-            fd: match inlets.get(index) {
-                Some(Inlet::Fd { fd, total }) => Some((*fd, *total)),
-                Some(Inlet::Call) | None => None,
-            },
-            brought: Mutex::default(),
-            idle_since: Mutex::default(),
-        };
-        let flow = Inflow {
-            lanes: self.devices.iter().map(|device| &**device).enumerate().map(lane).collect(),
-            cancel: &self.cancel,
-            pool: &pool,
-            progress: Progress::new(caller_patience()),
-            stop: AtomicBool::new(false),
-            failed: Mutex::default(),
-        };
-        let any_thread: Vec<bool> = flow.lanes.iter().map(|lane| lane.device.any_thread()).collect();
-        let crew = Crew { max: inner.max_workers, any_thread: &any_thread, first: 0 };
-        let mut vigil = inner.vigil(flow.lanes.iter().map(|lane| lane.device), false);
-        run_turns(crew, &flow, &mut vigil, &mut |item| flow.hear(item, get));
-        match flow.failed.into_inner() {
-            Some(error) => Err(error),
-            None => Ok(Round {
-                bytes: loaded().zip(before).map(|(now, before)| now.saturating_sub(before)).collect(),
-                flags: vec![StreamFlags::END; self.devices.len()],
-            }),
-        }
+        self.conclude(&mut inner, &mut run, "save_complete", result)
     }
 
     fn save_round(
@@ -401,7 +175,7 @@ impl Migration {
     }
 
     /// What went wrong is in the report, whoever's it was. The migration has failed with it if a stream can have no end any more.
-    fn told<T>(
+    fn conclude<T>(
         &self,
         inner: &mut GroupInner,
         run: &mut Run,
@@ -478,7 +252,7 @@ pub(super) fn lost_session(device: &Device, before: u64) -> Option<Error> {
         return Some(Error::unplugged(format!("{name}: the device handle was freed")));
     }
     if info.state == State::Error {
-        return Some(Error::new(ErrorKind::Device, libc::EIO, format!("{name}: it is in ERROR: only a reset helps")));
+        return Some(device.in_error());
     }
     if info.session > before && info.broken {
         return Some(Error::stale(format!(

@@ -82,8 +82,8 @@ fn ending(phase: Phase, halted: bool, committed: bool) -> Ending {
 }
 
 impl Migration {
-    /// Ends a save. `committed`: the destination has everything, and its guest runs or may run: HALTED. If not, the guest stays here:
-    /// abort to what the VM is now. *whole; blocks in the kernel for the slowest device.*
+    /// Ends a save. `committed`: the destination has everything, and its guest runs or may run: HALTED. If not, the guest stays
+    /// here: abort to what the VM is now. *whole; blocks in the kernel for the slowest device.*
     ///
     /// A committed save is refused, and nothing is done, before STOP_COPY and where the final harvest or an END is missing. If a
     /// device fails on the way to HALTED no device is brought back, for the guest is elsewhere.

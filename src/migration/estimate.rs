@@ -58,7 +58,7 @@ pub struct MigrationPending {
 /// Example: [`Estimate`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EstimateInput {
-    /// Of the channel; `None`: as measured by the library's own drains.
+    /// The rate of the channel; 0 is refused (ARGUMENT). `None`: as measured by the library's own drains.
     pub bytes_per_second: Option<u64>,
     /// For all state changes from the guest's stop on; `None`: as measured in earlier ones.
     pub transition: Option<Duration>,
@@ -87,7 +87,7 @@ pub struct EstimateInput {
 /// save.pending_exact()?;
 /// let estimate = save.estimate(EstimateInput { bytes_per_second: Some(1 << 30), ..EstimateInput::default() })?;
 /// assert!(estimate.transfer.is_some() && !estimate.unknown.contains(Lacks::RATE));
-/// // The device was never stopped, so nobody knows how long that takes: the sum is the least that it can be.
+/// // The device was never stopped, so it is not known how long that takes: the sum is the least that it can be.
 /// assert!(estimate.unknown.contains(Lacks::TRANSITION) && estimate.unknown_devices == 1);
 /// # save.abort(vfiomig::migration::AbortTo::Running)?;
 /// # Ok::<(), vfiomig::Error>(())
@@ -204,8 +204,8 @@ struct Left {
     all: bool,
 }
 
-/// The stop-copy size contains what pre-copy would bring, so the two are never added; a driver that says less there than here is
-/// not believed.
+/// The stop-copy size contains what pre-copy would bring, so the two are never added; a driver whose stop-copy size is smaller
+/// than what pre-copy would bring is not believed.
 fn left(device: &Device) -> Left {
     let DeviceSizes { initial, dirty, stop_copy, has_initial } = parts(device);
     let precopy = [initial, dirty].into_iter().flatten().reduce(u64::saturating_add).filter(|_| has_initial);
@@ -357,13 +357,29 @@ fn pending(devices: &[Arc<Device>]) -> MigrationPending {
     all
 }
 
-/// C4: why the guest should not stop yet. A stream that was empty once after its device was asked has no initial data, whatever the
-/// device's estimate says: some estimates never fall. New initial data is announced (C9), and then it counts again.
+/// C4: why the guest should not stop yet. A stream that was empty once after its device was asked has no initial data, whatever
+/// the device's estimate says: some estimates never fall. New initial data is announced (C9), and then it counts again.
 fn blocks(has_initial: bool, initial: Option<u64>, initial_gone: bool) -> Option<&'static str> {
     match initial {
         _ if !has_initial || initial_gone => None,
         Some(0) => None,
         Some(_) => Some("initial data is left"),
         None => Some("it does not say how much initial data is left, and was never empty yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Unknown is never 0: by a rate of 0 an estimate would end behind the end of time.
+    #[test]
+    fn a_rate_of_less_than_a_byte_per_second_is_unknown() {
+        let rate = Rate::default();
+        assert_eq!(rate.bytes_per_second(), None);
+        rate.add(1, MEMORY);
+        assert_eq!(rate.bytes_per_second(), None);
+        rate.add(3, MEMORY);
+        assert_eq!(rate.bytes_per_second(), Some(1));
     }
 }

@@ -1,10 +1,12 @@
 //! One save or one load of a group: phases, and what happens when one of them fails.
 //!
-//! May import: group, tracker, device, window, dialect, workers, transport, cancel, error, gate, log. Start reading at [`Migration`]
-//! here, `sequence` (the order of phases and of devices in them, pure) and `advance` (one phase after the other). `save` and `load`
-//! are what is special to them, `abort` leads back, `course` is what a pause or resume of the group has to know, `run_state` what it does where the VM stops or starts; `drain` moves whole
-//! streams, `load_done` and `ending` hear how a load's streams and a save end, `estimate` says how long the guest would stand
-//! still, `report` what was done.
+//! May import: wire, group, tracker, device, window, dialect, workers, transport, cancel, error, gate, log. Start reading at
+//! [`Migration`] here, `sequence` (the order of phases and of devices in them, pure) and `advance` (one phase after the other;
+//! `arrivals`: devices of a load that go by themselves). `save` and `load` are what is special to them, `abort` leads back,
+//! `course` is what a pause or resume of the group has to know, `run_state` what it does where the VM stops or starts; `drain`
+//! moves whole streams, `save_to` and `load_from` (`over_wire`, `load_wire`) are a whole save and a whole load in the library's
+//! own format, `load_done` and `ending` hear how a load's streams and a save end, `options` are the caller's choices, `ahead`
+//! has streams read before they are asked for, `estimate` says how long the guest would stand still, `report` what was done.
 //!
 //! Follows: docs/design.md, "Phases of a migration"; docs/faults.md.
 //!
@@ -12,15 +14,22 @@
 
 mod abort;
 mod advance;
+mod ahead;
+mod arrivals;
 mod course;
 mod drain;
 mod ending;
 mod estimate;
 mod load;
 mod load_done;
+mod load_from;
+mod load_wire;
+mod options;
+mod over_wire;
 mod report;
 mod run_state;
 mod save;
+mod save_to;
 mod sequence;
 
 use crate::cancel::Cancel;
@@ -31,27 +40,37 @@ use crate::gate::Pass;
 use crate::group::Underway;
 use crate::group::{Group, GroupInner};
 use crate::tracker::Tracker;
+use ahead::Ahead;
 use course::Course;
 use estimate::Rate;
 use parking_lot::Mutex;
 use report::Recorder;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use abort::AbortTo;
 pub use drain::{Budget, Fed, Inlet, Outlet, Piece, Round};
 pub use ending::EndOptions;
 pub use estimate::{Estimate, EstimateInput, Lacks, MigrationPending};
+#[cfg(feature = "capi")]
+pub(crate) use load_wire::{LoadWire, TakeRecord};
+pub use options::MigrationOptions;
+#[cfg(feature = "capi")]
+pub(crate) use over_wire::ROUND;
+pub use over_wire::{LoadStep, SaveNext, SaveOptions, SaveStep};
 pub use report::{Counters, DevicePart, Entry, EntryKind, PhaseReport, Report};
 #[cfg(feature = "capi")]
 pub(crate) use report::{lines_to_json, results_to_json};
+#[cfg(feature = "capi")]
+pub(crate) use save_to::{Put, SaveWire, put_on};
 pub use sequence::Phase;
 
 /// One save or one load of a group. While it exists the group's members stay.
 ///
-/// [`phase`](Self::phase), [`cancel`](Self::cancel), [`pending`](Self::pending), [`estimate`](Self::estimate),
-/// [`report`](Self::report) and [`error`](Self::error) are for any thread and never block. All
-/// other methods are of the class *whole*: they wait for each other, for the group's calls and for those in progress on the
-/// devices.
+/// [`phase`](Self::phase), [`direction`](Self::direction), [`cancel`](Self::cancel), [`check_sessions`](Self::check_sessions),
+/// [`pending`](Self::pending), [`estimate`](Self::estimate), [`report`](Self::report) and [`error`](Self::error) are for any
+/// thread and never block. All other methods are of the class *whole*: they wait for each other, for the group's calls and for
+/// those in progress on the devices.
 ///
 /// ```
 /// use std::io::Read;
@@ -125,6 +144,8 @@ struct Run {
     partial: Option<Partial>,
     /// What any thread may see.
     shown: MigrationView,
+    /// How often an abort has made a new beginning.
+    attempt: u64,
     /// Where each device was before anything was begun.
     origin: Vec<State>,
     /// Save: the last phase was begun in this attempt.
@@ -137,6 +158,8 @@ struct Run {
     parcels: drain::ParcelPool,
     /// The member with which the next round begins.
     next: usize,
+    /// What is read ahead of the caller.
+    ahead: Ahead,
 }
 
 /// What getters give, which wait for no call. Each is locked for a copy only.
@@ -179,7 +202,13 @@ struct Partial {
 impl Migration {
     /// A migration in IDLE. Refused while the group has another one, and with every reason if it cannot be migrated.
     pub fn new(group: Arc<Group>, direction: Direction) -> Result<Migration> {
+        Migration::with_options(group, direction, MigrationOptions::default())
+    }
+
+    /// As [`new`](Self::new), with what the caller chooses.
+    pub fn with_options(group: Arc<Group>, direction: Direction, options: MigrationOptions) -> Result<Migration> {
         let mut inner = group.enter()?;
+        options.check(direction, inner.members.len())?;
         if inner.migration.is_some() {
             return Err(Error::order("the group has a migration already"));
         }
@@ -203,6 +232,7 @@ impl Migration {
         let run = Run {
             entered: Phase::Idle,
             partial: None,
+            attempt: 0,
             shown: shown.clone(),
             halted: false,
             touched: vec![false; origin.len()],
@@ -210,12 +240,22 @@ impl Migration {
             tracking: Vec::new(),
             parcels: drain::ParcelPool::default(),
             next: 0,
+            ahead: Ahead::new(options.queue_bytes),
         };
         let course = Arc::new(Course::new(direction, Arc::clone(&cancel), devices.clone(), shown, run));
-        inner.underway = Some(Arc::clone(&course) as Arc<dyn Underway>);
+        group.has_underway(&mut inner, Some(Arc::clone(&course) as Arc<dyn Underway>));
         course.set_phase(&mut inner, Phase::Idle);
+        if direction == Direction::Load && inner.max_workers != 1 {
+            options.allow_write_behind(&devices, &[group.token(), course.run.token()]);
+        }
         drop(inner);
         Ok(Migration { group, course, cancel, devices })
+    }
+
+    /// Where the number of its phase stands, for ever.
+    #[cfg(feature = "capi")]
+    pub(crate) fn phase_fact(&self) -> &'static std::sync::atomic::AtomicU32 {
+        self.course.phase_fact()
     }
 
     /// Where the migration stands. *any.*
@@ -246,7 +286,7 @@ impl Migration {
         Ok(self.course.shown.recorder.report(self.direction()))
     }
 
-    /// For getters: whether the migration is one that calls can be made on. Waits for nobody.
+    /// For getters: whether the migration is one that calls can be made on. Never waits.
     fn check_open(&self) -> Result<()> {
         self.course.run.check().map_err(|denied| denied.of("migration"))
     }
@@ -261,10 +301,14 @@ impl Migration {
         let run = self.course.run.enter_to_close().map_err(|denied| denied.of("migration"))?;
         let Some(mut run) = run.close() else { return Ok(()) };
         self.cancel.end();
-        run.stop_trackers();
+        // All of them first, so that none takes more while another one is waited for.
+        self.devices.iter().for_each(|device| device.abandon_load());
+        self.devices.iter().for_each(|device| device.end_write_behind());
+        run.ahead.end(&self.devices, Duration::MAX);
+        run.stop_trackers(inner.as_deref());
         if let Some(inner) = &mut inner {
             inner.migration = None;
-            inner.underway = None;
+            self.group.has_underway(inner, None);
             inner.frozen = None;
             inner.members.iter_mut().for_each(|member| member.expected = None);
         }

@@ -62,21 +62,27 @@ pub enum EntryKind {
     SaveComplete,
     /// `load_complete`.
     LoadComplete,
+    /// A device that went to LOADED by itself, beside the streams of others.
+    Loaded,
     /// Harvests of trackers that the migration has started.
     Harvest,
     /// Something failed that is no device's state change.
     Failure,
+    /// Streams that were read ahead of the caller.
+    ReadAhead,
 }
 
 impl EntryKind {
-    /// In reports.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             EntryKind::Rounds => "rounds",
             EntryKind::SaveComplete => "save_complete",
             EntryKind::LoadComplete => "load_complete",
+            EntryKind::Loaded => "loaded",
             EntryKind::Harvest => "harvest",
             EntryKind::Failure => "failure",
+            EntryKind::ReadAhead => "read_ahead",
         }
     }
 }
@@ -86,7 +92,7 @@ impl EntryKind {
 /// Example: [`Report`].
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Which.
+    /// What was done.
     pub work: EntryKind,
     /// The phase that was entered last when it was done.
     pub phase: Phase,
@@ -94,7 +100,7 @@ pub struct Entry {
     pub begun: Duration,
     /// How long it took in all: what came between the calls is not in it.
     pub duration: Duration,
-    /// Calls.
+    /// Number of calls, or how often the failure was met.
     pub calls: u64,
     /// Bytes that devices gave or took.
     pub bytes: u64,
@@ -102,9 +108,10 @@ pub struct Entry {
     pub pages: u64,
     /// Reads or writes of devices' streams; requests to logs.
     pub reads: u64,
-    /// It failed.
+    /// The calls failed: what failed has an entry of its own.
     pub failed: bool,
-    /// By device, for drains.
+    /// By device, for drains and for what was read ahead. Of a device that went to LOADED by itself, that one, and what it took
+    /// before.
     pub devices: Vec<DevicePart>,
     /// Of a failure: what and why.
     pub text: String,
@@ -207,7 +214,9 @@ impl fmt::Display for Report {
         }
         entries.try_for_each(|entry| write_entry(f, entry))?;
         // Of drains it is there already; what the caller moved by its own data calls is in no entry.
-        if self.entries.iter().all(|entry| entry.devices.is_empty()) && self.devices.iter().any(|part| part.calls > 0) {
+        let beside = [EntryKind::Loaded, EntryKind::ReadAhead];
+        let mut drains = self.entries.iter().filter(|entry| !beside.contains(&entry.work));
+        if drains.all(|entry| entry.devices.is_empty()) && self.devices.iter().any(|part| part.calls > 0) {
             writeln!(f, "data calls")?;
             self.devices.iter().try_for_each(|part| write_part(f, part))?;
         }
@@ -234,6 +243,10 @@ fn write_entry(f: &mut fmt::Formatter<'_>, entry: &Entry) -> fmt::Result {
         write!(f, " in {calls} calls")?;
     }
     match work {
+        EntryKind::Loaded => {
+            let name = entry.devices.first().map_or("", |part| &part.device);
+            return writeln!(f, ": {name}, beside the others{}", if entry.failed { "  FAILED" } else { "" });
+        }
         EntryKind::Harvest => writeln!(f, ": {pages} pages, {reads} reads of logs")?,
         _ => writeln!(f, ": {bytes} bytes, {reads} reads or writes{}", if entry.failed { "  FAILED" } else { "" })?,
     }
@@ -248,7 +261,7 @@ fn write_part(f: &mut fmt::Formatter<'_>, part: &DevicePart) -> fmt::Result {
 
 fn write_device(f: &mut fmt::Formatter<'_>, device: &DeviceResult) -> fmt::Result {
     let state = |number| State::from_number(number).map_or("?", State::name);
-    let DeviceResult { device: name, errno, from, to, found, action, duration, message } = device;
+    let DeviceResult { device: name, errno, from, to, found, action, again: _, duration, message } = device;
     if *errno == 0 && from == to {
         write!(f, "    {name:<16} stays in {}", state(*from))?;
     } else {

@@ -1,11 +1,12 @@
-//! What a migration does where the VM stops or starts, as data: run state, direction, phase (docs/vmm-guide.md, "Stop and start").
+//! What a migration does where the VM stops or starts, as data: run state, direction, phase (docs/vmm-guide.md, "Stop and
+//! start").
 //!
-//! Rules: N28 and V2-9 (ways back), N5 and V2-6 (grace between them, which every act keeps by itself), N18 (a device that runs needs
-//! someone who answers it), P12.
+//! Rules: N28 and V2-9 (ways back), N5 and V2-6 (grace between them, which every act keeps by itself), N18 (a device that runs
+//! needs someone who answers it), P12.
 
 use super::Run;
 use super::abort::AbortTo;
-use super::course::Course;
+use super::course::{BY_DEVICE, Course};
 use super::sequence::Phase;
 use crate::dialect::{Direction, State};
 use crate::error::{Error, Result};
@@ -28,11 +29,13 @@ enum Act {
     Abort,
     Nothing,
     Refuse(&'static str),
+    /// It names the devices that have no whole stream yet.
+    RefuseUnloaded,
     /// The first failure again.
     Fail,
 }
 
-use Act::{Abort, Enter, Fail, Nothing, Refuse, Rest, RestUnbegun, Run as RunIt};
+use Act::{Abort, Enter, Fail, Nothing, Refuse, RefuseUnloaded, Rest, RestUnbegun, Run as RunIt};
 
 /// By the VMM's word: to stop, to stop and hand over, to start; each as the first half and as the second.
 type Acts = [Act; 6];
@@ -40,7 +43,6 @@ type Acts = [Act; 6];
 const LOADED_HERE: Act = Refuse("the group is being loaded: its guest is not handed over");
 const ELSEWHERE: Act =
     Refuse("the guest may run elsewhere: only an abort with VFIOMIG_ABORT_F_NO_SECOND_GUEST lets it run here");
-const NOT_LOADED: Act = Refuse("the group is being loaded");
 
 /// Until then a save can be paused and resumed.
 const FREE: Acts = [Rest, Rest, Enter(SaveP2pGrace), Enter(SaveStopCopy), Rest, Rest];
@@ -66,11 +68,16 @@ const ACTS: [(Direction, Phase, bool, Acts); 17] = [
     (Direction::Save, SaveStopCopy, false, [Nothing, Nothing, Nothing, Nothing, Nothing, Abort]),
     (Direction::Save, SaveStopCopy, true, [Nothing, Nothing, Nothing, Nothing, ELSEWHERE, ELSEWHERE]),
     (Direction::Save, SaveHalted, true, [Nothing, Nothing, Nothing, Nothing, ELSEWHERE, ELSEWHERE]),
-    // The VM that was to be handed over starts again; what failed in the first half is told once.
+    // The VM that was to be handed over starts again; what failed in the first half is returned once.
     (Direction::Save, Failed, false, [Nothing, Abort, Nothing, Nothing, Nothing, Abort]),
     (Direction::Save, Failed, true, [Nothing, Nothing, Nothing, Nothing, ELSEWHERE, ELSEWHERE]),
     (Direction::Load, Idle, false, [RestUnbegun, RestUnbegun, LOADED_HERE, LOADED_HERE, RestUnbegun, RestUnbegun]),
-    (Direction::Load, LoadResuming, false, [Nothing, Nothing, LOADED_HERE, LOADED_HERE, NOT_LOADED, NOT_LOADED]),
+    (
+        Direction::Load,
+        LoadResuming,
+        false,
+        [Nothing, Nothing, LOADED_HERE, LOADED_HERE, RefuseUnloaded, RefuseUnloaded],
+    ),
     (Direction::Load, LoadLoaded, false, [Rest, Rest, LOADED_HERE, LOADED_HERE, RunIt, RunIt]),
     (Direction::Load, LoadP2pGrace, false, [Rest, Rest, LOADED_HERE, LOADED_HERE, RunIt, RunIt]),
     (Direction::Load, LoadRunning, false, [Rest, Rest, LOADED_HERE, LOADED_HERE, Rest, Rest]),
@@ -94,11 +101,28 @@ fn act(direction: Direction, phase: Phase, halted: bool, switch: Switch) -> Act 
 }
 
 impl Course {
+    /// The table's act, but where it cannot be done: no phase is entered behind a cancel, and none is left that was begun for
+    /// one device.
+    fn act_now(&self, run: &Run, phase: Phase, switch: Switch) -> Act {
+        match act(self.direction, phase, run.halted, switch) {
+            // Nothing else brings the devices of a VM to rest that its user has stopped (N18). An abort has no half.
+            Enter(_) if switch.to == SwitchTo::Stop && self.cancel.asked() => {
+                if switch.half {
+                    Nothing
+                } else {
+                    Abort
+                }
+            }
+            RestUnbegun if run.partial.is_some() => Refuse(BY_DEVICE),
+            act => act,
+        }
+    }
+
     pub(super) fn switch_in(&self, inner: &mut GroupInner, switch: Switch) -> Option<(SwitchAction, Result<()>)> {
         // Freed meanwhile: then the group is alone.
         let mut run = self.enter_run().ok()?;
         let phase = if run.shown.error.is_some() { Failed } else { run.entered };
-        let act = act(self.direction, phase, run.halted, switch);
+        let act = self.act_now(&run, phase, switch);
         if matches!(act, Enter(_) | Abort | Nothing) {
             run.vm_is(switch);
         }
@@ -113,8 +137,8 @@ impl Course {
             }
             RunIt => {
                 drop(run);
-                let (_, told) = inner.pause_or_resume(switch);
-                Some((SwitchAction::Advanced, told))
+                let (_, done) = inner.pause_or_resume(switch);
+                Some((SwitchAction::Advanced, done))
             }
             Enter(to) => Some((SwitchAction::Advanced, self.advance(inner, &mut run, to, false))),
             Abort => {
@@ -125,6 +149,12 @@ impl Course {
             Refuse(why) => {
                 let what = if switch.to == SwitchTo::Start { "start" } else { "stop" };
                 Some((SwitchAction::Nothing, Err(Error::order(format!("{what} is refused in {phase}: {why}")))))
+            }
+            RefuseUnloaded => {
+                let all = vec![true; inner.members.len()];
+                let whole = run.check_streams(inner, LoadLoaded, &all);
+                let why = whole.map_or_else(|error| error.to_string(), |()| format!("{LoadLoaded} was not entered"));
+                Some((SwitchAction::Nothing, Err(Error::order(format!("start is refused in {phase}: {why}")))))
             }
             Fail => {
                 let error = run.shown.error.get().unwrap_or_else(|| Error::order("the migration has failed"));
@@ -191,9 +221,9 @@ mod tests {
             match act {
                 Rest | RunIt => assert_eq!(frozen(direction, phase), None, "{what}"),
                 RestUnbegun => assert!(direction == Direction::Load && phase == Idle, "{what}"),
-                Enter(to) => assert!(sequence::way(direction, phase, to).is_some(), "{what}"),
+                Enter(to) => assert!(sequence::phases_to(direction, phase, to).is_some(), "{what}"),
                 Abort => assert!(!halted && phase != LoadRunning || direction == Direction::Load, "{what}"),
-                Nothing | Refuse(_) | Fail => {}
+                Nothing | Refuse(_) | RefuseUnloaded | Fail => {}
             }
         });
     }
@@ -205,7 +235,7 @@ mod tests {
         each(|direction, phase, halted, switch, act| {
             let what = format!("{direction:?} {phase} {halted} {switch:?} {act:?}");
             let right = match (switch.to, switch.half, act) {
-                (_, _, Refuse(_) | Fail) => true,
+                (_, _, Refuse(_) | RefuseUnloaded | Fail) => true,
                 // No guest that may run elsewhere runs here.
                 (SwitchTo::Start, ..) if halted && direction == Direction::Save => false,
                 (SwitchTo::Start, false, act) => matches!(act, Rest | RestUnbegun | RunIt | Abort),
@@ -214,7 +244,7 @@ mod tests {
                     stands.contains(&phase) || phase == Failed && (halted || switch.to == SwitchTo::HandOver)
                 }
                 (_, false, act) => matches!(act, Rest | RestUnbegun | Abort | Enter(SaveStopCopy)),
-                // Nobody is stopped behind others that run (N5): a first half leads to grace at most.
+                // No device is stopped while others run (N5): a first half leads to grace at most.
                 (_, true, act) => matches!(act, Rest | RestUnbegun | Nothing | Enter(SaveP2pGrace)),
             };
             assert!(right, "{what}");

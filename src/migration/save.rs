@@ -7,10 +7,11 @@ use crate::error::{Error, Result};
 use crate::group::GroupInner;
 use crate::group::outcome::DeviceOutcome;
 use crate::log::log;
+use crate::tracker::{Tracker, side_by_side};
 use std::sync::Arc;
 
-/// C9: the decision to stop was made before vCPUs stopped, and a device may have begun again with initial data since. Whoever wants
-/// to know looks at `ready` once more; that a size could not be read is no reason to stop here.
+/// C9: the decision to stop was made before vCPUs stopped, and a device may have begun again with initial data since. Whoever
+/// wants to know looks at `ready` once more; that a size could not be read is no reason to stop here.
 pub(super) fn say_late_initial_data(inner: &GroupInner, wanted: &[bool], outcomes: &mut [DeviceOutcome]) {
     let devices: Vec<&Device> = inner.members.iter().map(|member| &*member.device).collect();
     let looks = inner.side_by_side(&devices, false, |i| {
@@ -52,18 +53,63 @@ pub(super) fn check_beginnings(inner: &GroupInner, first: Phase, anew: bool) -> 
     }
 }
 
+/// What a device writes that no tracker speaks for would be lost.
+fn check_covered(inner: &GroupInner, phase: Phase) -> Result<()> {
+    let uncovered = inner.uncovered();
+    if uncovered.is_empty() { Ok(()) } else { Err(Error::order(format!("{phase}: {}", uncovered.join("; ")))) }
+}
+
 impl Run {
-    /// Starts every tracker of the group, or none.
+    /// From here on the guest may run elsewhere, and here by the caller's word only.
+    pub(super) fn give_away(&mut self, inner: &mut GroupInner) {
+        self.halted = true;
+        inner.members.iter().for_each(|member| member.device.hand_over(true));
+    }
+
+    /// Starts every tracker of the group, or none. One whose handle was freed since the migration began has gone with its address
+    /// space; its devices need another one.
     pub(super) fn start_trackers(&mut self, inner: &GroupInner) -> Result<()> {
-        for tracker in &inner.trackers {
-            if let Err(error) = tracker.hold() {
-                self.stop_trackers();
-                return Err(error.context(format!("{}: {}", Phase::SaveTracking, tracker.name())));
+        check_covered(inner, Phase::SaveTracking)?;
+        let trackers: Vec<Arc<Tracker>> =
+            inner.trackers.iter().filter(|tracker| !tracker.is_closed()).cloned().collect();
+        let held = inner.trackers_side_by_side(&trackers, Tracker::hold);
+        let mut failed = None;
+        for (tracker, outcome) in trackers.iter().zip(held) {
+            match outcome {
+                Ok(()) => self.follow(tracker),
+                Err(error) => {
+                    failed = failed.or(Some(error.context(format!("{}: {}", Phase::SaveTracking, tracker.name()))));
+                }
             }
-            self.shown.recorder.follow(tracker);
-            self.tracking.push(Arc::clone(tracker));
         }
+        let Some(error) = failed else { return Ok(()) };
+        self.stop_trackers(Some(inner));
+        Err(error)
+    }
+
+    fn follow(&mut self, tracker: &Arc<Tracker>) {
+        self.shown.recorder.follow(tracker);
+        self.tracking.push(Arc::clone(tracker));
+    }
+
+    /// An address space came while RAM is sent: what was written through it is not known.
+    pub(super) fn tracker_came(&mut self, inner: &GroupInner, tracker: &Arc<Tracker>) -> Result<()> {
+        let held = inner.trackers_side_by_side(std::slice::from_ref(tracker), Tracker::hold_late);
+        held.into_iter().collect::<Result<()>>()?;
+        self.follow(tracker);
         Ok(())
+    }
+
+    /// An address space goes while the migration exists. Refused while something would be lost with it: what devices have written
+    /// through it, or may yet.
+    pub(super) fn tracker_goes(&mut self, inner: &GroupInner, tracker: &Arc<Tracker>) -> Result<()> {
+        let Some(place) = self.tracking.iter().position(|held| Arc::ptr_eq(held, tracker)) else { return Ok(()) };
+        if tracker.would_lose()? {
+            let text = "a migration tracks by it, and pages are mapped or not reported: unmap with a harvest first";
+            return Err(Error::order(format!("{}: {text}", tracker.name())));
+        }
+        let tracker = self.tracking.remove(place);
+        inner.trackers_side_by_side(&[tracker], Tracker::release).into_iter().collect()
     }
 
     /// After the step that opens the drafts' sessions, in the call that has started the trackers: its caller sends RAM when it
@@ -76,10 +122,16 @@ impl Run {
     }
 
     /// Stops what was started. A tracker that does not stop costs a log, not the migration; what is to be said of it.
-    pub(super) fn stop_trackers(&mut self) -> Vec<String> {
+    pub(super) fn stop_trackers(&mut self, inner: Option<&GroupInner>) -> Vec<String> {
         let mut notes = Vec::new();
-        for tracker in self.tracking.drain(..) {
-            if let Err(error) = tracker.release() {
+        let trackers: Vec<Arc<Tracker>> =
+            self.tracking.drain(..).filter(|tracker| !tracker.went_without_loss()).collect();
+        let released = match inner {
+            Some(inner) => inner.trackers_side_by_side(&trackers, Tracker::release),
+            None => side_by_side(&trackers, 1, None, Tracker::release),
+        };
+        for (tracker, outcome) in trackers.iter().zip(released) {
+            if let Err(error) = outcome {
                 let note = format!("{}: the tracker did not stop: {error}", tracker.name());
                 log!(Warning, "{note}");
                 notes.push(note);
@@ -88,9 +140,11 @@ impl Run {
         notes
     }
 
-    /// Before devices stop: every tracker will answer for its final harvest.
-    pub(super) fn check_trackers(&self) -> Result<()> {
-        self.tracking.iter().try_for_each(|tracker| tracker.end_final())
+    /// Before devices stop: every tracker will answer for its final harvest, and each device has one.
+    pub(super) fn check_trackers(&self, inner: &GroupInner) -> Result<()> {
+        let mut tracking = self.tracking.iter().filter(|tracker| !tracker.went_without_loss());
+        tracking.try_for_each(|tracker| tracker.end_final())?;
+        check_covered(inner, Phase::SaveStopCopy)
     }
 
     /// Every log was read over all its ranges since the devices stopped, or the caller does without.
@@ -102,6 +156,9 @@ impl Run {
             .tracking
             .iter()
             .filter_map(|tracker| {
+                if tracker.went_without_loss() {
+                    return None;
+                }
                 // A tracker that cannot answer any more has lost what it knew.
                 let missing = tracker.final_missing().unwrap_or_else(|error| Some(error.to_string()));
                 missing.map(|text| format!("{}: {text}", tracker.name()))
@@ -124,7 +181,7 @@ impl Run {
             .members
             .iter()
             .zip(wanted)
-            .filter(|(member, wanted)| **wanted && !member.device.info().complete)
+            .filter(|(member, wanted)| **wanted && !member.device.has_load_end())
             .map(|(member, _)| format!("{}: {missing}", member.device.name()))
             .collect();
         if cut.is_empty() { Ok(()) } else { Err(Error::order(format!("{phase}: {}", cut.join("; ")))) }

@@ -1,7 +1,7 @@
 //! The order of a migration as data: which phase follows which, and where each device stands in it (docs/design.md,
 //! "Phases of a migration").
 //!
-//! Rules: N3 and N4 (the flows), N5 (grace states are barriers), N20 (page faults are drained under NDMA before vCPUs stop),
+//! Rules: N3 and N4 (the flows), N5 (grace states are barriers), N20 (page requests are drained under NDMA before vCPUs stop),
 //! N22 (without NDMA the grace work is done at the next step), N28.
 
 use crate::dialect::{Caps, DialectKind, Direction, State};
@@ -49,6 +49,9 @@ use Phase::{
     SaveStopCopy, SaveTracking, SaveViommuGrace,
 };
 
+/// The phase in which streams may be read ahead of their caller, each from the moment in which its device has arrived.
+pub(crate) const READS_AHEAD: Phase = SaveStopCopy;
+
 /// Names of all phases.
 const NAMES: [(Phase, &str); 12] = [
     (Idle, "IDLE"),
@@ -88,7 +91,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Where one call of advance may lead from each phase, and what it enters on the way, the last one included. SAVE_PRE_COPY and
+/// Where one call of advance may lead from each phase, and what it enters in between, the last one included. SAVE_PRE_COPY and
 /// VIOMMU_GRACE are entered only where they are asked for: in between there would be nothing to do in them. STOP_COPY and
 /// RESUMING are never passed through: in them the VMM moves data.
 const SAVE: [(Phase, Phase, &[Phase]); 15] = [
@@ -128,9 +131,9 @@ fn arcs(direction: Direction) -> [&'static Arcs; 2] {
     }
 }
 
-/// The phases that are entered on the way, `to` last; `None`: not from here.
-pub(crate) fn way(direction: Direction, from: Phase, to: Phase) -> Option<&'static [Phase]> {
-    arcs(direction).into_iter().flatten().find(|(a, b, _)| (*a, *b) == (from, to)).map(|(_, _, way)| *way)
+/// The phases that are entered in between, `to` last; `None`: not from here.
+pub(crate) fn phases_to(direction: Direction, from: Phase, to: Phase) -> Option<&'static [Phase]> {
+    arcs(direction).into_iter().flatten().find(|(a, b, _)| (*a, *b) == (from, to)).map(|(_, _, phases)| *phases)
 }
 
 /// The phases that one call may lead to.
@@ -211,7 +214,7 @@ mod tests {
         }
         let mut all = Vec::new();
         for next in nexts {
-            let entered = way(direction, from, next).unwrap();
+            let entered = phases_to(direction, from, next).unwrap();
             for rest in chains(direction, next) {
                 all.push(entered.iter().copied().chain(rest).collect());
             }
@@ -226,11 +229,11 @@ mod tests {
         for (direction, phases) in [(Direction::Save, &ALL_SAVE[..]), (Direction::Load, &ALL_LOAD[..])] {
             for &from in phases {
                 for to in allowed(direction, from) {
-                    let entered = way(direction, from, to).unwrap();
+                    let entered = phases_to(direction, from, to).unwrap();
                     assert!(from < entered[0] && entered.is_sorted() && entered.last() == Some(&to));
                 }
                 for &to in phases.iter().filter(|&&to| to <= from) {
-                    assert_eq!(way(direction, from, to), None, "{from} -> {to}");
+                    assert_eq!(phases_to(direction, from, to), None, "{from} -> {to}");
                 }
             }
             assert!(chains(direction, Idle).iter().all(|chain| chain.last() == phases.last()));
@@ -245,8 +248,8 @@ mod tests {
         for chain in chains(Direction::Load, Idle) {
             assert_eq!(chain, [LoadResuming, LoadLoaded, LoadP2pGrace, LoadRunning]);
         }
-        assert!(way(Direction::Save, SavePreCopy, SaveHalted).is_none());
-        assert!(way(Direction::Load, Idle, LoadLoaded).is_none());
+        assert!(phases_to(Direction::Save, SavePreCopy, SaveHalted).is_none());
+        assert!(phases_to(Direction::Load, Idle, LoadLoaded).is_none());
     }
 
     #[test]
@@ -267,16 +270,16 @@ mod tests {
             }
             let said = answer(kind, caps, at, to);
             assert!(matches!(said, Answer::Via(_)), "{what}: {kind:?} {caps:?} {at} -> {to}: {said:?}; {now:?}");
-            let way = path(kind, caps, at, to).unwrap();
+            let path = path(kind, caps, at, to).unwrap();
             for other in now.iter().filter(|other| other.caps.p2p) {
-                let stops = !load && !stopped(at) && way.iter().any(|&s| stopped(s));
+                let stops = !load && !stopped(at) && path.iter().any(|&s| stopped(s));
                 assert!(!stops || quiet(other.at), "{what}: {at} -> {to} beside {other:?}; {now:?}");
-                let starts = way.contains(&State::Running) && !matches!(at, State::Running | State::PreCopy);
+                let starts = path.contains(&State::Running) && !matches!(at, State::Running | State::PreCopy);
                 let only_way = at == State::Resuming;
                 assert!(!starts || only_way || !stopped(other.at), "{what}: {at} -> {to} beside {other:?}; {now:?}");
             }
             // No device runs while another is loading, except those that leave RESUMING only by running.
-            if way.contains(&State::Running) && load && at != State::Resuming && to != State::Resuming {
+            if path.contains(&State::Running) && load && at != State::Resuming && to != State::Resuming {
                 assert!(now.iter().all(|other| other.at != State::Resuming), "{what}: {now:?}");
             }
             part.at = to;
@@ -290,9 +293,11 @@ mod tests {
     }
 
     fn rest(parts: &mut [DeviceTraits], to: Rest) {
-        let ways: Vec<_> = parts.iter().map(|part| plan::way(part.kind, part.caps, part.at, to).unwrap()).collect();
+        let targets: Vec<_> =
+            parts.iter().map(|part| plan::targets(part.kind, part.caps, part.at, to).unwrap()).collect();
         for step in 0..plan::STEPS {
-            let targets: Vec<_> = parts.iter().zip(&ways).map(|(part, way)| way[step].unwrap_or(part.at)).collect();
+            let targets: Vec<_> =
+                parts.iter().zip(&targets).map(|(part, targets)| targets[step].unwrap_or(part.at)).collect();
             walk("rest", parts, &targets, false);
         }
     }
@@ -335,6 +340,60 @@ mod tests {
         }
     }
 
+    /// Streams are read ahead from the moment in which their device has arrived in STOP_COPY, and others may arrive in any
+    /// order, or never: of every mix, every subset has arrived, and is read.
+    #[test]
+    fn a_stream_is_read_beside_the_state_changes_of_others_and_no_rule_is_broken() {
+        let chains = chains(Direction::Save, Idle);
+        let mut count = 0;
+        mixes(&kinds(&[State::Running, State::Stop]), 4, &mut |mix| {
+            for chain in &chains {
+                let mut before = mix.to_vec();
+                for &phase in chain.iter().take_while(|&&phase| phase != READS_AHEAD) {
+                    enter(&mut before, phase, false);
+                }
+                for arrived in 0..1_u32 << mix.len() {
+                    check_reading(&before, &|i| arrived >> i & 1 == 1);
+                    count += 1;
+                }
+            }
+        });
+        assert!(count > 100_000, "{count}");
+        // It is no barrier that is passed early: the phase has one step, and who leaves it has read every END.
+        for parts in [kinds(&[State::Running]), kinds(&[State::Stop])] {
+            assert_eq!(steps(READS_AHEAD, &parts).len(), 1);
+        }
+        assert_eq!(allowed(Direction::Save, READS_AHEAD), [SaveHalted]);
+    }
+
+    fn check_reading(before: &[DeviceTraits], has_arrived: &dyn Fn(usize) -> bool) {
+        let targets = steps(READS_AHEAD, before).remove(0);
+        // N5, V2-6: the barrier is behind them. Who has grace is in it, or at rest. V2-7: who has none runs on, as it does today.
+        for part in before.iter().filter(|part| part.caps.p2p) {
+            assert!(quiet(part.at), "{before:?}");
+        }
+        let mut now = before.to_vec();
+        for (i, part) in now.iter_mut().enumerate().filter(|(i, _)| has_arrived(*i)) {
+            part.at = targets[i];
+            // W1, V2-8: it stands still, so that nothing changes inside; W6, W7: it saves, and nothing of the step ends that.
+            assert!(part.at == State::StopCopy && part.at.session() == Some(Direction::Save), "{before:?}");
+        }
+        for (i, (part, &to)) in before.iter().zip(&targets).enumerate().filter(|(i, _)| !has_arrived(*i)) {
+            let DeviceTraits { kind, caps, at } = *part;
+            let path = if at == to { Vec::new() } else { path(kind, caps, at, to).unwrap() };
+            // Whatever step it is in the middle of: nothing starts beside who is read, and who has grace starts no DMA to it
+            // (W2, W3).
+            for &state in &path {
+                let starts = stopped(at) && !stopped(state);
+                assert!(!starts && (quiet(state) || !caps.p2p), "{i}: {at} -> {to} by {state}; {before:?}");
+            }
+        }
+        // N4, V2-9: it never arrives, or the migration is canceled. Both ways back keep the barriers, from what each is in.
+        for to in [Rest::Running, Rest::Stop] {
+            rest(&mut now.clone(), to);
+        }
+    }
+
     #[test]
     fn a_save_may_be_paused_resumed_and_aborted_in_every_phase() {
         let chains = chains(Direction::Save, Idle);
@@ -362,6 +421,43 @@ mod tests {
                 }
             }
         });
+    }
+
+    /// Each by itself as soon as its own stream is whole, in every order: some are still loading, others have been validated.
+    #[test]
+    fn members_of_a_load_go_to_loaded_in_any_order() {
+        let mut count = 0;
+        mixes(&kinds(&[State::Running]), 4, &mut |mix| {
+            let mut all = mix.to_vec();
+            enter(&mut all, LoadResuming, true);
+            for done in 0..1u32 << mix.len() {
+                let came = |i: usize| done >> i & 1 == 1;
+                let mut parts = all.clone();
+                let there = |part: &DeviceTraits| target(LoadLoaded, *part);
+                parts.iter_mut().enumerate().filter(|(i, _)| came(*i)).for_each(|(_, part)| part.at = there(part));
+                for next in (0..mix.len()).filter(|i| !came(*i)) {
+                    let targets = |parts: &[DeviceTraits]| -> Vec<State> {
+                        let to = |(i, part): (usize, &DeviceTraits)| if i == next { there(part) } else { part.at };
+                        parts.iter().enumerate().map(to).collect()
+                    };
+                    let (targets, mut after) = (targets(&parts), parts.clone());
+                    walk("LOAD_LOADED", &mut after, &targets, true);
+                    // Nothing starts or runs, and no other device is asked for anything (N4, V2-9); V1-3: the others stay where
+                    // they are.
+                    assert!(after.iter().all(|part| matches!(part.at, State::Stop | State::Resuming)));
+                    let v2 = after[next].kind == DialectKind::V2;
+                    assert_eq!(after[next].at, if v2 { State::Stop } else { State::Resuming });
+                    let others = |parts: &[DeviceTraits]| [&parts[..next], &parts[next + 1..]].concat();
+                    assert_eq!(others(&after), others(&parts));
+                    count += 1;
+                }
+                // One that went by itself is where the phase would have brought it, which finds nothing to do.
+                for (i, targets) in steps(LoadLoaded, &parts).concat().into_iter().enumerate() {
+                    assert!(!came(i) || targets == parts[i].at);
+                }
+            }
+        });
+        assert!(count > 1000, "{count}");
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Taker for Into<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::deliver::{Dest, Request};
+    use super::super::request::{Dest, Request};
     use super::*;
     use crate::logs::ranges::IovaRange;
     use proptest::prelude::*;
@@ -307,6 +307,31 @@ mod tests {
                 prop_assert_eq!(pages(&ask(&mut aside, None, true, usize::MAX)), all);
                 prop_assert_eq!(aside.is_empty(), model.is_empty());
             }
+        }
+    }
+
+    /// A destination's page may be larger than the mapping that is gone, and what is around it is not that mapping's: a run with its
+    /// cookie never reaches beyond it.
+    #[test]
+    fn a_run_of_a_large_page_stays_within_what_was_put_aside() {
+        for refuses_first in [false, true] {
+            let mut aside = Aside::default();
+            put(&mut aside, 1, unit_span(8, 41));
+            put(&mut aside, 1, unit_span(60, 2));
+            let dests =
+                [Dest { range: unit_span(0, 4096).range(), page_size: 1 << 17, first_bit: 3, bitmap: None, token: 0 }];
+            let mut reported = Vec::new();
+            for refuses in [refuses_first, false] {
+                let mut run = |cookie: u64, range: IovaRange| {
+                    reported.extend((!refuses).then_some((cookie, range)));
+                    !refuses
+                };
+                let mut request = Request { dests: &dests, run: Some(&mut run), ..Request::default() };
+                let mut deliverer = Deliverer::new(&mut request).unwrap();
+                aside.give(unit_span(0, 4096), &mut deliverer, false);
+            }
+            assert_eq!(reported, [(1, unit_span(8, 41).range()), (1, unit_span(60, 2).range())]);
+            assert!(aside.is_empty());
         }
     }
 

@@ -1,14 +1,15 @@
 //! Reports what was read to its owners: into bitmaps, or to callbacks as aligned words or as runs.
 
+use super::UNIT_SHIFT;
 use super::leftover::{NotTaken, Taker};
 use super::names::Names;
 use super::parts::{Bits, Grid, plain};
+use super::request::{Dest, Request, RunFn, WordsFn};
 use super::tally::{Harvest, Tally};
-use super::{UNIT, UNIT_SHIFT};
-use crate::bitmap::{self, Count, Words};
+use crate::bitmap::{self, Count};
 use crate::error::{Error, Result};
 use crate::logs::log::Maps;
-use crate::logs::ranges::{IovaRange, Span, SpanSet};
+use crate::logs::ranges::{Span, SpanSet};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,116 +17,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// Words that a callback gets at once: 32 KiB, which stay in the first cache.
 const STAGE_WORDS: usize = 4096;
 const STAGE_BITS: u64 = STAGE_WORDS as u64 * 64;
-
-/// A destination: a range of IOVA, and what gets its dirty pages.
-///
-/// ```
-/// use std::sync::atomic::{AtomicU64, Ordering};
-/// use vfiomig::bitmap::Words;
-/// use vfiomig::tracker::{Dest, IovaRange, Request};
-/// # use std::sync::Arc;
-/// # let space = simdev::Space::new(&simdev::Ram::new());
-/// # space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
-/// # let hardware = simdev::Device::new(simdev::Config { dma_log: Some(simdev::DmaLog::default()), ..Default::default() });
-/// # hardware.attach(&space);
-/// # let devices = vec![Arc::new(vfiomig::Device::new(hardware.transport(), Default::default())?)];
-/// # let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions { devices, ..Default::default() })?;
-/// # let mapped = vfiomig::tracker::IovaRange { iova: 0, size: 1 << 20 };
-/// # tracker.map(&[vfiomig::tracker::Mapping { range: mapped, cookie: 7 }])?;
-/// # tracker.start()?;
-///
-/// hardware.dma_write(5).unwrap();
-/// let bitmap: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
-/// let ram = Dest {
-///     range: IovaRange { iova: 0, size: 1 << 20 },
-///     page_size: 4096,
-///     first_bit: 0,
-///     bitmap: Some(Words::Atomic(&bitmap)),
-///     token: 0,
-/// };
-/// let harvest = tracker.harvest(&mut Request { dests: &[ram], ..Request::default() })?;
-/// assert_eq!((harvest.newly, harvest.failed_reads), (1, 0));
-/// assert_eq!(bitmap[0].load(Ordering::Relaxed), 1 << 5);
-/// # Ok::<(), vfiomig::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Dest<'a> {
-    /// What is asked; whole units of 4096 bytes.
-    pub range: IovaRange,
-    /// Bytes of a page of the destination: a power of two from 4096 on.
-    pub page_size: u64,
-    /// The destination's bit for the page that begins at `range.iova`.
-    pub first_bit: u64,
-    /// The bitmap; `None`: this piece goes to the request's callback.
-    pub bitmap: Option<Words<'a>>,
-    /// The VMM's own, passed to the callback.
-    pub token: usize,
-}
-
-/// Gets the destination, the number of the first bit (a multiple of 64) and words; `false` stops, and refuses these words.
-///
-/// Example: [`Request`].
-pub type WordsFn<'f> = dyn FnMut(&Dest<'_>, u64, &[u64]) -> bool + 'f;
-/// Gets the cookie of the mapping through which was written, also if it is gone, and a run within it; `false` stops,
-/// and refuses this run.
-///
-/// Example: [`Tracker`](super::Tracker).
-pub type RunFn<'f> = dyn FnMut(u64, IovaRange) -> bool + 'f;
-
-/// What a harvest shall do.
-///
-/// ```
-/// use vfiomig::tracker::{Dest, IovaRange, Request};
-/// # use std::sync::Arc;
-/// # let space = simdev::Space::new(&simdev::Ram::new());
-/// # space.map(simdev::Mapping { iova: 0, size: 1 << 20, ram: 0 }).unwrap();
-/// # let hardware = simdev::Device::new(simdev::Config { dma_log: Some(simdev::DmaLog::default()), ..Default::default() });
-/// # hardware.attach(&space);
-/// # let devices = vec![Arc::new(vfiomig::Device::new(hardware.transport(), Default::default())?)];
-/// # let tracker = vfiomig::tracker::Tracker::new(vfiomig::tracker::TrackerOptions { devices, ..Default::default() })?;
-/// # let mapped = vfiomig::tracker::IovaRange { iova: 0, size: 1 << 20 };
-/// # tracker.map(&[vfiomig::tracker::Mapping { range: mapped, cookie: 7 }])?;
-/// # tracker.start()?;
-///
-/// hardware.dma_write(5).unwrap();
-/// let range = IovaRange { iova: 0, size: 1 << 20 };
-/// let dests = [Dest { range, page_size: 4096, first_bit: 64, bitmap: None, token: 0 }];
-/// let mut dirty = Vec::new();
-/// let mut words = |dest: &Dest<'_>, bit: u64, words: &[u64]| {
-///     assert_eq!((dest.first_bit, bit), (64, 64));
-///     dirty.extend_from_slice(words);
-///     true
-/// };
-/// tracker.harvest(&mut Request { dests: &dests, words: Some(&mut words), ..Request::default() })?;
-/// assert_eq!(dirty[0], 1 << 5);
-/// # Ok::<(), vfiomig::Error>(())
-/// ```
-#[derive(Default)]
-pub struct Request<'r> {
-    /// The destinations, which must not overlap. Empty, with `run`: everything that is mapped, mapping by mapping, and what is left
-    /// over of unmapped ranges.
-    pub dests: &'r [Dest<'r>],
-    /// For destinations without a bitmap.
-    pub words: Option<&'r mut WordsFn<'r>>,
-    /// `words` gets its words in little-endian order: bit n is bit n % 8 of byte n / 8, on every host.
-    pub little_endian: bool,
-    /// For destinations without a bitmap if there is no `words`.
-    pub run: Option<&'r mut RunFn<'r>>,
-    /// Report what earlier reads left over, and read no log.
-    pub no_read: bool,
-    /// Only watch: what is reported stays, and is reported again to the harvest that takes it. Never the final harvest.
-    pub keep: bool,
-    /// Only what holds a part of the destinations is read. A final harvest is done by it only if that is all that is mapped.
-    pub only_dests: bool,
-    /// Of a VMM that asks section by section: a number of its own for each pass over them; 0: none. The first harvest of a pass reads all,
-    /// later ones report what it found. What was reported in the pass already, or mapped since, is read by itself, as by `only_dests`.
-    pub pass: u64,
-    /// Threads that read side by side; 0: as the tracker was made. 1: none.
-    pub max_workers: usize,
-    /// What the call reported, also if it failed afterwards: it is not reported again. `None`: it failed before
-    /// anything was read.
-    pub given: Option<Harvest>,
-}
 
 /// The owner of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,34 +50,12 @@ pub(crate) struct Deliverer<'d, 'r> {
     /// A callback's panic, which is resumed when nothing can be lost by it any more.
     panic: Option<Box<dyn Any + Send>>,
 }
-
-fn check(dest: &Dest<'_>, index: usize) -> std::result::Result<Span, String> {
-    let IovaRange { iova, size } = dest.range;
-    let span = Span::of(dest.range).ok_or_else(|| format!("dests[{index}]: {iova:#x} + {size:#x} is no range"))?;
-    if !span.is_aligned(UNIT_SHIFT) {
-        return Err(format!("dests[{index}]: {iova:#x} + {size:#x} is not in units of 4096"));
-    }
-    if !dest.page_size.is_power_of_two() || dest.page_size < UNIT {
-        return Err(format!("dests[{index}]: page_size {:#x} is no power of two from 4096 on", dest.page_size));
-    }
-    let pages = size.div_ceil(dest.page_size);
-    let bits = match dest.bitmap {
-        None => u64::MAX,
-        Some(Words::Plain(words)) => (words.len() as u64).saturating_mul(64),
-        Some(Words::Atomic(words)) => (words.len() as u64).saturating_mul(64),
-    };
-    if dest.first_bit.checked_add(pages).is_none_or(|end| end > bits) {
-        return Err(format!("dests[{index}]: {pages} bits from {} on do not fit into {bits}", dest.first_bit));
-    }
-    Ok(span)
-}
-
 impl<'d, 'r> Deliverer<'d, 'r> {
     /// Checks the request, before anything is read for it.
     pub fn new(request: &'d mut Request<'r>) -> Result<Deliverer<'d, 'r>> {
         let mut this = Deliverer::no_owner();
         for (index, dest) in request.dests.iter().enumerate() {
-            let span = check(dest, index).map_err(Error::argument)?;
+            let span = dest.check(index).map_err(Error::argument)?;
             if this.asked.overlaps(span) {
                 return Err(Error::argument(format!("dests[{index}] overlaps another: a page is given once")));
             }
@@ -321,7 +190,11 @@ impl<'d, 'r> Deliverer<'d, 'r> {
         if self.stopped || owner == Owner::Tracker {
             return NotTaken { refused: Vec::new(), rest: Some(span) };
         }
-        let grid = self.grid(owner, span);
+        // Without mappings nothing cuts a run of a larger page to what the cookie stands for.
+        let grid = match names {
+            Names::Of(..) => self.grid(owner, span),
+            Names::One(_) => Grid { shift: UNIT_SHIFT, first_bit: 0, iova: span.first },
+        };
         if let Some(words) = self.dest(owner).and_then(|dest| dest.bitmap) {
             self.add(bits.drain(span, words, grid, 0));
             return NotTaken::default();
@@ -513,6 +386,7 @@ impl Taker for Offer<'_, '_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::UNIT;
     use super::*;
     use std::cell::Cell;
 
@@ -521,7 +395,8 @@ mod tests {
     /// The first bit and the words of each call of a callback.
     type Got = Vec<(u64, Vec<u64>)>;
 
-    /// What a callback gets of units 1 and 69 as on a host of the other order, and what is kept if it refuses: as bits, and as a run.
+    /// What a callback gets of units 1 and 69 as on a host of the other order, and what is kept if it refuses: as bits, and as
+    /// a run.
     fn swapped(takes: bool) -> (Got, Vec<Span>, u64) {
         let span = Span { first: 0, last: UNITS * UNIT - 1 };
         let dests = [Dest { range: span.range(), page_size: UNIT, first_bit: 0, bitmap: None, token: 0 }];

@@ -14,6 +14,10 @@ pub(crate) fn distribute(record: &mut Record, deliverer: &mut Deliverer<'_, '_>,
     let all = (words.len() as u64).saturating_mul(64);
     // What a kernel set beyond the end (I6).
     bitmap::clear_range(words, read.bits(), all.saturating_sub(read.bits()));
+    // Most reads of many mappings have found nothing, and to learn whose it is costs more than to look.
+    if !bitmap::any(words, 0, read.bits()) {
+        return;
+    }
     let mut bits = Bits { words, shift: read.shift, origin: read.span.first };
     let Record { maps, gone, left, .. } = record;
     let (pieces, names) = (deliverer.pieces(maps, read.span), Names::Of(maps, gone));

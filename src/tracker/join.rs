@@ -1,18 +1,20 @@
-//! Devices and page tables that are plugged in, or out, while a tracker lives.
+//! Devices and page tables that come and go while a tracker lives, which is as long as its address space.
 
 use super::deliver::Deliverer;
-use super::reading::{SpaceLogs, mark, read_all};
-use super::space::Tracker;
+use super::reading::{SpaceLogs, read_all};
+use super::space::{MAX_NAME, Tracker};
 use super::starting::{begin_log, stop_all};
-use super::state::TrackerInner;
+use super::state::{FinalHarvest, TrackerInner};
 use super::tally::Tally;
 use crate::device::Device;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Error, ErrorKind, Result};
 use crate::log::log;
-use crate::logs::choose::{Plan, Source, choices, missing, plans, possible};
+use crate::logs::asked::LogRequest;
+use crate::logs::choose::{NO_HWPT, PageTables, Plan, Source, choices, missing, plans, possible};
 use crate::logs::claim::LogId;
+use crate::logs::foreign::ForeignDevice;
 use crate::logs::log::LogKind;
-use crate::transport::Identity;
+use crate::transport::{Identity, Transport};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ impl Tracker {
         inner.drop_freed(&mut Tally::default());
         if inner.members.devices.iter().any(|known| Arc::ptr_eq(known, &device)) {
             let text = format!("device {} is in the tracker already", device.name());
-            return Err(self.named(Error::new(crate::error::ErrorKind::Argument, libc::EEXIST, text)));
+            return Err(self.named(Error::new(ErrorKind::Argument, libc::EEXIST, text)));
         }
         inner.members.devices.push(device);
         let had_devices = std::mem::replace(&mut inner.members.had_devices, true);
@@ -53,37 +55,85 @@ impl Tracker {
         Ok(())
     }
 
-    /// A page table with dirty tracking came: a device is attached to it. While tracking by page tables it is switched on, and
-    /// everything is dirty once. Errors as of [`add_device`](Self::add_device); EINVAL: the tracker has no iommufd. *tracker;
-    /// blocks in the kernel.*
-    pub fn add_hwpt(&self, id: u32) -> Result<()> {
-        let mut inner = self.enter()?;
-        let Some((_, ids)) = &mut inner.members.hwpts else { return Err(self.named(Error::argument(NO_IOMMUFD))) };
-        if ids.contains(&id) {
-            let text = format!("hwpt {id} is in the tracker already");
-            return Err(self.named(Error::new(crate::error::ErrorKind::Argument, libc::EEXIST, text)));
+    /// A device for which there is no [`Device`] does DMA in the address space. `log` reaches its DMA log, which no one else may
+    /// start, read or stop as long as the device is in the tracker; it is asked for nothing else. Without one no log of devices
+    /// is complete, and what else there is has to speak for this device: page tables, the container, or none. EEXIST: the
+    /// tracker has a foreign device of that name; EBUSY: another tracker has its log. *tracker; blocks in the kernel.*
+    pub fn add_foreign(&self, name: &str, log: Option<Arc<dyn Transport>>) -> Result<()> {
+        if name.len() > MAX_NAME {
+            return Err(self.named(Error::argument(format!("name: {} bytes, longer than {MAX_NAME}", name.len()))));
         }
-        ids.push(id);
+        let mut inner = self.enter()?;
+        if inner.members.foreign.iter().any(|known| known.name == name) {
+            let text = format!("foreign device {name} is in the tracker already");
+            return Err(self.named(Error::new(ErrorKind::Argument, libc::EEXIST, text)));
+        }
+        inner.members.foreign.push(ForeignDevice { name: name.to_string(), log });
+        let had_devices = std::mem::replace(&mut inner.members.had_devices, true);
         let outcome = inner.members_joined();
-        if let (Err(_), Some((_, ids))) = (&outcome, &mut inner.members.hwpts) {
-            ids.pop();
+        if outcome.is_err() {
+            inner.members.foreign.pop();
+            inner.members.had_devices = had_devices;
         }
         self.joined(&inner);
         outcome
     }
 
-    /// A page table goes: no device is attached to it any more. As [`remove_device`](Self::remove_device). *tracker; blocks in
-    /// the kernel.*
+    /// A foreign device writes no more, or becomes the library's and is added as such next. What its log holds is read, and the
+    /// log is stopped. *tracker; blocks in the kernel.*
+    pub fn remove_foreign(&self, name: &str) -> Result<()> {
+        let mut inner = self.enter()?;
+        let Some(at) = inner.members.foreign.iter().position(|known| known.name == name) else {
+            return Err(self.named(Error::argument(format!("foreign device {name} is not in the tracker"))));
+        };
+        if let Some(log) = inner.members.foreign.get(at).and_then(|device| device.log.clone()) {
+            inner.read_of(LogId::Device(Identity::of(&log)));
+        }
+        inner.members.foreign.remove(at);
+        inner.members_left();
+        self.joined(&inner);
+        Ok(())
+    }
+
+    /// A device was attached to this page table of the iommufd. Each call counts one device. While tracking by page tables a new
+    /// one is switched on, and everything is dirty once. One that keeps no log, as the kernel says, or an id of 0, which stands
+    /// for anything else that a device is attached to, makes the tracker take the next log for all. EBUSY: another tracker has
+    /// it; EINVAL: the tracker has no iommufd. *tracker; blocks in the kernel.*
+    pub fn add_hwpt(&self, id: u32) -> Result<()> {
+        let mut inner = self.enter()?;
+        let Some(tables) = &mut inner.members.hwpts else { return Err(self.named(Error::argument(NO_IOMMUFD))) };
+        let known = tables.attached.contains(&id);
+        tables.attached.push(id);
+        let had_some = std::mem::replace(&mut tables.had_some, true);
+        let outcome = if known { Ok(()) } else { inner.members_joined() };
+        if let (Err(_), Some(tables)) = (&outcome, &mut inner.members.hwpts) {
+            tables.attached.pop();
+            tables.had_some = had_some;
+        }
+        self.joined(&inner);
+        outcome
+    }
+
+    /// A device is attached to this page table no more. When the last one has left, what its log holds is read and the log is
+    /// stopped, as [`remove_device`](Self::remove_device) does. Before the page table is destroyed. *tracker; blocks in the
+    /// kernel.*
     pub fn remove_hwpt(&self, id: u32) -> Result<()> {
         let mut inner = self.enter()?;
-        let Some((iommufd, ids)) = &inner.members.hwpts else { return Err(self.named(Error::argument(NO_IOMMUFD))) };
-        if !ids.contains(&id) {
+        let Some(tables) = &mut inner.members.hwpts else { return Err(self.named(Error::argument(NO_IOMMUFD))) };
+        let Some(at) = tables.attached.iter().position(|&known| known == id) else {
             return Err(self.named(Error::argument(format!("hwpt {id} is not in the tracker"))));
+        };
+        let PageTables { iommufd, attached, .. } = tables;
+        if attached.iter().filter(|&&known| known == id).count() > 1 {
+            attached.remove(at);
+            return Ok(());
         }
-        let log = LogId::Hwpt(iommufd.identity().unwrap_or(Identity::of(iommufd)), id);
-        inner.read_of(log);
-        if let Some((_, ids)) = &mut inner.members.hwpts {
-            ids.retain(|&known| known != id);
+        if id != NO_HWPT {
+            let log = LogId::Hwpt(iommufd.identity().unwrap_or(Identity::of(iommufd)), id);
+            inner.read_of(log);
+        }
+        if let Some(tables) = &mut inner.members.hwpts {
+            tables.attached.remove(at);
         }
         inner.members_left();
         self.joined(&inner);
@@ -107,7 +157,7 @@ impl TrackerInner {
         let SpaceLogs { sources, pool, record, page_size } = self.part();
         let Some(source) = sources.iter_mut().find(|source| source.claim.id() == id) else { return };
         let part = SpaceLogs { sources: std::slice::from_mut(source), pool, record, page_size };
-        read_all(&mut [part], None, false, 1, &mut Deliverer::no_owner(), &mut Tally::default());
+        read_all(&mut [part], None, false, (1, None), &mut Deliverer::no_owner(), &mut Tally::default());
     }
 
     /// Devices whose handles were freed were unplugged. What their logs held is unknown, so everything is dirty,
@@ -127,7 +177,7 @@ impl TrackerInner {
             "{name}: freed without being taken out before: {names}: what was written last is unknown, and everything is dirty once"
         );
         if self.is_running() {
-            tally.fail(Errno::new(libc::ENODEV), mark(&mut self.record, None));
+            tally.fail(Errno::new(libc::ENODEV), self.record.mark(None));
         }
         self.members_left();
         true
@@ -150,7 +200,13 @@ impl TrackerInner {
 
     /// Without who has left another choice may be the best one. If its logs are another tracker's the next one is taken.
     fn members_left(&mut self) {
+        self.choose();
+    }
+
+    /// Makes the choices from who is there now, as far as their logs are not another tracker's.
+    pub(super) fn choose(&mut self) {
         if self.depends_on_members() {
+            self.members.ask_container();
             let plans = plans(&self.members);
             let (plans, new) = possible(plans, &self.choices, &self.members.aperture, &self.record.name);
             self.choose_anew(plans, new);
@@ -163,6 +219,7 @@ impl TrackerInner {
         let before = self.current().map(|choice| choice.kind);
         let (all, gone) = choices(plans, std::mem::take(&mut self.choices), new);
         self.choices = all;
+        self.show_logs();
         stop_all(gone.iter(), self.max_workers, &self.record.name);
         drop(gone);
         if !self.is_running() {
@@ -172,7 +229,11 @@ impl TrackerInner {
         match self.choices.iter().position(|choice| before.is_some_and(|before| same(before, choice.kind))) {
             Some(active) => {
                 self.active = active;
-                self.begin_new(&ids);
+                // Where everything is dirty each time nothing can be lost by a better one; but not in the downtime.
+                let works = self.begin_new(&ids);
+                if works && self.is_perpetual() && self.final_harvest == FinalHarvest::NotOwed {
+                    self.try_better();
+                }
             }
             // Those that are left of it were taken out of all choices, or wait in them.
             None => {
@@ -182,12 +243,14 @@ impl TrackerInner {
         }
     }
 
-    /// Starts those of the active choice's sources that are new.
-    fn begin_new(&mut self, ids: &[LogId]) {
+    /// Starts those of the active choice's sources that are new. Whether they work.
+    fn begin_new(&mut self, ids: &[LogId]) -> bool {
         let SpaceLogs { sources, pool, record, page_size } = self.part();
         let (mut works, mut any) = (true, false);
         for source in sources.iter_mut().filter(|source| ids.contains(&source.claim.id())) {
+            let asked = source.slot.begin(LogRequest::Start);
             let outcome = begin_log(&mut **source.log.get_mut(), &record.maps, pool, page_size);
+            drop(asked);
             source.first_read(outcome, record, pool);
             (any, works) = (true, works && source.failed.is_none());
         }
@@ -195,8 +258,9 @@ impl TrackerInner {
             self.fall_back();
         } else if any {
             // What was written before is in no log.
-            mark(record, None);
+            record.mark(None);
         }
+        works
     }
 }
 

@@ -12,12 +12,12 @@ pub(crate) trait Journal: Send + Sync {
 
 /// A harvest of trackers with these journals is over: each hears of it once.
 pub(super) fn note(journals: impl Iterator<Item = Arc<dyn Journal>>, begun: Instant, harvest: &Harvest) {
-    let mut told: Vec<Arc<dyn Journal>> = Vec::new();
+    let mut noted: Vec<Arc<dyn Journal>> = Vec::new();
     for journal in journals {
         let place = Arc::as_ptr(&journal).cast::<()>();
-        if !told.iter().any(|other| Arc::as_ptr(other).cast::<()>() == place) {
+        if !noted.iter().any(|other| Arc::as_ptr(other).cast::<()>() == place) {
             journal.harvested(begun, harvest);
-            told.push(journal);
+            noted.push(journal);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What was read and not yet reported: kernels clear more than was asked for (L7, I5, T3), so it is kept for the harvest that asks.
-//! Nothing is reported twice, nothing is lost.
+//! What was read and not yet reported: kernels clear more than was asked for (L7, I5, T3), so it is kept for the harvest that
+//! asks. Nothing is reported twice, nothing is lost.
 
 use super::UNIT_SHIFT;
 use super::parts::{Bits, Grid, Reported, plain};

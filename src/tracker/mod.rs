@@ -1,13 +1,14 @@
 //! The dirty log of one address space: what is mapped, whether the log runs, and the harvest, which gives what devices wrote into
 //! the VMM's own bitmap without losing a page.
 //!
-//! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker, as
-//! it is called; `state` is what it keeps, `starting` starts and stops its logs, `options` is its data) and `harvest`
-//! (the call). `reading` reads, `shared_range` is a range that several logs report on, until it is merged, `distribute` looks
-//! up the owners of the bits, `deliver` reports them, `leftover` keeps what was read but not asked for, `record` is the
-//! record of mappings and leftovers, `aside` keeps what only a cookie names, and `parts` is the rule of pages that
-//! several have a part of; `sections` is for VMMs that ask section by section, `join` for what is plugged in later, `unmap` for what is unmapped. `names` and `tally`
-//! are what they share. `unsafe` lives in scratch.rs.
+//! May import: logs, bitmap, device, workers, transport, error, gate, log. Start reading at `space` (one tracker, as it is
+//! called; `state` is what it keeps, `starting` starts and stops its logs, `options` is its data) and `harvest` (the call;
+//! `request` is what it is asked for). `reading` reads, `shared_range` is a range that several logs report on, until it is
+//! merged, `distribute` looks up the owners of the bits, `deliver` reports them, `leftover` keeps what was read but not asked
+//! for, `record` is the record of mappings and leftovers, `aside` keeps what only a cookie names, and `parts` is the rule of
+//! pages that several have a part of; `sections` is for VMMs that ask section by section, `join` for what is plugged in later,
+//! `unmap` for what is unmapped. `watched` and `vigil` show logs that hang. `journal`, `names` and `tally` are what they share.
+//! `unsafe` lives in scratch.rs.
 //!
 //! Follows: docs/design.md, "The harvest"; docs/rules.md, families L, T and I, and D8 to D16. DMA is logged apart from the
 //! device's state (N1), also where that is PRE_COPY, which covers only what is inside the device (N9).
@@ -38,6 +39,8 @@ mod parts;
 mod reading;
 #[forbid(unsafe_code)]
 mod record;
+#[forbid(unsafe_code)]
+mod request;
 mod scratch;
 #[forbid(unsafe_code)]
 mod sections;
@@ -55,17 +58,25 @@ mod tally;
 mod tests;
 #[forbid(unsafe_code)]
 mod unmap;
+#[forbid(unsafe_code)]
+mod vigil;
+#[forbid(unsafe_code)]
+mod watched;
 
+pub use crate::logs::asked::{LogAsked, LogRequest};
 pub use crate::logs::log::LogKind;
 pub use crate::logs::ranges::IovaRange;
-pub use deliver::{Dest, Request, RunFn, WordsFn};
 pub use harvest::harvest;
+pub(crate) use harvest::harvest_heard;
 pub(crate) use journal::Journal;
 pub use options::{Mapping, TrackerInfo, TrackerOptions};
+pub use request::{Dest, Request, RunFn, WordsFn};
 pub use space::Tracker;
 pub use tally::Harvest;
 pub use unmap::{Unmap, UnmapFn};
+pub(crate) use vigil::{LogEar, LogsWait};
+pub(crate) use watched::side_by_side;
 
-/// The unit in which a tracker thinks, in bytes: the smallest page of any log.
+/// The unit in which a tracker counts, in bytes: the smallest page of any log.
 pub(crate) const UNIT: u64 = 1 << UNIT_SHIFT;
 pub(crate) const UNIT_SHIFT: u32 = 12;

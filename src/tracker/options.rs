@@ -22,13 +22,14 @@ use std::sync::Arc;
 /// With a log: [`Tracker`](super::Tracker), [`Iommufd`], [`Container`], [`LogFunctions`].
 #[derive(Default)]
 pub struct TrackerOptions {
-    /// For messages.
+    /// For messages; at most 255 bytes.
     pub name: String,
-    /// Every device that does DMA in the address space.
+    /// Every device that does DMA in the address space; more may come later.
     pub devices: Vec<Arc<Device>>,
     /// The container that the devices belong to.
     pub container: Option<Arc<dyn Container>>,
-    /// The iommufd, and each page table with dirty tracking that a device is attached to.
+    /// The iommufd, and the page table that each device is attached to; there may be none yet.
+    /// [`Tracker::add_hwpt`](super::Tracker::add_hwpt) says what the ids mean.
     pub hwpts: Option<(Arc<dyn Iommufd>, Vec<u32>)>,
     /// The IOAS of `hwpts`, for the library to unmap from.
     pub ioas_id: Option<u32>,
@@ -41,7 +42,8 @@ pub struct TrackerOptions {
     /// Where mappings will be: logs of devices and of the VMM are started for these ranges, so that no mapping in them restarts
     /// one. They may overlap; multiples of 4096. Empty: what is mapped, rounded out.
     pub apertures: Vec<IovaRange>,
-    /// Smallest page that the VMM cares about, in bytes: a hint to logs that have a choice. `None`: the finest.
+    /// Smallest page that the VMM cares about, in bytes, a power of two from 4 KiB to 1 GiB: a hint to logs that have a choice.
+    /// `None`: the finest.
     pub page_size: Option<u64>,
     /// Threads that work side by side; 0: one per source within reason. 1: none.
     pub max_workers: usize,
@@ -89,7 +91,7 @@ pub struct TrackerInfo {
     pub perpetual: bool,
     /// Sources that keep no log although they should: what is mapped is dirty at each harvest until a restart helps.
     pub failed_logs: u32,
-    /// The largest page of any source while it runs; else what was asked for.
+    /// The largest page of any source while it runs, in bytes; else what was asked for.
     pub page_size: u64,
     /// Mappings, neighbours joined.
     pub mapped_ranges: u64,

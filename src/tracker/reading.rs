@@ -1,5 +1,5 @@
-//! Reads logs side by side and hands what they report to the merge, which is the calling thread's. What several logs report on one
-//! range is put together first (`shared_range`).
+//! Reads logs side by side and hands what they report to the merge, which is the calling thread's. What several logs report on
+//! one range is put together first (`shared_range`).
 
 use super::deliver::Deliverer;
 use super::distribute::{distribute, full};
@@ -7,14 +7,17 @@ use super::record::Record;
 use super::scratch::PagePool;
 use super::shared_range::{ReadRound, SharedRange, Todo, next_round};
 use super::tally::Tally;
+use super::vigil::{LogEar, LogVigil};
 use crate::device::dirty::HarvestPatience;
 use crate::error::Errno;
 use crate::log::log;
+use crate::logs::asked::LogRequest;
 use crate::logs::choose::Source;
 use crate::logs::log::{Log, Maps, Read};
-use crate::logs::ranges::{Span, SpanSet};
+use crate::logs::ranges::SpanSet;
+use crate::transport::one_call::WithinCall;
 use crate::transport::threads;
-use crate::workers::{self, Give};
+use crate::workers::{self, Give, Watch};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -50,8 +53,8 @@ type LogsAndPool<'a> = (&'a [Source], &'a PagePool);
 /// How one source's way through a round ended.
 struct Walked {
     reads: u64,
-    /// One of them made the thread sleep.
-    slept: bool,
+    /// Whether a read made the thread sleep; `None`: that was not looked at.
+    slept: Option<bool>,
     /// The whole log is in doubt (L6).
     failed: Option<Errno>,
     /// Only these ranges are (T6).
@@ -65,10 +68,12 @@ pub(super) fn read_all(
     parts: &mut [SpaceLogs<'_>],
     within: Option<&SpanSet>,
     keep: bool,
-    max_workers: usize,
+    (max_workers, ear): (usize, Option<LogEar<'_>>),
     deliverer: &mut Deliverer<'_, '_>,
     tally: &mut Tally,
 ) {
+    // A log that had no answer is started anew below, and that without another wait.
+    let _call = WithinCall::of_any_length();
     let (mut jobs, mut todo) = prepare(parts, within, &Arc::new(HarvestPatience::new()));
     let mut records = Vec::new();
     let mut shared: Vec<LogsAndPool<'_>> = Vec::new();
@@ -79,8 +84,15 @@ pub(super) fn read_all(
     let asked = within.map(|within| within.iter().fold(0u64, |sum, span| sum.saturating_add(span.bytes())));
     let small = asked.is_some_and(|bytes| bytes <= SMALL);
     let workers = useful_workers(max_workers, small, &jobs, &shared);
+    let sources = shared.iter().flat_map(|(sources, _)| sources.iter());
+    // With one worker this thread reads by itself, unless somebody listens; what is soon read is not worth a thread.
+    let heard = ear.filter(|_| max_workers != 1 && !small);
+    let slots: Vec<_> = sources.map(|source| Arc::clone(&source.slot)).collect();
+    let slots = if workers > 1 || heard.is_some() { slots } else { Vec::new() };
+    let asked = jobs.len();
+    let mut vigil = LogVigil::new(slots, heard.is_some(), asked, heard);
     while let Some(round) = next_round(&mut todo, workers) {
-        let ends = read_round(&round, &jobs, &shared, keep, |range, pool| {
+        let ends = read_round(&round, &jobs, &shared, keep, &mut vigil, |range, pool| {
             if let Some(record) = records.get_mut(range.part) {
                 merge(range, pool, record, deliverer);
             }
@@ -98,20 +110,23 @@ pub(super) fn read_all(
     settle(parts, &jobs, tally);
 }
 
-/// Reads a round side by side. `merge` gets each range on the calling thread, once no source has it left to read. Returns how each
-/// source's way through the round ended.
+/// Reads a round side by side. `merge` gets each range on the calling thread, once no source has it left to read. Returns how
+/// each source's way through the round ended.
 fn read_round(
     round: &ReadRound,
     jobs: &[SourceRead],
     shared: &[LogsAndPool<'_>],
     keep: bool,
+    vigil: &mut LogVigil<'_>,
     mut merge: impl FnMut(&SharedRange, &PagePool),
 ) -> Vec<Option<Walked>> {
     let any: Vec<bool> = orders(round, jobs).map(|(job, _)| job.any_thread).collect();
+    // Whether it waits matters for a log that others could be read beside, and to ask costs two system calls a read.
+    let watch_sleep = jobs.len() > 1;
     let walk = |index: usize, done: Give<'_, usize>| {
         let (job, order) = orders(round, jobs).nth(index)?;
         let (sources, pool) = shared.get(job.part)?;
-        Some(walk(sources.get(job.source)?, pool, &round.ranges, order, keep, done))
+        Some(walk(sources.get(job.source)?, pool, &round.ranges, order, (keep, watch_sleep), done))
     };
     // No thread waits for the merge: the round has no more buffers than it may have.
     let ahead: Vec<usize> = round.ranges.iter().map(|_| 0).collect();
@@ -124,7 +139,9 @@ fn read_round(
         Some(0)
     };
     let mut ends: Vec<Option<Walked>> = any.iter().map(|_| None).collect();
-    workers::run_pieces(round.workers, &any, &ahead, walk, merge, |index, end| {
+    // One thread reads, and this one is free to say who hangs.
+    let workers = if vigil.wants_free_hands() { round.workers.max(2) } else { round.workers };
+    workers::run_pieces(workers, &any, &ahead, walk, vigil, merge, |index, end| {
         if let Some(place) = ends.get_mut(index) {
             *place = end;
         }
@@ -147,11 +164,11 @@ impl SourceRead {
     /// What the source's way through a round has come to.
     fn note(&mut self, end: Walked, round: &ReadRound, record: &mut Record, tally: &mut Tally) {
         tally.reads = tally.reads.saturating_add(end.reads);
-        self.slept = Some(end.slept || self.slept == Some(true));
+        self.slept = self.slept.max(end.slept);
         for (range, errno) in end.in_doubt {
             self.in_doubt = self.in_doubt.or(Some(errno));
             let span = round.ranges.get(range).map(|range| range.read.span);
-            tally.fail(errno, mark(record, span));
+            tally.fail(errno, record.mark(span));
         }
         tally.panic = tally.panic.take().or(end.panic);
         self.failed = end.failed.or(self.failed);
@@ -166,7 +183,7 @@ fn settle(parts: &mut [SpaceLogs<'_>], jobs: &[SourceRead], tally: &mut Tally) {
         source.waits = job.slept.unwrap_or(source.waits);
         source.note(&part.record.name, job.failed.or(job.in_doubt));
         if let Some(errno) = job.failed {
-            tally.fail(errno, mark(part.record, None));
+            tally.fail(errno, part.record.mark(None));
         }
     }
     // When all is merged: whatever happens to one of them.
@@ -235,8 +252,8 @@ fn orders<'a>(round: &'a ReadRound, jobs: &'a [SourceRead]) -> impl Iterator<Ite
     round.orders.iter().filter_map(|(source, order)| Some((jobs.get(*source)?, order.as_slice())))
 }
 
-/// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them; a `small`
-/// part of them costs less than a thread.
+/// Logs that never wait gain nothing from more threads than processors, and cost a buffer and its merge for each of them; a
+/// `small` part of them costs less than a thread.
 fn useful_workers(max: usize, small: bool, jobs: &[SourceRead], shared: &[LogsAndPool<'_>]) -> usize {
     let max = if max == 0 { workers::DEFAULT_MAX } else { max };
     if max == 1 || jobs.iter().filter(|job| job.any_thread).count() <= 1 {
@@ -257,10 +274,10 @@ fn walk(
     pool: &PagePool,
     ranges: &[SharedRange],
     order: &[usize],
-    keep: bool,
+    (keep, watch_sleep): (bool, bool),
     done: Give<'_, usize>,
 ) -> Walked {
-    let mut walked = Walked { reads: 0, slept: false, failed: None, in_doubt: Vec::new(), panic: None };
+    let mut walked = Walked { reads: 0, slept: None, failed: None, in_doubt: Vec::new(), panic: None };
     let mut log = source.log.lock();
     let (adds, restarts) = (log.adds_bits(), log.restarts_after_error());
     for &number in order {
@@ -271,13 +288,16 @@ fn walk(
             let outcome = range.take(pool, adds).and_then(|taken| {
                 // Bits that come before an error stay: all of the range is marked for it.
                 let room = pages.insert(taken).room(range.read.words());
-                let before = threads::sleeps();
+                let before = watch_sleep.then(threads::sleeps);
+                let asked = source.slot.begin(LogRequest::Read);
                 let outcome =
                     catch_unwind(AssertUnwindSafe(|| log.read(&range.read, keep, room))).unwrap_or_else(|panic| {
                         walked.panic = Some(panic);
                         Err(Errno::new(libc::EIO))
                     });
-                walked.slept |= threads::sleeps() != before;
+                drop(asked);
+                let slept = before.map(|before| threads::sleeps() != before);
+                walked.slept = walked.slept.max(slept);
                 outcome
             });
             match outcome {
@@ -297,27 +317,18 @@ fn walk(
 pub(super) fn restart(source: &mut Source, record: &Record, page_size: u64) {
     let log = source.log.get_mut();
     record.restarts.fetch_add(1, Ordering::Relaxed);
+    let asked = source.slot.begin(LogRequest::Start);
     source.failed = log.start(&record.maps, page_size).err();
+    drop(asked);
     if source.failed.is_none() {
         log!(Debug, "{}: {}: started anew", record.name, log.describe());
     }
 }
 
-/// Marks what is mapped of `span`, or everything that is mapped, as dirty. Returns the bytes.
-pub(super) fn mark(record: &mut Record, span: Option<Span>) -> u64 {
-    let all = Span { first: 0, last: u64::MAX };
-    let parts: Vec<Span> = record.maps.mapped.parts(span.unwrap_or(all)).collect();
-    let mut sum = 0u64;
-    for part in parts {
-        sum = sum.saturating_add(part.bytes());
-        record.left.add(part);
-    }
-    sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::ranges::Span;
     use std::time::Duration;
 
     /// A log of one page table of many.
@@ -397,12 +408,15 @@ mod tests {
             for &span in spans.iter().filter(|_| mapped) {
                 record.maps.insert(span, 0);
             }
-            let mut sources = [Source::new(Slow(time))];
-            sources[0].waits = before;
-            let pool = PagePool::default();
-            let part = SpaceLogs { sources: &mut sources, pool: &pool, record: &mut record, page_size: 4096 };
-            read_all(&mut [part], None, false, 1, &mut Deliverer::no_owner(), &mut Tally::default());
-            assert_eq!(sources[0].waits, after, "{time:?} {mapped}");
+            // A log that is read alone has none to be read beside, so whether it waits is not looked at.
+            for (count, after) in [(2, after), (1, before)] {
+                let mut sources: Vec<Source> = (0..count).map(|_| Source::new(Slow(time))).collect();
+                sources[0].waits = before;
+                let pool = PagePool::default();
+                let part = SpaceLogs { sources: &mut sources, pool: &pool, record: &mut record, page_size: 4096 };
+                read_all(&mut [part], None, false, (1, None), &mut Deliverer::no_owner(), &mut Tally::default());
+                assert_eq!(sources[0].waits, after, "{time:?} {mapped} {count}");
+            }
         }
     }
 }
@@ -412,6 +426,7 @@ mod two_mappings {
     use super::super::UNIT_SHIFT;
     use super::super::distribute::check_reading;
     use super::*;
+    use crate::logs::ranges::Span;
 
     /// A log of two mappings that is read in one piece, or in two of which the first fails.
     struct TwoMappings {
@@ -471,7 +486,7 @@ mod two_mappings {
         let pool = PagePool::default();
         let mut tally = Tally::default();
         let part = SpaceLogs { sources: &mut sources, pool: &pool, record: &mut record, page_size: 4096 };
-        read_all(&mut [part], None, false, 1, &mut Deliverer::no_owner(), &mut tally);
+        read_all(&mut [part], None, false, (1, None), &mut Deliverer::no_owner(), &mut tally);
         assert_eq!((tally.reads, tally.failed, tally.degraded_bytes), (2, 1, 4096));
         assert!(record.left.any(FIRST) && record.left.any(SECOND));
     }

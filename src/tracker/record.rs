@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 /// What a tracker knows of its address space: mappings, and what was read and not reported yet.
 #[derive(Default)]
 pub(crate) struct Record {
-    /// Whose, for messages.
+    /// The tracker's name, for messages.
     pub name: String,
     /// How often a log was started anew while it should run; the tracker's getters have it too.
     pub restarts: Arc<AtomicU64>,
@@ -96,10 +96,22 @@ impl Record {
         let given: Vec<Span> = asked.filter(|&whole| !left.any(whole)).collect();
         given.into_iter().for_each(|whole| gone.remove(whole));
     }
+
+    /// Marks what is mapped of `span`, or everything that is mapped, as dirty. Returns the bytes.
+    pub(super) fn mark(&mut self, span: Option<Span>) -> u64 {
+        let all = Span { first: 0, last: u64::MAX };
+        let parts: Vec<Span> = self.maps.mapped.parts(span.unwrap_or(all)).collect();
+        let mut sum = 0u64;
+        for part in parts {
+            sum = sum.saturating_add(part.bytes());
+            self.left.add(part);
+        }
+        sum
+    }
 }
 
-/// Gives of what names itself by its IOVA. The store is walked where something is, not where something could be: mappings are many,
-/// and hardly anything is left over.
+/// Gives of what names itself by its IOVA. The store is walked where something is, not where something could be: mappings are
+/// many, and hardly anything is left over.
 fn give(left: &mut Leftover, wanted: Span, deliverer: &mut Deliverer<'_, '_>, keep: bool, maps: &Maps, gone: &Maps) {
     let mut at = Some(wanted.first);
     while let Some(kept) = at.and_then(|at| left.next(at)).and_then(|kept| kept.intersect(wanted)) {
@@ -117,8 +129,8 @@ fn give(left: &mut Leftover, wanted: Span, deliverer: &mut Deliverer<'_, '_>, ke
 #[cfg(test)]
 mod tests {
     use super::super::UNIT_SHIFT;
-    use super::super::deliver::Request;
     use super::super::parts::Bits;
+    use super::super::request::Request;
     use super::*;
     use crate::logs::ranges::IovaRange;
 

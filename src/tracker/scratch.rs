@@ -3,6 +3,7 @@
 //! so no second pass clears them.
 
 use crate::error::Errno;
+use crate::transport::host_page::host_page;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
@@ -22,23 +23,45 @@ pub(crate) struct Pages {
 // SAFETY: the memory is this value's alone, and plain numbers.
 unsafe impl Send for Pages {}
 
-fn page_size() -> usize {
-    // SAFETY: asks for a constant of the system.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(65536)
+/// New memory at a place that the kernel chooses.
+fn map(bytes: usize) -> Result<NonNull<u8>, Errno> {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place that the kernel chooses touches no memory of the program.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    NonNull::new(memory.cast::<u8>()).ok_or(Errno::new(libc::ENOMEM))
 }
+
+/// The kernel of this machine knows nothing of the pages that are played: what is too much before and behind goes back.
+#[cfg(feature = "large-pages")]
+fn map_pages(bytes: usize) -> Result<NonNull<u8>, Errno> {
+    let all = bytes.checked_add(host_page()).ok_or(Errno::new(libc::ENOMEM))?;
+    let memory = map(all)?;
+    // Counted: align_offset may say that there is no such place.
+    let before = memory.addr().get().wrapping_neg() & host_page().saturating_sub(1);
+    // SAFETY: it is at most a page, of which there is one more than `bytes`.
+    let first = unsafe { memory.add(before) };
+    // SAFETY: the same: the end of what is returned.
+    let end = unsafe { first.add(bytes) };
+    for (part, len) in [(memory, before), (end, host_page().saturating_sub(before))] {
+        if len > 0 {
+            // SAFETY: within the mapping that was made above, beside the bytes that are returned.
+            unsafe { libc::munmap(part.as_ptr().cast(), len) };
+        }
+    }
+    Ok(first)
+}
+#[cfg(not(feature = "large-pages"))]
+use map as map_pages;
 
 impl Pages {
     /// Memory for `words` words, rounded up to whole pages.
     pub fn new(words: usize) -> Result<Pages, Errno> {
-        let bytes = words.max(1).checked_mul(8).and_then(|bytes| bytes.checked_next_multiple_of(page_size()));
+        let bytes = words.max(1).checked_mul(8).and_then(|bytes| bytes.checked_next_multiple_of(host_page()));
         let bytes = bytes.ok_or(Errno::new(libc::ENOMEM))?;
-        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping at a place that the kernel chooses touches no memory of the program.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
-        if memory == libc::MAP_FAILED {
-            return Err(Errno::last());
-        }
-        let memory = NonNull::new(memory.cast::<u64>()).ok_or(Errno::new(libc::ENOMEM))?;
+        let memory = map_pages(bytes)?.cast::<u64>();
         let mut pages = Pages { memory, words: bytes / 8 };
         if bytes >= HUGE {
             // SAFETY: the mapping was made above. Advice that is not taken changes nothing.
@@ -50,7 +73,7 @@ impl Pages {
 
     /// Writes to each page.
     fn touch(&mut self) {
-        for word in self.words_mut().iter_mut().step_by(4096 / 8) {
+        for word in self.words_mut().iter_mut().step_by(host_page() / 8) {
             // SAFETY: a reference is valid for a write. Volatile, so that it is not left out for writing what is there.
             unsafe { std::ptr::from_mut(word).write_volatile(0) };
         }
@@ -58,7 +81,7 @@ impl Pages {
 
     /// The first `words` words, to the end of their last page: what a kernel may touch if it is asked for so much.
     pub fn room(&mut self, words: usize) -> &mut [u64] {
-        let reach = words.max(1).checked_next_multiple_of(page_size() / 8).unwrap_or(usize::MAX);
+        let reach = words.max(1).checked_next_multiple_of(host_page() / 8).unwrap_or(usize::MAX);
         let all = self.words_mut();
         let reach = reach.min(all.len());
         all.get_mut(..reach).unwrap_or(&mut [])
@@ -79,7 +102,7 @@ impl Drop for Pages {
 
 /// Bytes of memory that a buffer of so many words takes.
 pub(crate) fn bytes_of(words: usize) -> usize {
-    words.max(1).saturating_mul(8).checked_next_multiple_of(page_size()).unwrap_or(usize::MAX)
+    words.max(1).saturating_mul(8).checked_next_multiple_of(host_page()).unwrap_or(usize::MAX)
 }
 
 /// Zeroed buffers that wait to be used again.
@@ -88,12 +111,21 @@ pub(crate) struct PagePool(Mutex<Free>);
 
 #[derive(Default)]
 struct Free {
-    /// By size in words.
+    /// The one that came back last: most often the next read is as long as the one before.
+    last: Option<Pages>,
+    /// The others, by size in words.
     sizes: BTreeMap<usize, Vec<Pages>>,
     bytes: usize,
 }
 
 impl Free {
+    /// The one that came back last is one of many.
+    fn file_last(&mut self) {
+        if let Some(pages) = self.last.take() {
+            self.sizes.entry(pages.words).or_default().push(pages);
+        }
+    }
+
     /// Takes a buffer of the first size in the range.
     fn pop(&mut self, sizes: impl RangeBounds<usize>) -> Option<Pages> {
         let (&size, buffers) = self.sizes.range_mut(sizes).next()?;
@@ -109,8 +141,15 @@ impl Free {
 impl PagePool {
     /// A zeroed buffer of at least `words` words.
     pub fn take(&self, words: usize) -> Result<Pages, Errno> {
-        let free = self.0.lock().pop(words..);
-        free.map_or_else(|| Pages::new(words), Ok)
+        let mut free = self.0.lock();
+        if let Some(pages) = free.last.take_if(|pages| pages.words.saturating_mul(8) == bytes_of(words)) {
+            free.bytes = free.bytes.saturating_sub(bytes_of(words));
+            return Ok(pages);
+        }
+        free.file_last();
+        let found = free.pop(words..);
+        drop(free);
+        found.map_or_else(|| Pages::new(words), Ok)
     }
 
     /// Takes a buffer back; all of it must be zero.
@@ -118,7 +157,12 @@ impl PagePool {
         debug_assert!(pages.words_mut().iter().all(|&word| word == 0), "a buffer came back with bits in it");
         let mut free = self.0.lock();
         free.bytes = free.bytes.saturating_add(pages.words.saturating_mul(8));
-        free.sizes.entry(pages.words).or_default().push(pages);
+        free.file_last();
+        free.last = Some(pages);
+        if free.bytes <= KEPT {
+            return;
+        }
+        free.file_last();
         // Large ones are dear: small ones go first, and the last one never.
         while free.bytes > KEPT && free.sizes.values().map(Vec::len).take(2).sum::<usize>() > 1 {
             drop(free.pop(..));
@@ -137,11 +181,11 @@ mod tests {
 
     #[test]
     fn buffers_are_whole_pages_and_zero() {
-        for words in [0, 1, 511, 512, 513, HUGE / 8 + 1] {
+        for words in [0, 1, 511, 512, 513, 8191, 8192, 8193, HUGE / 8 + 1] {
             let mut pages = Pages::new(words).unwrap();
             let memory = pages.words_mut();
             assert!(memory.len() >= words && !memory.is_empty());
-            assert_eq!((memory.as_ptr().addr() % page_size(), memory.len() * 8 % page_size()), (0, 0));
+            assert_eq!((memory.as_ptr().addr() % host_page(), memory.len() * 8 % host_page()), (0, 0));
             assert!(memory.iter().all(|&word| word == 0));
         }
         assert!(Pages::new(usize::MAX).is_err());
@@ -149,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_is_lent_of_a_buffer_ends_with_a_page() {
-        let page = page_size() / 8;
+        let page = host_page() / 8;
         let mut pages = Pages::new(3 * page).unwrap();
         for (words, lent) in [(0, 1), (1, 1), (page, 1), (page + 1, 2), (3 * page, 3), (4 * page, 3), (usize::MAX, 3)] {
             assert_eq!(pages.room(words).len(), lent * page, "{words}");
@@ -159,14 +203,16 @@ mod tests {
     #[test]
     fn the_pool_gives_the_smallest_that_fits_and_keeps_a_bounded_sum() {
         let pool = PagePool::default();
-        for words in [512, 4096, 1024] {
-            pool.give(Pages::new(words).unwrap());
+        let page = host_page() / 8;
+        for pages in [1, 8, 2] {
+            pool.give(Pages::new(pages * page).unwrap());
         }
-        assert_eq!(pool.take(600).unwrap().words, 1024);
-        assert_eq!(pool.take(600).unwrap().words, 4096);
-        assert_eq!(pool.take(1).unwrap().words, 512);
+        assert_eq!(pool.take(page + 1).unwrap().words, 2 * page);
+        assert_eq!(pool.take(page + 1).unwrap().words, 8 * page);
+        assert_eq!(pool.take(1).unwrap().words, page);
         let kept = |pool: &PagePool| {
-            let free = pool.0.lock();
+            let mut free = pool.0.lock();
+            free.file_last();
             let bytes = free.sizes.iter().map(|(words, buffers)| words * 8 * buffers.len()).sum::<usize>();
             assert_eq!(bytes, free.bytes);
             free.sizes.values().map(Vec::len).sum::<usize>()

@@ -39,8 +39,8 @@ impl Ask<'_> {
 }
 
 impl SectionPass {
-    /// `plain`: what would be read without a pass. A range that was reported in the pass already is asked for by somebody else, as by
-    /// a display, or was mapped since: it is read by itself.
+    /// `plain`: what would be read without a pass. A range that was reported in the pass already is asked for by another
+    /// caller, as by a display, or was mapped since: it is read by itself.
     pub fn reads(&self, ask: &Ask<'_>, plain: Reads) -> Reads {
         match ask.token {
             0 => plain,

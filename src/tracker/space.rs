@@ -12,19 +12,18 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, GateLevel, Pass};
 use crate::log::log;
-use crate::logs::choose::{Members, choices, missing, plans};
-use crate::logs::log::Maps;
-use crate::logs::ranges::{IovaRange, Span};
-use crate::transport::type1::ability;
+use crate::logs::asked::LogSlot;
+use crate::logs::choose::{Members, PageTables, choices, missing, plans};
+use crate::logs::ranges::{IovaRange, Span, SpanSet};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Longest name in bytes.
-const MAX_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 255;
 
-/// One tracker. All functions but the getters wait for each other; a call from a callback of the same tracker is EDEADLK. Dropping
-/// it closes it.
+/// One tracker. All functions but the getters wait for each other; a call from a callback of the same tracker is EDEADLK.
+/// Dropping it closes it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -57,10 +56,13 @@ pub struct Tracker {
     pub(super) devices: Mutex<Vec<Arc<Device>>>,
     everything: bool,
     closed: AtomicBool,
+    /// A migration held it when it was closed, and would have heard of more.
+    lost: AtomicBool,
     gate: Gate<TrackerInner>,
     info: Mutex<TrackerInfo>,
     journal: Mutex<Option<Weak<dyn Journal>>>,
     restarts: Arc<AtomicU64>,
+    slots: Arc<Mutex<Vec<Arc<LogSlot>>>>,
 }
 
 impl Tracker {
@@ -72,38 +74,26 @@ impl Tracker {
         if name.len() > MAX_NAME {
             return Err(Error::argument(format!("name: {} bytes, longer than {MAX_NAME}", name.len())));
         }
-        let page_size = options.page_size.unwrap_or(UNIT);
-        if !page_size.is_power_of_two() || !(UNIT..=1 << 30).contains(&page_size) {
-            return Err(Error::argument(format!("page_size: {page_size:#x} is no power of two from 4 KiB to 1 GiB")));
-        }
-        if hwpts.as_ref().is_some_and(|(_, ids)| ids.is_empty()) {
-            return Err(Error::argument("hwpts: an iommufd without page tables"));
-        }
-        let mut aperture = Vec::with_capacity(options.apertures.len());
-        for (index, &range) in options.apertures.iter().enumerate() {
-            let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
-                let IovaRange { iova, size } = range;
-                Error::argument(format!("apertures[{index}]: {iova:#x} + {size:#x} is not in units of 4096"))
-            })?;
-            aperture.push(span);
-        }
-        let ability = container.as_ref().map_or(Ok(None), |container| ability(&**container));
+        let page_size = page_size_of(options.page_size)?;
+        let aperture = aperture_of(&options.apertures)?;
         let ioas = hwpts.as_ref().map(|(iommufd, _)| Arc::clone(iommufd)).zip(ioas_id);
-        let members = Members {
+        let mut members = Members {
             had_devices: !devices.is_empty(),
             devices: without_doubles(devices, Arc::ptr_eq),
+            foreign: Vec::new(),
             container,
-            ability,
-            hwpts: hwpts.map(|(iommufd, ids)| (iommufd, without_doubles(ids, PartialEq::eq))),
+            ability: Ok(None),
+            hwpts: hwpts.map(|(iommufd, attached)| PageTables::new(iommufd, attached)),
             functions: functions.map(Arc::from),
             no_device_log,
             everything,
             aperture,
         };
+        members.ask_container();
         let plans = plans(&members);
         let sources = missing(&plans, &[], &members.aperture, &name)?;
         let devices = Mutex::new(members.devices.clone());
-        let restarts = Arc::<AtomicU64>::default();
+        let (restarts, slots) = (Arc::<AtomicU64>::default(), Arc::<Mutex<Vec<Arc<LogSlot>>>>::default());
         let inner = TrackerInner {
             choices: choices(plans, Vec::new(), sources).0,
             active: 0,
@@ -119,15 +109,28 @@ impl Tracker {
             checked: false,
             final_harvest: FinalHarvest::NotOwed,
             sections: SectionPass::default(),
+            slots: Arc::clone(&slots),
         };
+        inner.show_logs();
         let info = inner.info();
         log!(Info, "{name}: {}: {}", info.kind.name(), info.reason);
         let (closed, gate) = (AtomicBool::new(false), Gate::new(GateLevel::Tracker, inner));
         let (info, journal) = (Mutex::new(info), Mutex::new(None));
-        Ok(Tracker { name, devices, everything, closed, gate, info, journal, restarts })
+        Ok(Tracker {
+            name,
+            devices,
+            everything,
+            closed,
+            lost: AtomicBool::new(false),
+            gate,
+            info,
+            journal,
+            restarts,
+            slots,
+        })
     }
 
-    /// From now on this one hears of harvests, and nobody else.
+    /// From now on this one hears of harvests, and no other.
     pub(crate) fn tell(&self, journal: Weak<dyn Journal>) {
         *self.journal.lock() = Some(journal);
     }
@@ -140,6 +143,11 @@ impl Tracker {
     /// How often a log was started anew while it should run.
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Its logs, for who watches them.
+    pub(super) fn slots(&self) -> Vec<Arc<LogSlot>> {
+        self.slots.lock().clone()
     }
 
     /// The name given in the options.
@@ -168,23 +176,37 @@ impl Tracker {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// The handle was freed, as when its address space goes, and a migration that held it misses nothing: all was unmapped
+    /// before, or reported.
+    pub(crate) fn went_without_loss(&self) -> bool {
+        self.closed.load(Ordering::Acquire) && !self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether a migration that holds it would miss something if it went now.
+    pub(crate) fn would_lose(&self) -> Result<bool> {
+        Ok(self.enter()?.would_lose())
+    }
+
     /// Adds DMA mappings, after the mappings were made. While tracking each counts as dirty once. *tracker.*
     ///
     /// A log that must be started anew for them makes everything dirty once, unless its device stands still.
     pub fn map(&self, mappings: &[Mapping]) -> Result<()> {
         let mut inner = self.enter()?;
         let mut spans = Vec::with_capacity(mappings.len());
-        let mut new = Maps::default();
+        let mut new = SpanSet::default();
         for (index, mapping) in mappings.iter().enumerate() {
             let IovaRange { iova, size } = mapping.range;
             let span = Span::of(mapping.range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
                 self.named(Error::argument(format!("mappings[{index}]: {iova:#x} + {size:#x} is not in units of 4096")))
             })?;
-            if inner.record.maps.mapped.overlaps(span) || new.mapped.overlaps(span) {
+            if inner.record.maps.mapped.overlaps(span) || new.overlaps(span) {
                 let text = format!("mappings[{index}]: {iova:#x} + {size:#x} overlaps a mapping");
                 return Err(self.named(Error::new(ErrorKind::Argument, libc::EEXIST, text)));
             }
-            new.insert(span, mapping.cookie);
+            // A guest with an IOMMU of its own maps one page at a time, and often.
+            if mappings.len() > 1 {
+                new.insert(span);
+            }
             spans.push((span, mapping.cookie));
         }
         for &(span, cookie) in &spans {
@@ -193,7 +215,7 @@ impl Tracker {
         if inner.users > 0 {
             inner.extend(&spans);
         }
-        self.done(&inner);
+        self.mapped(&inner);
         Ok(())
     }
 
@@ -213,6 +235,7 @@ impl Tracker {
         inner.unasked = false;
         inner.users = inner.users.checked_add(1).ok_or_else(|| self.named(Error::order("started too often")))?;
         if inner.users == 1 {
+            inner.choose();
             inner.start();
         } else {
             inner.try_better();
@@ -236,8 +259,18 @@ impl Tracker {
         Ok(())
     }
 
-    /// The migration that has just started it says that no RAM was sent so far: logs that began meanwhile know everything. No other
-    /// caller can state that, and it cannot after a harvest, whose pages may be sent already.
+    /// As [`hold`](Self::hold), for a migration that sends RAM already. What was written before a log began is unknown, and of
+    /// a log that the VMM began itself, what was harvested for something else.
+    pub(crate) fn hold_late(&self) -> Result<()> {
+        let mut inner = self.enter()?;
+        self.start_in(&mut inner)?;
+        inner.holds = inner.holds.saturating_add(1);
+        inner.record.mark(None);
+        Ok(())
+    }
+
+    /// The migration that has just started it says that no RAM was sent so far: logs that began meanwhile know everything. No
+    /// other caller can state that, and it cannot after a harvest, whose pages may be sent already.
     pub(crate) fn nothing_was_sent(&self) -> Result<()> {
         let mut inner = self.enter()?;
         if std::mem::take(&mut inner.unasked) {
@@ -294,10 +327,11 @@ impl Tracker {
         Ok(self.enter()?.final_missing())
     }
 
-    /// Ends the use of the tracker: stops what it started. Later calls are ENODEV. *tracker; blocks in the kernel.*
+    /// Ends the use of the tracker: stops what it started. Later calls answer ENODEV. *tracker; blocks in the kernel.*
     pub fn close(&self) -> Result<()> {
         let mut inner = self.gate.enter_to_close().map_err(|denied| self.named(denied.of("tracker")))?;
-        self.closed.store(true, Ordering::Relaxed);
+        self.lost.store(inner.would_lose(), Ordering::Relaxed);
+        self.closed.store(true, Ordering::Release);
         inner.users = 0;
         // Also what a stop could not stop.
         inner.stop();
@@ -321,6 +355,14 @@ impl Tracker {
         *self.info.lock() = inner.info();
     }
 
+    /// The end of a call that may have changed mappings, and the logs that run: while none does, getters tell of nothing else.
+    pub(super) fn mapped(&self, inner: &TrackerInner) {
+        if inner.is_running() {
+            return self.done(inner);
+        }
+        self.info.lock().mapped_ranges = inner.record.maps.mapped.len() as u64;
+    }
+
     pub(super) fn named(&self, error: Error) -> Error {
         error.context(&self.name)
     }
@@ -331,6 +373,24 @@ impl Drop for Tracker {
         // One that was closed before has nothing left to stop.
         let _ = self.close();
     }
+}
+
+fn page_size_of(wanted: Option<u64>) -> Result<u64> {
+    let page_size = wanted.unwrap_or(UNIT);
+    if page_size.is_power_of_two() && (UNIT..=1 << 30).contains(&page_size) {
+        return Ok(page_size);
+    }
+    Err(Error::argument(format!("page_size: {page_size:#x} is no power of two from 4 KiB to 1 GiB")))
+}
+
+fn aperture_of(ranges: &[IovaRange]) -> Result<Vec<Span>> {
+    let span = |(index, &range): (usize, &IovaRange)| {
+        Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
+            let IovaRange { iova, size } = range;
+            Error::argument(format!("apertures[{index}]: {iova:#x} + {size:#x} is not in units of 4096"))
+        })
+    };
+    ranges.iter().enumerate().map(span).collect()
 }
 
 fn without_doubles<T>(list: Vec<T>, same: impl Fn(&T, &T) -> bool) -> Vec<T> {

@@ -2,7 +2,7 @@
 
 use super::deliver::Deliverer;
 use super::distribute::{FirstRead, check_reading};
-use super::reading::{SpaceLogs, mark, read_all};
+use super::reading::{SpaceLogs, read_all};
 use super::record::Record;
 use super::scratch::PagePool;
 use super::sections::SectionPass;
@@ -10,6 +10,7 @@ use super::state::{FinalHarvest, TrackerInner};
 use super::tally::Tally;
 use crate::error::Errno;
 use crate::log::log;
+use crate::logs::asked::LogRequest;
 use crate::logs::choose::Source;
 use crate::logs::log::{Log, LogKind, Maps};
 use crate::logs::ranges::Span;
@@ -40,7 +41,7 @@ impl TrackerInner {
         }
         self.switch((0..self.choices.len()).filter(|&other| other != active && !(worked && other == last)));
         // Also if there is none: what it should have reported is dirty.
-        mark(&mut self.record, None);
+        self.record.mark(None);
     }
 
     /// Makes the first of `candidates` that works the active choice. It knows nothing of the time before, so all is dirty.
@@ -49,7 +50,7 @@ impl TrackerInner {
         log!(Info, "{}: {} takes the place of {}", self.record.name, self.name_of(index), self.name_of(self.active));
         self.halt(self.active);
         self.active = index;
-        mark(&mut self.record, None);
+        self.record.mark(None);
     }
 
     /// Starts one of `candidates`.
@@ -86,13 +87,18 @@ impl TrackerInner {
         let outcomes = workers::run(*max_workers, &any, |index| {
             let Some(source) = shared.get(index) else { return Ok(None) };
             let mut log = source.log.lock();
+            let _asked = source.slot.begin(LogRequest::Start);
             let outcome = begin_log(&mut **log, maps, pool, *page_size);
-            outcome.map(Some).map_err(|(errno, what)| format!("{}: {what}: {errno}", log.describe()))
+            outcome
+                .map(|found| Some(Box::new(found)))
+                .map_err(|(errno, what)| format!("{}: {what}: {errno}", log.describe()))
         });
-        let found: std::result::Result<Vec<Option<FirstRead>>, String> = outcomes.into_iter().collect();
+        // Boxed, because the compiler's tests of so many variants in one value look to valgrind like memory that was never
+        // written.
+        let found: std::result::Result<Vec<Option<Box<FirstRead>>>, String> = outcomes.into_iter().collect();
         match found {
             Ok(found) => {
-                // It matters for no other log.
+                // Whether every read finds everything dirty matters only for a container's log (T5).
                 record.all_dirty = if choice.kind == LogKind::Type1 { None } else { Some(false) };
                 for found in found.into_iter().flatten() {
                     record.saw(found.full);
@@ -150,20 +156,24 @@ impl TrackerInner {
                     // Nothing writes, so what the log holds is all there is: no page beyond it becomes dirty.
                     let mut no_owner = Deliverer::no_owner();
                     let part = SpaceLogs { sources: std::slice::from_mut(source), pool, record, page_size };
-                    read_all(&mut [part], None, false, 1, &mut no_owner, &mut Tally::default());
+                    read_all(&mut [part], None, false, (1, None), &mut no_owner, &mut Tally::default());
                 }
+                let asked = source.slot.begin(LogRequest::Start);
                 let outcome = begin_log(&mut **source.log.get_mut(), &record.maps, pool, page_size);
+                drop(asked);
                 source.first_read(outcome, record, pool);
                 // It may have begun to run meanwhile, and even have stopped again: what it wrote then went with the log.
                 if still.is_none() || source.log.get_mut().stands_still() != still || source.failed.is_some() {
-                    mark(record, None);
+                    record.mark(None);
                 }
             } else if first {
                 let log = &mut **source.log.get_mut();
+                let asked = source.slot.begin(LogRequest::Read);
                 let outcome = match check_reading(log, &record.maps, pool) {
                     Err(_) if log.learnt() => begin_log(log, &record.maps, pool, page_size),
                     outcome => outcome.map_err(|errno| (errno, "reading")),
                 };
+                drop(asked);
                 source.first_read(outcome, record, pool);
             }
             works &= source.failed.is_none();
@@ -220,7 +230,10 @@ pub(super) fn stop_all<'a>(sources: impl Iterator<Item = &'a Source>, max_worker
     workers::run(max_workers, &any, |index| {
         let Some(source) = running.get(index) else { return };
         let mut log = source.log.lock();
-        match log.stop() {
+        let asked = source.slot.begin(LogRequest::Stop);
+        let outcome = log.stop();
+        drop(asked);
+        match outcome {
             Ok(()) if source.unstoppable.ends() => log!(Info, "{name}: {}: it can be stopped again", log.describe()),
             Err(errno) if source.unstoppable.begins() => log!(
                 Warning,

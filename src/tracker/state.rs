@@ -1,14 +1,17 @@
-//! What a tracker keeps between calls: its logs and which of them is read, its record, what it owes, and what is known from these.
+//! What a tracker keeps between calls: its logs and which of them is read, its record, what it owes, and what is known from
+//! these.
 
 use super::options::TrackerInfo;
 use super::reading::SpaceLogs;
 use super::record::Record;
 use super::scratch::PagePool;
 use super::sections::SectionPass;
+use crate::logs::asked::LogSlot;
 use crate::logs::choose::{Choice, Members, Source};
 use crate::logs::log::LogKind;
 use crate::logs::ranges::SpanSet;
 use crate::transport::iommufd::Iommufd;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// What a migration still has to harvest.
@@ -40,9 +43,17 @@ pub(crate) struct TrackerInner {
     pub checked: bool,
     pub final_harvest: FinalHarvest,
     pub sections: SectionPass,
+    /// Every log that it may ask, for any thread to see; the tracker's getters have it too. Held for a copy only.
+    pub slots: Arc<Mutex<Vec<Arc<LogSlot>>>>,
 }
 
 impl TrackerInner {
+    /// Other logs may be asked from here on.
+    pub fn show_logs(&self) {
+        let sources = self.choices.iter().flat_map(|choice| &choice.sources);
+        *self.slots.lock() = sources.map(|source| Arc::clone(&source.slot)).collect();
+    }
+
     pub fn is_running(&self) -> bool {
         self.users > 0
     }
@@ -78,14 +89,26 @@ impl TrackerInner {
         match self.final_harvest {
             FinalHarvest::NotOwed => None,
             _ if self.users == 0 => Some("the log was stopped, and what it knew is gone".to_string()),
-            FinalHarvest::Owed { read: false } => Some("it was not harvested since STOP_COPY began".to_string()),
-            FinalHarvest::Owed { read: true } => {
+            // With nothing mapped there is nothing to read; what was unmapped was read before.
+            FinalHarvest::Owed { read: false } if !self.record.maps.mapped.is_empty() => {
+                Some("it was not harvested since STOP_COPY began".to_string())
+            }
+            FinalHarvest::Owed { .. } => {
                 let text = "dirty pages were read that no harvest has asked for";
                 let unmapped =
                     "; some belong to ranges that are unmapped or mapped anew: ask without destinations, by run";
                 let gone = !self.record.gone.mapped.is_empty() || !self.record.aside.is_empty();
                 (!self.record.is_given()).then(|| format!("{text}{}", if gone { unmapped } else { "" }))
             }
+        }
+    }
+
+    /// What a migration would not hear of if the tracker went now.
+    pub fn would_lose(&self) -> bool {
+        let nothing = self.record.maps.mapped.is_empty() && self.record.is_given();
+        match self.final_harvest {
+            FinalHarvest::NotOwed => self.is_held() && !nothing,
+            FinalHarvest::Owed { .. } => self.final_missing().is_some(),
         }
     }
 

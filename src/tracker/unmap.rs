@@ -1,9 +1,10 @@
 //! Unmapping while the log runs, in the order that loses nothing (docs/design.md, "The harvest"; P23).
 
 use super::UNIT_SHIFT;
-use super::deliver::{Deliverer, Request};
+use super::deliver::Deliverer;
 use super::distribute::distribute;
-use super::reading::{SpaceLogs, mark, read_all};
+use super::reading::{SpaceLogs, read_all};
+use super::request::Request;
 use super::space::Tracker;
 use super::state::TrackerInner;
 use super::tally::{Harvest, Tally};
@@ -65,8 +66,8 @@ impl Tracker {
     /// *tracker; blocks in the kernel and in callbacks.*
     ///
     /// `quiet` states that no device writes to the range while this call lasts; only page tables need to know (I9). If the
-    /// unmapping fails the mappings stay known, and nothing is lost: `request.given` says what was reported all the same. The request's
-    /// `no_read` and `only_dests` mean nothing here.
+    /// unmapping fails the mappings stay known, and nothing is lost: `request.given` says what was reported all the same. The
+    /// request's `no_read` and `only_dests` mean nothing here.
     pub fn unmap(&self, range: IovaRange, unmap: Unmap<'_>, quiet: bool, request: &mut Request<'_>) -> Result<Harvest> {
         let IovaRange { iova, size } = range;
         let span = Span::of(range).filter(|span| span.is_aligned(UNIT_SHIFT)).ok_or_else(|| {
@@ -104,7 +105,7 @@ impl Tracker {
             }
             Err(_) => inner.record.maps.doubtful.insert(span),
         }
-        self.done(&inner);
+        self.mapped(&inner);
         drop(inner);
         let harvest = deliverer.finish(tally);
         request.given = Some(harvest);
@@ -133,7 +134,7 @@ impl UnmapStep<'_, '_, '_, '_> {
             Some((UnmapOrder::Together, _)) if matches!(self.unmap, Unmap::Library) => self.together(inner),
             Some((UnmapOrder::Together, _)) => {
                 // What is written between a read and the VMM's own unmapping is in no log.
-                mark(&mut inner.record, Some(self.span));
+                inner.record.mark(Some(self.span));
                 self.unmap(inner)
             }
             Some((UnmapOrder::ReadThenUnmap, _)) => {
@@ -144,14 +145,14 @@ impl UnmapStep<'_, '_, '_, '_> {
                 let outcome = self.unmap(inner);
                 if lost {
                     // Also after an error: some of the mappings may be gone, and their bits with them.
-                    mark(&mut inner.record, Some(self.span));
+                    inner.record.mark(Some(self.span));
                 }
                 outcome
             }
             Some((UnmapOrder::UnmapThenRead, kind)) => {
                 self.unmap(inner)?;
                 if kind == LogKind::Everything {
-                    mark(&mut inner.record, Some(self.span));
+                    inner.record.mark(Some(self.span));
                 } else {
                     self.read(inner, false);
                 }
@@ -163,7 +164,7 @@ impl UnmapStep<'_, '_, '_, '_> {
     fn read(&mut self, inner: &mut TrackerInner, keep: bool) {
         let mut parts = [inner.part()];
         let within = [self.span].into_iter().collect();
-        read_all(&mut parts, Some(&within), keep, self.max_workers, self.deliverer, self.tally);
+        read_all(&mut parts, Some(&within), keep, (self.max_workers, None), self.deliverer, self.tally);
     }
 
     fn unmap(&mut self, inner: &TrackerInner) -> std::result::Result<(), Errno> {
@@ -184,8 +185,7 @@ impl UnmapStep<'_, '_, '_, '_> {
             Ok(Some(ability)) => ability,
             // It had a log when the tracker was made.
             other => {
-                self.tally
-                    .fail(other.err().unwrap_or(Errno::new(libc::EPROTO)), mark(&mut inner.record, Some(self.span)));
+                self.tally.fail(other.err().unwrap_or(Errno::new(libc::EPROTO)), inner.record.mark(Some(self.span)));
                 return plain_unmap(&*container, &inner.record.maps, self.span);
             }
         };
@@ -214,7 +214,7 @@ impl UnmapStep<'_, '_, '_, '_> {
                 }
                 Err(errno) => {
                     // Mappings may be gone already, and their dirt with them (T7).
-                    self.tally.fail(errno, mark(record, Some(group)));
+                    self.tally.fail(errno, record.mark(Some(group)));
                     let level = if record.unmaps_blind.begins() { Level::Warning } else { Level::Debug };
                     let (name, first) = (&record.name, group.first);
                     let text = "its dirty bitmap failed";
@@ -223,7 +223,8 @@ impl UnmapStep<'_, '_, '_, '_> {
                 }
             }
         }
-        // What the tracker does not know, as memory that devices cannot write, has no dirt here, but it is to be unmapped as well.
+        // What the tracker does not know, as memory that devices cannot write, has no dirt here, but it is to be unmapped as
+        // well.
         let reported =
             record.maps.overlapping(self.span).fold(0_u64, |sum, (whole, _)| sum.saturating_add(whole.bytes()));
         if reported < self.span.bytes() { plain_unmap(&*container, &record.maps, self.span) } else { Ok(()) }

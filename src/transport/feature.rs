@@ -1,19 +1,20 @@
-//! Buffers of two requests with typed access, aligned as C callers of the `ops` table expect.
+//! Buffers of two requests with typed access, aligned as the C functions of an `ops` table expect.
 
 use super::returned::DataNumber;
 use crate::error::Errno;
 use crate::uapi::feature as u;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 /// Largest argument the library sends: DMA_LOGGING_REPORT, header + 32 bytes.
 const CAPACITY: usize = 40;
 
 /// `struct vfio_device_feature` with its payload, which may name memory that lives for `'m`.
 ///
-/// Who answers may write to it as to any bytes. Who hands it on takes [`request_mut`](Self::request_mut), which is the request as
-/// the library made it: sizes and addresses in it are right, whatever was written before. None can be made elsewhere, and the
-/// lifetime keeps two of them from being exchanged:
+/// A transport that answers it may write to it as to any bytes. One that hands it on takes [`request_mut`](Self::request_mut),
+/// which is the request as the library made it: sizes and addresses in it are right, whatever was written before. No other code
+/// can make one, and the lifetime keeps two of them from being exchanged:
 ///
 /// ```compile_fail
 /// # use vfiomig::transport::Feature;
@@ -31,15 +32,31 @@ pub struct Feature<'m> {
     asked: [u8; CAPACITY],
     /// The number of the descriptor that was returned.
     data_fd: Option<DataNumber>,
+    named: NamedMemory,
     memory: PhantomData<&'m mut [u64]>,
 }
+
+/// Memory whose address is in the request: first element and count, as they were borrowed for `'m`.
+#[derive(Clone, Copy)]
+enum NamedMemory {
+    Nothing,
+    Ranges(NonNull<[u64; 2]>, usize),
+    Bitmap(NonNull<u64>, usize),
+}
+
+// SAFETY: it stands for a borrow of plain numbers, shared or exclusive, that lives for `'m`: such borrows may go to other
+// threads.
+unsafe impl Send for NamedMemory {}
+// SAFETY: by a shared reference only ranges are read, which nobody writes.
+unsafe impl Sync for NamedMemory {}
 
 impl<'m> Feature<'m> {
     /// A zeroed request: `flags` is the feature's index with GET, SET or PROBE; `payload` its size in bytes.
     pub(crate) fn new(flags: u32, payload: usize) -> Self {
         let len = CAPACITY.min(u::HEADER_SIZE.saturating_add(payload));
         let bytes = [0; CAPACITY];
-        let mut feature = Feature { bytes, len, asked: bytes, data_fd: None, memory: PhantomData };
+        let named = NamedMemory::Nothing;
+        let mut feature = Feature { bytes, len, asked: bytes, data_fd: None, named, memory: PhantomData };
         feature.ask_u32(u::ARGSZ, u32::try_from(len).unwrap_or(u32::MAX));
         feature.ask_u32(u::FLAGS, flags);
         feature
@@ -55,14 +72,37 @@ impl<'m> Feature<'m> {
         self.ask(offset, &value.to_ne_bytes());
     }
 
-    /// A field that holds the address of memory to read.
-    pub(crate) fn ask_from<T>(&mut self, offset: usize, memory: &'m [T]) {
-        self.ask_u64(offset, address(memory.as_ptr()));
+    /// A field that holds the address of ranges to read.
+    pub(crate) fn ask_from(&mut self, offset: usize, ranges: &'m [[u64; 2]]) {
+        self.ask_u64(offset, address(ranges.as_ptr()));
+        let first = NonNull::from(ranges).cast();
+        self.named = NamedMemory::Ranges(first, ranges.len());
     }
 
-    /// A field that holds the address of memory to write to.
-    pub(crate) fn ask_into(&mut self, offset: usize, memory: &'m mut [u64]) {
-        self.ask_u64(offset, address(memory.as_mut_ptr().cast_const()));
+    /// A field that holds the address of a bitmap to write to.
+    pub(crate) fn ask_into(&mut self, offset: usize, bitmap: &'m mut [u64]) {
+        let (first, words) = (NonNull::from(&mut *bitmap).cast::<u64>(), bitmap.len());
+        self.ask_u64(offset, address(first.as_ptr().cast_const()));
+        self.named = NamedMemory::Bitmap(first, words);
+    }
+
+    /// The ranges, {iova, length} each, of a request that starts a log of written pages: what its pointer leads to, for those who
+    /// do not pass on an address. Empty in other requests.
+    pub fn ranges(&self) -> &[[u64; 2]] {
+        match self.named {
+            // SAFETY: `ask_from` borrowed so many for 'm, which outlives this feature.
+            NamedMemory::Ranges(first, count) => unsafe { std::slice::from_raw_parts(first.as_ptr(), count) },
+            _ => &[],
+        }
+    }
+
+    /// The bitmap of a request for a log's report, likewise: bit n is word n / 64, bit n % 64. Empty in other requests.
+    pub fn bitmap_mut(&mut self) -> &mut [u64] {
+        match self.named {
+            // SAFETY: `ask_into` borrowed so many words for 'm, which outlives this feature, and for nobody else.
+            NamedMemory::Bitmap(first, words) => unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), words) },
+            _ => &mut [],
+        }
     }
 
     fn ask(&mut self, offset: usize, value: &[u8]) {
@@ -80,15 +120,15 @@ impl<'m> Feature<'m> {
         self.bytes.get_mut(..self.len).unwrap_or(&mut [])
     }
 
-    /// The whole argument as the library asked, for a kernel or a function that reads and writes where it says; the answer goes to
-    /// the same place. What was written to it before is gone.
+    /// The whole argument as the library asked, for a kernel or a function that reads and writes where it says; the answer goes
+    /// to the same place. What was written to it before is gone.
     pub fn request_mut(&mut self) -> &mut [u8] {
         self.bytes = self.asked;
         self.bytes_mut()
     }
 
     /// Says that the number in the answer to a state change is a descriptor: the session that begins will own it, and without one
-    /// it is closed. Of another request nothing is taken. Without this word it is a number and no more.
+    /// it is closed. In the answer to another request nothing is taken. Without this call it is a number and no more.
     ///
     /// ```compile_fail,E0133
     /// # use vfiomig::transport::Feature;
@@ -290,6 +330,23 @@ mod tests {
         assert_eq!((feature.u64_at(u::REPORT_BITMAP), feature.u32_at(0) as usize), (there, asked.len()));
     }
 
+    /// Who answers in safe code reaches the memory, whatever it wrote over the address.
+    #[test]
+    fn memory_that_a_request_names_is_reached_without_its_address() {
+        let (mut bitmap, ranges) = ([0u64; 2], [[0x1000, 0x2000]]);
+        let mut report = Feature::new(u::REPORT | GET, u::REPORT_SIZE);
+        assert!(report.bitmap_mut().is_empty() && report.ranges().is_empty());
+        report.ask_into(u::REPORT_BITMAP, &mut bitmap);
+        report.bytes_mut().fill(0xff);
+        report.bitmap_mut()[1] = 5;
+        assert!(report.ranges().is_empty());
+        assert_eq!(bitmap, [0, 5]);
+        let mut start = Feature::new(u::START | SET, u::START_SIZE);
+        start.ask_from(u::START_RANGES, &ranges);
+        start.bytes_mut().fill(0xff);
+        assert!(start.ranges() == ranges && start.bitmap_mut().is_empty());
+    }
+
     #[test]
     fn only_a_state_change_that_says_so_returns_a_descriptor() {
         let answer = |flags, says: bool, number: i32| {
@@ -305,9 +362,9 @@ mod tests {
         };
         let set = MIG_DEVICE_STATE | SET;
         assert!(answer(set, true, -1).is_none());
-        let told = answer(set, true, i32::MAX).unwrap();
-        assert_eq!(told.number(), i32::MAX);
-        assert!(told.discard(), "it was said to be a descriptor");
+        let answered = answer(set, true, i32::MAX).unwrap();
+        assert_eq!(answered.number(), i32::MAX);
+        assert!(answered.discard(), "it was said to be a descriptor");
         for (flags, says) in [(set, false), (MIG_DEVICE_STATE | GET, true)] {
             assert!(matches!(answer(flags, says, i32::MAX).unwrap().take(), Some(Returned::Number(1))));
         }

@@ -112,17 +112,17 @@ impl<F: AsFd + Send + Sync> Iommufd for KernelIommufd<F> {
 
     fn set_dirty_tracking(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the struct holds no pointer.
-        unsafe { self.request(io::IOMMU_HWPT_SET_DIRTY_TRACKING(), argument, u::SET_DIRTY_SIZE) }
+        unsafe { self.request(io::IOMMU_HWPT_SET_DIRTY_TRACKING, argument, u::SET_DIRTY_SIZE) }
     }
 
     unsafe fn get_dirty_bitmap(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the contract of this function.
-        unsafe { self.request(io::IOMMU_HWPT_GET_DIRTY_BITMAP(), argument, u::GET_DIRTY_SIZE) }
+        unsafe { self.request(io::IOMMU_HWPT_GET_DIRTY_BITMAP, argument, u::GET_DIRTY_SIZE) }
     }
 
     fn ioas_unmap(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the struct holds no pointer.
-        unsafe { self.request(io::IOMMU_IOAS_UNMAP(), argument, u::IOAS_UNMAP_SIZE) }
+        unsafe { self.request(io::IOMMU_IOAS_UNMAP, argument, u::IOAS_UNMAP_SIZE) }
     }
 }
 

@@ -46,8 +46,8 @@ struct RegionExtent {
 }
 
 impl<F: AsFd + Send + Sync> Kernel<F> {
-    /// `fd` is a VFIO device fd; a cdev must be bound already. A descriptor of another kind knows none of the requests (ENOTTY), and
-    /// is neither read, written nor mapped, because that needs an answer to one of them.
+    /// `fd` is a VFIO device fd; a cdev must be bound already. A descriptor of another kind knows none of the requests
+    /// (ENOTTY), and is neither read, written nor mapped, because that needs an answer to one of them.
     pub fn new(fd: F) -> Self {
         Kernel { fd, places: RwLock::default() }
     }
@@ -71,12 +71,12 @@ impl<F: AsFd + Send + Sync> Kernel<F> {
 impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
     fn device_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the struct holds no pointer.
-        unsafe { self.request(io::VFIO_DEVICE_GET_INFO(), info, ud::INFO_SIZE) }
+        unsafe { self.request(io::VFIO_DEVICE_GET_INFO, info, ud::INFO_SIZE) }
     }
 
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
         // SAFETY: what was asked is the library's own, and memory that it names outlives the feature.
-        unsafe { self.request(io::VFIO_DEVICE_FEATURE(), feature.request_mut(), uf::HEADER_SIZE) }?;
+        unsafe { self.request(io::VFIO_DEVICE_FEATURE, feature.request_mut(), uf::HEADER_SIZE) }?;
         // SAFETY: the kernel gives the new descriptor to the caller, and no other code has its number (V2-5).
         unsafe { feature.returns_fd() };
         Ok(())
@@ -88,7 +88,7 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
 
     fn region_info(&self, info: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the struct holds no pointer.
-        unsafe { self.request(io::VFIO_DEVICE_GET_REGION_INFO(), info, ur::INFO_SIZE) }?;
+        unsafe { self.request(io::VFIO_DEVICE_GET_REGION_INFO, info, ur::INFO_SIZE) }?;
         let number = |at| field(info, at).map(u64::from_ne_bytes);
         let index = field(info, ur::INFO_INDEX).map(u32::from_ne_bytes);
         if let (Some(index), Some(size), Some(offset)) =
@@ -131,7 +131,7 @@ impl<F: AsFd + Send + Sync> Transport for Kernel<F> {
 
     fn reset(&self) -> Result<(), Errno> {
         // SAFETY: the request takes no argument.
-        check(unsafe { ioctl(&self.raw(), io::VFIO_DEVICE_RESET()) })
+        check(unsafe { ioctl(&self.raw(), io::VFIO_DEVICE_RESET) })
     }
 
     fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
@@ -169,9 +169,9 @@ impl KernelData {
         // SAFETY: `fd` is open. The kernel sets CLOEXEC itself; a VMM's function may have forgotten to. A failure (EBADF)
         // shows at the first read.
         unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
-        // A driver that would sleep until its firmware has data says EAGAIN instead (mlx5): cancel and abort reach the device. The
-        // others neither sleep nor look at the mode, but xe, whose reads stay a request inside the kernel. Polling first would
-        // do too, but for pre-copy, where mlx5's poll never wakes up.
+        // A driver that would sleep until its firmware has data says EAGAIN instead (mlx5): cancel and abort reach the device.
+        // The others neither sleep nor look at the mode, but xe, whose reads stay a request inside the kernel. Polling first
+        // would do too, but for pre-copy, where mlx5's poll never wakes up.
         // SAFETY: asks for and sets flags of a descriptor of our own.
         unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, mode(fd.as_fd()) | libc::O_NONBLOCK) };
         Ok(Box::new(KernelData { fd }))
@@ -194,7 +194,7 @@ impl DataFd for KernelData {
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno> {
         let argument = info.request_mut().as_mut_ptr();
         // SAFETY: `info` is a whole vfio_precopy_info whose argsz is its size.
-        check(unsafe { ioctl_with_mut_ptr(&self.fd, io::VFIO_MIG_GET_PRECOPY_INFO(), argument) })
+        check(unsafe { ioctl_with_mut_ptr(&self.fd, io::VFIO_MIG_GET_PRECOPY_INFO, argument) })
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -283,8 +283,14 @@ fn may_block(fd: BorrowedFd<'_>) -> bool {
 fn ready_now(fd: BorrowedFd<'_>, for_write: bool) -> Result<(), Errno> {
     let events = if for_write { libc::POLLOUT } else { libc::POLLIN };
     let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
-    // SAFETY: one entry, which lives through the call. A failure shows in the access.
-    let ready = unsafe { libc::poll(&mut entry, 1, 0) } != 0;
+    let ready = loop {
+        // SAFETY: one entry, which lives through the call.
+        match unsafe { libc::poll(&mut entry, 1, 0) } {
+            // A signal says nothing of it; any other failure shows in the access.
+            ..0 if Errno::last().get() == libc::EINTR => {}
+            count => break count != 0,
+        }
+    };
     let other = if for_write { libc::O_RDONLY } else { libc::O_WRONLY };
     if ready || mode(fd) & libc::O_ACCMODE == other { Ok(()) } else { Err(Errno::new(libc::EAGAIN)) }
 }
@@ -297,9 +303,11 @@ pub(super) fn wait_any(fds: &[(BorrowedFd<'_>, bool)], limit: Duration) -> Vec<b
     };
     let mut entries: Vec<libc::pollfd> = fds.iter().map(entry).collect();
     let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: so many entries, which live through the call. A failure is taken for "all": their access says what is wrong.
+    // SAFETY: so many entries, which live through the call.
     let ready = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, millis) };
-    entries.iter().map(|entry| ready < 0 || entry.revents != 0).collect()
+    // A signal says nothing of the descriptors. Any other failure is taken for "all": their access says what is wrong.
+    let failed = ready < 0 && Errno::last().get() != libc::EINTR;
+    entries.iter().map(|entry| failed || entry.revents != 0).collect()
 }
 
 pub(super) fn wait_ready(fd: Option<BorrowedFd<'_>>, for_write: bool) {
@@ -323,6 +331,42 @@ mod tests {
     use super::*;
     use std::os::fd::{AsFd, FromRawFd};
     use std::time::Instant;
+
+    extern "C" fn nothing(_: libc::c_int) {}
+
+    /// A handler that runs while a full pipe is looked at does not make it ready: the write would wait for its reader.
+    #[test]
+    fn a_signal_makes_no_descriptor_ready() {
+        use std::os::unix::thread::JoinHandleExt;
+        let mut ends = [-1; 2];
+        // SAFETY: holds two descriptors.
+        assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+        // SAFETY: zeros are an action.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        // SAFETY: the handler does nothing, and nothing else here uses the signal.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut()) }, 0);
+        // SAFETY: each was just opened, and has no other owner.
+        let [_reader, writer] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+        let bytes = [0; 4096];
+        let write = move || {
+            // SAFETY: `bytes` is readable for its length.
+            unsafe { write_from(writer.as_fd(), bytes.as_ptr(), bytes.len()) }
+        };
+        let caller = std::thread::spawn(move || {
+            while write().is_ok() {}
+            let until = Instant::now() + Duration::from_millis(400);
+            let mut answers = std::iter::repeat_with(write).take_while(|_| Instant::now() < until);
+            answers.find(|answer| *answer != Err(Errno::new(libc::EAGAIN)))
+        });
+        let begun = Instant::now();
+        while !caller.is_finished() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it waits in write()");
+            // SAFETY: a thread that was not joined yet.
+            unsafe { libc::pthread_kill(caller.as_pthread_t(), libc::SIGURG) };
+        }
+        assert_eq!(caller.join().unwrap(), None);
+    }
 
     /// A mutant: poll says at once that such a descriptor is in error, and never that it is ready.
     #[test]

@@ -54,8 +54,8 @@ impl Mapped {
     /// `len` bytes from `memory` on; `unmap` gives them back, and is called with both when this is dropped.
     ///
     /// # Safety
-    /// Until `unmap` is called, on whichever thread, the bytes can be read and written by pointer, and no reference of this process
-    /// points to them. They may change at any time, and access may raise SIGBUS when the device goes away (P26).
+    /// Until `unmap` is called, on whichever thread, the bytes can be read and written by pointer, and no reference of this
+    /// process points to them. They may change at any time, and access may raise SIGBUS when the device goes away (P26).
     pub unsafe fn new(
         memory: NonNull<u8>,
         len: usize,

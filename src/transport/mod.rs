@@ -1,12 +1,15 @@
 //! How requests reach a device. A dialect knows only the [`Transport`] trait; it is shaped like the interfaces that VMMs
 //! have already (QEMU's VFIODeviceIOOps).
 //!
-//! May import: uapi, error, gate. Start reading at [`Transport`] here, then at `kernel` (a VFIO device fd), `ops` (functions of a
-//! VMM) or `vfio_ioctls` (that crate's devices). `feature`, `region` and `caps` are the requests in words, `mapped` and `returned` what they answer; `dma_log`, `iommufd`,
-//! `type1` and `tracker_ops` are for dirty logs; `signals`, `threads` and `clock` are what the library asks of the thread that it is on.
+//! May import: uapi, error, gate, log. Start reading at [`Transport`] here, then at `kernel` (a VFIO device fd), `ops`
+//! (functions of a VMM), `vfio_user` (another process) or `vfio_ioctls` (that crate's devices). `feature`, `region` and `caps`
+//! are the requests in words, `mapped` and `returned` what they answer, `requests` asks them one by one; `dma_log`, `iommufd`,
+//! `type1` and `tracker_ops` are for dirty logs; `signals`, `threads`, `clock` and `one_call` are what the library asks of the
+//! thread that it is on, `host_page` what it asks of the host.
 //!
-//! `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, clock.rs, type1.rs, iommufd.rs and
-//! vfio_ioctls.rs.
+//! `unsafe` lives in kernel.rs, ops.rs, feature.rs, mapped.rs, returned.rs, signals.rs, threads.rs, clock.rs, host_page.rs,
+//! type1.rs, iommufd.rs, tracker_ops.rs, vfio_ioctls.rs, in some functions of this file and, of vfio_user, in ops.rs, socket.rs and
+//! region_memory.rs.
 //!
 //! Safe code can implement all traits of this room and call all that implements them, whatever it answers or asks:
 //! memory of a device comes as [`Mapped`], a data fd as [`Returned`], and a request goes to a kernel as the library
@@ -19,12 +22,16 @@ pub(crate) mod caps;
 pub(crate) mod clock;
 pub(crate) mod dma_log;
 mod feature;
+pub(crate) mod host_page;
 pub mod iommufd;
 pub mod kernel;
 mod mapped;
+pub(crate) mod one_call;
 #[doc(hidden)]
 pub mod ops;
 mod region;
+#[doc(hidden)]
+pub mod requests;
 mod returned;
 pub(crate) mod signals;
 pub(crate) mod threads;
@@ -32,6 +39,7 @@ pub mod tracker_ops;
 pub mod type1;
 #[cfg(feature = "vfio-ioctls")]
 pub mod vfio_ioctls;
+pub mod vfio_user;
 
 use crate::error::{Errno, Error};
 use std::cell::Cell;
@@ -73,9 +81,45 @@ impl Identity {
     }
 }
 
+/// Who answers the requests of a transport: why a device cannot be migrated is said in other words of a driver than of a server.
+///
+/// ```
+/// use vfiomig::device::{Device, DeviceOptions};
+/// use vfiomig::error::{Errno, Error};
+/// use vfiomig::transport::{DataFd, Peer, Returned, Transport};
+///
+/// /// A server that answers nothing but its description.
+/// struct Refuses;
+///
+/// impl Transport for Refuses {
+///     fn peer(&self) -> Peer {
+///         Peer::VfioUser { knows_features: true }
+///     }
+///     fn device_info(&self, _: &mut [u8]) -> Result<(), Errno> {
+///         Ok(())
+///     }
+///     fn open_data(&self, _: Option<Returned>) -> Result<Box<dyn DataFd>, Error> {
+///         Err(Errno::new(libc::ENOTTY).into())
+///     }
+/// }
+///
+/// let device = Device::new(Box::new(Refuses), DeviceOptions::default())?;
+/// assert!(device.info().reason.unwrap().to_string().contains("the vfio-user server"));
+/// # Ok::<(), vfiomig::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A driver of the kernel, or functions of the VMM.
+    Driver,
+    /// A vfio-user server.
+    VfioUser {
+        /// It knows device features, whether it has that of migration or not (U-3).
+        knows_features: bool,
+    },
+}
+
 /// Requests to one device. All of them may block for as long as the device takes, and come with asynchronous signals blocked.
-/// Functions have default bodies that say
-/// "absent" (ENOTTY), so a transport implements what its device has.
+/// Functions have default bodies that say "absent" (ENOTTY), so a transport implements what its device has.
 ///
 /// ```
 /// use std::io::{Cursor, Read, Write};
@@ -146,12 +190,22 @@ pub trait Transport: Send + Sync {
         Err(Errno::new(libc::ENOTTY))
     }
 
+    /// What tells this device from others in errors and in the log, where its options give it no name. `None`: nothing does.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
+    /// Who answers.
+    fn peer(&self) -> Peer {
+        Peer::Driver
+    }
+
     /// Whether `device_info` must answer; a table of the VMM's functions may lack it, a kernel's device fd cannot.
     fn has_device_info(&self) -> bool {
         true
     }
 
-    /// Whether `region_info` can be asked; the same.
+    /// Whether `region_info` must answer, likewise.
     fn has_region_info(&self) -> bool {
         true
     }
@@ -168,8 +222,14 @@ pub trait Transport: Send + Sync {
         false
     }
 
-    /// Whether the calling thread is within a function of the VMM's through which this transport reaches the device: it can ask for
-    /// nothing before that returns.
+    /// Whether the log of written pages is kept mapping by mapping, and each part goes with its mapping: then a report is asked
+    /// for whole mappings only, and before they are unmapped (U-12, U-13).
+    fn logs_by_mapping(&self) -> bool {
+        false
+    }
+
+    /// Whether the calling thread is within a function of the VMM's through which this transport reaches the device: it can ask
+    /// for nothing before that returns.
     fn calls_me(&self) -> bool {
         false
     }
@@ -213,18 +273,21 @@ pub trait Transport: Send + Sync {
         Err(Errno::new(libc::ENOTTY))
     }
 
-    /// Takes the data fd that a state change returned. `None`: the change opened a session but brought none. A transport with data
-    /// functions of its own ignores it.
+    /// Takes the data fd that a state change returned. `None`: the change opened a session but brought none. A transport with
+    /// data functions of its own ignores it.
     fn open_data(&self, data_fd: Option<Returned>) -> Result<Box<dyn DataFd>, Error>;
 }
 
-/// The data fd of one session. Dropping it closes it.
+/// The data fd of one session, which one thread at a time uses. Dropping it closes it.
 ///
 /// Example: [`Transport`].
 pub trait DataFd: Send {
-    /// `read()`; 0 is the end for now or for good (F3).
+    /// `read()`; 0 is the end for now or for good (F3). ENOMSG: nothing now, in PRE_COPY states only. EAGAIN: nothing was
+    /// moved, and the library asks again. Any other errno breaks the session, but an EINTR that goes away within a second does
+    /// not.
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno>;
-    /// `write()`; fewer bytes than asked for are legal (F6).
+    /// `write()`; fewer bytes than asked for are legal. EAGAIN: nothing was moved, and the library asks again. Any other errno,
+    /// and a count of 0, break the session (F6).
     fn write(&mut self, buf: &[u8]) -> Result<usize, Errno>;
     /// `VFIO_MIG_GET_PRECOPY_INFO`, in and out.
     fn precopy_info(&mut self, info: &mut PrecopyInfo) -> Result<(), Errno>;
@@ -248,8 +311,8 @@ pub fn set_caller_patience(patience: Duration) {
     CALLER_PATIENCE.set(patience);
 }
 
-/// One `write()` of `bytes` to a descriptor of the caller, which never waits, whatever mode the descriptor is in: EAGAIN. A reader
-/// that is gone is EPIPE, never SIGPIPE.
+/// One `write()` of `bytes` to a descriptor of the caller, which never waits, whatever mode the descriptor is in: EAGAIN. A
+/// reader that is gone is EPIPE, never SIGPIPE.
 pub(crate) fn write_to(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: a slice is readable for its length.
     unsafe { write_from(fd, bytes.as_ptr(), bytes.len()) }

@@ -105,9 +105,10 @@ impl OpsTransport {
     /// Checks and takes a copy of the table.
     ///
     /// # Safety
-    /// Until the transport, and what it has made, are dropped each function may be called with `opaque`, from the threads that use
-    /// the device, one call at a time and in any order, and must stay within the buffers that it is given. Memory of `region_map`
-    /// is as [`Mapped::new`] wants it. Without data functions the `data_fd` of a state change is as [`Feature::returns_fd`] wants it.
+    /// Until the transport, and what it has made, are dropped each function may be called with `opaque`, from the threads that
+    /// use the device, one call at a time and in any order, and must stay within the buffers that it is given. Memory of
+    /// `region_map` is as [`Mapped::new`] wants it. Without data functions the `data_fd` of a state change is as
+    /// [`Feature::returns_fd`] wants it.
     pub unsafe fn new(ops: Ops, opaque: *mut c_void) -> Result<Self, Error> {
         let any_request = ops.device_feature.is_some() || ops.region_info.is_some();
         if !any_request {

@@ -33,11 +33,12 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 pub enum Returned {
     /// A descriptor.
     Owned(OwnedFd),
-    /// The number that a transport put there which serves the data itself.
+    /// A number that has a meaning only for the transport, which serves the data itself.
     Number(i32),
 }
 
-/// The number in an answer. Whether it is a descriptor that may be owned is known; whether it is to be, the state change decides.
+/// The number in an answer. It is known whether it is a descriptor that may be owned; whether it will be owned depends on what
+/// the state change did: only a session that began takes it.
 #[derive(Debug)]
 pub(crate) struct DataNumber {
     number: RawFd,
@@ -71,8 +72,8 @@ impl DataNumber {
         }
     }
 
-    /// No session began: closes it, if it can be a data fd. A function of the VMM that left the field as it found it, or at 0, has
-    /// returned none, and the owner of that number is not known. Returns whether it is a descriptor.
+    /// No session began: closes it, if it can be a data fd. A function of the VMM that left the field as it found it, or at 0,
+    /// has returned none, and the owner of that number is not known. Returns whether it is a descriptor.
     pub fn discard(self) -> bool {
         if self.is_fd && self.number > LAST_STANDARD && is_anonymous(self.number) {
             drop(own(self.number));

@@ -61,7 +61,8 @@ pub struct LogOps {
     pub stop: Option<unsafe extern "C" fn(opaque: *mut c_void) -> c_int>,
 }
 
-/// A log that the VMM keeps itself. The functions are called one at a time, may block, and must not call back into the same tracker.
+/// A log that the VMM keeps itself. The functions are called one at a time, with asynchronous signals blocked; they may block,
+/// and must not call back into the same tracker. Ranges are {iova, size} in bytes.
 ///
 /// ```
 /// use std::collections::BTreeSet;
@@ -70,7 +71,7 @@ pub struct LogOps {
 /// use vfiomig::tracker::{IovaRange, Mapping, Request, Tracker, TrackerOptions};
 /// use vfiomig::transport::tracker_ops::LogFunctions;
 ///
-/// /// The pages that an emulated IOMMU saw writes to; `None`: nobody wants to know.
+/// /// The pages that an emulated IOMMU saw writes to; `None`: the log is off.
 /// #[derive(Clone, Default)]
 /// struct Written(Arc<Mutex<Option<BTreeSet<u64>>>>);
 ///
@@ -114,15 +115,18 @@ pub trait LogFunctions: Send + Sync {
     fn identity(&self) -> Option<Identity> {
         None
     }
-    /// Whether it may be called from any thread.
+    /// Whether it may be called from threads that the library makes within a call.
     fn any_thread(&self) -> bool {
         false
     }
-    /// Clears the log of `ranges` {iova, size}, then logs; answers with its page size.
+    /// Clears the log, then logs `ranges`, which are sorted, do not overlap and are whole pages of `page_size` bytes: a hint.
+    /// Answers with the log's own page size, a power of two from 4096 on. E2BIG, EOPNOTSUPP: the library asks with fewer ranges
+    /// or bytes.
     fn start(&self, page_size: u64, ranges: &[[u64; 2]]) -> Result<u64, Errno>;
-    /// Sets the bits of what was written, and clears the log.
+    /// Sets the bits of what was written to a started range, or to a part of one, and clears the log of it. Bit n of `bitmap`
+    /// is the page at `iova + n * page_size`, and `page_size` the log's own. After any error all that is mapped is dirty.
     fn report(&self, iova: u64, size: u64, page_size: u64, bitmap: &mut [u64]) -> Result<(), Errno>;
-    /// Stops.
+    /// Stops the log and forgets what it holds.
     fn stop(&self) -> Result<(), Errno>;
 }
 
@@ -224,10 +228,11 @@ mod tests {
     /// A function writes a bit for a part of a page, too, and is not called if there is no place for it.
     #[test]
     fn a_bitmap_has_a_bit_for_each_page() {
-        #[repr(C, align(4096))]
-        struct Page([u64; 512]);
-        const BITS: u64 = 512 * 64;
-        let (mut page, mut calls) = (Page([0; 512]), 0_usize);
+        // A page of any host.
+        #[repr(C, align(65536))]
+        struct Page([u64; 8192]);
+        const BITS: u64 = 8192 * 64;
+        let (mut page, mut calls) = (Page([0; 8192]), 0_usize);
         let ops = LogOps {
             argsz: size_of::<LogOps>() as u32,
             flags: 0,
@@ -243,6 +248,6 @@ mod tests {
         }
         log.report(0, BITS * 4096, 4096, &mut page.0).unwrap();
         log.report(0, 4097, 4096, &mut page.0).unwrap();
-        assert_eq!((page.0[511], page.0[0], calls), (1 << 63, 1 << 1, 2));
+        assert_eq!((page.0[8191], page.0[0], calls), (1 << 63, 1 << 1, 2));
     }
 }

@@ -14,8 +14,8 @@ use vmm_sys_util::ioctl::ioctl_with_mut_ptr;
 const MAX_ARGSZ: usize = 64 << 10;
 const MIN_PAGE: u64 = 4096;
 
-/// Requests to a container, in the kernel's own layouts; a container in software implements it too. An argument starts with argsz,
-/// which is no more than the length of the slice (else EINVAL).
+/// Requests to a container, in the kernel's own layouts; a container in software implements it too. An argument starts with
+/// argsz, which is no more than the length of the slice (else EINVAL).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -114,17 +114,17 @@ impl<F: AsFd + Send + Sync> Container for KernelContainer<F> {
 
     fn info(&self, info: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the struct holds no pointer.
-        unsafe { self.request(io::VFIO_IOMMU_GET_INFO(), info, u::INFO_SIZE) }
+        unsafe { self.request(io::VFIO_IOMMU_GET_INFO, info, u::INFO_SIZE) }
     }
 
     unsafe fn dirty_pages(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the contract of this function.
-        unsafe { self.request(io::VFIO_IOMMU_DIRTY_PAGES(), argument, u::DIRTY_HEADER_SIZE) }
+        unsafe { self.request(io::VFIO_IOMMU_DIRTY_PAGES, argument, u::DIRTY_HEADER_SIZE) }
     }
 
     unsafe fn unmap_dma(&self, argument: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: the contract of this function.
-        unsafe { self.request(io::VFIO_IOMMU_UNMAP_DMA(), argument, u::UNMAP_SIZE) }
+        unsafe { self.request(io::VFIO_IOMMU_UNMAP_DMA, argument, u::UNMAP_SIZE) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! May import: nothing. Start reading at the file of the request in question: one per part of the kernel's header.
 //!
-//! Follows: `include/uapi/linux/vfio.h` (Linux 7.2) and `iommufd.h`, P27.
+//! Follows: P27; `include/uapi/linux/vfio.h` of Linux 7.2, from which `vfio-bindings` is generated, and `iommufd.h`.
 
 pub(crate) mod device;
 pub(crate) mod dma_log;

@@ -4,10 +4,10 @@ use super::patience::{Patience, Waited};
 #[cfg(feature = "capi")]
 use super::raw::{RawChunk, RawRoom};
 use super::staging::Staging;
-use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Room, StreamFlags, Trouble, Window, WindowResult};
+use super::{Access, Cause, Chunk, Fetched, Figures, NO_SEGMENT, Room, StreamFlags, Trouble, Window, WindowResult};
 use crate::cancel::Follower;
 use crate::dialect::PrecopyFigures;
-use crate::error::{Errno, Error};
+use crate::error::{Errno, Error, Result};
 use crate::transport::{DataFd, read_from, write_to};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -96,7 +96,8 @@ impl FdWindow {
         FdWindow { data: None, staging: Staging::new(buffer_size), not_ready: false }
     }
 
-    /// Reads into the buffer, or into `buf` if that is large; `Some(0)`: the bytes are in the buffer.
+    /// Reads into `direct` if that is given, and returns how many bytes; else into the buffer, and returns `Some(0)`. `None`:
+    /// there is nothing now, or nothing more.
     fn fill(&mut self, access: &Access<'_>, direct: Option<&mut [u8]>) -> WindowResult<Option<usize>> {
         let FdWindow { data: Some(data), staging, not_ready } = self else { return Err(no_session()) };
         let into_buffer = direct.is_none();
@@ -150,18 +151,18 @@ fn no_session() -> Trouble {
     Trouble::before(Error::stale("there is no data fd"))
 }
 
-fn no_segments(segment_left: u64) -> WindowResult<()> {
+pub(crate) fn no_segments(segment_left: u64) -> Result<()> {
     match segment_left {
         NO_SEGMENT => Ok(()),
-        _ => Err(Trouble::before(Error::argument(format!(
+        _ => Err(Error::argument(format!(
             "segment_left: {segment_left}, but v2 has no segments: VFIOMIG_UNKNOWN, as a chunk of the source side has it"
-        )))),
+        ))),
     }
 }
 
-fn no_segment_end(segment_end: bool) -> WindowResult<()> {
+pub(crate) fn no_segment_end(segment_end: bool) -> Result<()> {
     if segment_end {
-        return Err(Trouble::before(Error::argument("flags: the end of a segment, but v2 has no segments")));
+        return Err(Error::argument("flags: the end of a segment, but v2 has no segments"));
     }
     Ok(())
 }
@@ -227,6 +228,14 @@ impl Window for FdWindow {
         Ok(Some((self.staging.copy_out(buf), StreamFlags::empty())))
     }
 
+    fn fetch(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<Fetched>> {
+        let segment_left = NO_SEGMENT;
+        if !self.staging.unread().is_empty() {
+            return Ok(Some(Fetched { len: self.staging.copy_out(buf), segment_left }));
+        }
+        Ok(self.fill(access, Some(buf))?.map(|len| Fetched { len, segment_left }))
+    }
+
     fn send(
         &mut self,
         access: &Access<'_>,
@@ -255,29 +264,29 @@ impl Window for FdWindow {
     }
 
     fn room(&mut self, _access: &Access<'_>, segment_left: u64) -> WindowResult<Room> {
-        no_segments(segment_left)?;
+        no_segments(segment_left).map_err(Trouble::before)?;
         self.staging.room(usize::MAX)
     }
 
     fn commit(&mut self, access: &Access<'_>, bytes: &[u8], segment_end: bool) -> WindowResult<()> {
-        no_segment_end(segment_end)?;
+        no_segment_end(segment_end).map_err(Trouble::before)?;
         self.push(access, bytes)
     }
 
     #[cfg(feature = "capi")]
     fn raw_room(&mut self, _access: &Access<'_>, segment_left: u64) -> WindowResult<RawRoom> {
-        no_segments(segment_left)?;
+        no_segments(segment_left).map_err(Trouble::before)?;
         self.staging.raw_room(usize::MAX)
     }
 
     #[cfg(feature = "capi")]
     fn commit_raw(&mut self, access: &Access<'_>, len: usize, segment_end: bool) -> WindowResult<()> {
-        no_segment_end(segment_end)?;
+        no_segment_end(segment_end).map_err(Trouble::before)?;
         self.push_first(access, len)
     }
 
     fn write(&mut self, access: &Access<'_>, bytes: &[u8], _after: usize, segment_end: bool) -> WindowResult<()> {
-        no_segment_end(segment_end)?;
+        no_segment_end(segment_end).map_err(Trouble::before)?;
         self.push(access, bytes)
     }
 
@@ -288,7 +297,7 @@ impl Window for FdWindow {
         len: usize,
         segment_end: bool,
     ) -> WindowResult<usize> {
-        no_segment_end(segment_end)?;
+        no_segment_end(segment_end).map_err(Trouble::before)?;
         let room = self.staging.buffer()?;
         let len = len.min(room.len());
         let got = read_from(fd, room.get_mut(..len).unwrap_or_default())

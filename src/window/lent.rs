@@ -67,8 +67,8 @@ fn new_guard() -> u64 {
 /// A run of a stream's bytes, lent by [`Device::peek`](crate::Device::peek).
 ///
 /// It goes back with [`Device::consume`](crate::Device::consume), which says how many of its bytes are the caller's; the rest
-/// is lent again. One that is dropped was not consumed. Its bytes stay as they are for as long as it lives, whatever becomes of the
-/// session, of the device and of its handle.
+/// is lent again. One that is dropped was not consumed. Its bytes stay as they are for as long as it lives, whatever becomes of
+/// the session, of the device and of its handle.
 ///
 /// ```
 /// use simdev::{Config, Level};
@@ -159,7 +159,7 @@ impl std::fmt::Debug for Chunk {
 }
 
 /// Where the buffer of a [`Room`] goes when that is given back or dropped. Only rooms refer to it besides the window.
-pub(super) type Home = Mutex<Vec<u8>>;
+pub(crate) type Home = Mutex<Vec<u8>>;
 
 /// A lent buffer for the next bytes of a stream, by [`Device::reserve`](crate::Device::reserve).
 ///
@@ -211,7 +211,7 @@ pub struct Room {
 }
 
 impl Room {
-    pub(super) fn new(bytes: Vec<u8>, len: usize, home: &Arc<Home>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>, len: usize, home: &Arc<Home>) -> Self {
         Room { len: len.min(bytes.len()), bytes, home: Some(Arc::clone(home)), guard: new_guard() }
     }
 
@@ -221,6 +221,13 @@ impl Room {
 
     pub(crate) fn guard(&self) -> u64 {
         self.guard
+    }
+
+    /// The memory is the library's; the buffer is empty from now on.
+    pub(crate) fn take_bytes(&mut self) -> Vec<u8> {
+        self.len = 0;
+        self.home = None;
+        std::mem::take(&mut self.bytes)
     }
 
     /// The memory goes back; the buffer is empty from now on.

@@ -1,13 +1,16 @@
 //! Where state bytes appear and disappear: the data fd of v2, or areas of the migration region of v1 and the draft.
 //!
-//! May import: dialect, transport, cancel, error, log. Start reading at the trait `Window` here, then at `data_fd` (v2) or `region`
-//! (v1 and the draft). `lent` is what is lent to callers, `raw` the same for C; `staging` is a buffer between device and caller,
-//! `patience` how long a call waits for a device, `trouble` how a call fails.
+//! May import: dialect, workers, transport, cancel, error, gate, log. Start reading at the trait `Window` here, then at
+//! `data_fd` (v2) or `region` (v1 and the draft); `ahead` is one of them that a thread reads ahead of its callers. `lent` is
+//! what is lent to callers, `raw` the same for C; `staging` is a buffer between device and caller, `patience` how long a call
+//! waits for a device, `trouble` how a call fails.
 //!
-//! Knows nothing of states: `device` decides when a window is open. `unsafe` lives in mmap.rs only.
+//! The room knows nothing of states: `device` decides when a window is open. `unsafe` lives in mmap.rs only.
 //!
 //! Example: [`Chunk`] saves, [`Room`] loads.
 
+#[forbid(unsafe_code)]
+mod ahead;
 #[forbid(unsafe_code)]
 pub(crate) mod data_fd;
 #[forbid(unsafe_code)]
@@ -31,12 +34,15 @@ use crate::dialect::registers::Registers;
 use crate::dialect::{Dialect, PrecopyFigures};
 use crate::error::Error;
 use crate::transport::{DataFd, Transport};
+pub(crate) use ahead::{AheadWindow, Fetched, MIN_SHARE, QueueBudget, Reading, Share};
+pub(crate) use data_fd::{no_segment_end, no_segments};
 pub use lent::{Chunk, Room, StreamFlags};
-pub(crate) use lent::{Lend, Loan, NO_SEGMENT};
+pub(crate) use lent::{Home, Lend, Loan, NO_SEGMENT};
 #[doc(hidden)]
 pub(crate) use patience::waits_of_this_thread;
 #[cfg(feature = "capi")]
 use raw::{RawChunk, RawRoom};
+pub(crate) use region::length_is_needed;
 pub use region::set_unseen_limit;
 pub(crate) use staging::{DEFAULT_BUFFER, MAX_BUFFER, MIN_BUFFER};
 use std::os::fd::BorrowedFd;
@@ -77,7 +83,7 @@ pub(crate) struct Access<'a> {
     pub dialect: &'a dyn Dialect,
     /// An end of data is only for now: nothing is waited for.
     pub in_precopy: bool,
-    /// Ends what is waited for.
+    /// The cancel that ends a wait for the device.
     pub cancel: &'a Follower,
 }
 
@@ -132,6 +138,15 @@ pub(crate) trait Window: Send {
     /// A state was requested, or the window was asked for something else than state bytes.
     fn begin_anew(&mut self) {}
 
+    /// The window itself, if it is read ahead.
+    fn ahead(&mut self) -> Option<&mut AheadWindow> {
+        None
+    }
+    /// Whether calls that take bytes ask the device for nothing.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
     /// Whether a guard is still there that was lent in this session: a chunk or buffer that was dropped comes back.
     fn is_guarded(&self) -> bool;
     /// Lends up to `max` bytes, those of the device's own memory as a copy; `None`: there are none now.
@@ -143,6 +158,8 @@ pub(crate) trait Window: Send {
     fn take(&mut self, access: &Access<'_>, len: usize);
     /// Copies the next bytes out, at most one buffer, and takes them; the flags are a chunk's.
     fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, StreamFlags)>>;
+    /// As [`read`](Self::read), straight into `buf` however large that is, with the length of the segment.
+    fn fetch(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<Fetched>>;
     /// Writes the next bytes to `fd`, at most one buffer, and takes what it took.
     fn send(
         &mut self,

@@ -6,10 +6,10 @@ use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// All waits of one call together, whatever it has moved between them, so that no state change waits longer for it. The tries that
-/// brought nothing count as well: most drivers' descriptors poll as ready whatever a read says (F8). What took longer is asked for
-/// again by the next call.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// All waits of one call together, whatever it has moved between them, so that no state change waits longer for it. The tries
+/// that brought nothing count as well: most drivers' descriptors poll as ready whatever a read says (F8). What took longer is
+/// asked for again by the next call.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A poll that comes back before that has not waited for anything.
 const AT_ONCE: Duration = Duration::from_micros(500);
@@ -18,7 +18,7 @@ thread_local! {
     static WAITS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How often calls from this thread have waited for a device; `device` counts it for each.
+/// How often calls from this thread have waited for a device; the room `device` makes a count for each device of it.
 pub(crate) fn waits_of_this_thread() -> u64 {
     WAITS.get()
 }

@@ -15,7 +15,9 @@ mod unseen;
 #[cfg(feature = "capi")]
 use super::raw::{DEVICE_MEM, RawChunk, RawRoom};
 use super::staging::Staging;
-use super::{Access, Cause, Chunk, Figures, NO_SEGMENT, Quirks, Room, StreamFlags, Trouble, Window, WindowResult};
+use super::{
+    Access, Cause, Chunk, Fetched, Figures, NO_SEGMENT, Quirks, Room, StreamFlags, Trouble, Window, WindowResult,
+};
 use crate::dialect::PrecopyFigures;
 use crate::error::{Errno, Error};
 use crate::transport::{DataFd, read_from, write_to};
@@ -32,7 +34,7 @@ struct SegmentPart {
     /// To the end of the segment.
     left: u64,
     len: usize,
-    /// They are device memory; else they are unread in the buffer.
+    /// Whether they are device memory; else they are unread in the buffer.
     mapped: bool,
 }
 
@@ -92,8 +94,7 @@ impl RegionWindow {
     /// Where the next bytes of a segment go.
     fn announce(&mut self, access: &Access<'_>, segment_left: u64) -> WindowResult<WriteTarget> {
         if segment_left == 0 || segment_left == NO_SEGMENT {
-            let text = "segment_left: the length of the segment is needed, for it must fit the device's window";
-            return Err(Trouble::before(Error::argument(text)));
+            return Err(Trouble::before(length_is_needed()));
         }
         self.loading.announce(access, segment_left)
     }
@@ -155,6 +156,11 @@ impl RegionWindow {
             }
         }
     }
+}
+
+/// Of a buffer that is asked for without the length of its segment.
+pub(crate) fn length_is_needed() -> Error {
+    Error::argument("segment_left: the length of the segment is needed, for it must fit the device's window")
 }
 
 /// The kernel moved bytes between a descriptor and device memory: EFAULT speaks of the memory.
@@ -243,10 +249,17 @@ impl Window for RegionWindow {
     }
 
     fn read(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<(usize, StreamFlags)>> {
+        let most = buf.len().min(self.staging.size());
+        let run = self.fetch(access, buf.get_mut(..most).unwrap_or_default())?;
+        let end = |run: &Fetched| {
+            if run.len as u64 == run.segment_left { StreamFlags::SEGMENT_END } else { StreamFlags::empty() }
+        };
+        Ok(run.map(|run| (run.len, end(&run))))
+    }
+
+    fn fetch(&mut self, access: &Access<'_>, buf: &mut [u8]) -> WindowResult<Option<Fetched>> {
         let next = self.saving.next(access, &self.areas, self.quirks)?;
         let Some(segment) = next else { return Ok(None) };
-        let most = buf.len().min(self.staging.size());
-        let buf = buf.get_mut(..most).unwrap_or_default();
         let len = match self.areas.place(segment.at(), segment.left()) {
             AreaAccess::Mapped(mapping, len) => {
                 let len = len.min(buf.len());
@@ -260,9 +273,8 @@ impl Window for RegionWindow {
                 len
             }
         };
-        let end = if len as u64 == segment.left() { StreamFlags::SEGMENT_END } else { StreamFlags::empty() };
         self.advance(access, len);
-        Ok(Some((len, end)))
+        Ok(Some(Fetched { len, segment_left: segment.left() }))
     }
 
     fn send(

@@ -11,7 +11,8 @@ pub(crate) const DEFAULT_BUFFER: usize = 1 << 20;
 pub(crate) const MIN_BUFFER: usize = 4 << 10;
 pub(crate) const MAX_BUFFER: usize = 1 << 30;
 
-/// The buffer and what of it is unread. Allocated when first used; then it stays where it is, so lent pointers stay readable.
+/// The buffer and what of it is unread. It is allocated when it is first used, and stays where it is, so that lent pointers stay
+/// readable.
 pub(super) struct Staging {
     /// Written to only while no chunk refers to it (`Arc::get_mut`): one that outlives its session keeps it, and another takes
     /// its place here.

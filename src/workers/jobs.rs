@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, scope};
 use std::time::Instant;
 
-/// Threads of one call that only waits for its devices: one that begins after another has ended makes a step twice as long.
+/// Most threads of one call that only waits for its devices. There are many, because a device whose thread can begin only after
+/// another one's has ended makes the step twice as long.
 const MAX_WAITING: usize = 1024;
 
 /// Items that may run on any thread, each taken once.
@@ -43,7 +44,7 @@ impl Queue {
 }
 
 /// Runs `job(i)` for every index of `any_thread`: where it says `false` on the calling thread, else on workers, at most `max`
-/// of them (0: one per item, within reason; 1: no thread is made). `sink` gets each result on the calling thread, in the
+/// of them (0: one per item, at most 1024; 1: no thread is made). `sink` gets each result on the calling thread, in the
 /// order in which they come. If a thread cannot be made, the calling thread does its work, and the log says so.
 ///
 /// # Panics
@@ -57,7 +58,7 @@ pub fn run_each<T: Send>(
     run_watched(max, any_thread, job, &mut Unwatched, |_, item, result| sink(item, result));
 }
 
-/// As [`run_each`], with somebody who watches; `sink` gets the watcher too.
+/// As [`run_each`], with a watcher, which `sink` gets too.
 ///
 /// # Panics
 /// As `run_each`, and if the watcher does.
@@ -163,32 +164,47 @@ impl<W: Watch, O: FnMut(&mut W, usize, AnyPiece) -> Option<AnyPiece>, S: FnMut(&
     }
 }
 
-/// As [`run_each`], with jobs that exchange pieces with the calling thread while they run: `on` gets each piece there, in the
+/// As [`run_watched`], with jobs that exchange pieces with the calling thread while they run: `on` gets each piece there, in the
 /// order of its job, and gives another one back. Each job begins with copies of `spare` on the way to it, so that it is
 /// never more than that many pieces ahead of the calling thread.
 ///
 /// # Panics
 /// As `run_each`.
-pub fn run_pieces<P: Clone + Send + 'static, T: Send>(
+pub fn run_pieces<W: Watch, P: Clone + Send + 'static, T: Send>(
     max: usize,
     any_thread: &[bool],
     spare: &[P],
     job: impl Fn(usize, Give<'_, P>) -> T + Sync,
+    watch: &mut W,
     mut on: impl FnMut(usize, P) -> Option<P>,
     mut sink: impl FnMut(usize, T),
 ) {
+    if is_alone(max, any_thread, watch.wants_free_hands()) {
+        // A harvest may have a million pieces, so none of them is packed for a way that it does not go.
+        for item in 0..any_thread.len() {
+            let result = job(item, &mut |piece| on(item, piece));
+            sink(item, result);
+            watch.look();
+        }
+        return;
+    }
     let results = Places::new(any_thread.len());
     let job = |item: usize, give: Give<'_, AnyPiece>| {
         results.put(item, job(item, &mut |piece| give(Box::new(piece)).and_then(unpacked)));
     };
     let mut ears = Ears {
-        watch: &mut Unwatched,
-        on: |_: &mut Unwatched, item, parcel| Some(Box::new(on(item, unpacked(parcel)?)?) as AnyPiece),
-        sink: |_: &mut Unwatched, item| results.take(item).into_iter().for_each(|result| sink(item, result)),
+        watch,
+        on: |_: &mut W, item, parcel| Some(Box::new(on(item, unpacked(parcel)?)?) as AnyPiece),
+        sink: |_: &mut W, item| results.take(item).into_iter().for_each(|result| sink(item, result)),
     };
     let packed = |piece: &P| Box::new(piece.clone()) as AnyPiece;
     let spare = || spare.iter().map(packed).collect();
     serve_all(max, any_thread, &spare, &job, &mut ears);
+}
+
+/// Whether all is done on the calling thread.
+fn is_alone(max: usize, any_thread: &[bool], wants_free_hands: bool) -> bool {
+    max == 1 || !any_thread.contains(&true) || any_thread.len() == 1 && !wants_free_hands
 }
 
 /// All of it but for the types of jobs, pieces and results: compiled once, not for each call.
@@ -203,8 +219,7 @@ fn serve_all(
     let items_where =
         |wanted| any_thread.iter().enumerate().filter(|(_, any)| **any == wanted).map(|(i, _)| i).collect::<Vec<_>>();
     let queue = Queue { items: items_where(true), next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
-    let alone = any_thread.len() <= 1 && !ears.wants_free_hands();
-    if limit == 1 || alone || queue.items.is_empty() {
+    if is_alone(max, any_thread, ears.wants_free_hands()) {
         for item in 0..any_thread.len() {
             job(item, &mut |piece| ears.on(item, piece));
             ears.sink(item);

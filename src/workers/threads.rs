@@ -21,10 +21,10 @@ pub fn refuse_threads_beyond(count: usize) {
     AVAILABLE.set(count);
 }
 
-pub(super) type Panic = Box<dyn Any + Send>;
+pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// Runs something that may panic.
-pub(super) fn attempt<T>(what: impl FnOnce() -> T) -> Result<T, Panic> {
+pub(crate) fn attempt<T>(what: impl FnOnce() -> T) -> Result<T, Panic> {
     // What a broken job has left is the caller's to judge: the panic is resumed there.
     catch_unwind(AssertUnwindSafe(what))
 }
@@ -46,11 +46,11 @@ impl Made {
     }
 }
 
-/// How many threads of this process could not be had at once; 0: there were always enough. It lasts, as the limit does that is met,
-/// so it is logged when it begins, and when a call gets as many again.
+/// How many threads of this process could not be had at once; 0: there were always enough. It lasts, as the limit does that is
+/// met, so it is logged when it begins, and when a call gets as many again.
 static MISSED: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes `count` threads.
+/// Makes `count` threads, each by a call of `spawn`, until one cannot be made.
 pub(super) fn make_threads(count: usize, mut spawn: impl FnMut() -> std::io::Result<()>) -> Made {
     // A new thread begins with the mask of the one that makes it.
     let _blocked = Blocked::new();

@@ -172,7 +172,7 @@ fn near(name: &str, from: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(path: &str, text: &str) -> Vec<String> {
+    fn reported(path: &str, text: &str) -> Vec<String> {
         let paths =
             ["docs/dirty.md", "src/device/save.rs", "examples/save.c", "README.md", "c-tests/run.sh"].map(String::from);
         missing(&File::new(path, text), &paths, &[File::new("docs/dirty.md", "# Dirty pages\n## Memory\n")])
@@ -190,22 +190,25 @@ mod tests {
             ("src/x.c", "x.c = y.c; /* c-tests/run.sh */"),
             ("x.patch", "+see docs/devel/gone.md"),
         ] {
-            assert_eq!(told(path, text), [""; 0], "{text}");
+            assert_eq!(reported(path, text), [""; 0], "{text}");
         }
     }
 
     #[test]
-    fn what_is_not_there_is_told() {
-        assert_eq!(told("x.md", "[b](dirty.md)")[0], "x.md:1: the link leads to dirty.md, which is not there");
+    fn what_is_not_there_is_reported() {
+        assert_eq!(reported("x.md", "[b](dirty.md)")[0], "x.md:1: the link leads to dirty.md, which is not there");
         assert_eq!(
-            told("docs/x.md", "a\n[b](gone.md)")[0],
+            reported("docs/x.md", "a\n[b](gone.md)")[0],
             "docs/x.md:2: the link leads to gone.md, which is not there"
         );
-        assert_eq!(told("docs/x.md", "[b](dirty.md#time)"), ["docs/x.md:1: docs/dirty.md has no #time"]);
-        assert_eq!(told("docs/x.md", "[b](#time)"), ["docs/x.md:1: docs/x.md has no #time"]);
-        assert_eq!(told("src/x.rs", "//! Follows DESIGN.md section 2."), ["src/x.rs:1: DESIGN.md is not in the tree"]);
-        assert_eq!(told("src/x.rs", "/// `device/load.rs`"), ["src/x.rs:1: device/load.rs is not in the tree"]);
-        assert_eq!(told("a/x.sh", "run.sh # see old.sh"), ["a/x.sh:1: old.sh is not in the tree"]);
-        assert_eq!(told("x.rs", "// docs/dirty.md, \"Time\""), ["x.rs:1: docs/dirty.md has no section \"Time\""]);
+        assert_eq!(reported("docs/x.md", "[b](dirty.md#time)"), ["docs/x.md:1: docs/dirty.md has no #time"]);
+        assert_eq!(reported("docs/x.md", "[b](#time)"), ["docs/x.md:1: docs/x.md has no #time"]);
+        assert_eq!(
+            reported("src/x.rs", "//! Follows DESIGN.md section 2."),
+            ["src/x.rs:1: DESIGN.md is not in the tree"]
+        );
+        assert_eq!(reported("src/x.rs", "/// `device/load.rs`"), ["src/x.rs:1: device/load.rs is not in the tree"]);
+        assert_eq!(reported("a/x.sh", "run.sh # see old.sh"), ["a/x.sh:1: old.sh is not in the tree"]);
+        assert_eq!(reported("x.rs", "// docs/dirty.md, \"Time\""), ["x.rs:1: docs/dirty.md has no section \"Time\""]);
     }
 }

@@ -178,19 +178,19 @@ mod tests {
 
     #[test]
     fn a_place_exists_and_cites() {
-        let told = |text: &str| ill_formed(&parse(text), &known(), &paths());
+        let reported = |text: &str| ill_formed(&parse(text), &known(), &paths());
         assert_eq!(
-            told(&TEXT.replace("tests/group.rs", "tests/gone.rs")),
+            reported(&TEXT.replace("tests/group.rs", "tests/gone.rs")),
             ["docs/rules.md:2: N5: there is no tests/gone.rs"]
         );
         assert_eq!(
-            told(&TEXT.replace("src/group", "src/device")),
+            reported(&TEXT.replace("src/group", "src/device")),
             ["docs/rules.md:2: N5: src/device does not cite it"]
         );
-        assert_eq!(told("### N5\nSource: doc.\n"), ["docs/rules.md:1: N5: names no place that holds it"]);
-        assert_eq!(told("### N24\n**VMM**\n"), ["docs/rules.md:1: N24: has no source"]);
+        assert_eq!(reported("### N5\nSource: doc.\n"), ["docs/rules.md:1: N5: names no place that holds it"]);
+        assert_eq!(reported("### N24\n**VMM**\n"), ["docs/rules.md:1: N24: has no source"]);
         assert_eq!(
-            told("### N24\n**VMM**\nSource: a\n### N24\n**VMM**\nSource: a\n"),
+            reported("### N24\n**VMM**\nSource: a\n### N24\n**VMM**\nSource: a\n"),
             ["docs/rules.md:4: N24: is defined twice"]
         );
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 /// What is not read: built or generated things, recorded inputs, and this test, whose examples are wrong on purpose.
-const SKIPPED: [&str; 6] =
-    ["target", "fuzz/target", "fuzz/corpus", "fuzz/regressions", "fuzz/artifacts", "tests/citations"];
+const SKIPPED: [&str; 7] =
+    ["target", "vendor", "fuzz/target", "fuzz/corpus", "fuzz/regressions", "fuzz/artifacts", "tests/citations"];
 const ENDINGS: [&str; 12] = ["rs", "c", "h", "md", "sh", "py", "toml", "patch", "map", "in", "yml", "yaml"];
 const NAMES: [&str; 3] = ["Makefile", "Kbuild", ".gitignore"];
 

@@ -296,8 +296,8 @@ impl Door for CDoor {
             data_close: Some(c_close),
         };
         let name = CString::new(name).unwrap();
-        let options = ffi::device::vfiomig_device_options {
-            argsz: size_of::<ffi::device::vfiomig_device_options>() as u32,
+        let options = ffi::device_data::vfiomig_device_options {
+            argsz: size_of::<ffi::device_data::vfiomig_device_options>() as u32,
             flags: 0,
             name: name.as_ptr(),
             buffer_size: buffer_size as u64,
@@ -307,12 +307,13 @@ impl Door for CDoor {
         let fake = Box::into_raw(Box::new(fake.clone()));
         let (mut device, mut error) = (null_mut(), null_mut());
         // SAFETY: all pointers are valid; the ops are served as long as `fake` lives.
-        let ret = unsafe { ffi::device::vfiomig_device_new_ops(&ops, fake.cast(), &options, &mut device, &mut error) };
+        let ret =
+            unsafe { ffi::device_new::vfiomig_device_new_ops(&ops, fake.cast(), &options, &mut device, &mut error) };
         match outcome(i64::from(ret), error) {
             Ok(_) => Ok(CDoor { device, fake }),
             Err(failure) => {
                 assert!(device.is_null());
-                // SAFETY: no device was made, so nobody else has it.
+                // SAFETY: no device was made, so it has no other owner.
                 drop(unsafe { Box::from_raw(fake) });
                 Err(failure)
             }
@@ -324,7 +325,7 @@ impl Door for CDoor {
     }
     fn info(&self) -> (u32, u32, u64, u64, u64, bool, String) {
         // SAFETY: integers and characters only.
-        let mut info: ffi::device::vfiomig_device_info = unsafe { std::mem::zeroed() };
+        let mut info: ffi::device_data::vfiomig_device_info = unsafe { std::mem::zeroed() };
         info.argsz = size_of_val(&info) as u32;
         // SAFETY: live handle, valid pointers.
         self.status(|errp| unsafe { ffi::device::vfiomig_device_get_info(self.device, &mut info, errp) }).unwrap();
@@ -347,7 +348,7 @@ impl Door for CDoor {
     }
     fn pending(&self, exact: bool) -> Outcome<DevicePending> {
         // SAFETY: integers only.
-        let mut out: ffi::device::vfiomig_device_pending = unsafe { std::mem::zeroed() };
+        let mut out: ffi::device_data::vfiomig_device_pending = unsafe { std::mem::zeroed() };
         out.argsz = size_of_val(&out) as u32;
         let flags = u32::from(exact);
         // SAFETY: live handle, valid pointers.

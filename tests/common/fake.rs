@@ -33,7 +33,7 @@ pub enum Call {
     PrecopyInfo,
 }
 
-/// How an end of data is told in pre-copy (F3).
+/// How an end of data is reported in pre-copy (F3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrecopyEnd {
     NoMessage,

@@ -293,7 +293,7 @@ pub fn assert_barriers(fakes: &[simdev::Device]) {
             let others = || fakes.iter().enumerate().filter(|(j, _)| *j != i && capable[*j]);
             let stopped = |s: &State| matches!(s, State::Stop | State::StopCopy | State::Resuming);
             // N5: who leaves grace towards rest finds all others in grace or at rest.
-            // Fresh devices of a destination are nobody's yet.
+            // Fresh devices of a destination have no guest yet.
             let for_load = || fake.transitions().iter().any(|u| u.request == t.request && u.to.resuming());
             if p2p(from) && stopped(&to) && !for_load() {
                 for (j, other) in others() {

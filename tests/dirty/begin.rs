@@ -106,7 +106,7 @@ fn map(tracker: &Tracker, first: u64, pages: u64) {
 }
 
 /// Pages that a harvest of everything tells, and how many reads failed.
-fn told(tracker: &Tracker) -> (BTreeSet<u64>, u32) {
+fn reported(tracker: &Tracker) -> (BTreeSet<u64>, u32) {
     let mut pages = BTreeSet::new();
     let mut run = |_: u64, run: IovaRange| {
         pages.extend(run.iova / P..(run.iova + run.size) / P);
@@ -128,9 +128,9 @@ fn a_stop_that_fails_is_not_forgotten() {
     log.state().stop_fails = 1;
     map(&tracker, 8 * GIB, 1);
     let all: BTreeSet<u64> = (0..4).chain([8 * GIB]).collect();
-    assert_eq!(told(&tracker), (all, 1), "the restart failed, and the harvest's worked");
+    assert_eq!(reported(&tracker), (all, 1), "the restart failed, and the harvest's worked");
     log.write(2);
-    assert_eq!(told(&tracker), (BTreeSet::from([2]), 0));
+    assert_eq!(reported(&tracker), (BTreeSet::from([2]), 0));
     // At the last stop, and before the next start.
     log.state().stop_fails = 1;
     tracker.stop().unwrap();
@@ -138,7 +138,7 @@ fn a_stop_that_fails_is_not_forgotten() {
     tracker.start().unwrap();
     assert_eq!(tracker.info().kind, Chosen::Ops, "{}", tracker.info().reason);
     log.write(3);
-    assert_eq!(told(&tracker), (BTreeSet::from([3]), 0));
+    assert_eq!(reported(&tracker), (BTreeSet::from([3]), 0));
     // At the end.
     log.state().stop_fails = 1;
     tracker.stop().unwrap();
@@ -191,7 +191,7 @@ fn a_log_that_is_found_running_is_taken_over() {
     assert_eq!(tracker.info().kind, Chosen::DmaLog, "{}", tracker.info().reason);
     assert_eq!((d.count(Access::DmaLogStart) - before.0, d.count(Access::DmaLogStop) - before.1), (2, 1));
     d.dma_write(3).unwrap();
-    assert_eq!(told(&tracker), (BTreeSet::from([3]), 0));
+    assert_eq!(reported(&tracker), (BTreeSet::from([3]), 0));
     // One that says EINVAL for another reason is not asked for ever.
     let log = Log::new(|state| state.start_fails = Some(libc::EINVAL));
     let tracker = log.tracker();
@@ -210,7 +210,7 @@ fn ranges_are_rounded_out_only_where_the_device_takes_it() {
     tracker.start().unwrap();
     assert_eq!(log.state().started, [[0, 4 * P], [8 * GIB * P, 4 * P]]);
     log.write(8 * GIB + 1);
-    assert_eq!(told(&tracker), (BTreeSet::from([8 * GIB + 1]), 0));
+    assert_eq!(reported(&tracker), (BTreeSet::from([8 * GIB + 1]), 0));
 }
 
 /// Servers that tell a started range as it is, or nothing (libvfio-user), are found out at the start.
@@ -223,7 +223,7 @@ fn a_log_that_tells_whole_ranges_only() {
     tracker.start().unwrap();
     assert_eq!((tracker.info().kind, log.state().starts), (Chosen::Ops, 2));
     log.write(8 * GIB + 1);
-    assert_eq!(told(&tracker), (BTreeSet::from([8 * GIB + 1]), 0));
+    assert_eq!(reported(&tracker), (BTreeSet::from([8 * GIB + 1]), 0));
     // What lies between is read with it, up to what any log's read may be.
     let log = Log::new(|state| (state.whole_only, state.most_ranges) = (true, 1));
     let tracker = log.tracker();
@@ -232,7 +232,7 @@ fn a_log_that_tells_whole_ranges_only() {
     tracker.start().unwrap();
     assert_eq!(tracker.info().kind, Chosen::Ops, "{}", tracker.info().reason);
     log.write(1);
-    assert_eq!(told(&tracker), (BTreeSet::from([1]), 0));
+    assert_eq!(reported(&tracker), (BTreeSet::from([1]), 0));
     // What it would have to be read as must follow from what is mapped.
     let log = Log::new(|state| (state.whole_only, state.most_ranges) = (true, 1));
     let tracker = log.tracker();
@@ -279,9 +279,9 @@ fn mappings_in_equal_distances() {
     }
 }
 
-/// A log that cannot be read is told once when it begins, with what it means, and once when it is over.
+/// A log that cannot be read is a line once when it begins, with what it means, and once when it is over.
 #[test]
-fn a_log_that_stays_broken_is_told_once() {
+fn a_log_that_stays_broken_is_named_once() {
     let lines: Arc<Mutex<Vec<(vfiomig::log::Level, String)>>> = Arc::default();
     let sink = Arc::clone(&lines);
     let keep = move |level, text: &str| {
@@ -299,19 +299,22 @@ fn a_log_that_stays_broken_is_told_once() {
     for (report, start) in [(Some(libc::EIO), Some(libc::ENOMEM)), (Some(libc::EIO), None)] {
         (log.state().report_fails, log.state().start_fails) = (report, start);
         for _ in 0..50 {
-            assert_eq!(told(&tracker).0.len(), 4, "everything is dirty");
+            assert_eq!(reported(&tracker).0.len(), 4, "everything is dirty");
         }
         (log.state().report_fails, log.state().start_fails) = (None, None);
         for _ in 0..3 {
-            told(&tracker);
+            reported(&tracker);
         }
         log.write(1);
-        assert_eq!(told(&tracker), (BTreeSet::from([1]), 0));
-        let told = std::mem::take(&mut *lines.lock().unwrap());
-        let levels: Vec<_> = told.iter().map(|line| line.0).collect();
-        assert_eq!(levels, [vfiomig::log::Level::Error, vfiomig::log::Level::Info], "{told:?}");
-        assert!(told[0].1.contains("everything is sent again until it comes back"), "{told:?}");
-        assert!(told[0].1.contains("f13: log of the VMM") && told[1].1.contains("it can be read again"), "{told:?}");
+        assert_eq!(reported(&tracker), (BTreeSet::from([1]), 0));
+        let reported = std::mem::take(&mut *lines.lock().unwrap());
+        let levels: Vec<_> = reported.iter().map(|line| line.0).collect();
+        assert_eq!(levels, [vfiomig::log::Level::Error, vfiomig::log::Level::Info], "{reported:?}");
+        assert!(reported[0].1.contains("everything is sent again until it comes back"), "{reported:?}");
+        assert!(
+            reported[0].1.contains("f13: log of the VMM") && reported[1].1.contains("it can be read again"),
+            "{reported:?}"
+        );
     }
     vfiomig::log::set_sink(None, vfiomig::log::Level::Error);
 }
@@ -329,12 +332,12 @@ fn what_is_wrong_with_a_log_is_forgotten_when_it_is_over() {
     for harvests in [1, 2] {
         log.state().report_fails = Some(libc::EIO);
         for _ in 0..harvests {
-            told(&tracker);
+            reported(&tracker);
             let why = tracker.info().reason;
             assert!(why.ends_with("; everything is sent again until it comes back"), "{why}");
         }
         log.state().report_fails = None;
-        told(&tracker);
+        reported(&tracker);
         assert_eq!(tracker.info().reason, well, "after {harvests}");
     }
 }

@@ -54,9 +54,9 @@ fn harvests_while_the_state_is_streamed() {
             let mut read = 0;
             for _ in 0..8 {
                 writers.wait(30);
-                let told = rig.harvest();
+                let reported = rig.harvest();
                 // On a busy machine it may miss the moments between two segments; then all is dirty.
-                let errno = told.harvest.first_errno.map(|e| e.get());
+                let errno = reported.harvest.first_errno.map(|e| e.get());
                 assert!(
                     errno.is_none() || errno == Some(libc::EBUSY) && matches!(log, Log::Draft(_)),
                     "{log:?}: {errno:?}"
@@ -90,9 +90,9 @@ fn a_draft_whose_window_is_in_use_is_dirty() {
     rig.devices[0].redirty(1).unwrap();
     let mut buffer = [0; 100];
     assert!(rig.handles[0].read(&mut buffer).unwrap().0 > 0);
-    let told = rig.harvest();
-    assert_eq!(told.list(), (0..20).collect::<Vec<_>>());
-    assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::EBUSY));
+    let reported = rig.harvest();
+    assert_eq!(reported.list(), (0..20).collect::<Vec<_>>());
+    assert_eq!(reported.harvest.first_errno.map(|e| e.get()), Some(libc::EBUSY));
     drain(&rig.handles[0]);
     rig.write(&[8]);
     assert_eq!(rig.harvest().list(), [7, 8], "the log was not touched");
@@ -111,9 +111,9 @@ fn workers_do_not_wait_for_the_thread_that_harvests() {
         assert!(device.read(&mut [0; 100]).unwrap().0 > 0);
     }
     let begun = Instant::now();
-    let told = rig.harvest();
+    let reported = rig.harvest();
     let took = begun.elapsed();
-    assert_eq!((told.harvest.failed_reads, told.harvest.first_errno.map(|e| e.get())), (2, Some(libc::EBUSY)));
+    assert_eq!((reported.harvest.failed_reads, reported.harvest.first_errno.map(|e| e.get())), (2, Some(libc::EBUSY)));
     assert!(took < Duration::from_millis(900), "{took:?}");
     rig.handles.iter().for_each(|device| assert!(drain(device) > 0));
     rig.finish();
@@ -137,9 +137,9 @@ fn a_harvest_waits_once_for_a_segment_that_does_not_end() {
     };
     std::thread::scope(|scope| scope.spawn(begin_segments).join().unwrap());
     let begun = Instant::now();
-    let told = rig.harvest();
+    let reported = rig.harvest();
     let took = begun.elapsed();
-    assert_eq!((told.harvest.failed_reads, told.harvest.first_errno.map(|e| e.get())), (12, Some(libc::EBUSY)));
+    assert_eq!((reported.harvest.failed_reads, reported.harvest.first_errno.map(|e| e.get())), (12, Some(libc::EBUSY)));
     assert!(took >= Duration::from_millis(900), "{took:?}: it waits for a while");
     assert!(took < Duration::from_secs(4), "{took:?}: 6 ranges of 2 devices are no reason to wait longer");
     rig.handles.iter().for_each(|device| assert!(drain(device) > 0));
@@ -157,14 +157,14 @@ fn a_draft_that_does_not_save_is_dirty() {
     rig.tracker.start().unwrap();
     rig.ram.copy_all();
     rig.write(&[7]);
-    let told = rig.harvest();
-    assert_eq!((told.list(), told.harvest.failed_reads), ((0..20).collect(), 1));
+    let reported = rig.harvest();
+    assert_eq!((reported.list(), reported.harvest.failed_reads), ((0..20).collect(), 1));
     // Nor does it know what was written before it saved, when it does.
     rig.write(&[9]);
     rig.set_state(State::PreCopy);
     rig.write(&[8]);
-    let told = rig.harvest();
-    assert_eq!((told.list(), told.harvest.failed_reads), ((0..20).collect(), 1));
+    let reported = rig.harvest();
+    assert_eq!((reported.list(), reported.harvest.failed_reads), ((0..20).collect(), 1));
     rig.write(&[8]);
     assert_eq!(rig.harvest().list(), [8]);
     // A session ends, and another one begins: what lies between is in no log, whoever asks for which part of it.
@@ -179,9 +179,9 @@ fn a_draft_that_does_not_save_is_dirty() {
     rig.assert_clean();
 }
 
-/// P14: RAM may be sent as soon as the tracker was started, also when nobody harvests before the session opens.
+/// P14: RAM may be sent as soon as the tracker was started, also without a harvest before the session opens.
 #[test]
-fn what_is_written_between_the_start_and_the_session_is_told() {
+fn what_is_written_between_the_start_and_the_session_is_reported() {
     for form in [DraftForm::Rewrite, DraftForm::Sticky] {
         let rig = Rig::new(Log::Draft(form), 1);
         rig.map_all(&[(0, 20)]);
@@ -191,8 +191,8 @@ fn what_is_written_between_the_start_and_the_session_is_told() {
             rig.write(&[9]);
             rig.set_state(State::PreCopy);
             rig.write(&[8]);
-            let told = rig.harvest();
-            assert_eq!((told.list(), told.harvest.failed_reads), ((0..20).collect(), 1), "{form:?}");
+            let reported = rig.harvest();
+            assert_eq!((reported.list(), reported.harvest.failed_reads), ((0..20).collect(), 1), "{form:?}");
             rig.write(&[7]);
             assert_eq!(rig.harvest().list(), [7], "{form:?}");
             rig.tracker.stop().unwrap();

@@ -105,7 +105,7 @@ fn functions_of_the_vmm_and_what_was_unmapped_already() {
     }
 }
 
-/// I9: a VMM that knows that nobody writes there gets the exact bits of a page table.
+/// I9: a VMM that knows that no device writes there gets the exact bits of a page table.
 #[test]
 fn quiet_ranges_of_page_tables_are_exact() {
     let rig = Rig::new(Log::Hwpt(1, Kernel::V6_12), 1);
@@ -114,8 +114,8 @@ fn quiet_ranges_of_page_tables_are_exact() {
     let writers = rig.writers(&[100..120, 120..140], 1);
     rig.write(&[3, 39, 40]);
     writers.wait(50);
-    let told = rig.unmap_as(0, 40, |range, request| rig.tracker.unmap(range, Unmap::Library, true, request));
-    assert_eq!(told.pages.range(..40).copied().collect::<Vec<_>>(), [3, 39]);
+    let reported = rig.unmap_as(0, 40, |range, request| rig.tracker.unmap(range, Unmap::Library, true, request));
+    assert_eq!(reported.pages.range(..40).copied().collect::<Vec<_>>(), [3, 39]);
     assert!(rig.harvest().pages.contains(&40), "the neighbour keeps its own");
     rig.finish();
     writers.stop();
@@ -183,8 +183,8 @@ fn addresses_that_share_ram() {
     rig.map(1000, 4, 102);
     rig.start();
     rig.write(&[2, 1001]);
-    let told = rig.harvest();
-    assert_eq!(told.list(), [2, 1001]);
+    let reported = rig.harvest();
+    assert_eq!(reported.list(), [2, 1001]);
     rig.write(&[0]);
     assert_eq!(rig.unmap(0, 4).list(), [0]);
     rig.map(0, 4, 200);

@@ -17,16 +17,16 @@ fn unmapping(mappings: u64, asks: bool) -> Duration {
     for n in 0..60 {
         let page = (n * 7919 % mappings) * 4;
         log.write(page * P);
-        let mut told = 0;
+        let mut reported = 0;
         let mut run = |_: u64, run: IovaRange| {
-            told += run.size / P;
+            reported += run.size / P;
             true
         };
         let mut request = Request { run: if asks { Some(&mut run) } else { None }, ..Request::default() };
         let begun = Instant::now();
         t.unmap(range(page, 1), Unmap::Done, false, &mut request).unwrap();
         best = best.min(begun.elapsed());
-        assert_eq!(told, u64::from(asks));
+        assert_eq!(reported, u64::from(asks));
     }
     best
 }

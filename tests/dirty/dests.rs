@@ -107,7 +107,7 @@ proptest! {
             let cells = Cell::from_mut(&mut plain[..]).as_slice_of_cells();
             p.dest(Some(if p.atomic { Words::Atomic(atomic) } else { Words::Plain(cells) }), i)
         }).collect();
-        let told = rig.tracker.harvest(&mut Request { dests: &dests, ..Request::default() }).unwrap();
+        let reported = rig.tracker.harvest(&mut Request { dests: &dests, ..Request::default() }).unwrap();
         let (mut newly, mut total) = (0, 0);
         for (i, piece) in pieces.iter().enumerate() {
             let before = set_bits(&vec![piece.filled; WORDS]);
@@ -117,10 +117,10 @@ proptest! {
             total += expected.len() as u64;
             prop_assert_eq!(set_bits(&words), &expected | &before, "{:?}", piece);
         }
-        prop_assert_eq!(told.newly, newly);
-        // A coarse bit that several reads touch is told by each of them.
-        prop_assert!(told.total >= total);
-        prop_assert!(pieces.iter().any(|p| p.page_shift > 12) || told.total == total);
+        prop_assert_eq!(reported.newly, newly);
+        // A coarse bit that several reads touch is reported by each of them.
+        prop_assert!(reported.total >= total);
+        prop_assert!(pieces.iter().any(|p| p.page_shift > 12) || reported.total == total);
         rest_of(&rig, &pieces, &pages)?;
     }
 
@@ -145,10 +145,10 @@ proptest! {
                 true
             };
             let mut request = Request { dests: &dests, words: Some(&mut words), no_read, ..Request::default() };
-            let told = rig.tracker.harvest(&mut request).unwrap();
-            prop_assert_eq!(told.stopped, stops == 1 && calls == stop_at + 1 && !no_read);
-            if no_read && !told.stopped && stops == 0 {
-                prop_assert_eq!(told.total, 0);
+            let reported = rig.tracker.harvest(&mut request).unwrap();
+            prop_assert_eq!(reported.stopped, stops == 1 && calls == stop_at + 1 && !no_read);
+            if no_read && !reported.stopped && stops == 0 {
+                prop_assert_eq!(reported.total, 0);
             }
         }
         for (piece, got) in pieces.iter().zip(&got) {
@@ -182,8 +182,8 @@ proptest! {
         // Runs are whole pages of the destination, but for what is not asked or not mapped.
         for piece in &pieces {
             let asked: BTreeSet<u64> = got.range(piece.first..piece.first + piece.pages).copied().collect();
-            let told: BTreeSet<u64> = asked.iter().map(|&page| piece.bit(page)).collect();
-            prop_assert_eq!(told, piece.bits(&pages));
+            let reported: BTreeSet<u64> = asked.iter().map(|&page| piece.bit(page)).collect();
+            prop_assert_eq!(reported, piece.bits(&pages));
         }
         prop_assert!(got.is_superset(&pages.iter().copied().filter(|page| pieces.iter().any(|p| (p.first..p.first + p.pages).contains(page))).collect()));
         rest_of(&rig, &pieces, &pages)?;

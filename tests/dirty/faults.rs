@@ -53,9 +53,9 @@ fn course(rig: &Rig, writers: bool) -> Course {
     // A VMM tries again, and then lives with the mapping.
     let mut gone = false;
     for _ in 0..2 {
-        let told = rig.try_unmap(100, 40);
-        gone = told.is_some();
-        harvests.extend(told.map(|told| told.harvest));
+        let reported = rig.try_unmap(100, 40);
+        gone = reported.is_some();
+        harvests.extend(reported.map(|reported| reported.harvest));
         if gone {
             break;
         }
@@ -128,15 +128,15 @@ fn logs() -> [Log; 8] {
     ]
 }
 
-/// The fault is told: by a result, by the choice of another log, or by the failed unmap. One that only ends a log need not be.
-fn assert_told(course: &Course, log: Log, access: Access, errno: i32, what: &str) {
+/// The fault is known: by a result, by the choice of another log, or by the failed unmap. One that only ends a log need not be.
+fn assert_reported(course: &Course, log: Log, access: Access, errno: i32, what: &str) {
     let degraded = course.harvests.iter().find(|h| h.failed_reads > 0);
     let kind = Rig::new(log, 1).tracker.info().kind;
     match degraded {
         Some(harvest) => {
             assert!(harvest.degraded_bytes > 0, "{what}: {harvest:?}");
-            let told = harvest.first_errno.map(|e| e.get());
-            assert!(told == Some(errno) || matches!(log, Log::Draft(_)), "{what}: {told:?}");
+            let reported = harvest.first_errno.map(|e| e.get());
+            assert!(reported == Some(errno) || matches!(log, Log::Draft(_)), "{what}: {reported:?}");
         }
         None if course.kind != kind => assert!(!course.why.is_empty(), "{what}"),
         None => {
@@ -169,7 +169,7 @@ fn run(log: Log, devices: usize, fault: Fault, writers: bool) -> Option<String> 
         return Some(what.clone());
     }
     let (Effect::Errno(errno) | Effect::ErrnoMoved(errno)) = fault.effect else { unreachable!("{what}") };
-    assert_told(&course, log, fault.access, errno, &what);
+    assert_reported(&course, log, fault.access, errno, &what);
     None
 }
 

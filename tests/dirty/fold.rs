@@ -61,9 +61,9 @@ fn a_larger_tracking_page_begins_again_with_whole_pages() {
         // One is refused for its sum, and one has to be undone for the page that it answers.
         assert_eq!((d.count(Access::DmaLogStart), d.count(Access::DmaLogStop)), (3, 1));
         rig.write(&[size + 1, 9 * size]);
-        let told = rig.harvest();
-        assert!(told.pages.contains(&(size + 1)) && told.pages.contains(&(9 * size)));
-        assert!(told.pages.iter().all(|&page| rig.space.ram_page(page).is_some()), "only what is mapped");
+        let reported = rig.harvest();
+        assert!(reported.pages.contains(&(size + 1)) && reported.pages.contains(&(9 * size)));
+        assert!(reported.pages.iter().all(|&page| rig.space.ram_page(page).is_some()), "only what is mapped");
         rig.finish();
         rig.assert_clean();
     }
@@ -81,11 +81,11 @@ fn the_page_size_that_the_vmm_wants() {
         rig.start();
         assert_eq!(rig.tracker.info().page_size, 64 << 10, "{log:?}");
         rig.write(&[5, 101]);
-        let told = rig.harvest();
+        let reported = rig.harvest();
         let coarse: Vec<u64> = (0..16).chain(100..112).collect();
         // A page table cannot be asked in pages by which a mapping is not divided (I3).
         let mixed: Vec<u64> = (0..16).chain(100..104).collect();
-        assert_eq!(told.list(), if matches!(log, Log::Hwpt(..)) { mixed } else { coarse }, "{log:?}");
+        assert_eq!(reported.list(), if matches!(log, Log::Hwpt(..)) { mixed } else { coarse }, "{log:?}");
         rig.finish();
         rig.assert_clean();
     }
@@ -105,8 +105,8 @@ fn reads_of_a_container_are_split_between_mappings() {
         let before = container.watch().count(Access::Type1Get);
         let pages: Vec<u64> = (0..40).map(last).collect();
         rig.write(&pages);
-        let told = rig.harvest();
-        assert_eq!((told.list(), told.harvest.reads), (pages, requests), "{max_bitmap}");
+        let reported = rig.harvest();
+        assert_eq!((reported.list(), reported.harvest.reads), (pages, requests), "{max_bitmap}");
         assert_eq!(container.watch().count(Access::Type1Get) - before, requests);
         rig.finish();
         rig.assert_clean();
@@ -115,8 +115,8 @@ fn reads_of_a_container_are_split_between_mappings() {
     rig.map_all(&[(0, 5), (64, 5), (100, 5), (128, 5), (164, 5)]);
     rig.start();
     rig.write(&[4, 68, 104, 132, 168]);
-    let told = rig.harvest();
-    assert_eq!((told.list(), told.harvest.reads), (vec![4, 68, 104, 132, 168], 4));
+    let reported = rig.harvest();
+    assert_eq!((reported.list(), reported.harvest.reads), (vec![4, 68, 104, 132, 168], 4));
     rig.finish();
     rig.assert_clean();
 }
@@ -129,10 +129,10 @@ fn a_mapping_that_is_too_large_for_a_bitmap() {
     rig.start();
     for _ in 0..2 {
         rig.write(&[3, 70]);
-        let told = rig.harvest();
-        assert_eq!(told.list(), [3].into_iter().chain(64..129).collect::<Vec<_>>());
-        assert_eq!((told.harvest.failed_reads, told.harvest.degraded_bytes), (1, 65 * P));
-        assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::EINVAL));
+        let reported = rig.harvest();
+        assert_eq!(reported.list(), [3].into_iter().chain(64..129).collect::<Vec<_>>());
+        assert_eq!((reported.harvest.failed_reads, reported.harvest.degraded_bytes), (1, 65 * P));
+        assert_eq!(reported.harvest.first_errno.map(|e| e.get()), Some(libc::EINVAL));
     }
     rig.finish();
 }
@@ -148,9 +148,9 @@ fn a_mapping_of_a_tebibyte() {
         rig.map_all(&[(0, 1024 * GIB)]);
         rig.start();
         rig.write(&pages);
-        let told = rig.harvest();
-        assert_eq!(told.list(), pages, "{log:?}");
-        assert_eq!(told.harvest.reads, if matches!(log, Log::Dma(_)) { 8 } else { 1 });
+        let reported = rig.harvest();
+        assert_eq!(reported.list(), pages, "{log:?}");
+        assert_eq!(reported.harvest.reads, if matches!(log, Log::Dma(_)) { 8 } else { 1 });
         rig.finish();
         rig.assert_clean();
     }

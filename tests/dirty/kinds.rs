@@ -13,7 +13,7 @@ fn pages() -> Vec<u64> {
 }
 
 #[test]
-fn what_rests_is_told_exactly_once() {
+fn what_rests_is_reported_exactly_once() {
     for log in Log::all() {
         let rig = Rig::new(log, 1);
         rig.map_all(&MAPS);
@@ -23,11 +23,17 @@ fn what_rests_is_told_exactly_once() {
         let some = [0, 3, 202, 203, 266, 1 << 20, (1 << 20) + 999, (1 << 20) + 1026, 1 << 30, (1 << 30) + 128];
         for written in [&some[..], &[], &[64], &[5, 6, 7], &everything] {
             rig.write(written);
-            let told = rig.harvest();
+            let reported = rig.harvest();
             let expected = if log.is_exact() { written } else { &everything[..] };
-            assert_eq!(told.list(), expected, "{log:?}");
-            assert_eq!((told.harvest.newly, told.harvest.total), (expected.len() as u64, expected.len() as u64));
-            assert_eq!((told.harvest.failed_reads, told.harvest.degraded_bytes, told.harvest.stopped), (0, 0, false));
+            assert_eq!(reported.list(), expected, "{log:?}");
+            assert_eq!(
+                (reported.harvest.newly, reported.harvest.total),
+                (expected.len() as u64, expected.len() as u64)
+            );
+            assert_eq!(
+                (reported.harvest.failed_reads, reported.harvest.degraded_bytes, reported.harvest.stopped),
+                (0, 0, false)
+            );
             rig.ram.assert_same();
         }
         rig.write(&[4]);
@@ -41,10 +47,10 @@ fn what_rests_is_told_exactly_once() {
 #[test]
 fn the_kind_and_why() {
     let kinds = Log::all().into_iter().map(|log| Rig::new(log, 1).tracker.info());
-    let told: Vec<(LogKind, bool)> = kinds.map(|info| (info.kind, info.perpetual)).collect();
+    let reported: Vec<(LogKind, bool)> = kinds.map(|info| (info.kind, info.perpetual)).collect();
     use LogKind::{DmaLog, Draft, Everything, Hwpt, Ops, Type1};
     assert_eq!(
-        told,
+        reported,
         [
             (DmaLog, false),
             (DmaLog, false),

@@ -1,4 +1,4 @@
-//! Pages of a log that several parts share: each part is told before the bit goes, wherever the bits come from.
+//! Pages of a log that several parts share: each part is reported before the bit goes, wherever the bits come from.
 
 use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, Rig, range};
@@ -34,10 +34,10 @@ fn large_pages_of_a_page_table() {
     rig.tracker.start().unwrap();
     let written = 5 * PAGES + 200_000;
     rig.write(&[written]);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for (first, pages, no_read) in [(0, PAGES, false), (4 * PAGES, 4 * PAGES, true)] {
         let mut run = |_: u64, run: IovaRange| {
-            told.push((run.iova / P, run.size / P));
+            reported.push((run.iova / P, run.size / P));
             true
         };
         let dests = [Dest { range: range(first, pages), page_size: P, first_bit: 0, bitmap: None, token: 0 }];
@@ -45,7 +45,7 @@ fn large_pages_of_a_page_table() {
             .harvest(&mut Request { dests: &dests, run: Some(&mut run), no_read, ..Request::default() })
             .unwrap();
     }
-    assert_eq!(told, [(5 * PAGES, PAGES)]);
+    assert_eq!(reported, [(5 * PAGES, PAGES)]);
     rig.assert_clean();
 }
 
@@ -62,9 +62,9 @@ fn the_check_read_tells_all_who_share_a_page() {
     }
 }
 
-/// A page that is new and was written is told once, and counted once.
+/// A page that is new and was written is reported once, and counted once.
 #[test]
-fn a_page_that_is_left_over_twice_is_told_once() {
+fn a_page_that_is_left_over_twice_is_reported_once() {
     let rig = Rig::new(Log::Hwpt(1, Kernel::V6_12), 1);
     rig.map_all(&[(0, 4)]);
     rig.start();
@@ -72,8 +72,8 @@ fn a_page_that_is_left_over_twice_is_told_once() {
     rig.map(10, 4, 10);
     rig.write(&[11]);
     rig.tracker.harvest(&mut Request::default()).unwrap();
-    let told = rig.take(true);
-    assert_eq!((told.list(), told.harvest.total), (vec![2, 10, 11, 12, 13], 5));
+    let reported = rig.take(true);
+    assert_eq!((reported.list(), reported.harvest.total), (vec![2, 10, 11, 12, 13], 5));
     assert_eq!(rig.take(true).list(), [0u64; 0]);
     rig.finish();
     rig.assert_clean();

@@ -11,18 +11,18 @@ const SECTIONS: [(u64, u64); 4] = [(0, 64), (64, 100), (1000, 30), (5000, 3)];
 /// A section into the copy, as a VMM that asks section by section.
 fn section(rig: &Rig, number: usize, no_read: bool) -> BTreeSet<u64> {
     let (first, pages) = SECTIONS[number];
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut run = |_cookie: u64, run: IovaRange| {
         for page in run.iova / P..(run.iova + run.size) / P {
             rig.ram.copy(page);
             // Each device's log tells its own.
-            assert!(told.insert(page) || rig.devices.len() > 1, "page {page:#x} is told twice");
+            assert!(reported.insert(page) || rig.devices.len() > 1, "page {page:#x} is told twice");
         }
         true
     };
     let dests = [Dest { range: range(first, pages), page_size: P, first_bit: 0, bitmap: None, token: 0 }];
     rig.tracker.harvest(&mut Request { dests: &dests, run: Some(&mut run), no_read, ..Request::default() }).unwrap();
-    told
+    reported
 }
 
 #[test]
@@ -37,12 +37,12 @@ fn section_by_section_with_one_read_a_pass() {
     for pass in 0..10 {
         writers.wait(100);
         let (owed, before) = (rig.ram.owed(), reports(&rig));
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for number in 0..SECTIONS.len() {
-            told.extend(section(&rig, (number + pass) % SECTIONS.len(), number > 0));
+            reported.extend(section(&rig, (number + pass) % SECTIONS.len(), number > 0));
         }
         assert_eq!(reports(&rig) - before, logged_ranges, "one read of each range a pass");
-        assert!(owed.is_subset(&told));
+        assert!(owed.is_subset(&reported));
     }
     rig.set_state(State::StopCopy);
     for number in 0..SECTIONS.len() {
@@ -126,10 +126,10 @@ fn leftovers_of_an_unmapped_range() {
         rig.start();
         rig.write(&[3, 70, 71]);
         rig.unmap_into(64, 100, &mut Request::default()).unwrap();
-        let told: Vec<u64> = section(&rig, 1, true).into_iter().collect();
+        let reported: Vec<u64> = section(&rig, 1, true).into_iter().collect();
         // Page tables are gone with their bits, so all of it is dirty (I9).
         let all: Vec<u64> = (64..164).collect();
-        assert_eq!(told, if matches!(log, Log::Hwpt(..)) { &all[..] } else { &[70, 71] }, "{log:?}");
+        assert_eq!(reported, if matches!(log, Log::Hwpt(..)) { &all[..] } else { &[70, 71] }, "{log:?}");
         rig.finish();
         rig.assert_clean();
     }

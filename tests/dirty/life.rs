@@ -27,8 +27,12 @@ fn only_the_first_start_begins_a_log_and_the_last_stop_ends_it() {
         rig.tracker.start().unwrap();
         rig.tracker.start().unwrap();
         assert_eq!(rig.tracker.info().starts, 3);
-        let told = rig.harvest().list();
-        assert_eq!(told, if log.is_exact() { vec![5] } else { pages(&rig) }, "{log:?}: a second start loses nothing");
+        let reported = rig.harvest().list();
+        assert_eq!(
+            reported,
+            if log.is_exact() { vec![5] } else { pages(&rig) },
+            "{log:?}: a second start loses nothing"
+        );
         rig.write(&[6]);
         rig.tracker.stop().unwrap();
         rig.tracker.stop().unwrap();
@@ -38,7 +42,7 @@ fn only_the_first_start_begins_a_log_and_the_last_stop_ends_it() {
         assert_eq!(rig.tracker.stop().unwrap_err().kind(), ErrorKind::Order);
         assert_eq!(rig.tracker.harvest(&mut Request::default()).unwrap_err().kind(), ErrorKind::Order);
         assert!(!rig.devices[0].dma_logging() && !rig.type1.iter().any(Type1::logging));
-        // What was written before a start is nobody's business (N25), but for a draft, whose log runs with its session.
+        // What was written before a start is of no interest (N25), but for a draft, whose log runs with its session.
         rig.tracker.start().unwrap();
         rig.ram.copy_all();
         if log.is_exact() && !matches!(log, Log::Draft(_)) {
@@ -99,7 +103,7 @@ fn logs_that_do_not_work_make_room_for_the_next() {
 }
 
 #[test]
-fn what_can_be_told_at_creation() {
+fn what_is_known_at_creation() {
     let why = |log, edit: &dyn Fn(&mut TrackerOptions)| {
         let info = Rig::with(log, 1, &Ram::new(), edit).tracker.info();
         (info.kind, info.reason)
@@ -190,14 +194,14 @@ fn a_device_that_goes_away_leaves_everything_dirty() {
     rig.write(&[3]);
     rig.devices[1].dma_write(60).unwrap();
     rig.handles[0].close().unwrap();
-    let told = rig.harvest();
-    assert_eq!(told.list(), pages(&rig));
-    assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::ENODEV));
-    assert!(told.harvest.failed_reads > 0 && told.harvest.degraded_bytes >= 74 * P);
+    let reported = rig.harvest();
+    assert_eq!(reported.list(), pages(&rig));
+    assert_eq!(reported.harvest.first_errno.map(|e| e.get()), Some(libc::ENODEV));
+    assert!(reported.harvest.failed_reads > 0 && reported.harvest.degraded_bytes >= 74 * P);
     rig.ram.assert_same();
     rig.devices[1].dma_write(61).unwrap();
-    let told = rig.harvest();
-    assert_eq!((told.list(), told.harvest.failed_reads), (vec![61], 0));
+    let reported = rig.harvest();
+    assert_eq!((reported.list(), reported.harvest.failed_reads), (vec![61], 0));
     let info = rig.tracker.info();
     assert_eq!((info.kind, info.failed_logs, info.perpetual), (LogKind::DmaLog, 0, false), "{}", info.reason);
     assert!(!rig.tracker.covers(&rig.handles[0]) && rig.tracker.covers(&rig.handles[1]));
@@ -263,8 +267,8 @@ fn a_log_that_stopped_itself() {
     rig.write(&[4]);
     rig.set_state(State::StopCopy);
     rig.set_state(State::Stop);
-    let told = rig.harvest();
-    assert_eq!((told.list(), told.harvest.failed_reads), (pages(&rig), 1));
+    let reported = rig.harvest();
+    assert_eq!((reported.list(), reported.harvest.failed_reads), (pages(&rig), 1));
     rig.ram.assert_same();
     rig.tracker.stop().unwrap();
     rig.assert_clean();
@@ -293,8 +297,8 @@ fn the_end_of_the_address_space() {
         rig.start();
         rig.harvest();
         rig.write(&[5, LAST - 40, LAST]);
-        let told = rig.harvest();
-        assert_eq!(told.harvest.failed_reads, 0, "{log:?}: what cannot be read was found out before");
+        let reported = rig.harvest();
+        assert_eq!(reported.harvest.failed_reads, 0, "{log:?}: what cannot be read was found out before");
         let exact = [5, LAST - 40, LAST];
         let expected: Option<Vec<u64>> = match log {
             Log::Dma(DmaLog { page_size: P, .. })
@@ -305,7 +309,7 @@ fn the_end_of_the_address_space() {
             _ => None,
         };
         if let Some(expected) = expected {
-            assert_eq!(told.list(), expected, "{log:?}");
+            assert_eq!(reported.list(), expected, "{log:?}");
         }
         rig.write(&[LAST - 1]);
         assert!(rig.harvest().pages.contains(&(LAST - 1)));
@@ -354,9 +358,9 @@ fn an_unmapping_up_to_the_end_of_all_addresses() {
     }
 }
 
-/// T8: what is mapped in the last page of all addresses stays on kernels before 7, and that is told.
+/// T8: what is mapped in the last page of all addresses stays on kernels before 7, and that is said.
 #[test]
-fn a_mapping_of_the_last_page_is_not_told_as_gone() {
+fn a_mapping_of_the_last_page_is_not_reported_as_gone() {
     for (kernel, running) in
         [Kernel::V6_12, Kernel::V7_3].into_iter().flat_map(|kernel| [(kernel, false), (kernel, true)])
     {
@@ -393,14 +397,14 @@ fn a_log_that_comes_back() {
     assert_eq!(rig.tracker.info().failed_logs, 1);
     rig.write(&[5]);
     for failed in [1, 0] {
-        let told = rig.harvest();
-        assert_eq!(told.list(), pages(&rig));
-        assert_eq!(told.harvest.first_errno.map(|e| e.get()), Some(libc::ENOMEM));
+        let reported = rig.harvest();
+        assert_eq!(reported.list(), pages(&rig));
+        assert_eq!(reported.harvest.first_errno.map(|e| e.get()), Some(libc::ENOMEM));
         assert_eq!(rig.tracker.info().failed_logs, failed);
         rig.write(&[6]);
     }
-    let told = rig.harvest();
-    assert_eq!((told.list(), told.harvest.failed_reads), (vec![6], 0));
+    let reported = rig.harvest();
+    assert_eq!((reported.list(), reported.harvest.failed_reads), (vec![6], 0));
     rig.finish();
     rig.assert_clean();
 }
@@ -408,7 +412,7 @@ fn a_log_that_comes_back() {
 /// A range is unmapped as a whole, also by a request that tells the dirt of the mappings that are known: memory that devices cannot
 /// write, for example, needs no log.
 #[test]
-fn the_library_unmaps_what_it_was_not_told_of_as_well() {
+fn the_library_unmaps_what_it_does_not_know_as_well() {
     for log in [Log::Type1(Type1Config::default()), Log::Hwpt(1, Kernel::V6_12)] {
         let rig = Rig::new(log, 1);
         rig.map_all(&[(10, 10)]);

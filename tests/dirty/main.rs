@@ -4,6 +4,7 @@
 mod begin;
 mod beside;
 mod churn;
+mod container;
 mod costs;
 mod courses;
 mod dests;

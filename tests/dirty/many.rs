@@ -16,8 +16,8 @@ fn into_bitmap(trackers: &[&Tracker], max_workers: usize) -> (Vec<u64>, Harvest)
     let cells = Cell::from_mut(&mut words[..]).as_slice_of_cells();
     let bitmap = Some(Words::Plain(cells));
     let dests = [Dest { range: range(0, 6400), page_size: P, first_bit: 0, bitmap, token: 0 }];
-    let told = harvest(trackers, &mut Request { dests: &dests, max_workers, ..Request::default() }).unwrap();
-    (words, told)
+    let reported = harvest(trackers, &mut Request { dests: &dests, max_workers, ..Request::default() }).unwrap();
+    (words, reported)
 }
 
 fn bits(words: &[u64]) -> BTreeSet<u64> {
@@ -37,9 +37,9 @@ fn trackers_of_several_kinds_in_one_call() {
     let trackers: Vec<&Tracker> = rigs.iter().map(|rig| &rig.tracker).collect();
     let pass = || {
         let owed = ram.owed();
-        let told = bits(&into_bitmap(&trackers, 0).0);
-        told.iter().for_each(|&page| ram.copy(page));
-        assert!(owed.is_subset(&told), "{:?}", owed.difference(&told));
+        let reported = bits(&into_bitmap(&trackers, 0).0);
+        reported.iter().for_each(|&page| ram.copy(page));
+        assert!(owed.is_subset(&reported), "{:?}", owed.difference(&reported));
     };
     for _ in 0..8 {
         writers.iter().for_each(|w| w.wait(30));
@@ -86,16 +86,16 @@ fn workers_change_nothing_but_the_time() {
         all
     };
     let one = run(1);
-    assert!(one.iter().all(|(words, told)| told.newly > 0 && told.newly == bits(words).len() as u64));
+    assert!(one.iter().all(|(words, reported)| reported.newly > 0 && reported.newly == bits(words).len() as u64));
     for max_workers in [0, 2, 16] {
         assert_eq!(run(max_workers), one, "{max_workers}");
     }
 }
 
-/// Reports of one range end in one bitmap, whether devices add to what others told or replace it: what each wrote is told, and
+/// Reports of one range end in one bitmap, whether devices add to what others reported or replace it: what each wrote is reported, and
 /// a page that several wrote counts once.
 #[test]
-fn what_several_devices_wrote_is_told_together() {
+fn what_several_devices_wrote_is_reported_together() {
     let shared = 3;
     for (overwrites, max_workers) in [(false, 1), (false, 0), (true, 1), (true, 0), (true, 2)] {
         let rig = Rig::new(Log::Dma(DmaLog { overwrites, ..DmaLog::default() }), 6);
@@ -115,10 +115,14 @@ fn what_several_devices_wrote_is_told_together() {
                     written.insert(page);
                 }
             }
-            let (words, told) = into_bitmap(&[&rig.tracker], max_workers);
+            let (words, reported) = into_bitmap(&[&rig.tracker], max_workers);
             assert_eq!(bits(&words), written, "{overwrites} {max_workers}");
             let pages = written.len() as u64;
-            assert_eq!((told.newly, told.total, told.reads), (pages, pages, 3 * 6), "{overwrites} {max_workers}");
+            assert_eq!(
+                (reported.newly, reported.total, reported.reads),
+                (pages, pages, 3 * 6),
+                "{overwrites} {max_workers}"
+            );
         }
         rig.assert_clean();
     }
@@ -170,10 +174,10 @@ fn one_tracker_fails_and_the_others_are_exact() {
     let id = rigs[0].devices[0].inject(Fault::at(Access::DmaLogReport, nth, Effect::Errno(libc::EIO)));
     rigs[0].write(&[3]);
     rigs[1].write(&[105]);
-    let (words, told) = into_bitmap(&[&rigs[0].tracker, &rigs[1].tracker], 0);
+    let (words, reported) = into_bitmap(&[&rigs[0].tracker, &rigs[1].tracker], 0);
     assert_eq!(bits(&words).into_iter().collect::<Vec<_>>(), (0..10).chain([105]).collect::<Vec<_>>());
-    assert_eq!((told.failed_reads, told.degraded_bytes, told.reads), (1, 10 * P, 2));
-    assert_eq!(told.first_errno.map(|e| e.get()), Some(libc::EIO));
+    assert_eq!((reported.failed_reads, reported.degraded_bytes, reported.reads), (1, 10 * P, 2));
+    assert_eq!(reported.first_errno.map(|e| e.get()), Some(libc::EIO));
     assert_eq!(rigs[0].devices[0].fault_reached(id), 1);
 }
 
@@ -190,20 +194,20 @@ fn a_callback_that_stops_in_the_middle_of_several_trackers() {
             rig.write(&[3, 4, 50]);
         }
         let trackers: Vec<&Tracker> = rigs.iter().map(|rig| &rig.tracker).collect();
-        let (mut told, mut calls) = (Vec::new(), 0);
+        let (mut reported, mut calls) = (Vec::new(), 0);
         for no_read in [false, true] {
             let mut run = |cookie: u64, run: IovaRange| {
                 calls += 1;
                 let first = run.iova.wrapping_add(cookie) / P;
                 if calls != stop_at + 1 {
-                    told.extend(first..first + run.size / P);
+                    reported.extend(first..first + run.size / P);
                 }
                 calls != stop_at + 1
             };
             harvest(&trackers, &mut Request { run: Some(&mut run), no_read, ..Request::default() }).unwrap();
         }
-        told.sort_unstable();
-        assert_eq!(told, [3, 4, 50, 1003, 1004, 1050, 2003, 2004, 2050], "stop at {stop_at}");
+        reported.sort_unstable();
+        assert_eq!(reported, [3, 4, 50, 1003, 1004, 1050, 2003, 2004, 2050], "stop at {stop_at}");
     }
 }
 
@@ -216,10 +220,10 @@ fn callers_wait_for_each_other() {
     let ranges: Vec<_> = MAPS.iter().map(|&(first, pages)| first..first + pages).collect();
     let writers = rig.writers(&ranges, 9);
     let ram = &rig.ram;
-    let copy = |told: &mut BTreeSet<u64>, run: IovaRange| {
+    let copy = |reported: &mut BTreeSet<u64>, run: IovaRange| {
         (run.iova / P..(run.iova + run.size) / P).for_each(|page| {
             ram.copy(page);
-            told.insert(page);
+            reported.insert(page);
         });
         true
     };
@@ -232,8 +236,8 @@ fn callers_wait_for_each_other() {
                     rig.space.map(simdev::Mapping { iova: first * P, size: P, ram: first * P }).unwrap();
                     rig.tracker.map(&[vfiomig::tracker::Mapping { range: range(first, 1), cookie: 0 }]).unwrap();
                     rig.tracker.start().unwrap();
-                    let mut told = BTreeSet::new();
-                    let mut run = |_cookie: u64, run: IovaRange| copy(&mut told, run);
+                    let mut reported = BTreeSet::new();
+                    let mut run = |_cookie: u64, run: IovaRange| copy(&mut reported, run);
                     rig.tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
                     rig.tracker.stop().unwrap();
                 }

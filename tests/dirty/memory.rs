@@ -130,11 +130,11 @@ pub fn mapping(iova: u64, size: u64, cookie: u64) -> Mapping {
 
 /// Everything by runs: cookie and pages.
 pub fn runs(tracker: &Tracker, no_read: bool) -> Vec<(u64, u64, u64)> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut run = |cookie: u64, run: IovaRange| {
-        told.push((cookie, run.iova / P, run.size / P));
+        reported.push((cookie, run.iova / P, run.size / P));
         true
     };
     tracker.harvest(&mut Request { run: Some(&mut run), no_read, ..Request::default() }).unwrap();
-    told
+    reported
 }

@@ -1,5 +1,5 @@
 //! Any sequence of calls against a naive model, which knows three things: what was written since the log was read, what was read
-//! and not given, and what may come although nobody wrote it.
+//! and not given, and what may come although no device wrote it.
 
 use crate::rig::{Log, P, Rig, range};
 use proptest::prelude::*;
@@ -87,17 +87,17 @@ fn widened(log: Log, pages: &Pages) -> Pages {
     pages.iter().flat_map(|page| page / size * size..(page / size + 1) * size).collect()
 }
 
-fn check(told: &Pages, must: &Pages, may: &Pages, what: Op) -> Result<(), TestCaseError> {
-    let lost: Vec<&u64> = must.difference(told).collect();
+fn check(reported: &Pages, must: &Pages, may: &Pages, what: Op) -> Result<(), TestCaseError> {
+    let lost: Vec<&u64> = must.difference(reported).collect();
     prop_assert!(lost.is_empty(), "{:?} lost {:?}", what, lost);
-    let invented: Vec<&u64> = told.difference(may).collect();
+    let invented: Vec<&u64> = reported.difference(may).collect();
     prop_assert!(invented.is_empty(), "{:?} invented {:?}", what, invented);
     Ok(())
 }
 
 /// Asks for some places by destinations.
 fn part(rig: &Rig, numbers: &[u64]) -> vfiomig::Result<Pages> {
-    let mut told = Pages::new();
+    let mut reported = Pages::new();
     let dest = |&number: &u64| Dest {
         range: range(place(number).start, SIZE),
         page_size: P,
@@ -107,13 +107,13 @@ fn part(rig: &Rig, numbers: &[u64]) -> vfiomig::Result<Pages> {
     };
     let dests: Vec<Dest<'_>> = numbers.iter().map(dest).collect();
     let mut run = |_cookie: u64, run: IovaRange| {
-        told.extend(run.iova / P..(run.iova + run.size) / P);
+        reported.extend(run.iova / P..(run.iova + run.size) / P);
         true
     };
     // Without destinations a run callback asks for everything.
     let run = if dests.is_empty() { None } else { Some(&mut run as _) };
     rig.tracker.harvest(&mut Request { dests: &dests, run, ..Request::default() })?;
-    Ok(told)
+    Ok(reported)
 }
 
 fn step(rig: &Rig, m: &mut Model, op: Op) -> Result<(), TestCaseError> {
@@ -144,7 +144,7 @@ fn step(rig: &Rig, m: &mut Model, op: Op) -> Result<(), TestCaseError> {
             let gone: Pages = place(number).collect();
             let known = &m.log | &m.left;
             let must = &known & &gone;
-            let told = if take {
+            let reported = if take {
                 rig.try_unmap(place(number).start, SIZE).unwrap().pages
             } else {
                 rig.unmap_into(place(number).start, SIZE, &mut Request::default()).unwrap();
@@ -155,19 +155,19 @@ fn step(rig: &Rig, m: &mut Model, op: Op) -> Result<(), TestCaseError> {
                 may.extend(&gone);
                 m.may.extend(&gone);
             }
-            check(&told, &(if take { must.clone() } else { Pages::new() }), &(&may & &m.named), op)?;
+            check(&reported, &(if take { must.clone() } else { Pages::new() }), &(&may & &m.named), op)?;
             // A read for the range may have read others too; where it is now is the tracker's business.
             m.may.extend(widened(log, &m.log));
             m.left.extend(must);
-            m.log = &(&m.log - &gone) - &told;
-            m.left = &m.left - &told;
+            m.log = &(&m.log - &gone) - &reported;
+            m.left = &m.left - &reported;
             m.mapped = &m.mapped - &gone;
         }
         Op::Harvest if running => {
             let known = &m.log | &m.left;
             let may = widened(log, &(&known | &m.may));
-            let told = rig.take(false).pages;
-            check(&told, &known, &(&may & &m.named), op)?;
+            let reported = rig.take(false).pages;
+            check(&reported, &known, &(&may & &m.named), op)?;
             (m.log, m.left, m.may) = Default::default();
         }
         Op::Part(bits) if running => {
@@ -175,20 +175,20 @@ fn step(rig: &Rig, m: &mut Model, op: Op) -> Result<(), TestCaseError> {
             let asked: Pages = numbers.iter().flat_map(|&number| place(number)).collect();
             let known = &m.log | &m.left;
             let may = widened(log, &(&known | &m.may));
-            let told = part(rig, &numbers).unwrap();
-            check(&told, &(&known & &asked), &(&may & &asked), op)?;
+            let reported = part(rig, &numbers).unwrap();
+            check(&reported, &(&known & &asked), &(&may & &asked), op)?;
             m.may = &may - &asked;
             m.left = &known - &asked;
             m.log.clear();
         }
         Op::NoRead if running => {
             let may = widened(log, &(&m.left | &m.may));
-            let told = rig.take(true).pages;
-            check(&told, &m.left, &(&may & &m.named), op)?;
-            m.left = &m.left - &told;
-            // Told because it was new, or because of a restart; the log need not know that.
-            m.may.extend(&m.log & &told);
-            m.log = &m.log - &told;
+            let reported = rig.take(true).pages;
+            check(&reported, &m.left, &(&may & &m.named), op)?;
+            m.left = &m.left - &reported;
+            // Reported because it was new, or because of a restart; the log need not know that.
+            m.may.extend(&m.log & &reported);
+            m.log = &m.log - &reported;
         }
         Op::Harvest | Op::Part(_) | Op::NoRead => {
             prop_assert!(part(rig, &[0]).is_err());

@@ -25,11 +25,11 @@ fn written() -> (MemoryLog, Tracker) {
 fn unmap(t: &Tracker, stops: bool) {
     let mut run = |_: u64, _: IovaRange| false;
     let mut request = Request { run: if stops { Some(&mut run) } else { None }, ..Request::default() };
-    let told = t.unmap(range(0, 4), Unmap::Done, false, &mut request).unwrap();
-    assert_eq!((told.total, told.stopped), (0, stops));
+    let reported = t.unmap(range(0, 4), Unmap::Done, false, &mut request).unwrap();
+    assert_eq!((reported.total, reported.stopped), (0, stops));
 }
 
-/// What was written through a mapping that is gone is told with its cookie, also where another one has its address now.
+/// What was written through a mapping that is gone is reported with its cookie, also where another one has its address now.
 #[test]
 fn an_address_that_is_used_again() {
     for stops in [false, true] {
@@ -37,14 +37,14 @@ fn an_address_that_is_used_again() {
         unmap(&t, stops);
         t.map(&[mapping(0, 4 * P, B)]).unwrap();
         log.write(3 * P);
-        let mut told = runs(&t, false);
-        told.sort_unstable();
-        assert_eq!(told, [(A, 2, 1), (B, 0, 4)], "each by its own cookie");
+        let mut reported = runs(&t, false);
+        reported.sort_unstable();
+        assert_eq!(reported, [(A, 2, 1), (B, 0, 4)], "each by its own cookie");
         assert_eq!(runs(&t, false), []);
     }
 }
 
-/// Whatever asks for everything gets it, and a final harvest is owed until it was told.
+/// Whatever asks for everything gets it, and a final harvest is owed until it was reported.
 #[test]
 fn what_is_left_of_an_unmapped_range_is_owed() {
     for (stops, again) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -76,16 +76,16 @@ fn destinations_of_addresses_that_are_gone_or_used_again() {
         words[0].get()
     };
     let by_run = |t: &Tracker| {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut run = |cookie: u64, run: IovaRange| {
-            told.push((cookie, run.iova / P, run.size / P));
+            reported.push((cookie, run.iova / P, run.size / P));
             true
         };
         let dests = [Dest { range: range(1, 2), page_size: P, first_bit: 0, bitmap: None, token: 0 }];
         t.harvest(&mut Request { dests: &dests, run: Some(&mut run), ..Request::default() }).unwrap();
-        told
+        reported
     };
-    // Unmapped: there is one page 2, and it is told with its name.
+    // Unmapped: there is one page 2, and it is reported with its cookie.
     let (_log, t) = written();
     unmap(&t, false);
     assert_eq!(bitmap(&t), 1 << 2);
@@ -110,7 +110,7 @@ fn destinations_of_addresses_that_are_gone_or_used_again() {
     assert_eq!(runs(&t, false), []);
 }
 
-/// Mapped and unmapped again and again, at other cuts: every generation is told.
+/// Mapped and unmapped again and again, at other cuts: every generation is reported.
 #[test]
 fn generations_of_one_address() {
     let log = MemoryLog::new(P);
@@ -121,14 +121,14 @@ fn generations_of_one_address() {
         t.unmap(range(generation, 4), Unmap::Done, false, &mut Request::default()).unwrap();
     }
     t.map(&[mapping(5 * P, P, 7)]).unwrap();
-    let told = runs(&t, false);
+    let reported = runs(&t, false);
     // Of generation 3, pages 3, 4 and 6 are unmapped only, 5 is put aside.
     let mut wanted: Vec<(u64, u64, u64)> = (0..3).map(|generation| (100 + generation, generation, 4)).collect();
     wanted.extend([(103, 3, 2), (103, 5, 1), (103, 6, 1), (7, 5, 1)]);
     let pages = |runs: &[(u64, u64, u64)]| -> BTreeSet<(u64, u64)> {
         runs.iter().flat_map(|&(cookie, first, pages)| (first..first + pages).map(move |page| (cookie, page))).collect()
     };
-    assert_eq!(pages(&told), pages(&wanted));
+    assert_eq!(pages(&reported), pages(&wanted));
     assert_eq!(runs(&t, true), []);
     t.stop().unwrap();
     t.start().unwrap();

@@ -20,9 +20,9 @@ fn reads(rig: &Rig) -> u64 {
 }
 
 fn only(rig: &Rig, pieces: &[(u64, u64)], keep: bool) -> (BTreeSet<u64>, Harvest) {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut run = |_: u64, run: IovaRange| {
-        told.extend(run.iova / P..(run.iova + run.size) / P);
+        reported.extend(run.iova / P..(run.iova + run.size) / P);
         true
     };
     let dest = |&(first, pages): &(u64, u64)| Dest {
@@ -35,7 +35,7 @@ fn only(rig: &Rig, pieces: &[(u64, u64)], keep: bool) -> (BTreeSet<u64>, Harvest
     let dests: Vec<Dest<'_>> = pieces.iter().map(dest).collect();
     let mut request = Request { dests: &dests, run: Some(&mut run), only_dests: true, keep, ..Request::default() };
     let harvest = rig.tracker.harvest(&mut request).unwrap();
-    (told, harvest)
+    (reported, harvest)
 }
 
 /// A harvest for a few destinations costs what they and the words beside them cost.
@@ -55,18 +55,18 @@ fn only_the_neighbourhood_of_destinations_is_read() {
         rig.harvest();
         rig.write(&[3, FAR + 3, 2 * FAR + 3]);
         let begun = reads(&rig);
-        let (told, harvest) = only(&rig, &[(FAR, 8)], false);
+        let (reported, harvest) = only(&rig, &[(FAR, 8)], false);
         assert_eq!((harvest.reads, reads(&rig) - begun), (1, 1), "{log:?}");
-        assert!(told.contains(&(FAR + 3)) && told.iter().all(|page| (FAR..FAR + 8).contains(page)), "{log:?}");
+        assert!(reported.contains(&(FAR + 3)) && reported.iter().all(|page| (FAR..FAR + 8).contains(page)), "{log:?}");
         // Two pieces of one range are one read, of two ranges two; nothing that is mapped, none.
         let begun = reads(&rig);
         assert_eq!(only(&rig, &[(FAR, 8), (FAR + 20, 4)], false).1.reads, 1, "{log:?}");
         assert_eq!(only(&rig, &[(FAR, 8), (2 * FAR, 1)], true).1.reads, 2, "{log:?}");
         assert_eq!(only(&rig, &[(FAR + 5000, 8)], false).1.reads, 0, "{log:?}");
         assert_eq!(reads(&rig) - begun, 3, "{log:?}");
-        // The others are told when somebody asks.
-        let told = rig.take(false).pages;
-        assert!(told.contains(&3) && told.contains(&(2 * FAR + 3)), "{log:?}");
+        // The others are reported when a destination asks.
+        let reported = rig.take(false).pages;
+        assert!(reported.contains(&3) && reported.contains(&(2 * FAR + 3)), "{log:?}");
         rig.assert_clean();
     }
 }

@@ -9,9 +9,9 @@ use vfiomig::dialect::State;
 use vfiomig::error::ErrorKind;
 use vfiomig::tracker::{Dest, IovaRange, Request, Unmap};
 
-/// A hole that nobody has told yet hides no page of the last harvest, and of none once it is known that holes come first.
+/// A hole that is not known yet hides no page of the last harvest, and of none once it is known that holes come first.
 #[test]
-fn an_unmapping_that_is_told_after_a_harvest() {
+fn an_unmapping_that_is_reported_after_a_harvest() {
     for before in [false, true] {
         let rig = Rig::new(Log::Hwpt(1, Kernel::V6_12), 1);
         rig.map_all(&[(0, 40), (40, 40), (80, 40), (120, 40)]);
@@ -22,8 +22,8 @@ fn an_unmapping_that_is_told_after_a_harvest() {
                 rig.tracker.begin_final().unwrap();
             }
             rig.space.unmap(first * P, 40 * P).unwrap();
-            let told = rig.take(false);
-            assert!(told.pages.contains(&(first + 50)), "{:?}", told);
+            let reported = rig.take(false);
+            assert!(reported.pages.contains(&(first + 50)), "{:?}", reported);
             assert_eq!(rig.tracker.final_missing().unwrap(), None);
             rig.tracker.unmap(range(first, 40), Unmap::Done, false, &mut Request::default()).unwrap();
         };
@@ -103,7 +103,7 @@ fn a_device_that_stands_still_makes_nothing_dirty() {
     rig.assert_clean();
 }
 
-/// A callback that panics has taken nothing, and what was not told yet is told later.
+/// A callback that panics has taken nothing, and what was not reported yet is reported later.
 #[test]
 fn a_callback_that_panics() {
     for (how, at) in (0..4).flat_map(|how| (0..3).map(move |at| (how, at))) {
@@ -112,13 +112,13 @@ fn a_callback_that_panics() {
         rig.start();
         let written = [5, 6, 50, 150];
         rig.write(&written);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let mut calls = 0;
             let mut run = |_: u64, run: IovaRange| {
                 assert!(calls < at, "callback");
                 calls += 1;
-                told.extend(run.iova / P..(run.iova + run.size) / P);
+                reported.extend(run.iova / P..(run.iova + run.size) / P);
                 true
             };
             let mut words = |_: &Dest<'_>, _: u64, _: &[u64]| -> bool { panic!("callback") };
@@ -148,12 +148,12 @@ fn a_callback_that_panics() {
                 true
             };
             rig.tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
-            told.extend(later);
+            reported.extend(later);
         } else {
-            told.extend(rig.take(false).list());
+            reported.extend(rig.take(false).list());
         }
-        told.sort_unstable();
-        assert_eq!(told, written, "{how} {at}");
+        reported.sort_unstable();
+        assert_eq!(reported, written, "{how} {at}");
         rig.assert_clean();
     }
 }

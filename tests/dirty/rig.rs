@@ -66,15 +66,15 @@ pub struct Rig {
     pub tracker: Tracker,
 }
 
-/// What was told.
+/// What was reported.
 #[derive(Debug)]
-pub struct Told {
+pub struct Reported {
     pub harvest: Harvest,
     /// By address.
     pub pages: BTreeSet<u64>,
 }
 
-impl Told {
+impl Reported {
     pub fn list(&self) -> Vec<u64> {
         self.pages.iter().copied().collect()
     }
@@ -178,17 +178,17 @@ impl Rig {
         Writers::start(&self.devices, ranges, seed)
     }
 
-    /// Harvests everything, and copies what is told.
-    pub fn harvest(&self) -> Told {
+    /// Harvests everything, and copies what is reported.
+    pub fn harvest(&self) -> Reported {
         let owed = self.ram.owed();
-        let (told, copied) = self.copying(|request| self.tracker.harvest(request).unwrap());
+        let (reported, copied) = self.copying(|request| self.tracker.harvest(request).unwrap());
         let lost: Vec<&u64> = owed.difference(&copied).collect();
         assert!(lost.is_empty(), "{:?}: written before the harvest and not told: {lost:?}", self.log);
-        told
+        reported
     }
 
     /// As `harvest`, by a test that knows better what is owed; with `no_read` what earlier reads left over.
-    pub fn take(&self, no_read: bool) -> Told {
+    pub fn take(&self, no_read: bool) -> Reported {
         self.copying(|request| {
             request.no_read = no_read;
             self.tracker.harvest(request).unwrap()
@@ -196,20 +196,20 @@ impl Rig {
         .0
     }
 
-    /// Unmaps, and copies what is told.
-    pub fn unmap(&self, first: u64, pages: u64) -> Told {
+    /// Unmaps, and copies what is reported.
+    pub fn unmap(&self, first: u64, pages: u64) -> Reported {
         self.unmap_as(first, pages, |_, request| self.unmap_into(first, pages, request))
     }
 
-    /// Nothing if it fails; what was told is copied all the same.
-    pub fn try_unmap(&self, first: u64, pages: u64) -> Option<Told> {
+    /// Nothing if it fails; what was reported is copied all the same.
+    pub fn try_unmap(&self, first: u64, pages: u64) -> Option<Reported> {
         let mut failed = false;
-        let (told, _) = self.copying(|request| {
+        let (reported, _) = self.copying(|request| {
             let outcome = self.unmap_into(first, pages, request);
             failed = outcome.is_err();
             outcome.unwrap_or_default()
         });
-        (!failed).then_some(told)
+        (!failed).then_some(reported)
     }
 
     pub fn unmap_as(
@@ -217,7 +217,7 @@ impl Rig {
         first: u64,
         pages: u64,
         unmap: impl FnOnce(IovaRange, &mut Request<'_>) -> vfiomig::Result<Harvest>,
-    ) -> Told {
+    ) -> Reported {
         // RAM that nothing else maps.
         let last = first + (pages - 1);
         let mut behind: BTreeSet<u64> = (first..=last).filter_map(|page| self.space.ram_page(page)).collect();
@@ -228,11 +228,11 @@ impl Rig {
             }
         }
         let before: BTreeSet<u64> = self.ram.owed().intersection(&behind).copied().collect();
-        let (told, copied) = self.copying(|request| unmap(range(first, pages), request).unwrap());
-        // What was written until the mapping was gone can be told by nobody else.
+        let (reported, copied) = self.copying(|request| unmap(range(first, pages), request).unwrap());
+        // What was written until the mapping was gone can be reported by no other log.
         let lost: Vec<&u64> = before.difference(&copied).collect();
         assert!(lost.is_empty(), "{:?}: unmapped and not told: {lost:?}", self.log);
-        told
+        reported
     }
 
     pub fn unmap_into(&self, first: u64, pages: u64, request: &mut Request<'_>) -> vfiomig::Result<Harvest> {
@@ -245,7 +245,7 @@ impl Rig {
     }
 
     /// What `harvest` tells, and the pages of RAM that were copied for it.
-    fn copying(&self, harvest: impl FnOnce(&mut Request<'_>) -> Harvest) -> (Told, BTreeSet<u64>) {
+    fn copying(&self, harvest: impl FnOnce(&mut Request<'_>) -> Harvest) -> (Reported, BTreeSet<u64>) {
         let (mut pages, mut copied) = (BTreeSet::new(), BTreeSet::new());
         let mut run = |cookie: u64, run: IovaRange| {
             assert!(run.size > 0 && (run.iova | run.size) % P == 0, "{run:?}");
@@ -259,18 +259,18 @@ impl Rig {
             true
         };
         let harvest = harvest(&mut Request { run: Some(&mut run), ..Request::default() });
-        (Told { harvest, pages }, copied)
+        (Reported { harvest, pages }, copied)
     }
 
     /// Stops the devices, and harvests for the last time.
-    pub fn finish(&self) -> Told {
+    pub fn finish(&self) -> Reported {
         self.set_state(State::StopCopy);
-        let told = self.harvest();
+        let reported = self.harvest();
         self.ram.assert_same();
-        told
+        reported
     }
 
-    /// Nobody was told off.
+    /// No offence was recorded.
     pub fn assert_clean(&self) {
         self.devices.iter().for_each(simdev::Device::assert_clean);
         self.type1.iter().for_each(|c| c.watch().assert_clean());

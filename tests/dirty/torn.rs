@@ -36,8 +36,8 @@ fn half_of_the_mappings_are_gone() {
         for _ in 0..2 {
             let pages: Vec<u64> = left.iter().map(|first| first + 7).collect();
             rig.write(&pages);
-            let told = rig.harvest();
-            assert!(pages.iter().all(|page| told.pages.contains(page)), "{log:?}");
+            let reported = rig.harvest();
+            assert!(pages.iter().all(|page| reported.pages.contains(page)), "{log:?}");
         }
         // The second try takes what is left.
         rig.write(&[left[0] + 1]);
@@ -64,11 +64,11 @@ fn a_vmm_that_cannot_unmap() {
                 }
                 Err(Errno::new(libc::EBUSY))
             };
-            let mut told = std::collections::BTreeSet::new();
+            let mut reported = std::collections::BTreeSet::new();
             let mut run = |cookie: u64, run: vfiomig::tracker::IovaRange| {
                 for page in run.iova / P..(run.iova + run.size) / P {
                     rig.ram.copy((page * P).wrapping_add(cookie) / P);
-                    told.insert(page);
+                    reported.insert(page);
                 }
                 true
             };

@@ -1,4 +1,4 @@
-//! One user takes, any number of others watch: what a watcher is told is told again to the one who takes it.
+//! One user takes, any number of others watch: what a watcher gets is reported again to the one that takes it.
 
 use crate::memory::{MemoryLog, mapping, runs};
 use crate::rig::{Log, P, Rig, range};
@@ -38,7 +38,7 @@ fn watch(t: &Tracker, how: usize, no_read: bool) -> (Vec<u64>, Harvest) {
 
 /// In every form, of every log, as often as they like.
 #[test]
-fn what_watchers_are_told_is_told_to_the_taker() {
+fn what_watchers_see_is_reported_to_the_taker() {
     for log in Log::all().into_iter().filter(Log::is_exact) {
         let rig = Rig::new(log, 1);
         rig.map_all(&[(0, 64), (64, 30)]);
@@ -93,14 +93,14 @@ fn a_watcher_of_ranges_that_come_and_go() {
     t.start().unwrap();
     log.write(P);
     let all = |t: &Tracker| {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut run = |cookie: u64, run: IovaRange| {
-            told.push((cookie, run.iova / P, run.size / P));
+            reported.push((cookie, run.iova / P, run.size / P));
             true
         };
         let harvest = t.harvest(&mut Request { run: Some(&mut run), keep: true, ..Request::default() }).unwrap();
-        told.sort_unstable();
-        (told, harvest.total)
+        reported.sort_unstable();
+        (reported, harvest.total)
     };
     let mut seen = 0;
     let mut run = |_: u64, run: IovaRange| {
@@ -115,8 +115,8 @@ fn a_watcher_of_ranges_that_come_and_go() {
     for _ in 0..2 {
         assert_eq!(all(&t), (vec![(1, 1, 1), (2, 0, 4)], 5));
     }
-    let mut told = runs(&t, false);
-    told.sort_unstable();
-    assert_eq!(told, [(1, 1, 1), (2, 0, 4)]);
+    let mut reported = runs(&t, false);
+    reported.sort_unstable();
+    assert_eq!(reported, [(1, 1, 1), (2, 0, 4)]);
     assert_eq!(all(&t).1, 0);
 }

@@ -106,7 +106,7 @@ fn r12_01_a_stream_that_fails_with_the_guest_stopped<V: Vmm>() {
     }
 }
 
-/// Only a reset would end the state; the guest runs on meanwhile, and nobody resets its device behind its back.
+/// Only a reset would end the state; the guest runs on meanwhile, and its device is not reset behind its back.
 fn r12_01_a_stream_that_fails_in_pre_copy<V: Vmm>() {
     for access in [Access::DataRead, Access::PrecopyInfo] {
         let (device, mut vmm) = open::<V>(Peer::Mlx5);
@@ -683,7 +683,7 @@ fn r12_21_a_reset_between_loads<V: Vmm>() {
         assert_eq!((device.resets(), device.state()), (1, State::Running), "{peer:?}");
         device.assert_clean();
     }
-    // A second save without opening the device again may bring what the first one saw: that is told.
+    // A second save without opening the device again may bring what the first one saw: that is a note.
     let (device, mut vmm) = open::<V>(Peer::Qat);
     save(&mut vmm, std::slice::from_ref(&device));
     assert!(!vmm.report().contains("again"), "{}", vmm.report());

@@ -207,7 +207,7 @@ fn harvest_in_each_phase<V: Vmm>() {
         let logs = config.dma_log.is_some() || matches!(config.dialect, simdev::Dialect::Draft { .. });
         // A device whose log is a stub writes no memory.
         let stub = config.dma_log.is_some_and(|log| log.stub);
-        let told = |vmm: &V, written: &[u64], phase: Phase| {
+        let reported = |vmm: &V, written: &[u64], phase: Phase| {
             let (pages, _) = vmm.harvest().unwrap();
             assert!(stub || written.iter().all(|page| pages.contains(page)), "{name} in {phase}: {pages:?}");
             assert!(!logs || (pages.len() as u64) < PAGES, "{name} in {phase}: the log was read");
@@ -218,13 +218,13 @@ fn harvest_in_each_phase<V: Vmm>() {
         vmm.advance(Phase::SavePreCopy).unwrap();
         // A draft's log begins with PRE_COPY.
         device.dma_write(3).unwrap();
-        told(&vmm, &[3], Phase::SavePreCopy);
+        reported(&vmm, &[3], Phase::SavePreCopy);
         vmm.save(false, &mut streams).unwrap();
         device.dma_write(5).unwrap();
         vmm.advance(Phase::SaveP2pGrace).unwrap();
         vmm.advance(Phase::SaveStopCopy).unwrap();
         vmm.save(true, &mut streams).unwrap();
-        told(&vmm, &[5], Phase::SaveStopCopy);
+        reported(&vmm, &[5], Phase::SaveStopCopy);
         vmm.advance(Phase::SaveHalted).unwrap();
         let fresh = Device::new(config.clone());
         load(&mut V::new(std::slice::from_ref(&fresh)), &streams);

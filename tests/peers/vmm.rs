@@ -261,24 +261,25 @@ impl Vmm for CVmm {
         for (i, fake) in fakes.iter().enumerate() {
             let (ops, opaque) = fake.ops();
             let name = CString::new(format!("d{i}")).unwrap();
-            let mut options: ffi::device::vfiomig_device_options = sized();
+            let mut options: ffi::device_data::vfiomig_device_options = sized();
             options.name = name.as_ptr();
             options.buffer_size = BUFFER as u64;
             options.dialect = if is_draft(fake) { DialectKind::Draft as u32 } else { 0 };
             let mut device = null_mut();
-            let new = ffi::device::vfiomig_device_new_ops;
+            let new = ffi::device_new::vfiomig_device_new_ops;
             // SAFETY: see above.
             status(|errp| unsafe { new(&ops, opaque, &options, &mut device, errp) }).unwrap();
             // SAFETY: see above.
             status(|errp| unsafe { ffi::group::vfiomig_group_add_device(group, device, errp) }).unwrap();
             devices.push(device);
         }
-        let mut options: ffi::tracker::vfiomig_tracker_options = sized();
+        let mut options: ffi::tracker_data::vfiomig_tracker_options = sized();
         (options.devices, options.device_count) = (devices.as_ptr(), devices.len());
         let mut tracker = null_mut();
         // SAFETY: see above.
         status(|errp| unsafe { ffi::tracker::vfiomig_tracker_new(&options, &mut tracker, errp) }).unwrap();
-        let mapping = ffi::tracker::vfiomig_mapping { iova: 0, size: PAGES * 4096, cookie: 7, flags: 0, reserved: 0 };
+        let mapping =
+            ffi::tracker_data::vfiomig_mapping { iova: 0, size: PAGES * 4096, cookie: 7, flags: 0, reserved: 0 };
         // SAFETY: see above.
         status(|errp| unsafe { ffi::tracker::vfiomig_tracker_map(tracker, &mapping, 1, errp) }).unwrap();
         // SAFETY: see above.
@@ -298,7 +299,7 @@ impl Vmm for CVmm {
         status(|errp| unsafe { ffi::device::vfiomig_device_reset(self.devices[i], errp) })
     }
     fn pending(&self, i: usize) -> Outcome<DevicePending> {
-        let mut out: ffi::device::vfiomig_device_pending = sized();
+        let mut out: ffi::device_data::vfiomig_device_pending = sized();
         // SAFETY: see above.
         status(|errp| unsafe { ffi::device::vfiomig_device_get_pending(self.devices[i], 1, &mut out, errp) })?;
         let known = |value: u64| (value != u64::MAX).then_some(value);

@@ -145,7 +145,7 @@ fn draft_at_rest(server: &Server) -> Device {
     device
 }
 
-/// Pages told as dirty, and how many of them were told without a bitmap.
+/// Pages reported as dirty, and how many of them without a bitmap.
 fn harvest(device: &Device, total: u64) -> (Result<(), Error>, u64, u64) {
     let (mut dirty, mut unsaid) = (0, 0);
     let outcome = device.dirty_pfns(PfnRange { start: 0, page_size: 4096, total }, &mut |pfns| match pfns {
@@ -162,7 +162,7 @@ fn harvest(device: &Device, total: u64) -> (Result<(), Error>, u64, u64) {
     (outcome, dirty, unsaid)
 }
 
-/// A log that comes a page at a time is given up after a second, and the rest is told as dirty.
+/// A log that comes a page at a time is given up after a second, and the rest is reported as dirty.
 #[test]
 fn a_harvest_of_crumbs_ends() {
     let server = Server::new(2, Vec::new(), 16);
@@ -224,7 +224,7 @@ fn a_cancel_ends_a_harvest() {
     group.add_tracker(std::sync::Arc::new(tracker::Tracker::new(everything).unwrap())).unwrap();
     let migration = Migration::new(group, vfiomig::dialect::Direction::Save).unwrap();
     set(&device, State::PreCopy).unwrap();
-    // A bitmap without a bit: only what is told without one is dirty.
+    // A bitmap without a bit: only what is reported without one is dirty.
     (server.model().copied, server.model().bits) = (1000, 0);
     assert_eq!(harvest(&device, 100_000).1, 0);
     migration.cancel();

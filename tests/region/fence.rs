@@ -151,7 +151,7 @@ fn a_failed_socket_is_not_the_devices() {
 
 /// A driver that refuses the stream when RESUMING is left says EINVAL, which is no word on what to do.
 #[test]
-fn a_stream_that_is_not_accepted_is_told_as_such() {
+fn a_stream_that_is_not_accepted_is_reported_as_such() {
     let v2 = Config::v2(vfiomig::dialect::Caps { p2p: true, pre_copy: true });
     for config in [Config::v1(Window::Trapped), v2] {
         let target = simdev::Device::new(Config { bad_load: simdev::BadLoad::Keep, ..config });

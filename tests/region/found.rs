@@ -76,7 +76,7 @@ fn another_protocol_is_named() {
     }
 }
 
-/// A region that cannot be understood is told as the reason, not only in the log.
+/// A region that cannot be understood is the reason, not only a line in the log.
 #[test]
 fn a_broken_description_is_the_reason() {
     let server = Server::new(3, Vec::new(), 16);
@@ -113,7 +113,7 @@ impl Transport for NoInfo {
 
 /// v1 needs device_info, and that is said.
 #[test]
-fn a_table_without_device_info_is_told_so() {
+fn a_table_without_device_info_is_named() {
     let device = probe(Box::new(NoInfo(Server::new(3, Vec::new(), 16))), "gpu0", None);
     let reason = reason(&device);
     assert_eq!(reason, Reason::NoDeviceInfo);

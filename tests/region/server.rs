@@ -147,7 +147,10 @@ impl Transport for Server {
         put(info, 4, &0b1011u32.to_ne_bytes());
         put(info, 12, &32u32.to_ne_bytes());
         put(info, 16, &model.size.to_ne_bytes());
-        for (at, word) in [(32, 2 | 1 << 16), (36, model.next_capability), (40, model.region_type), (44, 1)] {
+        for (at, half) in [(32, 2u16), (34, 1)] {
+            put(info, at, &half.to_ne_bytes());
+        }
+        for (at, word) in [(36, model.next_capability), (40, model.region_type), (44, 1)] {
             put(info, at, &word.to_ne_bytes());
         }
         Ok(())
@@ -179,8 +182,10 @@ impl Transport for Server {
         };
         model.log.push(name);
         if !matches!(name, "data" | "bitmap") {
-            let n = buf.len();
-            buf.copy_from_slice(&value.to_ne_bytes()[..n]);
+            match buf.len() {
+                4 => buf.copy_from_slice(&(value as u32).to_ne_bytes()),
+                _ => buf.copy_from_slice(&value.to_ne_bytes()),
+            }
         }
         Ok(buf.len())
     }

@@ -118,7 +118,7 @@ impl Transport for Unseen {
         };
         let memory: NonNull<u8> = NonNull::from(Box::leak(words)).cast();
         self.mapped.store(memory.as_ptr() as usize, Relaxed);
-        // SAFETY: a box of so many bytes that nobody else has, until it is unmapped.
+        // SAFETY: a box of so many bytes that has no other owner, until it is unmapped.
         Ok(unsafe { Mapped::new(memory, len, unmap) })
     }
     fn reset(&self) -> Result<(), Errno> {

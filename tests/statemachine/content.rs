@@ -65,13 +65,13 @@ struct Course {
     dice: Dice,
     rig: Rig,
     migration: Migration,
-    told: String,
+    reported: String,
 }
 
 impl Course {
     fn say<T>(&mut self, what: &str, outcome: Result<T>) -> Option<T> {
         let text = outcome.as_ref().map_or_else(ToString::to_string, |_| "done".into());
-        writeln!(self.told, "    {what}: {text} [{} {:?}]", self.migration.phase(), self.rig.states()).unwrap();
+        writeln!(self.reported, "    {what}: {text} [{} {:?}]", self.migration.phase(), self.rig.states()).unwrap();
         outcome.ok()
     }
 
@@ -93,7 +93,7 @@ impl Course {
         let effect = self.dice.of(&effects);
         let nth = self.rig.fakes[fake].count(access) + self.dice.below(3);
         self.rig.fakes[fake].inject(Fault { access, nth, times: 1 + self.dice.below(2), effect });
-        writeln!(self.told, "    d{fake} fails: {access:?} {effect:?}").unwrap();
+        writeln!(self.reported, "    d{fake} fails: {access:?} {effect:?}").unwrap();
     }
 
     fn abort(&mut self) -> bool {
@@ -139,7 +139,7 @@ fn save(seed: u64) -> Option<String> {
     let configs = dice.configs();
     let rig = Rig::source(&configs, 1);
     rig.allow_abort();
-    let mut course = Course { dice, migration: rig.save(), rig, told: String::new() };
+    let mut course = Course { dice, migration: rig.save(), rig, reported: String::new() };
     let mut streams = vec![Stream::default(); configs.len()];
     let begin_anew = |streams: &mut Vec<Stream>| streams.fill(Stream::default());
     for turn in 0..2 + course.dice.below(14) {
@@ -193,7 +193,7 @@ fn save(seed: u64) -> Option<String> {
     let target = Rig::target(&configs, 1);
     let loaded = target.load_all(&target.load(), &streams);
     let same = target.fakes.iter().zip(&course.rig.fakes).all(|(a, b)| a.same_content(b));
-    (loaded.is_err() || !same).then(|| format!("{loaded:?}, the same: {same}\n{}", course.told))
+    (loaded.is_err() || !same).then(|| format!("{loaded:?}, the same: {same}\n{}", course.reported))
 }
 
 fn load(seed: u64) -> Option<String> {
@@ -204,7 +204,7 @@ fn load(seed: u64) -> Option<String> {
     source.allow_abort();
     let streams = source.save_all(&source.save()).unwrap();
     let rig = Rig::target(&configs, 1);
-    let mut course = Course { dice, migration: rig.load(), rig, told: String::new() };
+    let mut course = Course { dice, migration: rig.load(), rig, reported: String::new() };
     // How far each stream has come, in which session.
     let mut fed = vec![(0, 0); configs.len()];
     for _ in 0..3 + course.dice.below(12) {
@@ -247,7 +247,7 @@ fn load(seed: u64) -> Option<String> {
     course.say("RUNNING", course.migration.advance(Phase::LoadRunning))?;
     let same = course.rig.fakes.iter().zip(&source.fakes).all(|(a, b)| a.same_content(b));
     let runs = course.rig.fakes.iter().all(|fake| fake.state() == State::Running && !fake.stands_still());
-    (!same || !runs).then(|| format!("the same: {same}, all run: {runs}\n{}", course.told))
+    (!same || !runs).then(|| format!("the same: {same}, all run: {runs}\n{}", course.reported))
 }
 
 fn courses(what: &str, course: fn(u64) -> Option<String>) {

@@ -48,7 +48,7 @@ struct World {
     migration: Migration,
     parts: Vec<Part>,
     may: Vec<May>,
-    /// By device: it was told to fail; its handle was freed.
+    /// By device: it was made to fail; its handle was freed.
     troubled: Vec<bool>,
     unplugged: Vec<bool>,
     kept: Vec<Kept>,
@@ -173,7 +173,7 @@ impl World {
                 may = may.with(&[State::Error]);
             }
             if self.unplugged[device] {
-                // Nobody asks it for anything any more, from some moment on.
+                // Nothing is asked of it any more, from some moment on.
                 may = may.or(from);
             }
             all.push(may);
@@ -380,7 +380,14 @@ impl World {
                     assert!(!owes || *flags == END, "save_complete before END of {}", device.name());
                 }
             }
-            Call::LoadComplete => self.load(&mut made.fed),
+            Call::LoadComplete => {
+                let ok = self.load(&mut made.fed);
+                // Each device goes to LOADED behind its own stream.
+                if phase == Phase::LoadResuming {
+                    made.moved = self.all(Move::Enter(vec![Phase::LoadLoaded]), ok);
+                    made.entered = (self.migration.phase() == Phase::LoadLoaded).then_some((Phase::LoadLoaded, ok));
+                }
+            }
             Call::Harvest => {
                 note(&self.harvest());
             }
@@ -390,7 +397,7 @@ impl World {
         made
     }
 
-    fn load(&self, fed: &mut [(u64, usize)]) {
+    fn load(&self, fed: &mut [(u64, usize)]) -> bool {
         for (device, place) in fed.iter_mut().enumerate() {
             let session = self.rig.devices[device].info().session;
             if place.0 != session {
@@ -405,7 +412,7 @@ impl World {
             fed[device].1 += 1;
             buf[..bytes.len()].copy_from_slice(bytes);
             Ok(Fed::Bytes { len: bytes.len(), segment_end: *segment_end })
-        }));
+        }))
     }
 
     fn harvest(&self) -> Result<tracker::Harvest> {

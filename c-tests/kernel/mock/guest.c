@@ -167,7 +167,7 @@ struct vfiomig_harvest_result guest_expect(const char *file, int line, struct gu
 		bits_free(dests[i].bitmap, pages(area));
 	}
 	CHECK_EQ(result.newly_dirty_pages, dirty);
-	/* A page that two domains wrote was told twice. */
+	/* A page that two domains wrote was reported twice. */
 	CHECK(result.dirty_pages >= dirty);
 	if (guest->hwpts == 1)
 		CHECK_EQ(result.dirty_pages, dirty);

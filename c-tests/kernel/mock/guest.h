@@ -47,7 +47,7 @@ void guest_map_some(struct guest *guest);
 void guest_write(struct guest *guest, size_t hwpt, size_t area, uint64_t page);
 /* Several pages of every area, through every domain. */
 void guest_write_some(struct guest *guest);
-/* The harvest must have all of it although nobody wrote it. */
+/* The harvest must have all of it although no device wrote it. */
 void guest_expect_all(struct guest *guest, size_t area);
 
 /* A destination for a whole area in pages of 4 KiB, in fresh memory. */

@@ -141,7 +141,10 @@ static void abort_with_chunk(uint32_t state)
 	full_migration();
 }
 
-/* A stream that was saved to its END is whole, and STOP is where it ends. Let run from there, the device is another one. */
+/*
+ * A stream that was saved to its END is whole, and STOP is where it ends. Let run from there, the device is
+ * another one.
+ */
 static void after_end(void)
 {
 	lab_step("given up after END");

@@ -263,7 +263,7 @@ static void many_ranges(void)
 
 /* ---- mappings that come and go ----------------------------------------------------------- */
 
-/* The device still writes when the VMM is asked to unmap: what it wrote then is told (P23). */
+/* The device still writes when the VMM is asked to unmap: what it wrote then is reported (P23). */
 static int write_then_unmap(void *opaque, const struct vfiomig_range *range)
 {
 	DMA(&t, (uint32_t)(range->iova / PAGE) + 1, 1);

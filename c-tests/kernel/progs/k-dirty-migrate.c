@@ -248,12 +248,18 @@ static void migrate_memory(const struct kind *kind, enum way way)
 	wait_for_writes(1);
 
 	GO(target.d, VFIOMIG_STATE_RESUMING);
-	/* The draft's log begins with the session, which knows everything only if it is open before the tracker starts (D8, P14). */
+	/*
+	 * The draft's log begins with the session, which knows everything only if it is open before the tracker starts
+	 * (D8, P14).
+	 */
 	if (kind->log == VFIOMIG_TRACKER_KIND_DRAFT)
 		GO(source.d, VFIOMIG_STATE_PRE_COPY);
 	OK(vfiomig_tracker_start(from.tracker, ERR));
 	CHECK_EQ(space_info(&from).kind, kind->log);
-	/* Of a container the start reads the smallest mapping: a DMA or two at this moment may dirty all of a small one (T5). */
+	/*
+	 * Of a container the start reads the smallest mapping: a DMA or two at this moment may dirty all of a small one
+	 * (T5).
+	 */
 	if (kind->log != VFIOMIG_TRACKER_KIND_TYPE1 || smallest_mapping() > 2 * DMA_PAGES_MAX * PAGE)
 		CHECK_EQ(space_info(&from).flags, 0);
 	if (kind->log != VFIOMIG_TRACKER_KIND_DRAFT)

@@ -191,7 +191,7 @@ static void unmapped_by_library(void)
 	CHECK(dma_write(&t, 1024, 1) < 0);
 	DIRTY_ARE(&s, "50");
 
-	/* Two mappings and the holes around them; what nobody asks for now is left over. */
+	/* Two mappings and the holes around them; what no destination asks for now is left over. */
 	DMA(&t, 2001, 1);
 	DMA(&t, 5001, 1);
 	DMA(&t, 51, 1);

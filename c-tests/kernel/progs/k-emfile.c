@@ -47,7 +47,7 @@ static int set(uint32_t to, uint32_t on_failure)
 	return result;
 }
 
-/* The device is in a state with a session, and nobody has its data fd. */
+/* The device is in a state with a session, and no handle has its data fd. */
 static void data_calls_are_stale(uint32_t state)
 {
 	struct vfiomig_chunk chunk;

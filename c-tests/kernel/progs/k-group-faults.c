@@ -54,7 +54,7 @@ static void work(struct vm *vm, uint32_t phase)
 	}
 }
 
-/* The error speaks of every device; this one failed, and nobody else did. */
+/* The error speaks of every device; this one failed, and no other did. */
 static void names(const struct vm *vm, int broken)
 {
 	CHECK_EQ(vfiomig_error_result_count(lab_error()), vm->count);
@@ -97,10 +97,16 @@ static bool fail(struct vm *vm, uint32_t direction, const struct step *steps, in
 	PHASE_IS(vm, VFIOMIG_PHASE_FAILED);
 	FAILS(vfiomig_migration_advance(vm->migration, step->phase, 0, ERR), DEVICE, EIO);
 	names(vm, broken);
-	FAILS(vfiomig_migration_save_iterate(vm->migration,
-					     DRAIN(.budget_bytes = 1, .budget_ns = 1,
-						   .put = vm_put, .opaque = &streams),
-					     NULL, 0, ERR), DEVICE, EIO);
+	const bool save = direction == VFIOMIG_DIRECTION_SAVE;
+	int ret = vfiomig_migration_save_iterate(vm->migration,
+						 DRAIN(.budget_bytes = 1, .budget_ns = 1,
+						       .put = vm_put, .opaque = &streams),
+						 NULL, 0, ERR);
+
+	if (save)
+		FAILS(ret, DEVICE, EIO);
+	else
+		FAILS(ret, ORDER, 0);
 
 	const uint32_t word = step->phase == VFIOMIG_PHASE_SAVE_HALTED ? VFIOMIG_ABORT_F_NO_SECOND_GUEST : 0;
 	if (direction == VFIOMIG_DIRECTION_SAVE && error) {

@@ -40,7 +40,8 @@ static long resident_pages(void)
 	return resident;
 }
 
-static const uint32_t phases[] = { VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY, VFIOMIG_PHASE_SAVE_VIOMMU_GRACE,
+static const uint32_t phases[] = { VFIOMIG_PHASE_SAVE_TRACKING, VFIOMIG_PHASE_SAVE_PRE_COPY,
+	VFIOMIG_PHASE_SAVE_VIOMMU_GRACE,
 				   VFIOMIG_PHASE_SAVE_P2P_GRACE, VFIOMIG_PHASE_SAVE_STOP_COPY, VFIOMIG_PHASE_SAVE_HALTED };
 
 static void aborted(struct vm *vm)

@@ -35,7 +35,7 @@ static void figures_are(uint32_t flags, enum place place, uint64_t segments, boo
 	CHECK_EQ(pending.reinit_count, 0);
 }
 
-/* As often as a curious caller may ask; nobody's answer changes anything. */
+/* As often as a curious caller may ask; no answer changes anything. */
 static void exact_is(enum place place, uint64_t segments, bool cached)
 {
 	for (int i = 0; i < 20; i++)

@@ -4,7 +4,7 @@
  * that finds nothing in pre-copy, and with reads and writes that are as short
  * as a driver likes, migrate a large state by every pair of calls; a truncated
  * stream is stopped by finish even where the driver takes it (F7); a slow
- * transition is waited for, and other calls meanwhile are told so (F1-F3, V2-1).
+ * transition is waited for, and other calls meanwhile get an error (F1-F3, V2-1).
  *
  * usage: k-v2-driver group|cdev
  */

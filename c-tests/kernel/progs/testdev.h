@@ -46,7 +46,7 @@ struct vfiomig_device *testdev_new_handle(const struct testdev *t, uint32_t flag
 void testdev_config(const struct testdev *t, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Removing waits until nobody has the device open or mapped: this process must not. */
+/* Removing waits until no process has the device open or mapped: this process must not. */
 void testdev_remove(const struct testdev *t);
 /*
  * Another process removes it; its pid. Neither a thread nor a child that is

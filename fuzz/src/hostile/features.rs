@@ -25,9 +25,9 @@ pub(super) fn lie_state(feed: &mut Feed) -> State {
 }
 
 impl Shared {
-    pub(super) fn told_state(&self, f: &mut Feed, st: &mut Inner) -> Answer<u32> {
+    pub(super) fn shown_state(&self, f: &mut Feed, st: &mut Inner) -> Answer<u32> {
         let kernel = st.kind == Some(DialectKind::V2);
-        st.told_before = st.told;
+        st.shown_before = st.shown;
         if f.lies() {
             match f.u8() % 4 {
                 0 => return Err(f.errno()),
@@ -42,9 +42,9 @@ impl Shared {
                     };
                     match state {
                         Some(state) => st.enter(f, state),
-                        None => st.told = None,
+                        None => st.shown = None,
                     }
-                    st.told = state;
+                    st.shown = state;
                     st.lied = true;
                     return Ok(number);
                 }
@@ -55,7 +55,7 @@ impl Shared {
                 }
             }
         }
-        st.told = Some(st.state);
+        st.shown = Some(st.state);
         let number = st.state.number();
         Ok(if kernel { number } else { BITS[number as usize] | st.reserved })
     }
@@ -64,7 +64,7 @@ impl Shared {
     pub(super) fn take_state(&self, f: &mut Feed, st: &mut Inner, to: State) -> Answer<i32> {
         st.sets += 1;
         st.check_set(to);
-        (st.told, st.told_before) = (None, None);
+        (st.shown, st.shown_before) = (None, None);
         let opens = to.session().is_some() && to.session() != st.state.session();
         let mut fd = if opens { 1000 + (st.session as i32 & 0xff) } else { -1 };
         if f.lies() {
@@ -91,7 +91,7 @@ impl Shared {
         }
         st.enter(f, to);
         // A request that succeeded says where the device is, as a read does.
-        (st.told, st.told_before) = (Some(to), Some(to));
+        (st.shown, st.shown_before) = (Some(to), Some(to));
         Ok(fd)
     }
 
@@ -160,7 +160,7 @@ impl Shared {
                 Ok(())
             }
             (2, true, _) => {
-                let number = self.told_state(&mut f, &mut st)?;
+                let number = self.shown_state(&mut f, &mut st)?;
                 put(bytes, 8, &number.to_ne_bytes());
                 put(bytes, 12, &(-1i32).to_ne_bytes());
                 Ok(())

@@ -12,9 +12,9 @@ pub struct Inner {
     pub ndma: bool,
     pub state: State,
     /// The state that the library has read last; None once it has asked for another one.
-    pub told: Option<State>,
+    pub shown: Option<State>,
     /// What was told before that: a request on the region reads the register once more.
-    pub told_before: Option<State>,
+    pub shown_before: Option<State>,
     /// Sessions so far: each has its own bytes.
     pub session: u64,
     /// Which way the session's data flow.
@@ -105,13 +105,13 @@ impl Inner {
 
     pub(super) fn check_set(&self, to: State) {
         let region = self.kind != Some(DialectKind::V2);
-        let told = if region { self.told_before } else { self.told };
-        let told = told.expect("a state was asked for without reading it before");
-        assert!(told != State::Error, "V2-1: {to} was asked for in ERROR");
+        let shown = if region { self.shown_before } else { self.shown };
+        let shown = shown.expect("a state was asked for without reading it before");
+        assert!(shown != State::Error, "V2-1: {to} was asked for in ERROR");
         let pre = matches!(to, State::PreCopy | State::PreCopyP2p);
-        assert!(!(told == State::StopCopy && pre), "V2-1: STOP_COPY to {to} was asked for");
+        assert!(!(shown == State::StopCopy && pre), "V2-1: STOP_COPY to {to} was asked for");
         assert!(to != State::Error, "ERROR was asked for");
-        if told == State::Resuming && self.state == State::Resuming && !self.lied {
+        if shown == State::Resuming && self.state == State::Resuming && !self.lied {
             assert!(self.finished && !self.refused, "F7: RESUMING left without finish (refused {})", self.refused);
         }
     }

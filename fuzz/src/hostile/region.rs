@@ -30,7 +30,7 @@ impl Shared {
         assert_eq!(index, st.index, "another region");
         let value = match (offset, buf.len()) {
             (0, 4) => {
-                let value = self.told_state(&mut f, &mut st)?;
+                let value = self.shown_state(&mut f, &mut st)?;
                 st.raw = value;
                 buf.copy_from_slice(&value.to_ne_bytes());
                 if f.lies() {

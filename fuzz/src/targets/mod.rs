@@ -7,3 +7,5 @@ pub mod probe;
 pub mod region;
 pub mod session;
 pub mod tracker;
+pub mod vfio_user;
+pub mod wire;

@@ -5,6 +5,8 @@ use crate::feed::Feed;
 use parking_lot::Mutex;
 use std::ffi::{c_int, c_void};
 use vfiomig::ffi::device::*;
+use vfiomig::ffi::device_data::*;
+use vfiomig::ffi::device_new::*;
 use vfiomig::ffi::error::*;
 use vfiomig::transport::ops::Ops;
 
@@ -27,7 +29,7 @@ unsafe extern "C" fn device_info(o: *mut c_void, info: *mut c_void, argsz: u32) 
     let (raw, info) = unsafe { (raw(o), bytes(info, argsz)) };
     let mut f = raw.feed.lock();
     if f.lies() {
-        return [-f.errno(), i32::MIN, 7][f.u8() as usize % 3];
+        return [f.refusal(), i32::MIN, 7][f.u8() as usize % 3];
     }
     info[4..8].copy_from_slice(&f.u32().to_ne_bytes());
     info[8..12].copy_from_slice(&raw.num_regions.to_ne_bytes());
@@ -40,7 +42,7 @@ unsafe extern "C" fn feature(o: *mut c_void, arg: *mut c_void, argsz: u32) -> c_
     let mut f = raw.feed.lock();
     match f.u8() % 4 {
         0 => -libc::ENOTTY,
-        1 => -f.errno(),
+        1 => f.refusal(),
         _ => {
             let all = f.lies();
             let from = if all { 0 } else { 8 };
@@ -57,7 +59,7 @@ unsafe extern "C" fn region_info(o: *mut c_void, info: *mut c_void, argsz: u32) 
     let (raw, info) = unsafe { (raw(o), bytes(info, argsz)) };
     let mut f = raw.feed.lock();
     if f.lies() {
-        return -f.errno();
+        return f.refusal();
     }
     if f.bool() {
         // Structured, then broken in places.

@@ -49,7 +49,7 @@ pub struct Config {
 
     /// v2: how data flow.
     pub data: DataPath,
-    /// v2: how an end is told in PRE_COPY.
+    /// v2: how an end is reported in PRE_COPY.
     pub precopy_end: PrecopyEnd,
     /// v2: new data in PRE_COPY only after pre-copy info (F4).
     pub needs_info: bool,
@@ -151,6 +151,20 @@ impl Config {
     pub fn skewed(self, skew: u64) -> Self {
         let segment = self.segment_size;
         Config { skew, ..self }.segments(segment)
+    }
+
+    /// The same device as a server of vfio-user has it: the protocol has no sizes and no pre-copy info, and no word for a pause
+    /// in the stream but 0 bytes.
+    pub fn served(self) -> Self {
+        Config {
+            data: DataPath::Functions,
+            precopy_end: PrecopyEnd::Zero,
+            needs_info: false,
+            has_precopy_info: false,
+            opt_in: false,
+            has_data_size: false,
+            ..self
+        }
     }
 
     pub(crate) fn ndma(&self) -> bool {

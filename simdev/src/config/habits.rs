@@ -56,7 +56,7 @@ pub enum Beyond {
 pub enum BadEnd {
     /// As `Config::bad_load` says, EINVAL.
     AsConfigured,
-    /// 0: nobody looks.
+    /// 0: not looked at.
     Accepted,
     /// The errno; the device stays in RESUMING, and the fd lives.
     Stays(i32),

@@ -76,7 +76,7 @@ pub enum Precopy {
     Bytes(usize),
 }
 
-/// How an end of data is told in PRE_COPY (F3).
+/// How an end of data is reported in PRE_COPY (F3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrecopyEnd {
     /// ENOMSG: the uAPI's word, mlx5 and virtio.

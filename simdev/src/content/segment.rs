@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_is_told_from_a_bad_one() {
+    fn a_segment_differs_from_a_bad_one() {
         let header = Header { last: false, pad: 5, seq: 7, len: 0, crc: 0, offset: 64 };
         let good = build(header, &[9; 100], true);
         assert_eq!(check(&good, true).unwrap().total(), good.len());

@@ -90,6 +90,22 @@ impl Content {
         }
     }
 
+    /// What is there; zeros beyond the end.
+    pub fn peek(&self, offset: usize, out: &mut [u8]) {
+        out.fill(0);
+        out.iter_mut().zip(self.bytes.get(offset..).unwrap_or(&[])).for_each(|(byte, value)| *byte = *value);
+    }
+
+    /// Writes bytes of the state, where there is some and it can change.
+    pub fn poke(&mut self, offset: usize, values: &[u8]) {
+        let fixed = if self.form.fixed { self.limit(true) * GRANULE } else { 0 };
+        let (from, end) = (offset.max(fixed), offset.saturating_add(values.len()).min(self.bytes.len()));
+        if from < end {
+            self.bytes[from..end].copy_from_slice(&values[from - offset..end - offset]);
+            self.mark(from, end, false);
+        }
+    }
+
     /// `fresh`: as if never sent (C9).
     pub fn mark(&mut self, offset: usize, end: usize, fresh: bool) {
         let Some(save) = &mut self.save else { return };

@@ -54,6 +54,11 @@ impl Device {
 
     /// Writes one page of guest RAM. EBUSY, counted, in states without DMA; EFAULT where its address space maps nothing.
     pub fn dma_write(&self, page: u64) -> Result<(), i32> {
+        self.dma_write_logged(page, true)
+    }
+
+    /// As `dma_write`; whether the device's own logs hear of it.
+    pub(crate) fn dma_write_logged(&self, page: u64, logged: bool) -> Result<(), i32> {
         if page > u64::MAX / PAGE {
             return Err(libc::EINVAL);
         }
@@ -62,13 +67,13 @@ impl Device {
             m.dma.refused += 1;
             return Err(libc::EBUSY);
         }
-        let result = m.dma.write(page);
+        let result = m.dma.write(page, logged);
         // A device that never rests would keep requests waiting.
         MutexGuard::unlock_fair(m);
         result
     }
 
-    /// The device is configured anew in pre-copy: all of its state is initial data again, and REINIT is told (C9).
+    /// The device is configured anew in pre-copy: all of its state is initial data again, and REINIT is reported (C9).
     pub fn reinit(&self) {
         self.0.machine.lock().reinit();
     }

@@ -2,7 +2,7 @@
 //!
 //! May import: dialects, machine, content, config, base. Start reading at `handle` (what a test holds) and `requests` (what a
 //! driver would be asked); `transport` and `ops` bring the library's requests here, `inside` is what the device does by itself,
-//! `seen` what can be seen of it, `runner` and `writers` are threads that use it.
+//! `seen` what can be seen of it, `served` what a server of vfio-user needs of it, `runner` and `writers` are threads that use it.
 
 mod handle;
 mod inside;
@@ -10,6 +10,7 @@ mod ops;
 mod requests;
 mod runner;
 mod seen;
+mod served;
 mod transport;
 mod writers;
 

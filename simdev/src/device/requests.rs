@@ -12,7 +12,7 @@ use vfiomig::dialect::State;
 /// The device behind every handle, transport and table.
 pub(crate) struct Shared {
     pub machine: Mutex<Machine>,
-    v2: bool,
+    pub v2: bool,
     pub real_fd: bool,
     pub report_adds_bits: bool,
     /// Clients that have it open.
@@ -34,7 +34,7 @@ impl Shared {
         }
     }
 
-    fn begin(&self, access: Access) -> Result<(Busy<'_>, Option<Effect>), i32> {
+    pub fn begin(&self, access: Access) -> Result<(Busy<'_>, Option<Effect>), i32> {
         Busy::begin(self.machine.lock(), access)
     }
 
@@ -50,7 +50,8 @@ impl Shared {
         v2::feature(self.machine.lock(), bytes)
     }
 
-    fn bar(&self, offset: u64, len: usize) -> Result<usize, i32> {
+    /// An access to a BAR of so many bytes.
+    pub fn bar(&self, size: u64, offset: u64, len: usize) -> Result<usize, i32> {
         let mut m = self.begin(Access::BarAccess)?.0;
         if !m.level.running() {
             let text = format!("BAR touched in {}", m.level.state());
@@ -61,12 +62,12 @@ impl Shared {
         if m.level.state() == State::StopCopy {
             m.check_shows()?;
         }
-        if offset.checked_add(len as u64).is_some_and(|end| end <= BAR_SIZE) { Ok(len) } else { Err(libc::EINVAL) }
+        if offset.checked_add(len as u64).is_some_and(|end| end <= size) { Ok(len) } else { Err(libc::EINVAL) }
     }
 
     pub fn region_read(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<usize, i32> {
         match index {
-            BAR => self.bar(offset, buf.len()).inspect(|_| buf.fill(0)),
+            BAR => self.bar(BAR_SIZE, offset, buf.len()).inspect(|_| buf.fill(0)),
             MIGRATION_REGION if !self.v2 => region::read(self.machine.lock(), offset, buf),
             _ => Err(libc::EINVAL),
         }
@@ -74,7 +75,7 @@ impl Shared {
 
     pub fn region_write(&self, index: u32, offset: u64, buf: &[u8]) -> Result<usize, i32> {
         match index {
-            BAR => self.bar(offset, buf.len()),
+            BAR => self.bar(BAR_SIZE, offset, buf.len()),
             MIGRATION_REGION if !self.v2 => region::write(self.machine.lock(), offset, buf),
             _ => Err(libc::EINVAL),
         }

@@ -39,7 +39,7 @@ impl Transport for Direct {
     fn device_feature(&self, feature: &mut Feature) -> Result<(), Errno> {
         errno(self.0.feature(feature.request_mut()))?;
         if self.0.real_fd {
-            // SAFETY: the device made the descriptor for the client that now takes it, and nobody else has its number.
+            // SAFETY: the device made the descriptor for the client that now takes it, and its number has no other owner.
             unsafe { feature.returns_fd() };
         }
         Ok(())

@@ -50,7 +50,7 @@ impl Writers {
     /// Returns when `more` writes were done from now on.
     ///
     /// # Panics
-    /// If that takes a minute: nobody writes.
+    /// If that takes a minute: no writer writes.
     pub fn wait(&self, more: u64) {
         let (target, begin) = (self.done() + more, Instant::now());
         while self.done() < target {
@@ -68,7 +68,7 @@ impl Writers {
     fn join(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A panic of the thread has been told already, and this may run while another unwinds.
+            // A panic of the thread has been reported already, and this may run while another unwinds.
             let _ = thread.join();
         }
     }

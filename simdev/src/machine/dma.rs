@@ -50,12 +50,16 @@ impl Tracker {
 }
 
 impl Dma {
-    pub fn write(&mut self, page: u64) -> Result<(), i32> {
+    /// `logged`: the device's own logs hear of it.
+    pub fn write(&mut self, page: u64, logged: bool) -> Result<(), i32> {
         if let Some(bus) = &self.bus {
             bus.write(page)?;
         }
         *self.ram.entry(page).or_insert(0) += 1;
         self.exact.insert(page);
+        if !logged {
+            return Ok(());
+        }
         if let Some(log) = &mut self.draft {
             log.insert(page);
         }

@@ -52,6 +52,14 @@ pub enum Access {
     HwptSetDirty,
     HwptGetDirty,
     IoasUnmap,
+    /// vfio-user: DMA_MAP.
+    DmaMap,
+    /// vfio-user: DMA_UNMAP.
+    DmaUnmap,
+    /// vfio-user: GET_IRQ_INFO.
+    IrqInfo,
+    /// vfio-user: SET_IRQS.
+    IrqSet,
 }
 
 /// What goes wrong. An effect that means nothing to an access counts as met and does nothing.
@@ -60,7 +68,7 @@ pub enum Effect {
     /// Fails and does nothing.
     Errno(i32),
     /// A state change fails after the device has moved (V2-5: EMFILE). Reading a log fails after the log was cleared, with
-    /// half of it told (L6, T6); an unmap, with half of the mappings gone (T7). A data call fails after the bytes were
+    /// half of it reported (L6, T6); an unmap, with half of the mappings gone (T7). A data call fails after the bytes were
     /// taken: a read has dropped them. A write of data_size, after the segment was taken. Elsewhere as `Errno`.
     ErrnoMoved(i32),
     /// Fails, and the device is in ERROR.

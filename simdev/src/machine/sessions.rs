@@ -17,7 +17,7 @@ pub(crate) struct Sessions {
     pub live: Option<Session>,
     /// C8.
     pub opted_in: bool,
-    /// C9: not yet told.
+    /// C9: not yet reported.
     pub reinit: bool,
     /// The unfinished record of a load that was given up, where the next one goes on with it.
     pub partial: Vec<u8>,

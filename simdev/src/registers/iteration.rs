@@ -31,17 +31,17 @@ pub(crate) struct Registers {
 pub(crate) struct Staged {
     pub offset: u64,
     pub len: u64,
-    /// What the client was told: the same, but for a fault.
-    pub told: u64,
-    pub told_len: Option<u64>,
+    /// What the client read: the same, but for a fault.
+    pub shown: u64,
+    pub shown_len: Option<u64>,
     pub read: Ranges,
     pub bitmap: bool,
 }
 
 impl Staged {
-    /// A segment of which nothing was read, as the client is to be told of it.
+    /// A segment of which nothing was read, as the client is to read it.
     pub fn new(offset: u64, len: u64, bitmap: bool) -> Self {
-        Staged { offset, len, told: offset, told_len: None, read: Ranges::default(), bitmap }
+        Staged { offset, len, shown: offset, shown_len: None, read: Ranges::default(), bitmap }
     }
 
     /// What can be seen not to have been read: trapped bytes only. Mapped ones are judged by content.
@@ -53,9 +53,9 @@ impl Staged {
         Some(format!("byte {} of {} was not read", at - self.offset, self.len))
     }
 
-    /// A client can be judged only by what it was told.
+    /// A client can be judged only by what it has read.
     fn honest(&self) -> bool {
-        self.told == self.offset && self.told_len.is_none_or(|len| len == self.len)
+        self.shown == self.offset && self.shown_len.is_none_or(|len| len == self.len)
     }
 }
 

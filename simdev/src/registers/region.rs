@@ -5,7 +5,7 @@ use crate::base::memory::{self, PAGE};
 use crate::base::ranges::Ranges;
 use crate::config::{Config, Window};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
@@ -102,6 +102,21 @@ impl Region {
         let memory = memory.ok_or((libc::ENOMEM, false))?;
         self.maps.push(Mapping { address: memory.as_ptr() as usize, offset, len: len as u64 });
         Ok(memory)
+    }
+
+    /// A descriptor for a client that maps by itself, which cannot be seen: all areas count as mapped from here on. `empty`: it
+    /// is one of other memory, which nothing is ever put into. `None`: there is nothing to map.
+    pub fn share(&mut self, empty: bool) -> Option<OwnedFd> {
+        let areas = self.areas.as_deref().filter(|_| !self.fails)?;
+        if empty {
+            let file = memory::file();
+            file.set_len(self.size).ok()?;
+            return Some(file.into());
+        }
+        if self.maps.is_empty() {
+            self.maps = areas.iter().map(|&(offset, len)| Mapping { address: 0, offset, len }).collect();
+        }
+        self.file.try_clone().ok().map(OwnedFd::from)
     }
 
     /// Whether there was such a mapping.

@@ -183,9 +183,9 @@ impl Iommufd {
             }
         };
         let moved = moved(effect);
-        let told = if moved.is_some() { found.len() / 2 } else { found.len() };
+        let reported = if moved.is_some() { found.len() / 2 } else { found.len() };
         let mut bitmap = IovaBitmap::new(iova, last, page, address);
-        for record in &found[..told] {
+        for record in &found[..reported] {
             bitmap.record(record.first * PAGE, (record.first + (record.pages - 1)) * PAGE + (PAGE - 1));
         }
         if bitmap.write(Report::Adds, &mut judge).is_err() {

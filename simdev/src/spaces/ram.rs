@@ -59,8 +59,14 @@ impl Ram {
     /// The pages that differ: (page, source, copy).
     pub fn differences(&self) -> Vec<(u64, u64, u64)> {
         let both = self.0.lock();
-        let told = |page: &u64| both.copy.get(page).copied().unwrap_or(0);
-        both.source.iter().map(|(page, writes)| (*page, *writes, told(page))).filter(|(_, a, b)| a != b).collect()
+        let reported = |page: &u64| both.copy.get(page).copied().unwrap_or(0);
+        both.source.iter().map(|(page, writes)| (*page, *writes, reported(page))).filter(|(_, a, b)| a != b).collect()
+    }
+
+    /// The RAM with which the guest goes on at the destination: what was copied, and clean.
+    pub fn arrived(&self) -> Ram {
+        let source = self.0.lock().copy.clone();
+        Ram(Arc::new(Mutex::new(Both { source, ..Both::default() })))
     }
 
     /// # Panics

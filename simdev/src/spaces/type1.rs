@@ -242,9 +242,9 @@ impl Type1 {
         }
         let pieces: Vec<(u64, Piece)> = tables.pieces(first, last).collect();
         let moved = moved(effect);
-        let told = if moved.is_some() { pieces.len() / 2 } else { pieces.len() };
+        let reported = if moved.is_some() { pieces.len() / 2 } else { pieces.len() };
         for (i, piece) in pieces.iter().enumerate() {
-            if i < told {
+            if i < reported {
                 self.copy(&mut tables, *piece, iova, bitmap.address)?;
             }
             // T6: mapping by mapping, so an error comes after some were cleared.
@@ -325,10 +325,10 @@ impl Type1 {
         let mut unmapped = 0;
         for piece in pieces {
             if get {
-                // The mapping is gone when its bits cannot be told (T7).
-                let told = self.copy(&mut tables, piece, iova, bitmap.address);
+                // The mapping is gone when its bits cannot be reported (T7).
+                let reported = self.copy(&mut tables, piece, iova, bitmap.address);
                 unmapped += tables.remove(piece.0, piece.0 + (piece.1.pages - 1));
-                told?;
+                reported?;
             } else {
                 unmapped += tables.remove(piece.0, piece.0 + (piece.1.pages - 1));
             }

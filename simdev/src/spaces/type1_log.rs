@@ -28,8 +28,8 @@ impl Log {
 
     /// T5: what is pinned may be written at any time, so it is never clean.
     pub fn clear(&mut self, first: u64, last: u64) {
-        let told: Vec<u64> = self.dirty.range(first..=last).copied().collect();
-        for page in told.iter().filter(|page| !self.pinned.contains(page)) {
+        let reported: Vec<u64> = self.dirty.range(first..=last).copied().collect();
+        for page in reported.iter().filter(|page| !self.pinned.contains(page)) {
             self.dirty.remove(page);
         }
     }

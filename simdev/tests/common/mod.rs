@@ -210,8 +210,8 @@ impl Client {
             let mut bitmap = vec![0u8; copied.div_ceil(64) as usize * 8];
             let at = self.offset();
             self.read_data(at, &mut bitmap);
-            pages
-                .extend((0..copied).filter(|&i| bitmap[i as usize / 8] >> (i % 8) & 1 != 0).map(|i| start + count + i));
+            let word = |i: u64| u64::from_ne_bytes(bitmap[i as usize / 64 * 8..][..8].try_into().unwrap());
+            pages.extend((0..copied).filter(|&i| word(i) >> (i % 64) & 1 != 0).map(|i| start + count + i));
             count += copied;
             if count == total {
                 return pages;

@@ -15,6 +15,8 @@ use std::time::Instant;
 
 pub(super) struct Inflow<'a> {
     pub lanes: Vec<LoadLane<'a>>,
+    /// Takes the device of that member, whose stream is whole, to LOADED; whether it went there.
+    pub arrive: &'a (dyn Fn(usize, &Device) -> Result<bool> + Sync),
     pub cancel: &'a Cancel,
     pub pool: &'a ParcelPool,
     pub progress: Progress,
@@ -34,6 +36,15 @@ pub(super) struct LoadLane<'a> {
     pub brought: Mutex<Option<Parcel>>,
     /// Since when the device, which has taken nothing of it, is not ready.
     pub idle_since: Mutex<Option<Instant>>,
+    /// The device went to LOADED.
+    pub arrived: AtomicBool,
+}
+
+impl<'a> LoadLane<'a> {
+    pub fn new(device: &'a Device, index: usize, fd: Option<(BorrowedFd<'a>, Option<u64>)>) -> Self {
+        let (brought, idle_since) = (Mutex::default(), Mutex::default());
+        LoadLane { device, index, fd, brought, idle_since, arrived: AtomicBool::new(false) }
+    }
 }
 
 impl Work for Inflow<'_> {
@@ -72,10 +83,18 @@ impl Inflow<'_> {
             return Ok(turn);
         }
         if self.is_over() || lane.device.info().complete {
-            return Ok(Turn::Done);
+            return self.arrive(lane);
         }
         self.cancel.check_drain()?;
         Ok(Turn::Ask)
+    }
+
+    /// The stream is whole. Once something has failed, nothing new is begun.
+    fn arrive(&self, lane: &LoadLane<'_>) -> Result<Turn> {
+        if !self.is_over() {
+            lane.arrived.store((self.arrive)(lane.index, lane.device)?, Ordering::Relaxed);
+        }
+        Ok(Turn::Done)
     }
 
     /// `None`: the device has what was brought, and more can be.
@@ -100,7 +119,7 @@ impl Inflow<'_> {
         *lane.idle_since.lock() = None;
         self.pool.give_back(parcel);
         written?;
-        Ok(is_end.then_some(Turn::Done))
+        if is_end { self.arrive(lane).map(Some) } else { Ok(None) }
     }
 
     /// A device that had its patience and took nothing is asked again: a firmware may take longer than one call waits.
@@ -116,13 +135,14 @@ impl Inflow<'_> {
         }
         let device = lane.device;
         if self.is_over() || device.info().complete {
-            return Ok(Turn::Done);
+            return self.arrive(lane);
         }
         self.cancel.check_drain()?;
         let left = total.map_or(u64::MAX, |total| total.saturating_sub(device.info().loaded_bytes));
         let max = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         if max == 0 {
-            return device.finish(total).map(|()| Turn::Done);
+            device.finish(total)?;
+            return self.arrive(lane);
         }
         device.check_takes()?;
         let mut parcel = self.pool.take();
@@ -134,7 +154,10 @@ impl Inflow<'_> {
         }
         self.pool.give_back(parcel);
         match got {
-            Ok(_) => device.finish(total).map(|()| Turn::Done),
+            Ok(_) => {
+                device.finish(total)?;
+                self.arrive(lane)
+            }
             Err(errno) if errno.get() != libc::EAGAIN => {
                 let text = format!("{}: reading the stream: the caller's fd failed: {errno}", device.name());
                 Err(Error::system(errno, text))
@@ -144,8 +167,8 @@ impl Inflow<'_> {
         }
     }
 
-    /// On the calling thread: the next bytes of a lane. Nothing more is asked for once something has failed: with one wire for all
-    /// devices what comes next would be taken for something else.
+    /// On the calling thread: the next bytes of a lane. Nothing more is asked for once something has failed: with one wire for
+    /// all devices what comes next would be taken for something else.
     pub fn hear(&self, item: usize, get: &mut dyn FnMut(usize, &mut [u8]) -> Result<Fed>) {
         let Some(lane) = self.lanes.get(item).filter(|_| !self.is_over()) else { return };
         let mut parcel = self.pool.take();

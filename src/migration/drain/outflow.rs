@@ -152,8 +152,8 @@ impl Outflow<'_> {
         if stalled { Err(stall(lane.device, "took", &self.progress)) } else { Ok(Turn::Wait) }
     }
 
-    /// A read failed. A device that was only not ready, though it has had its patience, is asked again: a firmware may take longer
-    /// to save than one call waits (mlx5). A round continues without it.
+    /// A read failed. A device that was only not ready, though it has had its patience, is asked again: a firmware may take
+    /// longer to save than one call waits (mlx5). A round continues without it.
     fn not_read(&self, lane: &SaveLane<'_>, error: Error) -> Result<Turn> {
         if !error.is_not_ready() {
             return Err(error);

@@ -51,7 +51,7 @@ impl ParcelPool {
 }
 
 /// When something last moved, and who may still be about to move something.
-pub(super) struct Progress {
+pub(in crate::migration) struct Progress {
     running: AtomicUsize,
     last: Mutex<Instant>,
     patience: Duration,

@@ -5,6 +5,7 @@ use crate::device::{Device, Traffic};
 use crate::dialect::Direction;
 use crate::error::DeviceResult;
 use crate::migration::Phase;
+use crate::migration::sequence::READS_AHEAD;
 use crate::tracker::{Harvest, Journal, Tracker};
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
@@ -20,6 +21,8 @@ struct Kept {
     start: Instant,
     /// What each device had moved when the attempt began.
     before: Vec<Traffic>,
+    /// The same of what was read ahead.
+    ahead_before: Vec<Traffic>,
     phases: Vec<PhaseReport>,
     /// All but phases.
     entries: Vec<Entry>,
@@ -36,6 +39,7 @@ impl Kept {
         Kept {
             start,
             before: devices.iter().map(|device| device.traffic()).collect(),
+            ahead_before: devices.iter().map(|device| device.ahead_traffic()).collect(),
             phases: Vec::new(),
             entries: Vec::new(),
             settled: 0,
@@ -89,7 +93,7 @@ impl Recorder {
         }
     }
 
-    /// A failure that is no device's state change; what is told again and again is there once.
+    /// A failure that is no device's state change; what is returned again and again is there once.
     pub fn failure(&self, what: &str, error: &str) {
         let mut kept = self.kept.lock();
         let text = format!("{what}: {error}");
@@ -126,11 +130,48 @@ impl Recorder {
         kept.put(entry);
     }
 
+    /// A member went to LOADED by itself.
+    pub fn loaded(&self, member: usize, begun: Instant, took: Duration, failed: bool) {
+        let mut kept = self.kept.lock();
+        let devices = self.devices.get(member..).unwrap_or_default().get(..1).unwrap_or_default();
+        let parts = parts(devices, kept.before.get(member..).unwrap_or_default());
+        let entry = Entry {
+            bytes: parts.iter().fold(0, |sum, part| part.bytes.saturating_add(sum)),
+            reads: parts.iter().fold(0, |sum, part| part.calls.saturating_add(sum)),
+            failed,
+            devices: parts,
+            ..Entry::new(EntryKind::Loaded, kept.phase(), begun.saturating_duration_since(kept.start), took)
+        };
+        kept.entries.push(entry);
+    }
+
     /// Harvests of this tracker are the migration's from here on.
     pub fn follow(&self, tracker: &Arc<Tracker>) {
         let journal: Weak<dyn Journal> = Arc::downgrade(&(Arc::clone(&self.kept) as Arc<dyn Journal>));
         tracker.tell(journal);
         self.kept.lock().trackers.push((Arc::downgrade(tracker), tracker.restarts()));
+    }
+
+    /// What was read ahead in this attempt: from when the first device was read until the last one was.
+    fn read_ahead(&self, kept: &Kept) -> Option<Entry> {
+        let spans =
+            self.devices.iter().filter_map(|device| device.ahead_span()).filter(|(from, _)| *from >= kept.start);
+        let (begun, ended) = spans.reduce(|(a, b), (from, to)| (a.min(from), b.max(to)))?;
+        let moved = |(device, before): (&Arc<Device>, &Traffic)| device.ahead_traffic().since(before);
+        let moved: Vec<Traffic> = self.devices.iter().zip(&kept.ahead_before).map(moved).collect();
+        let devices: Vec<DevicePart> =
+            self.devices.iter().zip(&moved).map(|(device, moved)| part(device, moved)).collect();
+        Some(Entry {
+            bytes: devices.iter().fold(0, |sum, part| part.bytes.saturating_add(sum)),
+            reads: devices.iter().fold(0, |sum, part| part.calls.saturating_add(sum)),
+            devices,
+            ..Entry::new(
+                EntryKind::ReadAhead,
+                READS_AHEAD,
+                begun.saturating_duration_since(kept.start),
+                ended.saturating_duration_since(begun),
+            )
+        })
     }
 
     pub fn report(&self, direction: Direction) -> Report {
@@ -148,10 +189,13 @@ impl Recorder {
             failed_reads: kept.failed_reads,
             log_restarts: restarts.fold(0, u64::saturating_add),
         };
+        let mut entries = kept.entries.clone();
+        entries.extend(self.read_ahead(&kept));
+        entries.sort_by_key(|entry| entry.begun);
         Report {
             direction,
             phases: kept.phases.clone(),
-            entries: kept.entries.clone(),
+            entries,
             devices: parts(&self.devices, &kept.before),
             counters,
         }
@@ -192,16 +236,16 @@ impl Journal for Mutex<Kept> {
 
 /// What each device has moved since.
 fn parts(devices: &[Arc<Device>], before: &[Traffic]) -> Vec<DevicePart> {
-    let part = |(device, before): (&Arc<Device>, &Traffic)| {
-        let moved = device.traffic().since(before);
-        DevicePart {
-            device: device.name().to_string(),
-            bytes: moved.saved.saturating_add(moved.loaded),
-            calls: moved.reads.saturating_add(moved.writes),
-            time: moved.read_time.saturating_add(moved.write_time),
-            waits: moved.waits,
-            retries: moved.retries,
-        }
-    };
-    devices.iter().zip(before).map(part).collect()
+    devices.iter().zip(before).map(|(device, before)| part(device, &device.traffic().since(before))).collect()
+}
+
+fn part(device: &Device, moved: &Traffic) -> DevicePart {
+    DevicePart {
+        device: device.name().to_string(),
+        bytes: moved.saved.saturating_add(moved.loaded),
+        calls: moved.reads.saturating_add(moved.writes),
+        time: moved.read_time.saturating_add(moved.write_time),
+        waits: moved.waits,
+        retries: moved.retries,
+    }
 }

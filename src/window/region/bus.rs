@@ -19,7 +19,7 @@ fn region<'a>(access: &'a Access<'_>) -> WindowResult<(&'a dyn Transport, u32)> 
 }
 
 /// A server that wants its data mapped says so with this errno (SPDK, K25), and nothing has moved.
-fn told(errno: Errno) -> Option<Trouble> {
+fn mapping_wanted(errno: Errno) -> Option<Trouble> {
     (errno.get() == libc::EOPNOTSUPP).then(|| {
         let text = format!(
             "the device's data can be reached by a mapping only ({errno}), and it is not mapped: VFIOMIG_DEVICE_F_NO_MMAP is set, or \
@@ -38,7 +38,7 @@ pub(super) fn read(access: &Access<'_>, words: bool, at: u64, buf: &mut [u8]) ->
         let len = step(from, rest.len(), words);
         let part = rest.get_mut(..len).unwrap_or_default();
         match transport.region_read(index, from, part) {
-            Err(errno) => return Err(told(errno).unwrap_or_else(|| Trouble::before(Cause::Device(errno)))),
+            Err(errno) => return Err(mapping_wanted(errno).unwrap_or_else(|| Trouble::before(Cause::Device(errno)))),
             Ok(0) => {
                 let text = format!("reading the region at {from:#x} brought nothing");
                 return Err(Trouble::before(Cause::Nonsense(text)));
@@ -58,7 +58,7 @@ pub(super) fn write(access: &Access<'_>, words: bool, at: u64, bytes: &[u8]) -> 
         let len = step(to, rest.len(), words);
         let part = rest.get(..len).unwrap_or(rest);
         match transport.region_write(index, to, part) {
-            Err(errno) => return Err(told(errno).unwrap_or_else(|| Trouble::of_write(errno, done))),
+            Err(errno) => return Err(mapping_wanted(errno).unwrap_or_else(|| Trouble::of_write(errno, done))),
             Ok(0) => {
                 let text = format!("writing the region at {to:#x} took nothing");
                 return Err(Trouble::after(Cause::Nonsense(text), done));

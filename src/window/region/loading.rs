@@ -9,8 +9,8 @@ struct OpenSegment {
     /// In the region.
     offset: u64,
     done: u64,
-    /// Known if reserve announced it, or if it is a part of a split one: it is whole with its last byte then. Else it was begun by
-    /// bytes that came without a length, and is whole when the caller says so.
+    /// Known if reserve announced it, or if it is a part of a split one: it is whole with its last byte then. Else it was begun
+    /// by bytes that came without a length, and is whole when the caller says so.
     size: Option<u64>,
 }
 

@@ -52,7 +52,7 @@ impl StagedSegment {
 pub(super) struct Saving {
     step: Iteration,
     last_pending: Option<u64>,
-    /// Acknowledgements fail.
+    /// Acknowledgements fail: that is logged when it begins and when it ends.
     failing: Lasting,
     unseen: Unseen,
 }

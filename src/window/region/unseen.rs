@@ -15,12 +15,15 @@ use crate::window::Access;
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
 
-/// As many segments in a row are the same before the device is asked. A prime: streams end, and estimates change, at powers of two.
+/// As many segments in a row are the same before the device is asked. A prime: streams end, and estimates change, at powers of
+/// two.
 const SEGMENTS: u32 = 307;
 /// And as many times the bytes that pending_bytes says are left.
 const TIMES: u64 = 2;
 /// So many bytes are read by trapped access.
 const PROBE: usize = 64;
+/// Or so many, where a part of a segment is refused.
+const WHOLE: usize = 1 << 20;
 /// So much is copied at a time to be compared.
 const CHUNK: usize = 64 << 10;
 /// A segment counts as so much at least towards the limit, so that tiny ones have an end too.
@@ -151,10 +154,16 @@ fn content(seen: Seen, areas: &Areas) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Whether a trapped access shows something else than the mapping. A device may refuse it (SPDK, K25).
+/// Whether a trapped access shows something else than the mapping. A device may refuse it (SPDK, K25), or take it for nothing
+/// less than the segment (U-16).
 fn differs(seen: Seen, access: &Access<'_>, words: bool, areas: &Areas) -> bool {
     let AreaAccess::Mapped(mapping, len) = areas.place(seen.offset, seen.size) else { return false };
-    let (mut mapped, mut trapped) = (vec![0; len.min(PROBE)], vec![0; len.min(PROBE)]);
-    mapping.copy_out(seen.offset, &mut mapped);
-    bus::read(access, words, seen.offset, &mut trapped).is_ok() && mapped != trapped
+    for most in [PROBE, WHOLE] {
+        let (mut mapped, mut trapped) = (vec![0; len.min(most)], vec![0; len.min(most)]);
+        mapping.copy_out(seen.offset, &mut mapped);
+        if bus::read(access, words, seen.offset, &mut trapped).is_ok() {
+            return mapped != trapped;
+        }
+    }
+    false
 }

@@ -91,9 +91,11 @@ fn sixteen_items_cost_the_slowest_not_the_sum() {
 
 #[test]
 fn lines_are_logged_here_and_in_the_order_of_each_job() {
-    let ((), lines) = with_log(|| {
+    let ((), mut lines) = with_log(|| {
         run_each(0, &[true, false, true, true], |i| (0..3).for_each(|n| log!(Info, "{i}.{n}")), |_, ()| ());
     });
+    // Whether threads can be had is a fact of the process: the line may tell the end of what another test began.
+    lines.retain(|(_, text)| !text.ends_with("threads can be made again"));
     assert_eq!(lines.len(), 12, "{lines:?}");
     assert!(lines.iter().all(|(id, _)| *id == here()), "{lines:?}");
     for i in 0..4 {
@@ -216,7 +218,7 @@ fn exchange(max: usize, any: &[bool], spare: usize, count: usize, stop_at: Optio
         seen[item].push(piece);
         stop_at.is_none_or(|last| piece % 1000 < last).then_some(0)
     };
-    run_pieces(max, any, &vec![0; spare], job, on, |item, count| given[item] = count);
+    run_pieces(max, any, &vec![0; spare], job, &mut Unwatched, on, |item, count| given[item] = count);
     for (seen, given) in seen.iter().zip(given) {
         assert_eq!(seen.len(), given, "every piece arrives before its job's result");
     }
@@ -262,7 +264,8 @@ fn panics_in_the_middle_of_an_exchange_leave_no_worker_waiting() {
                 assert!(who != "on" || count < 20, "on");
                 Some(count)
             };
-            let outcome = catch_unwind(AssertUnwindSafe(|| run_pieces(0, &any, &[0], job, on, |_, ()| ())));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| run_pieces(0, &any, &[0], job, &mut Unwatched, on, |_, ()| ())));
             assert_eq!(outcome.unwrap_err().downcast_ref::<&str>(), Some(&who));
         }
     }

@@ -102,15 +102,22 @@ fn turns_go_around_and_begin_where_they_should() {
 /// Items that no worker may serve take their turns on the calling thread, between those of the others.
 #[test]
 fn a_slow_item_of_the_calling_thread_holds_the_others_up_by_little() {
-    let mut work = Counting::new(3, 50, Turn::Show);
-    work.pause[0] = Duration::from_millis(10);
-    let mut last = vec![Duration::ZERO; 3];
-    let begun = Instant::now();
-    run_turns(Crew { max: 0, any_thread: &[false, true, true], first: 0 }, &work, &mut Unwatched, &mut |item| {
-        last[item] = begun.elapsed();
-    });
-    assert!(last[1].max(last[2]) < Duration::from_millis(200), "{last:?}");
-    assert!(last[0] >= Duration::from_millis(500) && last[0] < Duration::from_secs(2), "{last:?}");
+    let measure = || {
+        let mut work = Counting::new(3, 50, Turn::Show);
+        work.pause[0] = Duration::from_millis(10);
+        let mut last = vec![Duration::ZERO; 3];
+        let begun = Instant::now();
+        run_turns(Crew { max: 0, any_thread: &[false, true, true], first: 0 }, &work, &mut Unwatched, &mut |item| {
+            last[item] = begun.elapsed();
+        });
+        assert!(last[0] >= Duration::from_millis(500), "{last:?}");
+        last
+    };
+    // What else runs on the machine makes a run longer, never shorter: one that is as short as it must be proves it.
+    let short =
+        |last: &[Duration]| last[1].max(last[2]) < Duration::from_millis(200) && last[0] < Duration::from_secs(2);
+    let mut seen = Vec::new();
+    assert!((0..20).map(|_| measure()).inspect(|last| seen.push(last.clone())).any(|last| short(&last)), "{seen:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Random courses: any order of calls in any form, and one question at the end and at each gate: was every page told that was
+//! Random courses: any order of calls in any form, and one question at the end and at each gate: was every page reported that was
 //! written? `COURSES_SECONDS` is how long each test may take (2), `COURSES_SEED` where it begins.
 
 mod names;
@@ -40,7 +40,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// Runs courses until the time is over; at least one. The seed of one that fails is told.
+/// Runs courses until the time is over; at least one. The seed of one that fails is in the message.
 fn courses(what: &str, course: impl Fn(u64)) {
     let begin = number("COURSES_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();

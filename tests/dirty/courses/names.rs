@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use vfiomig::bitmap::Words;
 use vfiomig::tracker::{Dest, IovaRange, Request};
 
-/// Told by a cookie, or by what is or was mapped at the page last; with the number of pages.
+/// Named by a cookie, or by what is or was mapped at the page last; with the number of pages.
 pub enum Named {
     ByCookie(u64, u64, u64),
     ByIova(u64, u64),
@@ -41,7 +41,7 @@ pub fn with_request(
     (low, end): (u64, u64),
     edges: &[u64],
     form: Form,
-    told: &dyn Fn(Named),
+    reported: &dyn Fn(Named),
     call: &mut dyn FnMut(&mut Request<'_>),
 ) {
     let calls = Cell::new(0);
@@ -53,7 +53,7 @@ pub fn with_request(
     let mut run = |cookie: u64, run: IovaRange| {
         if goes_on() {
             assert!(run.size > 0 && (run.iova | run.size) % P == 0, "{run:?}");
-            told(Named::ByCookie(cookie, run.iova / P, run.size / P));
+            reported(Named::ByCookie(cookie, run.iova / P, run.size / P));
         }
         calls.get() <= stop_at
     };
@@ -74,7 +74,7 @@ pub fn with_request(
         let per_page = 1u64 << (shift - 12);
         let from = first + (bit - first_bit) * per_page;
         assert!(from < first + pages, "a bit behind the destination's last");
-        told(Named::ByIova(from, per_page.min(first + pages - from)));
+        reported(Named::ByIova(from, per_page.min(first + pages - from)));
     };
     let mut words = |dest: &Dest<'_>, first: u64, words: &[u64]| {
         if goes_on() {

@@ -82,7 +82,7 @@ impl Guest {
         }
     }
 
-    fn told(&self, named: Named) {
+    fn reported(&self, named: Named) {
         let names = match named {
             Named::ByCookie(cookie, first, pages) => vec![(cookie, first, pages)],
             Named::ByIova(first, pages) if self.one_to_one => vec![(0, first, pages)],
@@ -158,15 +158,15 @@ impl Guest {
 
 /// A request of the guest; a watcher's VMM copies nothing.
 fn ask(guest: &Guest, d: &mut Dice, places: &[Place], form: Form, call: &mut dyn FnMut(&mut Request<'_>)) {
-    let told = |named: Named| {
+    let reported = |named: Named| {
         if !form.keep {
-            guest.told(named);
+            guest.reported(named);
         }
     };
     let low = places[0].first.saturating_sub(20);
     let end = places.last().map_or(1, |place| place.first + place.pages + 20).min(1 << 52);
     let edges: Vec<u64> = places.iter().map(|place| place.first).collect();
-    with_request(d, (low, end), &edges, form, &told, call);
+    with_request(d, (low, end), &edges, form, &reported, call);
 }
 
 /// The last harvest: by pieces of all forms or by runs, then what only a cookie names.
@@ -182,7 +182,7 @@ fn last(guests: &[Guest], d: &mut Dice, places: &[Place]) {
         harvest(&trackers, request).unwrap();
     });
     let mut run = |cookie: u64, run: vfiomig::tracker::IovaRange| {
-        guests[0].told(Named::ByCookie(cookie, run.iova / P, run.size / P));
+        guests[0].reported(Named::ByCookie(cookie, run.iova / P, run.size / P));
         true
     };
     harvest(&trackers, &mut Request { run: Some(&mut run), no_read: true, ..Request::default() }).unwrap();

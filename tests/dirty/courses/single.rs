@@ -26,7 +26,7 @@ struct Vmm {
     places: Vec<Place>,
     names: Names,
     cookies: u64,
-    /// Written through the mapping of that cookie, and not told: cookie and page.
+    /// Written through the mapping of that cookie, and not reported: cookie and page.
     owed: BTreeSet<(u64, u64)>,
 }
 
@@ -54,14 +54,14 @@ impl Course {
             _ => first + d.roll(pages),
         };
         if let Some(cookie) = cookie {
-            // Owed before it is logged: what is told in between is told again.
+            // Owed before it is logged: what is reported in between is reported again.
             vmm.owed.insert((cookie, page));
             self.log.write(page * P);
         }
     }
 
-    /// Something is told. A watcher's VMM is owed it all the same.
-    fn told(&self, named: Named, keep: bool) {
+    /// Something is reported. A watcher's VMM is owed it all the same.
+    fn reported(&self, named: Named, keep: bool) {
         let mut vmm = self.vmm();
         let names = match named {
             Named::ByCookie(cookie, first, pages) => {
@@ -84,7 +84,7 @@ impl Course {
             let end = vmm.places.iter().map(|place| place.first + place.pages).max().unwrap_or(1) + 20;
             ((0, end.min(1 << 52)), vmm.places.iter().map(|place| place.first).collect::<Vec<_>>())
         };
-        with_request(d, space, &edges, form, &|named| self.told(named, form.keep), &mut |request| {
+        with_request(d, space, &edges, form, &|named| self.reported(named, form.keep), &mut |request| {
             self.tracker.harvest(request).unwrap();
         });
     }
@@ -141,9 +141,16 @@ impl Course {
         let form = Form { partial: true, keep: d.one_in(5) };
         let mut how = Some(how);
         let space = (0, first + pages + 20);
-        with_request(d, space, &[first, first + pages], form, &|named| self.told(named, form.keep), &mut |request| {
-            self.tracker.unmap(range(first, pages), how.take().unwrap(), false, request).unwrap();
-        });
+        with_request(
+            d,
+            space,
+            &[first, first + pages],
+            form,
+            &|named| self.reported(named, form.keep),
+            &mut |request| {
+                self.tracker.unmap(range(first, pages), how.take().unwrap(), false, request).unwrap();
+            },
+        );
     }
 
     /// A gate that is open has seen everything.
@@ -168,7 +175,7 @@ impl Course {
         self.harvest(d, Form { partial: false, keep: false });
         // What can be named by a cookie only.
         let mut run = |cookie: u64, run: IovaRange| {
-            self.told(Named::ByCookie(cookie, run.iova / P, run.size / P), false);
+            self.reported(Named::ByCookie(cookie, run.iova / P, run.size / P), false);
             true
         };
         self.tracker.harvest(&mut Request { run: Some(&mut run), no_read: true, ..Request::default() }).unwrap();

@@ -21,7 +21,7 @@ pub(super) unsafe extern "C" fn log_start(o: *mut c_void, ranges: *const LogRang
     let mut f = log.feed.lock();
     if f.lies() {
         match f.u8() % 4 {
-            0 => return -f.errno(),
+            0 => return f.refusal(),
             1 => return 1,
             2 => unsafe { *page = f.size() },
             _ => unsafe { *page = 4096 << (f.u8() % 10) },
@@ -48,14 +48,14 @@ pub(super) unsafe extern "C" fn log_report(
         let at = f.u16() as usize % bitmap.len();
         bitmap[at] |= f.u64();
     }
-    if f.lies() { [-f.errno(), i32::MIN, 3][f.u8() as usize % 3] } else { 0 }
+    if f.lies() { [f.refusal(), i32::MIN, 3][f.u8() as usize % 3] } else { 0 }
 }
 pub(super) unsafe extern "C" fn log_stop(o: *mut c_void) -> c_int {
     asked();
     let log = unsafe { &mut *o.cast::<Log>() };
     log.running = false;
     let mut f = log.feed.lock();
-    if f.lies() { -f.errno() } else { 0 }
+    if f.lies() { f.refusal() } else { 0 }
 }
 
 /// What callbacks of drains, harvests and unmaps answer.
@@ -75,7 +75,7 @@ pub(super) unsafe extern "C" fn put(
     std::hint::black_box(bytes.iter().fold(0u8, |a, b| a ^ b));
     assert!(device < 4 && len > 0 && flags & !4 == 0);
     let mut f = calls.feed.lock();
-    if f.lies() { [-f.errno(), 5, i32::MIN][f.u8() as usize % 3] } else { 0 }
+    if f.lies() { [f.refusal(), 5, i32::MIN][f.u8() as usize % 3] } else { 0 }
 }
 pub(super) unsafe extern "C" fn get(
     o: *mut c_void,
@@ -123,5 +123,5 @@ pub(super) unsafe extern "C" fn unmap_fn(o: *mut c_void, range: *const LogRange)
     let calls = unsafe { &*o.cast::<Calls>() };
     assert!(unsafe { (*range).size } > 0);
     let mut f = calls.feed.lock();
-    if f.lies() { [-f.errno(), 9, i32::MIN][f.u8() as usize % 3] } else { 0 }
+    if f.lies() { [f.refusal(), 9, i32::MIN][f.u8() as usize % 3] } else { 0 }
 }

@@ -6,6 +6,7 @@ use crate::file::{self, file};
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use vfiomig::ffi::device::*;
+use vfiomig::ffi::device_data::*;
 use vfiomig::ffi::load::*;
 use vfiomig::ffi::save::*;
 

@@ -5,16 +5,19 @@ use super::callbacks::{get, put};
 use super::request::request;
 use super::world::World;
 use crate::file::{self, file};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 use std::ptr::{null, null_mut};
 use vfiomig::ffi::drain::*;
 use vfiomig::ffi::ends::*;
 use vfiomig::ffi::group::*;
 
+use vfiomig::ffi::estimate::*;
 use vfiomig::ffi::migration::*;
+use vfiomig::ffi::progress::*;
 use vfiomig::ffi::report::*;
 use vfiomig::ffi::run_state::*;
+use vfiomig::ffi::timings::*;
 
 impl World {
     pub(super) unsafe fn migrate(&mut self, op: u8, a: u8, b: u16) {
@@ -55,6 +58,7 @@ impl World {
                 }
                 34 => drop(c("abort", |e| vfiomig_migration_abort(m, u32::from(a % 4), u32::from(b % 3), e))),
                 35 => self.drain(a, b),
+                36 if b & 0x80 != 0 => self.look_beside(a, b),
                 36 => self.look(a),
                 37 => {
                     let hand_over = u32::from(b & 1 != 0);
@@ -69,6 +73,7 @@ impl World {
                         _ => c("resume", |e| vfiomig_group_resume_begin(g, e)),
                     };
                 }
+                _ if a >= 0x20 => self.wire(a, b),
                 _ => vfiomig_migration_cancel(m),
             }
         }
@@ -125,9 +130,55 @@ impl World {
     }
 }
 
+impl World {
+    /// Where devices are, and how long they take: what the library says of it, it accepts again.
+    unsafe fn look_beside(&mut self, a: u8, b: u16) {
+        let (g, mut total, mut r, mut unknown) = (self.group, 0, null_mut(), null_mut());
+        unsafe {
+            if a & 1 == 0 {
+                let mut out = StructBytes::new(&mut self.feed.lock(), size_of::<vfiomig_progress>());
+                let count = usize::from(b & 1);
+                c("progress", |e| vfiomig_group_get_progress(g, out.ptr(), count, &mut total, e));
+                return;
+            }
+            if c("timings", |e| vfiomig_group_get_timings(g, &mut r, e)) != 0 {
+                return;
+            }
+            let text = CStr::from_ptr(vfiomig_report_text(r)).to_owned();
+            vfiomig_report_free(r);
+            let cut = usize::from(b >> 8) % (text.as_bytes().len() + 1);
+            let text = if a & 2 == 0 { text } else { CString::new(&text.as_bytes()[cut..]).unwrap() };
+            let taken = c("timings", |e| vfiomig_group_set_timings(g, text.as_ptr(), &mut unknown, e));
+            assert!(taken == 0 || a & 2 != 0);
+            if taken == 0 {
+                assert!(CStr::from_ptr(vfiomig_report_text(unknown)).to_str().is_ok());
+                vfiomig_report_free(unknown);
+            }
+        }
+    }
+}
+
+unsafe fn look_at_parts(parts: *const vfiomig_part_report, count: usize) {
+    for i in 0..count {
+        // SAFETY: a live report has so many.
+        let part = unsafe { &*parts.add(i) };
+        // SAFETY: as above.
+        assert!(unsafe { CStr::from_ptr(part.device) }.to_str().is_ok());
+    }
+}
+
 unsafe fn look_at(r: *mut vfiomig_report) {
     unsafe {
         assert!(CStr::from_ptr(vfiomig_report_text(r)).to_str().is_ok());
+        assert!(CStr::from_ptr(vfiomig_report_json(r)).to_str().is_ok());
+        for i in 0..vfiomig_report_entry_count(r) {
+            let entry = &*vfiomig_report_entry(r, i);
+            assert!(CStr::from_ptr(entry.text).to_str().is_ok());
+            look_at_parts(entry.parts, entry.part_count);
+        }
+        if let Some(counters) = vfiomig_report_counters(r).as_ref() {
+            look_at_parts(counters.parts, counters.part_count);
+        }
         let n = vfiomig_report_phase_count(r);
         for i in 0..n {
             let phase = &*vfiomig_report_phase(r, i);

@@ -1,5 +1,5 @@
 //! Everything through the C functions: devices behind ops tables that may say anything, trackers over functions, a group and a
-//! migration, structs of every argsz on the heap, and all that errors and reports lend.
+//! migration, a wire for them, structs of every argsz on the heap, and all that errors and reports lend.
 
 mod call;
 mod callbacks;
@@ -7,6 +7,7 @@ mod devices;
 mod groups;
 mod request;
 mod trackers;
+mod wires;
 mod world;
 
 use crate::feed::Feed;
@@ -35,7 +36,7 @@ pub fn run(data: &[u8]) {
                 _ => world.join(a, b),
             }
         }
-        world.after(op == 35 || op == 19);
+        world.after(op == 35 || op == 19 || op == 38);
     }
     world.free();
 }

@@ -7,6 +7,7 @@ use super::world::World;
 use std::ptr::null_mut;
 use vfiomig::ffi::harvest::*;
 use vfiomig::ffi::tracker::*;
+use vfiomig::ffi::tracker_data::*;
 use vfiomig::transport::tracker_ops::LogRange;
 
 impl World {

@@ -2,6 +2,7 @@
 
 use super::call::{StructBytes, c};
 use super::callbacks::{Calls, Log, log_report, log_start, log_stop};
+use super::wires::Wires;
 use crate::feed::Feed;
 use crate::hostile::{Shared, ops};
 use parking_lot::Mutex;
@@ -10,9 +11,12 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use vfiomig::dialect::DialectKind;
 use vfiomig::ffi::device::*;
+use vfiomig::ffi::device_data::*;
+use vfiomig::ffi::device_new::*;
 use vfiomig::ffi::group::*;
 use vfiomig::ffi::migration::*;
 use vfiomig::ffi::tracker::*;
+use vfiomig::ffi::tracker_data::*;
 use vfiomig::transport::tracker_ops::{LogOps, LogRange};
 
 pub(super) struct World {
@@ -24,6 +28,7 @@ pub(super) struct World {
     pub(super) trackers: Vec<*mut vfiomig_tracker>,
     pub(super) group: *mut vfiomig_group,
     pub(super) migration: *mut vfiomig_migration,
+    pub(super) wires: Wires,
 }
 
 impl World {
@@ -37,6 +42,7 @@ impl World {
             trackers: Vec::new(),
             group: null_mut(),
             migration: null_mut(),
+            wires: Wires::new(feed),
         };
         let count = 1 + feed.lock().u8() as usize % 3;
         for i in 0..count {
@@ -154,6 +160,8 @@ impl World {
         let t = self.trackers.first().copied().unwrap_or(null_mut());
         unsafe {
             match a % 6 {
+                0 if b >> 15 != 0 => c("join", |e| vfiomig_tracker_add_foreign(t, c"other".as_ptr(), -1, e)),
+                1 if b >> 15 != 0 => c("leave", |e| vfiomig_tracker_remove_foreign(t, c"other".as_ptr(), e)),
                 0 => c("join", |e| vfiomig_tracker_add_device(t, d, e)),
                 1 => c("leave", |e| vfiomig_tracker_remove_device(t, d, e)),
                 2 => c("join", |e| vfiomig_group_add_device(g, d, e)),
@@ -180,9 +188,10 @@ impl World {
         }
     }
 
-    pub(super) fn free(self) {
+    pub(super) fn free(mut self) {
         // SAFETY: each handle is live, and none is used afterwards.
         unsafe {
+            self.wires.free();
             vfiomig_migration_free(self.migration);
             vfiomig_group_free(self.group);
             self.trackers.iter().for_each(|t| vfiomig_tracker_free(*t));

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use request::with_request;
 use space::{Space, slot};
 use std::sync::Arc;
-use vfiomig::device::OnFailure;
+use vfiomig::device::{Device, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::error::{Errno, ErrorKind};
 use vfiomig::tracker::{IovaRange, LogKind, Mapping, Request, Tracker, Unmap, harvest};
@@ -138,7 +138,7 @@ impl Course {
         let how = b % 3;
         let mut called = false;
         let mut failed = None;
-        let told = {
+        let reported = {
             let space = &self.spaces[which];
             let mut by = |range: IovaRange| {
                 assert_eq!((range.iova, range.size), (first, size));
@@ -161,11 +161,11 @@ impl Course {
         match &failed {
             None => {
                 assert!(!cut && (how == 0 || called) && (how == 0 || !fails));
-                let stopped = told.harvest.is_some_and(|harvest| harvest.stopped);
-                let here = space.must.cut(first, last).and(&told.asked);
-                let lost = here.minus(&told.told);
+                let stopped = reported.harvest.is_some_and(|harvest| harvest.stopped);
+                let here = space.must.cut(first, last).and(&reported.asked);
+                let lost = here.minus(&reported.reported);
                 assert!(stopped || space.users == 0 || lost.is_empty(), "unmapped and not told: {lost:x?}");
-                space.told(&told);
+                space.reported(&reported);
                 space.unmapped(first, last);
             }
             Some(error) => match error.kind() {
@@ -174,7 +174,7 @@ impl Course {
                 _ => panic!("{error}"),
             },
         }
-        space.told(&told);
+        space.reported(&reported);
     }
 
     fn start(&mut self, which: usize) {
@@ -215,7 +215,9 @@ impl Course {
             // The last page of a mapping too.
             let page = if c & 0x10 != 0 { last - (P - 1) } else { page };
             let device = (a as usize + n as usize) % space.logs.len().max(1);
-            if space.devices.get(device).is_some_and(|d| matches!(d.state(), State::Stop | State::StopCopy)) {
+            // A device whose handle is freed has been unplugged.
+            let silent = |d: &Arc<Device>| d.is_closed() || matches!(d.state(), State::Stop | State::StopCopy);
+            if space.devices.get(device).is_some_and(silent) {
                 continue;
             }
             if let Some(log) = space.logs.get(device) {
@@ -231,7 +233,7 @@ impl Course {
         let many = self.spaces.len() > 1 && a & 1 == 1;
         let chosen: Vec<usize> = if many { (0..self.spaces.len()).collect() } else { vec![which] };
         let mut refused = false;
-        let told = {
+        let reported = {
             let all: Vec<&Space> = chosen.iter().map(|n| &self.spaces[*n]).collect();
             with_request(&self.feed, self.layout, &all, !no_read, no_read, true, |request| {
                 let trackers: Vec<&Tracker> = all.iter().map(|space| &space.tracker).collect();
@@ -249,16 +251,16 @@ impl Course {
         let idle = chosen.iter().any(|n| self.spaces[*n].users == 0);
         assert_eq!(idle, refused);
         if refused {
-            assert!(told.told.is_empty() || told.harvest.is_none());
+            assert!(reported.reported.is_empty() || reported.harvest.is_none());
             return;
         }
-        let Some(done) = told.harvest else { return };
+        let Some(done) = reported.harvest else { return };
         for n in chosen {
             let space = &mut self.spaces[n];
-            let lost = space.must.and(&told.asked).minus(&told.told);
+            let lost = space.must.and(&reported.asked).minus(&reported.reported);
             assert!(done.stopped || no_read || lost.is_empty(), "LOST: written and not told: {lost:x?}");
-            space.told(&told);
-            let kept = done.stopped || no_read || !told.everything || space.owed.is_empty();
+            space.reported(&reported);
+            let kept = done.stopped || no_read || !reported.everything || space.owed.is_empty();
             assert!(kept, "LOST: unmapped and not told: {:x?}", space.owed);
         }
     }
@@ -282,13 +284,13 @@ impl Course {
 /// The end: everything that is mapped is harvested once more.
 fn close(space: Space) {
     if space.users > 0 {
-        let mut told = Intervals::default();
+        let mut reported = Intervals::default();
         let mut run = |_: u64, run: IovaRange| {
-            told.insert(run.iova, run.iova + (run.size - 1));
+            reported.insert(run.iova, run.iova + (run.size - 1));
             true
         };
         space.tracker.harvest(&mut Request { run: Some(&mut run), ..Request::default() }).unwrap();
-        let lost = space.must.and(&space.mapped).minus(&told);
+        let lost = space.must.and(&space.mapped).minus(&reported);
         assert!(lost.is_empty(), "LOST at the end: {lost:x?}");
     }
     space.tracker.close().unwrap();

@@ -13,8 +13,8 @@ use vfiomig::bitmap::Words;
 use vfiomig::tracker::{Dest, Harvest, IovaRange, Request};
 
 /// What a request told, and what it asked for.
-pub(super) struct Told {
-    pub(super) told: Intervals,
+pub(super) struct Reported {
+    pub(super) reported: Intervals,
     /// Of that, what came without a name, and what came as runs: cookie, first, last.
     pub(super) plain: Intervals,
     pub(super) named: Vec<(u64, u64, u64)>,
@@ -42,7 +42,7 @@ pub(super) fn with_request(
     no_read: bool,
     stops: bool,
     work: impl FnOnce(&mut Request<'_>) -> Option<Harvest>,
-) -> Told {
+) -> Reported {
     let mut f = feed.lock();
     let count = f.u8() as usize % 4;
     let (use_words, use_run) = (f.bool(), f.bool());
@@ -78,7 +78,7 @@ pub(super) fn with_request(
     if everything {
         spaces.iter().for_each(|space| asked.add(&space.mapped));
     }
-    let told = std::cell::RefCell::new(Intervals::default());
+    let reported = std::cell::RefCell::new(Intervals::default());
     let stopped = Cell::new(false);
     let mut words_fn = |dest: &Dest<'_>, first_bit: u64, words: &[u64]| {
         assert!(!stopped.get(), "called after it said stop");
@@ -95,7 +95,7 @@ pub(super) fn with_request(
                 assert!(bit >= dest.first_bit && bit - dest.first_bit < size.div_ceil(dest.page_size), "a bit outside");
                 let at = (bit - dest.first_bit) * dest.page_size;
                 let last = at.saturating_add(dest.page_size - 1).min(size - 1);
-                told.borrow_mut().insert(iova + at, iova + last);
+                reported.borrow_mut().insert(iova + at, iova + last);
             }
         }
         true
@@ -144,7 +144,7 @@ pub(super) fn with_request(
             harvest = Some(done);
         }
     }
-    let mut told = told.into_inner();
+    let mut reported = reported.into_inner();
     let mut newly = 0u64;
     for spec in specs.iter().filter(|spec| spec.how < 2) {
         let pages = spec.range.size.div_ceil(spec.page_size);
@@ -161,7 +161,7 @@ pub(super) fn with_request(
             if spec.bits[bit as usize / 64] >> (bit % 64) & 1 == 1 {
                 let at = page.saturating_mul(spec.page_size);
                 let last = at.saturating_add(spec.page_size - 1).min(spec.range.size - 1);
-                told.insert(spec.range.iova + at, spec.range.iova + last);
+                reported.insert(spec.range.iova + at, spec.range.iova + last);
             }
         }
     }
@@ -173,9 +173,9 @@ pub(super) fn with_request(
             assert_eq!(done.newly, newly, "newly");
         }
     }
-    let plain = told.clone();
+    let plain = reported.clone();
     for &(_, first, last) in &named {
-        told.insert(first, last);
+        reported.insert(first, last);
     }
-    Told { told, plain, named, everything, asked, harvest }
+    Reported { reported, plain, named, everything, asked, harvest }
 }

@@ -2,7 +2,7 @@
 
 use super::P;
 use super::log::{Hook, Log};
-use super::request::Told;
+use super::request::Reported;
 use crate::feed::Feed;
 use crate::hostile::{HostileTransport, Shared};
 use crate::intervals::Intervals;
@@ -128,11 +128,11 @@ impl Space {
     }
 
     /// What a request has told is owed no more. A bitmap has no names.
-    pub(super) fn told(&mut self, told: &Told) {
-        self.must = self.must.minus(&told.told);
+    pub(super) fn reported(&mut self, reported: &Reported) {
+        self.must = self.must.minus(&reported.reported);
         for (cookie, left) in &mut self.owed {
-            *left = left.minus(&told.plain);
-            for (_, first, last) in told.named.iter().filter(|(name, ..)| name == cookie) {
+            *left = left.minus(&reported.plain);
+            for (_, first, last) in reported.named.iter().filter(|(name, ..)| name == cookie) {
                 left.remove(*first, *last);
             }
         }

@@ -35,9 +35,9 @@ pub(crate) fn read(m: MutexGuard<'_, Machine>, offset: u64, buf: &mut [u8]) -> R
         _ if m.level.is_error() => return m.refuse("N14", format!("{access:?} in ERROR"), libc::EIO),
         Access::PendingRead => {
             let truth = if draft { m.draft_pending() } else { m.v1_pending() };
-            let told = lie(effect, truth);
-            m.registers.started = told > 0;
-            told
+            let shown = lie(effect, truth);
+            m.registers.started = shown > 0;
+            shown
         }
         Access::DataOffsetRead => m.data_offset(effect)?,
         Access::DataSizeRead => m.data_size(effect)?,
@@ -134,9 +134,9 @@ impl Machine {
                 self.registers.written = Ranges::default();
                 region.fill(self.config.data_start, self.config.window_size);
             }
-            let told = lie(effect, self.registers.moved.unwrap_or(self.place()));
-            self.registers.resume = Some(told);
-            return Ok(told);
+            let shown = lie(effect, self.registers.moved.unwrap_or(self.place()));
+            self.registers.resume = Some(shown);
+            return Ok(shown);
         }
         if !self.level.saving() {
             self.judge.record("V1-13", "data_offset read although neither SAVING nor RESUMING");
@@ -157,13 +157,13 @@ impl Machine {
                 region.put(to, &bytes);
             }
             if let Some(staged) = &mut self.registers.staged {
-                (staged.offset, staged.told, staged.read) = (to, to, Ranges::default());
+                (staged.offset, staged.shown, staged.read) = (to, to, Ranges::default());
             }
         }
         let place = self.place();
         let Some(staged) = &mut self.registers.staged else { return Ok(lie(effect, place)) };
-        staged.told = lie(effect, staged.offset);
-        Ok(staged.told)
+        staged.shown = lie(effect, staged.offset);
+        Ok(staged.shown)
     }
 
     fn data_size(&mut self, effect: Option<Effect>) -> Result<u64, i32> {
@@ -176,8 +176,8 @@ impl Machine {
             self.judge.record(rule, "data_size read before data_offset");
             return Ok(lie(effect, 0));
         };
-        let told = lie(effect, staged.len);
-        staged.told_len = Some(told);
-        Ok(told)
+        let shown = lie(effect, staged.len);
+        staged.shown_len = Some(shown);
+        Ok(shown)
     }
 }

@@ -53,15 +53,15 @@ impl Machine {
         let Some(staged) = &mut self.registers.staged else {
             return Some((rule, format!("{len} bytes at {offset:#x} with no segment staged")));
         };
-        let Some(told) = (if staged.bitmap { Some(staged.len) } else { staged.told_len }) else {
+        let Some(shown) = (if staged.bitmap { Some(staged.len) } else { staged.shown_len }) else {
             return Some((rule, "data read before data_size".into()));
         };
         // The client asks for more than it gets where the device moves less.
-        if offset >= staged.told && offset + asked as u64 <= staged.told.saturating_add(told) {
+        if offset >= staged.shown && offset + asked as u64 <= staged.shown.saturating_add(shown) {
             staged.read.add(offset, offset + len as u64);
             return None;
         }
-        Some((rule, format!("{asked} bytes at {offset:#x}: the segment is {told} at {:#x}", staged.told)))
+        Some((rule, format!("{asked} bytes at {offset:#x}: the segment is {shown} at {:#x}", staged.shown)))
     }
 
     pub(super) fn data_write(&mut self, offset: u64, buf: &[u8], effect: Option<Effect>) -> Result<usize, i32> {
@@ -76,12 +76,12 @@ impl Machine {
                 libc::EINVAL,
             );
         }
-        let told = self.registers.resume;
+        let shown = self.registers.resume;
         let end = offset + buf.len() as u64;
-        match told {
+        match shown {
             None => self.judge.record("V1-9", "data written before data_offset was read"),
-            Some(told) if offset < told || end > self.data_end() => {
-                self.judge.record("V1-9", format!("{} bytes at {offset:#x}: data_offset is {told:#x}", buf.len()));
+            Some(shown) if offset < shown || end > self.data_end() => {
+                self.judge.record("V1-9", format!("{} bytes at {offset:#x}: data_offset is {shown:#x}", buf.len()));
             }
             Some(_) => {}
         }
@@ -97,12 +97,12 @@ impl Machine {
         if !self.level.resuming() {
             return self.refuse("V1-9", format!("data_size {len} written although not RESUMING"), libc::EINVAL);
         }
-        let Some(told) = self.registers.resume.take() else {
+        let Some(shown) = self.registers.resume.take() else {
             return self.refuse("V1-9", format!("data_size {len} written without reading data_offset"), libc::EINVAL);
         };
         let place = self.registers.moved.take().unwrap_or(self.place());
         let written = std::mem::take(&mut self.registers.written);
-        if told != place {
+        if shown != place {
             return Err(libc::EINVAL);
         }
         if len == 0 {

@@ -20,7 +20,7 @@ impl Machine {
 
     pub(crate) fn draft_data_offset(&mut self) {
         if let Some(staged) = &self.registers.staged {
-            if staged.told_len.is_none() && !staged.bitmap {
+            if staged.shown_len.is_none() && !staged.bitmap {
                 self.judge.record("D5", "data_offset read again before the data it presented");
                 return;
             }

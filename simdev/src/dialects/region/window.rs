@@ -38,7 +38,7 @@ impl Machine {
     /// The client is done with what is staged: judges, and makes it useless.
     pub(super) fn acknowledge(&mut self, rule: &'static str) {
         let (Some(staged), Some(region)) = (self.registers.staged.take(), &self.region) else { return };
-        if staged.told_len.is_none() && !staged.bitmap {
+        if staged.shown_len.is_none() && !staged.bitmap {
             self.judge.record(rule, "acknowledged between data_offset and data_size");
         } else if let Some(text) = staged.unread(region) {
             self.judge.record(rule, format!("acknowledged too early: {text}"));

@@ -40,8 +40,8 @@ pub(super) fn start(dma: &mut Dma, judge: &mut Judge, config: &DmaLog, payload: 
     }
     let page_size =
         if config.echoes_page_size { config.page_size } else { config.page_size.max(hint).min(config.max_page_size) };
-    let told = if config.echoes_page_size { hint } else { page_size };
-    payload[0..8].copy_from_slice(&told.to_ne_bytes());
+    let shown = if config.echoes_page_size { hint } else { page_size };
+    payload[0..8].copy_from_slice(&shown.to_ne_bytes());
     let dirty =
         dma.tracker.take().filter(|before| before.page_size == page_size).map_or_else(BTreeSet::new, |t| t.dirty);
     (dma.stopped_itself, dma.client_knows) = (false, true);
@@ -151,24 +151,24 @@ impl Asked {
         if skipped > 0 {
             judge.record("L7", format!("REPORT from {iova:#x} is in the middle of a word of the range's bitmap"));
         }
-        let mut told = IovaBitmap::new(iova, end - 1, self.page, self.bitmap);
+        let mut shown = IovaBitmap::new(iova, end - 1, self.page, self.bitmap);
         for &tracked in found {
             let Some(at) = tracked.checked_sub(skipped) else { continue };
             let (first, last) = (at * size, at * size + (size - 1));
-            if !told.record(first, last) {
+            if !shown.record(first, last) {
                 judge.record("L7", format!("a record at {first:#x} begins below the REPORT from {iova:#x}: lost"));
             }
             if tracker.ranges.iter().any(|&(from, to)| from <= last && to > end && last >= end) {
                 judge.record("L7", format!("a record at {first:#x} reaches into the next range: lost there"));
             }
         }
-        told.write(if config.overwrites { Report::Overwrites } else { Report::Adds }, judge)
+        shown.write(if config.overwrites { Report::Overwrites } else { Report::Adds }, judge)
     }
 
-    /// What was told is clean.
+    /// What was reported is clean.
     fn clear(&self, tracker: &mut Tracker, judge: &mut Judge, config: &DmaLog, found: usize) {
         let (iova, end, size) = (self.iova, self.end, tracker.page_size);
-        // pds acknowledges whole words: what is dirty behind the end, up to 63 pages, is told by nobody.
+        // pds acknowledges whole words: what is dirty behind the end, up to 63 pages, is never reported.
         let whole = || self.start + (end - self.start).next_multiple_of(64 * size);
         let cleared = if config.whole_words { whole() } else { end };
         let eaten: Vec<u64> = tracker.dirty.range(iova / size..=(cleared - 1) / size).copied().collect();

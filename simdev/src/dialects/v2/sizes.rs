@@ -16,7 +16,7 @@ impl Machine {
         if self.level.saving() {
             return self.content.pending(false);
         }
-        // Nobody knows what pre-copy will leave: everything.
+        // What pre-copy will leave is not known: everything.
         self.content.bytes.len() as u64 + HEADER as u64
     }
 

@@ -28,6 +28,8 @@ impl Machine {
         let current = number.is_none_or(|n| n == self.sessions.opened);
         match &self.sessions.live {
             Some(session) if session.load == load && current => Ok(()),
+            // A data fd is for one direction (V2-5).
+            Some(_) if current => Err(libc::EBADF),
             // F5.
             _ => Err(libc::ENODEV),
         }
@@ -121,6 +123,7 @@ impl Machine {
         let (habits, image) = (self.config.habits, self.image);
         if let Err(errno) = self.session(number, true) {
             return Err(match habits.dead_fd {
+                _ if errno == libc::EBADF => errno,
                 DeadFd::WriteHurts => hurt("a write on a data fd whose state was left"),
                 DeadFd::NoMemoryIfLong if buf.len() as u64 > image => libc::ENOMEM,
                 _ => errno,
