@@ -1,0 +1,214 @@
+//! `vfiomig save` and `load`: a wire in a file.
+
+use super::progress::Progress;
+use super::set::{Set, usage, wire};
+use crate::cli::{Load, Save};
+use crate::exit::Exit;
+use crate::host::{Host, Trouble};
+use crate::output::Output as Console;
+use crate::{signals, text};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use vfiomig::Error;
+use vfiomig::dialect::Direction;
+use vfiomig::error::ErrorKind;
+use vfiomig::migration::{AbortTo, EndOptions, LoadStep, Migration, Phase, SaveNext, SaveOptions, SaveStep};
+use vfiomig::wire::{Input, Output};
+
+/// Bytes between the file and the wire.
+const BUFFER: usize = 1 << 20;
+
+/// Prints how a command ended, and gives its exit status.
+pub fn outcome(out: &Console, result: Result<Option<String>, Trouble>) -> Exit {
+    match result {
+        Ok(line) => {
+            line.iter().for_each(|line| out.line(line));
+            Exit::Success
+        }
+        Err(trouble) => {
+            out.trouble(&trouble.to_string());
+            if signals::interrupted() { Exit::Interrupted } else { Exit::Failed }
+        }
+    }
+}
+
+/// An error of the library, with what to do next.
+pub fn failed(error: &Error) -> Trouble {
+    let next = match error.kind() {
+        _ if signals::interrupted() => "it was interrupted: begin again",
+        ErrorKind::Unsupported => {
+            "name devices that are alike, and as they are named there: NAME=DEVICE (vfiomig show lists a file's); the devices \
+             here are as they were"
+        }
+        _ => "look at the message, at the kernel's log (dmesg) and at the server's; the devices were brought back",
+    };
+    Trouble::new(error.to_string(), next)
+}
+
+/// Lets the devices run again, or resets them, and adds what fails to the trouble. Whether it succeeded. The caller knows that no
+/// guest runs with the state of these devices elsewhere, also where they are in HALTED.
+pub fn bring_back(migration: &Migration, mut trouble: Trouble) -> (Trouble, bool) {
+    let back = migration.abort_without_second_guest(AbortTo::Running);
+    if let Err(error) = &back {
+        trouble.what = format!("{}; and on the way back: {error}", trouble.what);
+        trouble.next = "reset the device that is named, or end the program that serves it".into();
+    }
+    (trouble, back.is_ok())
+}
+
+/// A failure, with the name of the file.
+fn of_file(error: &Error, path: &Path) -> Trouble {
+    let Trouble { what, next } = failed(error);
+    let full = matches!(error.errno(), libc::ENOSPC | libc::EDQUOT | libc::EFBIG);
+    let next =
+        if full { "make room there, or name a file elsewhere; the devices were brought back".into() } else { next };
+    Trouble { what: format!("{}: {what}", path.display()), next }
+}
+
+/// A file that takes its name only when it is whole.
+struct Whole {
+    path: PathBuf,
+    part: PathBuf,
+    done: bool,
+}
+
+impl Whole {
+    fn new(path: &Path) -> Result<(Whole, File), Trouble> {
+        let trouble = |error: std::io::Error, what: &Path| {
+            Trouble::new(
+                format!("{}: {error}", what.display()),
+                "name a file in a directory that exists and can be written",
+            )
+        };
+        // A link stays; the file that it leads to is replaced.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                return Err(trouble(std::io::Error::from_raw_os_error(libc::EISDIR), path));
+            }
+            // A file that takes this name would replace the pipe or the device, such as /dev/null.
+            Ok(found) if !found.is_file() => {
+                let what =
+                    format!("{} is no file: what is saved there takes its name when it is whole", path.display());
+                return Err(Trouble::new(what, "save into a file, and copy that"));
+            }
+            _ => {}
+        }
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".part-{}", std::process::id()));
+        let part = path.with_file_name(name);
+        // The state of a device may hold a guest's secrets.
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(&part).map_err(|error| trouble(error, &part))?;
+        Ok((Whole { path: path.into(), part, done: false }, file))
+    }
+
+    /// Writes the file to the disk, and gives it its name then.
+    fn finish(&mut self, file: &File) -> std::io::Result<()> {
+        file.sync_all()?;
+        fs::rename(&self.part, &self.path)?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+}
+
+/// `vfiomig save`.
+pub fn save(host: &Host, out: &Console, asked: &Save) -> Exit {
+    usage(out, &asked.devices).unwrap_or_else(|| outcome(out, try_save(host, asked).map(Some)))
+}
+
+fn try_save(host: &Host, asked: &Save) -> Result<String, Trouble> {
+    let (mut whole, file) = Whole::new(&asked.output)?;
+    let set = Set::open(host, &asked.devices, asked.patience.duration(), Direction::Save)?;
+    let begun = Instant::now();
+    let migration = set.migration(Direction::Save).map_err(|error| failed(&error))?;
+    let bytes = write(&set, &migration, file, &mut whole, asked.quiet)
+        .map_err(|error| bring_back(&migration, of_file(&error, &asked.output)).0)?;
+    let path = asked.output.display();
+    let stays = if asked.halt {
+        let ended = migration.end(true, EndOptions { waive_harvest: true, ..EndOptions::default() });
+        ended.map_err(|error| {
+            let what = format!("{path} is whole, but the devices do not stand still for good: {error}");
+            bring_back(&migration, Trouble::new(what, "begin again; the devices were brought back")).0
+        })?;
+        "stands still"
+    } else {
+        migration.abort(AbortTo::Running).map_err(|error| {
+            let what = format!("{path} is whole, but the devices do not run again: {error}");
+            Trouble::new(what, "reset the device that is named, or end the program that serves it")
+        })?;
+        "runs again"
+    };
+    let (count, time) = (text::count(set.devices.len(), "device"), text::time(begun.elapsed()));
+    Ok(format!("{path}: {count}, {} in {time}; each {stays}", text::bytes(bytes)))
+}
+
+fn write(set: &Set, migration: &Migration, file: File, whole: &mut Whole, quiet: bool) -> Result<u64, Error> {
+    let mut progress = Progress::new("saving", set.expected(), quiet);
+    let mut outputs = [Output::new(BufWriter::with_capacity(BUFFER, file), wire(), set.table(1)?)?];
+    let saved = migration.save_to(&mut outputs, SaveOptions::default(), &mut |step, _| {
+        if let SaveStep::Progress { bytes } = step {
+            progress.moved(bytes);
+        }
+        Ok(SaveNext::Go)
+    });
+    progress.end();
+    saved?;
+    let [output] = outputs;
+    let bytes = (0..set.devices.len()).map(|device| output.position(device)).sum();
+    let file = output.into_inner().into_inner().map_err(|error| Error::from(error.into_error()))?;
+    whole.finish(&file).map_err(Error::from)?;
+    Ok(bytes)
+}
+
+/// `vfiomig load`.
+pub fn load(host: &Host, out: &Console, asked: &Load) -> Exit {
+    usage(out, &asked.devices).unwrap_or_else(|| outcome(out, try_load(host, asked).map(Some)))
+}
+
+fn try_load(host: &Host, asked: &Load) -> Result<String, Trouble> {
+    let trouble = |error: std::io::Error| {
+        Trouble::new(format!("{}: {error}", asked.file.display()), "name a file that vfiomig save has written")
+    };
+    // The file is read twice, which a pipe cannot be, and to open a pipe can take for ever.
+    if !fs::metadata(&asked.file).map_err(trouble)?.is_file() {
+        let what = format!(
+            "{} is no file: it is checked before a device is opened, and then read again",
+            asked.file.display()
+        );
+        return Err(Trouble::new(what, "copy it into a file"));
+    }
+    let file = File::open(&asked.file).map_err(trouble)?;
+    let total = file.metadata().map_err(trouble)?.len();
+    // A file that is damaged is refused before a device is opened.
+    super::show::verify(&asked.file)?;
+    let set = Set::open(host, &asked.devices, asked.patience.duration(), Direction::Load)?;
+    let begun = Instant::now();
+    let migration = set.migration(Direction::Load).map_err(|error| failed(&error))?;
+    let mut progress = Progress::new("loading", Some(total), asked.quiet);
+    let mut inputs = [Input::new(BufReader::with_capacity(BUFFER, file))];
+    let loaded = migration.load_from(&mut inputs, &set.entries, &mut |step| {
+        if let LoadStep::Progress { bytes } = step {
+            progress.moved(bytes);
+        }
+        Ok(())
+    });
+    progress.end();
+    let ran = loaded.and_then(|()| migration.advance(Phase::LoadRunning));
+    ran.map_err(|error| bring_back(&migration, of_file(&error, &asked.file)).0)?;
+    let moved = set.devices.iter().fold(0, |sum: u64, device| sum.saturating_add(device.info().loaded_bytes));
+    let (count, time) = (text::count(set.devices.len(), "device"), text::time(begun.elapsed()));
+    Ok(format!("{}: {count}, {} in {time}; each runs", asked.file.display(), text::bytes(moved)))
+}

@@ -1,0 +1,214 @@
+//! `vfiomig send` and `receive`: a wire between two hosts. What must not happen is that both sides run: the source's devices
+//! stand still for good before the destination's may run.
+
+use super::channels::{self, Door};
+use super::file::{bring_back, failed, outcome};
+use super::progress::Progress;
+use super::set::{Set, usage, wire};
+use super::summary::{Source, Summary};
+use super::talk::{self, Heard};
+use crate::cli::{Receive, Send};
+use crate::exit::Exit;
+use crate::host::{Host, Trouble};
+use crate::output::Output as Console;
+use crate::text;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::Instant;
+use vfiomig::Error;
+use vfiomig::device::CapFlags;
+use vfiomig::dialect::Direction;
+use vfiomig::error::ErrorKind;
+use vfiomig::migration::{EndOptions, LoadStep, Migration, Phase, SaveNext, SaveOptions, SaveStep};
+use vfiomig::wire::{Input, Output, Timed, WireOptions, WireRecord};
+
+/// Most rounds of pre-copy: some devices always have more (C5).
+const MOST_ROUNDS: u32 = 16;
+
+/// `vfiomig send`.
+pub fn send(host: &Host, out: &Console, asked: &Send) -> Exit {
+    usage(out, &asked.devices).unwrap_or_else(|| outcome(out, try_send(host, out, asked)))
+}
+
+fn try_send(host: &Host, out: &Console, asked: &Send) -> Result<Option<String>, Trouble> {
+    let set = Set::open(host, &asked.devices, asked.patience.duration(), Direction::Save)?;
+    // A channel without a device would bring no stream.
+    let channels = asked.channels.min(u16::try_from(set.devices.len()).unwrap_or(u16::MAX));
+    let streams = channels::connect(&asked.to, channels)?;
+    let Some(stream) = streams.first() else { return Err(Trouble::new("there is no device", "name one")) };
+    let begun = Instant::now();
+    let migration = set.migration(Direction::Save).map_err(|error| failed(&error))?;
+    let mut moved = Moved::default();
+    if let Err(error) = move_out(&set, &migration, &streams, asked.quiet || asked.json, &mut moved) {
+        let (mut trouble, _) = bring_back(&migration, failed(&error));
+        // The devices run again, so there is time to hear why the other side has gone.
+        if let Some(said) = talk::reason(stream).filter(|_| error.kind() == ErrorKind::System) {
+            trouble.what = format!("the other side: {said} ({})", trouble.what);
+        }
+        return Err(trouble);
+    }
+    // Behind `run` the guest is the destination's, unless the destination says that it is not.
+    let ran = talk::say(stream, "run", "").and_then(|()| talk::listen(stream, "running", false));
+    let silent = |text: String| {
+        let next =
+            "look at the destination; the devices stand still here, and run on neither side unless it says otherwise";
+        Trouble::new(format!("all was sent, but the destination does not say that it runs: {text}"), next)
+    };
+    match ran.map_err(|error| silent(error.to_string()))? {
+        Heard::Word => {}
+        Heard::No(why) => {
+            let trouble = Trouble::new(
+                format!("the other side has everything, and does not run: {why}"),
+                "look at the message, and at the destination; the devices were brought back here",
+            );
+            return Err(bring_back(&migration, trouble).0);
+        }
+        Heard::Lost(why) => return Err(silent(format!("the other side: {why}"))),
+    }
+    let still = moved.stopped.map(|at| at.elapsed()).unwrap_or_default();
+    let summary = Summary {
+        peer: asked.to.clone(),
+        devices: set.devices.len(),
+        channels,
+        bytes: moved.bytes,
+        time: begun.elapsed(),
+        source: Some(Source { rounds: moved.rounds, still }),
+    };
+    Ok(print(out, &summary, &migration, asked.json, asked.quiet))
+}
+
+/// Prints JSON, or gives the text that is left to be printed.
+fn print(out: &Console, summary: &Summary, migration: &Migration, json: bool, quiet: bool) -> Option<String> {
+    if json {
+        out.json(&summary.json(migration));
+        return None;
+    }
+    Some(summary.text(migration, quiet))
+}
+
+/// How far a source is.
+#[derive(Default)]
+struct Moved {
+    bytes: u64,
+    rounds: u32,
+    stopped: Option<Instant>,
+}
+
+/// The outputs of a wire, one for each channel.
+fn outputs<'a>(set: &Set, migration: &'a Migration, streams: &'a [TcpStream]) -> Result<Vec<Output<Timed<'a>>>, Error> {
+    let channels = u16::try_from(streams.len()).unwrap_or(u16::MAX);
+    let (options, table) = (WireOptions { channels, ..wire() }, set.table(channels)?);
+    let each = (0..).zip(streams).map(|(channel, stream)| {
+        Output::new(migration.wire_fd(stream.as_fd()), WireOptions { channel, ..options }, table.clone())
+    });
+    each.collect()
+}
+
+/// Moves the devices, up to where the destination has everything and they stand still here for good.
+fn move_out(
+    set: &Set,
+    migration: &Migration,
+    streams: &[TcpStream],
+    quiet: bool,
+    moved: &mut Moved,
+) -> Result<(), Error> {
+    let Some(stream) = streams.first() else {
+        return Err(Error::new(ErrorKind::Argument, libc::EINVAL, "there is no channel"));
+    };
+    let mut outputs = outputs(set, migration, streams)?;
+    outputs.iter_mut().try_for_each(Output::flush)?;
+    talk::hear(stream, "ready")?;
+    let mut progress = Progress::new("sending", set.expected(), quiet);
+    let has_rounds = set.devices.iter().any(|device| device.info().caps.contains(CapFlags::PRE_COPY));
+    let options = if has_rounds { SaveOptions::with_rounds() } else { SaveOptions::default() };
+    let saved = migration.save_to(&mut outputs, options, &mut |step, _| {
+        match step {
+            SaveStep::Progress { bytes } => progress.moved(bytes),
+            SaveStep::Round { number, ready, bytes } => {
+                moved.rounds = number;
+                progress.moved(bytes);
+                if !quiet {
+                    progress.note(&format!("round {number}: {} so far", text::bytes(bytes)));
+                }
+                return Ok(if ready || number >= MOST_ROUNDS { SaveNext::Go } else { SaveNext::Again });
+            }
+            SaveStep::StopVm => moved.stopped = Some(Instant::now()),
+            _ => {}
+        }
+        Ok(SaveNext::Go)
+    });
+    progress.end();
+    saved.and_then(|()| talk::hear(stream, "loaded"))?;
+    let positions = |output: &Output<_>| (0..set.devices.len()).map(|device| output.position(device)).sum::<u64>();
+    moved.bytes = outputs.iter().map(positions).sum();
+    migration.end(true, EndOptions { waive_harvest: true, ..EndOptions::default() })
+}
+
+/// `vfiomig receive`.
+pub fn receive(host: &Host, out: &Console, asked: &Receive) -> Exit {
+    usage(out, &asked.devices).unwrap_or_else(|| outcome(out, try_receive(host, out, asked)))
+}
+
+fn try_receive(host: &Host, out: &Console, asked: &Receive) -> Result<Option<String>, Trouble> {
+    let set = Set::open(host, &asked.devices, asked.patience.duration(), Direction::Load)?;
+    let door = Door::open(&asked.listen)?;
+    let (stream, peer) = door.first()?;
+    let begun = Instant::now();
+    let migration = set.migration(Direction::Load).map_err(|error| failed(&error))?;
+    let taken = take_in(&set, &migration, &stream, &door, asked.quiet || asked.json);
+    let channels = taken.map_err(|trouble| {
+        let why = trouble.what.clone();
+        let (trouble, back) = bring_back(&migration, trouble);
+        // The devices are brought back whether the source hears this or not.
+        let _ = talk::say(&stream, if back { "no" } else { "lost" }, &why);
+        trouble
+    })?;
+    let _ = talk::say(&stream, "running", "");
+    let bytes = set.devices.iter().fold(0, |sum: u64, device| sum.saturating_add(device.info().loaded_bytes));
+    let summary = Summary { peer, devices: set.devices.len(), channels, bytes, time: begun.elapsed(), source: None };
+    Ok(print(out, &summary, &migration, asked.json, asked.quiet))
+}
+
+/// Reads the table of a channel, which comes before all else. Returns which channel it is, of how many.
+fn table_of(input: &mut Input<Timed<'_>>, set: &Set) -> Result<(u16, u16), Error> {
+    let came = input.next()?;
+    debug_assert!(matches!(came, WireRecord::Table));
+    if let Some(table) = input.table() {
+        table.places(&set.entries)?;
+    }
+    Ok(input.reader().channel().map_or((0, 1), |(channel, channels, _)| (channel, channels)))
+}
+
+/// Takes the devices in, up to where each runs. Returns the number of channels.
+fn take_in(set: &Set, migration: &Migration, stream: &TcpStream, door: &Door, quiet: bool) -> Result<u16, Trouble> {
+    let trouble = |error: Error| failed(&error);
+    let more;
+    let mut inputs = vec![Input::new(migration.wire_fd(stream.as_fd()))];
+    // The tables first: no device moves before both sides agree.
+    let first = inputs.iter_mut().map(|input| table_of(input, set)).next_back().unwrap_or(Ok((0, 1)));
+    let (channel, channels) = first.map_err(trouble)?;
+    if channel != 0 {
+        let what = format!("the first connection is channel {channel}: the two ends talk on channel 0");
+        return Err(Trouble::new(what, "use vfiomig send"));
+    }
+    more = door.more(channels.saturating_sub(1))?;
+    for stream in &more {
+        let mut input = Input::new(migration.wire_fd(stream.as_fd()));
+        table_of(&mut input, set).map_err(trouble)?;
+        inputs.push(input);
+    }
+    talk::say(stream, "ready", "").map_err(trouble)?;
+    let mut progress = Progress::new("receiving", None, quiet);
+    let loaded = migration.load_from(&mut inputs, &set.entries, &mut |step| {
+        if let LoadStep::Progress { bytes } = step {
+            progress.moved(bytes);
+        }
+        Ok(())
+    });
+    progress.end();
+    let runs = loaded
+        .and_then(|()| talk::say(stream, "loaded", ""))
+        .and_then(|()| talk::hear(stream, "run"))
+        .and_then(|()| migration.advance(Phase::LoadRunning));
+    runs.map(|()| channels).map_err(trouble)
+}
