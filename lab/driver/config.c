@@ -99,6 +99,7 @@ static const struct option options[] = {
 	/* The kernel warns of tasks that sleep for two minutes. */
 	TUNABLE(delay_ms, 0, 60000),
 	TUNABLE_CHOICE(delay_to, vmt_state_names),
+	TUNABLE(data_ms, 0, 100000),
 	TUNABLE_CHOICE(fail_to, vmt_state_names),
 	TUNABLE(fail_errno, 1, 4095),
 	TUNABLE(fail_count, 0, VMT_EACH),

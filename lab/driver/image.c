@@ -5,8 +5,11 @@
  */
 #include <linux/bitmap.h>
 #include <linux/crc32.h>
+#include <linux/delay.h>
+#include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 #include <linux/vmalloc.h>
 
 #include "vfiomig_test.h"
@@ -220,4 +223,26 @@ int vmt_segment_done(struct vmt_dev *d, const struct vmt_segment *segment)
 bool vmt_load_is_complete(struct vmt_dev *d)
 {
 	return bitmap_full(d->loaded, d->nchunks);
+}
+
+/*
+ * A driver that is slow to give or take its data: data_ms of sleep for each MiB,
+ * with the lock held as in a transition. What a sleep is too long, or too
+ * short to be worth one, is in the account for the next.
+ */
+void vmt_take_time(struct vmt_dev *d, size_t moved)
+{
+	u64 begin, us;
+
+	if (!d->config.data_ms) {
+		d->owed_ns = 0;
+		return;
+	}
+	d->owed_ns += (u64)moved * d->config.data_ms * NSEC_PER_MSEC / SZ_1M;
+	if (d->owed_ns < NSEC_PER_MSEC)
+		return;
+	begin = ktime_get_ns();
+	us = div_u64(d->owed_ns, NSEC_PER_USEC);
+	usleep_range(us, us + 100);
+	d->owed_ns -= ktime_get_ns() - begin;
 }

@@ -134,7 +134,7 @@ void vmt_change_end(struct vmt_dev *d, struct vmt_change *change, int error)
 	add(&d->log, change);
 }
 
-/* What nobody asked for as a state: reset, close, a segment that does not load. */
+/* What was not requested as a state: reset, close, a segment that does not load. */
 void vmt_change_forced(struct vmt_dev *d, u32 from, enum vmt_cause cause)
 {
 	struct vmt_change change = {

@@ -184,7 +184,7 @@ static bool data_is_left(struct vmt_dev *d)
 
 /*
  * The effects of one write come in the order of N15: all that stops the device
- * first, then the windows, then all that lets it run. Nobody can look in
+ * first, then the windows, then all that lets it run. No one can look in
  * between, so the order shows in one place only: leaving RESUMING loads (and
  * may fail) before RUNNING is set and before NDMA is cleared.
  */
@@ -284,9 +284,9 @@ static u64 read_data_offset(struct vmt_dev *d)
 			vmt_judge(d, VMT_ACK_UNREAD);
 		vmt_unstage(d);
 	}
-	if (!d->staged)
-		vmt_stage_segment(d, next_offset(d));
-	/* How long a bitmap is was told by copied_pfns; data_size need not be read (D13). */
+	if (!d->staged && vmt_stage_segment(d, next_offset(d)))
+		vmt_take_time(d, d->staged);
+	/* How long a bitmap is was said by copied_pfns; data_size need not be read (D13). */
 	if (d->phase < VMT_PHASE_OFFSET || vmt_is_draft(d))
 		d->phase = d->staged_bitmap ? VMT_PHASE_SIZE : VMT_PHASE_OFFSET;
 	return d->data_offset;
@@ -316,6 +316,7 @@ static int load_segment(struct vmt_dev *d, u64 size)
 		return -EINVAL;
 	memcpy(d->image + le64_to_cpu(segment.at), from + sizeof(segment), size - sizeof(segment));
 	memset(from, VMT_POISON, size);
+	vmt_take_time(d, size);
 	return vmt_segment_done(d, &segment);
 }
 

@@ -53,7 +53,7 @@ static int stream_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* Nobody is woken at the end of a stall: callers look again after a moment. */
+/* No thread is woken at the end of a stall: callers look again after a moment. */
 static __poll_t stream_poll(struct file *file, struct poll_table_struct *wait)
 {
 	struct vmt_stream *stream = file->private_data;
@@ -95,6 +95,7 @@ static ssize_t save_read(struct file *file, char __user *buf, size_t count, loff
 		}
 		d->consumed += part;
 		done += part;
+		vmt_take_time(d, part);
 		if (d->consumed == d->staged)
 			vmt_unstage(d);
 	}
@@ -207,6 +208,7 @@ static ssize_t load_write(struct file *file, const char __user *buf, size_t coun
 			break;
 		}
 		done += part;
+		vmt_take_time(d, part);
 	}
 unlock:
 	mutex_unlock(&d->lock);

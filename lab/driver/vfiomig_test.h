@@ -81,6 +81,7 @@ struct vmt_config {
 	/* may be changed at any time */
 	u32 delay_ms;
 	u32 delay_to;
+	u32 data_ms;
 	u32 fail_to;
 	u32 fail_errno;
 	u32 fail_count;
@@ -215,6 +216,7 @@ struct vmt_dev {
 	u64 consumed;			/* of these, read by trapped access or on the data fd */
 	bool staged_bitmap;		/* it is a dirty bitmap (draft) */
 	bool staged_again;		/* its chunk was sent before (v2) */
+	s64 owed_ns;			/* data_ms: time for what was moved, not yet slept */
 
 	/* region.c */
 	u32 bits;			/* device_state */
@@ -300,6 +302,7 @@ void vmt_unstage(struct vmt_dev *d);
 int vmt_segment_check(struct vmt_dev *d, const struct vmt_segment *segment);
 int vmt_segment_done(struct vmt_dev *d, const struct vmt_segment *segment);
 bool vmt_load_is_complete(struct vmt_dev *d);
+void vmt_take_time(struct vmt_dev *d, size_t moved);
 
 /* region.c */
 void vmt_region_reset(struct vmt_dev *d);

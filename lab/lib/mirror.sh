@@ -16,8 +16,9 @@ debian_mirrors() {
 private_apt() {
     local dir=$1 program=$2
     shift 2
-    # The sandbox user of apt cannot write below a private home directory.
-    "$program" -q -o APT::Sandbox::User=root -o Dir::Etc::SourceList="$dir/sources.list" \
+    # The sandbox user of apt cannot write below a private home directory. Nothing is installed, and lists and cache are DIR's
+    # own: the machine's locks, which another apt may hold, are not needed.
+    "$program" -q -o APT::Sandbox::User=root -o Debug::NoLocking=true -o Dir::Etc::SourceList="$dir/sources.list" \
         -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists="$dir/lists" -o Dir::Cache="$dir/cache" "$@"
 }
 

@@ -50,7 +50,8 @@ update_lists() {
 }
 
 install_packages() {
-    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@")
+    # Another program may be installing: wait for it, ten minutes at most.
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends "$@")
     if ((EUID != 0)); then
         say "these Debian packages are missing: $*"
         die 1 "as root: apt-get install --no-install-recommends $*"

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 out=$1
-wanted=(9p 9pnet_virtio overlay mdev vfio vfio_iommu_type1 vfio-pci)
+wanted=(9p 9pnet_virtio overlay mdev vfio vfio_iommu_type1 vfio-pci veth)
 
 dpkg -x "$LAB_VERDIR"/debs/linux-image-*.deb "$out/root"
 [[ -d $out/root/lib/modules ]] || ln -s usr/lib "$out/root/lib" # a merged /usr

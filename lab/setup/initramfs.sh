@@ -18,7 +18,7 @@ chmod 755 "$root/init" "$root/bin/lab-mdev"
 modules=()
 case $kernel in
 stock | iommufd)
-    modules=(9pnet_virtio 9p overlay vfio_iommu_type1 vfio-pci mdev mtty vfiomig_test)
+    modules=(9pnet_virtio 9p overlay vfio_iommu_type1 vfio-pci mdev mtty vfiomig_test veth)
     cp -r "$LAB_VERDIR/image/modules/." "$root/"
     release=$(basename "$root"/lib/modules/*)
     tree=$root/lib/modules/$release
