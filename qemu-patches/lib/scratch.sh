@@ -32,9 +32,9 @@ unpack_source() {
     local version=$1 suite=$2 work=$3 found package
     say "fetching the source package of QEMU $version from $suite"
     found=$(find_source "$suite" "$work") || return 1
-    package=$(tail -n1 <<<"$found")
-    [[ $(upstream "$package") == "$version"* ]] || {
-        say "$suite has no QEMU $version any more, but $package"
+    package=$(choose_package "$version" "$found")
+    [[ -n $package ]] || {
+        say "$suite has no QEMU ${QEMU_POINT[$version]} any more, but $(tail -n1 <<<"$found")"
         return 1
     }
     download_source "$package" "$work" || return 1
@@ -82,6 +82,46 @@ does_not_apply() {
     die 1 "the series does not apply to QEMU $has of Debian's $package"
 }
 
+# clean_tree TREE COMMIT: TREE as COMMIT has it.
+clean_tree() {
+    # Of a run that was interrupted; mostly there is none.
+    scratch_git "$1" am --abort >/dev/null 2>&1 || true
+    scratch_git "$1" checkout -q --force --detach "$2"
+    scratch_git "$1" clean -qfdx
+}
+
+# apply_on_top VERSION CACHE COMMIT WHAT PATCH...: prints the commit with the
+# patches on top of COMMIT.
+apply_on_top() {
+    local version=$1 cache=$2 commit=$3 what=$4 tree=$2/apply
+    add_tree "$cache/repository" "$tree"
+    clean_tree "$tree" "$commit"
+    scratch_git "$tree" am -q -3 --committer-date-is-author-date "${@:5}" >>"$log" 2>&1 || {
+        scratch_git "$tree" am --abort >/dev/null 2>&1 || true
+        die 1 "$what does not apply to $commit of QEMU $version; see $log"
+    }
+    scratch_git "$tree" rev-parse HEAD
+}
+
+# apply_baseline VERSION CACHE COMMIT: prints the commit with tests/baseline's
+# patch on top of COMMIT, with the series or without.
+apply_baseline() {
+    local patch=$QEMU_HOME/tests/baseline/$1.patch
+    [[ -f $patch ]] || die 2 "QEMU $1 has no baseline"
+    apply_on_top "$1" "$2" "$3" "the baseline" "$patch"
+}
+
+# check_upstream VERSION REPOSITORY: whether upstream/ still applies, each patch
+# alone, where its base is VERSION: the newest one.
+check_upstream() {
+    local version=$1 repository=$2 patch
+    [[ $version == "$QEMU_NEWEST" ]] || return 0
+    for patch in "$QEMU_HOME"/upstream/*.patch; do
+        scratch_git "$repository" apply --check "$patch" >>"$log" 2>&1 ||
+            die 1 "upstream/${patch##*/} does not apply to QEMU $version"
+    done
+}
+
 # apply_series VERSION CACHE: prints the commit of the base with the series.
 apply_series() {
     local version=$1 cache=$2 tree=$2/apply series=$QEMU_HOME/$1
@@ -91,10 +131,7 @@ apply_series() {
     shopt -u nullglob
     ((${#files[@]} > 0)) || die 1 "there is no patch in $series"
     add_tree "$cache/repository" "$tree"
-    # Of a run that was interrupted; mostly there is none.
-    scratch_git "$tree" am --abort >/dev/null 2>&1 || true
-    scratch_git "$tree" reset -q --hard base
-    scratch_git "$tree" clean -qfdx
+    clean_tree "$tree" base
     if ! scratch_git "$tree" am -q --committer-date-is-author-date "${files[@]}" >>"$log" 2>&1; then
         scratch_git "$tree" am --show-current-patch=raw 2>/dev/null | sed -n 's/^Subject: /does not apply: /p' | head -n1 >&2
         scratch_git "$tree" am --abort >/dev/null 2>&1 || true

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Binary:
-    name: str  # 10.0, 7.2: patched; 10.0-debian, 7.2-debian: the distribution's
+    name: str  # 10.0: patched; 10.0-debian: the distribution's; 10.2-plain: built here without
+    # the patches; 10.0-baseline: patched, and with tests/baseline's patch on top
     program: str
     libraries: str
     firmware: tuple
@@ -17,12 +18,11 @@ class Binary:
 
     @property
     def patched(self):
-        return "-" not in self.name
+        return self.name.partition("-")[2] in ("", "baseline")
 
     @property
-    def machine(self):
-        # Named, so that a later release of the same version has it too. Without the devices that the small build lacks.
-        return f"pc-q35-{self.version},usb=off,hpet=off,vmport=off"
+    def release(self):
+        return tuple(map(int, self.version.split(".")))
 
     @property
     def migration_property(self):
@@ -37,6 +37,13 @@ class Binary:
             # Modules of another QEMU, installed on this machine, are not for this one.
             environment["QEMU_MODULE_DIR"] = "/nonexistent"
         return environment
+
+
+def machine(binaries):
+    """The machine that all of them have, the oldest one's: a later release has those of earlier ones."""
+    oldest = min(binaries, key=lambda binary: binary.release)
+    # Without the devices that the small build lacks.
+    return f"pc-q35-{oldest.version},usb=off,hpet=off,vmport=off"
 
 
 def read_binaries(path):

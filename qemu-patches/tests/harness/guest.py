@@ -19,11 +19,11 @@ TRACES = ("vfio_migration*", "vfio_save*", "vfio_load*", "vfio_state*", "vfio_vm
 
 
 class Guest:
-    def __init__(self, name, directory, scratch, binary, devices, iommufd=False, properties="", incoming=False,
-                 paused=False, port=False, plugged=PLUGGED, extra=""):
+    def __init__(self, name, directory, scratch, binary, machine, devices, iommufd=False, properties="", incoming=False,
+                 paused=False, port=False, plugged=PLUGGED, extra="", words=()):
         """With `port`, the device with the number `plugged` is behind a port where it can be plugged and unplugged.
 
-        `extra`: one more device, of QEMU's.
+        `extra`: one more device, of QEMU's. `words`: more of the command line.
         """
         self.name = name
         self.binary = binary
@@ -39,7 +39,7 @@ class Guest:
         self.scratch = scratch
         self.socket = f"{scratch}/{name}.qmp"
         self.trace = f"{directory}/{name}.trace"
-        arguments = [binary.program, "-M", binary.machine, "-accel", "tcg", "-m", f"{MEMORY >> 20}M", "-nodefaults",
+        arguments = [binary.program, "-M", machine, "-accel", "tcg", "-m", f"{MEMORY >> 20}M", "-nodefaults",
                      "-no-user-config", "-display", "none", "-qmp", f"unix:{self.socket},server=on,wait=off",
                      "-D", self.trace]
         for path in binary.firmware:
@@ -52,6 +52,7 @@ class Guest:
             arguments += ["-device", PORT]
         if extra:
             arguments += ["-device", extra]
+        arguments += words
         for index in range(len(devices)):
             arguments += ["-device", self.words(index)]
         if incoming:
@@ -113,6 +114,12 @@ class Guest:
 
     def threads(self):
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def processor_seconds(self):
+        """What it has had of the processors until now, in the kernel too."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def alive(self):
         return self.process.poll() is None

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 
+from .binary import machine
 from .check import Failure, check, equal
 from .device import Mtty, TestDevice
 from .guest import Guest
@@ -42,7 +43,8 @@ class Lab:
         return made
 
     def start(self, name, binary, devices, **options):
-        guest = Guest(name, self.directory, self.scratch, self.binaries[binary], devices,
+        ends = [self.binaries[end] for end in (self.scenario.source, self.scenario.destination)]
+        guest = Guest(name, self.directory, self.scratch, self.binaries[binary], machine(ends), devices,
                       iommufd=self.scenario.transport == "iommufd", **options)
         self.guests.append(guest)
         return guest
@@ -51,14 +53,14 @@ class Lab:
         """A guest that can be migrated, not yet booted."""
         options.setdefault("properties", self.scenario.properties)
         devices = self.make_devices(SOURCE + 1, self.scenario.devices) if devices is None else devices
-        return self.start("source", self.scenario.source, devices, **options)
+        return self.start("source", options.pop("binary", "") or self.scenario.source, devices, **options)
 
     def destination(self, specs=None, name="destination", **options):
         """A guest that waits for the source. Its devices are new each time."""
         options.setdefault("properties", self.scenario.destination_properties or self.scenario.properties)
         specs = specs or self.scenario.destination_devices or self.scenario.devices
         devices = self.make_devices(DESTINATION + 1, specs)
-        return self.start(name, self.scenario.destination, devices, incoming=True, **options)
+        return self.start(name, options.pop("binary", "") or self.scenario.destination, devices, incoming=True, **options)
 
     def pair(self, source=None, destination=None):
         """A booted source, and a destination that waits. They start side by side."""

@@ -8,7 +8,7 @@ ENDED = ("completed", "failed", "cancelled")
 DOWNTIME = 3000  # ms; emulated machines are slow
 # Bytes a second. An idle guest's migration sends next to nothing, measures next to no bandwidth, and thinks that what the
 # devices have left takes for ever: say what there is, where it can be said. In DOWNTIME that is more
-# than any devices of the table have, and less than the whole RAM, so that there is a pre-copy.
+# than almost all devices of the table have, and less than the whole RAM, so that there is a pre-copy.
 BANDWIDTH = 8 << 20
 HOLD = 48 << 10
 
@@ -55,11 +55,11 @@ def prepare(source, destination, capabilities=()):
         set_capabilities(guest, capabilities)
 
 
-def begin(lab, source, destination, capabilities=(), paced=False, proxy=None):
+def begin(lab, source, destination, capabilities=(), paced=False, proxy=None, expected=BANDWIDTH):
     """Starts a migration over a socket; with `proxy`, through that. One that is paced has its pace already."""
     prepare(source, destination, capabilities)
     if not paced:
-        set_pace(source)
+        set_pace(source, expected=expected)
     path = address(lab)
     destination.command("migrate-incoming", uri=f"unix:{path}")
     if proxy:
@@ -80,11 +80,11 @@ def in_precopy(source):
     wait_for(flows, "pre-copy")
 
 
-def held(lab):
+def held(lab, limit=None):
     """A pair whose migration is in pre-copy and cannot end, and what the devices have: let_go() lets it."""
     source, destination = lab.pair()
     stamps = lab.stamp(source)
-    hold(source)
+    hold(source, limit or HOLD)
     begin(lab, source, destination, paced=True)
     in_precopy(source)
     return source, destination, stamps
@@ -125,8 +125,8 @@ def fails(source):
     return f"{info.get('error-desc', '')}\n{source.messages()}"
 
 
-def migrate(lab, source, destination, capabilities=(), status="running"):
-    begin(lab, source, destination, capabilities)
+def migrate(lab, source, destination, capabilities=(), status="running", expected=BANDWIDTH):
+    begin(lab, source, destination, capabilities, expected=expected)
     return completes(source, destination, status)
 
 

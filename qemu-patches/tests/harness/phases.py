@@ -42,10 +42,15 @@ class Phase:
     hops: int
     begin: int  # of the first device, ns
     end: int  # of the last
+    longest: int  # what the slowest device took for itself, ns
 
     @property
     def milliseconds(self):
         return (self.end - self.begin) / 1e6
+
+    @property
+    def slowest(self):
+        return self.longest / 1e6
 
 
 def way(plan):
@@ -61,7 +66,7 @@ def phases(logs, plan, side):
     for name, states in plan:
         last = first + len(states) - 1
         found.append(Phase(f"{side} {name}", len(states), min(log[first].begin for log in logs),
-                           max(log[last].end for log in logs)))
+                           max(log[last].end for log in logs), max(log[last].end - log[first].begin for log in logs)))
         first = last + 1
     return found
 

@@ -25,7 +25,10 @@ class Monitor:
         self.command("qmp_capabilities")
 
     def close(self):
-        self.file.close()
+        try:
+            self.file.close()
+        except OSError:
+            pass  # a command that was never read is still in the buffer
         self.socket.close()
 
     def command(self, name, **arguments):

@@ -19,5 +19,6 @@ class Scenario:
     properties: str | tuple = ""  # of vfio-pci, on both sides; a tuple: of each device
     destination_properties: str = ""  # where they differ
     destination_devices: tuple = ()
+    others: tuple = ()  # binaries that it compares with; it does without those that cannot be had
     seconds: int = 240
     options: dict = field(default_factory=dict)  # for run

@@ -7,10 +7,10 @@ from harness import migration
 from harness.check import check, equal, wait_for
 
 
-def plain(lab, capabilities=()):
+def plain(lab, capabilities=(), expected=migration.BANDWIDTH):
     source, destination = lab.pair()
     stamps = lab.stamp(source)
-    info = migration.migrate(lab, source, destination, capabilities)
+    info = migration.migrate(lab, source, destination, capabilities, expected=expected)
     lab.arrived(destination, stamps)
     lab.note(migration.times(info))
     return source, destination, info

@@ -49,9 +49,9 @@ def compare(source, destination, writer):
               f"the first: {[hex(page) for page in wrong[:8]]}")
 
 
-def begin_held(lab, source, destination):
-    """A migration that cannot end before it is let go."""
-    migration.hold(source, LIMIT)
+def begin_held(lab, source, destination, limit=LIMIT):
+    """A migration that cannot end before it is let go, as long as memory is written faster than `limit`, or was just now."""
+    migration.hold(source, limit)
     migration.begin(lab, source, destination, paced=True)
     migration.in_precopy(source)
 

@@ -164,6 +164,36 @@ def given_up_in_stall(lab):
     migration.again(lab, source, destination, stamps)
 
 
+def hangs_in_a_read(lab):
+    """A device hangs in a read of its last state until the migration fails. The guest runs, and so does the device in the end."""
+    source, destination = lab.pair()
+    stamps = lab.stamp(source)
+    lab.expected_violations |= {"LEFT_UNREAD"}
+    device = source.devices[FAILING]
+    device.configure(data_ms=85000)  # for a state of 1 MiB
+    migration.begin(lab, source, destination)
+    wait_for(lambda: device.state() == "STOP_COPY", "the device is read", 60)
+    begun = time.monotonic()
+    words = migration.fails(source)
+    failed = time.monotonic() - begun
+    all_run(source, without=[FAILING])
+    slowest = 0
+    for _ in range(20):
+        asked = time.monotonic()
+        source.command("query-status")
+        slowest = max(slowest, time.monotonic() - asked)
+        time.sleep(0.25)
+    equal(device.state(), "STOP_COPY", "device, which still hangs")
+    check(slowest < 2, f"QEMU answered after {slowest:.1f} s, while the device hung")
+    check(device.uuid in words or f"dev{FAILING}" in words, f"the message names no device: {words!r}")
+    wait_for(lambda: device.state() == "RUNNING", "the device runs when it has answered", 240)
+    lab.note(f"failed after {failed:.0f} s, QEMU answered within {slowest * 1000:.0f} ms, the device ran after "
+             f"{time.monotonic() - begun:.0f} s; {first_line(words)}")
+    device.configure(data_ms=0)
+    lab.arrived(source, stamps)
+    migration.again(lab, source, destination, stamps)
+
+
 def stalled_load(lab, capabilities=()):
     """A device of the destination takes nothing for some seconds: it is asked again."""
     source, destination = lab.pair()

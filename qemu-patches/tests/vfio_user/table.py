@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The scenarios: a name, what is run, and its words."""
+from . import faults, foreign, scenarios
+from .scenarios import V1, V2
+
+SMALL = "--state-size 128K"
+
+SCENARIOS = {
+    "blocked-no-migration": (scenarios.blocked, {"spec": "--no-migration"}),
+    "blocked-unknown-commands": (scenarios.blocked, {"spec": "--peer rust-vfio-user"}),
+    "blocked-off": (scenarios.blocked, {"spec": V2, "properties": {"x-vfiomig": "off"}}),
+    "blocked-off-v1": (scenarios.blocked, {"spec": V1, "properties": {"x-vfiomig": "off"}}),
+    "plug": (scenarios.plugged, {}),
+    "v2": (scenarios.devices, {"specs": [V2]}),
+    "v1": (scenarios.devices, {"specs": [V1]}),
+    "v2-two": (scenarios.devices, {"specs": [V2, V2]}),
+    "v1-two": (scenarios.devices, {"specs": [V1, V1]}),
+    "v1-and-v2": (scenarios.devices, {"specs": [V1, V2]}),
+    "v2-no-precopy": (scenarios.devices, {"specs": [f"{V2} --no-pre-copy"]}),
+    "v2-libvfio-user": (scenarios.devices, {"specs": ["--peer libvfio-user-v2"]}),
+    "v1-libvfio-user": (scenarios.devices, {"specs": ["--peer libvfio-user-v1"]}),
+    "v2-multifd": (scenarios.devices, {"specs": [V2, V2], "capabilities": ["multifd", "return-path"],
+                                       "properties": {"x-migration-multifd-transfer": "on"}}),
+    "v1-multifd": (scenarios.devices, {"specs": [V1], "capabilities": ["multifd", "return-path"],
+                                       "properties": {"x-migration-multifd-transfer": "on"}}),
+    "v2-runs-on": (scenarios.runs_on, {"specs": [V2]}),
+    "v1-runs-on": (scenarios.runs_on, {"specs": [V1]}),
+    "v2-dma": (scenarios.dma, {"specs": [V2]}),
+    "v1-dma": (scenarios.dma, {"specs": [V1]}),
+    "v2-dma-two": (scenarios.dma, {"specs": [V2, V2]}),
+    "v1-and-v2-dma": (scenarios.dma, {"specs": [V1, V2]}),
+    "v2-dma-libvfio-user": (scenarios.dma, {"specs": ["--peer libvfio-user-v2"]}),
+    "v2-never-rests": (scenarios.never_rests, {"spec": V2}),
+    "v1-never-rests": (scenarios.never_rests, {"spec": V1}),
+    "v2-cancel": (scenarios.cancel, {"spec": V2}),
+    "v1-cancel": (scenarios.cancel, {"spec": V1}),
+    "v2-paused": (scenarios.paused, {"spec": V2}),
+    "v1-paused": (scenarios.paused, {"spec": V1}),
+    "v2-reset": (scenarios.reset, {"spec": V2}),
+    "v1-reset": (scenarios.reset, {"spec": V1}),
+    **{f"v2-dies-{when}": (faults.dies_at_source, {"spec": V2, "when": when})
+       for when in ("enter-pre-copy", "log-start", "log-report", "data-read", "enter-stop-copy")},
+    "v2-dies-in-stop-copy": (faults.dies_at_source, {"spec": f"{V2} --no-pre-copy", "when": "data-read"}),
+    "v2-dies-enter-stop": (faults.dies_behind, {"spec": V2}),
+    **{f"v1-dies-{when}": (faults.dies_at_source, {"spec": V1, "when": when})
+       for when in ("enter-pre-copy", "log-start", "log-report", "pending-read", "data-offset-read", "data-size-read@10",
+                    "enter-stop-copy")},
+    **{f"v2-destination-dies-{when}": (faults.refused, {"spec": V2, "bad": f"{V2} --die {when}"})
+       for when in ("enter-resuming", "data-write", "data-write@3", "enter-stop")},
+    "v1-destination-dies-enter-resuming": (faults.refused, {"spec": V1, "bad": f"{V1} --die enter-resuming"}),
+    "v1-destination-dies-data-size-write": (faults.refused, {"spec": V1, "bad": f"{V1} --die data-size-write"}),
+    "v2-destination-dies-enter-running": (faults.dies_at_start, {"spec": V2}),
+    "v2-refused": (faults.refused, {"spec": V2, "bad": f"{V2} --fail data-write=EINVAL", "words": "Invalid argument"}),
+    "v2-refused-resuming": (faults.refused, {"spec": V2, "bad": f"{V2} --fail enter-resuming=EIO", "words": "RESUMING"}),
+    "v1-refused": (faults.refused, {"spec": V1, "bad": f"{V1} --fail data-size-write=EINVAL", "words": "Invalid argument"}),
+    "v2-refused-size": (faults.refused, {"spec": V2, "bad": f"{V2} {SMALL}"}),
+    "v2-refused-dialect": (faults.refused, {"spec": V2, "bad": V1}),
+    "v1-refused-dialect": (faults.refused, {"spec": V1, "bad": V2}),
+    "v2-late": (faults.late, {"spec": V2}),
+    "v2-stuck": (faults.stuck, {"spec": V2}),
+    "v2-attaches": (scenarios.attaches, {"spec": V2}),
+    "v1-attaches": (scenarios.attaches, {"spec": V1}),
+    "gpio-of-libvfio-user": (foreign.moves, {}),
+    "gpio-of-libvfio-user-blocked": (foreign.blocked, {}),
+}
