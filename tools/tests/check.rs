@@ -196,6 +196,20 @@ const V1_FAULTS: [FaultRow; 17] = [
     (Access::RegionMap, 0, Errno(libc::ENODEV), &["quirk v1-mapped-window"], "V1-14"),
 ];
 
+/// Of the draft's log. copied_pfns is read once by draft-log-answers, twice by draft-log-clean, then before the device writes, twice
+/// for what it wrote, and once more.
+const DRAFT_FAULTS: [FaultRow; 9] = [
+    (Access::PfnWrite, 0, Errno(libc::EIO), &["fail draft-log-answers"], "D8"),
+    (Access::CopiedPfnsRead, 0, Errno(libc::EIO), &["fail draft-log-answers"], "D8"),
+    (Access::CopiedPfnsRead, 0, Lie(513), &["fail draft-log-answers"], "D15"),
+    (Access::CopiedPfnsRead, 0, Lie(u64::MAX), &["quirk draft-log-answers"], "D12"),
+    (Access::CopiedPfnsRead, 2, Lie(u64::MAX), &["quirk draft-log-clean"], "D12"),
+    (Access::CopiedPfnsRead, 2, Lie(64), &["fail draft-log-clean"], "D14"),
+    (Access::CopiedPfnsRead, 4, Lie(0), &["fail draft-log-exact"], "D14"),
+    (Access::CopiedPfnsRead, 6, Lie(64), &["fail draft-log-exact"], "D14"),
+    (Access::CopiedPfnsRead, 5, Lie(1), &["fail draft-log-exact"], "D11"),
+];
+
 #[test]
 fn each_fault_is_found_once_and_by_its_rule() {
     for (access, nth, effect, expected, rule) in FAULTS {
@@ -218,6 +232,18 @@ fn each_fault_of_a_region_is_found_once_and_by_its_rule() {
     }
 }
 
+/// Of a draft device.
+#[test]
+fn each_fault_of_the_drafts_log_is_found_once_and_by_its_rule() {
+    for (access, nth, effect, expected, rule) in DRAFT_FAULTS {
+        let config = Config::draft(simdev::DraftForm::Sticky).seeded(3);
+        let tried = check(&Device::new(config), true, Some((access, nth, effect)));
+        let what = format!("{access:?} {nth} {effect:?}: {}", tried.told);
+        assert_eq!((tried.names, tried.lost), (expected.map_to_strings(), false), "{what}");
+        assert!(tried.told.contains(rule), "{what} lacks {rule}");
+    }
+}
+
 /// The names of all kinds, each with the reason why no row has it. Without `_`: a new kind does not compile, and then it wants a
 /// row or a reason.
 macro_rules! kinds {
@@ -231,7 +257,6 @@ macro_rules! kinds {
 
 const OF_A_VMM: &str = "it is of the VMM's memory, of which no check is made";
 const OF_A_SERVER: &str = "a message of vfio-user: check_servers.rs has it";
-const NO_DRAFT_LOG: &str = "of the draft's log nothing is asked";
 
 kinds!(
     ACCESSES,
@@ -251,8 +276,8 @@ kinds!(
         DataSizeWrite: "",
         DataRead: "",
         DataWrite: "",
-        PfnWrite: NO_DRAFT_LOG,
-        CopiedPfnsRead: NO_DRAFT_LOG,
+        PfnWrite: "",
+        CopiedPfnsRead: "",
         OddAccess: "the check makes none",
         BarAccess: "the check makes none of a device of the kernel",
         GetMigration: "",
@@ -297,7 +322,7 @@ kinds!(
 
 #[test]
 fn the_tables_of_faults_are_complete() {
-    let rows = FAULTS.iter().chain(&V1_FAULTS);
+    let rows = FAULTS.iter().chain(&V1_FAULTS).chain(&DRAFT_FAULTS);
     let tried: Vec<&str> = rows.flat_map(|row| [access_name(&row.0), effect_name(&row.2)]).collect();
     for (name, why) in ACCESSES.iter().chain(EFFECTS) {
         assert_eq!(tried.contains(name), why.is_empty(), "{name}: a row, or a reason why there is none");

@@ -214,7 +214,7 @@ fn of_regions() -> Vec<Row> {
         finds(word, &["quirk v1-wide-access"]),
         finds(refused, &["fail v1-stop-copy-to-stop"]),
         unseen(Config { reserved_bits: 0xf0, ..v1(Window::Trapped) }, "the check preserves them (V1-1)"),
-        unseen(Config { pfn_buffer: 64, ..draft() }, "of the draft's log nothing is asked"),
+        finds(Config { pfn_buffer: 64, ..draft() }, &["quirk draft-log-exact"]),
         unseen(v1_habit(|habits| habits.strict_iteration = false), LEGAL),
         unseen(v1_habit(|habits| habits.latches_empty = true), LEGAL),
         unseen(

@@ -6,6 +6,7 @@
 
 mod arcs;
 mod client;
+mod draft_log;
 mod features;
 mod load;
 mod log;

@@ -111,6 +111,24 @@ impl<'a> Registers<'a> {
         }
     }
 
+    /// A register of 64 bits.
+    pub fn word(&self, at: u64, name: &str) -> Result<u64> {
+        self.read(at, name).map(u64::from_ne_bytes)
+    }
+
+    /// Writes a register of 64 bits.
+    pub fn set_word(&self, at: u64, value: u64) -> std::result::Result<(), Errno> {
+        self.write(at, &value.to_ne_bytes())
+    }
+
+    /// What data_offset shows of the draft's log; the caller knows how long that is (D13).
+    pub fn bitmap(&self, len: u64) -> Result<Vec<u8>> {
+        let (offset, _) = self.place(Some(len))?;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        self.read_data(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Where data can begin.
     pub fn registers_end(&self) -> u64 {
         if self.draft { DRAFT_REGISTERS_END } else { REGISTERS_END }

@@ -118,6 +118,10 @@ impl<'a> Subject<'a> {
         }
     }
 
+    fn is_draft(&self) -> bool {
+        matches!(&self.speaks, Speaks::V1(registers) if registers.draft)
+    }
+
     /// The abilities of the device.
     pub fn caps(&self) -> Caps {
         match &self.speaks {
@@ -157,6 +161,7 @@ impl<'a> Subject<'a> {
                 (self.can_reset, "it has no reset, so that what is loaded here could not be taken out again")
             }
             Need::Log => (self.has_log, "it has no log of its own"),
+            Need::DraftLog => (self.is_draft(), "it has no log in its migration region, as the draft has"),
             Need::Image => (self.image.is_some(), "there is no stream: saving failed"),
             Need::Writer => (self.writer.is_some(), "it cannot be made to write memory"),
             Need::Second => (self.second.is_some(), "there is no second device"),

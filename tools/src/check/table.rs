@@ -1,7 +1,7 @@
 //! What is checked, as data: one row per check, in the order in which they are made. What others need comes first, so that a
 //! fault is named by the check that is about it.
 
-use super::{arcs, features, load, log, pair, precopy, reset, save, subject::Subject, v1, v1_load};
+use super::{arcs, draft_log, features, load, log, pair, precopy, reset, save, subject::Subject, v1, v1_load};
 use vfiomig::dialect::State;
 
 /// What came of a check.
@@ -48,6 +48,8 @@ pub enum Need {
     Reset,
     /// A log of the device's own.
     Log,
+    /// The draft's, in its migration region.
+    DraftLog,
     /// A stream that was saved by an earlier check.
     Image,
     /// A device that can be made to write.
@@ -102,6 +104,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         log::CHECKS,
         v1::CHECKS,
         v1_load::CHECKS,
+        draft_log::CHECKS,
         pair::CHECKS,
         features::LAST,
     ]
