@@ -2,7 +2,8 @@
 /*
  * vfio-user (U-1, U-3, U-5, U-8, U-10): the same device by the VMM's own client and by a connection of the library's. A stream goes from
  * one server to another byte by byte; a server that does not know the command is asked once; one that dies is an error. Functions for the
- * server's memory are called on the caller's thread only, unless it allows others. Devices without a name are told apart.
+ * server's memory are called on the caller's thread only, unless it allows others. Devices without a name are told apart. A
+ * server that is silent costs a step one wait.
  */
 #include "harness.h"
 
@@ -13,6 +14,7 @@
 
 #define LEN 200000
 #define FEATURE 16
+#define SET_STATE (2 | 1 << 17)
 
 /* A server of the second generation. */
 struct server {
@@ -23,6 +25,9 @@ struct server {
 	size_t largest; /* payload of a request */
 	int features;
 	int sock;
+	bool mute; /* answers nothing from the next change of state on */
+	int asked; /* since then */
+	uint32_t no_reply; /* what the VMM's client says then */
 	unsigned char in[LEN];
 };
 
@@ -57,7 +62,7 @@ static int feature(struct server *s, const unsigned char *in, size_t len, unsign
 		put32(out, 8, 1);
 		put32(out, 12, 0);
 		return 16;
-	case 2 | 1 << 17:
+	case SET_STATE:
 		s->state = u32(in, 8);
 		s->read = s->loaded = 0;
 		/* fallthrough */
@@ -119,8 +124,15 @@ static int answer(struct server *s, unsigned command, const unsigned char *in, s
 static int call(void *opaque, struct vfiomig_vfio_user_call *c)
 {
 	static _Thread_local unsigned char out[2 << 20];
-	int r = answer(opaque, c->command, c->request, c->request_len, out);
+	struct server *s = opaque;
+	int r;
 
+	if (s->mute && (s->asked || (c->command == FEATURE && u32(c->request, 4) == SET_STATE))) {
+		s->asked++;
+		c->flags |= s->no_reply;
+		return -ETIMEDOUT;
+	}
+	r = answer(s, c->command, c->request, c->request_len, out);
 	CHECK(c->argsz == sizeof *c && !c->reply_len && !c->reply_fd_count);
 	if (r == -4096) {
 		CHECK_EQ(c->flags, VFIOMIG_VFIO_USER_F_MAY_BE_UNKNOWN);
@@ -175,7 +187,7 @@ static void *serve(void *opaque)
 
 		if (!all(s->sock, in, len, false))
 			break;
-		if (s->reads && command == FEATURE && u32(in, 4) == (2 | 1 << 17) && !read_memory(s->sock))
+		if (s->reads && command == FEATURE && u32(in, 4) == SET_STATE && !read_memory(s->sock))
 			break;
 		if (command == 1) {
 			memcpy(out, "\0\0\2\0", 4);
@@ -332,6 +344,37 @@ static void unknown(bool own)
 	finish(&end);
 }
 
+/* What a step asks of a server that has fallen silent. The device can be asked again, once it answers. */
+static int asked_of_silent(uint32_t no_reply)
+{
+	static struct end end;
+	struct vfiomig_error *e = NULL;
+	const struct vfiomig_device_result *result;
+	int asked;
+
+	begin(&end, false, false);
+	OK(to(&end, VFIOMIG_STATE_STOP_COPY));
+	end.server.mute = true;
+	end.server.no_reply = no_reply;
+	CHECK_EQ(vfiomig_device_set_state(end.device, VFIOMIG_STATE_STOP, VFIOMIG_ON_FAILURE_KEEP, 0, &e), -ETIMEDOUT);
+	result = vfiomig_error_result(e, 0);
+	CHECK(result && result->saved_errno == ETIMEDOUT && result->flags == VFIOMIG_RESULT_AGAIN);
+	vfiomig_error_free(e);
+	asked = end.server.asked;
+	end.server.mute = false;
+	OK(vfiomig_device_reprobe(end.device, ERRP));
+	OK(to(&end, VFIOMIG_STATE_STOP));
+	finish(&end);
+	return asked;
+}
+
+/* A client that says that no reply came is asked for nothing more in that step: one wait, not one for each request. */
+static void silence(void)
+{
+	CHECK_EQ(asked_of_silent(VFIOMIG_VFIO_USER_NO_REPLY), 1);
+	CHECK(asked_of_silent(0) > 1);
+}
+
 /* Other requests go over the same connection; a server that goes is an error in every call. */
 static void other(void)
 {
@@ -451,6 +494,7 @@ int main(void)
 		unknown(own);
 	}
 	other();
+	silence();
 	names();
 	threads(false);
 	threads(true);
