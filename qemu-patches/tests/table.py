@@ -82,7 +82,7 @@ BASIC = (
     row("v2-multifd", basic.plain, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
         options=dict(capabilities=("return-path", "multifd"))),
     row("v2-multifd-often", basic.often, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
-        options=dict(capabilities=("return-path", "multifd"))),
+        seconds=1200, options=dict(capabilities=("return-path", "multifd"))),
     row("v2-multifd-paused", runstate.paused, OURS, (BIG, BIG), properties="x-migration-multifd-transfer=on",
         options=dict(capabilities=("return-path", "multifd"))),
     row("mtty-to-debian", basic.plain, (NEW, NEW_DEBIAN), MTTY, CHECK),
