@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::host::Host;
 use crate::open::{self, LOG_BASE, LOG_SPAN, Opened};
 use crate::output::{Look, Output};
-use crate::{facts, signals, text};
+use crate::{facts, idle, signals, text};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vfiomig::device::{CapFlags, Device, OnFailure};
@@ -43,7 +43,9 @@ impl Row {
 
     fn median(&self) -> Duration {
         let times = self.sorted();
-        times.get(times.len() / 2).copied().unwrap_or_default()
+        let at = |place: usize| times.get(place).copied().unwrap_or_default();
+        let upper = times.len() / 2;
+        if times.len() % 2 == 1 { at(upper) } else { at(upper.saturating_sub(1)).saturating_add(at(upper)) / 2 }
     }
 }
 
@@ -73,6 +75,10 @@ pub fn run(host: &Host, out: &Output, asked: &Bench) -> Exit {
         }
         (Ok(_), None) => return Exit::Failed,
     };
+    if let Err(trouble) = idle::is_running(&asked.device, device.state()) {
+        out.trouble(&trouble.to_string());
+        return Exit::Failed;
+    }
     let mut measured = Measured::default();
     let done = measured.all(&opened, &device, asked.runs).and_then(|()| brought_back(&device));
     let done = done.map_err(|trouble| match brought_back(&device) {
@@ -85,13 +91,21 @@ pub fn run(host: &Host, out: &Output, asked: &Bench) -> Exit {
         measured.show(out, asked);
     }
     if let Err(trouble) = &done {
-        out.trouble(trouble);
+        out.trouble(&format!("{}: {trouble}", asked.device));
     }
     match done {
         _ if signals::interrupted() => Exit::Interrupted,
         Ok(()) => Exit::Success,
         Err(_) => Exit::Failed,
     }
+}
+
+#[test]
+fn the_median_of_two_lies_between() {
+    let times = [7, 1, 3, 5].map(Duration::from_micros);
+    let row =
+        |count: usize| Row { what: String::new(), times: times.iter().copied().take(count).collect(), bytes: None };
+    assert_eq!([0, 1, 2, 3, 4].map(|count| row(count).median().as_micros()), [0, 7, 4, 3, 4]);
 }
 
 fn brought_back(device: &Device) -> Tried {
@@ -123,12 +137,6 @@ impl Measured {
     }
 
     fn all(&mut self, opened: &Opened, device: &Device, runs: u32) -> Tried {
-        if device.state() != State::Running {
-            return Err(format!(
-                "it is in {}: another program has left it in the middle of a migration",
-                device.state()
-            ));
-        }
         for _ in 0..runs {
             self.precopy(device)?;
             let stream = self.save(device)?;

@@ -20,9 +20,12 @@ const WRITE_PAGES: u64 = 0x08;
 
 pub fn run(host: &Host, out: &Output, asked: &Check) -> Exit {
     let Some(device) = &asked.device else {
-        list(out, asked.format);
-        return Exit::Success;
+        return list(out, asked.format);
     };
+    if asked.second.as_ref().is_some_and(|second| second.is_same(device)) {
+        out.trouble(&format!("{device} is named twice. Next: name another device as the second, or none"));
+        return Exit::Usage;
+    }
     let names: Vec<&DeviceName> = std::iter::once(device).chain(&asked.second).collect();
     let opened: Result<Vec<Opened>, Trouble> =
         names.iter().map(|name| open::open(host, name, asked.patience.duration())).collect();
@@ -83,15 +86,22 @@ fn writer<'a>(connection: &'a Arc<VfioUserConnection>, transport: &'a dyn Transp
     })
 }
 
-fn list(out: &Output, format: Format) {
+fn list(out: &Output, format: Format) -> Exit {
     let checks: Vec<&check::Check> = check::table::all().collect();
-    if format == Format::Json {
-        let rows = checks
-            .iter()
-            .map(|check| json!({"check": check.name, "rule": check.rule, "right": check.about, "cost": check.cost}));
-        return out.json(&json!({"version": 1, "checks": rows.collect::<Vec<_>>()}));
+    match format {
+        Format::Tap => {
+            out.trouble("TAP is for results, and a list has none. Next: --format text or json");
+            return Exit::Usage;
+        }
+        Format::Json => {
+            let row = |check: &&check::Check| json!({"check": check.name, "rule": check.rule, "right": check.about, "cost": check.cost});
+            out.json(&json!({"version": 1, "checks": checks.iter().map(row).collect::<Vec<_>>()}));
+        }
+        Format::Text => {
+            checks.iter().for_each(|check| out.line(format!("{:<28} {:<6} {}", check.name, check.rule, check.about)));
+        }
     }
-    checks.iter().for_each(|check| out.line(format!("{:<28} {:<6} {}", check.name, check.rule, check.about)));
+    Exit::Success
 }
 
 /// Makes the checks, and prints each result as it comes.
@@ -127,26 +137,25 @@ fn make(out: &Output, format: Format, subject: &mut Subject) -> Vec<Checked> {
 
 fn end(out: &Output, format: Format, subject: &Subject, all: &[Checked]) -> Exit {
     let summary = check::summary(&subject.name, all);
+    let troubles = subject.troubles();
     match format {
         Format::Text => {
             out.line("");
             summary.iter().for_each(|line| out.line(line));
         }
-        Format::Tap => summary.iter().for_each(|line| out.line(format!("# {line}"))),
+        Format::Tap => summary.iter().chain(&troubles).for_each(|line| out.line(format!("# {line}"))),
         Format::Json => {
-            let mut value = json!({"version": 1, "device": subject.name, "lost": subject.lost});
+            let mut value = json!({"version": 1, "device": subject.name, "lost": subject.lost, "troubles": troubles});
             crate::facts::merge(&mut value, &check::json(all));
             out.json(&value);
         }
     }
     let failed = all.iter().any(|checked| matches!(checked.verdict, check::Verdict::Fail(_)));
-    match (&subject.lost, failed) {
+    troubles.iter().for_each(|trouble| out.trouble(trouble));
+    match failed {
         _ if signals::interrupted() => Exit::Interrupted,
-        (_, true) => Exit::No,
-        (Some(lost), false) => {
-            out.trouble(&format!("the device could not be brought back: {lost}"));
-            Exit::Failed
-        }
-        (None, false) => Exit::Success,
+        true => Exit::No,
+        false if troubles.is_empty() => Exit::Success,
+        false => Exit::Failed,
     }
 }

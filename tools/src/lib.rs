@@ -26,6 +26,7 @@ mod exit;
 mod facts;
 mod generate;
 mod host;
+mod idle;
 mod info;
 mod measure;
 mod name;

@@ -2,7 +2,7 @@
 //! again behind every failure, too.
 
 use crate::open::Opened;
-use crate::{signals, text};
+use crate::{idle, signals, text};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vfiomig::device::{CapFlags, Device, OnFailure};
@@ -50,6 +50,10 @@ type Tried = Result<(), String>;
 /// Measures a device, and lets it run again.
 pub fn device(opened: &Opened, device: &Device) -> Measured {
     let mut measured = Measured::default();
+    if let Err(trouble) = idle::is_running(&opened.name, device.state()) {
+        measured.trouble = Some(trouble.to_string());
+        return measured;
+    }
     if let Err(trouble) = measured.all(opened, device) {
         measured.trouble = Some(trouble);
     }
@@ -64,12 +68,6 @@ pub fn device(opened: &Opened, device: &Device) -> Measured {
 
 impl Measured {
     fn all(&mut self, opened: &Opened, device: &Device) -> Tried {
-        if device.state() != State::Running {
-            return Err(format!(
-                "it is in {}, not in RUNNING: another program has left it in the middle of a migration",
-                device.state()
-            ));
-        }
         if let Ok(transport) = opened.transport() {
             self.log(&*transport);
         }

@@ -1,6 +1,7 @@
 //! What a DEVICE is: a PCI address, the UUID of a mediated device, a cdev, or the socket of a vfio-user server.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -45,6 +46,19 @@ impl fmt::Display for DeviceName {
             DeviceName::Pci(name) | DeviceName::Mdev(name) => f.write_str(name),
             DeviceName::Cdev(path) => write!(f, "{}", path.display()),
             DeviceName::Socket(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl DeviceName {
+    /// Whether both are one device; a socket has many spellings.
+    pub fn is_same(&self, other: &DeviceName) -> bool {
+        let inode = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+        match (self, other) {
+            (DeviceName::Socket(one) | DeviceName::Cdev(one), DeviceName::Socket(other) | DeviceName::Cdev(other)) => {
+                one == other || inode(one).is_some_and(|one| inode(other) == Some(one))
+            }
+            _ => self == other,
         }
     }
 }

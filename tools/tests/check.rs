@@ -376,6 +376,27 @@ fn a_pair_is_checked() {
     assert!(seen[1..].iter().all(|text| text.contains("see pair-alike")), "{seen:?}");
 }
 
+/// A device that does not get its state back is told, the second one too, although no check has failed.
+#[test]
+fn a_state_that_is_lost_behind_the_checks_is_told() {
+    for lost in 0..2 {
+        let (one, other) = (Device::new(clean().seeded(3)), Device::new(clean().seeded(4)));
+        let (from, to) = (one.transport(), other.transport());
+        let mut subject = Subject::new("one", &*from, true).unwrap();
+        subject.second = Subject::new("other", &*to, true).ok().map(Box::new);
+        let all = run(&mut subject, &mut |checked| {
+            if checked.check.name == "slow-requests" {
+                let fake = [&one, &other][lost];
+                fake.inject(Fault::at(Enter(Resuming), fake.count(Enter(Resuming)), Errno(libc::EIO)));
+            }
+        });
+        assert_eq!(found(&all).0, Vec::<String>::new());
+        let (troubles, name) = (subject.troubles(), ["one", "other"][lost]);
+        assert_eq!(troubles.len(), 1, "{troubles:?}");
+        assert!(troubles[0].starts_with(&format!("{name} has another state than before")), "{troubles:?}");
+    }
+}
+
 /// What the second device does wrong is said of the second one.
 #[test]
 fn a_second_device_with_a_fault_is_named() {

@@ -240,3 +240,17 @@ fn what_cannot_be_checked_is_said() {
     assert_eq!((list.status, list.out.lines().count()), (0, vfiomig_tools::check::table::all().count()));
     assert_eq!(command(&["check"]).status, 2);
 }
+
+/// Nothing is asked for them. A socket has many spellings.
+#[test]
+fn one_device_twice_and_a_list_as_tap_are_wrong_arguments() {
+    let server = Server::new(&["--seed", "4"]);
+    let path = server.name().strip_prefix("unix:").unwrap().to_string();
+    let spelled = format!("unix:{}", path.replacen('/', "//", 1));
+    for second in [server.name(), spelled] {
+        let ran = command(&["check", &server.name(), &second]);
+        assert!(ran.status == 2 && ran.err.contains("is named twice"), "{} {}", ran.status, ran.err);
+    }
+    let ran = command(&["check", "--list", "--format", "tap"]);
+    assert!(ran.status == 2 && ran.err.contains("text or json"), "{} {}", ran.status, ran.err);
+}

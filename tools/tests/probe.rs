@@ -219,6 +219,22 @@ fn a_device_is_timed_and_keeps_its_state() {
     assert!(server.verdict()["state"].to_string().contains("RUNNING"));
 }
 
+/// What a migration has left standing still belongs to it: to let it run could be to let a guest run twice.
+#[test]
+fn a_device_that_does_not_run_is_not_touched() {
+    let server = Server::new(&["--seed", "4", "--clients", "3"]);
+    let folder = Host::new();
+    let file = format!("{}/state", folder.root());
+    assert_eq!(run(&["save", "--halt", &server.name(), "-o", &file]).status, 0);
+    for arguments in [&["bench"][..], &["info", "--measure"]] {
+        let ran = run(&[arguments, &[&server.name()]].concat());
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(ran.status == 3 && said.contains("in STOP") && said.contains("not touched"), "{arguments:?}: {said}");
+        assert!(said.contains("Next: ") && said.contains(&server.name()), "{arguments:?}: {said}");
+    }
+    assert!(server.verdict()["state"].to_string().contains("STOP"));
+}
+
 #[test]
 fn a_device_that_fails_is_said_to_and_runs_again() {
     let server = Server::new(&["--fail", "enter-stop-copy=EIO", "--seed", "1"]);

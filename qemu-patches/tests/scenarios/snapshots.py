@@ -102,6 +102,6 @@ def after_half_a_load(lab):
         check(False, "a guest was saved that has only some of its devices' states")
     except Failure as failure:
         lab.note(str(failure)[:200])
-        check("state" in str(failure), f"the message does not give the reason: {failure}")
+        check("not all VFIO devices are back, or loaded" in str(failure), f"the message does not give the reason: {failure}")
     snapshot(destination, "load", "one")
     equal(destination.status(), "paused", "guest after snapshot-load")

@@ -101,12 +101,12 @@ fn ask(registers: &Registers) -> Result<Asked> {
         let left = TOTAL.saturating_sub(done);
         match copied(registers)? {
             0 => return Ok(asked),
+            more if left == 0 => {
+                return Err(stop("D11", format!("behind the last page of the range copied_pfns is {more}, not 0")));
+            }
             ALL => {
                 asked.all = true;
                 return Ok(asked);
-            }
-            more if left == 0 => {
-                return Err(stop("D11", format!("behind the last page of the range copied_pfns is {more}, not 0")));
             }
             more if more > left => {
                 return Err(stop("D15", format!("copied_pfns is {more}, and {} are left", count(left, "page"))));
@@ -122,7 +122,11 @@ fn ask(registers: &Registers) -> Result<Asked> {
 
 /// The bits of a part, which data_offset shows (D13).
 fn bits(registers: &Registers, part: u64) -> Result<Vec<u64>> {
-    let bytes = registers.bitmap(part.div_ceil(64).saturating_mul(8)).map_err(|failed| stop("D15", failed.text))?;
+    let bytes = registers.bitmap(part.div_ceil(64).saturating_mul(8)).map_err(|failed| match failed.rule {
+        // A place that leaves the region.
+        "V1-13" => stop("D15", failed.text),
+        rule => stop(rule, failed.text),
+    })?;
     let words = bytes.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)));
     let pages = words.flat_map(|word| (0..64).map(move |bit| word >> bit & 1 == 1)).zip(0..part);
     Ok(pages.filter(|(set, _)| *set).map(|(_, page)| page).collect())

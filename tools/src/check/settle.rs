@@ -153,9 +153,22 @@ impl Subject<'_> {
 
     /// Gives the device the state that it had before the checks, if that was saved.
     pub fn restore(&mut self) {
-        if self.lost.is_none() && self.image.is_some() && self.load_image().is_err() {
+        if self.lost.is_some() || self.image.is_none() {
+            return;
+        }
+        if let Err(errno) = self.load_image() {
+            self.unrestored = Some(errno.to_string());
             self.tainted = self.can_reset;
             self.settle();
         }
+    }
+
+    /// What is not as it was before the checks, of this device and of the second.
+    pub fn troubles(&self) -> Vec<String> {
+        let lost = self.lost.iter().map(|lost| format!("{} could not be brought back: {lost}", self.name));
+        let other = self.unrestored.iter().map(|why| {
+            format!("{} has another state than before the checks, for that could not be loaded: {why}", self.name)
+        });
+        lost.chain(other).chain(self.second.iter().flat_map(|second| second.troubles())).collect()
     }
 }

@@ -49,6 +49,8 @@ pub struct Subject<'a> {
     pub trouble: Option<Stop>,
     /// Why it can be asked for nothing more.
     pub lost: Option<String>,
+    /// Why it has not got the state back that it had before the checks.
+    pub unrestored: Option<String>,
     /// Checks that can hang a kernel are allowed.
     pub danger: bool,
     /// Makes the device write to memory, where that is possible.
@@ -85,6 +87,7 @@ impl<'a> Subject<'a> {
             tainted: false,
             trouble: None,
             lost: None,
+            unrestored: None,
             danger: false,
             writer: None,
             library: None,
