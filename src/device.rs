@@ -376,8 +376,9 @@ impl Device {
         let session = self.cache.session.load(Ordering::Acquire);
         // Before what it counts: who sees an end sees all bytes of its stream.
         let complete = self.cache.complete.load(Ordering::Acquire);
+        let dialect = DialectKind::from_number(self.cache.dialect.load(Ordering::Relaxed));
         DeviceInfo {
-            dialect: DialectKind::from_number(self.cache.dialect.load(Ordering::Relaxed)),
+            dialect,
             caps: CapFlags::from_bits_retain(self.cache.caps.load(Ordering::Relaxed)),
             state: self.cache.state(),
             session_open: self.cache.session_open.load(Ordering::Relaxed),
@@ -387,7 +388,8 @@ impl Device {
             seen_empty: self.cache.seen_empty.load(Ordering::Relaxed),
             broken: self.cache.broken.load(Ordering::Relaxed),
             complete,
-            reason: self.cache.reason(),
+            // A device that speaks a dialect has none, and a lock that is not taken costs nothing.
+            reason: dialect.map_or_else(|| self.cache.reason(), |_| None),
         }
     }
 
