@@ -14,7 +14,8 @@ DEVICE is one of
   unix:/run/nvme0.sock                    the socket of a vfio-user server
 
 Exit status: 0 all is well; 1 it is not (a device cannot be migrated, a check failed); 2 wrong arguments; 3 it could not be found \
-out or done; 130 interrupted. Of SIGINT and SIGTERM the first two let the command bring its devices back, the third ends it.";
+out or done; 130 interrupted, 129 by SIGHUP. Of SIGINT, SIGTERM and SIGHUP the first two let the command bring its devices back, the \
+third ends it.";
 
 const PROBE_EXAMPLES: &str = "\
 Examples:

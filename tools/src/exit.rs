@@ -13,7 +13,7 @@ pub enum Exit {
     Usage,
     /// It could not be found out or done.
     Failed,
-    /// SIGINT or SIGTERM.
+    /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
 }
 
@@ -25,7 +25,7 @@ impl Exit {
             Exit::No => 1,
             Exit::Usage => 2,
             Exit::Failed => 3,
-            Exit::Interrupted => 130,
+            Exit::Interrupted => crate::signals::status(),
         }
     }
 }

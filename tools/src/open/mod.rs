@@ -8,6 +8,7 @@ mod memory;
 
 use crate::host::{Host, KernelDevice, Trouble};
 use crate::name::DeviceName;
+use crate::signals;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,11 @@ fn made(transport: Box<dyn Transport>, options: DeviceOptions) -> Result<Device,
 pub fn open(host: &Host, name: &DeviceName, timeout: Duration) -> Result<Opened, Trouble> {
     if let DeviceName::Socket(path) = name {
         let options = ConnectOptions { timeout, ..ConnectOptions::default() };
-        let connection = VfioUserConnection::connect(path, options).map_err(|error| {
+        let to = path.clone();
+        let connected = signals::unless_interrupted(move || VfioUserConnection::connect(to, options));
+        let connected =
+            connected.map_err(|error| Trouble::new(format!("no answer of the server: {error}"), "begin again"))?;
+        let connection = connected.map_err(|error| {
             let next = match error.errno() {
                 libc::ENOENT => "start the server, or look at the path",
                 libc::ECONNREFUSED => "the server has gone: start it again",

@@ -21,8 +21,14 @@ fn connect_one(to: &str) -> Result<TcpStream, Trouble> {
             "start vfiomig receive --listen there, and look at firewalls",
         )
     };
+    let host = to.to_string();
+    signals::unless_interrupted(move || reach(&host)).and_then(|reached| reached).map_err(trouble)
+}
+
+/// To ask for the addresses of a name takes time, too.
+fn reach(to: &str) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
-    for address in to.to_socket_addrs().map_err(trouble)? {
+    for address in to.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, CONNECT) {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
@@ -31,7 +37,7 @@ fn connect_one(to: &str) -> Result<TcpStream, Trouble> {
             Err(error) => last = error,
         }
     }
-    Err(trouble(last))
+    Err(last)
 }
 
 /// Where a destination waits.
