@@ -176,7 +176,8 @@ fn address_or_port(text: &str) -> Result<String, String> {
 /// Patience with servers.
 #[derive(Clone, Debug, Args)]
 pub struct Patience {
-    /// How many seconds a vfio-user server may take for an answer
+    /// How many seconds a vfio-user server may take for an answer, and the other end of a connection for its next bytes, at
+    /// least 60
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
 }

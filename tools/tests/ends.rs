@@ -1,11 +1,13 @@
-//! The ends of `vfiomig` that wait, for a server or a destination that does not answer, and a terminal that has gone.
+//! The ends of `vfiomig` that wait: for a slow device at the other side, for a server or a destination that does not answer,
+//! for a source among strangers, and for a terminal that has gone.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
-use common::{Ran, Server, command, ended, receiver};
+use common::{Ran, Server, command, ended, receiver, run};
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
@@ -52,6 +54,15 @@ fn slow_save(server: &Server, dir: &tempfile::TempDir, ignore_hangup: bool) -> C
 }
 
 const SLOW: [&str; 5] = ["--allow-abort", "--state-size", "4M", "--delay", "data-read=300ms"];
+
+#[test]
+fn a_slow_step_is_waited_for_as_long_as_timeout_says() {
+    let (from, to) = (source(&["--delay", "enter-stop-copy=62s"]), destination(&[]));
+    let (receiver, address) = receiver(&["--timeout".into(), "200".into(), to.name()]);
+    let sender = run(&["send", "--timeout", "200", "--to", &address, &from.name()]);
+    assert_eq!((sender.status, ended(receiver).status), (0, 0), "{}", sender.err);
+    assert_eq!(from.verdict()["checksum"], to.verdict()["checksum"]);
+}
 
 #[test]
 fn a_terminal_that_has_gone_is_a_signal_as_others_are() {
@@ -104,4 +115,68 @@ fn a_signal_ends_the_wait_for_a_destination() {
     assert!(held.len() < 20, "connections without end fit");
     let server = source(&[]);
     ends_soon("send", command(&["send", "--to", &address.to_string(), &server.name()]));
+}
+
+/// `receive`, where it listens, and the rest of its standard error.
+fn listener(device: &str) -> (Child, String, BufReader<std::process::ChildStderr>) {
+    let mut child = spawned(&mut command(&["receive", "--listen", "0", device]));
+    let (mut err, mut line) = (BufReader::new(child.stderr.take().unwrap()), String::new());
+    err.read_line(&mut line).unwrap();
+    (child, line.trim().strip_prefix("listening on ").unwrap().to_string(), err)
+}
+
+#[test]
+fn strangers_do_not_end_a_destination() {
+    let (from, to) = (source(&[]), destination(&[]));
+    let (child, address, mut err) = listener(&to.name());
+    let mut strangers = Vec::new();
+    let told = |stream: &TcpStream, err: &mut BufReader<_>| {
+        let mut line = String::new();
+        err.read_line(&mut line).unwrap();
+        let peer = stream.local_addr().unwrap().to_string();
+        assert!(line.contains(&peer) && line.contains("listening"), "{peer}: {line}");
+    };
+    let one = TcpStream::connect(&address).unwrap();
+    one.shutdown(std::net::Shutdown::Write).unwrap();
+    told(&one, &mut err);
+    let mut other = TcpStream::connect(&address).unwrap();
+    other.write_all(b"GET / HTTP/1.0\r\nHost: somebody, who does not speak as a source does\r\n").unwrap();
+    told(&other, &mut err);
+    // One that says nothing has its time, and then the source that has come meanwhile is served.
+    let mute = TcpStream::connect(&address).unwrap();
+    let begun = Instant::now();
+    let sender = run(&["send", "--to", &address, &from.name()]);
+    told(&mute, &mut err);
+    strangers.extend([one, other, mute]);
+    assert!(sender.status == 0 && begun.elapsed() < Duration::from_secs(40), "{:?}: {}", begun.elapsed(), sender.err);
+    assert_eq!(ended(child).status, 0);
+    assert_eq!(from.verdict()["checksum"], to.verdict()["checksum"]);
+}
+
+#[test]
+fn strangers_among_the_channels_are_told_apart() {
+    use vfiomig::dialect::DialectKind;
+    use vfiomig::wire::{DeviceEntry, Output, Table, WireOptions, Word};
+    let to = destination(&[]);
+    let (child, address, mut err) = listener(&format!("nic0={}", to.name()));
+    let words = vec![Word { key: "pci".into(), value: "1af4:10f0".into() }];
+    let table = Table::new(vec![DeviceEntry { words, ..DeviceEntry::new("nic0", DialectKind::V2) }]).unwrap();
+    let channel = |channel| {
+        let options = WireOptions { channel, channels: 2, wire: 7, ..WireOptions::default() };
+        let mut output = Output::new(TcpStream::connect(&address).unwrap(), options, table.clone()).unwrap();
+        output.flush().unwrap();
+        output.into_inner()
+    };
+    let first = channel(0);
+    let stranger = TcpStream::connect(&address).unwrap();
+    stranger.shutdown(std::net::Shutdown::Write).unwrap();
+    let second = channel(1);
+    let mut line = String::new();
+    err.read_line(&mut line).unwrap();
+    assert!(line.contains(&stranger.local_addr().unwrap().to_string()), "{line}");
+    let mut word = [0; 6];
+    (&first).read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"ready\n");
+    drop((first, second));
+    assert_eq!(ended(child).status, 3);
 }

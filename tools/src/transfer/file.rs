@@ -39,6 +39,9 @@ pub fn outcome(out: &Console, result: Result<Option<String>, Trouble>) -> Exit {
 pub fn failed(error: &Error) -> Trouble {
     let next = match error.kind() {
         _ if signals::interrupted() => "it was interrupted: begin again",
+        _ if error.errno() == libc::ETIMEDOUT => {
+            "if a device needs so long, give --timeout more seconds, at both ends of a connection; the devices were brought back"
+        }
         ErrorKind::Unsupported => {
             "name devices that are alike, and as they are named there: NAME=DEVICE (vfiomig show lists a file's); the devices \
              here are as they were"

@@ -1,7 +1,7 @@
 //! `vfiomig send` and `receive`: a wire between two hosts. What must not happen is that both sides run: the source's devices
 //! stand still for good before the destination's may run.
 
-use super::channels::{self, Door};
+use super::channels::{self, Channel, Door};
 use super::file::{bring_back, failed, outcome};
 use super::progress::Progress;
 use super::set::{Set, usage, wire};
@@ -13,14 +13,14 @@ use crate::host::{Host, Trouble};
 use crate::output::Output as Console;
 use crate::text;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use vfiomig::Error;
 use vfiomig::device::CapFlags;
 use vfiomig::dialect::Direction;
 use vfiomig::error::ErrorKind;
 use vfiomig::migration::{EndOptions, LoadStep, Migration, Phase, SaveNext, SaveOptions, SaveStep};
-use vfiomig::wire::{Input, Output, Timed, WireOptions, WireRecord};
+use vfiomig::wire::{Input, Output, Timed, WireOptions};
 
 /// Most rounds of pre-copy: some devices always have more (C5).
 const MOST_ROUNDS: u32 = 16;
@@ -32,6 +32,7 @@ pub fn send(host: &Host, out: &Console, asked: &Send) -> Exit {
 
 fn try_send(host: &Host, out: &Console, asked: &Send) -> Result<Option<String>, Trouble> {
     let set = Set::open(host, &asked.devices, asked.patience.duration(), Direction::Save)?;
+    let patience = channels::patience(asked.patience.duration());
     // A channel without a device would bring no stream.
     let channels = asked.channels.min(u16::try_from(set.devices.len()).unwrap_or(u16::MAX));
     let streams = channels::connect(&asked.to, channels)?;
@@ -39,7 +40,7 @@ fn try_send(host: &Host, out: &Console, asked: &Send) -> Result<Option<String>, 
     let begun = Instant::now();
     let migration = set.migration(Direction::Save).map_err(|error| failed(&error))?;
     let mut moved = Moved::default();
-    if let Err(error) = move_out(&set, &migration, &streams, asked.quiet || asked.json, &mut moved) {
+    if let Err(error) = move_out(&set, &migration, &streams, (patience, asked.quiet || asked.json), &mut moved) {
         let (mut trouble, _) = bring_back(&migration, failed(&error));
         // The devices run again, so there is time to hear why the other side has gone.
         if let Some(said) = talk::reason(stream).filter(|_| error.kind() == ErrorKind::System) {
@@ -48,7 +49,7 @@ fn try_send(host: &Host, out: &Console, asked: &Send) -> Result<Option<String>, 
         return Err(trouble);
     }
     // Behind `run` the guest is the destination's, unless the destination says that it is not.
-    let ran = talk::say(stream, "run", "").and_then(|()| talk::listen(stream, "running", false));
+    let ran = talk::say(stream, "run", "").and_then(|()| talk::listen(stream, "running", patience, false));
     let silent = |text: String| {
         let next =
             "look at the destination; the devices stand still here, and run on neither side unless it says otherwise";
@@ -95,11 +96,11 @@ struct Moved {
 }
 
 /// The outputs of a wire, one for each channel.
-fn outputs<'a>(set: &Set, migration: &'a Migration, streams: &'a [TcpStream]) -> Result<Vec<Output<Timed<'a>>>, Error> {
-    let channels = u16::try_from(streams.len()).unwrap_or(u16::MAX);
-    let (options, table) = (WireOptions { channels, ..wire() }, set.table(channels)?);
+fn outputs<'a>(set: &Set, streams: &'a [TcpStream], patience: Duration) -> Result<Vec<Output<Timed<'a>>>, Error> {
+    let count = u16::try_from(streams.len()).unwrap_or(u16::MAX);
+    let (options, table) = (WireOptions { channels: count, ..wire() }, set.table(count)?);
     let each = (0..).zip(streams).map(|(channel, stream)| {
-        Output::new(migration.wire_fd(stream.as_fd()), WireOptions { channel, ..options }, table.clone())
+        Output::new(channels::timed(stream, patience), WireOptions { channel, ..options }, table.clone())
     });
     each.collect()
 }
@@ -109,15 +110,15 @@ fn move_out(
     set: &Set,
     migration: &Migration,
     streams: &[TcpStream],
-    quiet: bool,
+    (patience, quiet): (Duration, bool),
     moved: &mut Moved,
 ) -> Result<(), Error> {
     let Some(stream) = streams.first() else {
         return Err(Error::new(ErrorKind::Argument, libc::EINVAL, "there is no channel"));
     };
-    let mut outputs = outputs(set, migration, streams)?;
+    let mut outputs = outputs(set, streams, patience)?;
     outputs.iter_mut().try_for_each(Output::flush)?;
-    talk::hear(stream, "ready")?;
+    talk::hear(stream, "ready", patience)?;
     let mut progress = Progress::new("sending", set.expected(), quiet);
     let has_rounds = set.devices.iter().any(|device| device.info().caps.contains(CapFlags::PRE_COPY));
     let options = if has_rounds { SaveOptions::with_rounds() } else { SaveOptions::default() };
@@ -138,7 +139,7 @@ fn move_out(
         Ok(SaveNext::Go)
     });
     progress.end();
-    saved.and_then(|()| talk::hear(stream, "loaded"))?;
+    saved.and_then(|()| talk::hear(stream, "loaded", patience))?;
     let positions = |output: &Output<_>| (0..set.devices.len()).map(|device| output.position(device)).sum::<u64>();
     moved.bytes = outputs.iter().map(positions).sum();
     migration.end(true, EndOptions { waive_harvest: true, ..EndOptions::default() })
@@ -151,11 +152,14 @@ pub fn receive(host: &Host, out: &Console, asked: &Receive) -> Exit {
 
 fn try_receive(host: &Host, out: &Console, asked: &Receive) -> Result<Option<String>, Trouble> {
     let set = Set::open(host, &asked.devices, asked.patience.duration(), Direction::Load)?;
-    let door = Door::open(&asked.listen)?;
-    let (stream, peer) = door.first()?;
+    let patience = channels::patience(asked.patience.duration());
+    let door = Door::open(&asked.listen, patience)?;
+    let first = door.source()?;
+    let (stream, peer) = (Arc::clone(&first.get_ref().stream), first.get_ref().peer.clone());
     let begun = Instant::now();
     let migration = set.migration(Direction::Load).map_err(|error| failed(&error))?;
-    let taken = take_in(&set, &migration, &stream, &door, asked.quiet || asked.json);
+    let taken = channels_of(&set, first, &door)
+        .and_then(|inputs| take_in(&set, &migration, inputs, (patience, asked.quiet || asked.json)));
     let channels = taken.map_err(|trouble| {
         let why = trouble.what.clone();
         let (trouble, back) = bring_back(&migration, trouble);
@@ -169,35 +173,32 @@ fn try_receive(host: &Host, out: &Console, asked: &Receive) -> Result<Option<Str
     Ok(print(out, &summary, &migration, asked.json, asked.quiet))
 }
 
-/// Reads the table of a channel, which comes before all else. Returns which channel it is, of how many.
-fn table_of(input: &mut Input<Timed<'_>>, set: &Set) -> Result<(u16, u16), Error> {
-    let came = input.next()?;
-    debug_assert!(matches!(came, WireRecord::Table));
-    if let Some(table) = input.table() {
-        table.places(&set.entries)?;
-    }
-    Ok(input.reader().channel().map_or((0, 1), |(channel, channels, _)| (channel, channels)))
-}
-
-/// Takes the devices in, up to where each runs. Returns the number of channels.
-fn take_in(set: &Set, migration: &Migration, stream: &TcpStream, door: &Door, quiet: bool) -> Result<u16, Trouble> {
-    let trouble = |error: Error| failed(&error);
-    let more;
-    let mut inputs = vec![Input::new(migration.wire_fd(stream.as_fd()))];
-    // The tables first: no device moves before both sides agree.
-    let first = inputs.iter_mut().map(|input| table_of(input, set)).next_back().unwrap_or(Ok((0, 1)));
-    let (channel, channels) = first.map_err(trouble)?;
+/// The channels of the wire, whose tables were read and agree with the devices. The first is that on which the two ends talk.
+fn channels_of(set: &Set, first: Input<Channel>, door: &Door) -> Result<Vec<Input<Channel>>, Trouble> {
+    let (channel, channels, wire) = first.reader().channel().unwrap_or((0, 1, 0));
     if channel != 0 {
         let what = format!("the first connection is channel {channel}: the two ends talk on channel 0");
         return Err(Trouble::new(what, "use vfiomig send"));
     }
-    more = door.more(channels.saturating_sub(1))?;
-    for stream in &more {
-        let mut input = Input::new(migration.wire_fd(stream.as_fd()));
-        table_of(&mut input, set).map_err(trouble)?;
-        inputs.push(input);
-    }
-    talk::say(stream, "ready", "").map_err(trouble)?;
+    // No device moves, and no other channel is waited for, before both sides agree.
+    let agrees = |input: &Input<Channel>| input.table().map_or(Ok(Vec::new()), |table| table.places(&set.entries));
+    agrees(&first).map_err(|error| failed(&error))?;
+    let others = door.others(channels, wire)?;
+    Ok(std::iter::once(first).chain(others).collect())
+}
+
+/// Takes the devices in, up to where each runs. Returns the number of channels.
+fn take_in(
+    set: &Set,
+    migration: &Migration,
+    mut inputs: Vec<Input<Channel>>,
+    (patience, quiet): (Duration, bool),
+) -> Result<u16, Trouble> {
+    let Some(stream) = inputs.first().map(|input| Arc::clone(&input.get_ref().stream)) else {
+        return Err(Trouble::new("there is no channel", "use vfiomig send"));
+    };
+    let stream = &*stream;
+    talk::say(stream, "ready", "").map_err(|error| failed(&error))?;
     let mut progress = Progress::new("receiving", None, quiet);
     let loaded = migration.load_from(&mut inputs, &set.entries, &mut |step| {
         if let LoadStep::Progress { bytes } = step {
@@ -208,7 +209,7 @@ fn take_in(set: &Set, migration: &Migration, stream: &TcpStream, door: &Door, qu
     progress.end();
     let runs = loaded
         .and_then(|()| talk::say(stream, "loaded", ""))
-        .and_then(|()| talk::hear(stream, "run"))
+        .and_then(|()| talk::hear(stream, "run", patience))
         .and_then(|()| migration.advance(Phase::LoadRunning));
-    runs.map(|()| channels).map_err(trouble)
+    runs.map(|()| u16::try_from(inputs.len()).unwrap_or(u16::MAX)).map_err(|error| failed(&error))
 }

@@ -16,7 +16,7 @@ use vfiomig::Error;
 use vfiomig::error::ErrorKind;
 use vfiomig::wire::Timed;
 
-/// How long one end waits for a line: a destination may need long for what it has to load.
+/// How long one end waits for a line at least: a destination may need long for what it has to load.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the reason of an end that has gone is waited for: it was sent before, or never is.
 const SHORT: Duration = Duration::from_secs(2);
@@ -57,13 +57,13 @@ fn heard(line: &str, word: &str) -> Heard {
 }
 
 /// Waits for a word, and gives what comes in its place, too. A signal ends the wait if `may_end`.
-pub fn listen(stream: &TcpStream, word: &str, may_end: bool) -> Result<Heard, Error> {
-    Ok(heard(&line(stream, PATIENCE, may_end)?, word))
+pub fn listen(stream: &TcpStream, word: &str, patience: Duration, may_end: bool) -> Result<Heard, Error> {
+    Ok(heard(&line(stream, patience.max(PATIENCE), may_end)?, word))
 }
 
 /// Waits for a word; anything else is the reason for an error.
-pub fn hear(stream: &TcpStream, word: &str) -> Result<(), Error> {
-    match listen(stream, word, true)? {
+pub fn hear(stream: &TcpStream, word: &str, patience: Duration) -> Result<(), Error> {
+    match listen(stream, word, patience, true)? {
         Heard::Word => Ok(()),
         Heard::No(said) | Heard::Lost(said) => {
             Err(Error::new(ErrorKind::Device, libc::ECONNABORTED, format!("the other side: {said}")))
