@@ -84,6 +84,16 @@ fn a_terminal_that_has_gone_is_a_signal_as_others_are() {
     assert_eq!(ended(receiver).status, 129);
 }
 
+#[test]
+fn a_save_that_was_interrupted_says_what_was_not_done() {
+    let (server, dir) = (Server::new(&SLOW), tempfile::tempdir().unwrap());
+    let child = slow_save(&server, &dir, false);
+    signal(&child, libc::SIGTERM);
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert!(ran.status == 130 && ran.err.contains("vm.state: interrupted"), "{}", ran.err);
+    assert!(ran.err.contains("run as before") && !ran.err.contains("abort is left"), "{}", ran.err);
+}
+
 fn ends_soon(what: &str, mut command: Command) {
     let child = spawned(&mut command);
     std::thread::sleep(Duration::from_secs(1));

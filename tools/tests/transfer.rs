@@ -134,9 +134,24 @@ fn another_device_is_refused_before_it_is_touched() {
         let ran = run(&["load", &format!("{name}{}", server.name()), path]);
         assert!(ran.status == 3 && ran.err.contains(word), "{name} {arguments:?}: {}", ran.err);
         assert!(ran.err.contains("as they are named there: NAME=DEVICE"), "it says what to do: {}", ran.err);
+        assert!(ran.err.contains("as they were") && !ran.err.contains("brought back"), "{}", ran.err);
         let verdict = server.verdict();
         assert!(verdict["state"].to_string().contains("RUNNING"), "{verdict}");
     }
+}
+
+/// A device that was reset has lost what it had, and the text says so.
+#[test]
+fn a_load_that_fails_says_what_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vm.state");
+    let path = file.to_str().unwrap();
+    assert_eq!(run(&["save", &source(&[]).name(), "-o", path]).status, 0);
+    let smaller = Server::new(&["--state-size", "32K", "--seed", "9", "--allow-abort"]);
+    let ran = run(&["load", &smaller.name(), path]);
+    assert!(ran.status == 3 && ran.err.contains("were reset") && ran.err.contains("lost"), "{}", ran.err);
+    assert!(!ran.err.contains("brought back"), "{}", ran.err);
+    assert_eq!(smaller.verdict()["state"].as_str(), Some("RUNNING"));
 }
 
 #[test]
@@ -222,6 +237,9 @@ fn a_failure_on_either_side_leaves_the_source_running() {
         if what.contains("destination") {
             assert!(sender.err.contains("other side"), "{what}: {}", sender.err);
         }
+        let refused = what == "the destination refuses";
+        assert_eq!(sender.err.contains("NAME=DEVICE"), refused, "{what}: {}", sender.err);
+        assert_eq!(sender.err.contains("the devices here are as they were"), refused, "{what}: {}", sender.err);
     }
 }
 

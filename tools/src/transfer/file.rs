@@ -37,27 +37,45 @@ pub fn outcome(out: &Console, result: Result<Option<String>, Trouble>) -> Exit {
 
 /// An error of the library, with what to do next.
 pub fn failed(error: &Error) -> Trouble {
+    if signals::interrupted() {
+        let ended = matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Order);
+        let what = if ended { "interrupted".to_string() } else { error.to_string() };
+        return Trouble::new(what, "it was interrupted: begin again");
+    }
     let next = match error.kind() {
-        _ if signals::interrupted() => "it was interrupted: begin again",
         _ if error.errno() == libc::ETIMEDOUT => {
-            "if a device needs so long, give --timeout more seconds, at both ends of a connection; the devices were brought back"
+            "if a device needs so long, give --timeout more seconds, at both ends of a connection"
         }
         ErrorKind::Unsupported => {
-            "name devices that are alike, and as they are named there: NAME=DEVICE (vfiomig show lists a file's); the devices \
-             here are as they were"
+            "name devices that are alike, and as they are named there: NAME=DEVICE (vfiomig show lists a file's)"
         }
-        _ => "look at the message, at the kernel's log (dmesg) and at the server's; the devices were brought back",
+        _ => "look at the message, at the kernel's log (dmesg) and at the server's",
     };
     Trouble::new(error.to_string(), next)
 }
 
-/// Lets the devices run again, or resets them, and adds what fails to the trouble. Whether it succeeded. The caller knows that no
-/// guest runs with the state of these devices elsewhere, also where they are in HALTED.
-pub fn bring_back(migration: &Migration, mut trouble: Trouble) -> (Trouble, bool) {
+/// What a person can do with a device that does not come back.
+const GIVE_UP: &str =
+    "end the server of the device that is named and start it again, or reset the device: its state is lost";
+
+/// Lets the devices run again, or resets them, and adds to the trouble what became of them. Whether it succeeded. `touched`: a
+/// step of the migration was begun. The caller knows that no guest runs with the state of these devices elsewhere, also where they
+/// are in HALTED.
+pub fn bring_back(migration: &Migration, touched: bool, mut trouble: Trouble) -> (Trouble, bool) {
     let back = migration.abort_without_second_guest(AbortTo::Running);
-    if let Err(error) = &back {
-        trouble.what = format!("{}; and on the way back: {error}", trouble.what);
-        trouble.next = "reset the device that is named, or end the program that serves it".into();
+    match &back {
+        Ok(()) => {
+            let became = match (touched, migration.direction()) {
+                (false, _) => "the devices here are as they were",
+                (true, Direction::Save) => "the devices here were brought back, and run as before",
+                (true, Direction::Load) => "the devices here were reset: the state that they had before is lost",
+            };
+            trouble.next = format!("{}; {became}", trouble.next);
+        }
+        Err(error) => {
+            trouble.what = format!("{}; and on the way back: {error}", trouble.what);
+            trouble.next = GIVE_UP.into();
+        }
     }
     (trouble, back.is_ok())
 }
@@ -66,8 +84,7 @@ pub fn bring_back(migration: &Migration, mut trouble: Trouble) -> (Trouble, bool
 fn of_file(error: &Error, path: &Path) -> Trouble {
     let Trouble { what, next } = failed(error);
     let full = matches!(error.errno(), libc::ENOSPC | libc::EDQUOT | libc::EFBIG);
-    let next =
-        if full { "make room there, or name a file elsewhere; the devices were brought back".into() } else { next };
+    let next = if full { "make room there, or name a file elsewhere".into() } else { next };
     Trouble { what: format!("{}: {what}", path.display()), next }
 }
 
@@ -138,19 +155,19 @@ fn try_save(host: &Host, asked: &Save) -> Result<String, Trouble> {
     let begun = Instant::now();
     let migration = set.migration(Direction::Save).map_err(|error| failed(&error))?;
     let bytes = write(&set, &migration, file, &mut whole, asked.quiet)
-        .map_err(|error| bring_back(&migration, of_file(&error, &asked.output)).0)?;
+        .map_err(|error| bring_back(&migration, migration.phase() != Phase::Idle, of_file(&error, &asked.output)).0)?;
     let path = asked.output.display();
     let stays = if asked.halt {
         let ended = migration.end(true, EndOptions { waive_harvest: true, ..EndOptions::default() });
         ended.map_err(|error| {
             let what = format!("{path} is whole, but the devices do not stand still for good: {error}");
-            bring_back(&migration, Trouble::new(what, "begin again; the devices were brought back")).0
+            bring_back(&migration, true, Trouble::new(what, "begin again")).0
         })?;
         "stands still"
     } else {
         migration.abort(AbortTo::Running).map_err(|error| {
             let what = format!("{path} is whole, but the devices do not run again: {error}");
-            Trouble::new(what, "reset the device that is named, or end the program that serves it")
+            Trouble::new(what, GIVE_UP)
         })?;
         "runs again"
     };
@@ -202,15 +219,19 @@ fn try_load(host: &Host, asked: &Load) -> Result<String, Trouble> {
     let migration = set.migration(Direction::Load).map_err(|error| failed(&error))?;
     let mut progress = Progress::new("loading", Some(total), asked.quiet);
     let mut inputs = [Input::new(BufReader::with_capacity(BUFFER, file))];
+    let mut touched = false;
     let loaded = migration.load_from(&mut inputs, &set.entries, &mut |step| {
-        if let LoadStep::Progress { bytes } = step {
-            progress.moved(bytes);
+        match step {
+            // The next step is the first that a device sees.
+            LoadStep::Table(_) => touched = true,
+            LoadStep::Progress { bytes } => progress.moved(bytes),
+            LoadStep::Vmm { .. } => {}
         }
         Ok(())
     });
     progress.end();
     let ran = loaded.and_then(|()| migration.advance(Phase::LoadRunning));
-    ran.map_err(|error| bring_back(&migration, of_file(&error, &asked.file)).0)?;
+    ran.map_err(|error| bring_back(&migration, touched, of_file(&error, &asked.file)).0)?;
     let moved = set.devices.iter().fold(0, |sum: u64, device| sum.saturating_add(device.info().loaded_bytes));
     let (count, time) = (text::count(set.devices.len(), "device"), text::time(begun.elapsed()));
     Ok(format!("{}: {count}, {} in {time}; each runs", asked.file.display(), text::bytes(moved)))

@@ -40,14 +40,12 @@ fn try_send(host: &Host, out: &Console, asked: &Send) -> Result<Option<String>, 
     let begun = Instant::now();
     let migration = set.migration(Direction::Save).map_err(|error| failed(&error))?;
     let mut moved = Moved::default();
-    if let Err(error) = move_out(&set, &migration, &streams, (patience, asked.quiet || asked.json), &mut moved) {
-        let (mut trouble, _) = bring_back(&migration, failed(&error));
-        // The devices run again, so there is time to hear why the other side has gone.
-        if let Some(said) = talk::reason(stream).filter(|_| error.kind() == ErrorKind::System) {
-            trouble.what = format!("the other side: {said} ({})", trouble.what);
-        }
-        return Err(trouble);
-    }
+    let mut outputs = outputs(&set, &streams, patience).map_err(|error| failed(&error))?;
+    let sent = agree(&mut outputs, stream, patience).and_then(|()| {
+        let sent = move_out(&set, &migration, &mut outputs, stream, (patience, asked.quiet || asked.json), &mut moved);
+        sent.map_err(Unsent::Failed)
+    });
+    sent.map_err(|unsent| unsent.trouble(&migration, stream))?;
     // Behind `run` the guest is the destination's, unless the destination says that it is not.
     let ran = talk::say(stream, "run", "").and_then(|()| talk::listen(stream, "running", patience, false));
     let silent = |text: String| {
@@ -60,9 +58,9 @@ fn try_send(host: &Host, out: &Console, asked: &Send) -> Result<Option<String>, 
         Heard::No(why) => {
             let trouble = Trouble::new(
                 format!("the other side has everything, and does not run: {why}"),
-                "look at the message, and at the destination; the devices were brought back here",
+                "look at the message, and at the destination",
             );
-            return Err(bring_back(&migration, trouble).0);
+            return Err(bring_back(&migration, true, trouble).0);
         }
         Heard::Lost(why) => return Err(silent(format!("the other side: {why}"))),
     }
@@ -105,24 +103,57 @@ fn outputs<'a>(set: &Set, streams: &'a [TcpStream], patience: Duration) -> Resul
     each.collect()
 }
 
+/// Why the devices were not sent.
+enum Unsent {
+    /// The destination has refused them before one was touched.
+    Refused(String),
+    Failed(Error),
+}
+
+impl Unsent {
+    /// Brings the devices back, and says what has happened.
+    fn trouble(self, migration: &Migration, stream: &TcpStream) -> Trouble {
+        let touched = migration.phase() != Phase::Idle;
+        let trouble = match &self {
+            Unsent::Refused(why) => {
+                let next = "look at the message; name devices that are alike, and as they are named there: NAME=DEVICE";
+                Trouble::new(format!("the other side: {why}"), next)
+            }
+            Unsent::Failed(error) => failed(error),
+        };
+        let (mut trouble, _) = bring_back(migration, touched, trouble);
+        // The devices run again, so there is time to hear why the other side has gone.
+        if let Unsent::Failed(error) = &self {
+            if let Some(said) = talk::reason(stream).filter(|_| error.kind() == ErrorKind::System) {
+                trouble.what = format!("the other side: {said} ({})", trouble.what);
+            }
+        }
+        trouble
+    }
+}
+
+/// Sends the tables, and hears whether the destination has the same devices.
+fn agree(outputs: &mut [Output<Timed<'_>>], stream: &TcpStream, patience: Duration) -> Result<(), Unsent> {
+    outputs.iter_mut().try_for_each(Output::flush).map_err(Unsent::Failed)?;
+    match talk::listen(stream, "ready", patience, true).map_err(Unsent::Failed)? {
+        Heard::Word => Ok(()),
+        Heard::No(why) | Heard::Lost(why) => Err(Unsent::Refused(why)),
+    }
+}
+
 /// Moves the devices, up to where the destination has everything and they stand still here for good.
 fn move_out(
     set: &Set,
     migration: &Migration,
-    streams: &[TcpStream],
+    outputs: &mut [Output<Timed<'_>>],
+    stream: &TcpStream,
     (patience, quiet): (Duration, bool),
     moved: &mut Moved,
 ) -> Result<(), Error> {
-    let Some(stream) = streams.first() else {
-        return Err(Error::new(ErrorKind::Argument, libc::EINVAL, "there is no channel"));
-    };
-    let mut outputs = outputs(set, streams, patience)?;
-    outputs.iter_mut().try_for_each(Output::flush)?;
-    talk::hear(stream, "ready", patience)?;
     let mut progress = Progress::new("sending", set.expected(), quiet);
     let has_rounds = set.devices.iter().any(|device| device.info().caps.contains(CapFlags::PRE_COPY));
     let options = if has_rounds { SaveOptions::with_rounds() } else { SaveOptions::default() };
-    let saved = migration.save_to(&mut outputs, options, &mut |step, _| {
+    let saved = migration.save_to(outputs, options, &mut |step, _| {
         match step {
             SaveStep::Progress { bytes } => progress.moved(bytes),
             SaveStep::Round { number, ready, bytes } => {
@@ -158,11 +189,12 @@ fn try_receive(host: &Host, out: &Console, asked: &Receive) -> Result<Option<Str
     let (stream, peer) = (Arc::clone(&first.get_ref().stream), first.get_ref().peer.clone());
     let begun = Instant::now();
     let migration = set.migration(Direction::Load).map_err(|error| failed(&error))?;
+    let mut touched = false;
     let taken = channels_of(&set, first, &door)
-        .and_then(|inputs| take_in(&set, &migration, inputs, (patience, asked.quiet || asked.json)));
+        .and_then(|inputs| take_in(&set, &migration, inputs, (patience, asked.quiet || asked.json), &mut touched));
     let channels = taken.map_err(|trouble| {
         let why = trouble.what.clone();
-        let (trouble, back) = bring_back(&migration, trouble);
+        let (trouble, back) = bring_back(&migration, touched, trouble);
         // The devices are brought back whether the source hears this or not.
         let _ = talk::say(&stream, if back { "no" } else { "lost" }, &why);
         trouble
@@ -193,6 +225,7 @@ fn take_in(
     migration: &Migration,
     mut inputs: Vec<Input<Channel>>,
     (patience, quiet): (Duration, bool),
+    touched: &mut bool,
 ) -> Result<u16, Trouble> {
     let Some(stream) = inputs.first().map(|input| Arc::clone(&input.get_ref().stream)) else {
         return Err(Trouble::new("there is no channel", "use vfiomig send"));
@@ -201,8 +234,11 @@ fn take_in(
     talk::say(stream, "ready", "").map_err(|error| failed(&error))?;
     let mut progress = Progress::new("receiving", None, quiet);
     let loaded = migration.load_from(&mut inputs, &set.entries, &mut |step| {
-        if let LoadStep::Progress { bytes } = step {
-            progress.moved(bytes);
+        match step {
+            // The next step is the first that a device sees.
+            LoadStep::Table(_) => *touched = true,
+            LoadStep::Progress { bytes } => progress.moved(bytes),
+            LoadStep::Vmm { .. } => {}
         }
         Ok(())
     });
