@@ -27,7 +27,7 @@ Examples:
     vfiomig probe unix:/run/nvme0.sock
 
 A device is opened to ask it, and closed again; the kernel may reset it then. One that another program has open is not touched.
-Exit status: 0 all can be migrated; 1 one cannot; 3 there is none.";
+Exit status: 0 all can be migrated; 1 one cannot, or not in the state that it is in; 3 one could not be asked, or there is none.";
 
 const INFO_EXAMPLES: &str = "\
 Examples:

@@ -6,7 +6,7 @@ use crate::open::{self, Opened};
 use serde_json::{Value, json};
 use std::time::Duration;
 use vfiomig::device::{CapFlags, Device, DeviceInfo};
-use vfiomig::dialect::DialectKind;
+use vfiomig::dialect::{DialectKind, State};
 use vfiomig::transport::requests;
 
 /// A device, as far as it could be asked.
@@ -20,6 +20,8 @@ pub struct Facts {
 /// What a device that can be migrated says.
 pub struct Answers {
     pub info: DeviceInfo,
+    /// Why it is not moved in the state that it is in.
+    pub stands: Option<Trouble>,
     /// What keeps the dirty pages, in words.
     pub log: String,
     opened_by: &'static str,
@@ -58,11 +60,12 @@ fn answers(host: &Host, opened: &Opened, device: &Device) -> Result<Answers, Tro
     if let Some(reason) = &info.reason {
         let reason = reason.to_string();
         return Err(match &opened.found {
-            Some(found) => found.not_migratable(host, &reason),
+            Some(found) => found.not_migratable(host, &reason).of_device(),
             None => Trouble::new(
                 format!("the server offers no migration ({reason})"),
                 "look whether the server has an option for it; the device that it serves may be unable to migrate",
-            ),
+            )
+            .of_device(),
         });
     }
     let transport = opened.transport()?;
@@ -79,7 +82,8 @@ fn answers(host: &Host, opened: &Opened, device: &Device) -> Result<Answers, Tro
         (false, None, "vfio-user") if info.dialect == Some(DialectKind::V1) => "by DIRTY_PAGES",
         (false, None, _) => "none of the device's own",
     };
-    Ok(Answers { info, log: log.into(), opened_by: opened.opened_by(), has_log, iommu_dirty })
+    let stands = (info.state != State::Running).then(|| opened.not_running(info.state));
+    Ok(Answers { info, stands, log: log.into(), opened_by: opened.opened_by(), has_log, iommu_dirty })
 }
 
 fn sysfs(host: &Host, name: &DeviceName) -> Value {
@@ -124,11 +128,19 @@ impl Facts {
         word("driver").unwrap_or(if word("kind") == Some("vfio-user") { "vfio-user" } else { "no driver" })
     }
 
+    /// Whether it can be migrated; `None`: it could not be asked.
+    pub fn migratable(&self) -> Option<bool> {
+        match &self.asked {
+            Ok(_) => Some(true),
+            Err(trouble) => trouble.of_device.then_some(false),
+        }
+    }
+
     /// The facts for programs, with the same keys for every device.
     pub fn json(&self) -> Value {
         let mut value = json!({
             "name": self.name.to_string(),
-            "migratable": self.asked.is_ok(),
+            "migratable": self.migratable(),
             "opened_by": Value::Null, "dialect": Value::Null, "capabilities": Value::Null, "state": Value::Null,
             "dirty_log": Value::Null, "reason": Value::Null, "next": Value::Null,
             "id": Value::Null, "driver": Value::Null, "group": Value::Null, "cdev": Value::Null,
@@ -141,6 +153,8 @@ impl Facts {
                 "capabilities": answers.abilities(),
                 "state": answers.info.state.name(),
                 "dirty_log": {"device": answers.has_log, "iommu": answers.iommu_dirty, "text": answers.log},
+                "reason": answers.stands.as_ref().map(|trouble| &trouble.what),
+                "next": answers.stands.as_ref().map(|trouble| &trouble.next),
             }),
             Err(trouble) => json!({"reason": trouble.what, "next": trouble.next}),
         };

@@ -37,6 +37,7 @@ fn print(out: &Output, asked: &Info, facts: &Facts, measured: Option<&Measured>)
     }
     match (&facts.asked, measured) {
         _ if signals::interrupted() => Exit::Interrupted,
+        (Err(_), _) if facts.migratable().is_none() => Exit::Failed,
         (Err(_), _) => Exit::No,
         (Ok(_), Some(measured)) if measured.trouble.is_some() => Exit::Failed,
         (Ok(_), _) => Exit::Success,
@@ -56,7 +57,8 @@ fn show(out: &Output, facts: &Facts, measured: Option<&Measured>) {
     match &facts.asked {
         Ok(answers) => show_answers(&row, answers),
         Err(trouble) => {
-            row("migration", &out.paint(Look::Bad, &format!("no: {}", trouble.what)));
+            let answer = if facts.migratable().is_some() { "no" } else { "could not be asked" };
+            row("migration", &out.paint(Look::Bad, &format!("{answer}: {}", trouble.what)));
             row("next", &trouble.next);
         }
     }
@@ -76,5 +78,9 @@ fn show_answers(row: &dyn Fn(&str, &str), answers: &Answers) {
     row("dialect", answers.dialect());
     row("capabilities", &answers.abilities().join(", "));
     row("state", answers.info.state.name());
+    if let Some(trouble) = &answers.stands {
+        row("migration", &format!("not now: {}", trouble.what));
+        row("next", &trouble.next);
+    }
     row("dirty pages", &answers.log);
 }

@@ -34,7 +34,15 @@ pub fn run(host: &Host, out: &Output, asked: &Probe) -> Exit {
         }
         return Exit::Failed;
     }
-    if all.iter().all(|facts| facts.asked.is_ok()) { Exit::Success } else { Exit::No }
+    exit(&all)
+}
+
+fn exit(all: &[Facts]) -> Exit {
+    let stands = |facts: &Facts| facts.asked.as_ref().is_ok_and(|answers| answers.stands.is_some());
+    if all.iter().any(|facts| facts.migratable() == Some(false) || stands(facts)) {
+        return Exit::No;
+    }
+    if all.iter().any(|facts| facts.migratable().is_none()) { Exit::Failed } else { Exit::Success }
 }
 
 fn show(out: &Output, facts: &Facts) {
@@ -43,12 +51,21 @@ fn show(out: &Output, facts: &Facts) {
         Ok(answers) => {
             let abilities = answers.abilities().join(", ");
             let abilities = if abilities.is_empty() { "nothing optional".into() } else { abilities };
-            out.line(format!("{name}: {} ({})", out.paint(Look::Good, "can be migrated"), facts.driver()));
+            let can = match &answers.stands {
+                None => out.paint(Look::Good, "can be migrated"),
+                Some(_) => out.paint(Look::Odd, "can be migrated, but not now"),
+            };
+            out.line(format!("{name}: {can} ({})", facts.driver()));
             out.line(format!("  dialect {}, {abilities}; state {}", answers.dialect(), answers.info.state.name()));
             out.line(format!("  dirty pages: {}", answers.log));
+            if let Some(trouble) = &answers.stands {
+                out.line(format!("  {}", trouble.what));
+                out.line(format!("  next: {}", trouble.next));
+            }
         }
         Err(trouble) => {
-            out.line(format!("{name}: {} ({})", out.paint(Look::Bad, "cannot be migrated"), facts.driver()));
+            let cannot = if facts.migratable().is_some() { "cannot be migrated" } else { "could not be asked" };
+            out.line(format!("{name}: {} ({})", out.paint(Look::Bad, cannot), facts.driver()));
             out.line(format!("  {}", trouble.what));
             out.line(format!("  next: {}", trouble.next));
         }

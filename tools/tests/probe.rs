@@ -9,6 +9,16 @@ use common::{Host, Ran, Server, command, run};
 const NIC: &str = "0000:3b:00.1";
 const UUID: &str = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
 
+/// Obstacles behind which the device could not be asked at all: whether it can be migrated is not known.
+const UNKNOWN: [&str; 6] = [
+    "no such device",
+    "a group in use",
+    "a cdev in use",
+    "a node that is no VFIO device",
+    "no such mediated device",
+    "no server",
+];
+
 /// What is in the way, and words that the reason and the next step must have.
 type Case = (&'static str, fn(&Host), &'static str, &'static [&'static str], &'static [&'static str]);
 
@@ -123,13 +133,37 @@ fn each_obstacle_is_said_with_its_next_step() {
         };
         says("reason", reason);
         says("next", next);
-        assert_eq!((ran.status, device["migratable"].as_bool()), (1, Some(false)), "{what}");
+        let (status, migratable, words) = match UNKNOWN.contains(&what) {
+            true => (3, None, "could not be asked"),
+            false => (1, Some(false), "cannot be migrated"),
+        };
+        assert_eq!((ran.status, device["migratable"].as_bool()), (status, migratable), "{what}");
         let text = run(&["--root", host.root(), "probe", name]);
-        assert!(
-            text.status == 1 && text.out.contains("cannot be migrated") && text.out.contains("next: "),
-            "{}",
-            text.out
-        );
+        assert!(text.status == status && text.out.contains(words) && text.out.contains("next: "), "{}", text.out);
+        let info = run(&["--root", host.root(), "info", name]);
+        assert_eq!(info.status, status, "{what}: {}", info.out);
+    }
+}
+
+/// What was saved and stands still for good is said to, with what can be done.
+#[test]
+fn a_device_that_stands_still_is_said_to() {
+    let server = Server::new(&["--state-size", "64K", "--allow-abort", "--clients", "5"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vm.state");
+    let path = file.to_str().unwrap();
+    assert_eq!(run(&["save", "--halt", &server.name(), "-o", path]).status, 0);
+    let probed = run(&["probe", &server.name()]);
+    assert!(probed.status == 1 && probed.out.contains("in STOP") && probed.out.contains("next: "), "{}", probed.out);
+    let told = run(&["probe", "--json", &server.name()]).json();
+    let device = &told["devices"][0];
+    assert_eq!((device["migratable"].as_bool(), device["state"].as_str()), (Some(true), Some("STOP")), "{told}");
+    let [reason, next] = ["reason", "next"].map(|key| device[key].as_str().unwrap_or_default().to_string());
+    assert!(reason.contains("in STOP") && next.contains("start it again"), "{told}");
+    for arguments in [&["save", &server.name(), "-o", path][..], &["load", &server.name(), path]] {
+        let ran = run(arguments);
+        assert!(ran.status == 3 && ran.err.contains("in STOP") && ran.err.contains("start it again"), "{}", ran.err);
+        assert!(!ran.err.contains("another program"), "{}", ran.err);
     }
 }
 

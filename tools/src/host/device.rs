@@ -106,7 +106,8 @@ impl KernelDevice {
 
     /// What keeps it from being opened, as far as that is known before.
     pub fn obstacle(&self, host: &Host) -> Option<Trouble> {
-        self.driver_trouble(host).or_else(|| self.group_trouble(host)).or_else(|| self.in_use(host))
+        let of_device = self.driver_trouble(host).or_else(|| self.group_trouble(host)).map(Trouble::of_device);
+        of_device.or_else(|| self.in_use(host))
     }
 
     fn driver_trouble(&self, host: &Host) -> Option<Trouble> {

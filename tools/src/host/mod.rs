@@ -8,7 +8,7 @@ mod holders;
 mod modules;
 mod trouble;
 
-pub use device::KernelDevice;
+pub use device::{KernelDevice, Kind};
 pub use trouble::Trouble;
 
 use crate::name::DeviceName;

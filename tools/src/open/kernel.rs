@@ -50,13 +50,13 @@ fn by_cdev(host: &Host, cdev: &Path, iommufd: &Path) -> Result<Open, Trouble> {
 }
 
 fn by_group(host: &Host, device: &KernelDevice) -> Result<Open, Trouble> {
-    let path = device.group_node().ok_or_else(|| Trouble::new("it has no group", "switch the IOMMU on"))?;
+    let path = device.group_node().ok_or_else(|| Trouble::new("it has no group", "switch the IOMMU on").of_device())?;
     let container = node(host, Path::new("/dev/vfio/vfio"))?;
     let group = node(host, &path)?;
     let viable = ioctl::group_is_viable(&group).map_err(|error| failed("asking the group", &error))?;
     if !viable {
         let what = format!("the group {} is not viable: a host driver has one of its devices", path.display());
-        return Err(Trouble::new(what, "bind all devices of the group to VFIO drivers"));
+        return Err(Trouble::new(what, "bind all devices of the group to VFIO drivers").of_device());
     }
     ioctl::set_container(&group, &container).map_err(|error| failed("VFIO_GROUP_SET_CONTAINER", &error))?;
     ioctl::set_type1(&container).map_err(|error| failed("VFIO_SET_IOMMU", &error))?;

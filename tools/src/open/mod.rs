@@ -6,13 +6,14 @@ mod ioctl;
 mod kernel;
 mod memory;
 
-use crate::host::{Host, KernelDevice, Trouble};
+use crate::host::{Host, KernelDevice, Kind, Trouble};
 use crate::name::DeviceName;
 use crate::signals;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use vfiomig::device::{Device, DeviceOptions};
+use vfiomig::dialect::State;
 use vfiomig::transport::Transport;
 use vfiomig::transport::kernel::Kernel;
 use vfiomig::transport::vfio_user::{
@@ -99,6 +100,26 @@ impl Opened {
         let server = VfioUserOptions { map_region: true, ..VfioUserOptions::default() };
         let transport = VfioUser::new(Arc::clone(connection) as Arc<dyn VfioUserChannel>, server).map_err(trouble)?;
         made(Box::new(transport), options)
+    }
+
+    /// Why a device that is not in RUNNING is not moved, and how it comes to where it can be. No subcommand lets it run: what it
+    /// holds may run elsewhere.
+    pub fn not_running(&self, state: State) -> Trouble {
+        let why = match state {
+            State::Stop => "it stands still, as behind a save with --halt or a send",
+            State::Resuming => "a load of it was begun, and not ended",
+            State::Error => "it has failed",
+            _ => "a migration of it was begun, and not ended",
+        };
+        let begins_anew = match &self.found {
+            None => "end its server and start it again".to_string(),
+            Some(found) if found.kind == Kind::Pci => format!("echo 1 > /sys/bus/pci/devices/{}/reset", found.id),
+            Some(_) => "remove it, and create it anew".to_string(),
+        };
+        let next = format!(
+            "where its state is not needed any more: {begins_anew}; else let the program go on that has left it so"
+        );
+        Trouble::new(format!("it is in {state}, not in RUNNING: {why}"), next)
     }
 
     /// The server's connection.

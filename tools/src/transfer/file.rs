@@ -82,10 +82,10 @@ pub fn bring_back(migration: &Migration, touched: bool, mut trouble: Trouble) ->
 
 /// A failure, with the name of the file.
 fn of_file(error: &Error, path: &Path) -> Trouble {
-    let Trouble { what, next } = failed(error);
+    let Trouble { what, next, .. } = failed(error);
     let full = matches!(error.errno(), libc::ENOSPC | libc::EDQUOT | libc::EFBIG);
     let next = if full { "make room there, or name a file elsewhere".into() } else { next };
-    Trouble { what: format!("{}: {what}", path.display()), next }
+    Trouble::new(format!("{}: {what}", path.display()), next)
 }
 
 /// A file that takes its name only when it is whole.

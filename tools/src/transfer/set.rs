@@ -126,11 +126,7 @@ fn member(opened: &Opened, name: &str) -> Result<(Arc<Device>, DeviceEntry), Tro
         return Err(Trouble::new(format!("it cannot be migrated: {reason}"), "vfiomig probe says what is missing"));
     };
     if info.state != State::Running {
-        let what = format!(
-            "it is in {}, not in RUNNING: another program has left it in the middle of a migration",
-            info.state
-        );
-        return Err(Trouble::new(what, "end that migration, or reset the device"));
+        return Err(opened.not_running(info.state));
     }
     let words = word.map(|value| Word { key: "pci".into(), value }).into_iter().collect();
     Ok((Arc::new(device), DeviceEntry { words, ..DeviceEntry::new(name, dialect) }))
