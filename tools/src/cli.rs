@@ -2,7 +2,9 @@
 
 use crate::name::{DeviceName, NamedDevice};
 use crate::output::Color;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddrV6;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -154,10 +156,17 @@ pub enum Command {
     },
 }
 
+/// A host and its port. An address with colons of its own has brackets around it.
+fn split(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bare = !host.is_empty() && !host.contains([':', '[', ']']);
+    let port = port.parse().ok().filter(|_| bare || text.parse::<SocketAddrV6>().is_ok())?;
+    Some((host, port))
+}
+
 /// Where a destination is.
 fn host_and_port(text: &str) -> Result<String, String> {
-    let port =
-        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    let port = split(text).map(|(_, port)| port);
     match port {
         Some(port) if port > 0 => Ok(text.into()),
         _ => Err("name a host and its port, as 192.0.2.2:7070 or [2001:db8::2]:7070".into()),
@@ -166,11 +175,27 @@ fn host_and_port(text: &str) -> Result<String, String> {
 
 /// Where to listen. Port 0 is any that is free.
 fn address_or_port(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
-    match port.parse::<u16>() {
-        Ok(_) => Ok(text.into()),
-        Err(_) => Err("name an address of this host and a port, as 192.0.2.2:7070, or a port alone".into()),
+    if split(text).is_some() || text.parse::<u16>().is_ok() {
+        return Ok(text.into());
     }
+    Err("name an address of this host and a port, as 192.0.2.2:7070 or [2001:db8::2]:7070, or a port alone".into())
+}
+
+/// A file that can be written and take its name when it is whole.
+fn file_to_write() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|name| {
+        let bytes = name.as_encoded_bytes();
+        if bytes == b"-" {
+            return Err(
+                "standard output cannot be written anew when all is whole; a file of this name is ./-".to_string()
+            );
+        }
+        if bytes.ends_with(b"/") {
+            return Err("a name that ends with / is a directory's: name a file in it".into());
+        }
+        let path = PathBuf::from(name);
+        if path.file_name().is_some() { Ok(path) } else { Err("this is the name of no file: name a file".into()) }
+    })
 }
 
 /// Patience with servers.
@@ -262,7 +287,7 @@ pub struct Save {
     #[arg(value_name = "[NAME=]DEVICE", required = true, num_args = 1..)]
     pub devices: Vec<NamedDevice>,
     /// The file
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = file_to_write())]
     pub output: PathBuf,
     /// Leave the devices standing still afterwards
     #[arg(long)]

@@ -58,8 +58,8 @@ fn show(out: &Output, facts: &Facts, measured: Option<&Measured>) {
         Ok(answers) => show_answers(&row, answers),
         Err(trouble) => {
             let answer = if facts.migratable().is_some() { "no" } else { "could not be asked" };
-            row("migration", &out.paint(Look::Bad, &format!("{answer}: {}", trouble.what)));
-            row("next", &trouble.next);
+            row("migration", &out.paint(Look::Bad, &format!("{answer}: {}", text::plain(&trouble.what))));
+            row("next", &text::plain(&trouble.next));
         }
     }
     let Some(measured) = measured else { return };

@@ -1,5 +1,6 @@
 //! What a DEVICE is: a PCI address, the UUID of a mediated device, a cdev, or the socket of a vfio-user server.
 
+use crate::text;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -44,8 +45,8 @@ impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeviceName::Pci(name) | DeviceName::Mdev(name) => f.write_str(name),
-            DeviceName::Cdev(path) => write!(f, "{}", path.display()),
-            DeviceName::Socket(path) => write!(f, "unix:{}", path.display()),
+            DeviceName::Cdev(path) => f.write_str(&text::path(path)),
+            DeviceName::Socket(path) => write!(f, "unix:{}", text::path(path)),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! happens to the output ends the process: a device may be in the middle of a load.
 
 use crate::exit::Exit;
+use crate::text;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -96,8 +97,8 @@ impl Output {
         self.line(format!("{value:#}"));
     }
 
-    /// Writes what went wrong, to standard error.
+    /// Writes what went wrong, to standard error, as one line: paths and messages of others may have control characters.
     pub fn trouble(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "vfiomig: {text}");
+        let _ = writeln!(io::stderr(), "vfiomig: {}", text::plain(text));
     }
 }

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::facts::{self, Facts};
 use crate::host::Host;
 use crate::output::{Look, Output};
-use crate::signals;
+use crate::{signals, text};
 use serde_json::{Value, json};
 
 pub fn run(host: &Host, out: &Output, asked: &Probe) -> Exit {
@@ -59,15 +59,15 @@ fn show(out: &Output, facts: &Facts) {
             out.line(format!("  dialect {}, {abilities}; state {}", answers.dialect(), answers.info.state.name()));
             out.line(format!("  dirty pages: {}", answers.log));
             if let Some(trouble) = &answers.stands {
-                out.line(format!("  {}", trouble.what));
-                out.line(format!("  next: {}", trouble.next));
+                out.line(format!("  {}", text::plain(&trouble.what)));
+                out.line(format!("  next: {}", text::plain(&trouble.next)));
             }
         }
         Err(trouble) => {
             let cannot = if facts.migratable().is_some() { "cannot be migrated" } else { "could not be asked" };
             out.line(format!("{name}: {} ({})", out.paint(Look::Bad, cannot), facts.driver()));
-            out.line(format!("  {}", trouble.what));
-            out.line(format!("  next: {}", trouble.next));
+            out.line(format!("  {}", text::plain(&trouble.what)));
+            out.line(format!("  next: {}", text::plain(&trouble.next)));
         }
     }
 }

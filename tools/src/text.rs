@@ -1,5 +1,6 @@
 //! Numbers and texts for people.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// A number of bytes.
@@ -22,6 +23,11 @@ pub fn count(number: impl TryInto<u64>, thing: &str) -> String {
 pub fn plain(text: &str) -> String {
     let escaped = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
     text.chars().map(escaped).collect()
+}
+
+/// A path as it is shown.
+pub fn path(path: &Path) -> String {
+    plain(&path.display().to_string())
 }
 
 /// A time.

@@ -172,7 +172,7 @@ fn strangers_among_the_channels_are_told_apart() {
     let words = vec![Word { key: "pci".into(), value: "1af4:10f0".into() }];
     let table = Table::new(vec![DeviceEntry { words, ..DeviceEntry::new("nic0", DialectKind::V2) }]).unwrap();
     let channel = |channel| {
-        let options = WireOptions { channel, channels: 2, wire: 7, ..WireOptions::default() };
+        let options = WireOptions { channel, channels: 2, wire: 7 };
         let mut output = Output::new(TcpStream::connect(&address).unwrap(), options, table.clone()).unwrap();
         output.flush().unwrap();
         output.into_inner()

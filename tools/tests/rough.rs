@@ -59,6 +59,14 @@ fn what_is_no_file_is_neither_replaced_nor_waited_for() {
     assert_eq!(run(&["save", &server(&[]).name(), "-o", link.to_str().unwrap()]).status, 0);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(run(&["show", file.to_str().unwrap()]).status, 0);
+    // Also one that leads nowhere yet, by another one.
+    let [far, near] = ["far", "near"].map(|name| dir.path().join(name));
+    fs::create_dir(dir.path().join("deep")).unwrap();
+    symlink("deep/../near", &far).unwrap();
+    symlink("deep/made", &near).unwrap();
+    assert_eq!(run(&["save", &server(&[]).name(), "-o", far.to_str().unwrap()]).status, 0);
+    assert!([&far, &near].into_iter().all(|link| fs::symlink_metadata(link).unwrap().is_symlink()));
+    assert_eq!(run(&["show", dir.path().join("deep/made").to_str().unwrap()]).status, 0);
     // `show` takes a pipe, and a signal ends its wait as that of any program.
     let child = command(&["show", pipe.to_str().unwrap()]).stdout(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
@@ -66,6 +74,48 @@ fn what_is_no_file_is_neither_replaced_nor_waited_for() {
     assert_eq!(child.wait_with_output().unwrap().status.signal(), Some(libc::SIGTERM));
     let ran = run(&["show", dir.path().to_str().unwrap()]);
     assert!(ran.status == 3 && ran.err.contains("directory"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn names_that_no_file_can_have_are_refused_before_a_device_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    for (output, words) in [("-", "./-"), ("", "a file"), (&name("new/"), "ends with /"), (&name(".."), "a file")] {
+        let ran = run(&["save", "unix:/nonexistent", "-o", output]);
+        assert!(ran.status == 2 && ran.err.contains(words), "{output}: {} {}", ran.status, ran.err);
+    }
+    let ran = run(&["save", "unix:/nonexistent", "-o", &name(&"x".repeat(256))]);
+    assert!(ran.status == 3 && ran.err.contains("shorter name"), "{}", ran.err);
+    // The longest name that there is.
+    let ran = run(&["save", &server(&[]).name(), "-o", &name(&"x".repeat(255))]);
+    assert_eq!(ran.status, 0, "{}", ran.err);
+}
+
+/// What a person has put into a path reaches the terminal written out.
+#[test]
+fn a_path_cannot_move_the_cursor() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a\u{1b}[2J\nb");
+    let path = path.to_str().unwrap();
+    let device = format!("unix:{path}");
+    let saved = run(&["save", &server(&[]).name(), "-o", path]);
+    assert_eq!(saved.status, 0, "{}", saved.err);
+    let all = [
+        saved,
+        run(&["show", path]),
+        run(&["probe", &device]),
+        run(&["info", &device]),
+        run(&["save", &device, "-o", "/nonexistent/x"]),
+        run(&["load", &device, path]),
+        run(&["load", &device, &format!("{path}x")]),
+        run(&["show", &format!("{path}x")]),
+    ];
+    for ran in all {
+        let mut letters = ran.out.chars().chain(ran.err.chars());
+        assert!(letters.all(|letter| letter == '\n' || !letter.is_control()), "{:?}{:?}", ran.out, ran.err);
+        let torn = ran.out.lines().chain(ran.err.lines()).any(|line| line.starts_with('b'));
+        assert!(!torn, "{}{}", ran.out, ran.err);
+    }
 }
 
 #[test]
@@ -119,9 +169,25 @@ fn addresses_without_a_port_are_wrong_arguments() {
         (["send", "unix:/nonexistent", "--to", "localhost:0"], "name a host and its port"),
         (["receive", "unix:/nonexistent", "--listen", "99999"], "or a port alone"),
         (["receive", "unix:/nonexistent", "--listen", "localhost"], "or a port alone"),
+        (["receive", "unix:/nonexistent", "--listen", "::1"], "[2001:db8::2]:7070"),
+        (["receive", "unix:/nonexistent", "--listen", "::1:7070"], "[2001:db8::2]:7070"),
+        (["receive", "unix:/nonexistent", "--listen", "[::1]"], "[2001:db8::2]:7070"),
+        (["receive", "unix:/nonexistent", "--listen", "[here]:7070"], "[2001:db8::2]:7070"),
+        (["receive", "unix:/nonexistent", "--listen", ":7070"], "or a port alone"),
+        (["send", "unix:/nonexistent", "--to", "::1:7070"], "[2001:db8::2]:7070"),
+        (["send", "unix:/nonexistent", "--to", "[::1]"], "[2001:db8::2]:7070"),
     ] {
         let ran = run(&arguments);
         assert!(ran.status == 2 && ran.err.contains(words), "{arguments:?}: {}", ran.err);
+    }
+    for arguments in [
+        ["receive", "unix:/nonexistent", "--listen", "[::1]:7070"],
+        ["receive", "unix:/nonexistent", "--listen", "0.0.0.0:0"],
+        ["send", "unix:/nonexistent", "--to", "[::1]:7070"],
+        ["send", "unix:/nonexistent", "--to", "localhost:7070"],
+    ] {
+        let ran = run(&arguments);
+        assert!(ran.status == 3 && ran.err.contains("/nonexistent"), "{arguments:?}: {}", ran.err);
     }
 }
 

@@ -7,8 +7,10 @@ use crate::exit::Exit;
 use crate::host::{Host, Trouble};
 use crate::output::Output as Console;
 use crate::{signals, text};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, ErrorKind as ErrorKindOfIo};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,6 +22,10 @@ use vfiomig::wire::{Input, Output};
 
 /// Bytes between the file and the wire.
 const BUFFER: usize = 1 << 20;
+/// Most links that lead to a file, as with Linux.
+const MOST_LINKS: usize = 40;
+/// Bytes of a name that stay free for what is added until the file is whole.
+const MOST_OF_NAME: usize = 200;
 
 /// Prints how a command ended, and gives its exit status.
 pub fn outcome(out: &Console, result: Result<Option<String>, Trouble>) -> Exit {
@@ -88,6 +94,26 @@ fn of_file(error: &Error, path: &Path) -> Trouble {
     Trouble::new(format!("{}: {what}", path.display()), next)
 }
 
+/// The file that a path leads to by links, also where there is none yet.
+fn led_to(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(to) => path = path.parent().unwrap_or(Path::new("")).join(to),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(std::io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+/// What a file is called until it is whole: its own name and this process, within what a name may have.
+fn part_name(path: &Path) -> OsString {
+    let own = path.file_name().unwrap_or_default().as_bytes();
+    let mut name = OsStr::from_bytes(own.get(..MOST_OF_NAME).unwrap_or(own)).to_os_string();
+    name.push(format!(".part-{}", std::process::id()));
+    name
+}
+
 /// A file that takes its name only when it is whole.
 struct Whole {
     path: PathBuf,
@@ -98,13 +124,14 @@ struct Whole {
 impl Whole {
     fn new(path: &Path) -> Result<(Whole, File), Trouble> {
         let trouble = |error: std::io::Error, what: &Path| {
-            Trouble::new(
-                format!("{}: {error}", what.display()),
-                "name a file in a directory that exists and can be written",
-            )
+            let next = match error.raw_os_error() {
+                Some(libc::ENAMETOOLONG) => "give it a shorter name",
+                _ => "name a file in a directory that exists and can be written",
+            };
+            Trouble::new(format!("{}: {error}", what.display()), next)
         };
-        // A link stays; the file that it leads to is replaced.
-        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        // A link stays; the file that it leads to is replaced, or made.
+        let path = &led_to(path).map_err(|error| trouble(error, path))?;
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => {
                 return Err(trouble(std::io::Error::from_raw_os_error(libc::EISDIR), path));
@@ -115,11 +142,10 @@ impl Whole {
                     format!("{} is no file: what is saved there takes its name when it is whole", path.display());
                 return Err(Trouble::new(what, "save into a file, and copy that"));
             }
+            Err(error) if error.kind() != ErrorKindOfIo::NotFound => return Err(trouble(error, path)),
             _ => {}
         }
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".part-{}", std::process::id()));
-        let part = path.with_file_name(name);
+        let part = path.with_file_name(part_name(path));
         // The state of a device may hold a guest's secrets.
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
@@ -132,7 +158,14 @@ impl Whole {
         file.sync_all()?;
         fs::rename(&self.part, &self.path)?;
         self.done = true;
-        Ok(())
+        // The name is the directory's. One that may not be read, or cannot be told to write, is not.
+        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match File::open(dir).and_then(|dir| dir.sync_all()) {
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EACCES | libc::EINVAL | libc::ENOTSUP)) => {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -156,7 +189,7 @@ fn try_save(host: &Host, asked: &Save) -> Result<String, Trouble> {
     let migration = set.migration(Direction::Save).map_err(|error| failed(&error))?;
     let bytes = write(&set, &migration, file, &mut whole, asked.quiet)
         .map_err(|error| bring_back(&migration, migration.phase() != Phase::Idle, of_file(&error, &asked.output)).0)?;
-    let path = asked.output.display();
+    let path = text::path(&asked.output);
     let stays = if asked.halt {
         let ended = migration.end(true, EndOptions { waive_harvest: true, ..EndOptions::default() });
         ended.map_err(|error| {
@@ -234,5 +267,5 @@ fn try_load(host: &Host, asked: &Load) -> Result<String, Trouble> {
     ran.map_err(|error| bring_back(&migration, touched, of_file(&error, &asked.file)).0)?;
     let moved = set.devices.iter().fold(0, |sum: u64, device| sum.saturating_add(device.info().loaded_bytes));
     let (count, time) = (text::count(set.devices.len(), "device"), text::time(begun.elapsed()));
-    Ok(format!("{}: {count}, {} in {time}; each runs", asked.file.display(), text::bytes(moved)))
+    Ok(format!("{}: {count}, {} in {time}; each runs", text::path(&asked.file), text::bytes(moved)))
 }

@@ -148,7 +148,7 @@ fn print(out: &Console, path: &Path, contents: &Contents) {
         None => out.paint(Look::Good, "whole, every sum is right"),
         Some(damage) => out.paint(Look::Bad, &format!("damaged: {damage}")),
     };
-    out.line(format!("{}: {verdict}", out.paint(Look::Bold, &path.display().to_string())));
+    out.line(format!("{}: {verdict}", out.paint(Look::Bold, &text::path(path))));
     if let Some((channel, channels, wire)) = contents.channel {
         out.line(format!("  channel {channel} of {channels}, wire {wire:016x}"));
     }
