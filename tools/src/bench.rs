@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::host::Host;
 use crate::open::{self, LOG_BASE, LOG_SPAN, Opened};
 use crate::output::{Look, Output};
-use crate::{facts, idle, signals, text};
+use crate::{facts, signals, text};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vfiomig::device::{CapFlags, Device, OnFailure};
@@ -75,8 +75,8 @@ pub fn run(host: &Host, out: &Output, asked: &Bench) -> Exit {
         }
         (Ok(_), None) => return Exit::Failed,
     };
-    if let Err(trouble) = idle::is_running(&asked.device, device.state()) {
-        out.trouble(&trouble.to_string());
+    if device.state() != State::Running {
+        out.trouble(&format!("{}: {}", asked.device, opened.not_running(device.state())));
         return Exit::Failed;
     }
     let mut measured = Measured::default();

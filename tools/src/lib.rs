@@ -26,7 +26,6 @@ mod exit;
 mod facts;
 mod generate;
 mod host;
-mod idle;
 mod info;
 mod measure;
 mod name;

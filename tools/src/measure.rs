@@ -2,7 +2,7 @@
 //! again behind every failure, too.
 
 use crate::open::Opened;
-use crate::{idle, signals, text};
+use crate::{signals, text};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vfiomig::device::{CapFlags, Device, OnFailure};
@@ -50,8 +50,8 @@ type Tried = Result<(), String>;
 /// Measures a device, and lets it run again.
 pub fn device(opened: &Opened, device: &Device) -> Measured {
     let mut measured = Measured::default();
-    if let Err(trouble) = idle::is_running(&opened.name, device.state()) {
-        measured.trouble = Some(trouble.to_string());
+    if device.state() != State::Running {
+        measured.trouble = Some(opened.not_running(device.state()).to_string());
         return measured;
     }
     if let Err(trouble) = measured.all(opened, device) {

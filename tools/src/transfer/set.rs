@@ -3,7 +3,7 @@
 
 use crate::exit::Exit;
 use crate::host::{Host, Trouble};
-use crate::name::NamedDevice;
+use crate::name::{DeviceName, NamedDevice};
 use crate::open::{self, Opened};
 use crate::output::Output as Console;
 use crate::signals;
@@ -28,10 +28,10 @@ const NO_VENDOR: u16 = 0xffff;
 
 /// Refuses devices or names that are given twice, before one is opened. `None`: there are none.
 pub fn usage(out: &Console, named: &[NamedDevice]) -> Option<Exit> {
-    let (mut names, mut devices) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut devices) = (BTreeSet::new(), Vec::<&DeviceName>::new());
     for (place, one) in named.iter().enumerate() {
         let name = name_of(place, one);
-        let twice = if !devices.insert(&one.device) {
+        let twice = if devices.iter().any(|known| known.is_same(&one.device)) {
             Some(format!("{} is named twice. Next: name each device once", one.device))
         } else if names.contains(&name) {
             Some(format!("two devices have the name {name}. Next: give each its own, as NAME=DEVICE"))
@@ -43,6 +43,7 @@ pub fn usage(out: &Console, named: &[NamedDevice]) -> Option<Exit> {
             return Some(Exit::Usage);
         }
         names.insert(name);
+        devices.push(&one.device);
     }
     None
 }
