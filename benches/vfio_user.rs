@@ -9,11 +9,11 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use simdev::{Access, Config, Device as Simdev, Dialect, Server, ServerOptions, ServerThread};
+use simdev::{Access, Config, Device as Simdev, Dialect, Effect, Fault, Server, ServerOptions, ServerThread};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vfiomig::device::{Device, DeviceOptions, OnFailure};
 use vfiomig::dialect::State;
 use vfiomig::transport::vfio_user::{ConnectOptions, VfioUserConnection, VfioUserOptions};
@@ -200,14 +200,21 @@ fn together<T: Send, R: Send>(all: &mut [T], one: fn(&mut T) -> R) -> (f64, Vec<
     (begun.elapsed().as_secs_f64(), results)
 }
 
-/// As many plain loops with as many servers are what this machine has to give: its servers take processor time, too.
-fn side_by_side(size: usize, rounds: usize) {
+/// As many plain loops with as many servers are what this machine has to give: its servers take processor time, too. Those that
+/// `wait` before each reply, as a device does that has to be asked, leave more of it to the clients.
+fn side_by_side(size: usize, rounds: usize, wait: Duration) {
     const DEVICES: usize = 4;
     let mut devices: Vec<Library> =
         (0..DEVICES as u64).map(|seed| Library::new(size, Some(seed + 1), VfioUserOptions::default())).collect();
     let plain_servers: Vec<_> = (0..DEVICES as u64).map(|seed| server(size, Some(seed + 1))).collect();
     let mut loops: Vec<Plain> =
         plain_servers.iter().map(|(_, stream, _)| Plain::new(stream.try_clone().unwrap())).collect();
+    if !wait.is_zero() {
+        let servers = devices.iter().map(|device| &device.sim).chain(plain_servers.iter().map(|server| &server.0));
+        servers.for_each(|sim| {
+            sim.inject(Fault::from(Access::DataRead, 0, Effect::Delay(wait)));
+        });
+    }
     let (mut alone, mut again, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let one_after_another = |times: &mut Vec<f64>| {
@@ -230,7 +237,10 @@ fn side_by_side(size: usize, rounds: usize) {
     let (a, b, t, limit) = (median(&mut alone), median(&mut again), median(&mut ours), median(&mut theirs));
     let mib = (DEVICES * size) as f64 / MIB as f64;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{DEVICES} devices, {:.0} MiB each, {cores} cores, {rounds} rounds, median MiB/s", mib / DEVICES as f64);
+    println!(
+        "{DEVICES} devices, {:.0} MiB each, servers that wait {wait:?} before each reply, {cores} cores, {rounds} rounds, median MiB/s",
+        mib / DEVICES as f64
+    );
     println!(
         "{:>18} {:>13} {:>8} {:>8} {:>19} {:>16} {:>8}",
         "one after another", "side by side", "ratio", "/ cores", "loops side by side", "library / loops", "noise"
@@ -297,6 +307,7 @@ fn main() {
     let quick = std::env::args().any(|arg| arg == "--test");
     let (size, rounds) = if quick { (4 * MIB, 2) } else { (64 * MIB, 15) };
     saves(size, rounds);
-    side_by_side(size / 4, rounds);
+    side_by_side(size / 4, rounds, Duration::ZERO);
+    side_by_side(size / 4, rounds, Duration::from_millis(5));
     writes(size, rounds);
 }

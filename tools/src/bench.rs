@@ -45,7 +45,10 @@ impl Row {
         let times = self.sorted();
         let at = |place: usize| times.get(place).copied().unwrap_or_default();
         let upper = times.len() / 2;
-        if times.len() % 2 == 1 { at(upper) } else { at(upper.saturating_sub(1)).saturating_add(at(upper)) / 2 }
+        if times.len() % 2 == 1 {
+            return at(upper);
+        }
+        at(upper.saturating_sub(1)).saturating_add(at(upper)).checked_div(2).unwrap_or_default()
     }
 }
 
