@@ -210,38 +210,31 @@ const DRAFT_FAULTS: [FaultRow; 9] = [
     (Access::CopiedPfnsRead, 5, Lie(1), &["fail draft-log-exact"], "D11"),
 ];
 
-#[test]
-fn each_fault_is_found_once_and_by_its_rule() {
-    for (access, nth, effect, expected, rule) in FAULTS {
-        let tried = check(&Device::new(clean()), true, Some((access, nth, effect)));
+/// Each fault of a table, met by a device as it is described.
+fn judge_faults(config: &Config, table: &[FaultRow]) {
+    for (access, nth, effect, expected, rule) in table {
+        let tried = check(&Device::new(config.clone()), true, Some((*access, *nth, *effect)));
         let what = format!("{access:?} {nth} {effect:?}: {}", tried.told);
         assert_eq!((tried.names, tried.lost), (expected.map_to_strings(), false), "{what}");
         assert!(tried.told.contains(rule), "{what} lacks {rule}");
     }
+}
+
+#[test]
+fn each_fault_is_found_once_and_by_its_rule() {
+    judge_faults(&clean(), &FAULTS);
 }
 
 /// Of a device with a migration region.
 #[test]
 fn each_fault_of_a_region_is_found_once_and_by_its_rule() {
-    for (access, nth, effect, expected, rule) in V1_FAULTS {
-        let config = Config::v1(simdev::Window::Area).seeded(3);
-        let tried = check(&Device::new(config), true, Some((access, nth, effect)));
-        let what = format!("{access:?} {nth} {effect:?}: {}", tried.told);
-        assert_eq!((tried.names, tried.lost), (expected.map_to_strings(), false), "{what}");
-        assert!(tried.told.contains(rule), "{what} lacks {rule}");
-    }
+    judge_faults(&Config::v1(simdev::Window::Area).seeded(3), &V1_FAULTS);
 }
 
 /// Of a draft device.
 #[test]
 fn each_fault_of_the_drafts_log_is_found_once_and_by_its_rule() {
-    for (access, nth, effect, expected, rule) in DRAFT_FAULTS {
-        let config = Config::draft(simdev::DraftForm::Sticky).seeded(3);
-        let tried = check(&Device::new(config), true, Some((access, nth, effect)));
-        let what = format!("{access:?} {nth} {effect:?}: {}", tried.told);
-        assert_eq!((tried.names, tried.lost), (expected.map_to_strings(), false), "{what}");
-        assert!(tried.told.contains(rule), "{what} lacks {rule}");
-    }
+    judge_faults(&Config::draft(simdev::DraftForm::Sticky).seeded(3), &DRAFT_FAULTS);
 }
 
 /// The names of all kinds, each with the reason why no row has it. Without `_`: a new kind does not compile, and then it wants a

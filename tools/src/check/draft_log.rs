@@ -4,7 +4,7 @@
 use super::registers::Registers;
 use super::subject::Subject;
 use super::table::Need::{DraftLog, V1, Writer};
-use super::table::{Check, Need, Result, Run::Do, Stop, fail, pass, quirk, skip};
+use super::table::{Check, Result, Stop, check, fail, pass, quirk, skip};
 use crate::open::LOG_BASE;
 use crate::text::count;
 use vfiomig::dialect::State;
@@ -24,17 +24,6 @@ const WRITTEN: [u64; 3] = [0, 63, 300];
 
 const LOST: &str = "a page that was written is not sent again: the guest's memory is wrong, and no error says so";
 const NO_LOG: &str = "the log cannot be used, and all memory is sent again and again";
-
-const fn check(
-    name: &'static str,
-    rule: &'static str,
-    about: &'static str,
-    cost: &'static str,
-    needs: &'static [Need],
-    run: fn(&mut Subject) -> Result,
-) -> Check {
-    Check { name, rule, about, cost, needs, run: Do(run) }
-}
 
 /// What is checked of the registers of the log.
 pub const CHECKS: &[Check] = &[

@@ -2,7 +2,7 @@
 
 use super::subject::Subject;
 use super::table::Need::{Kernel, Log, Reset, V2, Writer};
-use super::table::{Check, Need, Result, Run::Do, Stop, fail, pass, quirk, skip};
+use super::table::{Check, Result, Stop, check, fail, pass, quirk, skip};
 use crate::bitmap::Bitmap;
 use crate::open::{LOG_BASE, LOG_SPAN};
 use crate::text::count;
@@ -19,17 +19,6 @@ const BASE: u64 = LOG_BASE;
 /// Lengths of a range that are tried, for some devices have a least one (L3).
 const SPANS: [u64; 3] = [SPAN, 1 << 30, 1 << 36];
 const PAGE: u64 = 4096;
-
-const fn check(
-    name: &'static str,
-    rule: &'static str,
-    about: &'static str,
-    cost: &'static str,
-    needs: &'static [Need],
-    run: fn(&mut Subject) -> Result,
-) -> Check {
-    Check { name, rule, about, cost, needs, run: Do(run) }
-}
 
 /// What is checked of START, STOP and REPORT.
 pub const CHECKS: &[Check] = &[

@@ -90,6 +90,18 @@ pub struct Check {
     pub run: Run,
 }
 
+/// A check that is made by a function.
+pub const fn check(
+    name: &'static str,
+    rule: &'static str,
+    about: &'static str,
+    cost: &'static str,
+    needs: &'static [Need],
+    run: fn(&mut Subject) -> Result,
+) -> Check {
+    Check { name, rule, about, cost, needs, run: Run::Do(run) }
+}
+
 /// All checks, in their order.
 pub fn all() -> impl Iterator<Item = &'static Check> {
     [
